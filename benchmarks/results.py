@@ -37,6 +37,7 @@ ARMS = {
     "full": {"STUDENT_QUANTIZE": "0"},
     "a8": {"FLIP_FRACTION": "1"},
     "ramp": {"FLIP_POLICY": "ramp"},
+    "embedding": {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"},
 }
 ABOUT = {
     "kd": "KD + CE + format loss, ternary, A8 → A4 at 0.9 of the budget (the defaults)",
@@ -44,12 +45,14 @@ ABOUT = {
     "full": "full-precision twin: no quantiser, everything else as kd",
     "a8": "never flips: A8 to the end",
     "ramp": "flips layer after layer from 0.90 to 0.95 of the budget",
+    "embedding": "begins with the teacher's embedding, reduced to the student's width",
 }
 PAIRS = (
     ("KD − CE alone", "kd", "ce"),
     ("ternary A8 − full precision", "a8", "full"),
     ("A4 after the flip − A8 throughout", "kd", "a8"),
     ("ramp − hard flip", "ramp", "kd"),
+    ("the teacher's embedding − random weights", "embedding", "kd"),
 )
 BEGIN, END = "<!-- begin results.py -->", "<!-- end results.py -->"
 
@@ -134,13 +137,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def report(found: dict[str, dict[int, Outcome]], seeds: Sequence[int], tokens: int) -> str:
-    """The tables, in Markdown."""
+    """The tables of these arms, in Markdown."""
     lines: list[str] = []
-    missing = [f"{arm}-seed{seed}" for arm in ARMS for seed in seeds if seed not in found[arm]]
+    missing = [f"{arm}-seed{seed}" for arm in found for seed in seeds if seed not in found[arm]]
     if missing:
         lines += [f"Not finished when this was written: {', '.join(missing)}.", ""]
     rows = []
-    for arm in ARMS:
+    for arm in found:
         ends = [one.summary for one in found[arm].values()]
         figures = [[float(end[name]) for end in ends] for name in ("heldout_ce", "heldout_kl", "heldout_agreement")]
         rows.append([arm, ABOUT[arm], str(len(ends)), *map(spread, figures)])
@@ -148,6 +151,8 @@ def report(found: dict[str, dict[int, Outcome]], seeds: Sequence[int], tokens: i
     lines += ["", "Differences by seed (negative: the first of the two is better):", ""]
     rows = []
     for name, one, other in PAIRS:
+        if not {one, other} <= found.keys():
+            continue
         both = [seed for seed in seeds if seed in found[one] and seed in found[other]]
         cells = []
         for figure in ("heldout_ce", "heldout_kl"):
@@ -157,7 +162,7 @@ def report(found: dict[str, dict[int, Outcome]], seeds: Sequence[int], tokens: i
     lines += table(["pair", "Δ held-out CE, nats/token", "Δ held-out KL, nats/token"], rows)
     lines += ["", "The flip:", ""]
     rows = []
-    for arm in ("kd", "ramp", "ce"):
+    for arm in (arm for arm in found if arm not in ("a8", "full")):
         runs = list(found[arm].values())
         shocks = [
             [shock for one in runs if (shock := one.shock(name)) is not None]
@@ -174,11 +179,13 @@ def report(found: dict[str, dict[int, Outcome]], seeds: Sequence[int], tokens: i
     shown = " or ".join(f"{number:,}" for number in sorted(tested))
     lines += ["", f"{tokens:,} supervised tokens each; {shown} held-out tokens; {spread(speeds, 0)} tokens/s,"]
     lines += [f"{spread(peaks, 2)} GB at the peak, several runs at a time. One of the runs by hand:", "", "```"]
-    first = next(iter(ARMS))
+    first = next(iter(found))
     lines += [shlex.join(command(Path("experiments/one"), Path("TRACES"), settings(first, seeds[0], tokens))), "```"]
     lines += ["", "The other arms add:", ""]
     lines += [
-        f"- {arm}: `{' '.join(f'{name}={value}' for name, value in own.items())}`" for arm, own in ARMS.items() if own
+        f"- {arm}: `{' '.join(f'{name}={value}' for name, value in own.items())}`"
+        for arm in found
+        if (own := ARMS[arm])
     ]
     return "\n".join(lines)
 
@@ -196,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of the experiments")
     parser.add_argument("--traces", type=Path, help="folder of the traces; without it nothing is trained")
-    parser.add_argument("--report", type=Path, help="file to write the tables into")
+    parser.add_argument("--report", type=Path, help="file to write the tables into; - prints them")
     parser.add_argument("--tokens", type=int, default=400_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -209,11 +216,15 @@ def main() -> None:
             for (arm, seed), root in roots.items():
                 pool.submit(train, root, args.traces.resolve(), settings(arm, seed, args.tokens), args.threads)
     if args.report:
-        found: dict[str, dict[int, Outcome]] = {arm: {} for arm in ARMS}
+        found: dict[str, dict[int, Outcome]] = {arm: {} for arm in args.arms}
         for (arm, seed), root in roots.items():
             if one := read(root):
                 found[arm][seed] = one
-        write_between(args.report, report(found, args.seeds, args.tokens))
+        text = report(found, args.seeds, args.tokens)
+        if str(args.report) == "-":
+            print(text)
+        else:
+            write_between(args.report, text)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len:
     """The shape of the preset that is asked for, else of the model in STUDENT_INIT, whose headers alone are read."""
     options, init = StudentOptions.of(settings), InitOptions.of(settings)
     start = None if preset else wanted(init, TeacherOptions.of(settings))
-    if start is None:
+    if start is None or start.embedding_alone:
         chosen = options if preset is None else StudentOptions(**{**vars(options), "preset": preset})
         return student_config(chosen, vocabulary, max_seq_len)
     require_no_sizes(options)

@@ -10,7 +10,7 @@ from bitnet_core.files.wheels import Progress
 from bitnet_core.pretrained.folder_source import open_folder
 from bitnet_core.pretrained.gguf_source import open_gguf
 from bitnet_core.pretrained.source import Source
-from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
+from bitnet_core.settings.values import NO_LAYERS, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.teachers.embedded.files import GGUF_SHA256, MODEL_NAME, ensure_files
 from bitnet_core.teachers.hf.files import is_gguf
 from bitnet_core.teachers.identity import identify
@@ -32,6 +32,11 @@ class Wanted:
     @property
     def name(self) -> str:
         return self.model or MODEL_NAME
+
+    @property
+    def embedding_alone(self) -> bool:
+        """Whether no layer is kept: the student has a shape of its own."""
+        return self.layers.strip() == NO_LAYERS
 
     def settings(self) -> dict[str, str]:
         """What identifies this start among a training's recipe."""
@@ -102,7 +107,7 @@ def kept_layers(text: str, total: int) -> tuple[int, ...]:
     UsageError for anything else.
     """
     fault = UsageError(
-        f"STUDENT_INIT_LAYERS is {text!r:.60}; give a number from 1 to {total}, or layers from 0 to {total - 1} in "
+        f"STUDENT_INIT_LAYERS is {text!r:.60}; give a number from 0 to {total}, or layers from 0 to {total - 1} in "
         "rising order, such as 0,1,2."
     )
     if not text:

@@ -27,8 +27,8 @@ _TRAINING_BYTES = 16
 _ROTATED = ("o_proj.weight", "down_proj.weight")
 
 
-class WarmStart:
-    """Puts a source's weights into a student when training begins; a training that resumes never opens the source."""
+class Start:
+    """First weights from a source, which is opened when it is needed."""
 
     def __init__(
         self, wanted: Wanted, opening: Callable[[], Source], tokens: Callable[[], Mapping[int, str]]
@@ -44,6 +44,22 @@ class WarmStart:
         require_same_tokens(source.name, source.tokens, self._tokens())
         return source
 
+    def record(self, layers: Sequence[int]) -> dict[str, Any]:
+        """What the checkpoints record of the source, and of which of its layers a student has."""
+        source = self.source
+        return {
+            "source": source.name,
+            "sha256": source.sha256(),
+            "layers": list(layers),
+            "layers_of_source": source.shape.num_hidden_layers,
+            "head": "tied" if source.tied else "replaced by the embedding",
+            "settings": self.settings,
+        }
+
+
+class WarmStart(Start):
+    """Puts a source's weights into a student when training begins; a training that resumes never opens the source."""
+
     @cached_property
     def kept(self) -> tuple[int, ...]:
         return kept_layers(self._layers, self.source.shape.num_hidden_layers)
@@ -56,6 +72,11 @@ class WarmStart:
         require_no_sizes(options)
         return warm_shape(self.source.shape, len(self.kept), options, vocab_size, max_seq_len)
 
+    def resumed_shape(self, there: StudentConfig, options: StudentOptions, max_seq_len: int) -> StudentConfig:
+        """The shape that the checkpoints' student has under these options; the source need not be there any more."""
+        require_no_sizes(options)
+        return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
+
     def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
         """Load and calibrate, on the first of the training's examples; what the checkpoints record of it."""
         source = self.source
@@ -63,15 +84,7 @@ class WarmStart:
             raise BitnetError(f"{source.name} has changed since the training began; use another experiment (--root).")
         load(student, source, self.kept)
         tokens = calibrate_on(student, examples[:_CALIBRATION_ROWS])
-        return {
-            "source": source.name,
-            "sha256": source.sha256(),
-            "layers": list(self.kept),
-            "layers_of_source": source.shape.num_hidden_layers,
-            "head": "tied" if source.tied else "replaced by the embedding",
-            "calibration_tokens": tokens,
-            "settings": self.settings,
-        }
+        return self.record(self.kept) | {"calibration_tokens": tokens}
 
 
 def warm_shape(
@@ -118,17 +131,18 @@ def load(student: Student, source: Source, kept: Sequence[int]) -> None:
     """
     own = dict(student.named_parameters())
     for name in (EMBEDDING, FINAL_NORM):
-        _copy(own[name], name, source.read(name)[: own[name].shape[0]])
+        copy(own[name], name, source.read(name)[: own[name].shape[0]])
     for place, layer in enumerate(kept):
         for part in layer_names(student.config):
             name = f"model.layers.{layer}.{part}"
             values = source.read(name)
             if student.config.hadamard and name.endswith(_ROTATED):
                 values = hadamard(values)  # the student's input is rotated too, and the product stays what it was
-            _copy(own[f"model.layers.{place}.{part}"], name, values)
+            copy(own[f"model.layers.{place}.{part}"], name, values)
 
 
-def _copy(parameter: Tensor, name: str, values: Tensor) -> None:
+def copy(parameter: Tensor, name: str, values: Tensor) -> None:
+    """Fill a parameter with a source's tensor. BitnetError for numbers that are not finite."""
     if not bool(values.isfinite().all()):
         raise BitnetError(f"The tensor {name} of STUDENT_INIT has numbers that are not finite; use another model.")
     parameter.copy_(values)

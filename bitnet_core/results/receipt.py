@@ -16,6 +16,7 @@ from bitnet_core.results.figures import MEASURES, figures_of
 from bitnet_core.results.subject import TRAIN, StageRun, Subject
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Table
+from bitnet_core.settings.values import NO_LAYERS
 from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, number, state_word
 
 _FIRST_TABLES = ("gates", "qei", "quality", "imitation")
@@ -75,9 +76,10 @@ def command_of(subject: Subject, stage: str) -> str:
 def _lead(subject: Subject) -> str:
     values = settings_of(subject)
     start = values.get("STUDENT_INIT")
-    student = (
-        f"a student from {start}" if start not in (None, "", "random") else f"a {values.get('MINI_PRESET')} student"
-    )
+    student = f"a {values.get('MINI_PRESET')} student"
+    if start not in (None, "", "random"):
+        alone = values.get("STUDENT_INIT_LAYERS") == NO_LAYERS
+        student = f"{student} with the embedding of {start}" if alone else f"a student from {start}"
     return f"{_teacher_name(subject)} → {student}"
 
 

@@ -163,7 +163,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text(
             "STUDENT_INIT_LAYERS",
             "",
-            "Layers kept of that model: how many, or their numbers from 0 with commas; empty = all.",
+            "Layers kept of that model: how many, or their numbers with commas; 0 = only its embedding; empty = all.",
         ),
         text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
         integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),

@@ -195,11 +195,20 @@ class StudentOptions(Group):
     a4_policy: A4Policy = setting("A4_POLICY")
 
 
+NO_LAYERS = "0"
+"""The STUDENT_INIT_LAYERS that takes a model's embedding alone."""
+
+
 class InitOptions(Group):
     """What a student's first weights are: `source` random, teacher, or a model's folder, file or name on the hub."""
 
     source: str = setting("STUDENT_INIT")
     layers: str = setting("STUDENT_INIT_LAYERS")
+
+    @property
+    def gives_shape(self) -> bool:
+        """Whether the student has the shape of a model, instead of its own."""
+        return self.source not in ("", "random") and self.layers.strip() != NO_LAYERS
 
 
 class DataOptions(Group):

@@ -13,9 +13,10 @@ from bitnet_core.model.config import A4_POLICIES, StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained.choose import open_source, require_no_sizes, wanted
+from bitnet_core.pretrained.choose import open_source, wanted
+from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
-from bitnet_core.pretrained.start import WarmStart, require_room, warm_shape
+from bitnet_core.pretrained.start import WarmStart, require_room
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import (
     DataOptions,
@@ -44,7 +45,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
     health = checkpoints.newest_health(ctx.experiment.checkpoints)
-    shape, start = _student(ctx, health), _warm_start(ctx, folder)
+    shape, start = _student(ctx, health), _start(ctx, folder)
     if start is None:
         config = student_config(shape, traces.vocab_size, options.max_seq_len)
     else:
@@ -78,11 +79,11 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
     return replace(options, a4_policy=kept) if kept in A4_POLICIES else options
 
 
-def _warm_start(ctx: StageContext, folder: Path) -> WarmStart | None:
+def _start(ctx: StageContext, folder: Path) -> WarmStart | EmbeddingStart | None:
     found = wanted(InitOptions.of(ctx.settings), TeacherOptions.of(ctx.settings))
     if found is None:
         return None
-    return WarmStart(
+    return (EmbeddingStart if found.embedding_alone else WarmStart)(
         found,
         partial(open_source, found, fetch_progress(ctx), ctx.secret("HF_TOKEN")),
         lambda: tokens_of(load_tokenizer(tokenizer_folder(folder)).definition),
@@ -90,18 +91,17 @@ def _warm_start(ctx: StageContext, folder: Path) -> WarmStart | None:
 
 
 def _resumed_shape(
-    health: Mapping[str, Any], start: WarmStart, options: StudentOptions, max_seq_len: int
+    health: Mapping[str, Any], start: WarmStart | EmbeddingStart, options: StudentOptions, max_seq_len: int
 ) -> StudentConfig | None:
     """The shape of the checkpoints of this start, for which the source need not be there any more; else None."""
     origin = health.get("origin")
     if not isinstance(origin, dict) or origin.get("settings") != start.settings:
         return None
-    require_no_sizes(options)
     try:
         there = StudentConfig.from_dict(health["config"])
     except (BitnetError, KeyError, AttributeError):
         return None
-    return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
+    return start.resumed_shape(there, options, max_seq_len)
 
 
 def _shard_progress(ctx: StageContext) -> Callable[[int, int], None]:

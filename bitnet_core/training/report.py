@@ -13,6 +13,7 @@ from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
 from bitnet_core.settings.values import FlipOptions, TrainOptions
+from bitnet_core.text import share
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
 from bitnet_core.training import ramp
@@ -64,6 +65,12 @@ def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: 
 
 def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
     """Say which weights a new student has, and what of the source was left out."""
+    if not origin["layers"]:
+        reporter.log(
+            f"The student's embedding is that of {origin['source']}, in the {origin['width']} of "
+            f"{origin['width_of_source']} directions that keep {share(origin['kept'])} of its squares."
+        )
+        return
     layers = ", ".join(map(str, origin["layers"]))
     of = "all" if len(origin["layers"]) == origin["layers_of_source"] else layers
     reporter.log(

@@ -236,8 +236,8 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
 def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
     """Empty where the settings are wrong; the experiment's problem then says so."""
     try:
-        start = InitOptions.of(settings).source
-        shape = f"from {crop(flat(start), _LONGEST_SOURCE)}" if start not in ("", "random") else ""
+        start = InitOptions.of(settings)
+        shape = f"from {crop(flat(start.source), _LONGEST_SOURCE)}" if start.gives_shape else ""
         return TeacherOptions.of(settings).chosen, shape or StudentOptions.of(settings).preset
     except UsageError:
         return "", ""

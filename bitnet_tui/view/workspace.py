@@ -224,7 +224,7 @@ def student_name(settings: Settings) -> str:
         start, preset = InitOptions.of(settings), StudentOptions.of(settings).preset
     except UsageError:
         return ""
-    if start.source in ("", "random"):
+    if not start.gives_shape:
         return flat(preset)
     return flat(f"from {start.source.rstrip('/').rpartition('/')[2]}")
 

@@ -310,5 +310,5 @@ def test_layers_are_all_a_number_or_a_list(total: int, data: st.DataObject) -> N
     if len(listed) > 1:
         assert kept_layers(" , ".join(map(str, listed)), total) == tuple(listed)
     for text in ("0", f"{total + 1}", f"0,{total}", "1,1", "2,1", "a", "-1,2", "1,", "²"):
-        with pytest.raises(UsageError, match=rf"STUDENT_INIT_LAYERS is .* from 1 to {total}"):
+        with pytest.raises(UsageError, match=rf"STUDENT_INIT_LAYERS is .* from 0 to {total}"):
             kept_layers(text, total)
