@@ -335,4 +335,4 @@ async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path)
         await settled(pilot)
         pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
         await settled(pilot)
-        assert notices(pilot) == ["Not stopped It runs on another computer."]
+        assert notices(pilot) == ["✗ Not stopped: It runs on another computer."]
