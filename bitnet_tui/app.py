@@ -14,6 +14,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
 from bitnet_tui import actions, themes
+from bitnet_tui.keystrokes import Keystrokes
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
@@ -56,6 +57,7 @@ class BitnetApp(Telling):
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self._safe_lines = SafeLines()
+        self._keystrokes = Keystrokes(self, self._type)
         self._launch = launch
         over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.redraw_seconds = 0.5 if over_ssh else 0.25
@@ -100,8 +102,16 @@ class BitnetApp(Telling):
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
             if isinstance(event, events.Key) and event.key in self._quit_keys:
                 await self.run_action("quit")
-            return
+        elif isinstance(event, events.Key | events.Paste) and not event.is_forwarded and self.screen_stack:
+            if self._keystrokes.take(event):
+                await self._type(event)
+        else:
+            await super().on_event(event)
+
+    async def _type(self, event: events.Key | events.Paste) -> None:
+        focused = self.focused
         await super().on_event(event)
+        self._keystrokes.sent(focused)
 
     @property
     def _quit_keys(self) -> list[str]:
