@@ -13,8 +13,8 @@ from textual.screen import Screen
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
-from bitnet_core.text import printable
 from bitnet_tui import actions, themes
+from bitnet_tui.keystrokes import Keystrokes
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from textual.command import Provider
     from textual.driver import Driver
     from textual.filter import LineFilter
-    from textual.notifications import SeverityLevel
 
     from bitnet_tui.keymap import Keymap
     from bitnet_tui.services.launching import Launch
@@ -58,6 +57,7 @@ class BitnetApp(Telling):
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self._safe_lines = SafeLines()
+        self._keystrokes = Keystrokes(self, self._type)
         self._launch = launch
         over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.redraw_seconds = 0.5 if over_ssh else 0.25
@@ -97,13 +97,21 @@ class BitnetApp(Telling):
 
     async def on_event(self, event: events.Event) -> None:
         """As in Textual, but in a window that is too small to draw, what is typed does nothing but leave the app."""
-        if isinstance(event, events.InputEvent):
-            self.person_is_there()
+        if isinstance(event, events.InputEvent) and not event.is_forwarded:
+            self.person_is_there(event)
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
             if isinstance(event, events.Key) and event.key in self._quit_keys:
                 await self.run_action("quit")
-            return
+        elif isinstance(event, events.Key | events.Paste) and not event.is_forwarded and self.screen_stack:
+            if self._keystrokes.take(event):
+                await self._type(event)
+        else:
+            await super().on_event(event)
+
+    async def _type(self, event: events.Key | events.Paste) -> None:
+        focused = self.focused
         await super().on_event(event)
+        self._keystrokes.sent(focused)
 
     @property
     def _quit_keys(self) -> list[str]:
@@ -112,19 +120,6 @@ class BitnetApp(Telling):
     @property
     def _too_small(self) -> bool:
         return self.screen.has_class("-thin") or self.screen.has_class("-flat")
-
-    def notify(
-        self,
-        message: str,
-        *,
-        title: str = "",
-        severity: "SeverityLevel" = "information",
-        timeout: float | None = None,
-        markup: bool = False,  # noqa: ARG002 - a widget passes True if it was not told
-    ) -> None:
-        """As in Textual, but never with markup."""
-        texts = {"message": printable(message), "title": printable(title)}
-        super().notify(**texts, severity=severity, timeout=timeout, markup=False)
 
     def get_line_filters(self) -> "Sequence[LineFilter]":
         return [*super().get_line_filters(), self._safe_lines]
@@ -138,7 +133,7 @@ class BitnetApp(Telling):
 
         launch = self._launch or launching.launch
         for warning in launch(self.home, root, stage, values).warnings:
-            self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
+            self.call_from_thread(self.notify, warning, title="Settings", severity="warning")
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen
@@ -207,7 +202,7 @@ class BitnetApp(Telling):
         if found.keys:
             self.set_keymap(dict(found.keys))
         for problem in found.problems:
-            self.notify(problem, title="Keys", severity="warning", timeout=15)
+            self.notify(problem, title="Keys", severity="warning")
 
     def action_keymap(self) -> None:
         """Show every action with its keys, unless a dialog is open."""

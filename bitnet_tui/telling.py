@@ -6,8 +6,10 @@ The files are read in a thread, one look at a time.
 import time
 from typing import TYPE_CHECKING
 
+from textual import events
+
 from bitnet_tui.driver import AnyTerminal
-from bitnet_tui.shell import Shell
+from bitnet_tui.noticing import Noticing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,10 +19,9 @@ if TYPE_CHECKING:
     from bitnet_tui.view.news import News, NewsReader
 
 _LOOK_SECONDS = 2.0
-_SHOWN_SECONDS = 15.0
 
 
-class Telling(Shell):
+class Telling(Noticing):
     """The part of the app that tells."""
 
     _reader: "NewsReader | None" = None
@@ -46,8 +47,9 @@ class Telling(Shell):
         finally:
             self._reading = False
 
-    def person_is_there(self) -> None:
-        """Somebody types or moves the mouse: the title has done its work."""
+    def person_is_there(self, event: events.InputEvent) -> None:
+        """As in `Noticing`, and the title has done its work."""
+        super().person_is_there(event)
         if isinstance(self._driver, AnyTerminal):
             self._driver.set_title()
 
@@ -57,7 +59,7 @@ class Telling(Shell):
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"
-        self.notify(notice.text, title=notice.title, severity=severity, timeout=_SHOWN_SECONDS)
+        self.notify(notice.text, title=notice.title, severity=severity)
         terminal = self._driver
         if not isinstance(terminal, AnyTerminal):
             return

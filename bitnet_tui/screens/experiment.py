@@ -205,9 +205,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def _save_report(shell: Shell, write: Callable[[], str]) -> None:
         """Its end is told even if the screen is closed."""
         try:
-            shell.call_later(partial(shell.notify, write(), title="Report", timeout=10))
+            shell.call_later(partial(shell.notify, write(), title="Report"))
         except BitnetError as error:
-            shell.call_later(partial(shell.notify, str(error), title="No report", severity="error", timeout=10))
+            shell.call_later(partial(shell.notify, str(error), title="No report", severity="error"))
 
     # -- starting and stopping -------------------------------------------------------------------------------------
 
@@ -279,7 +279,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         row = next((one for one in active if one.name == self._selected), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self.notify(f"{_stopping(row.name)} If it is still running in {duration(left)}, s can kill it.")
+            self.notify(_stopping(row.name, left))
             return
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
@@ -297,7 +297,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
-            self.notify(f"{_stopping(name)} If it is still running in {duration(STOP_SECONDS)}, s can kill it.")
+            self.notify(_stopping(name, STOP_SECONDS))
         self._redraw()
         work = partial(self._stop, self.shell, run_id, names, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")
@@ -319,13 +319,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
         if problem:
             self.shell.stops_sent.pop(run_id, None)
-            self.app.notify(problem, title="Not stopped", severity="error", timeout=10)
+            self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:
             self.look()
 
 
-def _stopping(name: str) -> str:
-    return f"Stopping {name}… it saves its work first."
+def _stopping(name: str, seconds: float) -> str:
+    return f"Stopping {name}; it saves its work first. In {duration(seconds)}, s can kill it."
 
 
 def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:

@@ -102,7 +102,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         """Tell the end of a call whose screen is closed, if it matters then."""
         if job.title and sentence:
             severity: Literal["error", "information"] = "error" if failed else "information"
-            self.app.notify(sentence, title=job.title, severity=severity, timeout=10)
+            self.app.notify(sentence, title=job.title, severity=severity)
 
     def _open_vault(self, locked: "VaultLocked", job: _Job) -> None:
         why = f"{locked.why[0].upper()}{locked.why[1:]}"

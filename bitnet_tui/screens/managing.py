@@ -56,7 +56,7 @@ class ManagingScreen(AttemptingScreen[None]):
 
     def _renamed(self, done: dict[str, Any]) -> None:
         for remark in done.get("remarks", ()):
-            self.notify(flat(str(remark)), title="Renamed", timeout=12)
+            self.notify(flat(str(remark)), title="Renamed")
         self.changed(Path(str(done.get("folder", ""))))
 
     def archive(self, *, archived: bool) -> None:

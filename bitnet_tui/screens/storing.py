@@ -98,7 +98,7 @@ class StoringScreen(AttemptingScreen[None]):
         self._say("good" if well else "bad", f"{command.action}: {sentence}")
         if not self.on_stack:
             title, severity = f"Storage: {command.action}", "information" if well else "error"
-            self.app.notify(sentence, title=title, severity=severity, timeout=10)  # type: ignore[arg-type]
+            self.app.notify(sentence, title=title, severity=severity)  # type: ignore[arg-type]
 
     def _say(self, style: Literal["good", "bad", "value"], words: str) -> None:
         self.said = style, words

@@ -179,7 +179,7 @@ class TabbedScreen(ShellScreen[None]):
         self._say_there(style, words)
         if not self.on_stack:
             severity: Literal["information", "error"] = "information" if style == "good" else "error"
-            self.app.notify(words, title="Export", severity=severity, timeout=10)
+            self.app.notify(words, title="Export", severity=severity)
 
     def _say_there(self, style: str, words: str) -> None:
         if self.on_stack:

@@ -11,7 +11,7 @@ import pytest
 from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
-from textual.widgets import Button, OptionList
+from textual.widgets import Button, Input, OptionList
 from textual.widgets._select import SelectOverlay
 
 from bitnet_core.errors import BitnetError
@@ -22,6 +22,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.launching import Launched
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
@@ -227,6 +228,46 @@ async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, want
         assert [type(screen) for screen in pilot.app.screen_stack] == wanted
 
 
+@pytest.mark.parametrize(
+    ("keys", "field", "text"),
+    [
+        (["slash", *"qa"], "#filter", "qa"),
+        (["slash", *"kd", "enter", "a"], "#filter", "kd"),
+        (["r", *"qx"], "#name", "qx"),
+        (["a", "enter", *"qn"], "#value", "qn"),
+        (["ctrl+p", *"quit"], "Palette Input", "quit"),
+        (["U", *"s3"], "#target", "s3"),
+    ],
+)
+async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(
+    home: Path, keys: list[str], field: str, text: str
+):
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        if keys[0] == "a":  # the keys are looked up first
+            _burst(pilot.app, ["a"])  # type: ignore[arg-type]
+            await settled(pilot)
+            keys = keys[1:]
+        _burst(pilot.app, keys)  # type: ignore[arg-type]
+        await _processed(pilot.app)  # type: ignore[arg-type]
+        entry = next(one for screen in pilot.app.screen_stack for one in screen.query(field))
+        assert isinstance(entry, Input) and entry.value == text
+        assert isinstance(pilot.app.screen, KeysScreen) == ("enter" in keys and keys[-1] == "a")
+
+
+async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        for keys, field in (("6/qa", "#config-filter"), ("7/qa", "#log-search"), ("2/qa", "#trace-search")):
+            _burst(pilot.app, ["slash" if key == "/" else key for key in keys])  # type: ignore[arg-type]
+            await _processed(pilot.app)  # type: ignore[arg-type]
+            assert pilot.app.screen.query_one(field, Input).value == "qa", field
+            await pilot.press("escape")
+            await settled(pilot)
+
+
 @pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["enter", "n"], ["escape", "enter"]])
 async def test_a_dialog_closes_only_itself(home: Path, keys: list[str]):
     exp = finished_experiment(home)
@@ -335,4 +376,4 @@ async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path)
         await settled(pilot)
         pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
         await settled(pilot)
-        assert notices(pilot) == ["Not stopped It runs on another computer."]
+        assert notices(pilot) == ["✗ Not stopped: It runs on another computer."]

@@ -70,7 +70,7 @@ async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
         await pilot.press("r")
         await settled(pilot)
         assert recorder.launched == [(exp.root, "train")]
-        assert notices(pilot) == [f"Settings {WARNING}"]
+        assert notices(pilot) == [f"! Settings: {WARNING}"]
 
 
 async def test_a_warning_that_looks_like_markup_is_shown_as_it_is(home: Path):
@@ -80,7 +80,7 @@ async def test_a_warning_that_looks_like_markup_is_shown_as_it_is(home: Path):
         await settled(pilot)
         await pilot.press("p")
         await settled(pilot)
-        assert notices(pilot) == ["Settings WANDB_PROJECT=[/b] (.env line 1) has no effect yet."]
+        assert notices(pilot) == ["! Settings: WANDB_PROJECT=[/b] (.env line 1) has no effect yet."]
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):
@@ -143,7 +143,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await settled(pilot)
             assert live.child.poll() is None
             assert "■ stopping…" in shown(pilot)
-            said = "Stopping train… it saves its work first. If it is still running in {}, s can kill it."
+            said = "Stopping train; it saves its work first. In {}, s can kill it."
             assert notices(pilot) == [said.format("20s")]
             clock.now += 12.5
             await pilot.press("escape", "enter")  # the experiment is left and opened again meanwhile

@@ -131,4 +131,4 @@ async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch
         assert not pilot.app.screen.query_one("#store-buttons").display
         await pilot.press("e")
         await settled(pilot)
-        assert any(one.startswith("No editor was found; set EDITOR, or edit") for one in notices(pilot))
+        assert any(one.startswith("! No editor was found; set EDITOR, or edit") for one in notices(pilot))

@@ -90,7 +90,7 @@ async def test_the_message_is_shown_with_its_signs(home: Path):
         await settled(pilot)
         app.tell(News(Notice("end", "k[b]d", "train", "t", "failed", "Why\x1b[2J [/b]"), NotifyOptions()))
         await settled(pilot)
-        assert notices(pilot) == ["train failed: k[b]d Why·[2J [/b]"]
+        assert notices(pilot) == ["✗ train failed: k[b]d: Why·[2J [/b]"]
 
 
 @pytest.mark.parametrize(

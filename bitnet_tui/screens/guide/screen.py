@@ -292,7 +292,7 @@ class NewExperimentScreen(KeptGuide):
                 self._unsaved.stop()
                 self._unsaved = None
             for sentence in said:
-                self.app.notify(sentence, title="API key", timeout=8)
+                self.app.notify(sentence, title="API key")
             self.dismiss(Made(root, start))
 
         def not_made(problem: str) -> None:

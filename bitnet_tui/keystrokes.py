@@ -1,0 +1,104 @@
+"""Keys one after the other: the next one waits until the one before has done its work.
+
+A key goes through the queues of the focused widget and of all around it before its action runs. In a burst (a paste,
+a slow connection) the next keys would meanwhile go to the widget that had the focus before that action moved it.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.dom import DOMNode
+from textual.message_pump import MessagePump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from textual.app import App
+    from textual.screen import Screen
+
+_Typed = events.Key | events.Paste
+_ROUNDS = 2
+"""In the first one its action runs; in the second what that has sent, such as that a field was submitted."""
+_LONGEST_SECONDS = 0.5
+"""A key waits no longer: the one before may have gone to a widget that is gone."""
+_LOOK_SECONDS, _LOOKS = 0.01, 50
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    event: _Typed
+    screen: "Screen[Any]"
+
+
+class Keystrokes:
+    """`send` handles a key as Textual does, and then calls `sent`."""
+
+    def __init__(self, app: "App[None]", send: "Callable[[_Typed], object]") -> None:
+        self._app = app
+        self._send = send
+        self._waiting: deque[_Waiting] = deque()
+        self._number = 0
+        """Of the key that is at work."""
+        self._at_work = False
+
+    def take(self, event: _Typed) -> bool:
+        """Whether it is its turn. If not, it is sent when it is."""
+        if not self._at_work:
+            self._begin()
+            return True
+        self._waiting.append(_Waiting(event, self._app.screen))
+        if len(self._waiting) == 1:
+            self._limit()
+        return False
+
+    def sent(self, focused: DOMNode | None) -> None:
+        """The key went to this widget, which had the focus."""
+        self._follow(self._number, focused, _ROUNDS)
+
+    def _begin(self) -> None:
+        self._at_work = True
+        self._number += 1
+        if self._waiting:
+            self._limit()
+
+    def _limit(self) -> None:
+        self._app.set_timer(_LONGEST_SECONDS, partial(self._end, self._number))
+
+    def _follow(self, number: int, focused: DOMNode | None, rounds: int) -> None:
+        start = focused or self._app.screen
+        self._pass_on(number, [*start.ancestors_with_self], rounds)
+
+    def _pass_on(self, number: int, pumps: list[MessagePump], rounds: int) -> None:
+        """Go through the queues as the key does, after it."""
+        while pumps:
+            if pumps.pop(0).call_later(self._pass_on, number, pumps, rounds):
+                return
+        if number != self._number or not self._app.screen_stack:
+            return
+        if rounds > 1:
+            self._follow(number, self._app.focused, rounds - 1)
+        else:
+            self._look(number)
+
+    def _look(self, number: int, looks: int = _LOOKS) -> None:
+        """A dialog that the key has opened takes what is typed next."""
+        screen = self._app.screen
+        opening = screen.is_modal and not (screen.is_mounted and screen.focused)
+        if number == self._number and opening and looks:
+            self._app.set_timer(_LOOK_SECONDS, partial(self._look, number, looks - 1))
+        else:
+            self._end(number)
+
+    def _end(self, number: int) -> None:
+        if number != self._number or not self._at_work:
+            return
+        self._at_work = False
+        while self._waiting and not self._at_work:
+            one = self._waiting.popleft()
+            # What was typed at a dialog that has closed since was not meant for what is below it.
+            if one.screen in self._app.screen_stack:
+                self._begin()
+                self._app.call_later(self._send, one.event)

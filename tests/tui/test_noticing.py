@@ -1,0 +1,108 @@
+"""Notices cover no action, stay as long as they take to read, and go at a key or a click."""
+
+from pathlib import Path
+
+import pytest
+from textual.events import MouseDown
+from textual.pilot import Pilot
+from textual.widgets import Button
+
+from bitnet_tui import noticing
+from bitnet_tui.app import BitnetApp
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import SIZES, click_on, notices, settled
+from tests.tui.simulated import finished_experiment
+
+
+class Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = noticing.time.time()
+        monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: self.now))
+        monkeypatch.setattr("textual.notifications.time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def slow_reader(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Clock:
+    """No notice goes by itself."""
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)
+    return clock
+
+
+def _seconds(pilot: Pilot[None]) -> list[float]:
+    return [one.timeout for one in pilot.app._notifications]
+
+
+async def test_a_key_or_a_click_takes_a_notice_away_that_can_have_been_read(home: Path, slow_reader: Clock):
+    clock = slow_reader
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        for _ in range(2):
+            pilot.app.notify("It is saved.", title="Report")
+            await settled(pilot)
+        await pilot.press("down")
+        assert notices(pilot) == ["Report: It is saved."]
+        clock.now += 2
+        await pilot.hover("#head")
+        assert notices(pilot) == ["Report: It is saved."]
+        await pilot.press("down")
+        await settled(pilot)
+        assert notices(pilot) == []
+        pilot.app.notify("Not this.", severity="error")
+        pilot.app.notify("Mind this.", severity="warning")
+        await settled(pilot)
+        assert notices(pilot) == ["✗ Not this.", "! Mind this."]
+        await click_on(pilot, "Mind this")
+        assert notices(pilot) == ["✗ Not this."]
+        clock.now += 2
+        pilot.app.post_message(MouseDown(None, 5, 5, 0, 0, 1, False, False, False))
+        await settled(pilot)
+        assert notices(pilot) == []
+        assert not pilot.app.screen.query("ToastHolder")
+
+
+async def test_a_notice_waits_for_somebody_to_read_it(home: Path, clock: Clock):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        pilot.app.notify("x" * 40)
+        await settled(pilot)
+        assert _seconds(pilot) == [noticing.reading_seconds("x" * 40)] == [5]
+        pilot.app.clear_notifications()
+        clock.now += 3600
+        pilot.app.notify("It ended.", title="train")
+        await settled(pilot)
+        assert _seconds(pilot)[0] > 3600
+        clock.now += 1800
+        await pilot.press("down")
+        assert notices(pilot) == ["train: It ended."]  # the key that brought one back has read nothing
+        clock.now += 2
+        await pilot.press("down")
+        await settled(pilot)
+        assert notices(pilot) == []
+        clock.now += 3600
+        for number in range(30):
+            pilot.app.notify(str(number))
+        await settled(pilot)
+        assert len(_seconds(pilot)) == 20
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.usefixtures("slow_reader")
+async def test_a_notice_covers_nothing_to_press(home: Path, size: tuple[int, int]):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
+        await settled(pilot)
+        for key in ("3", "4", "5", "6", "7"):
+            await pilot.press(key)
+            pilot.app.notify("Words. " * (size[0] // 8))
+            await settled(pilot)
+            toast = pilot.app.screen.query("Toast").last().region
+            assert toast.height == 1
+            things = [*pilot.app.screen.query(Button), *pilot.app.screen.query("#stages, #views, Footer")]
+            assert not any(toast.overlaps(one.region) for one in things if one.region)
