@@ -15,6 +15,7 @@ from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import is_utf8
+from bitnet_tui.view.guide.labels import preset_words
 
 STEPS = {
     "machine": "Machine",
@@ -166,7 +167,7 @@ def overrides(draft: Draft, root: Path) -> dict[str, str]:
 def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
     """A name that is free: the teacher and the student, or that of the source and a number."""
     teacher = {EMBEDDED: "smollm2"}.get(draft.teacher.name, draft.teacher.name)
-    stem = draft.source or f"{teacher}-{draft.get('MINI_PRESET')}"
+    stem = draft.source or f"{teacher}-{preset_words(draft.get('MINI_PRESET'))}"
     stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: _LONGEST_NAME - 6]
     stem = stem if is_name(stem) else "experiment"
     numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
