@@ -75,6 +75,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "version": 1,
         "shape": config.to_dict(),
         "parameters": config.parameters(),
+        "start_from": facts["start_from"],
         "device": {"type": kind, "narrow": narrow, "room_bytes": room, "elsewhere": elsewhere}
         | ({} if elsewhere else {"here": here}),
         "training_memory": memory | {"compiled": options.compiled},
@@ -240,6 +241,7 @@ def _course_rows(record: Record) -> list[list[Any]]:
     known = "the traces" if running["exact"] else "at most: no traces yet"
     rows: list[list[Any]] = [
         ["parameters", record["parameters"], "the shape"],
+        *_start_rows(record["start_from"]),
         ["supervised tokens a step", round(running["supervised_per_step"]), known],
         ["the budget", *_budget_words(record["budget"])],
         ["the end", running["words"], "TOTAL_STEPS, the budget, FLIP_FRACTION"],
@@ -266,6 +268,10 @@ def _course_rows(record: Record) -> list[list[Any]]:
         usd = None if teacher["usd"] is None else round(teacher["usd"], 4)
         rows.append(["teacher, US dollars", usd, teacher["price_from"]])
     return rows
+
+
+def _start_rows(start: str | None) -> list[list[Any]]:
+    return [["may start from", f"STUDENT_INIT={start}", "weights of this shape"]] if start else []
 
 
 def _budget_words(budget: Record) -> tuple[str, str]:

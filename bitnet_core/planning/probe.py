@@ -24,19 +24,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.evaluation.memory import peak_rss
-from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision, configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
+from bitnet_core.planning import timings
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.start import warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.process import available_bytes, rss_bytes
+from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
     DataOptions,
@@ -57,13 +57,11 @@ from bitnet_core.training.batches import Sampler
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.step import Stepper
 
-CACHE_FILE = "step_seconds.json"
 _WHOLE_LAYERS, _DEPTHS = 12, (1, 3)
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
 """Steps at each depth: at least so many, then more until so many seconds are over."""
 _ROOM_SHARE = 0.5
 """Of the free memory that the timed steps' tensors may take; the allocator keeps up to twice as much."""
-_MOST_CACHED = 200
 
 
 def main() -> int:
@@ -79,8 +77,8 @@ def main() -> int:
 def examine(job: dict[str, Any]) -> dict[str, Any]:
     """`job`: `settings` as in a run's record, `vocabulary` or null, and whether to `time` and to time `again`.
 
-    The answer has the student's `shape`, the `device`, what is known of `traces` and `step`, and the teacher that is
-    asked `online`, if any.
+    The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
+    what is known of `traces` and `step`, and the teacher that is asked `online`; null where there is none.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -97,6 +95,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     teacher = teacher_model(TeacherOptions.of(settings), device) if OnlineOptions.of(settings).online else None
     answer: dict[str, Any] = {
         "shape": config.to_dict(),
+        "start_from": _start_from(settings, job["preset"]),
         "device": _device(device, precision),
         "traces": _traces_record(usable, sampler, options, folder) if usable else None,
         "step": None,
@@ -119,6 +118,17 @@ def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len:
     source = open_source(start).shape
     kept = kept_layers(init.layers, source.num_hidden_layers)
     return warm_shape(source, len(kept), options, vocabulary, max_seq_len)
+
+
+def _start_from(settings: Settings, preset: str | None) -> str | None:
+    """The STUDENT_INIT that would start such a student from weights; None if there is none, or one is chosen."""
+    options, teacher = StudentOptions.of(settings), TeacherOptions.of(settings)
+    if preset is None and wanted(InitOptions.of(settings), teacher) is not None:
+        return None
+    with suppress(UsageError):
+        require_no_sizes(options)
+        return own_weights(preset or options.preset, teacher.chosen) or None
+    return None
 
 
 def _vocabulary(tokenizer: TokenizerOptions) -> int:
@@ -260,7 +270,7 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
         room = int(_ROOM_SHARE * about["free_bytes"])
         return {"seconds": None, "needed_bytes": needed, "room_bytes": room}
     key = _key(config, work, about)
-    cached = _read_cache()
+    cached = timings.kept()
     if key in cached and not again:
         return {**cached[key], "cached": True}
     timed, peak_bytes = _by_turns(shapes, work)
@@ -278,7 +288,7 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
         "at": time.time(),
         "teacher": work.teacher.identity.model if work.teacher else "",
     }
-    _write_cache(dict([*cached.items(), (key, found)][-_MOST_CACHED:]))
+    timings.keep(cached | {key: found})
     return {**found, "cached": False}
 
 
@@ -348,9 +358,6 @@ def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
     return max(sum(kept) - own + one["peak"] for one, own in zip(parts, kept, strict=True))
 
 
-# -- the cache -------------------------------------------------------------------------------------------------------
-
-
 def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     """Identifies the machine and everything that decides how long a step takes."""
     machine = {name: device[name] for name in ("type", "name", "precision", "threads", "cores")}
@@ -366,31 +373,6 @@ def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     if work.teacher and beside:
         decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def _read_cache() -> dict[str, dict[str, Any]]:
-    """What was timed before; empty if the file is missing, damaged or foreign."""
-    try:
-        found = files.read_json(cache_folder() / CACHE_FILE)
-    except (BitnetError, OSError):
-        return {}
-    entries = found if isinstance(found, dict) else {}
-    return {key: one for key, one in entries.items() if _is_timing(one)}
-
-
-def _is_timing(one: object) -> bool:
-    if not isinstance(one, dict):
-        return False
-    numbers = [
-        one.get(name) for name in ("seconds", "memory_factor", "spread", "supervised_per_step", "load", "at", "steps")
-    ]
-    return all(type(number) in (int, float) for number in numbers) and isinstance(one.get("timed_layers"), list)
-
-
-def _write_cache(entries: dict[str, dict[str, Any]]) -> None:
-    with suppress(OSError, BitnetError):  # then it is timed again next time
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        files.write_json(cache_folder() / CACHE_FILE, entries)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitnet_core.runs.experiment import is_name
-from bitnet_core.settings import dotenv, presets
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_path
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
@@ -103,14 +103,6 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
     for name, text in (own | {TEACHER: provider.name, BACKEND: backend}).items():
         draft = draft.having(name, text)
     return draft
-
-
-def own_weights(draft: Draft) -> str:
-    """The STUDENT_INIT that has the weights of the model whose shape the preset is; empty if there is none."""
-    preset = draft.get("MINI_PRESET")
-    if preset == presets.EMBEDDED and draft.teacher.name == EMBEDDED:
-        return "teacher"
-    return presets.OWN_WEIGHTS.get(preset, "")
 
 
 # -- what gets written -----------------------------------------------------------------------------------------------
