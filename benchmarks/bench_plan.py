@@ -66,7 +66,7 @@ def planned(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
     precision = pick_precision(DeviceOptions(), CPU)
     sampler = probe.batches_of(traces(config.vocab_size), options, config.vocab_size, 20)
     program = rss_bytes()
-    step = probe.step_seconds(config, sampler, options, CPU, precision, again=True)
+    step = probe.step_seconds(config, probe.Work(sampler, options, CPU, precision), again=True)
     batch = Batch(options.batch_size, options.max_seq_len)
     tensors = training_bytes(config, batch, narrow=False, device_type="cpu")["peak"]
     return {

@@ -5,7 +5,7 @@ what then depends on it is left open, with the number at which it turns.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from bitnet_core.settings.values import TrainOptions
@@ -30,8 +30,24 @@ class Course:
 
 def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
     """The course with `supervised` tokens a step, or with at most so many where it is not `exact`."""
-    if exact:
-        return _exact(options, supervised)
+    found = _exact(options, supervised) if exact else _bounded(options, supervised)
+    return replace(found, words=found.words + _ternary_words(options, supervised))
+
+
+def _ternary_words(options: TrainOptions, supervised: float) -> str:
+    """When the student is ternary, if that is later than at once, and if it is ever."""
+    if not options.flip.quant_ramp_fraction:
+        return ""
+    if options.flip.budget_tokens is None:
+        return f"; the student is ternary after {options.flip.quant_ramp_fraction:.3g} of the budget"
+    at = options.flip.ternary_at
+    if options.total_steps is not None and options.total_steps * supervised < at:
+        return f"; it would not be ternary before {at:,} tokens (QUANT_RAMP_FRACTION), so training refuses to begin"
+    return f"; the student is ternary from {at:,} tokens on"
+
+
+def _bounded(options: TrainOptions, supervised: float) -> Course:
+    """With at most `supervised` tokens a step."""
     steps = options.total_steps
     if options.flip.budget_tokens is None:
         return _in_epochs(options.flip.budget_epochs, steps)

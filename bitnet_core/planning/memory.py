@@ -8,10 +8,12 @@ K candidates.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bitnet_core.export.padding import padding_for
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.training.heldout import MOST_TOKENS
 
 _WIDE, _NARROW = 4, 2
 """Bytes of fp32, and of bf16 and fp16."""
@@ -36,14 +38,30 @@ class Batch:
         return self.rows * self.length
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A teacher in the same memory that is asked while training: its shape, and the bytes of one of its numbers."""
+
+    parameters: int
+    hidden_size: int
+    number: int
+
+
 def training_bytes(
-    config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str, devices: int = 1, quantize: bool = True
+    config: StudentConfig,
+    batch: Batch,
+    *,
+    narrow: bool,
+    device_type: str,
+    devices: int = 1,
+    quantize: bool = True,
+    teacher: Beside | None = None,
 ) -> dict[str, int]:
     """Bytes of one device by part, and their `peak`; without the program itself.
 
     `narrow` says that autocast computes in 2 bytes; `quantize` is False for a full-precision twin. With several
     `devices`, weights, gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is
-    whole; each device has its own batch.
+    whole; each device has its own batch, and the whole of a `teacher`.
     """
     parameters, linears = config.parameters(), _linear_weights(config)
     embedding = config.vocab_size * config.hidden_size
@@ -57,9 +75,10 @@ def training_bytes(
         quantized, gathered = _share(quantized, devices), _WIDE * max(2 * layer, embedding)
     activations = activation_bytes(config, batch, narrow=narrow)
     loss = _loss_bytes(config, batch, narrow=narrow, device_type=device_type)
+    beside = _beside_bytes(config, batch, teacher, narrow=narrow, device_type=device_type) if teacher else {}
     # Forward and backward pass have their peaks at their ends: while the loss is computed, everything that the
     # backward pass needs is there; when it ends, all gradients are, the embedding's from both of its uses.
-    forward_end = quantized + activations + loss
+    forward_end = quantized + activations + loss + beside.get("teacher's logits", 0)
     backward_end = gradients + _share(_WIDE * embedding, devices)
     if batch.accumulate > 1:
         forward_end += gradients
@@ -74,8 +93,36 @@ def training_bytes(
         "loss": loss,
         "whole layer": gathered,
         "two-bit copy": watch,
-        "peak": weights + adamw + max(forward_end, backward_end) + gathered + watch,
+        **beside,
+        "peak": weights + adamw + max(forward_end, backward_end) + gathered + watch + _kept(beside),
     }
+
+
+def _beside_bytes(
+    config: StudentConfig, batch: Batch, teacher: Beside, *, narrow: bool, device_type: str
+) -> dict[str, int]:
+    """A teacher's weights, what it says of a batch and of the held-out side, and a chunk of its logits.
+
+    The loss holds that chunk and what it computes from it, four times as much. Its forward pass is over before the
+    student's begins, whose activations take more.
+    """
+    states = teacher.number * teacher.hidden_size
+    chunk = _chunk(config, batch, narrow=narrow, device_type=device_type)
+    return {
+        "teacher's weights": teacher.number * teacher.parameters,
+        "teacher's states": states * (batch.positions + MOST_TOKENS),
+        "teacher's logits": 4 * _WIDE * chunk * config.vocab_size,
+    }
+
+
+def _kept(beside: dict[str, int]) -> int:
+    """What of a teacher is there all the time."""
+    return beside.get("teacher's weights", 0) + beside.get("teacher's states", 0)
+
+
+def _chunk(config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str) -> int:
+    """How many positions have logits at a time."""
+    return min(batch.positions, positions_at_a_time(config.vocab_size, device_type, 2 if narrow else 1))
 
 
 def _share(total: int, devices: int) -> int:
@@ -117,7 +164,7 @@ def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> in
 def _loss_bytes(config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str) -> int:
     """The fused loss: gradients of the head and of the hidden states, one chunk of logits, the targets."""
     vocabulary, hidden, positions = config.vocab_size, config.hidden_size, batch.positions
-    chunk = min(positions, positions_at_a_time(vocabulary, device_type, 2 if narrow else 1))
+    chunk = _chunk(config, batch, narrow=narrow, device_type=device_type)
     head = _WIDE * vocabulary * hidden + (2 * _NARROW * vocabulary * hidden if narrow else 0)
     states = (2 * _WIDE + (_NARROW if narrow else 0)) * positions * hidden
     logits = (_WIDE + (_NARROW if narrow else 0)) * chunk * vocabulary
@@ -181,12 +228,14 @@ def checkpoint_bytes(config: StudentConfig) -> int:
     return 3 * _WIDE * config.parameters() + _two_bit_bytes(config)
 
 
-def largest_batch(config: StudentConfig, batch: Batch, room: int, *, narrow: bool, device_type: str) -> int:
-    """The most rows of a batch that fit into `room` bytes of one device; 0 if not even one does."""
+def largest_batch(config: StudentConfig, batch: Batch, room: int, **options: Any) -> int:
+    """The most rows of a batch that fit into `room` bytes of one device; 0 if not even one does.
+
+    `options` are those of `training_bytes`.
+    """
 
     def fits(rows: int) -> bool:
-        found = training_bytes(config, replace(batch, rows=rows), narrow=narrow, device_type=device_type)
-        return found["peak"] <= room
+        return training_bytes(config, replace(batch, rows=rows), **options)["peak"] <= room
 
     low, high = 0, 1
     while fits(high):

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from bitnet_core.model.config import StudentConfig
@@ -13,6 +14,7 @@ from bitnet_core.model.presets import preset
 from bitnet_core.planning.course import Course, course
 from bitnet_core.planning.memory import (
     Batch,
+    Beside,
     checkpoint_bytes,
     gguf_bytes,
     kv_cache_bytes,
@@ -27,8 +29,10 @@ from bitnet_core.text import duration, size
 
 _CHECKPOINTS = 5
 """The newest three, the best one, and one that is being written."""
-_FP32 = 4
+_FP32, _NARROW = 4, 2
 Record = dict[str, Any]
+Takes = partial[dict[str, int]]
+"""`training_bytes` on the device of the plan."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,30 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
     # Only GPUs compute in 2 bytes; one that is elsewhere is taken to.
     narrow = kind == "cuda" and (elsewhere or bool(here["narrow"]))
     room = asked.memory_bytes if elsewhere else here["free_bytes"]
-    batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack, top_k)
+    online = facts["online"]
+    takes = partial(
+        training_bytes,
+        narrow=narrow,
+        device_type=kind,
+        quantize=options.quantize,
+        teacher=_beside(online, kind, elsewhere=elsewhere),
+    )
+    candidates = 0 if online else top_k
+    batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack, candidates)
     budget = _budget(options, traces, teacher)
     options = replace(options, flip=replace(options.flip, budget_tokens=budget["tokens"]))
     supervised = traces["supervised_per_step"] if traces else float(batch.positions * batch.accumulate)
     found = course(options, supervised, exact=traces is not None)
     step = None if elsewhere else facts["step"]
-    memory = _memory(config, batch, options, asked, kind, narrow, here if not elsewhere else None, step)
+    memory = _memory(config, batch, takes, asked.devices, None if elsewhere else here, step)
     return {
         "version": 1,
         "shape": config.to_dict(),
         "parameters": config.parameters(),
+        "start_from": facts["start_from"],
         "device": {"type": kind, "narrow": narrow, "room_bytes": room, "elsewhere": elsewhere}
         | ({} if elsewhere else {"here": here}),
-        "training_memory": memory,
+        "training_memory": memory | {"compiled": options.compiled},
         "deployment_memory": _deployment(config, asked.context),
         "budget": budget,
         "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
@@ -72,7 +86,8 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
         "disk": _disk(config, traces, teacher),
         "teacher": None if teacher is None else asdict(teacher),
-        "fits": _fits(config, batch, options, asked.context, kind, narrow, room, memory["allocator_factor"] or 1.0),
+        "online": online,
+        "fits": _fits(config, batch, takes, asked.context, room, memory["allocator_factor"] or 1.0),
     }
 
 
@@ -95,20 +110,21 @@ def _budget(options: TrainOptions, traces: Record | None, teacher: TeacherPlan |
     return {"tokens": None, "epochs": flip.budget_epochs, "most_tokens": most}
 
 
+def _beside(online: Record | None, kind: str, *, elsewhere: bool) -> Beside | None:
+    """A teacher that is asked while training; elsewhere, in the type that `teachers/hf` takes on such a device."""
+    if online is None:
+        return None
+    number = online["number_bytes"]
+    if elsewhere:
+        number = _FP32 if kind == "cpu" or online["fp32"] else _NARROW
+    return Beside(online["parameters"], online["hidden_size"], number)
+
+
 def _memory(
-    config: StudentConfig,
-    batch: Batch,
-    options: TrainOptions,
-    asked: Asked,
-    kind: str,
-    narrow: bool,
-    here: Record | None,
-    step: Record | None,
+    config: StudentConfig, batch: Batch, takes: Takes, devices: int, here: Record | None, step: Record | None
 ) -> Record:
     def parts(devices: int) -> dict[str, int]:
-        return training_bytes(
-            config, batch, narrow=narrow, device_type=kind, devices=devices, quantize=options.quantize
-        )
+        return takes(config, batch, devices=devices)
 
     whole = parts(1)
     factor = step.get("memory_factor") if step else None
@@ -119,8 +135,7 @@ def _memory(
         "parts": whole,
         "allocator_factor": factor,
         "process_peak": process,
-        "sharded": {"devices": asked.devices, "parts": parts(asked.devices)} if asked.devices > 1 else None,
-        "compiled": options.compiled,
+        "sharded": {"devices": devices, "parts": parts(devices)} if devices > 1 else None,
     }
 
 
@@ -142,7 +157,9 @@ def _time(found: Course, supervised: float, step: Record | None, given: float | 
         return {"tokens_per_s": given, "origin": "given", "step_seconds": supervised / given, "seconds": seconds}
     if step is None or step["seconds"] is None:
         missing = "not timed; leave out --no-probe, or give --tokens-per-s"
-        if elsewhere:
+        if step is not None and step.get("missing"):
+            missing = step["missing"]
+        elif elsewhere:
             missing = "another machine can't be timed from here; run `bitnet plan` there, or give --tokens-per-s"
         elif step is not None:
             missing = (
@@ -169,14 +186,7 @@ def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | N
 
 
 def _fits(
-    config: StudentConfig,
-    batch: Batch,
-    options: TrainOptions,
-    context: int,
-    kind: str,
-    narrow: bool,
-    room: int | None,
-    factor: float,
+    config: StudentConfig, batch: Batch, takes: Takes, context: int, room: int | None, factor: float
 ) -> Record | None:
     """What `room` bytes hold: this shape and its largest batch, and every preset. `factor` is the allocator's."""
     if room is None:
@@ -184,14 +194,13 @@ def _fits(
     tensors = int(room / factor)
 
     def row(name: str, one: StudentConfig) -> Record:
-        training = training_bytes(one, batch, narrow=narrow, device_type=kind, quantize=options.quantize)["peak"]
-        training = round(factor * training)
+        training = round(factor * takes(one, batch)["peak"])
         running = packed_bytes(one) + kv_cache_bytes(one, context, _FP32)
         return {
             "shape": name,
             "training_bytes": training,
             "trains": training <= room,
-            "devices": _devices(one, batch, options, kind, narrow, tensors),
+            "devices": _devices(one, batch, takes, tensors),
             "running_bytes": running,
             "runs": running <= room,
         }
@@ -201,22 +210,15 @@ def _fits(
     ]
     return {
         "room_bytes": room,
-        "largest_batch": largest_batch(config, batch, tensors, narrow=narrow, device_type=kind),
+        "largest_batch": largest_batch(config, batch, tensors, **takes.keywords),
         "shapes": [row("this", config), *presets],
     }
 
 
-def _devices(
-    config: StudentConfig, batch: Batch, options: TrainOptions, kind: str, narrow: bool, room: int
-) -> int | None:
+def _devices(one: StudentConfig, batch: Batch, takes: Takes, room: int) -> int | None:
     """The fewest devices with so much memory each that hold the training between them; None beyond 1024."""
-    for devices in (1 << power for power in range(11)):
-        parts = training_bytes(
-            config, batch, narrow=narrow, device_type=kind, devices=devices, quantize=options.quantize
-        )
-        if parts["peak"] <= room:
-            return devices
-    return None
+    counts = (1 << power for power in range(11))
+    return next((devices for devices in counts if takes(one, batch, devices=devices)["peak"] <= room), None)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
@@ -239,6 +241,7 @@ def _course_rows(record: Record) -> list[list[Any]]:
     known = "the traces" if running["exact"] else "at most: no traces yet"
     rows: list[list[Any]] = [
         ["parameters", record["parameters"], "the shape"],
+        *_start_rows(record["start_from"]),
         ["supervised tokens a step", round(running["supervised_per_step"]), known],
         ["the budget", *_budget_words(record["budget"])],
         ["the end", running["words"], "TOTAL_STEPS, the budget, FLIP_FRACTION"],
@@ -257,12 +260,18 @@ def _course_rows(record: Record) -> list[list[Any]]:
     rows.append(["disk, checkpoints", size(disk["checkpoints"]), f"{_CHECKPOINTS} × {size(disk['checkpoint'])}"])
     traces = "measured on those here" if disk["traces"] is not None else "unknown until some answers are collected"
     rows.append(["disk, traces", None if disk["traces"] is None else size(disk["traces"]), traces])
+    if online := record["online"]:
+        rows.append(["teacher while training", online["model"], "asked at every step; it costs no money"])
     if teacher := record["teacher"]:
         rows.append(["teacher, prompt tokens", teacher["prompt_tokens"], teacher["origin"]])
         rows.append(["teacher, completion tokens", teacher["completion_tokens"], teacher["origin"]])
         usd = None if teacher["usd"] is None else round(teacher["usd"], 4)
         rows.append(["teacher, US dollars", usd, teacher["price_from"]])
     return rows
+
+
+def _start_rows(start: str | None) -> list[list[Any]]:
+    return [["may start from", f"STUDENT_INIT={start}", "weights of this shape"]] if start else []
 
 
 def _budget_words(budget: Record) -> tuple[str, str]:
@@ -281,6 +290,8 @@ def _timed_words(spent: Record) -> str:
     timed = spent["timed"]
     layers = " and ".join(map(str, timed["timed_layers"]))
     words = f"timed here with {layers} layers, {timed['steps']} steps, at a load of {timed['load']:.1f}"
+    if timed.get("teacher"):
+        words += f", {timed['teacher']} reading along"
     if timed["spread"] > 0.1:
         words += f"; steps differ by {timed['spread']:.0%}"
     return words + ("; kept from before" if timed["cached"] else "")

@@ -17,30 +17,32 @@ import statistics
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.evaluation.memory import peak_rss
-from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision, configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
-from bitnet_core.planning.memory import Batch, training_bytes
+from bitnet_core.planning import timings
+from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.start import warm_shape
+from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.process import available_bytes, rss_bytes
+from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
     DataOptions,
     DeviceOptions,
     InitOptions,
+    OnlineOptions,
     PlaceOptions,
     StudentOptions,
     TeacherOptions,
@@ -52,15 +54,14 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet, load_traces
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.step import Stepper
 
-CACHE_FILE = "step_seconds.json"
 _WHOLE_LAYERS, _DEPTHS = 12, (1, 3)
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
 """Steps at each depth: at least so many, then more until so many seconds are over."""
 _ROOM_SHARE = 0.5
 """Of the free memory that the timed steps' tensors may take; the allocator keeps up to twice as much."""
-_MOST_CACHED = 200
 
 
 def main() -> int:
@@ -76,7 +77,8 @@ def main() -> int:
 def examine(job: dict[str, Any]) -> dict[str, Any]:
     """`job`: `settings` as in a run's record, `vocabulary` or null, and whether to `time` and to time `again`.
 
-    The answer has the student's `shape`, the `device`, and what is known of `traces`, `step` and `teacher_tokens`.
+    The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
+    what is known of `traces` and `step`, and the teacher that is asked `online`; null where there is none.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -90,14 +92,18 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     precision = pick_precision(hardware, device)
     usable = traces if traces and traces.vocab_size == vocabulary else None
     sampler = batches_of(usable, options, vocabulary, data.top_k)
+    teacher = teacher_model(TeacherOptions.of(settings), device) if OnlineOptions.of(settings).online else None
     answer: dict[str, Any] = {
         "shape": config.to_dict(),
+        "start_from": _start_from(settings, job["preset"]),
         "device": _device(device, precision),
         "traces": _traces_record(usable, sampler, options, folder) if usable else None,
         "step": None,
+        "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
     }
     if job["time"]:
-        answer["step"] = step_seconds(config, sampler, options, device, precision, again=job["again"])
+        work = Work(sampler, options, device, precision, teacher)
+        answer["step"] = step_seconds(config, work, again=job["again"])
     return answer
 
 
@@ -112,6 +118,17 @@ def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len:
     source = open_source(start).shape
     kept = kept_layers(init.layers, source.num_hidden_layers)
     return warm_shape(source, len(kept), options, vocabulary, max_seq_len)
+
+
+def _start_from(settings: Settings, preset: str | None) -> str | None:
+    """The STUDENT_INIT that would start such a student from weights; None if there is none, or one is chosen."""
+    options, teacher = StudentOptions.of(settings), TeacherOptions.of(settings)
+    if preset is None and wanted(InitOptions.of(settings), teacher) is not None:
+        return None
+    with suppress(UsageError):
+        require_no_sizes(options)
+        return own_weights(preset or options.preset, teacher.chosen) or None
+    return None
 
 
 def _vocabulary(tokenizer: TokenizerOptions) -> int:
@@ -130,6 +147,16 @@ def _device(device: torch.device, precision: Precision) -> dict[str, Any]:
         "program_bytes": 0 if cuda else rss_bytes(),
         "load": os.getloadavg()[0],
         "cores": os.cpu_count() or 1,
+    }
+
+
+def _online_record(teacher: TeacherModel, options: TeacherOptions) -> dict[str, Any]:
+    return {
+        "model": teacher.identity.model,
+        "parameters": teacher.parameters,
+        "hidden_size": teacher.hidden_size,
+        "number_bytes": teacher.dtype.itemsize,
+        "fp32": options.dtype == "fp32",
     }
 
 
@@ -207,34 +234,46 @@ def _teacher_tokens(folder: Path) -> dict[str, float] | None:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What is timed, but for the student's shape."""
+
+    sampler: Sampler
+    options: TrainOptions
+    device: torch.device
+    precision: Precision
+    teacher: TeacherModel | None = None
+    """Asked at every step, if there is one."""
+
+    @property
+    def beside(self) -> Beside | None:
+        one = self.teacher
+        return Beside(one.parameters, one.hidden_size, one.dtype.itemsize) if one else None
+
+
+@dataclass(frozen=True)
 class _Timed:
     layers: int
     seconds: list[float]
 
 
-def step_seconds(
-    config: StudentConfig,
-    sampler: Sampler,
-    options: TrainOptions,
-    device: torch.device,
-    precision: Precision,
-    *,
-    again: bool,
-) -> dict[str, Any]:
+def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str, Any]:
     """Seconds of an optimizer step, from the cache if this machine has timed the same before; or what is missing."""
+    if work.teacher and not work.teacher.is_here:
+        missing = f"the weights of {work.teacher.identity.model} are not on this machine; training downloads them"
+        return {"seconds": None, "missing": missing}
     whole = config.num_hidden_layers <= _WHOLE_LAYERS
     depths: tuple[int, ...] = (config.num_hidden_layers,) if whole else _DEPTHS
     shapes = [replace(config, num_hidden_layers=depth) for depth in depths]
-    needed = _bytes_by_turns(shapes, options, narrow=precision.autocast, device_type=device.type)
-    about = _device(device, precision)
+    needed = _bytes_by_turns(shapes, work)
+    about = _device(work.device, work.precision)
     if needed > _ROOM_SHARE * about["free_bytes"]:
         room = int(_ROOM_SHARE * about["free_bytes"])
         return {"seconds": None, "needed_bytes": needed, "room_bytes": room}
-    key = _key(config, sampler, options, about)
-    cached = _read_cache()
+    key = _key(config, work, about)
+    cached = timings.kept()
     if key in cached and not again:
         return {**cached[key], "cached": True}
-    timed, peak_bytes = _by_turns(shapes, sampler, options, device, precision)
+    timed, peak_bytes = _by_turns(shapes, work)
     medians = [statistics.median(one.seconds) for one in timed]
     slope = 0.0 if whole else (medians[1] - medians[0]) / (depths[1] - depths[0])
     found = {
@@ -244,47 +283,46 @@ def step_seconds(
         # A process that has freed memory before grows by less than its tensors take.
         "memory_factor": max(1.0, peak_bytes / needed),
         "spread": max((max(one.seconds) - min(one.seconds)) / statistics.median(one.seconds) for one in timed),
-        "supervised_per_step": sampler.mean_supervised * options.accumulate,
+        "supervised_per_step": work.sampler.mean_supervised * work.options.accumulate,
         "load": about["load"],
         "at": time.time(),
+        "teacher": work.teacher.identity.model if work.teacher else "",
     }
-    _write_cache(dict([*cached.items(), (key, found)][-_MOST_CACHED:]))
+    timings.keep(cached | {key: found})
     return {**found, "cached": False}
 
 
-def _by_turns(
-    shapes: list[StudentConfig], sampler: Sampler, options: TrainOptions, device: torch.device, precision: Precision
-) -> tuple[list[_Timed], int]:
+def _by_turns(shapes: list[StudentConfig], work: Work) -> tuple[list[_Timed], int]:
     """Seconds at each depth, and the bytes that all of this added at its peak (on a GPU, those of its allocator).
 
     The first step of each depth is not counted: it allocates, and compiles where that is asked for.
     """
     before = rss_bytes()
     with peak_rss() as peak:
-        timed = _timed(shapes, sampler, options, device, precision)
-    if device.type == "cuda":
-        return timed, torch.cuda.max_memory_allocated(device)
+        timed = _timed(shapes, work)
+    if work.device.type == "cuda":
+        return timed, torch.cuda.max_memory_allocated(work.device)
     return timed, peak.bytes - before
 
 
-def _timed(
-    shapes: list[StudentConfig], sampler: Sampler, options: TrainOptions, device: torch.device, precision: Precision
-) -> list[_Timed]:
+def _timed(shapes: list[StudentConfig], work: Work) -> list[_Timed]:
+    teacher = _opened(work.teacher, work.device, shapes[0].vocab_size) if work.teacher else None
     steppers = []
     for shape in shapes:
-        torch.manual_seed(options.seed)
-        steppers.append(Stepper(Student(shape).to(device).train(), options, device, precision))
+        torch.manual_seed(work.options.seed)
+        student = Student(shape).to(work.device).train()
+        steppers.append(Stepper(student, work.options, work.device, work.precision, teacher))
     timed = [_Timed(shape.num_hidden_layers, []) for shape in shapes]
     started = time.perf_counter()
     for turn in range(_MOST_ROUNDS + 1):
         begun = time.perf_counter()
-        batches = [sampler.next() for _ in range(options.accumulate)]
+        batches = [work.sampler.next() for _ in range(work.options.accumulate)]
         making = time.perf_counter() - begun
         for stepper, one in zip(steppers, timed, strict=True):
             begun = time.perf_counter()
-            stepper.step(batches, options.rate.floor)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            stepper.step(batches, work.options.rate.floor)
+            if work.device.type == "cuda":
+                torch.cuda.synchronize(work.device)
             if turn:
                 one.seconds.append(making + time.perf_counter() - begun)
         if turn == 0:
@@ -294,57 +332,47 @@ def _timed(
     return timed
 
 
-def _bytes_by_turns(shapes: list[StudentConfig], options: TrainOptions, *, narrow: bool, device_type: str) -> int:
+def _opened(teacher: TeacherModel, device: torch.device, vocabulary: int) -> OnlineTeacher:
+    from bitnet_core.teachers.hf.states import HiddenStates  # only here: transformers takes seconds to import
+
+    states = HiddenStates(teacher.identity.model, teacher.load().to(device), vocabulary)
+    return OnlineTeacher("", states, states.head_VE, eos_id=0)
+
+
+def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
     """What the tensors of all depths take: that at work, with the weights, gradients and AdamW of the others."""
+    options = work.options
     batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack)
     parts = [
-        training_bytes(one, batch, narrow=narrow, device_type=device_type, quantize=options.quantize)
+        training_bytes(
+            one,
+            batch,
+            narrow=work.precision.autocast,
+            device_type=work.device.type,
+            quantize=options.quantize,
+            teacher=work.beside,
+        )
         for one in shapes
     ]
     kept = [one["weights"] + one["adamw"] + one["gradients"] for one in parts]
     return max(sum(kept) - own + one["peak"] for one, own in zip(parts, kept, strict=True))
 
 
-# -- the cache -------------------------------------------------------------------------------------------------------
-
-
-def _key(config: StudentConfig, sampler: Sampler, options: TrainOptions, device: dict[str, Any]) -> str:
+def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     """Identifies the machine and everything that decides how long a step takes."""
     machine = {name: device[name] for name in ("type", "name", "precision", "threads", "cores")}
+    options, beside = work.options, work.beside
     decides = {
         "machine": machine | {"host": os.uname().nodename, "torch": torch.__version__},
         "shape": config.to_dict(),
-        "batches": sampler.fingerprint,
+        "batches": work.sampler.fingerprint,
         "accumulate": options.accumulate,
         "compiled": options.compiled,
         "quantize": options.quantize,
     }
+    if work.teacher and beside:
+        decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def _read_cache() -> dict[str, dict[str, Any]]:
-    """What was timed before; empty if the file is missing, damaged or foreign."""
-    try:
-        found = files.read_json(cache_folder() / CACHE_FILE)
-    except (BitnetError, OSError):
-        return {}
-    entries = found if isinstance(found, dict) else {}
-    return {key: one for key, one in entries.items() if _is_timing(one)}
-
-
-def _is_timing(one: object) -> bool:
-    if not isinstance(one, dict):
-        return False
-    numbers = [
-        one.get(name) for name in ("seconds", "memory_factor", "spread", "supervised_per_step", "load", "at", "steps")
-    ]
-    return all(type(number) in (int, float) for number in numbers) and isinstance(one.get("timed_layers"), list)
-
-
-def _write_cache(entries: dict[str, dict[str, Any]]) -> None:
-    with suppress(OSError, BitnetError):  # then it is timed again next time
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        files.write_json(cache_folder() / CACHE_FILE, entries)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
-from bitnet_core.text import count, flat, number, progress_words, roughly, significant, size
+from bitnet_core.text import count, flat, number, percent, progress_words, roughly, significant, size
 
 Level = Literal["good", "calm", "warn", "bad"]
 MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
@@ -142,7 +142,9 @@ def _outlook(vitals: Vitals) -> Iterator[str]:
     """The parts of a healthy training's sentence."""
     found = comparable(vitals)
     change = slope([(one.t, one.loss) for one in found[-TREND:]])
-    if not found:
+    if vitals.share is not None and vitals.share < 1:
+        yield f"{percent(vitals.share, 1)} of the way to ternary weights"
+    elif not found:
         yield "no held-out loss yet"
     elif change is None or len(found) < 2:
         yield f"held-out {significant(found[-1].loss)}"

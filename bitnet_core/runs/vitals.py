@@ -72,6 +72,8 @@ class Vitals:
     before_flip: Evaluation | None = None
     flip_at: float | None = None
     bits: float | None = None
+    share: float | None = None
+    """How much of the quantisers acts; below 1 the student is not ternary yet, and no evaluation counts."""
     budget: float | None = None
     refused: float = 0
     peak_memory: float | None = None
@@ -194,14 +196,15 @@ class VitalSigns:
             return
         seen = finite(event.seen_tokens) or 0.0
         loss = finite(event.heldout_loss)
-        ternary = (finite(event.quantized_share) or 0.0) >= 1 or event.quantized_share is UNSET
+        ternary = event.quantized_share is UNSET or finite(event.quantized_share) == 1
         if loss is not None and ternary:  # before that the loss rises as the student becomes ternary
             made = Evaluation(moment, step, seen, loss, event.when if isinstance(event.when, str) else "")
             self._evaluations.append(made)
             known.setdefault("first", made)
             if "best" not in known or loss < known["best"].loss:
                 known["best"] = made
-        for name, value in (("bits", event.activation_bits), ("peak_memory", event.peak_rss_bytes)):
+        told = {"bits": event.activation_bits, "share": event.quantized_share, "peak_memory": event.peak_rss_bytes}
+        for name, value in told.items():
             if (number := finite(value)) is not None:
                 known[name] = number
         if event.loss is UNSET and event.grad_norm is UNSET:

@@ -9,5 +9,13 @@ OWN_WEIGHTS = {
     "360m": "HuggingFaceTB/SmolLM2-360M-Instruct",
 }
 """The models on the hub of these very shapes, which a student can start from (STUDENT_INIT)."""
-EMBEDDED = "smollm2-135m"
+_EMBEDDED = "smollm2-135m"
 """The shape of the embedded teacher."""
+
+
+def own_weights(preset: str, teacher: str) -> str:
+    """The STUDENT_INIT with the weights of the model whose shape the preset is; empty if there is none.
+
+    `teacher` is the teacher's provider: the embedded one needs no hub.
+    """
+    return "teacher" if (preset, teacher) == (_EMBEDDED, "embedded") else OWN_WEIGHTS.get(preset, "")

@@ -16,7 +16,8 @@ from bitnet_core.training.online import OnlineTeacher, whole
 
 ENOUGH_PROMPTS = 32
 """With fewer, a few odd prompts decide the held-out figures."""
-_MOST_TOKENS = 20_000  # enough for an estimate within a hundredth of a nat
+MOST_TOKENS = 20_000
+"""Of the held-out side that are measured: enough for an estimate within a hundredth of a nat."""
 
 
 def choose(examples: Sequence[Example]) -> list[Example]:
@@ -25,7 +26,7 @@ def choose(examples: Sequence[Example]) -> list[Example]:
     tokens = 0
     for example in examples:
         tokens += example.supervised
-        if kept and tokens > _MOST_TOKENS:
+        if kept and tokens > MOST_TOKENS:
             break
         kept.append(example)
     return kept

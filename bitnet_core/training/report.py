@@ -57,9 +57,10 @@ def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: 
     )
     if options.compiled:
         cache = os.environ.get(INDUCTOR_CACHE, "the compiler's cache")
+        ramp_end = "when the student is ternary and " if options.flip.quant_ramp_fraction else ""
         reporter.log(
             "Compiling the student: the first step waits for the compiler, a minute or more, and so does the "
-            f"first one after the flip; later runs find the result in {cache}."
+            f"first one {ramp_end}after the flip; later runs find the result in {cache}."
         )
 
 

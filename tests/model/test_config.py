@@ -7,7 +7,7 @@ import pytest
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
-from bitnet_core.settings.presets import EMBEDDED, OWN_WEIGHTS, PLANNED, TRAINED
+from bitnet_core.settings.presets import OWN_WEIGHTS, PLANNED, TRAINED, own_weights
 
 
 def test_presets_have_the_published_shapes() -> None:
@@ -37,7 +37,14 @@ def test_presets_of_known_models_have_their_number_of_parameters(name: str, voca
 
 def test_every_named_preset_has_a_shape() -> None:
     assert [preset(name, 1000).vocab_size for name in PLANNED] == [1000] * len(PLANNED)
-    assert set(OWN_WEIGHTS) < set(TRAINED) < set(PLANNED) and EMBEDDED in TRAINED
+    assert set(OWN_WEIGHTS) < set(TRAINED) < set(PLANNED)
+
+
+def test_a_preset_names_the_model_whose_shape_it_is() -> None:
+    assert own_weights("smollm2-135m", "embedded") == "teacher"
+    assert own_weights("smollm2-135m", "openai") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert own_weights("360m", "embedded") == "HuggingFaceTB/SmolLM2-360M-Instruct"
+    assert own_weights("nano", "embedded") == own_weights("2b4t", "hf") == ""
 
 
 def test_profiles_only_differ_in_the_activation() -> None:

@@ -1,13 +1,17 @@
 """How a training ends: the trainer's own rule, step by step, is the slow twin."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.errors import UsageError
 from bitnet_core.planning.course import course
 from bitnet_core.planning.teacher import teacher_plan
 from bitnet_core.settings.values import CollectOptions, FlipOptions, Sampling, TrainOptions
 from bitnet_core.teachers.prices import Price
 from bitnet_core.training.flip import layer_bits
+from bitnet_core.training.ramp import require_an_end
 
 OPTIONS = st.builds(
     lambda steps, budget, fraction: TrainOptions(
@@ -62,6 +66,26 @@ def test_an_upper_bound_never_says_too_much(options: TrainOptions, most: int, da
     assert found.ended_by in (None, ended_by)
     assert found.steps in (None, steps)
     assert found.flip_reached in (None, flip_step is not None)
+
+
+@given(OPTIONS, st.sampled_from([0.0, 0.1, 0.29, 0.5]), st.integers(1, 200))
+def test_it_says_when_a_ramp_is_over_and_when_training_will_refuse_it(
+    options: TrainOptions, ramp: float, supervised: int
+) -> None:
+    flip = FlipOptions(budget_tokens=options.flip.budget, fraction=1.0, quant_ramp_fraction=ramp)
+    options = TrainOptions(total_steps=options.total_steps, flip=flip)
+    words = course(options, supervised, exact=True).words
+    try:
+        require_an_end(options, supervised * (math.inf if options.total_steps is None else options.total_steps))
+    except UsageError:
+        assert words.endswith("(QUANT_RAMP_FRACTION), so training refuses to begin")
+    else:
+        said = f"; the student is ternary from {flip.ternary_at:,} tokens on"
+        assert words.endswith(said) if ramp else "ternary" not in words
+    assert (
+        "ternary after 0.5 of the budget"
+        in course(TrainOptions(flip=FlipOptions(quant_ramp_fraction=0.5)), supervised, exact=False).words
+    )
 
 
 COLLECT = CollectOptions(answers=5, sampling=Sampling(max_tokens=100))

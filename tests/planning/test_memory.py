@@ -18,6 +18,7 @@ from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
 from bitnet_core.planning.memory import (
     Batch,
+    Beside,
     activation_bytes,
     gguf_bytes,
     kv_cache_bytes,
@@ -26,6 +27,7 @@ from bitnet_core.planning.memory import (
     training_bytes,
 )
 from bitnet_core.settings.presets import PLANNED
+from bitnet_core.training.heldout import MOST_TOKENS
 
 SHAPE = StudentConfig(
     vocab_size=100,
@@ -98,6 +100,20 @@ def test_sharding_divides_the_states_and_nothing_else(name: str, vocabulary: int
         assert one[part] <= devices * each[part] < one[part] + devices
     assert each["activations"] == one["activations"] and each["loss"] == one["loss"]
     assert each["whole layer"] > 0 == one["whole layer"]
+
+
+@given(st.integers(1, 64), st.integers(1, 8), st.integers(1, 8))
+def test_a_teacher_beside_the_student_adds_what_it_keeps(parameters: int, rows: int, devices: int) -> None:
+    batch, teacher = Batch(rows, 32, candidates=0), Beside(parameters << 20, 24, 4)
+    alone, together = (training_bytes(SHAPE, batch, **CPU, devices=devices, teacher=one) for one in (None, teacher))
+    assert {name: amount for name, amount in together.items() if name in alone and name != "peak"} == {
+        name: amount for name, amount in alone.items() if name != "peak"
+    }
+    states = torch.zeros(batch.positions, 24).nbytes + torch.zeros(MOST_TOKENS, 24).nbytes
+    assert together["teacher's states"] == states
+    assert together["teacher's weights"] == 4 * parameters << 20
+    more = together["peak"] - alone["peak"] - states - together["teacher's weights"]
+    assert 0 <= more <= together["teacher's logits"]  # it matters where the forward pass has the peak
 
 
 @given(st.integers(1, 4), st.integers(1, 5), st.integers(100, 50_000))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.planning import probe
+from bitnet_core.planning import probe, timings
 from bitnet_core.planning.plan import Asked, plan, tables
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import TrainOptions
@@ -55,8 +55,8 @@ def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("content", ["", "[]", '{"x": {"seconds": "1"}}', '{"x": 1}'])
 def test_a_damaged_cache_is_timed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / probe.CACHE_FILE).write_text(content)
-    assert probe._read_cache() == {}
+    (tmp_path / "cache" / timings.FILE).write_text(content)
+    assert timings.kept() == {}
 
 
 def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +123,26 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert not (tmp_path / "e").exists(), "a plan makes nothing"
     assert main([*argv, "--set", "MINI_HEADS=7"]) == 2
     assert "7 heads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "start"),
+    [
+        ({"MINI_PRESET": "360m"}, "HuggingFaceTB/SmolLM2-360M-Instruct"),
+        ({"MINI_PRESET": "smollm2-135m"}, "teacher"),
+        ({"MINI_PRESET": "smollm2-135m", "MINI_LAYERS": "2"}, None),
+        ({"MINI_PRESET": "nano"}, None),
+    ],
+)
+def test_a_shape_of_a_known_model_tells_what_it_may_start_from(
+    tmp_path: Path, values: dict[str, str], start: str | None
+) -> None:
+    settings = from_values({"DRIVE_ROOT": str(tmp_path / "e"), "FORCE_CPU": "1", **values})
+    job = {"settings": settings.to_record(), "preset": None, "vocabulary": 64, "time": False, "again": False}
+    record = plan(probe.examine(job), OPTIONS, 20, None, Asked())
+    assert record["start_from"] == start
+    rows = {row[0]: row[1] for _, _, rows in tables(record) for row in rows}
+    assert rows.get("may start from") == (f"STUDENT_INIT={start}" if start else None)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,22 @@ def _falling(steps: int = 40) -> Training:
     return training
 
 
+def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
+    training = Training()
+    for quarter in range(4):
+        training.steps(10, quantized_share=quarter / 4).emit(
+            "metric", step=training.step, seen_tokens=training.step * 10, heldout_loss=2.0 + quarter,
+            quantized_share=quarter / 4,
+        )  # fmt: skip
+    (said,) = training.said()
+    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient calm")
+    assert training.signs.view().best is None
+    training.steps(10, quantized_share=1.0).evaluate(5.0).steps(10).evaluate(4.5)
+    found = training.signs.view()
+    assert [one.loss for one in found.evaluations] == [5.0, 4.5]
+    assert "held-out falls" in training.said()[0].words.lower()
+
+
 def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     (said,) = _falling().said()
     assert said.level == "good"

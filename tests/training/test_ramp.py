@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import quantize_activation, quantize_weight
-from bitnet_core.runs.events import Metric
-from bitnet_core.runs.vitals import VitalSigns
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.training import checkpoints
 from bitnet_core.training.ramp import quantized_share
@@ -211,15 +209,6 @@ def test_a_training_that_ends_too_early_after_all_warns_and_is_not_evaluated(mak
     (alert,) = [one for one in events(trainer, "alert") if one["code"] == "not_ternary"]
     assert "neither evaluated nor exported" in alert["message"]
     assert trainer.state.best == {}
-
-
-def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble() -> None:
-    signs = VitalSigns()
-    for step, (share, loss) in enumerate([(0.0, 1.0), (0.4, 2.0), (0.8, 3.0), (1.0, 4.0), (1.0, 3.5)]):
-        signs.feed(Metric(t=float(step), step=step, seen_tokens=step, quantized_share=share, heldout_loss=loss))
-    found = signs.view()
-    assert [one.loss for one in found.evaluations] == [4.0, 3.5]
-    assert found.best is not None and found.best.loss == 3.5
 
 
 def test_a_student_of_no_share_is_refused(make_trainer: Make) -> None:

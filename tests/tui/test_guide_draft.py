@@ -116,6 +116,18 @@ def test_a_name_that_can_not_be_is_a_fault_and_another_one_is_offered(name):
     assert (fault.name, fault.step) == ("NAME", "review")
 
 
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "smollm2-nano"),
+        ({"MINI_PRESET": "smollm2-135m"}, "smollm2-135m"),
+        ({"MINI_PRESET": "1b", "TEACHER_PROVIDER": "openai"}, "openai-1b"),
+    ],
+)
+def test_a_name_tells_the_teacher_and_the_student(values, name):
+    assert drafted.suggested_name(Draft(values), frozenset()) == name
+
+
 @given(
     taken=st.frozensets(st.sampled_from(["smollm2-nano", *(f"smollm2-nano-{n}" for n in range(9))])),
     source=st.text(max_size=70),

@@ -44,6 +44,18 @@ def locate(model: str, token: str | None = None) -> Path:
     return download(model, (*_TEXTS, *_OTHER_TEMPLATES, *_WEIGHTS), kind="model", fix=_CORRECT, token=token)
 
 
+def headers(model: str, token: str | None = None) -> Path:
+    """As `locate`; of a model on the hub only the configuration is downloaded."""
+    if expanded(model).exists() or not is_hub_name(model):
+        return locate(model, token)
+    return download(model, ("config.json",), kind="model", fix=_CORRECT, token=token)
+
+
+def has_weights(path: Path) -> bool:
+    """Whether what `headers` found is more than a configuration."""
+    return is_gguf(path) or any(one for pattern in _WEIGHTS for one in path.glob(pattern))
+
+
 def origin(model: str) -> str:
     """Identifies a model's weights and tokenizer: the hub's revision, or a hash of the files' contents."""
     path = expanded(model)

@@ -114,15 +114,14 @@ def tokenizer_of(name: str, path: Path) -> StudentTokenizer:
         ) from error
 
 
-def weight_bytes(name: str, path: Path, dtype: torch.dtype) -> int:
-    """Memory of a model's weights in `dtype`, from its configuration alone. BitnetError as of `load`."""
+def unloaded(name: str, path: Path) -> Any:
+    """The model without its weights, from its configuration alone. BitnetError as of `load`."""
 
-    def unloaded(folder: str, **options: Any) -> Any:
+    def empty(folder: str, **options: Any) -> Any:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **options))
 
-    model = _read(name, path, unloaded)
-    return dtype.itemsize * sum(int(parameter.numel()) for parameter in model.parameters())
+    return _read(name, path, empty)
 
 
 def _model(name: str, path: Path, dtype: torch.dtype) -> Any:

@@ -7,13 +7,14 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 
+from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
-from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, own_weights, wrong
+from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.labels import about, label, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
@@ -95,7 +96,7 @@ class StudentStep(Step):
 
     def _offer_weights(self) -> None:
         """Offer to start from the model whose shape was chosen, unless something is chosen or wrong."""
-        source = own_weights(self.draft)
+        source = own_weights(self.draft.get(_PRESET), self.draft.teacher.name)
         if source and self.draft.get(_START) == default(_START) and not self.guide.offers:
             model = source.rpartition("/")[2].removesuffix("-Instruct")
             self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")

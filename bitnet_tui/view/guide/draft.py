@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitnet_core.runs.experiment import is_name
-from bitnet_core.settings import dotenv, presets
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_path
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import is_utf8
+from bitnet_tui.view.guide.labels import preset_words
 
 STEPS = {
     "machine": "Machine",
@@ -104,14 +105,6 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
     return draft
 
 
-def own_weights(draft: Draft) -> str:
-    """The STUDENT_INIT that has the weights of the model whose shape the preset is; empty if there is none."""
-    preset = draft.get("MINI_PRESET")
-    if preset == presets.EMBEDDED and draft.teacher.name == EMBEDDED:
-        return "teacher"
-    return presets.OWN_WEIGHTS.get(preset, "")
-
-
 # -- what gets written -----------------------------------------------------------------------------------------------
 
 
@@ -166,7 +159,7 @@ def overrides(draft: Draft, root: Path) -> dict[str, str]:
 def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
     """A name that is free: the teacher and the student, or that of the source and a number."""
     teacher = {EMBEDDED: "smollm2"}.get(draft.teacher.name, draft.teacher.name)
-    stem = draft.source or f"{teacher}-{draft.get('MINI_PRESET')}"
+    stem = draft.source or f"{teacher}-{preset_words(draft.get('MINI_PRESET'))}"
     stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: _LONGEST_NAME - 6]
     stem = stem if is_name(stem) else "experiment"
     numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
