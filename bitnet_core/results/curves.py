@@ -141,7 +141,7 @@ def joined(newest_first: Sequence[Piece]) -> Training:
     flip = held_out = None
     for run in newest_first:
         for curve in run.curves:
-            pieces[curve.name].insert(0, _before(curve, end))
+            pieces[curve.name].insert(0, before(curve, end))
         if run.flip is not None and run.flip.seen_tokens < end:
             flip = run.flip
         held_out = held_out or run.held_out
@@ -159,7 +159,8 @@ def moved(curve: Curve, place: Callable[[float], float]) -> Curve:
     return replace(curve, segments=segments, not_finite=tuple(map(place, curve.not_finite)))
 
 
-def _before(curve: Curve, end: float) -> Curve:
+def before(curve: Curve, end: float) -> Curve:
+    """What the curve has at smaller x than `end`."""
     segments = (tuple(point for point in segment if point[0] < end) for segment in curve.segments)
     kept = tuple(segment for segment in segments if segment)
     return Curve(curve.name, kept, tuple(x for x in curve.not_finite if x < end))

@@ -336,8 +336,9 @@ class EventReader:
     With `remark`, the first line of each kind that can't be read, and a file that can't be, is told by a `log` event.
     """
 
-    def __init__(self, path: Path, *, remark: bool = False) -> None:
-        self._lines = LineReader(path)
+    def __init__(self, path: Path, *, remark: bool = False, last_bytes: int | None = None) -> None:
+        """`last_bytes` as of `LineReader`."""
+        self._lines = LineReader(path, last_bytes=last_bytes)
         self._remark = remark
         self._said: set[str] = set()
         self._time = 0.0
@@ -346,6 +347,16 @@ class EventReader:
     def at_end(self) -> bool:
         """Whether the last call read all that there was."""
         return self._lines.at_end
+
+    @property
+    def left(self) -> int:
+        """How many bytes the last call left for later."""
+        return self._lines.left
+
+    @property
+    def size(self) -> int:
+        """Of the file, in bytes, at the last call."""
+        return self._lines.size
 
     def read_new(self) -> list[Event]:
         """Some events that were not read before; no event and `at_end` mean that there is no other now."""

@@ -21,18 +21,32 @@ class Line(NamedTuple):
 class LineReader:
     """Leaves a torn last line for later; starts again in a truncated or replaced file."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
-        """`from_end`: what is in the file at the first look is passed over; lines are then counted from there."""
+    def __init__(self, path: Path, *, last_bytes: int | None = None) -> None:
+        """With `last_bytes`, of what is there at the first look only lines that begin in so many last bytes are read.
+
+        Lines are then counted from there.
+        """
         self.path = path
-        self._from_end = from_end
+        self._last_bytes = last_bytes
         self.at_end = True
         """Whether the last call reached the end of the file."""
         self._inode: int | None = None
+        self._size = 0
         self._start_over()
 
     def _start_over(self) -> None:
         self._offset = self._number = 0
         self._inside_long = False
+
+    @property
+    def size(self) -> int:
+        """Of the file, at the last call."""
+        return self._size
+
+    @property
+    def left(self) -> int:
+        """How many bytes the last call left for later."""
+        return max(0, self._size - self._offset)
 
     def read_new(self) -> list[Line]:
         """Some lines that were not read before; there may be none before the end. OSError if it can't be read."""
@@ -43,12 +57,17 @@ class LineReader:
                 if status.st_ino != self._inode or status.st_size < self._offset:
                     first, self._inode = self._inode is None, status.st_ino
                     self._start_over()
-                    if first and self._from_end:
-                        self._offset = status.st_size
+                    if first and self._last_bytes is not None:
+                        self._skip_to_last(status.st_size, self._last_bytes)
+                self._size = status.st_size
                 source.seek(self._offset)
                 return self._take(self._chunk(source))
         except FileNotFoundError:
             return []
+
+    def _skip_to_last(self, size: int, last_bytes: int) -> None:
+        if size > last_bytes:  # the byte before tells whether a line begins there
+            self._offset, self._inside_long = size - last_bytes - 1, True
 
     def _chunk(self, source: BinaryIO) -> bytes:
         data = source.read(_CHUNK_BYTES)

@@ -26,6 +26,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
+_SLICE_SECONDS = 0.4
+"""How long one look may read: another stage can be chosen while a long run is being read."""
 
 
 class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen):
@@ -81,7 +83,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
-        return partial(self._watcher.look, self._chosen, self._back)
+        return partial(self._watcher.look, self._chosen, self._back, _SLICE_SECONDS)
 
     def draw(self, view: ExperimentView) -> None:
         before, self._view = self._view, view
@@ -92,6 +94,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.draw_storage()
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
+        if self.charted.unread:
+            self.look()
 
     def on_run_pane_resized(self) -> None:
         self._redraw()

@@ -34,7 +34,7 @@ def gauge(run: RunShown, cells: int) -> Line:
         return _budget(run, seen, run.flip, cells)
     if run.state == "succeeded":  # its last progress is that of its last part
         return ()
-    return _work(run.view.progress, cells, ended=not run.active)
+    return _work(run.view.progress, cells, ended=not run.active or bool(run.view.unread))
 
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
@@ -56,6 +56,8 @@ def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
         return [Span(now, "badge"), Span(f" not ternary yet: {percent(quantized, 1)}", "warn")]
     if run.view.flip is not None:
         return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}{policy}", "flip")]
+    if run.view.unread:
+        return [Span(now, "badge")]
     return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}{policy}", "label")]
 
 

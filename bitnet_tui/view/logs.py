@@ -65,6 +65,8 @@ def status(lines: Sequence[LogLine], view: RunView | None, words: str, at: int |
     if view is None or not view.log_total:
         return line(Span("No messages yet.", "label"))
     text = f"{len(lines):,} of {view.log_total:,} lines"
+    if view.unread:
+        text = f"the newest {len(lines):,} lines; the rest is being read"
     if words:
         places = found(lines, words)
         here = f"{places.index(at) + 1} of " if at in places else ""

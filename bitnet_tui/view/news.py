@@ -107,7 +107,7 @@ class NewsReader:
         if run.state(record) not in ACTIVE and (self._first or (appeared and _is_old(record))):
             return
         options = NotifyOptions.of(Settings.from_record(record.settings, record.origins))
-        lines = LineReader(run.events_path, from_end=self._first)
+        lines = LineReader(run.events_path, last_bytes=0 if self._first else None)
         self._followed[run.path] = _Followed(Alarms(run, root.name, record.stage), lines, options)
 
     def _of(self, path: Path) -> Iterator[News]:

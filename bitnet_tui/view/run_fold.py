@@ -93,6 +93,8 @@ class RunView:
     """Of each line of the log: `debug`, `info`, `warning` or `error`."""
     log_total: int = 0
     vitals: Vitals = field(default_factory=Vitals)
+    unread: float = 0.0
+    """The share of the events that is still being read. Until then a figure is the final one or is not there."""
 
     @property
     def flips(self) -> tuple[float, ...]:

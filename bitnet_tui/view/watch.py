@@ -1,9 +1,9 @@
 """Reads one experiment from its files and returns a frozen picture of it. Not thread-safe."""
 
-import itertools
+import math
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
@@ -13,7 +13,7 @@ from bitnet_core.runs.around import machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.changes import changes
 from bitnet_core.runs.clock import Moment
-from bitnet_core.runs.events import Event, Table
+from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
@@ -27,7 +27,8 @@ from bitnet_core.text import crop, flat
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
-from bitnet_tui.view.run_fold import RunFold, RunView
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import on
 
@@ -99,16 +100,19 @@ class ExperimentWatcher:
     home: Path
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
-    _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
+    _readings: dict[str, RunReading] = field(default_factory=dict)
+    _deadline: float = math.inf
     _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
-    def look(self, stage: str | None, back: int = 0) -> ExperimentView:
+    def look(self, stage: str | None, back: int = 0, seconds: float = math.inf) -> ExperimentView:
         """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing.
 
-        An error in reading it becomes the view's `problem`.
+        After `seconds` the rest of a long run is left for the next look. An error in reading the experiment becomes
+        the view's `problem`.
         """
+        self._deadline = time.perf_counter() + seconds
         try:
             return self._read(stage, back)
         except BitnetError as error:
@@ -140,7 +144,7 @@ class ExperimentWatcher:
         status = self._copy[1]
         latest, upload = history.latest(UPLOAD.name), None
         if latest is not None:
-            findings = health(UPLOAD.name, latest.state, self._view(latest.run).vitals, Plan())
+            findings = health(UPLOAD.name, latest.state, self._view(latest.run, whole=True).vitals, Plan())
             upload = Upload(latest.state, cut_text(latest.record.error or ""), findings)
         return CopyView(backend, sync, status, upload, ended_since(history, status.at))
 
@@ -160,18 +164,21 @@ class ExperimentWatcher:
         elapsed, silent = self._times(record, state, view.newest)
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
+        findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
+        if stage == "train":
+            view = self._with_earlier_runs(view, runs[place + 1 :], state)
         return RunShown(
             id=run.id,
             stage=stage,
             state=state,
-            view=self._with_earlier_runs(view, runs[place + 1 :], state) if stage == "train" else view,
+            view=view,
             error=cut_text(record.error or ""),
             output=run.output_path if run.has_output() else None,
             elapsed=elapsed,
             position=place + 1,
             of=len(runs),
             flip=plan.decided(view.vitals.budget).flip,
-            health=health(stage, state, view.vitals, plan, around, silent),
+            health=(*findings, being_read(view.unread)) if view.unread else findings,
             plan=plan,
             since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
@@ -181,20 +188,31 @@ class ExperimentWatcher:
         made = history.latest("eval", lambda record: record.state == "succeeded")
         if made is None or pipeline.ended is None or (made.record.ended or 0.0) <= pipeline.ended:
             return ()
-        return self._view(made.run).tables
+        return self._view(made.run, whole=True).tables
 
-    def _view(self, run: Run) -> RunView:
-        fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))
-        while events := read_new():
-            fold.feed(events)
-        return fold.view()
+    def _view(self, run: Run, *, whole: bool = False) -> RunView:
+        if run.id not in self._readings:
+            self._readings[run.id] = RunReading(run)
+        return self._readings[run.id].view(math.inf if whole else self._deadline)
 
     def _with_earlier_runs(self, view: RunView, earlier: Sequence[Entry], state: str) -> RunView:
         """The view with the curves of its whole training, which an active run continues until its figures tell."""
         if view.begins is None and state not in ACTIVE:
             return view
-        runs = of_one_training(itertools.chain([view], (self._view(run) for run, _ in earlier)))
-        return on(joined(runs), view) if len(runs) > 1 else view
+        runs = of_one_training(self._views(view, earlier))
+        if len(runs) == 1:
+            return view
+        whole = on(joined(runs), view)
+        held_out = view.held_out if view.unread else whole.held_out
+        return replace(whole, held_out=held_out, unread=max(run.unread for run in runs))
+
+    def _views(self, view: RunView, earlier: Sequence[Entry]) -> Iterator[RunView]:
+        """The view, then those of earlier runs, as long as it is known where each of them began."""
+        yield view
+        for run, _ in earlier:
+            if view.unread and view.begins is None:
+                return
+            yield (view := self._view(run))
 
     def _times(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
         """How long a run took, and for how long it has been silent.
