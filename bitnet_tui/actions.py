@@ -1,5 +1,6 @@
 """Every action of the app in one table: its keys, its words and where it works. Footer, help and palette read it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +35,7 @@ class Action:
     footer: bool = True
 
     def binding(self) -> Binding:
-        first = keys_text(self).split(" ")[0]
+        first = first_key(self.id, {})
         return Binding(
             self.keys, self.name, self.label, show=self.footer, key_display=first, tooltip=self.tooltip, id=self.id
         )
@@ -147,7 +148,7 @@ ACTIONS: tuple[Action, ...] = (
             "R",
             "save_report",
             "Save report",
-            "Write one HTML page, without scripts, into its reports",
+            "Write a page, or curves as CSV, SVG or PNG, into its reports",
             False,
         ),
         (
@@ -269,7 +270,6 @@ ACTIONS: tuple[Action, ...] = (
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
     ),
 )
-QUIT = next(one for one in ACTIONS if one.id == "app.quit")
 TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",
@@ -285,6 +285,7 @@ TITLES: dict[Where, str] = {
     "app": "Everywhere",
 }
 _SHOWN = {
+    "delete": "del",
     "question_mark": "?",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -305,10 +306,21 @@ def bindings(where: Where) -> list[BindingType]:
     return [action.binding() for action in ACTIONS if action.where == where]
 
 
-def offers(where: Where) -> tuple[tuple[str, str, str], ...]:
+def offers(where: Where, remapped: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Key, word and action of what the screen's footer has no room for."""
     rows = [one for one in ACTIONS if one.where == where and not one.footer and one.keys != "escape"]
-    return tuple((keys_text(one).split(" ")[0], one.label.lower(), one.name) for one in rows)
+    return tuple((first_key(one.id, remapped), one.label.lower(), one.name) for one in rows)
+
+
+def by_id(name: str) -> Action:
+    return next(one for one in ACTIONS if one.id == name)
+
+
+def first_key(name: str, remapped: Mapping[str, str]) -> str:
+    """The key to name for an action, as it is shown; `remapped` has the user's own keys."""
+    keys = remapped.get(name) or by_id(name).keys
+    first = keys.split(",")[0]
+    return _SHOWN.get(first, first)
 
 
 def keys_text(action: Action) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.screen import Screen
+from textual.signal import Signal
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
@@ -45,7 +46,7 @@ class BitnetApp(Telling):
     TITLE = "bitnet-tui"
     BINDINGS = actions.bindings("app")
     COMMANDS: ClassVar = {_commands}
-    HORIZONTAL_BREAKPOINTS = [(0, "-thin"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-thin"), (60, "-narrow"), (116, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall"), (36, "-high")]  # noqa: RUF012
 
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
@@ -56,6 +57,7 @@ class BitnetApp(Telling):
         self.played = {}
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
+        self.keymap_signal = Signal(self, "keymap")
         self._safe_lines = SafeLines()
         self._keystrokes = Keystrokes(self, self._type)
         self._launch = launch
@@ -115,7 +117,7 @@ class BitnetApp(Telling):
 
     @property
     def _quit_keys(self) -> list[str]:
-        return self.keymap.keys.get(actions.QUIT.id, actions.QUIT.keys).split(",")
+        return self.keymap.keys.get("app.quit", actions.by_id("app.quit").keys).split(",")
 
     @property
     def _too_small(self) -> bool:
@@ -201,6 +203,7 @@ class BitnetApp(Telling):
         self.keymap = found
         if found.keys:
             self.set_keymap(dict(found.keys))
+            self.keymap_signal.publish(found)
         for problem in found.problems:
             self.notify(problem, title="Keys", severity="warning")
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import App
+from textual.signal import Signal
 
+from bitnet_tui.actions import first_key
 from bitnet_tui.keymap import Keymap
 
 
@@ -21,9 +23,15 @@ class Shell(App[None]):
     stops_sent: dict[str, float]
     keymap = Keymap()
     """The user's own keys."""
+    keymap_signal: Signal[Keymap]
+    """Tells that they were read."""
     played: dict[Path, Any]
     few_colours = False
     """Whether the terminal shows 16 colours."""
+
+    def key(self, action: str) -> str:
+        """The key to name for an action."""
+        return first_key(action, self.keymap.keys)
 
     def copy_text(self, text: str) -> None:
         """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""

@@ -24,6 +24,9 @@ def add_to(commands: Commands) -> None:
     )
     report.add_argument("--run", default="", help="a run of train or eval, or how its name begins; else the newest")
     report.add_argument("--to", type=Path, metavar="FILE", help=".html, .csv, .svg or .png; else into its reports")
+    report.add_argument(
+        "--as", dest="kind", default="html", choices=("html", "csv", "svg", "png"), help="what goes into its reports"
+    )
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -39,7 +42,7 @@ def _report(arguments: argparse.Namespace) -> int:
         experiment = open_experiment(arguments)
         reader = SubjectReader(lambda: experiment, arguments.run)
     subject = reader.read()
-    path = save(subject, arguments.to or default_path(subject))
+    path = save(subject, arguments.to or default_path(subject, f".{arguments.kind}"))
     answer(arguments, {"path": str(path), "bytes": path.stat().st_size}, f"wrote {path}")
     return 0
 

@@ -15,10 +15,10 @@ FORMATS = (".html", ".csv", ".svg", ".png")
 _ZOOM = 2.0
 
 
-def default_path(subject: Subject) -> Path:
+def default_path(subject: Subject, kind: str = FORMATS[0]) -> Path:
     """In the experiment's reports, named after the training, so that each one keeps its own."""
     train = subject.runs.get(TRAIN)
-    return subject.experiment.reports / f"report-{train.id if train else subject.root.name}.html"
+    return subject.experiment.reports / f"report-{train.id if train else subject.root.name}{kind}"
 
 
 def save(subject: Subject, path: Path) -> Path:
@@ -29,7 +29,7 @@ def save(subject: Subject, path: Path) -> Path:
     if not subject.runs:
         raise UsageError(f"{subject.root} has no run yet; `bitnet pipeline` starts the first.")
     if kind != ".html" and not subject.training.points("loss") and not subject.training.points("heldout_loss"):
-        raise UsageError(f"{subject.root} has no curves yet; train first, or give --to a file that ends in .html.")
+        raise UsageError(f"{subject.root} has no curves yet; train first, or write .html instead.")
     try:
         _write(subject, path, kind)
     except OSError as error:
@@ -57,6 +57,6 @@ def _png(svg: str) -> bytes:
     except ImportError:
         raise BitnetError(
             "A PNG needs the package resvg-py; install it with `pip install 'bitnet-tui[png]'`, "
-            "or give --to a file that ends in .svg."
+            "or write .svg instead."
         ) from None
     return bytes(resvg_py.svg_to_bytes(svg_string=svg, background="#ffffff", zoom=_ZOOM))

@@ -117,6 +117,10 @@ class BaseScreen(ShellScreen[None]):
     def on_mount(self) -> None:
         self.call_after_refresh(self._furnish)
 
+    def on_resize(self) -> None:
+        if self.on_stack:
+            self.query_one("#head", Painted).show((self.head(),))
+
     @property
     def complete(self) -> bool:
         return self._furnished

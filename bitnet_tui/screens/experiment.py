@@ -53,7 +53,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         left = [Span(flat(self.root.name), "title")]
         if self._view.teacher:
             left.append(Span(f"   teacher {self._view.teacher}   student {self._view.preset}", "label"))
-        following = "following what runs" if self._chosen is None else "f follows what runs"
+        following = (
+            "following what runs"
+            if self._chosen is None
+            else f"{self.shell.key('experiment.follow')} follows what runs"
+        )
         return spread(left, [Span(following, "label")], max(0, self.app.size.width - 2))
 
     def skeleton(self) -> Iterable[Widget]:
@@ -196,14 +200,23 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.app.push_screen(CompareWithScreen(self.root), chosen)
 
     def action_save_report(self) -> None:
-        """Write the report of the training that is shown, or else of the newest one."""
-        from bitnet_tui.services.reporting import save_report
+        """Ask as what, and write the report of the training that is shown, or else of the newest one."""
+        from bitnet_tui.screens.picking import PickScreen
+        from bitnet_tui.services.reporting import FORMATS, save_report
 
         run = self._view.run
         shown = run.id if run is not None and run.stage in ("train", "eval") and run.position > 1 else ""
-        self.notify("Writing the report…")
-        work = partial(self._save_report, self.shell, partial(save_report, self.shell.home, self.root, shown))
-        self.app.run_worker(work, thread=True, group="report", description="write a report")
+        shell = self.shell
+
+        def answered(place: int | None) -> None:
+            if place is not None:
+                kind = list(FORMATS)[place]
+                shell.notify(f"Writing the report as {kind.upper()}…")
+                work = partial(self._save_report, shell, partial(save_report, shell.home, self.root, kind, shown))
+                shell.run_worker(work, thread=True, group="report", description="write a report")
+
+        names = [f"{kind.upper():6}{what}" for kind, what in FORMATS.items()]
+        self.app.push_screen(PickScreen("Save the report as", names), answered)
 
     @staticmethod
     def _save_report(shell: Shell, write: Callable[[], str]) -> None:
@@ -283,7 +296,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         row = next((one for one in active if one.name == self._selected), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self.notify(_stopping(row.name, left))
+            self.notify(self._stopping(row.name, left))
             return
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
@@ -298,10 +311,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
         self.app.push_screen(ConfirmScreen(*question), answered)
 
+    def _stopping(self, name: str, seconds: float) -> str:
+        key = self.shell.key("experiment.stop")
+        return f"Stopping {name}; it saves its work first. In {duration(seconds)}, {key} can kill it."
+
     def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
-            self.notify(_stopping(name, STOP_SECONDS))
+            self.notify(self._stopping(name, STOP_SECONDS))
         self._redraw()
         work = partial(self._stop, self.shell, run_id, names, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")
@@ -326,10 +343,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:
             self.look()
-
-
-def _stopping(name: str, seconds: float) -> str:
-    return f"Stopping {name}; it saves its work first. In {duration(seconds)}, s can kill it."
 
 
 def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:

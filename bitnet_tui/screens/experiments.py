@@ -114,10 +114,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         return look
 
     def on_resize(self) -> None:
-        if self.on_stack:
-            self.query_one("#head", Painted).show((self.head(),))
-            if self._rows is not None:
-                self.call_after_refresh(self._redraw)
+        if self.on_stack and self._rows is not None:
+            self.call_after_refresh(self._redraw)
 
     def on_screen_resume(self) -> None:
         if self._rows is not None:
@@ -169,7 +167,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         row = self._current
         self.query_one("#about", Painted).show(experiment_list.about(row, self.size.width - 6) if row else ((),))
-        self.query_one("#links", Links).offer(actions.offers("list"))
+        self.query_one("#links", Links).offer(actions.offers("list", self.shell.keymap.keys))
 
     # -- what the keys act on --------------------------------------------------------------------------------------
 

@@ -97,6 +97,6 @@ class ManagingScreen(AttemptingScreen[None]):
 
     def action_fetch(self) -> None:
         if self._free():
-            from bitnet_tui.screens.managing_forms import FetchScreen
+            from bitnet_tui.screens.guide.fetch import FetchScreen
 
-            self.app.push_screen(FetchScreen(), lambda root: self.changed(root) if root else None)
+            self.app.push_screen(FetchScreen(), lambda made: self.changed(made.root) if made else None)

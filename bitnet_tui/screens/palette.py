@@ -1,7 +1,7 @@
 """The command palette: Textual's, as a screen of this app, with a cursor that does not blink."""
 
 from textual.app import ComposeResult
-from textual.command import CommandInput, CommandList, CommandPalette
+from textual.command import CommandInput, CommandList, CommandPalette, SearchIcon
 
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.widgets.lists import Commands
@@ -11,9 +11,12 @@ from bitnet_tui.widgets.lists import Commands
 class Palette(CommandPalette, ShellScreen[None]):
     """What it offers is in `bitnet_tui/palette.py`."""
 
+    CSS_PATH = "palette.tcss"
+
     def compose(self) -> ComposeResult:
         for widget in super().compose():
             yield Commands() if isinstance(widget, CommandList) else widget
 
     def on_mount(self) -> None:
         self.query_one(CommandInput).cursor_blink = False
+        self.query_one(SearchIcon).icon = "›"

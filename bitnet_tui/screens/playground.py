@@ -30,6 +30,8 @@ _WHOM: tuple[tuple[Who, ...], ...] = (SIDES, ("student",), ("teacher",))
 _BITS = (None, 8, 4)
 _BUSY = "The last answers are not complete; s stops them."
 _PAST = (("[", "earlier", "history(-1)"), ("]", "later", "history(1)"))
+_BESIDE = 90
+"""From this width on the answers are beside each other."""
 _TINY = 22
 """Below so many rows the answers stand side by side, however narrow it is."""
 _NUMBERS = ("temperature", "length", "seed")
@@ -123,6 +125,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
     def on_resize(self) -> None:
         self.set_class(self.size.height < _TINY, "-tiny")
+        self.set_class(self.size.width < _BESIDE, "-stacked")
         if self.complete:
             self.call_after_refresh(self.draw_play)
 

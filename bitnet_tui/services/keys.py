@@ -1,8 +1,10 @@
 """Finds and keeps keys for the app. Slow (a keyring may take 5 s), so call it in a thread."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from bitnet_core.secrets.inventory import Inventory
+from bitnet_core.secrets.inventory import Held, Inventory
+from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui.services.settings import resolved
 
 VAULT_INSTEAD = {"offer": "The key can be kept in an encrypted file instead.", "without": "The key was not kept"}
@@ -12,6 +14,22 @@ VAULT_INSTEAD = {"offer": "The key can be kept in an encrypted file instead.", "
 def inventory(home: Path, root: Path | None) -> Inventory:
     """The keys that the experiment at `root` would use; without `root`, those of a new experiment."""
     return Inventory.of(resolved(home, root))
+
+
+@dataclass(frozen=True)
+class Holders:
+    """Where each key is kept, the state of the OS keyring, and the vault if there is one."""
+
+    keys: tuple[Held, ...]
+    keyring: str
+    vault: Path | None
+
+
+def held(home: Path) -> Holders:
+    """The keys of a new experiment. A keyring may take seconds."""
+    found = inventory(home, None)
+    state, keys = found.status(SECRET_NAMES)
+    return Holders(keys, state, found.places.existing_vault)
 
 
 def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:

@@ -39,18 +39,12 @@ def rename(home: Path, root: Path, name: str) -> dict[str, Any]:
 class Fetch(Command):
     """Opens an experiment from a target, `BACKEND` or `BACKEND:NAME`, under a name of its own if one is given.
 
-    `settings` are those of the target that are set nowhere else. `show` hears how far it has come, in this thread.
+    `values` are settings of the target that are set nowhere else. `show` hears how far it has come, in this thread.
     """
 
     def __init__(
-        self, home: Path, target: str, name: str, settings: Sequence[str], show: Callable[[str], object]
+        self, home: Path, target: str, name: str, values: Mapping[str, str], show: Callable[[str], object]
     ) -> None:
-        values = {}
-        for one in settings:
-            setting, equals, value = one.partition("=")
-            if not equals:
-                raise UsageError(f"{one!r} is not a setting; write it as NAME=VALUE.")
-            values[setting] = value
         backend = target.partition(":")[0]
         if backend not in KINDS:
             raise UsageError(f"{backend!r} is not a kind of storage target; it is one of {', '.join(KINDS)}.")

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from bitnet_core.text import crop
 from bitnet_tui.view.run_fold import LEVELS, RunView
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, wrapped
 
+_LEAD_CELLS = 11
+"""The time and the mark of an event, or as many spaces."""
 _STYLES = {"debug": "label", "warning": "warn", "error": "bad"}
 
 
@@ -54,10 +56,15 @@ def step(places: Sequence[int], at: int | None, by: int) -> int | None:
     return next((place for place in reversed(places) if place < at), places[-1])
 
 
-def drawn(one: LogLine, words: str, cells: int, *, wrap: bool) -> Line:
-    """A line in the style of its level, and of what was searched for. Without `wrap`, cut at the width."""
+def drawn(one: LogLine, words: str, cells: int, *, wrap: bool) -> list[Line]:
+    """A line in the style of its level, and of what was searched for.
+
+    With `wrap` in as many lines as it needs, below its words; else cut at the width.
+    """
     style = "key" if matches(one.text, words) else _STYLES.get(one.level, "")
-    return line(Span(one.text if wrap else crop(one.text, cells), style))
+    if not wrap:
+        return [line(Span(crop(one.text, cells), style))]
+    return wrapped(one.text[:_LEAD_CELLS], one.text[_LEAD_CELLS:], style, cells)
 
 
 def status(lines: Sequence[LogLine], view: RunView | None, words: str, at: int | None) -> Line:

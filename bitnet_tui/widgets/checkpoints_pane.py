@@ -5,14 +5,14 @@ from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, OptionList
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_tui.theme import paint
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.spans import Line
-from bitnet_tui.widgets.buttons import NARROW, relabel
+from bitnet_tui.widgets.buttons import NARROW, KeyButton
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -34,9 +34,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         yield Entries(id="checkpoints-list", markup=False, classes="pages")
         yield Painted(id="checkpoints-about")
         with Horizontal(classes="bar"):
-            yield Button("", name="checkpoint('resume')", compact=True, id="checkpoints-resume")
-            yield Button("", name="checkpoint('flip')", compact=True, id="checkpoints-flip")
-            yield Button("Export (E)", name="checkpoint('export')", compact=True)
+            yield KeyButton("Resume", "checkpoints.resume", id="checkpoints-resume")
+            yield KeyButton("Flip", "checkpoints.flip", id="checkpoints-flip")
+            yield KeyButton("Export", "checkpoints.export")
         yield Painted(id="checkpoints-said")
 
     def looker(self) -> Callable[[], CheckpointsView]:
@@ -48,8 +48,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     def on_resize(self) -> None:
         here = "" if self.size.width < NARROW else " from here"
-        relabel(self.query_one("#checkpoints-resume", Button), f"Resume{here} (T)")
-        relabel(self.query_one("#checkpoints-flip", Button), f"Flip{here} (F)")
+        self.query_one("#checkpoints-resume", KeyButton).say(f"Resume{here}")
+        self.query_one("#checkpoints-flip", KeyButton).say(f"Flip{here}")
         self._draw()
 
     def enter(self) -> None:

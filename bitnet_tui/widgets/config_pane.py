@@ -18,7 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
-from bitnet_tui.widgets.buttons import NARROW, relabel
+from bitnet_tui.widgets.buttons import BARE, LONG, NARROW, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
@@ -57,15 +57,15 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="bar"):
-            yield SteadyInput(placeholder="filter (/)", compact=True, id="config-filter")
-            yield Button("", name="config('only')", compact=True, id="config-only")
-            yield Button("", name="config('against')", compact=True, id="config-against")
+            yield SteadyInput(compact=True, id="config-filter")
+            yield KeyButton("", "config.only", id="config-only")
+            yield KeyButton("", "config.against", id="config-against")
         yield Entries(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
         with Horizontal(classes="bar"):
             yield SteadyInput(placeholder="enter changes the highlighted one", compact=True, id="config-value")
             yield Button("Save", name="config('save')", compact=True, id="config-save")
-            yield Button("Unset (del)", name="config('unset')", compact=True, id="config-unset")
+            yield KeyButton("Unset", "config.unset", id="config-unset")
         yield Painted(id="config-said")
 
     # -- reading and drawing ----------------------------------------------------------------------------------------
@@ -104,12 +104,11 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
         narrow, mark = cells < NARROW, "☑" if self._only else "☐"
-        relabel(
-            self.query_one("#config-only", Button), f"{mark} {'changed (d)' if narrow else 'only differences (d)'}"
-        )
+        self.query_one("#config-filter", Input).placeholder = f"filter ({key_of(self, 'config.filter')})"
+        self.query_one("#config-only", KeyButton).say(f"{mark} {'changed' if narrow else 'only differences'}")
         against = view.against or ("defaults" if narrow else "the defaults")
-        relabel(self.query_one("#config-against", Button), f"from {crop(against, 9 if narrow else _NAME_CELLS)} (o)")
-        relabel(self.query_one("#config-unset", Button), "Unset" if narrow else "Unset (del)")
+        self.query_one("#config-against", KeyButton).say(f"from {crop(against, 9 if narrow else _NAME_CELLS)}")
+        self.query_one("#config-unset", KeyButton).say("Unset", BARE if narrow else LONG)
         if cells > 0 and not self.editing:
             self._fill(view, cells)
         self._describe()

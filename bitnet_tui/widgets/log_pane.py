@@ -2,7 +2,7 @@
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, Input, OptionList
+from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_tui.theme import paint
@@ -10,10 +10,12 @@ from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
-from bitnet_tui.widgets.buttons import NARROW, relabel
+from bitnet_tui.widgets.buttons import LONG, NARROW, SHORT, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
+
+_BUTTONS = ("level", "follow", "wrap", "copy")
 
 
 class LogPane(Vertical):
@@ -29,11 +31,9 @@ class LogPane(Vertical):
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="bar"):
-            yield SteadyInput(placeholder="search (/)", compact=True, id="log-search")
-            yield Button("", name="log('level')", compact=True, id="log-level")
-            yield Button("", name="log('follow')", compact=True, id="log-follow")
-            yield Button("", name="log('wrap')", compact=True, id="log-wrap")
-            yield Button("", name="log('copy')", compact=True, id="log-copy")
+            yield SteadyInput(compact=True, id="log-search")
+            for what in _BUTTONS:
+                yield KeyButton("", f"log.{what}", id=f"log-{what}")
         yield Entries(id="log-lines", markup=False, classes="pages")
         yield Painted(id="log-status")
 
@@ -99,12 +99,12 @@ class LogPane(Vertical):
     def _label(self) -> None:
         least = "all" if self._least == "debug" else f"{self._least}+"
         follow, wrap = ("☑" if on else "☐" for on in (self._follow, self._wrap))
-        if self.size.width < NARROW:
-            labels = f"{least:8} m", f"{follow} F", f"{wrap} w", "Y"
-        else:
-            labels = f"{least:8} (m)", f"{follow} follow (F)", f"{wrap} wrap (w)", "Copy (Y)"
-        for name, label in zip(("level", "follow", "wrap", "copy"), labels, strict=True):
-            relabel(self.query_one(f"#log-{name}", Button), label)
+        self.query_one("#log-search", Input).placeholder = f"search ({key_of(self, 'log.search')})"
+        narrow = self.size.width < NARROW
+        long = f"{least:8}", f"{follow} follow", f"{wrap} wrap", "Copy"
+        labels = (f"{least:8}", follow, wrap, "Copy") if narrow else long
+        for what, label in zip(_BUTTONS, labels, strict=True):
+            self.query_one(f"#log-{what}", KeyButton).say(label, SHORT if narrow else LONG)
 
     def _go(self, by: int) -> None:
         """To the next line that was found. The newest lines are then not followed."""
@@ -147,7 +147,6 @@ class LogPane(Vertical):
             entries.add_options(self._options(lines[entries.option_count :], how))
         else:
             at = self._number_at(before[0] if before else (), entries.highlighted)
-            entries.set_class(self._wrap, "-wrap")
             entries.set_options(self._options(lines, how))
             entries.highlighted = next((place for place, one in enumerate(lines) if one.number == at), None)
         self._stay_at_end()
@@ -155,7 +154,7 @@ class LogPane(Vertical):
 
     def _options(self, lines: tuple[LogLine, ...], how: tuple[str, int, bool]) -> list[Option]:
         words, cells, wrap = how
-        return [Option(paint([logs.drawn(one, words, cells, wrap=wrap)])) for one in lines]
+        return [Option(paint(logs.drawn(one, words, cells, wrap=wrap))) for one in lines]
 
     def _continued(self, before: object) -> bool:
         """Whether the new lines only follow those that are drawn."""

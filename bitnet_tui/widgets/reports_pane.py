@@ -6,11 +6,11 @@ from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
-from textual.widgets import Button
 
 from bitnet_tui.view import reports
 from bitnet_tui.view.reports import ReportReader, ReportsView
 from bitnet_tui.view.watch import RunShown
+from bitnet_tui.widgets.buttons import KeyButton
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
@@ -27,10 +27,10 @@ class ReportsPane(VerticalScroll, Looking[ReportsView]):
         """What the lines were made of: there may be many, and they tell how many minutes ago."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="report-buttons"):
-            yield Button("Compare with… (V)", name="compare_with", compact=True)
-            yield Button("Playground (P)", name="play", compact=True)
-            yield Button("Save report (R)", name="save_report", compact=True)
+        with Horizontal(id="report-buttons", classes="bar"):
+            yield KeyButton("Compare with…", "experiment.compare")
+            yield KeyButton("Playground", "experiment.play")
+            yield KeyButton("Save report…", "experiment.report")
         yield Painted(id="reports-text")
 
     def looker(self) -> Callable[[], ReportsView]:

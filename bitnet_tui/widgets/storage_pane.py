@@ -2,10 +2,10 @@
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.widgets import Button
 
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.spans import Line
+from bitnet_tui.widgets.buttons import KeyButton
 from bitnet_tui.widgets.painted import Painted
 
 
@@ -13,10 +13,10 @@ class StoragePane(Vertical):
     """Its buttons are named after the actions of the screen."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="store-buttons"):
-            yield Button("Push now (u)", name="store('push')", compact=True)
-            yield Button("Verify (v)", name="store('verify')", compact=True)
-            yield Button("Pull (U)", name="store('pull')", compact=True)
+        with Horizontal(id="store-buttons", classes="bar"):
+            yield KeyButton("Push now", "experiment.push")
+            yield KeyButton("Verify", "experiment.verify")
+            yield KeyButton("Pull", "experiment.pull")
         with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
             yield Painted(id="store-text")
 

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import Button, Input
+from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import number
@@ -26,6 +26,7 @@ from bitnet_tui.view.traces.found import (
 )
 from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, reject_lines
 from bitnet_tui.view.traces.token import token_lines
+from bitnet_tui.widgets.buttons import KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
@@ -83,10 +84,10 @@ class TracesPane(Vertical):
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="bar"):
-            yield SteadyInput(placeholder="search (/)", compact=True, id="trace-search")
-            yield Button("", name="traces('order')", compact=True, id="trace-order")
-            yield Button("Rejects (R)", name="traces('rejects')", compact=True, id="trace-rejects")
-            yield Button("", name="traces('score')", compact=True, id="trace-score")
+            yield SteadyInput(compact=True, id="trace-search")
+            yield KeyButton("", "traces.order", id="trace-order")
+            yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
+            yield KeyButton("", "traces.score", id="trace-score")
         with Container(id="traces-body"):
             with Vertical(id="trace-listed"):
                 yield TraceList()
@@ -96,9 +97,9 @@ class TracesPane(Vertical):
                 yield TokenText()
                 yield Painted(id="trace-legend")
                 with Horizontal(classes="bar", id="trace-going"):
-                    yield Button("Worst token (n)", name="traces('worst')", compact=True)
-                    yield Button("Worst of all (N)", name="traces('worst_of_all')", compact=True)
-                    yield Button("", name="traces('shade')", compact=True, id="trace-shading")
+                    yield KeyButton("Worst token", "traces.worst")
+                    yield KeyButton("Worst of all", "traces.worst-of-all")
+                    yield KeyButton("", "traces.shade", id="trace-shading")
                 yield Painted(id="trace-token")
         with VerticalScroll(id="rejects", classes="pages"):
             yield Painted(id="rejects-text")
@@ -228,10 +229,10 @@ class TracesPane(Vertical):
 
     def _draw(self) -> None:
         cells = max(20, self._text.content_size.width)
-        self.query_one("#trace-order", Button).label = f"by {_BY[self._by]} (o)"
-        scoring = "Stop scoring (S)" if self._scoring else "Score student (S)"
-        self.query_one("#trace-score", Button).label = scoring
-        self.query_one("#trace-shading", Button).label = f"Shaded by {NAMES[self.shading]} (c)"
+        self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
+        self.query_one("#trace-order", KeyButton).say(f"by {_BY[self._by]}")
+        self.query_one("#trace-score", KeyButton).say("Stop scoring" if self._scoring else "Score student")
+        self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
         self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
         trace = self._trace
         if trace is not None:

@@ -108,8 +108,10 @@ async def test_the_report_is_saved_and_its_place_is_told(home: Path):
         size=(120, 36), notifications=True
     ) as pilot:
         await settled(pilot)
-        await pilot.press("R")
-        await settled(pilot)
-        (path,) = (home / "base" / "reports").glob("report-*.html")
-        assert f"base/reports/{path.name}." in "".join(notices(pilot)).replace(" ", "")
-        assert "<h1>base</h1>" in path.read_text()
+        for kind, words_in_it in (("html", "<h1>base</h1>"), ("csv", "step,"), ("svg", "<svg")):
+            await pilot.press("R")
+            await settled(pilot)
+            await click_on(pilot, kind.upper())
+            (path,) = (home / "base" / "reports").glob(f"report-*.{kind}")
+            assert f"base/reports/{path.name}." in "".join(notices(pilot)).replace(" ", "")
+            assert words_in_it in path.read_text()

@@ -236,7 +236,6 @@ async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, want
         (["r", *"qx"], "#name", "qx"),
         (["a", "enter", *"qn"], "#value", "qn"),
         (["ctrl+p", *"quit"], "Palette Input", "quit"),
-        (["U", *"s3"], "#target", "s3"),
     ],
 )
 async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(

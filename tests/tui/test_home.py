@@ -12,7 +12,8 @@ from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
-from bitnet_tui.screens.managing_forms import FetchScreen, NameScreen
+from bitnet_tui.screens.guide.fetch import FetchScreen
+from bitnet_tui.screens.managing_forms import NameScreen
 from bitnet_tui.services.drafts import Kept
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
@@ -126,13 +127,16 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await settled(pilot)
             form = pilot.app.screen
             assert isinstance(form, FetchScreen)
-            await pilot.press(*"nowhere", "enter")
-            await _until(pilot, "'nowhere' is not a kind of storage target")
-            form.query_one("#target", Input).value = "local:one"
-            form.query_one("#name", Input).value = "three"
-            form.query_one("#settings", Input).value = f"STORAGE_LOCAL_DIR={isolated / 'copies'}"
-            form.query_one("#settings").focus()  # notices may lie over the button
-            await pilot.press("enter")
+            form.query_one("#there", Input).value = "none"
+            form.query_one("#field-STORAGE_LOCAL_DIR", Input).value = str(isolated / "copies")
+            await click_on(pilot, "Test ", last=True)
+            await _until(pilot, "written, read back")
+            await click_on(pilot, "Open ", last=True)
+            await _until(pilot, "✗ ")
+            assert isinstance(pilot.app.screen, FetchScreen)
+            form.query_one("#there", Input).value = "one"
+            form.query_one("#here", Input).value = "three"
+            await click_on(pilot, "Open ", last=True)
             await _until(pilot, "▸○ three")
             assert (home / "three" / "logs").is_dir()
     finally:

@@ -11,6 +11,7 @@ from bitnet_tui import keymap
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.keymap import Keymap, checked, remapped
+from bitnet_tui.widgets.buttons import KeyButton
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
 from tests.tui.simulated import finished_experiment
@@ -127,3 +128,26 @@ async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(
         (copied,) = home.parent.rglob("copied.txt")
         assert copied.read_text() == pilot.app.clipboard and copied.stat().st_mode & 0o077 == 0
         assert str(copied.name) in words(pilot)
+
+
+async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
+    exp = finished_experiment(home, "kd")
+    keymap.place().parent.mkdir(parents=True)
+    keymap.place().write_text(
+        '"experiment.report" = "f5"\n"log.wrap" = "f6"\n"config.filter" = "f7"\n"list.sort" = "f8"\n'
+        '"checkpoints.flip" = "f9"\n"experiment.follow" = "ctrl+g"\n"traces.worst" = "f10"\n'
+    )
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("up")
+        await settled(pilot)
+        assert "ctrl+g follows what runs" in shown(pilot)
+        for key, expected in (("3", "(f5)"), ("7", "wrap (f6)"), ("6", "filter (f7)"), ("4", "Flip from here (f9)")):
+            await pilot.press(key)
+            await settled(pilot)
+            assert expected in shown(pilot)
+        labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
+        assert "Worst token (f10)" in labels and "Worst of all (N)" in labels
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "f8 sort" in words(pilot)

@@ -66,7 +66,7 @@ def test_every_place_is_reached_and_then_the_first_again(places: list[int], at: 
 
 @given(st.text(max_size=200), st.sampled_from(LEVELS), st.text(max_size=5), st.integers(20, 90))
 def test_a_line_that_is_not_wrapped_fits(text: str, level: str, searched: str, cells: int):
-    (span,) = logs.drawn(LogLine(0, text, level), searched, cells, wrap=False)
+    ((span,),) = logs.drawn(LogLine(0, text, level), searched, cells, wrap=False)
     assert width(span.text) <= cells
 
 

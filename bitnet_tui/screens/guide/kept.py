@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import is_name
-from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.prices import lowest_price
 from bitnet_core.teachers.profiles import PROVIDERS
@@ -30,6 +30,11 @@ NO_VAULT = "an encrypted file"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
 _SAVE_SECONDS = 0.3
 """How long nothing changes before the draft is written."""
+
+
+def keeper_of(found: keys.Holders) -> str:
+    """Where a new key goes, in words."""
+    return "the OS keyring" if found.keyring == "ready" else "the vault" if found.vault else NO_VAULT
 
 
 class KeptGuide(Guide):
@@ -95,19 +100,12 @@ class KeptGuide(Guide):
 
     def learn_keys(self) -> None:
         """Ask where each key is kept, and where a new one goes. A keyring may take seconds."""
-        home = self.shell.home
+        found = partial(keys.held, self.shell.home)
+        self.look("keys", found, self._know_keys, lambda why: self._know("keyring", why))
 
-        def asked() -> Any:
-            inventory = keys.inventory(home, None)
-            state, held = inventory.status(SECRET_NAMES)
-            return state, held, inventory.places.existing_vault
-
-        self.look("keys", asked, self._know_keys, lambda why: self._know("keyring", why))
-
-    def _know_keys(self, found: Any) -> None:
-        state, held, vault = found
-        self.held = {one.name: one for one in held}
-        self.keeper = "the OS keyring" if state == "ready" else "the vault" if vault else NO_VAULT
+    def _know_keys(self, found: keys.Holders) -> None:
+        self.held = {one.name: one for one in found.keys}
+        self.keeper = keeper_of(found)
         self._know("keyring", self.keeper if self.keeper != NO_VAULT else "encrypted file; no keyring")
 
     # -- the draft ------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ class StorageStep(TestedStep):
     """The form is made from the registry of settings, anew for each target that is chosen."""
 
     step = "storage"
+    TARGETS = storing.groups()
+    SYNCS = True
+    """Whether it is asked when results are kept there."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -48,7 +51,7 @@ class StorageStep(TestedStep):
 
     def begin(self) -> None:
         rows: list[tuple[str, Line]] = []
-        for title, targets in storing.groups():
+        for title, targets in self.TARGETS:
             rows += [("", line(Span(title, "title")))] if title else []
             rows += [(name, line(words)) for name, words in targets]
         self.query_one("#cards", Cards).fill(rows, self.draft.get(BACKEND))
@@ -76,7 +79,7 @@ class StorageStep(TestedStep):
         backend = self.draft.get(BACKEND)
         self.query_one("#name", Words).update(storing.title_of(backend))
         self.lines("#note").say(storing.about(backend), "label")
-        self.query_one("#when").display = backend != HERE
+        self.query_one("#when").display = self.SYNCS and backend != HERE
         with self.prevent(Pick.Picked):
             self.query_one(Pick).value = self.draft.get(SYNC)
         self.query_one(Pick).refresh()

@@ -39,12 +39,8 @@ def machine_lines(
         row("Device", device or ("unknown" if failed else "…"), "" if device else "label", str(here.get("name", ""))),
         row("Cores", f"{cores}" if cores else "…", "", busy),
         row("Memory", free),
-        row(
-            "Disk",
-            f"{size(facts['free_disk'])} free" if "free_disk" in facts else "…",
-            "",
-            str(facts.get("place", "")),
-        ),
+        row("Disk", f"{size(facts['free_disk'])} free" if "free_disk" in facts else "…"),
+        row("Folder", str(facts.get("place", "…")), "label"),
         row("Keys", keyring or "…"),
         row("Colours", colours),
     )
