@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 _ROOM_OF = {
     "ChatRequest": "teachers.chat",
     "Experiment": "runs.experiment",
-    "FlipOptions": "settings.values",
+    "FlipOptions": "settings.flip",
     "LossWeights": "settings.values",
     "Reporter": "runs.reporter",
     "Sampling": "settings.values",

@@ -4,7 +4,7 @@ from bitnet_core.model.student import Student as Student
 from bitnet_core.runs.experiment import Experiment as Experiment
 from bitnet_core.runs.launch import launch as launch
 from bitnet_core.runs.reporter import Reporter as Reporter
-from bitnet_core.settings.values import FlipOptions as FlipOptions
+from bitnet_core.settings.flip import FlipOptions as FlipOptions
 from bitnet_core.settings.values import LossWeights as LossWeights
 from bitnet_core.settings.values import Sampling as Sampling
 from bitnet_core.settings.values import TeacherOptions as TeacherOptions

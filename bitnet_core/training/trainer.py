@@ -213,8 +213,9 @@ class Trainer:
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self.options.log_interval == 0:
+            before = state.last
             self._report_step(result, rate)
-            self._stop_if_diverged()
+            self._stop_if_diverged(before)
             self._follow_recovery()
         if saving:
             self._evaluate("checkpoint")
@@ -291,10 +292,13 @@ class Trainer:
             "It stops if that happens again; then start with a lower LR.",
         )
 
-    def _stop_if_diverged(self) -> None:
-        """End a training whose loss keeps climbing, before it overwrites a good checkpoint."""
+    def _stop_if_diverged(self, before: dict[str, Any]) -> None:
+        """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
+
+        It rises as the student becomes ternary: no report counts that is of such steps, or may be by that `before` it.
+        """
         state = self.state
-        if self.student.quantized_share < 1:  # the loss rises with it
+        if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):
             return
         if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
             state.divergence.add(state.last["loss"])

@@ -1,5 +1,6 @@
 """Gradual ternarisation: the share as a function of tokens, the mix against a slow twin, and what a training says."""
 
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.model.layers import BitLinear
-from bitnet_core.model.quant import quantize_activation, quantize_weight
+from bitnet_core.model.quant import partly, quantize_activation, quantize_weight
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.training import checkpoints
+from bitnet_core.training.monitor import Divergence
 from bitnet_core.training.ramp import quantized_share
 from tests.training.conftest import StageTrainer, events
 from tests.training.test_trainer import stop_after, timeless
@@ -90,6 +92,15 @@ def test_a_linear_mixes_its_weight_and_its_input_as_the_twin_does(bits: int, sha
     torch.testing.assert_close(linear(x), found)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_a_mix_stays_in_its_type(dtype: torch.dtype) -> None:
+    x = torch.randn(3, 64).to(dtype)
+    found = partly(x, quantize_activation(x, 8), torch.tensor(0.25))
+    assert found.dtype == dtype
+    wanted = 0.75 * x.float() + 0.25 * quantize_activation(x, 8).float()
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-2, atol=1e-2)
+
+
 def test_none_of_it_is_full_precision_and_all_of_it_the_student_as_ever(make_trainer: Make) -> None:
     student, ids = make_trainer(num_hidden_layers=2).student, torch.randint(0, 512, (2, 12))
 
@@ -152,6 +163,19 @@ def test_a_training_says_how_ternary_it_is_and_takes_no_best_before(make_trainer
     assert summary["activation_bits"] == 4
     assert trainer.student.quantized_share == 1
     assert checkpoints.newest_health(trainer.ctx.experiment.checkpoints)["quantized_share"] == 1
+
+
+@pytest.mark.parametrize("interval", ["1", "4"])
+def test_no_report_counts_as_diverging_that_is_of_steps_before(
+    make_trainer: Make, interval: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+    monkeypatch.setattr(Divergence, "add", lambda _, loss: counted.append(loss))
+    trainer = make_trainer(RAMP | {"LOG_INTERVAL": interval})
+    trainer.run()
+    reports = [event for event in events(trainer, "metric") if "loss" in event]
+    whole = [one["loss"] for before, one in itertools.pairwise(reports) if before["quantized_share"] == 1]
+    assert counted == whole and len(whole) < sum(1 for one in reports if one["quantized_share"] == 1)
 
 
 def test_without_a_ramp_nothing_speaks_of_it(make_trainer: Make) -> None:
