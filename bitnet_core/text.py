@@ -36,6 +36,8 @@ def state_word(state: str) -> str:
 # -- numbers ---------------------------------------------------------------------------------------------
 def finite(value: object) -> float | None:
     """The value as a float if it is a finite number; None for anything else (text, bool, NaN, too large)."""
+    if type(value) is float:  # nearly all values are: this is called many times for each event of a run
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -3,13 +3,16 @@
 Each bucket keeps both its extremes, so a spike is never smoothed away. A value that is not finite makes a gap.
 """
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from bitnet_core.text import finite
 
 Point = tuple[float, float]
 Segment = tuple[Point, ...]
 _MARKS = 64
-_LARGEST = 1e30
+LARGEST = 1e30
 """Larger values, from a run that has gone wrong or from a foreign file, can't be drawn."""
 
 
@@ -31,48 +34,68 @@ class _Bucket:
 
 @dataclass
 class Series:
-    """Append-only. `revision` grows with every point."""
+    """Append-only."""
 
     capacity: int = 512
-    revision: int = 0
     _buckets: list[_Bucket] = field(default_factory=list)
     _stride: int = 1
     _in_last: int = 0
     _gap: bool = False
     _marks: list[float] = field(default_factory=list)
+    _newest: Point | None = None
 
     def append(self, x: float, y: float | None) -> None:
         """Add a point; `y` is None, or not finite, for a value that was not finite."""
-        self.revision += 1
-        if not -_LARGEST <= x <= _LARGEST:
+        if not -LARGEST <= x <= LARGEST:
             return
-        if y is None or not -_LARGEST <= y <= _LARGEST:
+        if y is None or not -LARGEST <= y <= LARGEST:
             self._gap = True
             self._marks.append(x)
             if len(self._marks) > 2 * _MARKS:
                 self._marks = self._marks[::2]
             return
+        point = self._newest = (x, y)
         if self._in_last < self._stride and not self._gap and self._buckets:
-            # What nearly all points of a long run come to: no bucket is made for them.
-            last = self._buckets[-1]
-            if y < last.low[1]:
-                last.low = (x, y)
-            elif y > last.high[1]:
-                last.high = (x, y)
+            self._buckets[-1].take(_Bucket(point, point))
             self._in_last += 1
             return
-        self._buckets.append(_Bucket((x, y), (x, y), self._gap and bool(self._buckets)))
+        self._buckets.append(_Bucket(point, point, self._gap and bool(self._buckets)))
         self._in_last, self._gap = 1, False
         if len(self._buckets) > 2 * self.capacity:
             self._halve()
 
+    def extend(self, xs: Sequence[float], ys: Sequence[object]) -> None:
+        """As `append` for each of these, of which each x can be drawn. What is no finite number becomes None."""
+        if not _can_be_drawn(ys):  # type: ignore[arg-type]
+            for x, y in zip(xs, ys, strict=True):
+                self.append(x, finite(y))
+            return
+        place = 0
+        while place < len(ys):
+            room = self._stride - self._in_last if self._buckets and not self._gap else 0
+            if room > 0:  # what nearly all points of a long run come to: they share the newest bucket
+                self._fill(xs[place : place + room], ys[place : place + room])  # type: ignore[arg-type]
+            else:
+                self.append(xs[place], finite(ys[place]))
+            place += max(1, room)
+
+    def _fill(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """Add points for which the newest bucket has room."""
+        low, high = min(ys), max(ys)
+        lowest, highest = (xs[ys.index(low)], float(low)), (xs[ys.index(high)], float(high))
+        self._buckets[-1].take(_Bucket(lowest, highest))
+        self._newest = xs[-1], float(ys[-1])
+        self._in_last += len(ys)
+
     def segments(self) -> tuple[Segment, ...]:
-        """The curve as runs of points, split at the gaps."""
+        """The curve as runs of points, split at the gaps; the newest point is the last one."""
         segments: list[list[Point]] = []
         for bucket in self._buckets:
             if bucket.gap_before or not segments:
                 segments.append([])
             segments[-1].extend(bucket.points())
+        if self._newest is not None and self._newest[0] > segments[-1][-1][0]:
+            segments[-1].append(self._newest)
         return tuple(tuple(segment) for segment in segments)
 
     def not_finite(self) -> tuple[float, ...]:
@@ -86,6 +109,14 @@ class Series:
         self._buckets = merged
         self._stride *= 2
         self._in_last = self._stride
+
+
+def _can_be_drawn(values: Sequence[float]) -> bool:
+    """Whether all are numbers of which none is NaN or too large."""
+    try:
+        return math.isfinite(sum(values)) and min(values) >= -LARGEST and max(values) <= LARGEST
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _pair_up(buckets: list[_Bucket], *, keep_gaps: bool) -> list[_Bucket]:

@@ -227,7 +227,7 @@ _BY_KIND = {str(kind.__struct_config__.tag): kind for kind in KINDS}
 _DECODER: "msgspec.json.Decoder[Event]" = msgspec.json.Decoder(functools.reduce(operator.or_, KINDS))
 _TEXT_CHARS = (1 << 16, 1 << 10, 1 << 6)
 """To how many characters the texts of an event are cut that is too long for a line: the first that does."""
-_MOST_CHUNKS = 4000
+_MOST_CHUNKS = 2000
 """How much a reader reads without finding an event before it returns, so that its caller may go on: 64 MiB."""
 
 
@@ -366,10 +366,23 @@ class EventReader:
             except OSError as error:
                 return self._say("file", 0, f"{self._lines.path} can't be read ({error.strerror}).")
             self._said.discard("file")
-            events = [event for line in lines for event in self._events(line)]
+            events = self._at_once(lines)
+            if events is None:
+                events = [event for line in lines for event in self._events(line)]
             if events or self.at_end:
                 return events
         return []
+
+    def _at_once(self, lines: list[Line]) -> list[Event] | None:
+        """The events of lines that are all as they should be; else None. Nearly all are, and this is quicker."""
+        try:
+            if not lines or lines[0].number == 0 or any(tolerant.may_be_deep(line.data or b"") for line in lines):
+                return None
+            events = [_DECODER.decode(line.data or b"") for line in lines]
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        self._time = events[-1].t
+        return events if all(event.seq for event in events) else None
 
     def _events(self, line: Line) -> list[Event]:
         """The event in a line, or what is to be said about the line."""

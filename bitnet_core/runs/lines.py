@@ -8,7 +8,7 @@ from bitnet_core.files.regular import open_regular
 
 LINE_BYTES = 1 << 20
 """A line as long as this, its end included, is passed over."""
-_CHUNK_BYTES = 1 << 14
+_CHUNK_BYTES = 1 << 15
 
 
 class Line(NamedTuple):

@@ -134,7 +134,8 @@ def _group(group: type[_Group], recorded: Mapping[str, Any]) -> _Group | None:
 class VitalSigns:
     """Feed it every event of one run, in order; `view` is a frozen picture."""
 
-    _reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
+    _reports: deque[tuple[Metric, bool]] = field(default_factory=lambda: deque(maxlen=REPORTS))
+    """The events, and whether one of their steps was refused: a `Report` is made of the few that are kept."""
     _evaluations: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=EVALUATIONS))
     _known: dict[str, Any] = field(default_factory=dict)
     _alerts: dict[str, tuple[Alert, int]] = field(default_factory=dict)
@@ -178,7 +179,7 @@ class VitalSigns:
     def view(self) -> Vitals:
         tokens, kept, answers = self._sums
         return Vitals(
-            reports=tuple(self._reports),
+            reports=tuple(_report(*one) for one in self._reports),
             evaluations=tuple(self._evaluations),
             alerts=dict(self._alerts),
             longest_gap=self._longest_gap,
@@ -194,26 +195,25 @@ class VitalSigns:
         if step is None:
             known["collected"] = event
             return
-        seen = finite(event.seen_tokens) or 0.0
-        loss = finite(event.heldout_loss)
         ternary = event.quantized_share is UNSET or finite(event.quantized_share) == 1
-        if loss is not None and ternary:  # before that the loss rises as the student becomes ternary
-            made = Evaluation(moment, step, seen, loss, event.when if isinstance(event.when, str) else "")
+        # Before that the loss rises as the student becomes ternary.
+        if ternary and event.heldout_loss is not UNSET and (loss := finite(event.heldout_loss)) is not None:
+            seen, when = finite(event.seen_tokens) or 0.0, event.when if isinstance(event.when, str) else ""
+            made = Evaluation(moment, step, seen, loss, when)
             self._evaluations.append(made)
             known.setdefault("first", made)
             if "best" not in known or loss < known["best"].loss:
                 known["best"] = made
         told = {"bits": event.activation_bits, "share": event.quantized_share, "peak_memory": event.peak_rss_bytes}
         for name, value in told.items():
-            if (number := finite(value)) is not None:
+            if value is not UNSET and (number := finite(value)) is not None:
                 known[name] = number
         if event.loss is UNSET and event.grad_norm is UNSET:
             return
         refused = finite(event.nonfinite) or known.get("refused", 0)
         broken = refused > known.get("refused", 0) or event.loss is None or event.grad_norm is None
         known["refused"] = refused
-        speed, norm = finite(event.tokens_per_s), finite(event.grad_norm)
-        self._reports.append(Report(moment, step, seen, norm, speed, broken))
+        self._reports.append((event, broken))
 
     def _take_trace(self, event: Trace) -> None:
         for place, value in enumerate((event.tokens, event.kept, 1)):
@@ -221,3 +221,8 @@ class VitalSigns:
         for name in event.dropped:
             reason = name if name in self._rejected or len(self._rejected) < _MOST_NAMES else "other"
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
+
+
+def _report(event: Metric, refused: bool) -> Report:
+    seen, norm, speed = finite(event.seen_tokens) or 0.0, finite(event.grad_norm), finite(event.tokens_per_s)
+    return Report(finite(event.t) or 0.0, finite(event.step), seen, norm, speed, refused)

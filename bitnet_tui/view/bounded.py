@@ -37,7 +37,7 @@ def bounded(event: _E) -> _E:
         value = getattr(event, name)
         if isinstance(value, str):
             changes[name] = cut_text(value) if name in _LONG_TEXTS else cut(value, NAME_CHARS)
-        elif isinstance(value, list):
+        elif isinstance(value, list) and len(value) > LIST_ITEMS:
             changes[name] = value[:LIST_ITEMS]
     return structs.replace(event, **changes) if changes else event
 

@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any
 
 from msgspec import UNSET, structs
@@ -33,8 +34,10 @@ CURVES = ("loss", "kl", "ce", "format")
 _MOST_LOG_LINES = 2000
 _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
-_SHOWN_ELSEWHERE = ("progress", "metric", "trace")
+_SILENT = (Progress, Metric, Trace)
+"""Of these there are no lines in the log."""
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
+_VALUES = attrgetter(*_METRIC_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class RunFold:
 
     _view: RunView = RunView()
     _metric: Metric = field(default_factory=Metric)
+    _progress: Progress | None = None
     _newest: Event | None = None
     """What changes with every event is kept beside the view, which is made when it is asked for."""
     _curves: CurveFold = field(default_factory=CurveFold)
@@ -118,17 +122,24 @@ class RunFold:
     _log_total: int = 0
 
     def feed(self, events: Iterable[Event]) -> None:
+        metrics: list[Metric] = []
         for event in map(bounded, events):
             if event.seq == 0 and self._events:
+                metrics.clear()
                 self._start_over()
             self._events += 1
             self._newest = event
-            self._take(event)
             self._signs.feed(event)
+            if type(event) is Metric:
+                metrics.append(event)
+                continue
+            self._take(event)
             if lines := _log_lines(event):
                 self._log.extend(lines)
                 self._levels.extend([_level(event)] * len(lines))
                 self._log_total += len(lines)
+        if metrics:
+            self._take_metrics(metrics)
 
     def view(self) -> RunView:
         if self._view.revision != self._events:
@@ -137,6 +148,7 @@ class RunFold:
                 revision=self._events,
                 newest=finite(self._newest.t) if self._newest else None,
                 metric=self._metric,
+                progress=self._progress,
                 curves=self._curves.curves,
                 begins=self._curves.begins,
                 flip=self._curves.flip,
@@ -150,7 +162,7 @@ class RunFold:
 
     def _start_over(self) -> None:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
-        self._view, self._metric = RunView(), Metric()
+        self._view, self._metric, self._progress = RunView(), Metric(), None
         self._curves = CurveFold()
         self._signs = VitalSigns()
         self._log.clear()
@@ -164,9 +176,7 @@ class RunFold:
             case RunStarted():
                 self._set(device=printable(event.device))
             case Progress():
-                self._set(progress=event)
-            case Metric():
-                self._take_metric(event)
+                self._progress = event
             case Flip():
                 self._curves.feed(event)
             case Sample():
@@ -181,10 +191,12 @@ class RunFold:
             case _:
                 pass
 
-    def _take_metric(self, event: Metric) -> None:
-        values = {name: value for name in _METRIC_FIELDS if (value := getattr(event, name)) is not UNSET}
-        self._metric = structs.replace(self._metric, **values)
-        self._curves.feed(event)
+    def _take_metrics(self, events: list[Metric]) -> None:
+        """Many at once: of a run's events most are metrics, and their order among the others does not matter here."""
+        columns = zip(_METRIC_FIELDS, zip(*map(_VALUES, reversed(events)), strict=True), strict=True)
+        newest = ((name, next((one for one in column if one is not UNSET), UNSET)) for name, column in columns)
+        self._metric = structs.replace(self._metric, **{name: one for name, one in newest if one is not UNSET})
+        self._curves.feed_metrics(events)
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]
@@ -213,7 +225,7 @@ class RunFold:
 
 def _log_lines(event: Event) -> list[str]:
     """One event as lines of the log: the first with the local time, the others indented. Some events have none."""
-    text = "" if event.kind in _SHOWN_ELSEWHERE else describe(event)
+    text = "" if isinstance(event, _SILENT) else describe(event)
     if not text:
         return []
     first, *others = text.split("\n")

@@ -65,3 +65,27 @@ def test_thinning_keeps_the_extremes(values, most):
 def test_thinning_joins_a_curve_with_many_gaps():
     segments = [((float(x), math.sin(x)),) for x in range(1000)]
     assert len(thin(segments, 100)) == 1
+
+
+@given(
+    st.lists(st.one_of(_value, st.integers(), st.sampled_from([math.nan, math.inf, 1e31, 10**400])), max_size=300),
+    st.integers(min_value=2, max_value=16),
+    st.integers(min_value=1, max_value=60),
+)
+def test_many_points_at_once_are_as_one_by_one(values, capacity, piece):
+    one_by_one, at_once = Series(capacity=capacity), Series(capacity=capacity)
+    for x, y in enumerate(values):
+        one_by_one.append(float(x), None if y == 10**400 else float(y) if y is not None else None)
+    for first in range(0, len(values), piece):
+        part = values[first : first + piece]
+        at_once.extend([float(first + place) for place in range(len(part))], part)
+    assert repr(at_once.segments()) == repr(one_by_one.segments())
+    assert at_once.not_finite() == one_by_one.not_finite()
+
+
+@given(st.lists(_value, max_size=600), st.integers(min_value=2, max_value=32))
+def test_the_newest_point_is_the_last_one(values, capacity):
+    series = Series(capacity=capacity)
+    series.extend([float(x) for x in range(len(values))], values)
+    newest = [(float(x), y) for x, y in enumerate(values) if y is not None]
+    assert _points(series)[-1:] == newest[-1:]
