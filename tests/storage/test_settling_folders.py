@@ -1,8 +1,10 @@
 """A folder makes parts durable later: power failures, full disks, and what cannot be opened."""
 
 import errno
+import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,8 @@ class Disk:
     def _sync(self, fd: int) -> None:
         if error := self.fails(Path(f"/dev/fd/{fd}").resolve()):
             raise OSError(error, os.strerror(error))
+        if stat.S_ISREG(os.fstat(fd).st_mode):  # an SMB share takes no notice of an fsync otherwise
+            assert fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
         self.durable.add(os.fstat(fd).st_ino)
 
     def unsettled(self, folder: Path) -> list[Path]:

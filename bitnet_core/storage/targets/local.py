@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.folder_sync import FolderSync
-from bitnet_core.files.regular import open_regular
+from bitnet_core.files.regular import open_for_fsync, open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
@@ -55,7 +55,7 @@ class FolderTarget:
         paths, failures = [self._path(key) for key in keys], []
         for path in paths:  # all of them: the system tells each failure once
             try:
-                with contextlib.suppress(*_GONE), open_regular(path, follow_links=False) as file:
+                with contextlib.suppress(*_GONE), open_for_fsync(path) as file:
                     _settle(path, file.fileno())
             except OSError as error:
                 failures.append(self._refused(path, error))
