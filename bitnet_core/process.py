@@ -25,6 +25,8 @@ last thread needs, and training runs at a twentieth of its speed. On an idle mac
 and sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedded teacher.
 """
 _STATUS = Path("/proc/self/status")
+_SESSION_PRIORITY = Path("/proc/self/autogroup")
+_SESSION_TRIES = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -153,6 +155,27 @@ def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | N
     except BaseException:
         kill_group(child.pid)
         raise
+
+
+def let_others_go_first(niceness: int = 19) -> None:
+    """Lower the priority of this process, 19 at the most, and that of its session if it has one of its own.
+
+    Linux shares the processors out among sessions first, unless they are in cgroups that have shares. Within its own
+    session a nice value changes nothing for those of others (man 7 sched, "The autogroup feature").
+    """
+    with contextlib.suppress(OSError):
+        os.nice(niceness)
+    if os.getsid(0) != os.getpid():
+        return
+    for _ in range(_SESSION_TRIES):
+        try:
+            _SESSION_PRIORITY.write_text(str(niceness))
+        except BlockingIOError:  # one change every tenth of a second, by whoever it is
+            time.sleep(0.1)
+        except OSError:  # a system without them
+            return
+        else:
+            return
 
 
 def kill_group(pid: int) -> None:

@@ -72,3 +72,24 @@ def test_available_memory_respects_the_containers_limit(tmp_path: Path, monkeypa
     assert process.available_bytes() == 350000
     (tmp_path / "memory.max").write_text("max\n")
     assert process.available_bytes() > 350000
+
+
+_FIRST = """
+import os, pathlib, sys
+from bitnet_core import process
+process.let_others_go_first(int(sys.argv[1]))
+group = pathlib.Path("/proc/self/autogroup")
+print(os.nice(0), group.read_text().split()[-1] if group.exists() else "none")
+"""
+
+
+@pytest.mark.parametrize("own_session", [True, False])
+def test_a_process_that_lets_others_go_first_takes_no_more_than_its_own_session_along(*, own_session: bool) -> None:
+    """In a session of its own a nice value alone means nothing to the others."""
+    group, before = Path("/proc/self/autogroup"), os.nice(0)
+    was = group.read_text().split()[-1] if group.exists() else "none"
+    command = [sys.executable, "-c", _FIRST, "7"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=own_session).stdout
+    niceness, session = said.split()
+    assert int(niceness) == min(19, before + 7)
+    assert session == (was if was == "none" or not own_session else "7")

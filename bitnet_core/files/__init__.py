@@ -19,7 +19,7 @@ from typing import Any
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import owner_file
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.regular import open_for_fsync, read_bounded
 
 _LOCK_POLL_SECONDS = 0.02
 _JSON_BYTES = 1 << 24
@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
     try:
         yield temp
-        with temp.open("rb") as written:
+        with open_for_fsync(temp) as written:
             os.fsync(written.fileno())
         temp.replace(path)
         fsync_folder(path.parent)

@@ -18,6 +18,22 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
     return NoWaitReader(io.FileIO(fd))
 
 
+def open_for_fsync(path: Path) -> io.FileIO:
+    """Open a regular file to fsync it, for writing if that is allowed; a link is not followed. OSError.
+
+    Of a file that was opened to be read, Linux ignores the fsync on an SMB share, and other systems refuse it.
+    """
+    flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, os.O_WRONLY | flags)
+    except OSError:
+        fd = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return io.FileIO(fd)
+
+
 class NoWaitReader(io.BufferedReader):
     """Raises OSError where a file that calls itself regular, such as one of /proc, would have to be waited for."""
 

@@ -5,7 +5,6 @@ Each is tried once and ended when it takes too long. A failure is a BitnetError 
 
 import http.client
 import json
-import os
 import shlex
 import subprocess
 import tempfile
@@ -153,8 +152,3 @@ def _in_time(work: Callable[[], str], seconds: float) -> str:
 
 def _late(seconds: float) -> str:
     return f"no answer within {seconds:.0f} s"
-
-
-def be_nice() -> None:
-    """Let everything else on the machine go first."""
-    os.nice(5)

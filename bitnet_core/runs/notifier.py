@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bitnet_core import process
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import pipe_of
 from bitnet_core.runs import messenger
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Alert, EventWriter
@@ -51,7 +51,7 @@ def start_beside(context: StageContext, record: RunRecord) -> None:
         context.alert("warning", NOT_NOTIFIED, problem)
         return
     for stream in (child.stdout, child.stderr):
-        threading.Thread(target=_pass_on, args=(pipe_of(stream), context), daemon=True).start()
+        threading.Thread(target=_pass_on, args=(process.pipe_of(stream), context), daemon=True).start()
 
 
 def _pass_on(lines: Iterable[str], context: StageContext) -> None:
@@ -121,7 +121,7 @@ class Notifier:
 def main(argv: list[str]) -> None:
     """Follow the run in the folder `argv[0]`. Ends without a word when the run is removed."""
     known.keep_out_of_core_dumps()
-    messenger.be_nice()
+    process.let_others_go_first(5)
     keys = handover.read_from_pipe()
     run = Run(Path(argv[0]))
     try:

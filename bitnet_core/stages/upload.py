@@ -5,6 +5,7 @@ Started beside a stage (`runs/companion.py`) as a run of its own: `bitnet watch 
 
 from typing import Any
 
+from bitnet_core import process
 from bitnet_core.runs.context import StageContext
 from bitnet_core.storage.finding_keys import keys_of_stage
 from bitnet_core.storage.sync import Uploader, summary
@@ -12,5 +13,6 @@ from bitnet_core.storage.sync import Uploader, summary
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Push until nothing is left to push."""
+    process.let_others_go_first()
     keys = keys_of_stage(ctx.settings, ctx.secrets, lambda told: ctx.alert("warning", "key_not_kept", told))
     return summary(Uploader(ctx.experiment, keys, ctx).run())

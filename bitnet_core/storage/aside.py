@@ -12,6 +12,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+from bitnet_core.files.regular import open_for_fsync
+
 _FOLDER = "superseded"
 _JOURNAL = "journal/journal.sqlite"
 """How the name of a journal ends, as in `data.journal/journal.sqlite`."""
@@ -92,5 +94,5 @@ def _link_or_copy(path: Path, kept: Path) -> None:
     except OSError:
         shutil.copy2(path, kept, follow_symlinks=False)
         if not kept.is_symlink():
-            with kept.open("rb") as copy:
+            with open_for_fsync(kept) as copy:
                 os.fsync(copy.fileno())

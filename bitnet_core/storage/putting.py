@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
+from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target, settle
 
 
 class Put(Protocol):
@@ -31,16 +31,22 @@ def put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tu
     """
     if stems.own:
         if looked_at and _holds(target, stems.own, data):
-            return stems.own, False
+            return _found(target, stems.own), False
         try:
             target.put(stems.own, data, only_if_absent=True)
         except AlreadyThere:
             if _holds(target, stems.own, data):
-                return stems.own, False
+                return _found(target, stems.own), False
         else:
             return stems.own, True
     target.put(stems.new, data)
     return stems.new, True
+
+
+def _found(target: Target, key: str) -> str:
+    """Make an object durable that is there: who put it may have been killed before it was."""
+    settle(target, [key])
+    return key
 
 
 def put_part(target: Target, put: Put, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:

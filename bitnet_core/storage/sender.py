@@ -58,7 +58,7 @@ class Sender:
         Raises what an earlier job raised.
         """
         while self._open and self._bytes + cost > self._budget:
-            self._handle_one()
+            self.handle_one()
         self._bytes += cost
         self._open += 1
         self._jobs.put(lambda: self._run(job, cost, then))
@@ -66,9 +66,10 @@ class Sender:
     def drain(self) -> None:
         """Wait for all jobs. Raises what one of them raised."""
         while self._open:
-            self._handle_one()
+            self.handle_one()
 
-    def _handle_one(self) -> None:
+    def handle_one(self) -> None:
+        """Wait for one job, and handle what it returned. Raises what it raised."""
         while True:
             if self._stop.is_set():
                 raise Stopped("Storing was stopped; what has arrived is kept, and starting it again continues it.")

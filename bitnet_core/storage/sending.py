@@ -7,7 +7,7 @@ has arrived there is ours. Under the file's own name another writer may have put
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
 from bitnet_core.storage.putting import Stems, Taken, put_new, put_part
 from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.settler import Settler
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
 from bitnet_core.storage.target import Target, put_soon, settle
@@ -27,8 +28,6 @@ from bitnet_core.storage.target import Target, put_soon, settle
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 _MOST_PASSES = 3
-_TOGETHER = 16
-"""How many parts are made durable at once, where a target can do that."""
 _WHOLE = -2
 """In the place of a part's number: the one object of a file."""
 _BEGUN = ""
@@ -84,6 +83,7 @@ class Sending:
         self.target = target
         self.state = state
         self.sender = sender
+        self.settler = Settler(target, sender)
         self.on_bytes = on_bytes
         self.sent = Sent()
         self._stems = stems
@@ -201,8 +201,7 @@ class _Parts:
         self._stem = sending.stem(file)
         self._shared = self._stem == file.name
         self._parts: dict[int, Part] = {}
-        self._unsettled: list[int] = []
-        self._done = self._settled = 0
+        self._done = 0
         self._given_up = False
 
     def send(self, path: Path) -> None:
@@ -214,18 +213,14 @@ class _Parts:
         for number in range(-(-self._size // self._part_bytes)):
             size = min(self._part_bytes, self._size - number * self._part_bytes)
             listed = there.get(part_key(self._stem, number)) == size
-            begun = ours and arrived.get(number) == _BEGUN
-            known = arrived.get(number, _BEGUN)
-            self._submit(source, number, size, known, listed=listed, trusted=listed and ours, begun=begun)
+            self._sending.settler.make_room()
+            self._submit(source, number, size, arrived.get(number, _BEGUN), listed=listed, trusted=listed and ours)
             if self._given_up:
                 return
 
-    def _submit(
-        self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool, begun: bool
-    ) -> None:
-        """`begun`: an earlier push put the part, and it may be damaged since."""
+    def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool) -> None:
         target, key = self._sending.target, part_key(self._stem, number)
-        shared = self._shared and not begun
+        soon = partial(put_soon, target)
 
         def put() -> tuple[str, bool]:
             data = _read_at(source, number * self._part_bytes, size)
@@ -235,7 +230,7 @@ class _Parts:
             if known and trusted:
                 return digest, False
             with hashed(data, digest):
-                return digest, put_part(target, partial(put_soon, target), key, data, shared=shared, listed=listed)
+                return digest, put_part(target, soon, key, data, shared=self._shared, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:
@@ -245,34 +240,24 @@ class _Parts:
                 return
             digest, was_sent = found
             self._sending.sent.bytes += size if was_sent else 0
-            self._parts[number] = Part(size, digest)
-            self._done += size
-            self._sending.on_bytes(self._file, self._done)
-            if not target.limits.settles:
-                self._take(source, [number])
+            if known and trusted:
+                self._take(source, number, Part(size, digest))
                 return
-            self._unsettled.append(number)
-            if not (known and trusted):
+            if target.limits.settles:
                 self._sending.state.arrive(self._stem, number, self._file.version, _BEGUN)
-            if len(self._unsettled) == _TOGETHER or self._done == self._size:
-                self._settle(source)
+            self._sending.settler.settle(key, lambda: self._take(source, number, Part(size, digest)))
 
         self._sending.sender.submit(lambda: _returned(put, Taken, _Changed, OSError), size, then)
 
-    def _settle(self, source: BinaryIO) -> None:
-        """Wait in another thread until the disk has what was put lately. Only then does a later push rely on it."""
-        target, numbers = self._sending.target, self._unsettled
-        self._unsettled = []
-        keys = [part_key(self._stem, number) for number in numbers]
-        self._sending.sender.submit(lambda: settle(target, keys), 0, lambda _: self._take(source, numbers))
-
-    def _take(self, source: BinaryIO, numbers: Sequence[int]) -> None:
-        """Note parts that have arrived for good, and put the index if they were the last."""
-        for number in numbers:
-            part = self._parts[number]
-            self._sending.state.arrive(self._stem, number, self._file.version, part.sha256)
-            self._settled += part.size
-        if self._given_up or self._settled < self._size:
+    def _take(self, source: BinaryIO, number: int, part: Part) -> None:
+        """A part has arrived for good: a later push relies on it. After the last one the index is put."""
+        self._sending.state.arrive(self._stem, number, self._file.version, part.sha256)
+        if self._given_up:
+            return
+        self._parts[number] = part
+        self._done += part.size
+        self._sending.on_bytes(self._file, self._done)
+        if self._done < self._size:
             return
         unchanged = _is_unchanged(self._file, os.fstat(source.fileno()))
         source.close()
@@ -289,7 +274,10 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            return put_part(target, target.put, key, data, shared=self._shared, listed=False)
+            was_sent = put_part(target, target.put, key, data, shared=self._shared, listed=False)
+            if not was_sent:  # who put it may have been killed before it was durable
+                settle(target, [key])
+            return was_sent
 
         self._sending.sender.submit(
             lambda: _returned(put, Taken),

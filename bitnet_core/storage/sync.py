@@ -1,11 +1,10 @@
 """Sync: bring the copy up to date while stages run, and once more when they have ended.
 
 What waits is on disk (`State.waiting`), so an uploader that was killed, or a push by hand, continues it. Nothing here
-can slow a stage: it is another process, with the lowest priority.
+can slow a stage: it is another process, with the lowest priority (`stages/upload.py`).
 """
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -74,8 +73,6 @@ class Uploader:
 
     def run(self) -> Pushed | None:
         """Push until no other run is active and everything is stored. BitnetError if the last push fails for good."""
-        with contextlib.suppress(OSError):
-            os.nice(19)
         try:
             return self._until_stored()
         except Stopped:

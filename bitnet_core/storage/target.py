@@ -89,7 +89,7 @@ class Target(Protocol):
     limits: Limits
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        """Store an object, in the place of an older one unless `only_if_absent`."""
+        """Store an object durably, in the place of an older one unless `only_if_absent`."""
 
     def get(self, key: str) -> bytes:
         """The object's bytes, all of them: a short reply is `Unreachable`. NoSuchObject if there is none; Corrupt."""

@@ -1,5 +1,7 @@
 """Files that are not what they seem: too long, or regular by name and without an end or anything to read."""
 
+import errno
+import fcntl
 import io
 import os
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import pytest
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import inputs, owner_file
-from bitnet_core.files.regular import open_regular, read_bounded
+from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded
 from bitnet_core.runs.lines import LineReader, count_lines
 from bitnet_core.runs.record import Run
 
@@ -75,3 +77,36 @@ def test_json_that_is_too_long_is_not_read(tmp_path: Path, size: int) -> None:
 def test_json_of_the_greatest_length_is_read(tmp_path: Path) -> None:
     (path := tmp_path / "x.json").write_text(" " * ((1 << 24) - 2) + "{}")
     assert files.read_json(path) == {}
+
+
+def test_a_file_is_opened_for_fsync_as_it_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For writing, else for reading; nothing in it changes, and what is no file is not waited for."""
+    path = tmp_path / "file"
+    path.write_bytes(b"kept")
+    with open_for_fsync(path) as opened:
+        assert fcntl.fcntl(opened.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+        os.fsync(opened.fileno())
+    really = os.open
+
+    def of_another_user(path: Path, flags: int) -> int:
+        if flags & os.O_ACCMODE:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really(path, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", of_another_user)
+        with open_for_fsync(path) as opened:
+            os.fsync(opened.fileno())
+    assert path.read_bytes() == b"kept"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(path)
+    for other in ("pipe", "link", ".", "gone"):
+        with pytest.raises(OSError):
+            open_for_fsync(tmp_path / other)
+
+
+def test_what_is_written_whole_is_fsynced_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    monkeypatch.setattr(os, "fsync", lambda fd: modes.append(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE))
+    files.write_bytes(tmp_path / "file", b"x", 0o600)
+    assert modes == [os.O_WRONLY, os.O_RDONLY]  # the file, its folder

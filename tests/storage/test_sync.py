@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from bitnet_core.cli import stages
@@ -83,6 +84,13 @@ def test_a_checkpoint_is_copied_while_the_stage_runs(start: Starter, tmp_path: P
     assert run.is_active()
     told = eventually(lambda: [one for one in events_of(run) if isinstance(one, Upload) and "0010.pt" in one.path])
     assert told[0].state == "done"
+    upload = History.read(experiment_at(tmp_path / "exp")).active("upload")
+    assert upload is not None
+    pid = upload.record().pid
+    assert pid is not None
+    assert psutil.Process(pid).nice() == 19
+    group = Path(f"/proc/{pid}/autogroup")
+    assert not group.exists() or group.read_text().endswith("nice 19\n")
     run.stop()
     assert ended_upload(experiment_at(tmp_path / "exp")).state() == "succeeded"
     assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.folder_sync import FolderSync
-from bitnet_core.files.regular import open_regular
+from bitnet_core.files.regular import open_for_fsync, open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
+_GONE = (FileNotFoundError, NotADirectoryError)
 _TRIES = 100
 _PLACEHOLDER = ".icloud"
 
@@ -51,17 +52,15 @@ class FolderTarget:
         self._put(key, data, _write_soon, only_if_absent=only_if_absent)
 
     def settle(self, keys: Iterable[str]) -> None:
-        paths = [self._path(key) for key in keys]
-        for path in paths:
+        paths, failures = [self._path(key) for key in keys], []
+        for path in paths:  # all of them: the system tells each failure once
             try:
-                _settle(path)
-            except FileNotFoundError:  # somebody has deleted it already
-                continue
+                with contextlib.suppress(*_GONE), open_for_fsync(path) as file:
+                    _settle(path, file.fileno())
             except OSError as error:
-                # A later fsync would succeed although the disk never wrote the file.
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                raise self._refused(path, error) from error
+                failures.append(self._refused(path, error))
+        if failures:
+            raise failures[0]
         for folder in {path.parent for path in paths}:
             self._sync(folder)
 
@@ -86,7 +85,7 @@ class FolderTarget:
                 if os.fstat(source.fileno()).st_size > self.limits.object_bytes:
                     raise Refused(f"{path} is larger than any object is; it was not written by bitnet.")
                 return source.read()
-        except (FileNotFoundError, NotADirectoryError):
+        except _GONE:
             if path.with_name(f".{path.name}{_PLACEHOLDER}").exists():
                 raise Refused(f"{path} is only in iCloud; open its folder in Finder to download it.") from None
             raise NoSuchObject(f"{path} is not there.") from None
@@ -107,7 +106,7 @@ class FolderTarget:
                     with contextlib.suppress(FileNotFoundError):
                         status = entry.stat(follow_symlinks=False)
                         yield Found(f"{prefix}{entry.name}", status.st_size, status.st_mtime)
-        except (FileNotFoundError, NotADirectoryError):
+        except _GONE:
             return
         except OSError as error:
             raise self._refused(folder, error) from error
@@ -117,7 +116,7 @@ class FolderTarget:
         try:
             path.unlink()
             self._remove_empty_folders(path.parent)
-        except (FileNotFoundError, NotADirectoryError):
+        except _GONE:
             return
         except OSError as error:
             raise self._refused(path, error) from error
@@ -144,7 +143,7 @@ class FolderTarget:
     def _sync(self, folder: Path) -> None:
         try:
             self._folders.sync(folder)
-        except FileNotFoundError:  # somebody has deleted it already
+        except _GONE:  # somebody has deleted it already
             return
         except OSError as error:
             raise self._refused(folder, error) from error
@@ -180,15 +179,18 @@ def _write_soon(path: Path, data: bytes) -> None:
         out.write(data)
         out.flush()
         if hasattr(os, "posix_fadvise"):  # the disk begins to write, and nobody waits for it
-            os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _settle(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _settle(path: Path, fd: int) -> None:
     try:
         os.fsync(fd)
-    finally:
-        os.close(fd)
+    except OSError:
+        # A later fsync would succeed although the disk never wrote the file.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
 
 
 def _link(temp: Path, path: Path) -> None:
