@@ -295,7 +295,8 @@ class Trainer:
     def _stop_if_diverged(self, before: dict[str, Any]) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
 
-        It rises as the student becomes ternary: no report counts that is of such steps, or may be by that `before` it.
+        Reports of steps in which the student was not ternary do not count: the loss rises while it becomes so. `before`
+        is the report before this one.
         """
         state = self.state
         if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):
