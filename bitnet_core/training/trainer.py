@@ -295,8 +295,7 @@ class Trainer:
     def _stop_if_diverged(self, before: dict[str, Any]) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
 
-        Reports of steps in which the student was not ternary do not count: the loss rises while it becomes so.
-        `before` is the report before this one.
+        Reports of steps before the student was ternary don't count: there the loss rises. `before` is the last one.
         """
         state = self.state
         if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):
