@@ -15,6 +15,7 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.choose import Wanted, kept_layers, require_no_sizes
+from bitnet_core.pretrained.rotate import rotate
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
 from bitnet_core.process import available_bytes
 from bitnet_core.settings.values import StudentOptions
@@ -78,12 +79,13 @@ class WarmStart(Start):
         return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
 
     def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
-        """Load and calibrate, on the first of the training's examples; what the checkpoints record of it."""
+        """Load, calibrate on the first of the training's examples, and rotate; what the checkpoints record of it."""
         source = self.source
         if len(self.kept) != student.config.num_hidden_layers:
             raise BitnetError(f"{source.name} has changed since the training began; use another experiment (--root).")
         load(student, source, self.kept)
         tokens = calibrate_on(student, examples[:_CALIBRATION_ROWS])
+        rotate(student)
         return self.record(self.kept) | {"calibration_tokens": tokens}
 
 
