@@ -11,6 +11,7 @@ from bitnet_tui import keymap
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.keymap import Keymap, checked, remapped
+from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
 from tests.tui.simulated import finished_experiment
@@ -103,6 +104,40 @@ def test_a_file_with_a_mark_of_its_encoding_is_read_and_one_of_faults_alone_says
     assert found.keys == {"app.theme": "f5"}
     assert len(found.problems) == 21
     assert found.problems[-1] == "2,980 more can't be used; correct those above first."
+
+
+_WORDS = st.sampled_from(
+    [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"=",
+        b".",
+        b",",
+        b'"',
+        b"'",
+        b"\n",
+        b"#",
+        b"f5",
+        b"0x",
+        b"a.",
+        b'"app.help" = ',
+        b"\xff",
+    ]
+)
+
+
+@fuzz(100)
+@given(st.lists(_WORDS | st.binary(max_size=4), max_size=60).map(b"".join), st.sampled_from([1, 1, 1, 30, 3000]))
+def test_any_bytes_are_keys_or_sentences(data: bytes, times: int):
+    path = keymap.place()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data * times)
+    found = keymap.read()
+    assert set(found.keys) <= set(_IDS)
+    assert len(found.problems) <= 2 * len(_IDS)
+    assert all(one.isprintable() and one.endswith(".") and len(one) < 600 for one in found.problems), found.problems
 
 
 async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(home: Path):
