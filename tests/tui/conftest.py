@@ -40,7 +40,7 @@ def home(isolated: Path) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def parsed_once() -> Iterator[None]:
-    """Parse each stylesheet once for all apps of a process. Textual keeps what it parsed too, but in each app anew."""
+    """Parse each stylesheet once for all apps of a process: Textual keeps what it parsed for one app alone."""
     parse = Stylesheet._parse_rules
     known: dict[Hashable, list[RuleSet]] = {}
 
