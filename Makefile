@@ -59,7 +59,8 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 
 test: lint ## every check: format, lint, types, layers, tests
 	@# One worker more than there are processors: tests wait for servers and timers a third of the time.
-	@$(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \
+	@# Bytecode is kept, whatever the environment says: else each worker and process compiles every module again.
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \
 		$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
 
 test-storage: $(VENV)/.installed-test ## every storage target, with 5 GB, faults and kills (minutes)

@@ -157,8 +157,8 @@ def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | N
         raise
 
 
-def let_others_go_first(niceness: int = 19) -> None:
-    """Lower the priority of this process, 19 at the most, and that of its session if it has one of its own.
+def let_others_go_first(niceness: int) -> None:
+    """Lower the priority of this process by a nice value, and that of its session if it has one of its own.
 
     Linux shares the processors out among sessions first, unless they are in cgroups that have shares. Within its own
     session a nice value changes nothing for those of others (man 7 sched, "The autogroup feature").

@@ -265,6 +265,14 @@ ACTIONS: tuple[Action, ...] = (
             "Copy what one is on, or what the mouse has selected",
             False,
         ),
+        (
+            "settings",
+            "f3",
+            "app_settings",
+            "Settings",
+            "Theme, notices, keys and folder, each with its origin",
+            False,
+        ),
         ("keymap", "K", "keymap", "Keys", "Every action with its keys, and the file that gives it others", False),
         ("help", "question_mark,f1", "help", "Help", "What each key does", True),
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
@@ -309,7 +317,9 @@ def bindings(where: Where) -> list[BindingType]:
 def offers(where: Where, remapped: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Key, word and action of what the screen's footer has no room for."""
     rows = [one for one in ACTIONS if one.where == where and not one.footer and one.keys != "escape"]
-    return tuple((first_key(one.id, remapped), one.label.lower(), one.name) for one in rows)
+    found = tuple((first_key(one.id, remapped), one.label.lower(), one.name) for one in rows)
+    own = by_id("app.settings")
+    return (*found, (first_key(own.id, remapped), own.label.lower(), f"app.{own.name}"))
 
 
 def by_id(name: str) -> Action:

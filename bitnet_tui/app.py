@@ -182,16 +182,33 @@ class BitnetApp(Telling):
 
     def action_themes(self) -> None:
         """Let the user choose another theme, unless a dialog is open."""
-        from bitnet_tui.screens.themes import ThemesScreen
-
         if not self.screen.is_modal:
-            self.push_screen(ThemesScreen(self.theme))
+            self.open_dialog("themes")
 
     def action_keys(self) -> None:
         """Show the API keys, unless a dialog is open."""
-        from bitnet_tui.screens.keys import KeysScreen
+        if not self.screen.is_modal:
+            self.open_dialog("keys")
+
+    def action_app_settings(self) -> None:
+        """Show what the app itself is set to, unless a dialog is open."""
+        from bitnet_tui.screens.app_settings import AppSettingsScreen
 
         if not self.screen.is_modal:
+            self.push_screen(AppSettingsScreen())
+
+    def open_dialog(self, name: str) -> None:
+        if name == "themes":
+            from bitnet_tui.screens.themes import ThemesScreen
+
+            self.push_screen(ThemesScreen(self.theme))
+        elif name == "keymap":
+            from bitnet_tui.screens.keymap import KeymapScreen
+
+            self.push_screen(KeymapScreen(self.keymap))
+        else:
+            from bitnet_tui.screens.keys import KeysScreen
+
             self.push_screen(KeysScreen(getattr(self.screen, "root", None)))
 
     def _read_keymap(self) -> None:
@@ -209,10 +226,8 @@ class BitnetApp(Telling):
 
     def action_keymap(self) -> None:
         """Show every action with its keys, unless a dialog is open."""
-        from bitnet_tui.screens.keymap import KeymapScreen
-
         if not self.screen.is_modal:
-            self.push_screen(KeymapScreen(self.keymap))
+            self.open_dialog("keymap")
 
     def action_copy(self) -> None:
         """Copy what the mouse has selected, else what the focus is on, else what the screen shows."""

@@ -17,7 +17,10 @@ from bitnet_core.files.user_folders import config_folder
 from bitnet_core.text import crop, flat
 from bitnet_tui.actions import ACTIONS, Action
 
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 1 << 16
+_LONGEST_LINE = 2000
+"""A line with ten thousand dots takes gigabytes to parse."""
+_MOST_PROBLEMS = 20
 _MODIFIERS = ("ctrl", "alt", "shift", "super")
 _NAMED = {key.value for key in Keys} | {"question_mark", "full_stop", "comma", "plus", "minus", "slash"}
 _MOVING = frozenset(
@@ -45,11 +48,16 @@ def read() -> Keymap:
 
     try:
         path = place()
-        return checked(tomllib.loads(read_bounded(path, _MOST_BYTES).decode()))
+        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
+        if long := next((n for n, line in enumerate(text.split("\n"), 1) if len(line) > _LONGEST_LINE), None):
+            return Keymap(problems=(f"{path}: line {long} has more than {_LONGEST_LINE:,} characters; shorten it.",))
+        return checked(tomllib.loads(text))
     except FileNotFoundError:
         return Keymap()
     except OSError as error:
         return Keymap(problems=(f"{path} can't be read {explained(error, 'correct it, or move it away')}.",))
+    except RecursionError:
+        return Keymap(problems=(f"{path} is nested too deeply; give each action a line of its own.",))
     except ValueError as error:
         return Keymap(problems=(f"{path} is not TOML ({flat(str(error))}); correct it, or move it away.",))
     except BitnetError as error:
@@ -65,7 +73,9 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
     known = {action.id for action in actions}
     # `experiment.run = …` without quotes is a table of TOML.
     for name, value in _flat(wanted):
-        if name not in known:
+        if name not in known and len(problems) >= _MOST_PROBLEMS:
+            problems.append("")  # looking for what was meant takes milliseconds
+        elif name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else "K in the app lists them all."
             problems.append(f"{crop(flat(name), 60)} is not an action; {hint}")
@@ -81,6 +91,8 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
         for name in {*_together(one, actions), *_together(other, actions)}:
             usable.pop(name, None)
         problems.append(f"{one} and {other} would both be on {key}; give one of them another key.")
+    if more := len(problems) - _MOST_PROBLEMS:
+        problems[_MOST_PROBLEMS:] = [f"{more:,} more can't be used; correct those above first."] if more > 0 else []
     return Keymap(usable, tuple(problems))
 
 

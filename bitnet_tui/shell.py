@@ -56,6 +56,10 @@ class Shell(App[None]):
         """Show two to eight experiments beside each other; of those that have one in `runs`, that run."""
         raise NotImplementedError
 
+    def open_dialog(self, name: str) -> None:
+        """Open `themes`, `keymap` or `keys` over what is shown."""
+        raise NotImplementedError
+
     def open_playground(self, root: Path) -> None:
         """Ask teacher and student of an experiment."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """Isolates every test: its own HOME, cache, working folder, environment and keyring, and no outside network."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,9 @@ pytest_plugins = ["tests.teacher_fixtures"]
 # Several workers compute at once; before torch starts its threads.
 os.environ.update(PATIENT_THREADS)
 
+# What is imported stays: a garbage collection that walks it, a tenth of a second each, finds nothing.
+gc.disable()
+
 # A slow test on a busy machine is not a failure.
 settings.register_profile("patient", settings.default, deadline=None)
 settings.load_profile("patient")
@@ -30,6 +34,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest: at the end one worker would be left with them."""
     items.sort(key=lambda item: not {"e2e", "stages", "storage"} & set(item.path.parts))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ import pytest
 from bitnet_core.cli import main as command
 from bitnet_core.collecting import journal
 from bitnet_core.errors import BitnetError, UsageError, lacks_memory, raise_if_not_the_file
+from bitnet_core.evaluation import answers
 from bitnet_core.export import gguf_read
+from bitnet_core.model import packing
 from bitnet_core.prompts import files as prompts
 from bitnet_core.prompts import parquet
 from bitnet_core.runs.experiment import Experiment
@@ -53,6 +55,8 @@ def _path(name: str) -> Path:
 
 
 READERS: dict[str, tuple[object, str, Callable[[], object]]] = {
+    "packed": (packing, "load_tensors", lambda: packing.load_packed(_path("x.pt"))),
+    "questions": (answers, "open_parquet", lambda: answers._last_messages(_path(schema.SEQUENCES_FILE).parent)),
     "checkpoint": (checkpoints, "load_tensors", lambda: checkpoints.load(_path("x.pt"))),
     "columns": (shards, "open_parquet", lambda: shards.require_columns(_path("x.parquet"), pa.schema([]))),
     "tables": (shards, "open_parquet", lambda: next(shards._tables(_path("x.parquet"), pa.schema([]), 1))),

@@ -4,6 +4,7 @@ The app's playground runs two such processes; docs/SERVING.md describes the line
 """
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -103,7 +104,9 @@ class Inbox:
         self._closed.set()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, UnicodeDecodeError):  # a stdin that can't be read has ended
+        if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale; what is not text is a line with an error
+            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+        with contextlib.suppress(OSError):  # a stdin that can't be read has ended
             for line in filter(str.strip, sys.stdin):
                 self._take(line)
         with self._lock:

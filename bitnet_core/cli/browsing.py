@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import msgspec
 
@@ -149,14 +149,15 @@ def _answers(traces: Traces, request: Request) -> dict[str, Any]:
 
 
 def _browse(traces: Traces, requests: int | None) -> int:
-    lines: TextIO = sys.stdin if requests is None else os.fdopen(requests, encoding="utf-8")
-    with lines:
+    # Whatever the locale; a line that is not text is a request that can't be read, and others come behind it.
+    source = sys.stdin.fileno() if requests is None else requests
+    with os.fdopen(source, encoding="utf-8", errors="replace", closefd=requests is not None) as lines:
         for line in lines:
             try:
                 found = _answers(traces, msgspec.json.decode(line, type=Request))
             except BitnetError as error:
                 found = {"problem": str(error)}
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, RecursionError) as error:
                 found = {"problem": f"The request can't be read ({error})."}
             sys.stdout.write(json_line(found) + "\n")
             sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.model.decoding import Generation
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.prompts.prompt import Prompt, load_prompts
@@ -98,6 +98,7 @@ def _last_messages(data: Path) -> dict[int, str]:
             rows = file.read(["prompt_idx", "messages_json"]).to_pylist()
         return {row["prompt_idx"]: json.loads(row["messages_json"])[-1]["content"] for row in rows}
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise_if_not_the_file(error, path)
         raise BitnetError(again) from error
 
 

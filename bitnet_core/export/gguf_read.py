@@ -21,6 +21,8 @@ _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?"
 _STRING, _ARRAY = 8, 9
 _TYPES = {one.number: one for one in (*LINEAR_TYPES.values(), *EMBEDDING_TYPES.values(), F32)}
 _MOST_DIMENSIONS = 4
+_MOST_THINGS = 1 << 21
+"""Keys, tensors and strings of lists, together. A file with holes may claim any number of empty ones."""
 _LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
 
 
@@ -70,7 +72,7 @@ class Cursor:
     """Reads one value after another."""
 
     def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 0
+        self.data, self.at, self._left = data, 0, _MOST_THINGS
 
     def take(self, form: str) -> Any:
         (value,) = struct.unpack_from(form, self.data, self.at)
@@ -82,6 +84,14 @@ class Cursor:
         number = int(self.take("<Q"))
         if number * smallest > len(self.data) - self.at:
             raise Damaged("it claims more than it holds")
+        return number
+
+    def things(self, smallest: int) -> int:
+        """A number of things that are read one by one."""
+        number = self.count(smallest)
+        self._left -= number
+        if self._left < 0:
+            raise Damaged("it claims more than any model has")
         return number
 
     def string(self) -> str:
@@ -97,9 +107,9 @@ class Cursor:
             return self.take(self._form(kind))
         inner = self.take("<I")
         if inner == _STRING and keep:
-            return [self.string() for _ in range(self.count(8))]
+            return [self.string() for _ in range(self.things(8))]
         if inner == _STRING:
-            for _ in range(self.count(8)):
+            for _ in range(self.things(8)):
                 length = self.count(1)
                 self.at += length
         else:
@@ -119,7 +129,7 @@ def read_header(cursor: Cursor, lists: Container[str] = ()) -> tuple[int, dict[s
     if cursor.data[:4] != b"GGUF":
         raise Damaged("it does not begin as one")
     cursor.at = 8
-    tensors, count = cursor.count(1), cursor.count(1)
+    tensors, count = cursor.things(1), cursor.things(1)
     keys: dict[str, Any] = {}
     for _ in range(count):
         name = cursor.string()

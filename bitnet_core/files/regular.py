@@ -49,5 +49,6 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     with open_regular(path) as source:
         data = source.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise OSError(errno.EOVERFLOW, f"it is longer than {limit_bytes >> 20} MiB", str(path))
+        limit = f"{limit_bytes >> 20} MiB" if limit_bytes >> 20 else f"{limit_bytes >> 10} KiB"
+        raise OSError(errno.EOVERFLOW, f"it is longer than {limit}", str(path))
     return data

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.files import atomic_path
 from bitnet_core.model import integers
 from bitnet_core.model.config import StudentConfig
@@ -186,6 +186,7 @@ def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:
     try:
         payload = load_tensors(path, device)
     except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
+        raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} can't be read as a packed student; run `bitnet eval` again.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a packed student; run `bitnet eval` again.")

@@ -64,7 +64,8 @@ def _shape_values(name: str, config: dict[str, Any]) -> dict[str, Any]:
         raise DoesNotFit(name, "its rotary positions are scaled")
     if type(heads) is not int or type(hidden) is not int or heads < 1:
         raise DoesNotFit(name, f"it has {heads!r:.20} heads in a width of {hidden!r:.20}")
-    if (config.get("head_dim") or hidden // heads) * heads != hidden:
+    width = config.get("head_dim") or hidden // heads
+    if type(width) is not int or width * heads != hidden:
         raise DoesNotFit(name, f"its {heads} heads of {config.get('head_dim')!r:.20} are not as wide as {hidden}")
     if config.get("hidden_act", "silu") != "silu":
         raise DoesNotFit(name, f"its activation is {config['hidden_act']!r:.20}")

@@ -67,7 +67,8 @@ def require_tensors(name: str, found: Mapping[str, tuple[int, ...]], shape: Stud
         EMBEDDING: (shape.vocab_size, shape.hidden_size),
         FINAL_NORM: (shape.hidden_size,),
     }
-    for layer in range(shape.num_hidden_layers):
+    # With as many layers as tensors, one is missing already: no more are listed, however many the file claims.
+    for layer in range(min(shape.num_hidden_layers, len(found))):
         wanted |= {f"model.layers.{layer}.{part}": size for part, size in layer_names(shape).items()}
     if odd := next((one for one in found if one not in wanted and one != HEAD), None):
         raise DoesNotFit(name, f"it has a tensor {odd!r:.80}")

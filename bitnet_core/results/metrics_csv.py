@@ -43,7 +43,7 @@ def _rows(run: StageRun, end: float) -> Iterator[list[object]]:
             continue
         x = place_of(event)
         if x is not None and x < end:
-            yield [run.id, event.t, *(_cell(getattr(event, name)) for name in COLUMNS[2:])]
+            yield [_cell(run.id), event.t, *(_cell(getattr(event, name)) for name in COLUMNS[2:])]
 
 
 def _cell(value: object) -> object:

@@ -3,17 +3,20 @@
 Each is tried once and ended when it takes too long. A failure is a BitnetError whose sentence shows no address.
 """
 
+import contextlib
 import http.client
 import json
+import os
 import shlex
 import subprocess
 import tempfile
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from email.header import Header
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 from bitnet_core import process
@@ -26,6 +29,8 @@ COMMAND_SECONDS = 30.0
 WEBHOOK_SECONDS = 15.0
 _DISCORD_CHARS = 1900
 _REASON_CELLS = 200
+_MOST_SAID = 1 << 24
+_LOOK_SECONDS = 0.05
 _SERVICES = {
     "hooks.slack.com": "slack",
     "hooks.slack-gov.com": "slack",
@@ -62,17 +67,34 @@ def run_command(command: str, notice: Notice, seconds: float = COMMAND_SECONDS) 
             raise BitnetError(
                 f"NOTIFY_COMMAND can't be started ({why}); it must begin with a program that exists."
             ) from None
-        try:
-            process.communicate(child, seconds, json.dumps(notice.to_record()) + "\n")
-        except subprocess.TimeoutExpired:
-            raise BitnetError(
-                f"NOTIFY_COMMAND did not end within {seconds:.0f} s and was killed; let it do less, or detach."
-            ) from None
+        _wait(child, said, seconds, json.dumps(notice.to_record()) + "\n")
         if child.returncode:
             last = crop(flat(process.last_line(said)), _REASON_CELLS) or "it said nothing"
             raise BitnetError(
                 f"NOTIFY_COMMAND ended with exit code {child.returncode} ({last}); correct it, and try it in a shell."
             )
+
+
+def _wait(child: "subprocess.Popen[str]", said: IO[str], seconds: float, request: str | None) -> None:
+    """Wait for the command's end. It is killed when it takes too long, or would fill the disk with what it says."""
+    end = time.monotonic() + seconds
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.communicate(request, timeout=_LOOK_SECONDS)
+                return
+            request = None  # its pipe has it already
+            if os.fstat(said.fileno()).st_size > _MOST_SAID:
+                raise BitnetError(
+                    f"NOTIFY_COMMAND wrote more than {_MOST_SAID >> 20} MiB and was killed; let it write to a file."
+                )
+            if time.monotonic() > end:
+                raise BitnetError(
+                    f"NOTIFY_COMMAND did not end within {seconds:.0f} s and was killed; let it do less, or detach."
+                )
+    except BaseException:
+        process.kill_group(child.pid)
+        raise
 
 
 def service_of(address: str, form: str = "") -> str:

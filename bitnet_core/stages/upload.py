@@ -10,9 +10,13 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.storage.finding_keys import keys_of_stage
 from bitnet_core.storage.sync import Uploader, summary
 
+_NICENESS = 10
+"""On Linux a tenth of a core that a training keeps busy. Its work takes as much of a busy machine at any priority; at
+the lowest one a copy would take minutes to begin."""
+
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Push until nothing is left to push."""
-    process.let_others_go_first()
+    process.let_others_go_first(_NICENESS)
     keys = keys_of_stage(ctx.settings, ctx.secrets, lambda told: ctx.alert("warning", "key_not_kept", told))
     return summary(Uploader(ctx.experiment, keys, ctx).run())

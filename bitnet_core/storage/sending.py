@@ -98,7 +98,7 @@ class Sending:
             self._again = []
             for file in files:
                 self._send(file, work_folder)
-            self.sender.drain()
+            self.settler.drain()
             files = [fresh for file in self._again if (fresh := _looked_at_again(file)) is not None]
             if not files:
                 return self.sent
@@ -140,7 +140,7 @@ class Sending:
                     if version_of_database(file.path) != version:  # no other copy is this one
                         version = f"{version} {secrets.token_hex(4)}"
                     self._send_content(replace(file, size=size, version=version), copy, size)
-                    self.sender.drain()
+                    self.settler.drain()
             else:
                 self._send_content(file, file.path, file.size)
         except FileNotFoundError:  # removed meanwhile, such as a checkpoint that a newer one replaces

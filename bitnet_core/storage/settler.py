@@ -1,10 +1,12 @@
-"""Wait for a disk in a thread while more is put: each time for all that was put meanwhile."""
+"""Wait for a disk in a thread while more is put: each time for all that was put meanwhile, if that is enough."""
 
 from collections.abc import Callable
 
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.target import Target, settle
 
+_TOGETHER = 8
+"""Objects to wait for at once, at the least: the disk writes its journal each time."""
 _MOST_WAITING = 16
 """Objects that may wait while others are settled: what a power failure costs, and what the system keeps in memory."""
 
@@ -24,22 +26,30 @@ class Settler:
             then()
             return
         self._waiting.append((key, then))
-        if not self._is_settling:
-            self._begin()
+        self._begin_with(_TOGETHER)
 
     def make_room(self) -> None:
         """Wait until so few objects are unsettled that another one may be put."""
         while len(self._waiting) >= _MOST_WAITING:
             self._sender.handle_one()
 
-    def _begin(self) -> None:
+    def drain(self) -> None:
+        """Wait for all jobs of the sender, and until all that was put is settled."""
+        while True:
+            self._begin_with(1)
+            if not self._sender.is_busy:
+                return
+            self._sender.handle_one()
+
+    def _begin_with(self, least: int) -> None:
+        if self._is_settling or len(self._waiting) < least:
+            return
         together, self._waiting = self._waiting, []
         self._is_settling = True
 
         def ended(_settled: None) -> None:
             self._is_settling = False
-            if self._waiting:
-                self._begin()
+            self._begin_with(_TOGETHER)
             for _, then in together:
                 then()
 

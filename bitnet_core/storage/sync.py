@@ -1,7 +1,7 @@
 """Sync: bring the copy up to date while stages run, and once more when they have ended.
 
 What waits is on disk (`State.waiting`), so an uploader that was killed, or a push by hand, continues it. Nothing here
-can slow a stage: it is another process, with the lowest priority (`stages/upload.py`).
+can slow a stage: it is another process, with a low priority (`stages/upload.py`).
 """
 
 import contextlib

@@ -52,15 +52,23 @@ class Browser:
         self.top_k = traces.top_k
         self.teacher = traces.teacher
         self.content_hash = self._sequences.content_hash
-        self.scores = scores if scores is not None and scores.about.traces == self.content_hash else None
+        made_of = None if scores is None else (scores.about.traces, scores.about.top_k)
+        self.scores = scores if made_of == (self.content_hash, self.top_k) else None
         self._prompts = dict(_short_prompts(data_dir / schema.SEQUENCES_FILE))
         self._prompt_idx_S = self._sequences.prompt_idx_S
         self._place = {int(index): place for place, index in enumerate(self._prompt_idx_S)}
         self._other_S = self._sequences.other_mass_S()
         self._kl_S = np.full(len(self._sequences), np.nan)
         if self.scores is not None:
-            scored_S = [self._place[index] for index in self.scores.prompt_idx_S.tolist()]
+            scored_S = self._scored(self.scores)
             self._kl_S[scored_S] = self.scores.mean_kl_S()
+
+    def _scored(self, scores: ScoreFile) -> Int64:
+        """The places of what was scored. BitnetError if some of it is not in these traces."""
+        places_S = np.array([self._place.get(index, -1) for index in scores.prompt_idx_S.tolist()], np.int64)
+        if np.any(places_S < 0) or np.any(scores.kl.lengths > self._sequences.completion_lengths_S[places_S]):
+            raise scores.damaged()
+        return places_S
 
     # -- many traces -------------------------------------------------------------------------------------
 
@@ -164,7 +172,7 @@ class Browser:
         completion = one.completion_ids_C.tolist()
         shown = len(completion) if most_rows is None else min(most_rows, len(completion))
         rebuilt = self._tokenizer.decode(completion)
-        scored = self.scores.of(one.prompt_idx) if self.scores is not None else None
+        scored = self.scores.of(one.prompt_idx, self._tokenizer.vocab_size) if self.scores is not None else None
         steps = self._teacher_steps(one.prompt_idx, len(completion))
         texts = _stretches(self._tokenizer, completion)
         return {

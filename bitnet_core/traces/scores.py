@@ -29,6 +29,9 @@ SCORED_CANDIDATES = 5
 _VERSION = 1
 _KEY = b"bitnet"
 _GROUP = 64
+_ALWAYS_ALLOWED = 1 << 24
+_PER_BYTE = 64
+"""Values of a file, in number and by its bytes: a repeated value takes no room, and any number may be claimed."""
 _FIX = "run `bitnet traces score` again"
 _SCHEMA = pa.schema(
     [
@@ -136,12 +139,15 @@ class ScoreFile:
         place = self._place.get(prompt_idx)
         return None if place is None else self.kl[place]
 
-    def of(self, prompt_idx: int) -> TokenScores | None:
-        """The scores of one sequence; None if it was not scored."""
+    def of(self, prompt_idx: int, vocabulary: int) -> TokenScores | None:
+        """The scores of one sequence; None if it was not scored. BitnetError for an id outside the vocabulary."""
         place = self._place.get(prompt_idx)
-        return None if place is None else self._read(lambda file: self._sequence(file, place))
+        return None if place is None else self._read(lambda file: self._sequence(file, place, vocabulary))
 
-    def _sequence(self, file: pq.ParquetFile, place: int) -> TokenScores:
+    def damaged(self) -> BitnetError:
+        return BitnetError(f"{self.path} is not a file of scores that can be read; {_FIX}.")
+
+    def _sequence(self, file: pq.ParquetFile, place: int, vocabulary: int) -> TokenScores:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if place < rows:
@@ -150,13 +156,16 @@ class ScoreFile:
         table = file.read_row_group(group).slice(place, 1)
         lists = {name: ragged(table.column(name))[0].values for name in _SCHEMA.names[1:]}
         scored = len(lists["kl"])
+        top_ids_CT = lists["top_ids"].reshape(scored, len(lists["top_ids"]) // max(1, scored))
+        if np.any((top_ids_CT < 0) | (top_ids_CT >= vocabulary)):
+            raise ValueError("an id is not a token's")
         return TokenScores(
             kl_C=lists["kl"],
-            observed_C=lists["observed"].astype(np.float32),
-            other_C=lists["other"].astype(np.float32),
-            candidates_CK=lists["candidates"].astype(np.float32).reshape(scored, -1),
-            top_ids_CT=lists["top_ids"].reshape(scored, -1),
-            top_CT=lists["top"].astype(np.float32).reshape(scored, -1),
+            observed_C=lists["observed"].astype(np.float32).reshape(scored),
+            other_C=lists["other"].astype(np.float32).reshape(scored),
+            candidates_CK=lists["candidates"].astype(np.float32).reshape(scored, self.about.top_k),
+            top_ids_CT=top_ids_CT,
+            top_CT=lists["top"].astype(np.float32).reshape(top_ids_CT.shape),
         )
 
     def _read(self, read: Callable[[pq.ParquetFile], Any]) -> Any:
@@ -165,7 +174,7 @@ class ScoreFile:
                 return read(file)
         except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
             raise_if_not_the_file(error, self.path)
-            raise BitnetError(f"{self.path} is not a file of scores that can be read; {_FIX}.") from error
+            raise self.damaged() from error
 
     @staticmethod
     def _look(file: pq.ParquetFile) -> About:
@@ -178,6 +187,13 @@ class ScoreFile:
 
 
 def _divergences(file: pq.ParquetFile) -> tuple[Int64, Ragged]:
+    held = [file.metadata.row_group(group).column(_SCHEMA.names.index("kl")) for group in range(file.num_row_groups)]
+    most = max(_ALWAYS_ALLOWED, _PER_BYTE * sum(one.total_compressed_size for one in held))
+    if sum(one.num_values for one in held) > most:
+        raise ValueError("it claims more than it holds")
     table = file.read(["prompt_idx", "kl"])
     table.validate(full=True)
-    return table.column("prompt_idx").to_numpy(), ragged(table.column("kl"))[0]
+    prompt_idx = table.column("prompt_idx")
+    if prompt_idx.null_count or len(prompt_idx.unique()) < len(prompt_idx):
+        raise ValueError("a sequence has no number of its own")
+    return prompt_idx.to_numpy(), ragged(table.column("kl"))[0]

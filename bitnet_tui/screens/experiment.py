@@ -105,7 +105,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._redraw()
 
     def _redraw(self) -> None:
-        if self.query("#run"):
+        if self.query_one_optional("#run"):
             self.draw(self._view)
 
     @property
@@ -117,7 +117,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return self.pane.charts.columns
 
     def draw_charts(self) -> None:
-        if self.query("#run"):
+        if self.query_one_optional("#run"):
             self.pane.charts.show(self.charted, self.lens)
 
     @property
@@ -128,7 +128,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.pane.choose("storage")
 
     def draw_storage(self) -> None:
-        if self.query("#run"):
+        if self.query_one_optional("#run"):
             self.pane.show_storage(self.root, self._view.copy, self.said)
 
     @property

@@ -1,5 +1,6 @@
 """What the app keeps for this user until next time: the theme. A small file in the user's configuration folder."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ def kept_theme(*, few_colours: bool = False) -> str:
     """
     name = _kept().get(_name(few_colours=few_colours), "")
     return name if isinstance(name, str) else ""
+
+
+def theme_origin(*, few_colours: bool = False) -> str:
+    """Where the theme comes from at the next start."""
+    if os.environ.get("TEXTUAL_THEME"):
+        return "environment"
+    return place().name if kept_theme(few_colours=few_colours) else "default"
 
 
 def keep_theme(name: str, *, few_colours: bool = False) -> None:

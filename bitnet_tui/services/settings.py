@@ -19,6 +19,14 @@ def resolved(home: Path, root: Path | None = None, values: Mapping[str, str] | N
     return resolve_and_remember(overrides(home, values), root=root)
 
 
+def own(home: Path) -> str:
+    """Where the app has its workspace from."""
+    found = resolve_and_remember(None).settings
+    if Path(str(found.values["BITNET_HOME"])).absolute() != home.absolute():
+        return "command line"
+    return found.origin("BITNET_HOME")
+
+
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     """The experiment in this folder, and the errors in its settings (empty if there are none)."""
     resolution = resolved(home, root)

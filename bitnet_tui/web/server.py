@@ -114,7 +114,7 @@ class GuardedServer:
             await page.start(_cells(request.query.get("width"), 80), _cells(request.query.get("height"), 24))
             async for message in connection:
                 await _heed(message.json(), page, connection)
-        except (ValueError, LookupError, AttributeError, TypeError):
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
             await connection.close()  # what no terminal sends
         finally:
             self._open.discard(connection)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from bitnet_core.cli.answering import Inbox
 from bitnet_core.cli.main import main
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest
@@ -147,6 +149,16 @@ def test_without_a_student_one_sentence_says_so(
     monkeypatch.setattr(sys, "stdin", iter(()))
     assert main(["answer", "student", "--root", str(tmp_path)]) == 2
     assert "is not an experiment" in capsys.readouterr().err
+
+
+def test_a_line_that_is_not_text_is_an_error_and_the_next_is_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = b"\xff\xfe\n" + question(1).encode() + b"\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
+    with Inbox() as inbox:
+        assert [one.id for one in inbox.requests()] == [1]
+    assert "is not a JSON object" in json.loads(capsys.readouterr().out)["problem"]
 
 
 # -- the teacher ---------------------------------------------------------------------------------------------------

@@ -49,3 +49,17 @@ def test_any_byte_may_be_wrong(path: Path, place: int, byte: int) -> None:
         gguf_read.look(other)
     except BitnetError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("where", ["tensors", "keys", "strings"])
+def test_a_file_with_holes_does_not_claim_things_without_number(where: str, tmp_path: Path) -> None:
+    """Zeros are empty texts, and where a file has none they take no room on the disk."""
+    many = (20_000_000).to_bytes(8, "little")
+    counts = {"tensors": many + bytes(8), "keys": bytes(8) + many}.get(where, bytes(8) + (1).to_bytes(8, "little"))
+    key = (1).to_bytes(8, "little") + b"k" + (9).to_bytes(4, "little") + (8).to_bytes(4, "little") + many
+    path = tmp_path / "holes.gguf"
+    with path.open("wb") as out:
+        out.write(b"GGUF\3\0\0\0" + counts + (key if where == "strings" else b""))
+        out.truncate(1 << 29)
+    with pytest.raises(BitnetError, match=r"not a whole GGUF \(it claims more than any model has\);"):
+        gguf_read.read_keys(path)

@@ -192,6 +192,8 @@ def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, "activation is 'gelu'"),
         ({"hidden_size": 96, "head_dim": 24}, "multiple of 64"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        *(({"head_dim": odd}, "are not as wide as 64") for odd in ("16", [16], {"a": 16}, 16.0, True)),
+        ({"head_dim": "a" * 100, "num_attention_heads": 10**10, "hidden_size": 10**12}, "are not as wide as"),
     ],
 )
 def test_another_architecture_is_refused(folder: Path, tmp_path: Path, config: dict[str, Any], reason: str) -> None:
@@ -212,6 +214,22 @@ def test_a_norm_of_q_and_a_missing_tensor_are_refused(folder: Path, tmp_path: Pa
     path.write_bytes(path.read_bytes()[:-64])
     with pytest.raises(BitnetError, match=r"not a whole safetensors file .*download it again\."):
         open_source(Wanted(str(copy), ""))
+
+
+def test_a_number_of_layers_that_nothing_holds_takes_no_memory(
+    folder: Path, write_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    copy = changed_folder(folder, tmp_path, num_hidden_layers=10**9)
+    path = write_gguf(tmp_path / "m.gguf")
+    path.write_bytes(path.read_bytes().replace(*(_layers_key(number) for number in (4, 2**31))))
+    for model in (copy, path):
+        with pytest.raises(BitnetError, match=r"has no tensor model\.layers\.4\..*; get all of its files again\.$"):
+            open_source(Wanted(str(model), ""))
+
+
+def _layers_key(number: int) -> bytes:
+    """The key of a GGUF that tells the number of layers."""
+    return b"llama.block_count" + (4).to_bytes(4, "little") + number.to_bytes(4, "little")
 
 
 def test_numbers_that_are_not_finite_are_refused(folder: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -138,8 +139,10 @@ def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
     run = trained(exp, 5.0, at=NOON + 5000)
     run.emit("metric", step=STEPS + 1, seen_tokens=1, heldout_loss=float("nan"), when='=HYPERLINK("http://x")')
     out = io.StringIO()
-    metrics_csv.write(reader_of("kd-smol", home).read().trained, out)
+    (newest, *older) = reader_of("kd-smol", home).read().trained
+    metrics_csv.write([replace(newest, id="=cmd|calc"), *older], out)  # the name of its folder
     last = list(csv.DictReader(io.StringIO(out.getvalue())))[-1]
+    assert last["run"] == "'=cmd|calc"
     assert last["when"].startswith("'=")
     assert last["heldout_loss"] == ""
 

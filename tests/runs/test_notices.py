@@ -152,11 +152,12 @@ def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest
         ("/nowhere/tell", "can't be started (No such file or directory)"),
         ("sh -c 'echo no such user >&2; exit 3'", "ended with exit code 3 (no such user)"),
         ("sh -c 'sleep 60 & sleep 60'", "did not end within 0 s and was killed"),
+        ("sh -c 'head -c 40000000 /dev/zero; sleep 60'", "wrote more than 16 MiB and was killed; let it write to a"),
     ],
 )
 def test_a_command_that_fails_or_hangs_is_one_sentence(command: str, problem: str) -> None:
     with pytest.raises(BitnetError) as error:
-        run_command(command, NOTICE, seconds=0.4 if "sleep" in command else 20)
+        run_command(command, NOTICE, seconds=0.4 if "& sleep" in command else 20)
     assert problem in str(error.value)
     assert str(error.value).endswith(".")
 

@@ -3,19 +3,25 @@
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import finite
 from bitnet_core.traces import schema
 from bitnet_core.traces.browse import Browser
-from bitnet_core.traces.scores import FILE, ScoreFile
-from tests.traces.scored import scored
+from bitnet_core.traces.scores import FILE, About, ScoreFile, write
+from tests.fuzzing import fuzz
+from tests.traces.scored import made_scores, scored
 from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
 
 
@@ -129,6 +135,82 @@ def test_scores_of_other_traces_are_not_used_and_damage_is_one_sentence(data: Pa
         ScoreFile(path)
 
 
+Change = Callable[[dict[str, list[Any]]], object]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda columns: columns["prompt_idx"].__setitem__(0, None),
+        lambda columns: columns["prompt_idx"].__setitem__(0, -1),
+        lambda columns: columns["prompt_idx"].__setitem__(0, 3),
+        lambda columns: columns["kl"].__setitem__(0, [0.5] * 5000),
+        lambda columns: columns["kl"].__setitem__(0, []),
+        lambda columns: columns["kl"].__setitem__(0, None),
+        lambda columns: columns["observed"].__setitem__(0, []),
+        lambda columns: columns["other"].__setitem__(0, None),
+        lambda columns: columns["candidates"].__setitem__(0, columns["candidates"][0][::2]),
+        lambda columns: columns["top_ids"][0].__setitem__(0, 10**9),
+        lambda columns: columns["top_ids"][0].__setitem__(0, -1),
+        lambda columns: columns["top_ids"].__setitem__(0, columns["top_ids"][0][1:]),
+        lambda columns: columns["top"].__setitem__(0, columns["top"][0] * 2),
+    ],
+)
+def test_scores_that_are_not_of_these_tokens_are_damaged(data: Path, tmp_path: Path, change: Change) -> None:
+    path = tmp_path / "scores.parquet"
+    scored(data, path)
+    table = pq.read_table(path)
+    columns = table.to_pydict()
+    change(columns)
+    arrays = [pa.array(columns[one.name], one.type) for one in table.schema]
+    pq.write_table(pa.table(arrays, schema=table.schema), path)
+    with pytest.raises(BitnetError, match="run `bitnet traces score` again"):
+        Browser(data, scores=ScoreFile(path)).trace(0)
+
+
+def test_scores_that_claim_more_than_the_file_holds_are_damaged(data: Path, tmp_path: Path) -> None:
+    """One value, many times: a few bytes for any number."""
+    path = tmp_path / "scores.parquet"
+    scored(data, path)
+    table = pq.read_table(path).slice(0, 1)
+    many = table.set_column(1, table.schema.field("kl"), pa.array([np.zeros(1 << 23, np.float32)]))
+    with pq.ParquetWriter(path, table.schema, compression="zstd") as out:
+        for _ in range(3):
+            out.write_table(many)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(BitnetError, match="run `bitnet traces score` again"):
+        ScoreFile(path)
+
+
+@pytest.fixture(scope="module")
+def sound_scores(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("sound") / "scores.parquet"
+    about = About("c.pt", "sha", 7, 8, "hash", TOP_K, "held-out")
+    write(path, about, ((index, made_scores(9, index, TOP_K)) for index in range(3)))
+    return path.read_bytes()
+
+
+def _mixed(data: bytes, at: int, other: bytes) -> bytes:
+    return data[:at] + other + data[at + len(other) :]
+
+
+@fuzz(60)
+@given(at=st.integers(0, 1 << 14), other=st.binary(max_size=12))
+def test_any_byte_of_a_file_of_scores_may_be_wrong(
+    at: int, other: bytes, tmp_path_factory: pytest.TempPathFactory, sound_scores: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "scores.parquet"
+    path.write_bytes(_mixed(sound_scores, at % len(sound_scores), other))
+    try:
+        found = ScoreFile(path)
+        for index in found.prompt_idx_S.tolist():
+            one = found.of(index, 1000)
+            assert one is not None and one.top_ids_CT.shape == one.top_CT.shape
+        assert finite(found.mean_kl()) == found.mean_kl()
+    except BitnetError as error:
+        assert str(error).endswith("run `bitnet traces score` again.")
+
+
 def test_rejected_answers_by_reason_with_examples(data: Path) -> None:
     path = data / schema.SEQUENCES_FILE
     for row, reason in ((3, "no_logprobs"), (4, "mass"), (5, "no_logprobs"), (6, "no_logprobs")):
@@ -173,14 +255,17 @@ def test_requests_are_answered_one_by_one_and_changes_are_seen(
     (checkpoints / "mini_bitnet_step_00000009_health.json").write_text('{"sha256": "other"}')
     requests = [{"ask": "list", "limit": 1}, {"ask": "show", "prompt_idx": 99}, {"ask": "show"}, {"ask": "no"}]
     read_end, write_end = os.pipe()
-    os.write(write_end, "".join(json.dumps(one) + "\n" for one in requests).encode() + b"{torn\n")
+    os.write(write_end, "".join(json.dumps(one) + "\n" for one in requests).encode())
+    deep = b'{"ask": "list", "more": ' + b"[" * 20_000
+    os.write(write_end, b"{torn\n" + b"\xff\xfe\n" + deep + b"\n" + b'{"ask": "rejects"}\n')
     os.close(write_end)
     settings = {"KD_DATA_PATH": data, "REPORTS_DIR": reports, "CHECKPOINTS_DIR": checkpoints}
     at = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     assert cli.main(["traces", "browse", "--requests", str(read_end), *at]) == 0
-    listed, missing, shown, unknown, torn = map(json.loads, capfd.readouterr().out.splitlines())
+    listed, missing, shown, unknown, *odd, rejects = map(json.loads, capfd.readouterr().out.splitlines())
     assert listed["scored"]["outdated"] == "the newest checkpoint is of step 9"
     assert "has no sequence 99" in missing["problem"]
     assert shown["prompt_idx"] == 0
     assert "something else" in unknown["problem"]
-    assert "can't be read" in torn["problem"]
+    assert len(odd) == 3 and all("can't be read" in one["problem"] for one in odd)
+    assert rejects["rejected"] == []

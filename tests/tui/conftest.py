@@ -2,12 +2,15 @@
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.services import planning
@@ -33,6 +36,23 @@ def normal(picture: str) -> str:
 @pytest.fixture
 def home(isolated: Path) -> Path:
     return isolated / "experiments"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """Parse each stylesheet once for all apps of a process: Textual keeps what it parsed for one app alone."""
+    parse = Stylesheet._parse_rules
+    known: dict[Hashable, list[RuleSet]] = {}
+
+    def parse_or_find(sheet: Stylesheet, css: str, read_from: tuple[str, str], *args: Any, **options: Any) -> Any:
+        key = (css, read_from, args, *options.items(), *sheet._variables.items())
+        if key not in known:
+            known[key] = parse(sheet, css, read_from, *args, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Stylesheet, "_parse_rules", parse_or_find)
+        yield
 
 
 @pytest.fixture(autouse=True)

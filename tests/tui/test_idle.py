@@ -46,6 +46,8 @@ _SCREENS = {
     "help over a silent run": ("experiments", "silent", ("question_mark",), "esc closes"),
     "themes over a silent run": ("experiments", "silent", ("t",), "Leave it"),
     "keymap over a silent run": ("experiments", "silent", ("K",), "To give actions other keys"),
+    "settings of the app": ("experiments", "silent", ("f3",), "Tell by a webhook"),
+    "opening from a target": ("experiments", None, ("U",), "Name there"),
     "palette": ("experiments", None, ("ctrl+p",), "Create an experiment"),
     "stop a silent run": ("experiments", "silent", ("s",), "Let it run"),
     "a launch that was refused": ("experiments", "fresh", ("p",), "was refused"),

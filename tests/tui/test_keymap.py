@@ -12,6 +12,7 @@ from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.keymap import Keymap, checked, remapped
 from bitnet_tui.widgets.buttons import KeyButton
+from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
 from tests.tui.simulated import finished_experiment
@@ -80,7 +81,11 @@ def test_a_file_that_cant_be_read_is_one_sentence():
     for data, problem in (
         (b"app.theme = ", "is not TOML"),
         (b"\xff", "is not TOML"),
-        (b"#" * (1 << 21), "can't be read (it is longer than 1 MiB); correct it, or move it away"),
+        (b"#\n" * (1 << 15) + b"#", "can't be read (it is longer than 64 KiB); correct it, or move it away"),
+        (b"a = " + b"[\n" * 20_000, "is nested too deeply; give each action a line of its own"),
+        (b"[" + b"a." * 990 + b"a]\n" + b"b." * 990 + b"b = 1\n", "is nested too deeply"),
+        (b".".join([b"a"] * 20_000) + b" = 1", "line 1 has more than 2,000 characters; shorten it"),
+        (b"\n\na = 0x" + b"f" * 4000, "line 3 has more than 2,000 characters; shorten it"),
     ):
         path.write_bytes(data)
         (said,) = keymap.read().problems
@@ -89,6 +94,51 @@ def test_a_file_that_cant_be_read_is_one_sentence():
     path.mkdir()
     (said,) = keymap.read().problems
     assert "can't be read" in said
+
+
+def test_a_file_with_a_mark_of_its_encoding_is_read_and_one_of_faults_alone_says_so_briefly():
+    keymap.place().parent.mkdir(parents=True)
+    keymap.place().write_bytes(b"\xef\xbb\xbf" + b'"experiment.run" = "f5"\n')
+    assert keymap.read().keys["experiment.run"] == "f5"
+    wanted = {f"experiment.rum{number}": "f5" for number in range(3000)} | {"app.theme": "f5"}
+    found = checked(wanted)
+    assert found.keys == {"app.theme": "f5"}
+    assert len(found.problems) == 21
+    assert found.problems[-1] == "2,980 more can't be used; correct those above first."
+
+
+_WORDS = st.sampled_from(
+    [
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b"=",
+        b".",
+        b",",
+        b'"',
+        b"'",
+        b"\n",
+        b"#",
+        b"f5",
+        b"0x",
+        b"a.",
+        b'"app.help" = ',
+        b"\xff",
+    ]
+)
+
+
+@fuzz(100)
+@given(st.lists(_WORDS | st.binary(max_size=4), max_size=60).map(b"".join), st.sampled_from([1, 1, 1, 30, 3000]))
+def test_any_bytes_are_keys_or_sentences(data: bytes, times: int):
+    path = keymap.place()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data * times)
+    found = keymap.read()
+    assert set(found.keys) <= set(_IDS)
+    assert len(found.problems) <= 2 * len(_IDS)
+    assert all(one.isprintable() and one.endswith(".") and len(one) < 600 for one in found.problems), found.problems
 
 
 async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(home: Path):

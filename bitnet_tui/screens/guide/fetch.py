@@ -52,7 +52,7 @@ class FetchScreen(Guide):
     ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", id="fetch.cancel"),
-        Binding(actions.by_id("guide.test").keys, "test", "Test", id="fetch.test"),
+        actions.by_id("guide.test").binding(),
         Binding("enter", "open", "Open", show=False, id="fetch.open"),
         Binding("f1", "app.help", "Help", show=False),
         Binding("down", "app.focus_next", "Next", show=False),
@@ -93,7 +93,7 @@ class FetchScreen(Guide):
 
     def on_resize(self) -> None:
         left = [Span("Open an experiment from a storage target", "title")]
-        right = [Span("ctrl+t test · enter opens it · esc leaves", "label")]
+        right = [Span(f"{self.shell.key('guide.test')} test · enter opens it · esc leaves", "label")]
         self.query_one("#head", Painted).show((spread(left, right, max(0, self.app.size.width - 2)),))
 
     @property

@@ -101,8 +101,9 @@ class NewExperimentScreen(KeptGuide):
     def _say_head(self) -> None:
         title = f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
         left = [Span(title, "title")]
-        ways = "ctrl+b back · ctrl+n skip · ctrl+t test · " if self.app.size.width >= _ROOM_FOR_WAYS else ""
-        right = [Span(f"{ways}esc leaves, the draft is kept", "label")]
+        back, skip, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
+        ways = f"{back} back · {skip} skip · {test} test · " if self.app.size.width >= _ROOM_FOR_WAYS else ""
+        right = [Span(f"{ways}{leave} leaves, the draft is kept", "label")]
         head: Line = spread(left, right, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))
 

@@ -1,0 +1,80 @@
+"""The app's own settings in one place, each with its origin. Enter opens what changes one."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_core.errors import BitnetError
+from bitnet_tui import keymap
+from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.services import preferences
+from bitnet_tui.services.settings import own, resolved
+from bitnet_tui.shell import Shell
+from bitnet_tui.theme import paint
+from bitnet_tui.themes import THEMES
+from bitnet_tui.view.app_settings import AppSetting, row_line, rows
+from bitnet_tui.view.spans import short
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class AppSettingsScreen(DialogScreen[None]):
+    """A list; the files are read in a thread."""
+
+    CSS_PATH = ["cards.tcss", "keys.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#entries"
+    BINDINGS = [Binding("escape,q", "dismiss", "Close", id="app-settings.close")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: tuple[AppSetting, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card keys own"):
+            yield Words("Settings of the app    enter changes, esc closes", classes="title")
+            yield Entries(id="entries", markup=False)
+            yield Painted(id="about")
+
+    def on_screen_resume(self) -> None:
+        """It was opened, or what changed one was closed."""
+        names = {theme.name: label for label, (theme, _) in THEMES.items()}
+        theme = names.get(self.app.theme, self.app.theme)
+        self.app.run_worker(partial(self._read, self.shell, theme, self.shell.home), thread=True, group="own")
+
+    def _read(self, shell: Shell, theme: str, home: "Path") -> None:
+        try:
+            origin = preferences.theme_origin(few_colours=shell.few_colours)
+            made = rows(resolved(home), (theme, origin), (short(home), own(home)), short(keymap.place()))
+        except (BitnetError, OSError) as error:
+            shell.call_later(self._failed, str(error))
+        else:
+            shell.call_later(self._show, made)
+
+    def _failed(self, problem: str) -> None:
+        if self.on_stack:
+            self.query_one("#about", Painted).say(problem, "bad")
+
+    def _show(self, made: tuple[AppSetting, ...]) -> None:
+        if not self.on_stack or made == self._rows:
+            return
+        self._rows = made
+        entries = self.query_one("#entries", OptionList)
+        place, cells = entries.highlighted or 0, max(24, entries.size.width - 4)
+        entries.set_options([Option(paint([row_line(row, cells)])) for row in made])
+        entries.highlighted = place
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        self.query_one("#about", Painted).say(self._rows[event.option_index].about, "label")
+
+    async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        if opens := self._rows[event.option_index].opens:
+            self.shell.open_dialog(opens)

@@ -1,0 +1,38 @@
+"""The app's own settings in one place: value, origin, and what changes each."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.keys import KeysScreen
+from bitnet_tui.services import preferences
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import SIZES, click_on, settled, shown, words
+from tests.tui.simulated import experiment
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_each_has_its_origin_and_opens_what_changes_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    experiment(home, "kd")
+    monkeypatch.setenv("NOTIFY_COMMAND", "notify-send")
+    preferences.keep_theme("bitnet-light")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "f3 settings")
+        lines = {
+            title: line for line in shown(pilot).split("\n") for title in ("Theme", "Tell by a com") if title in line
+        }
+        assert "Light" in lines["Theme"] and "app.json" in lines["Theme"]
+        assert "notify-send" in lines["Tell by a com"] and "environment" in lines["Tell by a com"]
+        await pilot.press("enter")
+        await settled(pilot)
+        await click_on(pilot, "Evening")
+        assert "Evening" in shown(pilot) and "Settings of the app" in shown(pilot)
+        await pilot.press("down")
+        await settled(pilot)
+        assert "BITNET_HOME in the environment or ./.env" in words(pilot)
+        await click_on(pilot, "API keys")
+        assert isinstance(pilot.app.screen, KeysScreen)
