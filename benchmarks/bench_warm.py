@@ -2,12 +2,12 @@
 
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
-Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `ones`, the same with
-weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down; `ramp`, the warm one that
-becomes ternary over --ramp of the tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full
-precision). Each is trained at A8 for --tokens supervised tokens and measured on held-out prompts. From that very
-checkpoint each policy flips it and trains on for --after of the tokens: the shock is the held-out loss right after
-the flip minus that before it, in nats.
+Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `unrotated`, the same with
+the outliers of the source's residual stream; `ones`, the same as `warm` with weights of 1 in the sub-norms;
+`hadamard`, the same with rotated inputs of o and down; `ramp`, the warm one that becomes ternary over --ramp of the
+tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
+--tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
+on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
 
 With --out, each start of each seed is a line of that file as soon as it is measured, and what the file has already
 is not measured again.
@@ -38,7 +38,7 @@ from bitnet_core.model.precision import pick_device, pick_precision
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.source import tokens_of
-from bitnet_core.pretrained.start import WarmStart
+from bitnet_core.pretrained.start import WarmStart, calibrate_on, load
 from bitnet_core.runs.events import Event, Metric
 from bitnet_core.settings.values import (
     DeviceOptions,
@@ -55,7 +55,7 @@ from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.trainer import Trainer
 
-STARTS, POLICIES = ("random", "warm", "ones", "hadamard", "ramp"), ("all", "hybrid")
+STARTS, POLICIES = ("random", "warm", "unrotated", "ones", "hadamard", "ramp"), ("all", "hybrid")
 FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
 
 
@@ -95,8 +95,21 @@ class Bench:
             folder=folder,
             device=device,
             precision=pick_precision(DeviceOptions(), device),
-            first_weights={"random": None, "ones": _Ones(self.warm)}.get(start, self.warm),
+            first_weights={"random": None, "unrotated": _Unrotated(self.warm), "ones": _Ones(self.warm)}.get(
+                start, self.warm
+            ),
         )
+
+
+class _Unrotated:
+    """The same start, with the channels of the source's residual stream."""
+
+    def __init__(self, warm: WarmStart) -> None:
+        self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "unrotated"}
+
+    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
+        load(student, self.warm.source, self.warm.kept)
+        return self.warm.record(self.warm.kept) | {"calibration_tokens": calibrate_on(student, examples)}
 
 
 class _Ones:

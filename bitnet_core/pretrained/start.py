@@ -84,7 +84,7 @@ class WarmStart(Start):
         if len(self.kept) != student.config.num_hidden_layers:
             raise BitnetError(f"{source.name} has changed since the training began; use another experiment (--root).")
         load(student, source, self.kept)
-        tokens = calibrate_on(student, examples[:_CALIBRATION_ROWS])
+        tokens = calibrate_on(student, examples)
         rotate(student)
         return self.record(self.kept) | {"calibration_tokens": tokens}
 
@@ -151,7 +151,8 @@ def copy(parameter: Tensor, name: str, values: Tensor) -> None:
 
 
 def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
-    """Calibrate the sub-norms on these examples; how many tokens they have."""
+    """Calibrate the sub-norms on the first of these examples; how many tokens those have."""
+    examples = examples[:_CALIBRATION_ROWS]
     ids_BT = collate(examples).ids_BT
     width = ids_BT.shape[1]
     real_N = torch.cat([row * width + torch.arange(one.length) for row, one in enumerate(examples)])
