@@ -9,21 +9,14 @@ core, and the bytes that it writes. The exit code is 1 if the ratio is above --l
 """
 
 import argparse
-import contextlib
-import fcntl
 import json
 import os
-import pty
-import re
-import select
-import signal
 import statistics
-import struct
 import sys
 import tempfile
-import termios
-import time
 from pathlib import Path
+
+from terminals import Terminal, ours
 
 _BARE = """
 import sys
@@ -42,60 +35,6 @@ class Bare(App):
         self.mount(Static("1 marked"), before=0)
 Bare().run()
 """
-_OURS = "import sys; from bitnet_tui.start import main; sys.exit(main())"
-_SECONDS = 60.0
-_ESCAPE = re.compile(rb"\x1b\][^\x07]*\x07|\x1b[\[\(][0-?]*[ -/]*[@-~]|\x1b.")
-_EVERY = 0.02
-"""Seconds between two keys."""
-
-
-class Terminal:
-    """An app in a pseudo terminal of 120×36."""
-
-    def __init__(self, command: list[str], folder: Path) -> None:
-        self.began = time.perf_counter()
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
-            os.chdir(folder)
-            os.environ.update(
-                PYTHONPYCACHEPREFIX=str(folder / "bytecode"), XDG_STATE_HOME=str(folder / "state"),
-                TERM="xterm-256color", COLORTERM="truecolor", COLUMNS="120", LINES="36",
-            )  # fmt: skip
-            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-            os.execv(command[0], command)  # noqa: S606
-        self.seen = b""
-
-    def read(self, seconds: float) -> int:
-        """Take what is written in this time; returns how many bytes."""
-        before, deadline = len(self.seen), time.perf_counter() + seconds
-        while (left := deadline - time.perf_counter()) > 0:
-            if select.select([self._terminal], [], [], left)[0]:
-                self.seen += os.read(self._terminal, 1 << 16)
-        return len(self.seen) - before
-
-    def press(self, key: bytes) -> None:
-        os.write(self._terminal, key)
-
-    def until(self, *patterns: bytes, key: bytes = b"") -> float:
-        """Milliseconds from the start until what is written matches all; the key is typed all the while."""
-        while not all(re.search(one, _ESCAPE.sub(b"", self.seen)) for one in patterns):
-            if time.perf_counter() - self.began > _SECONDS:
-                raise SystemExit(f"{patterns} were not drawn in {_SECONDS:.0f} s: {self.seen[-400:]!r}")
-            if key:
-                self.press(key)
-            self.read(_EVERY)
-        return (time.perf_counter() - self.began) * 1000
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def close(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        with contextlib.suppress(OSError):
-            os.close(self._terminal)
 
 
 def workspace(home: Path, many: int) -> None:
@@ -132,18 +71,18 @@ def measure(many: int, rounds: int, idle_seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         workspace(folder / "experiments", many)
-        ours = [sys.executable, "-c", _OURS, "--home", str(folder / "experiments")]
+        table = ours("--home", str(folder / "experiments"))
         for _ in range(rounds + 1):  # the first only warms the disk cache
             bare = Terminal([sys.executable, "-c", _BARE, str(many)], folder)
             found["bare"].append(bare.until(b"cell 0-0", b"1 marked", key=b" "))
             bare.close()
-            app = Terminal(ours, folder)
+            app = Terminal(table, folder)
             found["usable"].append(app.until(rb"run-\d+ ", rb"\d+ marked", key=b" "))
             app.close()
-            app = Terminal(ours, folder)
+            app = Terminal(table, folder)
             found["complete"].append(app.until(rb"%d experiments {2,}" % many))
             app.close()
-        app = Terminal(ours, folder)
+        app = Terminal(table, folder)
         app.read(15.0)  # until everything is read and measured
         before, written = app.cpu_seconds(), app.read(idle_seconds)
         share = (app.cpu_seconds() - before) / idle_seconds

@@ -26,8 +26,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
-_SLICE_SECONDS = 0.4
-"""How long one look may read: another stage can be chosen while a long run is being read."""
+_FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
+"""How long one look reads of a long run: if longer, another stage is shown late; if shorter, too much is drawn."""
 
 
 class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen):
@@ -87,7 +87,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
-        return partial(self._watcher.look, self._chosen, self._back, _SLICE_SECONDS)
+        seconds = _SLICE_SECONDS if self._view.rows else _FIRST_SECONDS
+        return partial(self._watcher.look, self._chosen, self._back, seconds)
 
     def draw(self, view: ExperimentView) -> None:
         before, self._view = self._view, view

@@ -69,11 +69,11 @@ def drawn(one: LogLine, words: str, cells: int, *, wrap: bool) -> list[Line]:
 
 def status(lines: Sequence[LogLine], view: RunView | None, words: str, at: int | None) -> Line:
     """How many lines are shown, how many were found, and which one it is."""
-    if view is None or not view.log_total:
+    if view is None or not (view.log_total or view.unread):
         return line(Span("No messages yet.", "label"))
     text = f"{len(lines):,} of {view.log_total:,} lines"
     if view.unread:
-        text = f"the newest {len(lines):,} lines; the rest is being read"
+        text = f"{len(lines):,} lines so far; the rest is being read"
     if words:
         places = found(lines, words)
         here = f"{places.index(at) + 1} of " if at in places else ""

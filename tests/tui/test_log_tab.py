@@ -9,7 +9,7 @@ from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
-from bitnet_tui.view.run_fold import LEVELS, RunFold
+from bitnet_tui.view.run_fold import LEVELS, RunFold, RunView
 from bitnet_tui.widgets.log_pane import LogPane
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
@@ -111,3 +111,8 @@ async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):
             assert any("Copied" in one for one in notices(pilot))
     finally:
         live.end_process()
+
+
+def test_a_log_that_is_still_being_read_does_not_say_that_there_are_no_messages():
+    (said,) = logs.status((), RunView(unread=0.5), "", None)
+    assert said.text == "0 lines so far; the rest is being read"
