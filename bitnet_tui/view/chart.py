@@ -186,8 +186,9 @@ def _even(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
         first, last = multiples(low, low + raised, step)
         if last > first:
             found.append((last - first < 2, raised, step, first, last))
-    if not found:
-        return (low, high), ticks(low, high, max(2, rows // 2))
+    if not found:  # no three heights are that far apart; two always are evenly
+        some = ticks(low, high, max(2, rows // 2))
+        return (low, high), tuple(dict.fromkeys((some[0], some[-1])))
     _, raised, step, first, last = min(found)
     # A rounded limit would leave the highest point outside.
     return (low, max(high, low + raised)), tuple(

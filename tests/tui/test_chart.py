@@ -200,6 +200,7 @@ def test_a_letter_stands_on_its_curve(points, many):
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(6, 60))
+@example(52001.0, 47999.0, 6)
 def test_heights_are_the_same_number_of_rows_apart(low: float, span: float, rows: int) -> None:
     picture = drawing(_view([low, low + span]), ("loss",), 80, rows, log=False)
     assert picture is not None
