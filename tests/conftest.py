@@ -18,9 +18,6 @@ pytest_plugins = ["tests.teacher_fixtures"]
 # Several workers compute at once; before torch starts its threads.
 os.environ.update(PATIENT_THREADS)
 
-# What is imported stays: a garbage collection that walks it, a tenth of a second each, finds nothing.
-gc.disable()
-
 # A slow test on a busy machine is not a failure.
 settings.register_profile("patient", settings.default, deadline=None)
 settings.load_profile("patient")
@@ -37,8 +34,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
+    """What is imported stays: a garbage collection that walks it, a tenth of a second each, finds nothing."""
     gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(autouse=True)
