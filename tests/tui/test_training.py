@@ -112,6 +112,6 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
             assert "flipped at 136k" in text
             assert text.count("┆") > 5
             assert "A8→A4" in text
-            assert ("┆ resumed" in text) == (size != (100, 30))
+            assert "┆ resumed" in text
     finally:
         live.end_process()
