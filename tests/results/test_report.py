@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,9 +13,11 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.cli.main import main
+from bitnet_core.errors import BitnetError
 from bitnet_core.results import metrics_csv
 from bitnet_core.results.curves import Curve, Training
 from bitnet_core.results.finding import reader_of
+from bitnet_core.results.receipt import receipt
 from bitnet_core.results.saving import save
 from bitnet_core.results.svg import charts, page
 from bitnet_core.runs.experiment import Experiment
@@ -186,3 +189,38 @@ def test_the_command_writes_into_the_reports_and_refuses_other_endings(
     (home / "no").write_text("a file in the way")
     assert main(["report", "kd-smol", "--to", str(home / "no" / "r.html"), *where]) == 1
     assert "can't be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b", "half \ud800", "pipe"])
+def test_a_prompt_file_that_cannot_be_hashed_is_said_to_be_so(exp: Experiment, home: Path, path: str):
+    os.mkfifo(exp.root / "pipe")
+    subject = reader_of("kd-smol", home).read()
+    for run in subject.runs.values():
+        run.record.settings["KD_PROMPTS_FILE"] = str(exp.root / path)
+    fact = next(one for one in receipt(subject).teacher if one.name.startswith("prompts"))
+    assert "can't be read" in fact.origin
+
+
+def test_a_report_is_not_put_in_the_place_of_a_pipe(exp: Experiment, home: Path):
+    pipe = exp.root / "to.html"
+    os.mkfifo(pipe)
+    with pytest.raises(BitnetError, match="give a regular file"):
+        save(reader_of("kd-smol", home).read(), pipe)
+    assert pipe.is_fifo()
+
+
+def test_runs_that_cannot_be_read_are_named(exp: Experiment, home: Path, capsys: pytest.CaptureFixture[str]):
+    records = sorted(exp.logs.glob("*/run.json"), key=lambda one: "train" in one.parent.name)
+    records[-1].write_text("{")
+    assert main(["report", "kd-smol", "--to", "one.html", "--set", f"BITNET_HOME={home}"]) == 0
+    assert str(records[-1]) in Path("one.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", "kd-smol", "kd-smol", "--set", f"BITNET_HOME={home}"]) == 0
+    assert "run.json" in capsys.readouterr().err
+    for record in records:
+        record.write_text("{")
+    for arguments in ([], ["--run", "train"]):
+        assert main(["report", "kd-smol", *arguments, "--to", "two.html", "--set", f"BITNET_HOME={home}"]) == 1
+        said = capsys.readouterr().err
+        assert "run.json" in said
+        assert "no run yet" not in said
