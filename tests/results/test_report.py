@@ -141,10 +141,13 @@ def test_the_metrics_have_each_step_once(exp: Experiment, home: Path):
 def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
     run = trained(exp, 5.0, at=NOON + 5000)
     run.emit("metric", step=STEPS + 1, seen_tokens=1, heldout_loss=float("nan"), when='=HYPERLINK("http://x")')
+    run.emit("metric", step=10**400, seen_tokens=2, when="\x1b[31m =x\udcff")
     out = io.StringIO()
     (newest, *older) = reader_of("kd-smol", home).read().trained
-    metrics_csv.write([replace(newest, id="=cmd|calc"), *older], out)  # the name of its folder
-    last = list(csv.DictReader(io.StringIO(out.getvalue())))[-1]
+    metrics_csv.write([replace(newest, id=" =cmd|calc"), *older], out)  # the name of its folder
+    assert out.getvalue().replace("\n", "").isprintable()
+    last, larger = list(csv.DictReader(io.StringIO(out.getvalue())))[-2:]
+    assert (larger["step"], larger["when"]) == ("", "·[31m =x?")
     assert last["run"] == "'=cmd|calc"
     assert last["when"].startswith("'=")
     assert last["heldout_loss"] == ""

@@ -267,5 +267,6 @@ def test_requests_are_answered_one_by_one_and_changes_are_seen(
     assert "has no sequence 99" in missing["problem"]
     assert shown["prompt_idx"] == 0
     assert "something else" in unknown["problem"]
-            assert len(odd) == 3 and all("can't be read" in one["problem"] or "not UTF-8" in one["problem"] for one in odd)
+    assert len(odd) == 3
+    assert all("can't be read" in one["problem"] or "not UTF-8" in one["problem"] for one in odd)
     assert rejects["rejected"] == []
