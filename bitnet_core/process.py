@@ -29,6 +29,7 @@ _SESSION_PRIORITY = Path("/proc/self/autogroup")
 _SESSION_TRIES = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP = Path("/sys/fs/cgroup")
+_LOG_END_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,10 @@ def pipe_of(stream: IO[str] | None) -> IO[str]:
 
 
 def last_line(log: IO[str]) -> str:
-    """The last line in a log that is not blank, or an empty text."""
-    log.seek(0)
-    return next((line.strip() for line in reversed(log.readlines()) if line.strip()), "")
+    """The last line in a log that is not blank, or an empty text. Only its end is read: it may be of any length."""
+    file = log.fileno()
+    end = os.pread(file, _LOG_END_BYTES, max(0, os.fstat(file).st_size - _LOG_END_BYTES)).decode(errors="replace")
+    return next((line.strip() for line in reversed(end.splitlines()) if line.strip()), "")
 
 
 def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | None = None) -> tuple[str, str]:

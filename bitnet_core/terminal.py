@@ -6,6 +6,7 @@ covered: print, argparse, tracebacks, warnings of libraries. It imports little, 
 
 import codecs
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -126,6 +127,9 @@ class safe_streams:
 
     def __enter__(self) -> None:
         _reopen_closed()
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            # In one encoding a bad byte would be an error, in another a lone surrogate: `cli/piped.py` knows these.
+            sys.stdin.reconfigure(errors="surrogateescape")
         self._before = sys.stdout, sys.stderr
         sys.stdout = cast("TextIO", safe(sys.stdout))
         sys.stderr = cast("TextIO", SafeStream(sys.stderr, must_arrive=False))

@@ -52,6 +52,13 @@ def test_a_helper_that_dies_before_it_reads_its_job_leaves_a_complaint() -> None
         assert "no_such_module" in process.last_line(log)
 
 
+def test_of_a_long_log_only_the_end_is_read() -> None:
+    with tempfile.TemporaryFile("w+") as log:
+        os.truncate(log.fileno(), 1 << 40)
+        os.pwrite(log.fileno(), "\nthe last \udcff\n \n".encode(errors="surrogateescape"), 1 << 40)
+        assert process.last_line(log) == "the last \ufffd"
+
+
 def test_memory_of_this_process_and_of_others() -> None:
     held = bytearray(b"\1") * (64 << 20)
     assert process.peak_rss_bytes() >= process.rss_bytes() * 0.95 > len(held)

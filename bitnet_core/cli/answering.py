@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitnet_core.cli.command import json_line
+from bitnet_core.cli.piped import piped_lines
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets.known import redactor
+from bitnet_core.text import is_utf8
 
 MOST_CANDIDATES = 20
 _END_SECONDS = 5.0
@@ -29,7 +31,8 @@ _SEEDS = 1 << 32
 class Request:
     """One question, and how to answer it. `bits` None leaves the student's activation bits as they were trained.
 
-    With `follow`, a text, nothing is generated: the student's candidates are told at each of its own tokens of it.
+    With `follow`, the bytes of a text, nothing is generated: the student's candidates are told at each of its own
+    tokens of it.
     """
 
     id: int
@@ -39,7 +42,7 @@ class Request:
     seed: int
     top: int = 0
     bits: int | None = None
-    follow: str = ""
+    follow: bytes = b""
 
 
 def request_of(fields: Mapping[str, Any]) -> Request:
@@ -47,9 +50,8 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     messages = fields.get("messages")
     if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
         raise UsageError('messages must be a list of {"role": …, "content": …}.')
-    follow = fields.get("follow", "")
-    if not isinstance(follow, str):
-        raise UsageError("follow must be a text.")
+    if not all(is_utf8(one["role"]) and is_utf8(one["content"]) for one in messages):
+        raise UsageError("A message has half a character in it (a lone surrogate); send whole characters.")
     return Request(
         id=_whole(fields, "id", 0, 1 << 53),
         messages=tuple({"role": one["role"], "content": one["content"]} for one in messages),
@@ -58,7 +60,7 @@ def request_of(fields: Mapping[str, Any]) -> Request:
         seed=_whole(fields, "seed", 0, _SEEDS - 1, 0),
         top=_whole(fields, "top", 0, MOST_CANDIDATES, 0),
         bits=None if fields.get("bits") is None else _whole(fields, "bits", 2, 8),
-        follow=follow,
+        follow=_inexact(fields.get("follow", "")),
     )
 
 
@@ -104,10 +106,10 @@ class Inbox:
         self._closed.set()
 
     def _read(self) -> None:
-        if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale; what is not text is a line with an error
-            sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+        if isinstance(sys.stdin, io.TextIOWrapper):  # whatever the locale
+            sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
         with contextlib.suppress(OSError):  # a stdin that can't be read has ended
-            for line in filter(str.strip, sys.stdin):
+            for line in piped_lines(sys.stdin):
                 self._take(line)
         with self._lock:
             self.ended = True
@@ -117,8 +119,10 @@ class Inbox:
         if not self._closed.wait(_END_SECONDS):
             os._exit(0)  # it hangs; what it has started ends when this process is gone
 
-    def _take(self, line: str) -> None:
+    def _take(self, line: str | UsageError) -> None:
         try:
+            if isinstance(line, UsageError):
+                raise line
             fields = json.loads(line)
             if isinstance(fields, dict) and "stop" in fields:
                 self._stop(_whole(fields, "stop", 0, 1 << 53))
@@ -158,6 +162,16 @@ def token(data: bytes, logprob: float, top: list[tuple[bytes, float]]) -> dict[s
 def exact(data: bytes) -> str:
     """Bytes as text that loses nothing: those that are not UTF-8 become lone surrogates (surrogateescape)."""
     return data.decode("utf-8", errors="surrogateescape")
+
+
+def _inexact(text: object) -> bytes:
+    """The bytes that `exact` made a text of. UsageError for anything else."""
+    if not isinstance(text, str):
+        raise UsageError("follow must be a text.")
+    try:
+        return text.encode("utf-8", errors="surrogateescape")
+    except UnicodeEncodeError:
+        raise UsageError("follow has half a character in it (a lone surrogate); send whole characters.") from None
 
 
 def _probability(logprob: float) -> float | None:

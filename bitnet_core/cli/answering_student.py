@@ -84,7 +84,7 @@ class Answering:
     def _follow(self, request: Request) -> None:
         """The candidates along a given text, each computed behind the prompt and the text before it."""
         prompt = list(self._tokenizer.encode_prompt(request.messages).ids)
-        ids = self._tokenizer.encode_plain(request.follow)
+        ids = self._tokenizer.encode_bytes(request.follow)
         limit = self._student.config.max_position_embeddings
         require_readable(prompt, limit)
         ids = ids[: limit - len(prompt) + 1]

@@ -16,7 +16,8 @@ import msgspec
 
 from bitnet_core import files
 from bitnet_core.cli.command import answer, json_line, resolution, terminal_columns
-from bitnet_core.errors import BitnetError
+from bitnet_core.cli.piped import piped_lines
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DataOptions
@@ -149,11 +150,13 @@ def _answers(traces: Traces, request: Request) -> dict[str, Any]:
 
 
 def _browse(traces: Traces, requests: int | None) -> int:
-    # Whatever the locale; a line that is not text is a request that can't be read, and others come behind it.
     source = sys.stdin.fileno() if requests is None else requests
-    with os.fdopen(source, encoding="utf-8", errors="replace", closefd=requests is not None) as lines:
-        for line in lines:
+    # Whatever the locale; a line that is not text is a request that can't be read, and others come behind it.
+    with os.fdopen(source, encoding="utf-8", errors="surrogateescape", closefd=requests is not None) as lines:
+        for line in piped_lines(lines):
             try:
+                if isinstance(line, UsageError):
+                    raise line
                 found = _answers(traces, msgspec.json.decode(line, type=Request))
             except BitnetError as error:
                 found = {"problem": str(error)}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, ask_passphrase, resolution, type_hidden, warn
+from bitnet_core.cli.piped import piped_text
 from bitnet_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def _read_value(name: str) -> str:
     from bitnet_core.secrets import known
 
     try:
-        value = type_hidden(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read()
+        value = type_hidden(f"{name}: ") if sys.stdin.isatty() else piped_text()
         value.encode()
     except UnicodeError:  # its cause would quote the value
         raise UsageError(f"the value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None

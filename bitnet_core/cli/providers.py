@@ -10,7 +10,7 @@ from typing import Any
 
 from bitnet_core.cli.command import Commands, answer, answer_table, resolution, terminal_columns
 from bitnet_core.cli.export import patient_threads
-from bitnet_core.errors import UsageError
+from bitnet_core.cli.piped import question
 
 _MOST_MODELS_SHOWN = 8
 _FIELDS = (
@@ -111,9 +111,7 @@ def _conclusion(report: dict[str, Any]) -> list[str]:
 
 def _chat(arguments: argparse.Namespace) -> int:
     """The answer is shown as it arrives; an error that cuts it short starts on its own line."""
-    prompt: str = arguments.prompt if arguments.prompt is not None else sys.stdin.read()
-    if not prompt.strip():
-        raise UsageError("bitnet chat needs a question; give it after the command or on stdin.")
+    prompt = question(arguments.prompt, "chat")
     resolved = resolution(arguments)
     beside = None
     if arguments.student is not None:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitnet_core.cli.command import Commands, answer, open_experiment, settings_to_look_with, terminal_columns
+from bitnet_core.cli.command import Commands, answer, open_experiment, settings_to_look_with, terminal_columns, warn
 
 if TYPE_CHECKING:
     from bitnet_core.results.compare import Comparison
@@ -55,6 +55,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     require_number(len(arguments.subjects))
     home = PlaceOptions.of(settings_to_look_with(arguments)).home
     found = compare([reader_of(text, home, arguments.root).read() for text in arguments.subjects])
+    for subject in found.subjects:
+        for problem in subject.problem.splitlines():
+            warn(problem)
     answer(arguments, found.record(), _text(found) if not arguments.json else "")
     return 0
 

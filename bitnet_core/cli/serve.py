@@ -1,12 +1,11 @@
 """`bitnet generate` and `bitnet serve`: the student's answers, in this process or as a server for other programs."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from bitnet_core.cli.command import Commands, resolution
 from bitnet_core.cli.export import TYPES, patient_threads
-from bitnet_core.errors import UsageError
+from bitnet_core.cli.piped import question
 
 _PORT = 8080
 _SLOTS = 4
@@ -86,9 +85,7 @@ def add_student(parser: argparse.ArgumentParser) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    prompts: list[str] = arguments.prompts or [sys.stdin.read()]
-    if not all(prompt.strip() for prompt in prompts):
-        raise UsageError("bitnet generate needs a question; give it after the command or on stdin.")
+    prompts = [question(one, "generate") for one in arguments.prompts or [None]]
     patient_threads()
     from bitnet_core.cli import students
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bitnet_core import files
 from bitnet_core.cli.command import answer, json_line, resolution
 from bitnet_core.cli.exporting import Source, open_source
 from bitnet_core.errors import UsageError
@@ -27,6 +28,7 @@ def student_at(arguments: argparse.Namespace, path: Path | None) -> Source:
         return open_source(_with(arguments, arguments.root, None))
     if path.is_dir():
         return open_source(_with(arguments, path, None))
+    files.require_regular(path)
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give a checkpoint or an experiment's folder.")
     own = path.resolve().parent.parent

@@ -16,6 +16,7 @@ from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType
 from bitnet_core.export.gguf import ORIGIN
 from bitnet_core.export.gguf_file import ALIGNMENT
+from bitnet_core.files.regular import open_regular
 
 _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
@@ -60,7 +61,7 @@ def look(path: Path) -> GGUFAbout:
 def opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
     """The file's bytes. BitnetError for what can't be opened, or is found damaged inside the block."""
     try:
-        with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_regular(path) as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise_if_not_the_file(error, path)

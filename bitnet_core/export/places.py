@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files.regular import read_bounded
 
+_CONFIG_BYTES = 1 << 20
 MARK = "bitnet_core"
 """The key in an exported `config.json` with what is kept of the checkpoint."""
 
@@ -49,7 +51,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
 def _is_export(folder: Path) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads(read_bounded(folder / "config.json", _CONFIG_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and isinstance(config.get(MARK), dict)

@@ -19,7 +19,7 @@ from typing import Any
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import owner_file
-from bitnet_core.files.regular import open_for_fsync, read_bounded
+from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded
 
 _LOCK_POLL_SECONDS = 0.02
 _JSON_BYTES = 1 << 24
@@ -183,7 +183,8 @@ def read_json(path: Path) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    with path.open("rb") as source:
+    """OSError too for a pipe or a device, which may never end."""
+    with open_regular(path) as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 
 

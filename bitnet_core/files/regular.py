@@ -5,13 +5,19 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
-def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
+def open_regular(path: Path, *, follow_links: bool = True) -> "NoWaitReader":
     """Open a file to read it. OSError for a folder, a pipe or a device, and for a link that is not to be followed."""
     links = 0 if follow_links else os.O_NOFOLLOW
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
+    except ValueError as error:  # a NUL, or half a character that no file's name has
+        raise OSError(errno.EINVAL, "its name can't be that of a file", str(path)) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
@@ -40,8 +46,18 @@ class NoWaitReader(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         data: bytes | None = super().read(size)
         if data is None:
-            raise BlockingIOError(errno.EAGAIN, "it is not a regular file: it has to be waited for")
+            raise self._would_wait()
         return data
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+        filled: int | None = super().readinto(buffer)
+        if filled is None:
+            raise self._would_wait()
+        return filled
+
+    @staticmethod
+    def _would_wait() -> OSError:
+        return BlockingIOError(errno.EAGAIN, "it is not a regular file: it has to be waited for")
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:

@@ -13,6 +13,8 @@ from torch import Tensor
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.values import Sampling
 
+_FLOAT32 = torch.finfo(torch.float32)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding(Sampling):
@@ -65,13 +67,21 @@ def distribution(logits_V: Tensor, decoding: Decoding) -> Tensor:
     """The probabilities that a token is drawn with, at a temperature above 0."""
     # A temperature near 0 must not make an infinity of the largest logit.
     below_V = logits_V.float() - logits_V.float().amax(-1, keepdim=True)
-    probs_V = torch.softmax(below_V / decoding.temperature, dim=-1)
+    probs_V = torch.softmax(below_V / _in_float32(decoding.temperature), dim=-1)
     return min_p(nucleus(top_k(probs_V, decoding.top_k), decoding.top_p), decoding.min_p)
 
 
 def penalised(logits_V: Tensor, seen_V: Tensor, penalty: float) -> Tensor:
     """Make tokens in `seen_V` less likely: positive logits over `penalty`, others times it (Keskar et al. 2019)."""
-    return torch.where(seen_V, torch.where(logits_V > 0, logits_V / penalty, logits_V * penalty), logits_V)
+    by, largest = _in_float32(penalty), torch.finfo(logits_V.dtype).max
+    return torch.where(seen_V, torch.where(logits_V > 0, logits_V / by, logits_V * by), logits_V).clamp(
+        -largest, largest
+    )
+
+
+def _in_float32(number: float) -> float:
+    """The nearest number above 0 that float32 holds: by a smaller one a logit would become NaN."""
+    return min(max(number, _FLOAT32.tiny), _FLOAT32.max)
 
 
 def top_k(probs_V: Tensor, k: int) -> Tensor:

@@ -18,9 +18,11 @@ from msgspec import Meta, Struct
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
+from bitnet_core.files.regular import read_bounded
 
 _SLOT = re.compile(r"\$\{([^}]*)\}")
 _LIST_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_MOST_BYTES = 1 << 22
 _LARGEST_RANGE = 10**9
 _TOML_WORDS = {"object": "table", "array": "list", "str": "text", "int": "integer", "float": "number"}
 _T = TypeVar("_T")
@@ -111,7 +113,7 @@ def load_topics(path: Path | None, names: Sequence[str] = ()) -> list[Topic]:
     source = path or asset("prompts", "templates.toml")
     try:
         require_regular(source)
-        topics = _topics(tomllib.loads(source.read_text(encoding="utf-8-sig")))
+        topics = _topics(tomllib.loads(read_bounded(source, _MOST_BYTES).decode("utf-8-sig")))
     except FileNotFoundError as error:
         raise BitnetError(f"The template file {source} does not exist; correct its path.") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:

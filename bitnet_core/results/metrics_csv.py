@@ -10,6 +10,7 @@ from msgspec import UNSET
 from bitnet_core.results.curves import place_of
 from bitnet_core.results.subject import StageRun
 from bitnet_core.runs.events import Metric, each_event
+from bitnet_core.text import finite, flat
 
 COLUMNS = (
     *("run", "t", "step", "seen_tokens", "when", "loss", "kl", "ce", "format", "agreement"),
@@ -43,13 +44,12 @@ def _rows(run: StageRun, end: float) -> Iterator[list[object]]:
             continue
         x = place_of(event)
         if x is not None and x < end:
-            yield [_cell(run.id), event.t, *(_cell(getattr(event, name)) for name in COLUMNS[2:])]
+            yield [_cell(run.id), *(_cell(getattr(event, name)) for name in COLUMNS[1:])]
 
 
 def _cell(value: object) -> object:
-    """Numbers as they are. A spreadsheet must not take a text for a formula."""
-    if value is UNSET or value is None:
-        return ""
+    """Finite numbers as they are. A spreadsheet must not take a text for a formula, nor a terminal for a command."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-    return value
+        shown = flat(value)
+        return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
+    return "" if value is UNSET or finite(value) is None else value

@@ -161,6 +161,7 @@ def _runs(subject: Subject, train: StageRun | None) -> Iterator[tuple[str, ...]]
 
 
 def _warnings(subject: Subject) -> Iterator[str]:
+    yield from subject.problem.splitlines()
     for stage, run in subject.runs.items():
         if run.outdated:
             yield f"{STAGES[stage].title}: its settings or its input have changed since; run it again."

@@ -26,10 +26,13 @@ def save(subject: Subject, path: Path) -> Path:
     kind = path.suffix.lower()
     if kind not in FORMATS:
         raise UsageError(f"{path.name} ends in none of {', '.join(FORMATS)}; give --to a file that does.")
+    if not subject.runs and subject.problem:
+        raise BitnetError(subject.problem)
     if not subject.runs:
         raise UsageError(f"{subject.root} has no run yet; `bitnet pipeline` starts the first.")
     if kind != ".html" and not subject.training.points("loss") and not subject.training.points("heldout_loss"):
         raise UsageError(f"{subject.root} has no curves yet; train first, or write .html instead.")
+    files.require_regular(path)
     try:
         _write(subject, path, kind)
     except OSError as error:

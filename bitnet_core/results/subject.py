@@ -66,6 +66,8 @@ class Subject:
     named: bool = False
     answers: Answers = field(default_factory=Answers)
     """The held-out answers that the evaluation scored, one by one, if its report is still there."""
+    problem: str = ""
+    """A sentence on each run that can't be read, one a line: what is told here may not be the newest."""
 
     @property
     def active(self) -> bool:
@@ -126,7 +128,9 @@ class SubjectReader:
         trained = tuple(self._stage_run(history, entry, bool(self.run)) for entry in pieces)
         name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
         answers = self._answers_of(history, chosen.get(EVAL))
-        return Subject(name, experiment.root, experiment, runs, training, trained, bool(self.run), answers)
+        return Subject(
+            name, experiment.root, experiment, runs, training, trained, bool(self.run), answers, history.problem
+        )
 
     def _answers_of(self, history: History, evaluation: Entry | None) -> Answers:
         """From the report, which is that of the newest evaluation that succeeded."""

@@ -155,6 +155,8 @@ class History:
             for run, problem in self.unreadable:
                 if matches(run.id, name):
                     raise BitnetError(problem)
+        if not self.entries and self.unreadable:
+            raise BitnetError(self.problem)
         if not self.entries:
             raise UsageError(f"{self.experiment.root} has no run yet; `bitnet pipeline` starts the first.")
         known = ", ".join(run.id for run, _ in self.entries[:5])

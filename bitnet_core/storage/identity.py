@@ -4,14 +4,17 @@ import secrets
 from pathlib import Path
 
 from bitnet_core import files
+from bitnet_core.files.regular import read_bounded
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.state import lock_path
+
+_BYTES = 1 << 10
 
 
 def experiment_id(root: Path) -> str:
     """The id; empty for a folder that was never stored."""
     try:
-        found = _path(root).read_text(encoding="ascii", errors="replace").strip()
+        found = read_bounded(_path(root), _BYTES).decode("ascii", errors="replace").strip()
     except OSError:
         return ""
     return found if len(found) == 32 and found.isalnum() else ""

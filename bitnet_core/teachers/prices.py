@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
+from bitnet_core.files.regular import read_bounded
 from bitnet_core.teachers.profiles import Provider
+
+_MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def _is_local(address: str | None) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     try:
         require_regular(path)
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_bounded(path, _MOST_BYTES).decode())
     except OSError as error:
         why = explained(error, "correct KD_PRICES_FILE")
         raise BitnetError(f"The price file {path} can't be read {why}.") from error

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.text import is_utf8
 from bitnet_core.tokenizer.arrays import Array, Bool, Float64, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
@@ -86,6 +87,8 @@ class MappedBatch:
 
     def matching_S(self, text: str) -> Bool:
         """Which prompts or completions have this text in them, whatever the case of its letters."""
+        if not is_utf8(text):  # no trace has it, and Arrow can't be asked
+            return np.zeros(self.count, bool)
         found = (pc.match_substring(column, text, ignore_case=True) for column in self._texts[:2])
         matching_S: Bool = pc.or_(*found).to_numpy(zero_copy_only=False).astype(bool)
         return matching_S

@@ -24,6 +24,7 @@ from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
 from bitnet_core.tokenizer.chat_template import TemplateRefused
+from bitnet_core.tokenizer.folder import read_text
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import Completion, TokenTable
@@ -101,7 +102,7 @@ def _tokenizer(data_dir: Path, source: str, template: str, merge_system: bool) -
         own = places.tokenizer(data_dir) / TEMPLATE_FILE
         if not own.is_file():
             raise
-        return load_tokenizer(source, own.read_text(encoding="utf-8"), merge_system=merge_system, fix=_FIX)
+        return load_tokenizer(source, read_text(own, encoding="utf-8"), merge_system=merge_system, fix=_FIX)
 
 
 def _metadata(path: Path, tokenizer: StudentTokenizer) -> TraceMetadata:

@@ -96,12 +96,13 @@ def found(folder: Path) -> list[Path]:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether there is a health file with the sha256 that this file has."""
+    """Whether there is a health file with the sha256 that this file has. OSError if it is out of reach."""
+    told = read_health(path).get("sha256")
     try:
-        health = files.read_json(health_of(path))
-    except BitnetError:
+        return told is not None and told == files.sha256_file(path)
+    except OSError as error:
+        raise_if_not_the_file(error, path)
         return False
-    return isinstance(health, dict) and health.get("sha256") == files.sha256_file(path)
 
 
 def latest(folder: Path) -> Path | None:
@@ -135,7 +136,13 @@ def of_step(folder: Path, step: int) -> Path:
     """The complete checkpoint of a step. BitnetError if there is none."""
     path = path_of(folder, step)
     if not is_complete(path):
-        there = ", ".join(str(_step_of(one)) for one in reversed(found(folder)) if health_of(one).exists()) or "none"
+        others = [one for one in reversed(found(folder)) if one != path and health_of(one).exists()]
+        there = ", ".join(str(_step_of(one)) for one in others) or "none"
+        if path.exists():
+            raise BitnetError(
+                f"{path} is damaged: it is not the file that {health_of(path).name} tells of; "
+                f"other steps that are there: {there}."
+            )
         raise BitnetError(
             f"There is no complete checkpoint of step {step} in {folder}; steps that are there: {there}."
         )

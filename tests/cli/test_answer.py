@@ -8,14 +8,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from bitnet_core.cli.answering import Inbox
+from bitnet_core.cli import piped
+from bitnet_core.cli.answering import Inbox, exact
 from bitnet_core.cli.main import main
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest
@@ -50,11 +50,13 @@ def asked(
             over.set()
         return count
 
-    def stdin() -> Iterator[str]:
-        yield from (line + "\n" for line in lines)
-        assert over.wait(60)
+    class Stdin(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:
+            line = super().readline(-1 if size is None else size)
+            assert line or over.wait(60)
+            return line
 
-    monkeypatch.setattr(sys, "stdin", stdin())
+    monkeypatch.setattr(sys, "stdin", Stdin("".join(line + "\n" for line in lines)))
     monkeypatch.setattr(sys.stdout, "write", write)
     assert main(["answer", *arguments]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -143,10 +145,38 @@ def test_a_stop_ends_one_answer_alone(
     assert not [one for one in events if one["event"] == "error"]
 
 
+def test_a_hostile_line_is_answered_with_an_error_and_the_next_ones_as_ever(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(piped, "MOST_CHARS", 3000)
+    cut = exact("the räin".encode()[:6])  # as the teacher's tokens tell an answer that ended inside a character
+    lines = [
+        "\udcff" + question(9),
+        question(9, "y" * 5000),
+        question(9, "\ud800"),
+        question(9, follow="\ud800"),
+        question(2, follow=cut, top=1),
+        question(3, temperature=1e-300),
+        question(4, "the räin"),
+    ]
+    events = asked(monkeypatch, capsys, ["student", "--root", str(root)], *lines)
+    problems = [one["problem"] for one in events if one["event"] == "error"]
+    said = ["not UTF-8", "more than 3,000 characters", "half a character", "half a character"]
+    assert all(words in problem for words, problem in zip(said, problems, strict=True)), problems
+    assert "".join(one["text"] for one in of(events, 2, "followed")[0]["tokens"]) == cut
+    plain, near_zero = question(5), of(events, 3, "tokens")
+    assert near_zero
+    assert [one["tokens"][0]["text"] for one in near_zero] == [
+        one["tokens"][0]["text"]
+        for one in of(asked(monkeypatch, capsys, ["student", "--root", str(root)], plain), 5, "tokens")
+    ]
+    assert of(events, 4, "end")
+
+
 def test_without_a_student_one_sentence_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", iter(()))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     assert main(["answer", "student", "--root", str(tmp_path)]) == 2
     assert "is not an experiment" in capsys.readouterr().err
 
@@ -158,7 +188,7 @@ def test_a_line_that_is_not_text_is_an_error_and_the_next_is_answered(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="ascii"))
     with Inbox() as inbox:
         assert [one.id for one in inbox.requests()] == [1]
-    assert "is not a JSON object" in json.loads(capsys.readouterr().out)["problem"]
+    assert "is not UTF-8" in json.loads(capsys.readouterr().out)["problem"]
 
 
 # -- the teacher ---------------------------------------------------------------------------------------------------
@@ -218,7 +248,7 @@ def test_a_teacher_without_logprobs_answers_without_candidates(
 def test_without_a_key_one_sentence_says_so_before_anything_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", iter([question(1)]))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(question(1) + "\n"))
     with ChatServer(lambda *_: pytest.fail("it was asked")) as server:
         assert main(["answer", *teacher(server)]) == 1
     captured = capsys.readouterr()

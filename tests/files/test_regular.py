@@ -11,10 +11,13 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.export import gguf_read
 from bitnet_core.files import inputs, owner_file
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded
+from bitnet_core.prompts import templates
 from bitnet_core.runs.lines import LineReader, count_lines
 from bitnet_core.runs.record import Run
+from bitnet_core.teachers import prices
 
 
 class Waiting(io.FileIO):
@@ -34,6 +37,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "lines": lambda path: LineReader(path).read_new(),
     "counted": count_lines,
     "json": files.read_json,
+    "hashed": files.sha256_file,
     "text": inputs.read_input,
     "owner": owner_file._look,
 }
@@ -64,6 +68,30 @@ def test_the_kernels_messages_are_not_waited_for() -> None:
             assert len(read_bounded(Path("/proc/kmsg"), 1 << 24)) > 0
         except OSError:
             break
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        files.sha256_file,
+        gguf_read.look,
+        prices._read,
+        templates.load_topics,
+    ],
+)
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_never_waited_for(
+    tmp_path: Path, make: Callable[[Path], object], read: Callable[[Path], object]
+) -> None:
+    make(path := tmp_path / "file")
+    with pytest.raises((OSError, BitnetError)):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "half \ud800"])
+def test_a_name_that_no_file_has_is_an_error_of_the_system(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OSError, match="its name can't be that of a file"):
+        open_regular(tmp_path / name)
 
 
 @pytest.mark.parametrize("size", [(1 << 24) + 1, 1 << 30])

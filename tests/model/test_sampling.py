@@ -122,6 +122,19 @@ def test_extreme_logits_and_temperatures_stay_finite() -> None:
     assert found.tolist() == [1.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize("number", [5e-324, 1e-300, 1e-40, 1e38, 1e300])
+def test_numbers_that_float32_lacks_give_a_distribution(number: float) -> None:
+    logits, seen = torch.tensor([2.0, -1.0, 0.0]), torch.tensor([True, True, True])
+    for decoding in (
+        Decoding(max_tokens=1, temperature=number),
+        Decoding(max_tokens=1, temperature=1.0, repetition_penalty=number),
+    ):
+        found = distribution(penalised(logits, seen, decoding.repetition_penalty), decoding)
+        assert float(found.sum()) == pytest.approx(1.0)
+        assert float(found[0]) >= float(found[1])
+        assert 0 <= int(next_token(logits, decoding, seen_V=seen)) < 3
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,9 +13,11 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.cli.main import main
+from bitnet_core.errors import BitnetError
 from bitnet_core.results import metrics_csv
 from bitnet_core.results.curves import Curve, Training
 from bitnet_core.results.finding import reader_of
+from bitnet_core.results.receipt import receipt
 from bitnet_core.results.saving import save
 from bitnet_core.results.svg import charts, page
 from bitnet_core.runs.experiment import Experiment
@@ -138,10 +141,13 @@ def test_the_metrics_have_each_step_once(exp: Experiment, home: Path):
 def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
     run = trained(exp, 5.0, at=NOON + 5000)
     run.emit("metric", step=STEPS + 1, seen_tokens=1, heldout_loss=float("nan"), when='=HYPERLINK("http://x")')
+    run.emit("metric", step=10**400, seen_tokens=2, when="\x1b[31m =x\udcff")
     out = io.StringIO()
     (newest, *older) = reader_of("kd-smol", home).read().trained
-    metrics_csv.write([replace(newest, id="=cmd|calc"), *older], out)  # the name of its folder
-    last = list(csv.DictReader(io.StringIO(out.getvalue())))[-1]
+    metrics_csv.write([replace(newest, id=" =cmd|calc"), *older], out)  # the name of its folder
+    assert out.getvalue().replace("\n", "").isprintable()
+    last, larger = list(csv.DictReader(io.StringIO(out.getvalue())))[-2:]
+    assert (larger["step"], larger["when"]) == ("", "·[31m =x?")
     assert last["run"] == "'=cmd|calc"
     assert last["when"].startswith("'=")
     assert last["heldout_loss"] == ""
@@ -186,3 +192,38 @@ def test_the_command_writes_into_the_reports_and_refuses_other_endings(
     (home / "no").write_text("a file in the way")
     assert main(["report", "kd-smol", "--to", str(home / "no" / "r.html"), *where]) == 1
     assert "can't be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b", "half \ud800", "pipe"])
+def test_a_prompt_file_that_cannot_be_hashed_is_said_to_be_so(exp: Experiment, home: Path, path: str):
+    os.mkfifo(exp.root / "pipe")
+    subject = reader_of("kd-smol", home).read()
+    for run in subject.runs.values():
+        run.record.settings["KD_PROMPTS_FILE"] = str(exp.root / path)
+    fact = next(one for one in receipt(subject).teacher if one.name.startswith("prompts"))
+    assert "can't be read" in fact.origin
+
+
+def test_a_report_is_not_put_in_the_place_of_a_pipe(exp: Experiment, home: Path):
+    pipe = exp.root / "to.html"
+    os.mkfifo(pipe)
+    with pytest.raises(BitnetError, match="give a regular file"):
+        save(reader_of("kd-smol", home).read(), pipe)
+    assert pipe.is_fifo()
+
+
+def test_runs_that_cannot_be_read_are_named(exp: Experiment, home: Path, capsys: pytest.CaptureFixture[str]):
+    records = sorted(exp.logs.glob("*/run.json"), key=lambda one: "train" in one.parent.name)
+    records[-1].write_text("{")
+    assert main(["report", "kd-smol", "--to", "one.html", "--set", f"BITNET_HOME={home}"]) == 0
+    assert str(records[-1]) in Path("one.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", "kd-smol", "kd-smol", "--set", f"BITNET_HOME={home}"]) == 0
+    assert "run.json" in capsys.readouterr().err
+    for record in records:
+        record.write_text("{")
+    for arguments in ([], ["--run", "train"]):
+        assert main(["report", "kd-smol", *arguments, "--to", "two.html", "--set", f"BITNET_HOME={home}"]) == 1
+        said = capsys.readouterr().err
+        assert "run.json" in said
+        assert "no run yet" not in said

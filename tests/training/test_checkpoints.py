@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,28 @@ def test_latest_skips_incomplete_checkpoints(tmp_path: Path) -> None:
     assert checkpoints.latest(tmp_path) == paths[0]
     checkpoints.health_of(paths[0]).write_text("{")
     assert checkpoints.latest(tmp_path) is None
+
+
+def test_a_step_that_is_damaged_is_called_that(tmp_path: Path) -> None:
+    paths = [Path(checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path) for step in (5, 10, 15)]
+    assert checkpoints.of_step(tmp_path, 10) == paths[1]
+    with pytest.raises(BitnetError, match=r"no complete checkpoint of step 7 in .*: 5, 10, 15\.$"):
+        checkpoints.of_step(tmp_path, 7)
+    whole = paths[1].read_bytes()
+    for damage in (
+        lambda: paths[1].write_bytes(whole[:-100]),
+        lambda: checkpoints.health_of(paths[1]).write_text("[]"),
+        lambda: (paths[1].unlink(), os.mkfifo(paths[1])),
+    ):
+        damage()
+        with pytest.raises(
+            BitnetError, match=r"_00000010.pt is damaged: .*_health.json tells of; .* there: 5, 15\.$"
+        ):
+            checkpoints.of_step(tmp_path, 10)
+        assert checkpoints.latest(tmp_path) == paths[2]
+    paths[2].unlink()
+    with pytest.raises(BitnetError, match="no complete checkpoint of step 15"):
+        checkpoints.of_step(tmp_path, 15)
 
 
 def test_the_newest_three_and_the_best_are_kept(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""What is piped into a command, or given after it, is bounded and is text, in every locale."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.cli import piped
+from bitnet_core.cli.main import main
+from bitnet_core.cli.piped import piped_lines
+from bitnet_core.errors import UsageError
+
+
+@pytest.mark.parametrize("command", [["chat"], ["generate"], ["keys", "set", "OPENAI_API_KEY"]])
+def test_stdin_without_an_end_is_refused(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(piped, "MOST_CHARS", 1000)
+    endless = io.StringIO("x" * 5000)
+    monkeypatch.setattr(sys, "stdin", endless)
+    assert main(command) == 2
+    assert "more than 1,000 characters" in capsys.readouterr().err
+    assert endless.tell() <= 1001
+
+
+@pytest.mark.parametrize("command", ["chat", "generate"])
+@pytest.mark.parametrize("as_argument", [True, False])
+def test_a_question_that_is_not_text_is_called_that(
+    command: str, as_argument: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"wh\xffo"), encoding="utf-8", errors="strict"))
+    assert main([command, *(["wh\udcffo"] if as_argument else [])]) == 2
+    assert "is not UTF-8 text" in capsys.readouterr().err
+
+
+def test_each_line_is_read_or_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped, "MOST_CHARS", 10)
+    lines = ["a", "", " ", "y" * 9, "z" * 10, "z" * 25, "\udcff", "é", "the last"]
+    found = [
+        one.args[0][:17] if isinstance(one, UsageError) else one
+        for one in piped_lines(io.StringIO("\n".join(lines), newline="\n"))
+    ]
+    long, broken = "A line has more t", "A line is not UTF"
+    assert found == ["a\n", "y" * 9 + "\n", long, long, broken, "é\n", "the last"]
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_bad_byte_does_not_end_the_requests_before_it(locale: str, tmp_path: Path) -> None:
+    requests = b'{"ask": "list"}\n\xff\n{"ask": "rejects"}\n'
+    done = subprocess.run(
+        [sys.executable, "-m", "bitnet_core", "traces", "browse", "--root", str(tmp_path)],
+        input=requests,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": "utf-8:strict"},
+        check=False,
+    )
+    assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 3, b"")
+    assert b"not UTF-8" in done.stdout.splitlines()[1]
