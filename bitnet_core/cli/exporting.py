@@ -164,6 +164,7 @@ def _origin(path: Path) -> dict[str, Any]:
         if not isinstance(origin, dict):
             raise BitnetError(f"{path} is not a folder of `bitnet export hf`; give one, or a GGUF file.")
         return origin
+    files.require_regular(path)
     if not path.is_file():
         raise UsageError(f"{path} does not exist; give a folder of `bitnet export hf` or a GGUF file.")
     return gguf_read.look(path).origin

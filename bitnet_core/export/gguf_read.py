@@ -66,6 +66,8 @@ def opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise_if_not_the_file(error, path)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, struct.error):
+            reason = "its end is missing"
         raise BitnetError(f"{path} is not a whole GGUF{whose} ({reason}); {fix}.") from error
 
 

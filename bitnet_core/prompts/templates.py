@@ -6,7 +6,6 @@ of numbers. The fillings of a template are numbered, so that they need not be li
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from msgspec import Meta, Struct
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.toml_file import read_toml
 
 _SLOT = re.compile(r"\$\{([^}]*)\}")
 _LIST_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -113,10 +112,10 @@ def load_topics(path: Path | None, names: Sequence[str] = ()) -> list[Topic]:
     source = path or asset("prompts", "templates.toml")
     try:
         require_regular(source)
-        topics = _topics(tomllib.loads(read_bounded(source, _MOST_BYTES).decode("utf-8-sig")))
+        topics = _topics(read_toml(source, _MOST_BYTES))
     except FileNotFoundError as error:
         raise BitnetError(f"The template file {source} does not exist; correct its path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise BitnetError(f"The template file {source} is not valid TOML ({error}); correct it.") from error
     except OSError as error:
         raise BitnetError(

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import ipaddress
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.toml_file import read_toml
 from bitnet_core.teachers.profiles import Provider
+from bitnet_core.text import finite
 
 _MOST_BYTES = 1 << 20
 
@@ -75,11 +75,11 @@ def _is_local(address: str | None) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     try:
         require_regular(path)
-        return tomllib.loads(read_bounded(path, _MOST_BYTES).decode())
+        return read_toml(path, _MOST_BYTES)
     except OSError as error:
         why = explained(error, "correct KD_PRICES_FILE")
         raise BitnetError(f"The price file {path} can't be read {why}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise BitnetError(f"The price file {path} is not valid TOML ({error}); correct it.") from error
 
 
@@ -87,11 +87,12 @@ def _price(path: Path, provider: str, name: str, row: Any) -> Price:
     fields = row if isinstance(row, dict) else {}
 
     def number(field: str) -> float:
-        value = fields.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        value = finite(fields.get(field))
+        if value is None or value < 0:
             raise BitnetError(f'{path}, [{provider}."{name}"]: {field} must be US dollars per million tokens.')
-        return float(value)
+        return value
 
     as_of = fields.get("as_of", "")
-    shown = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
-    return Price(number("input"), number("output"), shown, str(fields.get("source", "")))
+    shown = as_of.isoformat() if isinstance(as_of, dt.date) else as_of
+    texts = (one if isinstance(one, str) else "" for one in (shown, fields.get("source")))
+    return Price(number("input"), number("output"), *texts)

@@ -190,6 +190,12 @@ def test_server_software_is_free_only_on_ones_own_machines(address: str | None, 
     assert (price_of(PROVIDERS["vllm"], "m", address=address) is not None) == free
 
 
+def test_a_date_and_a_source_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text(f'[openai."m"]\ninput = 1\noutput = 2\nas_of = 0x{"f" * 5000}\nsource = 0x{"f" * 5000}\n')
+    assert price_of(PROVIDERS["openai"], "m", own) == Price(1, 2, "", "")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -197,6 +203,7 @@ def test_server_software_is_free_only_on_ones_own_machines(address: str | None, 
         ('[openai."m"]\ninput = 1\n', "output must be"),
         ('[openai."m"]\ninput = "1"\noutput = 1\n', "input must be"),
         ('[openai."m"]\ninput = -1\noutput = 1\n', "input must be"),
+        (f'[openai."m"]\ninput = 1{"0" * 400}\noutput = 1\n', "input must be"),
         ("openai = 3\n", "must hold tables"),
     ],
 )
