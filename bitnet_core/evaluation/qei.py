@@ -109,21 +109,21 @@ COLUMNS = ["quantity", "student", "teacher", "origin", "how"]
 def table(result: Index, imitation: tuple[Quantity, Quantity] | None = None) -> list[list[Any]]:
     """Rows under COLUMNS: the three inputs of both sides, the two figures, and imitation, which is not in them."""
     rows = [
-        _row("quality", result.student.quality, result.teacher.quality, 4),
-        _row("memory, bytes", result.student.memory, result.teacher.memory, None),
-        _row("speed, tokens/s", result.student.speed, result.teacher.speed, 1),
+        _row("quality", result.student.quality, result.teacher.quality),
+        _row("memory, bytes", result.student.memory, result.teacher.memory),
+        _row("speed, tokens/s", result.student.speed, result.teacher.speed),
     ]
     for label, figure in (("QEI", result.qei), ("QEI_speed", result.qei_speed)):
-        rows.append([label, _shown(figure, 3), None, figure.origin, figure.how])
-    return [*rows, _row("imitation", *imitation, 4)] if imitation else rows
+        rows.append([label, figure.value, None, figure.origin, figure.how])
+    return [*rows, _row("imitation", *imitation)] if imitation else rows
 
 
-def _row(label: str, student: Quantity, teacher: Quantity, digits: int | None) -> list[Any]:
+def _row(label: str, student: Quantity, teacher: Quantity) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
     how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
     both = [student, teacher]
-    return [label, _shown(student, digits), _shown(teacher, digits), origin, _with_spread(how, both)]
+    return [label, student.value, teacher.value, origin, _with_spread(how, both)]
 
 
 def _with_spread(how: str, quantities: Sequence[Quantity]) -> str:
@@ -133,7 +133,3 @@ def _with_spread(how: str, quantities: Sequence[Quantity]) -> str:
     small = f"< {NOTABLE_SPREAD:.0%}"
     shares = [small if one.spread is None else f"{one.spread:.0%}" for one in quantities]
     return f"{how}, spread {' and '.join(shares)}"
-
-
-def _shown(quantity: Quantity, digits: int | None) -> float | None:
-    return None if quantity.value is None else round(quantity.value, digits)
