@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files import require_regular
 from bitnet_core.files.regular import read_bounded
 
 _CONFIG_BYTES = 1 << 20
@@ -21,6 +22,7 @@ def require_free(path: Path, *, force: bool) -> None:
         return
     if not force:
         raise UsageError(f"{path} is there already; give --force to replace it, or --out another path.")
+    require_regular(path)
     if path.is_dir() and any(path.iterdir()) and not _is_export(path):
         raise UsageError(f"{path} is a folder that `bitnet export hf` did not write; give --out another path.")
 

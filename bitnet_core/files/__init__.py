@@ -19,7 +19,7 @@ from typing import Any
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import owner_file
-from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded
+from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
 
 _LOCK_POLL_SECONDS = 0.02
 _JSON_BYTES = 1 << 24
@@ -31,7 +31,11 @@ _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.pa
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temp path in the folder of `path`. On success it is fsynced and renamed to `path`, on error removed."""
+    """Yield a temp path in the folder of `path`. On success it is fsynced and renamed to `path`, on error removed.
+
+    OSError for a pipe, a socket or a device: it would be replaced by a file, even /dev/null.
+    """
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
     try:

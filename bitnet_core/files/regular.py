@@ -1,5 +1,6 @@
 """Open regular files only, without waiting: a pipe or a device in the place of a file could hang whoever reads it."""
 
+import contextlib
 import errno
 import io
 import os
@@ -38,6 +39,14 @@ def open_for_fsync(path: Path) -> io.FileIO:
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return io.FileIO(fd)
+
+
+def refuse_special(path: Path) -> None:
+    """OSError for a pipe, a socket or a device, which a file is not to be put in the place of."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
 class NoWaitReader(io.BufferedReader):

@@ -1,6 +1,7 @@
 """An exported folder is loaded by transformers alone, and computes what the student computes here."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,9 @@ def test_only_an_export_is_replaced_and_only_when_asked(
     with pytest.raises(UsageError, match="--force"):
         require_free(folder, force=False)
     require_free(folder, force=True)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with pytest.raises(BitnetError, match="give a regular file"):
+        require_free(pipe, force=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")
     with pytest.raises(UsageError, match="did not write"):

@@ -3,9 +3,11 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,19 @@ with files.atomic_path(Path(sys.argv[1])) as temp:
     print("writing", flush=True)
     time.sleep(60)
 """
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: socket.socket(socket.AF_UNIX).bind(os.path.relpath(path))])
+def test_a_file_is_not_put_in_the_place_of_a_pipe_or_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(path := tmp_path / "x")
+    kind = path.stat().st_mode
+    with pytest.raises(OSError, match="it is not a regular file"):
+        files.write_text(path, "new")
+    assert path.stat().st_mode == kind
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
 
 
 def test_an_error_leaves_the_old_file_and_no_temp_file(tmp_path: Path) -> None:
