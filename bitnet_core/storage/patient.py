@@ -9,11 +9,10 @@ from typing import TypeVar
 from bitnet_core.storage.target import (
     Account,
     AlreadyThere,
-    Corrupt,
     Found,
-    NoSuchObject,
     Target,
     Unreachable,
+    holds,
     put_soon,
     settle,
 )
@@ -72,16 +71,10 @@ class Patient:
                 raise
             except AlreadyThere:
                 # An earlier attempt may have succeeded although its answer was lost.
-                if not unknown or not self._holds(key, data):
+                if not unknown or not holds(self._target, key, data):
                     raise
 
         self._patiently(once)
-
-    def _holds(self, key: str, data: bytes) -> bool:
-        try:
-            return self._target.get(key) == data
-        except (NoSuchObject, Corrupt):
-            return False
 
     def get(self, key: str) -> bytes:
         return self._patiently(lambda: self._target.get(key))

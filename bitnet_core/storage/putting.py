@@ -1,9 +1,10 @@
 """Put an object where one may be already: it is left alone if it has the same content. Knows no files."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target, settle
+from bitnet_core.storage.target import AlreadyThere, Target, holds, settle
 
 
 class Put(Protocol):
@@ -30,23 +31,18 @@ def put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tu
     Returns which, and whether it was sent. `looked_at`: it seems to be there, so that is looked at first.
     """
     if stems.own:
-        if looked_at and _holds(target, stems.own, data):
-            return _found(target, stems.own), False
-        try:
-            target.put(stems.own, data, only_if_absent=True)
-        except AlreadyThere:
-            if _holds(target, stems.own, data):
-                return _found(target, stems.own), False
-        else:
-            return stems.own, True
+        with contextlib.suppress(Taken):
+            return stems.own, put_durably(target, stems.own, data, shared=True, listed=looked_at)
     target.put(stems.new, data)
     return stems.new, True
 
 
-def _found(target: Target, key: str) -> str:
-    """Make an object durable that is there: who put it may have been killed before it was."""
-    settle(target, [key])
-    return key
+def put_durably(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
+    """As `put_part` with `put`. What is there already is made durable: who put it may have been killed before."""
+    was_sent = put_part(target, target.put, key, data, shared=shared, listed=listed)
+    if not was_sent:
+        settle(target, [key])
+    return was_sent
 
 
 def put_part(target: Target, put: Put, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
@@ -54,7 +50,7 @@ def put_part(target: Target, put: Put, key: str, data: bytes, *, shared: bool, l
 
     `shared`: another machine may use the key too, so nothing is replaced. `listed`: it seems to be there.
     """
-    if listed and _holds(target, key, data):
+    if listed and holds(target, key, data):
         return False
     if not shared:
         put(key, data)
@@ -62,14 +58,7 @@ def put_part(target: Target, put: Put, key: str, data: bytes, *, shared: bool, l
     try:
         put(key, data, only_if_absent=True)
     except AlreadyThere:
-        if not _holds(target, key, data):
+        if not holds(target, key, data):
             raise Taken from None
         return False
     return True
-
-
-def _holds(target: Target, key: str, data: bytes) -> bool:
-    try:
-        return target.get(key) == data
-    except (NoSuchObject, Corrupt):
-        return False

@@ -18,12 +18,12 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied, version_of_database
 from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
-from bitnet_core.storage.putting import Stems, Taken, put_new, put_part
+from bitnet_core.storage.putting import Stems, Taken, put_durably, put_new, put_part
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.settler import Settler
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
-from bitnet_core.storage.target import Target, put_soon, settle
+from bitnet_core.storage.target import Target, put_soon
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
@@ -274,10 +274,7 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            was_sent = put_part(target, target.put, key, data, shared=self._shared, listed=False)
-            if not was_sent:  # who put it may have been killed before it was durable
-                settle(target, [key])
-            return was_sent
+            return put_durably(target, key, data, shared=self._shared, listed=False)
 
         self._sending.sender.submit(
             lambda: _returned(put, Taken),

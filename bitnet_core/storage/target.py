@@ -104,6 +104,14 @@ class Target(Protocol):
         """Look whether the place is there and may be used, changing nothing. Refused says what to do if not."""
 
 
+def holds(target: Target, key: str, data: bytes) -> bool:
+    """Whether this object is there, with this content."""
+    try:
+        return target.get(key) == data
+    except (NoSuchObject, Corrupt):
+        return False
+
+
 @runtime_checkable
 class Settling(Protocol):
     """What a target on a disk can do besides: put several objects, and wait for the disk once."""
