@@ -19,10 +19,7 @@ def open_regular(path: Path, *, follow_links: bool = True) -> "NoWaitReader":
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
     except ValueError as error:  # a NUL, or half a character that no file's name has
         raise OSError(errno.EINVAL, "its name can't be that of a file", str(path)) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return NoWaitReader(io.FileIO(fd))
+    return NoWaitReader(_regular(fd, path))
 
 
 def open_for_fsync(path: Path) -> io.FileIO:
@@ -35,6 +32,10 @@ def open_for_fsync(path: Path) -> io.FileIO:
         fd = os.open(path, os.O_WRONLY | flags)
     except OSError:
         fd = os.open(path, os.O_RDONLY | flags)
+    return _regular(fd, path)
+
+
+def _regular(fd: int, path: Path) -> io.FileIO:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))

@@ -19,7 +19,7 @@ from bitnet_core.model.presets import student_config
 from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.source import EMBEDDING
-from bitnet_core.pretrained.start import Start, copy
+from bitnet_core.pretrained.start import Start, copy, finite
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.traces.examples import Example
 
@@ -47,7 +47,8 @@ class EmbeddingStart(Start):
     def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:  # noqa: ARG002
         """Load the embedding; what the checkpoints record of it."""
         weight_VD = student.output_weight
-        found_VD, share = reduced(self.source.read(EMBEDDING)[: weight_VD.shape[0]], weight_VD.shape[1])
+        wide_VE = finite(EMBEDDING, self.source.read(EMBEDDING)[: weight_VD.shape[0]])
+        found_VD, share = reduced(wide_VE, weight_VD.shape[1])
         copy(weight_VD, EMBEDDING, found_VD * (RMS / found_VD.square().mean().sqrt()))
         return self.record(()) | {
             "width": weight_VD.shape[1],

@@ -145,9 +145,14 @@ def load(student: Student, source: Source, kept: Sequence[int]) -> None:
 
 def copy(parameter: Tensor, name: str, values: Tensor) -> None:
     """Fill a parameter with a source's tensor. BitnetError for numbers that are not finite."""
+    parameter.copy_(finite(name, values))
+
+
+def finite(name: str, values: Tensor) -> Tensor:
+    """A source's tensor. BitnetError for numbers that are not finite."""
     if not bool(values.isfinite().all()):
         raise BitnetError(f"The tensor {name} of STUDENT_INIT has numbers that are not finite; use another model.")
-    parameter.copy_(values)
+    return values
 
 
 def calibrate_on(student: Student, examples: Sequence[Example]) -> int:

@@ -1,5 +1,6 @@
 """A student that takes a model's embedding alone: what is kept of it, resume without the model, what is refused."""
 
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.planning.probe import _shape
 from bitnet_core.pretrained.choose import Wanted, open_source
@@ -88,3 +89,13 @@ def test_a_wider_student_is_refused(source: Path, tokenizer: StudentTokenizer, t
 def test_a_plan_has_the_student_s_own_shape(source: Path) -> None:
     settings = from_values(OWN | {"STUDENT_INIT": str(source)})
     assert _shape(settings, None, 100, 64).num_hidden_layers == 1
+
+
+def test_numbers_that_are_not_finite_are_refused(source: Path, tokenizer: StudentTokenizer) -> None:
+    wanted = Wanted(str(source), "0")
+    opened = open_source(wanted)
+    broken = dataclasses.replace(opened, read=lambda name: opened.read(name).fill_(float("nan")))
+    start = EmbeddingStart(wanted, lambda: broken, lambda: tokens_of(tokenizer.definition))
+    student = Student(start.shape(StudentOptions(layers=1, hidden_size=64, heads=4), tokenizer.vocab_size, 64))
+    with pytest.raises(BitnetError, match="not finite"):
+        start(student, ())
