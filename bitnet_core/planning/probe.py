@@ -333,9 +333,7 @@ def _timed(shapes: list[StudentConfig], work: Work) -> list[_Timed]:
 
 
 def _opened(teacher: TeacherModel, device: torch.device, vocabulary: int) -> OnlineTeacher:
-    from bitnet_core.teachers.hf.states import HiddenStates  # only here: transformers takes seconds to import
-
-    states = HiddenStates(teacher.identity.model, teacher.load().to(device), vocabulary)
+    states = teacher.states(device, vocabulary)
     return OnlineTeacher("", states, states.head_VE, eos_id=0)
 
 

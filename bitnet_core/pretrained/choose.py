@@ -10,7 +10,7 @@ from bitnet_core.files.wheels import Progress
 from bitnet_core.pretrained.folder_source import open_folder
 from bitnet_core.pretrained.gguf_source import open_gguf
 from bitnet_core.pretrained.source import Source
-from bitnet_core.settings.values import NO_LAYERS, InitOptions, StudentOptions, TeacherOptions
+from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions, keeps_no_layers
 from bitnet_core.teachers.embedded.files import GGUF_SHA256, MODEL_NAME, ensure_files
 from bitnet_core.teachers.hf.files import is_gguf
 from bitnet_core.teachers.identity import identify
@@ -36,7 +36,7 @@ class Wanted:
     @property
     def embedding_alone(self) -> bool:
         """Whether no layer is kept: the student has a shape of its own."""
-        return self.layers.strip() == NO_LAYERS
+        return keeps_no_layers(self.layers)
 
     def settings(self) -> dict[str, str]:
         """What identifies this start among a training's recipe."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,6 +12,9 @@ from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.identity import Identity, identify
+
+if TYPE_CHECKING:
+    from bitnet_core.teachers.hf.states import HiddenStates
 
 OTHERWISE = "train on its traces (TRAIN_ONLINE=0)"
 """What to do if it can't be asked."""
@@ -35,6 +38,12 @@ class TeacherModel:
     @property
     def weight_bytes(self) -> int:
         return self.parameters * self.dtype.itemsize
+
+    def states(self, device: torch.device, vocabulary: int) -> "HiddenStates":
+        """Its weights on the device, ready to be asked; `vocabulary` is the student's."""
+        from bitnet_core.teachers.hf.states import HiddenStates  # only here: transformers takes seconds to import
+
+        return HiddenStates(self.identity.model, self.load().to(device), vocabulary)
 
 
 def teacher_model(

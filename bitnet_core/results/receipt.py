@@ -16,7 +16,7 @@ from bitnet_core.results.figures import MEASURES, figures_of
 from bitnet_core.results.subject import TRAIN, StageRun, Subject
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Table
-from bitnet_core.settings.values import NO_LAYERS
+from bitnet_core.settings.values import keeps_no_layers
 from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, number, state_word
 
 _FIRST_TABLES = ("gates", "qei", "quality", "imitation")
@@ -78,7 +78,7 @@ def _lead(subject: Subject) -> str:
     start = values.get("STUDENT_INIT")
     student = f"a {values.get('MINI_PRESET')} student"
     if start not in (None, "", "random"):
-        alone = values.get("STUDENT_INIT_LAYERS") == NO_LAYERS
+        alone = keeps_no_layers(str(values.get("STUDENT_INIT_LAYERS", "")))
         student = f"{student} with the embedding of {start}" if alone else f"a student from {start}"
     return f"{_teacher_name(subject)} → {student}"
 

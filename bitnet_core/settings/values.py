@@ -195,8 +195,9 @@ class StudentOptions(Group):
     a4_policy: A4Policy = setting("A4_POLICY")
 
 
-NO_LAYERS = "0"
-"""The STUDENT_INIT_LAYERS that takes a model's embedding alone."""
+def keeps_no_layers(layers: str) -> bool:
+    """Whether this STUDENT_INIT_LAYERS takes a model's embedding alone."""
+    return layers.strip() == "0"
 
 
 class InitOptions(Group):
@@ -208,7 +209,7 @@ class InitOptions(Group):
     @property
     def gives_shape(self) -> bool:
         """Whether the student has the shape of a model, instead of its own."""
-        return self.source not in ("", "random") and self.layers.strip() != NO_LAYERS
+        return self.source not in ("", "random") and not keeps_no_layers(self.layers)
 
 
 class DataOptions(Group):

@@ -31,9 +31,7 @@ def open_online(ctx: StageContext, data: Path, config: StudentConfig, device: to
     tokenizer = load_tokenizer(tokenizer_folder(data))
     require_same_tokens(name, model.tokens(), tokens_of(tokenizer.definition), OTHERWISE)
     require_room(config, device, model.weight_bytes)
-    from bitnet_core.teachers.hf.states import HiddenStates  # only here: transformers takes seconds to import
-
-    states = HiddenStates(name, model.load().to(device), config.vocab_size)
+    states = model.states(device, config.vocab_size)
     ctx.log(
         f"{name} teaches online, in {str(model.dtype).removeprefix('torch.')} on {device}: its whole "
         "distribution at every position, on the held-out side too."
