@@ -12,14 +12,12 @@ from pathlib import Path
 from textual.keys import Keys, _character_to_key
 
 from bitnet_core.errors import BitnetError, explained
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.toml_file import read_toml
 from bitnet_core.files.user_folders import config_folder
 from bitnet_core.text import crop, flat
 from bitnet_tui.actions import ACTIONS, Action
 
 _MOST_BYTES = 1 << 16
-_LONGEST_LINE = 2000
-"""A line with ten thousand dots takes gigabytes to parse."""
 _MOST_PROBLEMS = 20
 _MODIFIERS = ("ctrl", "alt", "shift", "super")
 _NAMED = {key.value for key in Keys} | {"question_mark", "full_stop", "comma", "plus", "minus", "slash"}
@@ -44,20 +42,13 @@ def place() -> Path:
 
 def read() -> Keymap:
     """The file's keys; none and no problem if there is no file."""
-    import tomllib  # as `difflib` below, not needed before the first screen
-
     try:
         path = place()
-        text = read_bounded(path, _MOST_BYTES).decode("utf-8-sig")
-        if long := next((n for n, line in enumerate(text.split("\n"), 1) if len(line) > _LONGEST_LINE), None):
-            return Keymap(problems=(f"{path}: line {long} has more than {_LONGEST_LINE:,} characters; shorten it.",))
-        return checked(tomllib.loads(text))
+        return checked(read_toml(path, _MOST_BYTES))
     except FileNotFoundError:
         return Keymap()
     except OSError as error:
         return Keymap(problems=(f"{path} can't be read {explained(error, 'correct it, or move it away')}.",))
-    except RecursionError:
-        return Keymap(problems=(f"{path} is nested too deeply; give each action a line of its own.",))
     except ValueError as error:
         return Keymap(problems=(f"{path} is not TOML ({flat(str(error))}); correct it, or move it away.",))
     except BitnetError as error:
@@ -66,7 +57,7 @@ def read() -> Keymap:
 
 def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS) -> Keymap:
     """What of the wanted keys can be used, and why the rest can't."""
-    import difflib
+    import difflib  # not needed before the first screen
 
     problems: list[str] = []
     usable: dict[str, str] = {}
