@@ -113,7 +113,7 @@ def test_a_push_by_hand_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
         thread.start()
         time.sleep(0.3)
         assert not result
-    thread.join(20)
+    thread.join(60)
     assert result
 
 
