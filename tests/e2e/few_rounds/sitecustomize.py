@@ -1,4 +1,4 @@
-"""On a child's PYTHONPATH, lets an evaluation time no more rounds than it must: on a busy machine they never agree."""
+"""On a child's PYTHONPATH: an evaluation times no more rounds than it must, as on a busy machine they never agree."""
 
 from bitnet_core.evaluation import turns
 
