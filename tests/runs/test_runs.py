@@ -139,7 +139,7 @@ def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: P
     os.killpg(parent.pid, signal.SIGKILL)
     parent.wait()
     time.sleep(0.2)
-    assert run.state() == "running"
+    assert _wait(run, "running") == "running"
     assert run.stop() == "cancelled"
 
 
