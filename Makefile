@@ -22,7 +22,7 @@ SEED := 0
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help demo test test-storage tui install $(STAGES) ensure_dirs check_env lint fuzz format docs bench clean
+.PHONY: help demo test test-storage tui install $(STAGES) ensure_dirs check_env lint style fuzz format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
@@ -57,19 +57,25 @@ ensure_dirs: $(VENV)/.installed ## create the experiment's folders
 check_env: $(VENV)/.installed ## report every problem in the settings, with its line
 	@$(BIN)/bitnet config --check $(SETS)
 
-test: lint ## every check: format, lint, types, layers, tests
+test: style ## every check: format, lint, types, layers, tests
+	@# Types are checked beside the tests: alone, mypy would leave the other processors idle for half a minute.
 	@# One worker more than there are processors: tests wait for servers and timers a third of the time.
 	@# Bytecode is kept, whatever the environment says: else each worker and process compiles every module again.
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \
-		$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
+	@$(BIN)/mypy & types=$$!; failed=0; \
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \
+		$$($(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))') || failed=1; \
+	wait $$types || { echo "mypy has found errors; \`make lint\` shows them alone" >&2; failed=1; }; \
+	exit $$failed
 
 test-storage: $(VENV)/.installed-test ## every storage target, with 5 GB, faults and kills (minutes)
 	@STORAGE_LONG=1 $(BIN)/python -m pytest tests/storage -rs --timeout=0 --durations=10
 
-lint: $(VENV)/.installed-test ## format, lint, types, layers
+lint: style ## format, lint, types, layers
+	@$(BIN)/mypy
+
+style: $(VENV)/.installed-test
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
 fuzz: $(VENV)/.installed-test ## give every reader 8,000 files or replies of any bytes (CASES=…, SEED=…)

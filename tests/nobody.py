@@ -11,10 +11,14 @@ from typing import Any
 
 @contextmanager
 def everybodys_folder() -> Iterator[Path]:
-    """A folder that every user may enter; those of pytest are closed to others."""
-    with tempfile.TemporaryDirectory() as place:
-        Path(place).chmod(0o755)
-        yield Path(place)
+    """A folder that every user may enter, and what is made in it; those of pytest are closed to others."""
+    before = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory(dir="/tmp") as place:  # TMPDIR may be a closed one
+            Path(place).chmod(0o755)
+            yield Path(place)
+    finally:
+        os.umask(before)
 
 
 def close(path: Path) -> None:

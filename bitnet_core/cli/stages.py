@@ -194,6 +194,13 @@ def _stop(arguments: argparse.Namespace) -> int:
     return 0
 
 
+class _Left(BaseException):
+    """Ctrl-C while watching.
+
+    Python ends by SIGINT after a KeyboardInterrupt in `exec` of text, which makes dataclasses, even if it is caught.
+    """
+
+
 def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool, with_health: bool = False) -> int:
     """Show a run's events, and those of a pipeline's stages, until it ends. Returns its exit code.
 
@@ -209,7 +216,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     def on_signal(*_: Any) -> None:
         nonlocal interrupts
         if not stop_on_interrupt:
-            raise KeyboardInterrupt
+            raise _Left
         interrupts += 1
         if interrupts == 1:
             sys.stderr.write("\nbitnet: stopping; the run saves its work first (again to kill it at once).\n")
@@ -221,7 +228,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     try:
         with _outlived_by(run, _bitnet(arguments)):
             _show_events(run, Console(as_json=arguments.json), with_health=with_health)
-    except KeyboardInterrupt:
+    except _Left:
         sys.stderr.write(f"\nbitnet: {_going_on(run, _bitnet(arguments)) or _how_it_ended(run)}\n")
         return 0
     finally:

@@ -157,6 +157,26 @@ def test_ctrl_c_stops_a_stage_but_only_leaves_a_watch(
     main(["stop", "train", "--root", "exp"])
 
 
+_INTERRUPTED_WHILE_A_CLASS_IS_MADE = """
+import os, signal, sys
+from bitnet_core.cli import stages
+def show(*_, **__):
+    exec("os.kill(os.getpid(), signal.SIGINT)")  # as dataclasses do
+stages._show_events = show
+from bitnet_core.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_leaves_a_watch_even_while_modules_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TRAIN", "wait")
+    main(["train", "--root", "exp", "--detach"])
+    Path("interrupted.py").write_text(_INTERRUPTED_WHILE_A_CLASS_IS_MADE)
+    command = [sys.executable, "-m", "interrupted", "watch", "train", "--root", "exp"]
+    assert subprocess.run(command, check=False).returncode == 0
+    main(["stop", "train", "--root", "exp"])
+
+
 def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--set", "SEED=3"]) == 0
     out = capsys.readouterr().out

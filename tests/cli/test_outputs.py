@@ -21,9 +21,9 @@ BITNET, APP = "bitnet_core", "bitnet_tui"
 
 
 def shell(command: str, program: str = BITNET, **environment: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run a line of bash in which `$B` is the program. A pipe ends with the first failure."""
-    started = f"{shlex.quote(sys.executable)} -m {program}"
-    paths = {"PYTHONPATH": f"{_STAGES}:{_REPO}", "FAKE_STAGES": "1", "B": started}
+    """Run a line of bash in which `$B` stands for the program. A pipe ends with the first failure."""
+    command = command.replace("$B", f"{shlex.quote(sys.executable)} -m {program}")
+    paths = {"PYTHONPATH": f"{_STAGES}:{_REPO}", "FAKE_STAGES": "1"}
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
         capture_output=True, env={**os.environ, **paths, **environment}, check=False, timeout=60,

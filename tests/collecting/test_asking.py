@@ -157,7 +157,7 @@ async def test_only_a_refusal_costs_nothing(
         account = Accounts(journal, budget).open(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
         async with OpenAIChat(provider, server.base_url, "m", None, first_wait=0.01) as chat:
             with pytest.raises(BitnetError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     await chat.chat(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0), attempts=1,
                                     watch=account)  # fmt: skip
         await account.failed(Failure.REFUSED)  # as `Asker` does when it gives up

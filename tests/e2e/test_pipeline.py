@@ -49,7 +49,9 @@ pytestmark = [pytest.mark.teacher, pytest.mark.timeout(600), pytest.mark.usefixt
 
 def _bitnet(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "bitnet_core", *arguments, "--root", str(root)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    paths = [str(Path(__file__).with_name("few_rounds")), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def _history(root: Path) -> History:

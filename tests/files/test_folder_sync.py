@@ -17,20 +17,20 @@ def test_threads_that_wait_share_the_next_fsync(tmp_path: Path, monkeypatch: pyt
     def fsync(folder: Path) -> None:
         began.append(folder)
         first.set()
-        go_on.wait(10)
+        go_on.wait(60)
 
     monkeypatch.setattr(folder_sync, "fsync_folder", fsync)
     folders = FolderSync()
     threads = [threading.Thread(target=folders.sync, args=[tmp_path])]
     threads[0].start()
-    assert first.wait(10)
+    assert first.wait(60)
     # The first fsync may have missed what these wrote: they need one that begins now.
     for _ in range(6):
         threads.append(threading.Thread(target=folders.sync, args=[tmp_path]))
         threads[-1].start()
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     assert 2 <= len(began) <= 3  # the last may have come after the second one had begun
 
@@ -64,7 +64,7 @@ def test_an_fsync_that_fails_is_done_again_by_those_who_waited_for_it(
             return
         outcomes.append("failed")
         running.set()
-        go_on.wait(10)
+        go_on.wait(60)
         raise OSError("no disk")
 
     def wait() -> None:
@@ -75,10 +75,10 @@ def test_an_fsync_that_fails_is_done_again_by_those_who_waited_for_it(
     folders = FolderSync()
     threads = [threading.Thread(target=wait) for _ in range(4)]
     threads[0].start()
-    assert running.wait(10)
+    assert running.wait(60)
     for thread in threads[1:]:
         thread.start()
     go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert outcomes[:2] == ["failed", "done"]

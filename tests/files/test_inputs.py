@@ -88,7 +88,7 @@ def test_threads_that_read_a_pipe_at_once_all_get_the_whole(tmp_path: Path) -> N
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert found == ["A=1\n" * 50] * 4
 
 

@@ -153,7 +153,7 @@ def test_threads_take_turns(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert order == ["in", "out"] * 5
 
 
@@ -236,7 +236,7 @@ STRANGERS: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", STRANGERS)
 @pytest.mark.parametrize("has_locks", [True, False])
 def test_what_is_not_a_regular_file_is_named(

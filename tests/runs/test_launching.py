@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_of_several_launches_at_once_one_starts_and_the_others_name_it(start: St
     for refusal in found:
         if isinstance(refusal, str):
             assert f"train is already running in {run.path.parents[1]}" in refusal
-            assert f"`bitnet --root {run.path.parents[1]} stop {run.id}`" in refusal
+            assert f"`bitnet --root {shlex.quote(str(run.path.parents[1]))} stop {run.id}`" in refusal
     assert [entry.state for entry in _history(run).entries if entry.record.stage == "train"] == ["running"]
     assert run.stop() == "cancelled"
 

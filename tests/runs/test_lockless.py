@@ -38,7 +38,7 @@ def test_a_stage_holds_a_file_as_its_lock(tmp_path: Path, monkeypatch: pytest.Mo
     first = start("wait")
     with pytest.raises(UsageError, match=f"train is already running in .*bitnet --root .* stop {first.id}"):
         start("done")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (logged := events_of(first.events_path, "log")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert [event["message"] for event in logged] == [

@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import json
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
@@ -138,7 +139,9 @@ def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest
         "print(json.dumps([sys.argv[1:], json.loads(sys.stdin.readline()), dict(os.environ)]),"
         f"file=open({str(tmp_path / 'told')!r}, 'w'))"
     )
-    run_command(f"{sys.executable} {script} 'a b'", Notice("end", "kd", "train", "t", "done", "--exec=x; $(y)"))
+    run_command(
+        shlex.join([sys.executable, str(script), "a b"]), Notice("end", "kd", "train", "t", "done", "--exec=x; $(y)")
+    )
     arguments, record, environment = files.read_json(tmp_path / "told")
     assert arguments == ["a b", "train done: kd", "– --exec=x; $(y)"]
     assert record["run"] == "t"

@@ -21,13 +21,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bitnet_core.secrets import keyring_store
 from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.places import KeyPlaces, unlock_vault
 from bitnet_core.settings.resolve import resolve
 from tests.secrets.conftest import Desktop
 
-LIMIT = 6.0
+LIMIT = 60.0
+"""Seconds; a prompt that nobody answers would take forever."""
 NAME = "OPENAI_API_KEY"
 TOKEN = "ONEDRIVE_REFRESH_TOKEN"
 SECRETS = {
@@ -88,7 +90,7 @@ def test_locked_it_says_so_and_does_not_prompt(desktop: Desktop, display: bool) 
         with answered_in_time(), pytest.raises(KeyringUnusable, match="The OS keyring is locked"):
             call()
     prompters = [found for found in psutil.process_iter(["name"]) if "gcr-prompter" in (found.info["name"] or "")]
-    assert not [found for found in prompters if str(os.getpid()) in str(found.parents())]
+    assert not [found for found in prompters if os.getpid() in [parent.pid for parent in found.parents()]]
     assert _none_left_behind()
 
 
@@ -111,6 +113,7 @@ def test_locked_with_a_prompt_on_the_desktop_it_is_given_up(
     desktop.log_out()
     desktop.open_display()
     desktop.log_in(unlocked=False)
+    monkeypatch.setattr(keyring_store, "SECONDS", 5.0)
     with answered_in_time(), pytest.raises(KeyringUnusable, match="gave no answer in 5 s"):
         Keyring("asking.Keyring").read([NAME])
     assert _none_left_behind()
@@ -158,12 +161,16 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
 ) -> None:
     """One call asks for both of the teacher's names, then the vault is read."""
     trouble: list[str] = []
+    asked: list[str] = []
+    plain = keyring_store._ask
+    monkeypatch.setattr(keyring_store, "_ask", lambda request: [asked.append(request), plain(request)][1])
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
     unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
     with answered_in_time():
         found = find_secrets(["TEACHER_API_KEY", NAME], resolution, trouble=trouble)
     assert found == {NAME: FoundSecret("sk-in-the-vault", "vault")}
     assert trouble == ["the OS keyring gave no answer in 5 s"]
+    assert len(asked) == 1
     assert _none_left_behind()
 
 
@@ -281,7 +288,7 @@ def test_a_write_is_completed_when_the_caller_is_killed(desktop: Desktop, tmp_pa
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Keyring().read([TOKEN]) != {TOKEN: "new token"} and time.monotonic() < deadline:
         time.sleep(0.1)
     assert Keyring().read([TOKEN]) == {TOKEN: "new token"}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -53,7 +54,9 @@ def test_settings_in_a_pipe_count(place: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_process_substitution_is_read_by_a_command() -> None:
-    command = f"{sys.executable} -m bitnet_core --env <(printf 'SEED=77\\nKD_MAX_USD=1.5\\n') --json config"
+    command = (
+        f"{shlex.quote(sys.executable)} -m bitnet_core --env <(printf 'SEED=77\\nKD_MAX_USD=1.5\\n') --json config"
+    )
     root = Path(__file__).parents[2]
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)}

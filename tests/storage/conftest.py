@@ -1,6 +1,7 @@
 """Each stand is started once for all tests of a process that need it."""
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from bitnet_core.storage import turn
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.under import Under
 from tests.storage.stand import Running, Stand, all_stands, opened
+
+_places = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,7 +57,7 @@ def whole_target(running: Running, tmp_path_factory: pytest.TempPathFactory) -> 
 def target(whole_target: Target, request: pytest.FixtureRequest) -> Target:
     """The stand's target, with a place of its own for each test."""
     name = request.node.originalname or request.node.name
-    return Under(whole_target, f"{name}-{abs(hash(request.node.nodeid)) % 10**6}/")
+    return Under(whole_target, f"{name}-{next(_places)}/")
 
 
 @pytest.fixture(scope="module")

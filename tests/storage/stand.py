@@ -39,6 +39,8 @@ class Running:
     """Settings that lead to a place that can't be used: a folder below a file, a missing bucket. May be keys too."""
     overwrite: Callable[[bytes, bytes], int] | None = None
     """Put other bytes in the place of those of an object, behind the target's back; how many objects had them."""
+    page: int = 0
+    """The most objects that one reply to a listing has; 0 = it has them all."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its user's environment, such as the way to a fake that stands in for a vendor's hosts."""
 

@@ -71,7 +71,7 @@ def test_a_token_that_cannot_be_kept_is_not_used(service: Service, tmp_path: Pat
 def test_one_thread_renews_for_all(service: Service, tmp_path: Path) -> None:
     fake, proxy = service
     kept = _Kept(fake)
-    together = threading.Barrier(8, timeout=10)
+    together = threading.Barrier(8, timeout=60)
 
     def wait_for_all(request: Request) -> None:
         if request.headers.get("authorization") == "Bearer ended":

@@ -271,11 +271,11 @@ def test_a_failed_pull_writes_into_no_other_file(tmp_path: Path) -> None:
 
     def fail_then_be_late(call: str, key: str) -> None:
         if call == "get" and key == part_key(CHECKPOINT, 0):
-            assert begun.wait(10)  # what has not begun when a part fails is not brought at all
+            assert begun.wait(60)  # what has not begun when a part fails is not brought at all
             raise Unreachable("The connection was cut.")
         if call == "get" and key == part_key(CHECKPOINT, 1):
             begun.set()
-            failed.wait(10)
+            failed.wait(60)
             late.set()
 
     target.before = fail_then_be_late
@@ -289,6 +289,6 @@ def test_a_failed_pull_writes_into_no_other_file(tmp_path: Path) -> None:
             opened_next.append(path)
             stack.enter_context(path.open("r+b"))
         failed.set()
-        assert late.wait(10)
+        assert late.wait(60)
         threading.Event().wait(0.2)
     assert all(path.read_bytes() == content(10) for path in opened_next)

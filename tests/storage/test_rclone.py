@@ -384,7 +384,7 @@ class Interleaved:
 
     def __init__(self, patch: pytest.MonkeyPatch, contested: set[str]) -> None:
         looked, compared = ({name: threading.Event() for name in contested} for _ in range(2))
-        both = threading.Barrier(2, timeout=20)
+        both = threading.Barrier(2, timeout=60)
         upload, result, download = Calls.upload, Calls.result, Calls.download
 
         def name_of(path: str) -> str:
@@ -392,7 +392,7 @@ class Interleaved:
 
         def ordered_upload(self: Calls, remote: str, path: str, data: bytes) -> None:
             if name := name_of(path):
-                (looked if remote == "one:/" else compared)[name].wait(20)
+                (looked if remote == "one:/" else compared)[name].wait(60)
             elif "/manifests/" in path:
                 both.wait()
             upload(self, remote, path, data)

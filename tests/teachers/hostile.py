@@ -53,8 +53,13 @@ def slowly(data: bytes) -> Iterator[bytes]:
 Way = Callable[[dict[str, Any]], tuple[int, dict[str, str], Iterable[bytes]]]
 """Gives the status, headers and pieces of the answer to a request."""
 PIECE = event({"choices": [{"delta": {"content": "words "}, "finish_reason": None}]})
-BOMB = gzip.compress(b" " * (1 << 27), 9)
 MANY = itertools.repeat(b"x" * 65536)
+
+
+@functools.cache
+def bomb() -> bytes:
+    """Packed when it is first sent: it takes a second."""
+    return gzip.compress(b" " * (1 << 27), 9)
 
 
 def raw(*pieces: bytes, then: Iterable[bytes] = (), headers: dict[str, str] = JSON, status: int = 200) -> Way:
@@ -97,8 +102,8 @@ WAYS: dict[str, Way] = {
     "silent": raw(),
     "slow": lambda asked: (200, JSON, slowly(dumped(sound(asked)))),
     "slow-stream": lambda _: (200, SSE, slowly(PIECE)),
-    "bomb": raw(BOMB, headers=JSON | {"Content-Encoding": "gzip"}),
-    "bomb-stream": raw(BOMB, headers=SSE | {"Content-Encoding": "gzip"}),
+    "bomb": lambda _: (200, JSON | {"Content-Encoding": "gzip"}, [bomb()]),
+    "bomb-stream": lambda _: (200, SSE | {"Content-Encoding": "gzip"}, [bomb()]),
     "unknown-packing": raw(b"x" * 100, headers=JSON | {"Content-Encoding": "br"}),
     "trailing": raw(gzip.compress(b"{}"), then=MANY, headers=JSON | {"Content-Encoding": "gzip"}),
     "empty-blocks": raw(

@@ -24,7 +24,7 @@ from bitnet_core.teachers.wire.openai import OpenAIChat
 HELLO = [{"role": "user", "content": "Say hello."}]
 
 
-def wait_for_end(pid: int, seconds: float = 10) -> bool:
+def wait_for_end(pid: int, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:

@@ -113,9 +113,9 @@ async def test_a_spent_quota_is_not_retried_although_it_is_429() -> None:
 
 @pytest.mark.parametrize("as_date", [False, True])
 async def test_retry_after_is_respected(as_date: bool) -> None:
+    began = time.monotonic()
     wait = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
     with serving(error(429, "slow down", **{"Retry-After": wait}), GOOD) as server:
-        began = time.monotonic()
         await ask(server.base_url)
     assert time.monotonic() - began >= 0.5
 

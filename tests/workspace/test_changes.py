@@ -97,8 +97,9 @@ def test_paths_in_settings_follow_or_are_told(home: Path):
         f"KD_PROMPTS_FILE in its .env names {home / 'two'} now.",
         f"reader reads files of one: KD_DATA_PATH, KD_PROMPTS_FILE in {home / 'reader' / '.env'}.",
     ]
+    moved = f'"{home}/two/prompts.txt"' if " " in str(home) else f"{home}/two/prompts.txt"
     assert (done.root / ".env").read_text() == (
-        f"# mine\nKD_PROMPTS_FILE={home}/two/prompts.txt\nKD_DATA_PATH=data\nEVAL_PROMPTS_FILE={home}/one-more/p\n"
+        f"# mine\nKD_PROMPTS_FILE={moved}\nKD_DATA_PATH=data\nEVAL_PROMPTS_FILE={home}/one-more/p\n"
     )
 
 

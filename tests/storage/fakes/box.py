@@ -93,7 +93,7 @@ class _No(Exception):
 class FakeBox:
     """One account. `page` bounds a listing's pages. Each refresh token works once."""
 
-    def __init__(self, page: int = 1000, space: int = 10 << 30) -> None:
+    def __init__(self, page: int = 100, space: int = 10 << 30) -> None:
         self.page = page
         self.space = space
         self.access: set[str] = set()

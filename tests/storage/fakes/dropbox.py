@@ -76,7 +76,7 @@ class _No(Exception):
 class FakeDropbox:
     """One account. `access` are the tokens that it takes; `page` bounds a listing's pages."""
 
-    def __init__(self, page: int = 500, allocated: int = 2 << 30) -> None:
+    def __init__(self, page: int = 100, allocated: int = 2 << 30) -> None:
         self.page = page
         self.allocated = allocated
         self.access: dict[str, float] = {}

@@ -63,7 +63,7 @@ class Session:
 class FakeGraph:
     """A user's drive. `page` is the most that a listing gives at once, `total` the quota."""
 
-    def __init__(self, total: int = 5 << 30, page: int = 200) -> None:
+    def __init__(self, total: int = 5 << 30, page: int = 100) -> None:
         self.identity = Identity()
         self.root = Item(f"{DRIVE_ID}!root", "root", None)
         self.items: dict[str, Item] = {self.root.id: self.root}

@@ -25,7 +25,7 @@ def faked(folder: Path) -> Iterator[tuple[FakeBox, Proxy]]:
 
 @contextlib.contextmanager
 def _box(folder: Path) -> Iterator[Running]:
-    with faked(folder) as (_, running):
+    with faked(folder) as (fake, running):
         # A refresh token works once, and the tests of a stand open it several times.
         yield Running(
             SETTINGS,
@@ -34,6 +34,7 @@ def _box(folder: Path) -> Iterator[Running]:
             port=running.port,
             through=running.through,
             environment=running.environment(),
+            page=fake.page,
         )
         assert not running.faults, running.faults[0]
 

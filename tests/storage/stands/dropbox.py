@@ -23,10 +23,16 @@ def faked(folder: Path) -> Iterator[tuple[FakeDropbox, Proxy]]:
 
 @contextlib.contextmanager
 def _dropbox(folder: Path) -> Iterator[Running]:
-    with faked(folder) as (_, running):
+    with faked(folder) as (fake, running):
         wrong = {**KEYS, "DROPBOX_REFRESH_TOKEN": "a-revoked-token"}
         yield Running(
-            SETTINGS, KEYS, wrong, port=running.port, through=running.through, environment=running.environment()
+            SETTINGS,
+            KEYS,
+            wrong,
+            port=running.port,
+            through=running.through,
+            environment=running.environment(),
+            page=fake.page,
         )
         assert not running.faults, running.faults[0]
 

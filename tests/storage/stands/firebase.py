@@ -70,6 +70,7 @@ def _start(folder: Path) -> Iterator[Running]:
             port=port,
             nowhere={"FIREBASE_STORAGE_BUCKET": "no-such-bucket.appspot.com"},
             overwrite=_overwrite,
+            page=1000,
         )
 
 

@@ -25,10 +25,16 @@ def faked(folder: Path) -> Iterator[tuple[FakeDrive, Proxy]]:
 
 @contextlib.contextmanager
 def _gdrive(folder: Path) -> Iterator[Running]:
-    with faked(folder) as (_, running):
+    with faked(folder) as (fake, running):
         wrong = {**KEYS, "GDRIVE_REFRESH_TOKEN": "a-revoked-token"}
         yield Running(
-            SETTINGS, KEYS, wrong, port=running.port, through=running.through, environment=running.environment()
+            SETTINGS,
+            KEYS,
+            wrong,
+            port=running.port,
+            through=running.through,
+            environment=running.environment(),
+            page=fake.page,
         )
 
 

@@ -24,10 +24,16 @@ def faked(folder: Path) -> Iterator[tuple[FakeGraph, Proxy]]:
 
 @contextlib.contextmanager
 def _onedrive(folder: Path) -> Iterator[Running]:
-    with faked(folder) as (_, running):
+    with faked(folder) as (fake, running):
         wrong = {"ONEDRIVE_REFRESH_TOKEN": "a-revoked-token"}
         yield Running(
-            SETTINGS, KEYS, wrong, port=running.port, through=running.through, environment=running.environment()
+            SETTINGS,
+            KEYS,
+            wrong,
+            port=running.port,
+            through=running.through,
+            environment=running.environment(),
+            page=fake.page,
         )
 
 

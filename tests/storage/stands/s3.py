@@ -134,6 +134,7 @@ def start(
                 settings_at,
                 nowhere={} if makes_buckets else {"S3_BUCKET": "no-such-bucket"},
                 overwrite=_overwriting(port),
+                page=1000,
             )
 
     return started

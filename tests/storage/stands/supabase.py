@@ -24,6 +24,7 @@ def running(port: int) -> Running:
         through(free_port()),
         port,
         through,
+        page=100,
     )
 
 
