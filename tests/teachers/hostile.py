@@ -134,7 +134,7 @@ WAYS: dict[str, Way] = {
 
 
 def ways_of(command: str) -> list[str]:
-    """The playground asks as `chat` does, so of it only what differs is tried: what comes piece by piece, and texts."""
+    """The playground asks as `chat` does, so of it only what differs is tried: what comes in pieces, and texts."""
     own = ("endless", "control", "surrogates", "slow-stream", "deep-stream", "cut")
     return [way for way in WAYS if command != "answer" or way.startswith(own)]
 
