@@ -14,6 +14,7 @@ from textual.signal import Signal
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
+from bitnet_core.text import printable
 from bitnet_tui import actions, themes
 from bitnet_tui.keystrokes import Keystrokes
 from bitnet_tui.services import preferences
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 _MOST_COPIED = 70_000
 """Terminals pass over what is longer."""
 _HERE = Path(__file__).parent
+
+
+def _copy_of(text: str) -> str:
+    """Without keys, and safe to paste: what one sees, not what a shell would do. Tabs stay, for code."""
+    return "\t".join(map(printable, redactor()(text).split("\t")))
 
 
 def _commands() -> "type[Provider]":
@@ -237,21 +243,27 @@ class BitnetApp(Telling):
         self.copy_text(screen.get_selected_text() or (text_of(focused) if focused else "") or text_of(screen))
 
     def copy_text(self, text: str) -> None:
-        if text.strip():
-            text = redactor()(text)
-            if len(text) <= _MOST_COPIED:
-                self.copy_to_clipboard(text)
-            self.run_worker(partial(self._keep_copy, text), thread=True, group="copy", description="keep the copy")
+        if not text.strip():
+            return
+        fits = len(text) <= _MOST_COPIED
+        if fits:
+            text = _copy_of(text)
+            self.copy_to_clipboard(text)
+        keep = partial(self._keep_copy, text, fits=fits)
+        self.run_worker(keep, thread=True, group="copy", description="keep the copy")
 
-    def _keep_copy(self, text: str) -> None:
+    def _keep_copy(self, text: str, *, fits: bool) -> None:
         from bitnet_tui.services import copied
 
         lines = text.count("\n") + 1
         what = f"Copied {lines} lines." if lines > 1 else "Copied."
         try:
-            said = f"{what} If your terminal takes no copies, they are in {copied.keep(text)}."
+            place = copied.keep(text if fits else _copy_of(text))
+            said = f"{what} If your terminal takes no copies, they are in {place}."
+            if not fits:
+                said = f"This is too long for a terminal's clipboard; it is in {place}."
         except BitnetError as error:
-            said = f"{what} {error}"
+            said = f"{what} {error}" if fits else str(error)
         self.call_later(self.notify, said)
 
     def action_help(self) -> None:

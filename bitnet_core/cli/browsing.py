@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bitnet_core import files
-from bitnet_core.cli.command import answer, json_line, resolution, terminal_columns
+from bitnet_core.cli.command import answer, json_line, resolution, terminal_columns, warn
 from bitnet_core.cli.piped import piped_lines
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
@@ -25,7 +25,7 @@ from bitnet_core.storage.steps import complete_steps
 from bitnet_core.text import render_table, share, significant
 from bitnet_core.traces import inspect
 from bitnet_core.traces.browse import Browser
-from bitnet_core.traces.scores import FILE, ScoreFile
+from bitnet_core.traces.scores import FILE, DamagedScores, ScoreFile
 
 _SHOWN_REJECTS = 3
 
@@ -50,23 +50,27 @@ class Traces:
         options = DataOptions.of(settings)
         self._data, self._top_k = options.path or self._experiment.data, options.top_k
         self._scores_path = self._experiment.reports / FILE
-        self._opened: tuple[object, Browser, dict[str, Any] | None] | None = None
+        self._opened: tuple[object, Browser, dict[str, Any]] | None = None
 
-    @property
-    def browser(self) -> Browser:
-        return self._open()[0]
+    def ask(self, question: Callable[[Browser], dict[str, Any]]) -> dict[str, Any]:
+        """The answer, with `scored`: whose scores there are and why they are outdated; None without any.
 
-    @property
-    def scored(self) -> dict[str, Any] | None:
-        """What is known of the student's scores, and why they are outdated; None if there are none."""
-        return self._open()[1]
+        Damaged scores are left out, and `scores_problem` says so.
+        """
+        try:
+            browser, about = self._open()
+            return question(browser) | about
+        except DamagedScores as error:
+            browser, about = Browser(self._data, self._top_k), {"scored": None, "scores_problem": str(error)}
+            self._opened = self._state(), browser, about
+            return question(browser) | about
 
-    def _open(self) -> tuple[Browser, dict[str, Any] | None]:
+    def _open(self) -> tuple[Browser, dict[str, Any]]:
         state = self._state()
         if self._opened is None or self._opened[0] != state:
             scores = ScoreFile(self._scores_path) if self._scores_path.is_file() else None
             browser = Browser(self._data, self._top_k, scores)
-            self._opened = state, browser, self._about(scores, browser)
+            self._opened = state, browser, {"scored": self._about(scores, browser)}
         return self._opened[1], self._opened[2]
 
     def _state(self) -> object:
@@ -125,28 +129,32 @@ def run(arguments: argparse.Namespace) -> int:
         prompt_idx=arguments.prompt,
     )
     if arguments.action == "show":
-        found = traces.browser.trace(arguments.prompt, arguments.rows)
+        found = traces.ask(lambda browser: browser.trace(arguments.prompt, arguments.rows))
     else:
         found = _answers(traces, request)
+    if not arguments.json and "scores_problem" in found:
+        warn(found["scores_problem"])
     answer(arguments, found, "" if arguments.json else _TEXTS[arguments.action](found))
     return 0
 
 
 def _answers(traces: Traces, request: Request) -> dict[str, Any]:
-    browser = traces.browser
     offset, limit = max(0, request.offset), max(0, request.limit)
-    match request.ask:
-        case "list":
-            found = browser.page(request.search, offset, limit, request.by, request.around)
-        case "show":
-            found = browser.trace(request.prompt_idx)
-        case "worst":
-            found = {"tokens": browser.worst(limit, request.prompt_idx)}
-        case "rejects":
-            found = {"rejected": browser.rejected(_SHOWN_REJECTS)}
-        case _:
-            raise BitnetError("The request asks for something else than list, show, worst or rejects.")
-    return found | {"scored": traces.scored}
+
+    def found(browser: Browser) -> dict[str, Any]:
+        match request.ask:
+            case "list":
+                return browser.page(request.search, offset, limit, request.by, request.around)
+            case "show":
+                return browser.trace(request.prompt_idx)
+            case "worst":
+                return {"tokens": browser.worst(limit, request.prompt_idx)}
+            case "rejects":
+                return {"rejected": browser.rejected(_SHOWN_REJECTS)}
+            case _:
+                raise BitnetError("The request asks for something else than list, show, worst or rejects.")
+
+    return traces.ask(found)
 
 
 def _browse(traces: Traces, requests: int | None) -> int:
@@ -192,6 +200,8 @@ def _list_text(found: dict[str, Any]) -> str:
 
 def _scored_lines(found: dict[str, Any]) -> list[str]:
     scored = found["scored"]
+    if "scores_problem" in found:
+        return []
     if scored is None:
         return ["No student was scored on them yet: `bitnet traces score` does that."]
     words = f"KL of the student of step {scored['step']} on {scored['sequences']} traces ({scored['scope']})"

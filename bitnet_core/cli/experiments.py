@@ -44,9 +44,8 @@ def _roots(arguments: argparse.Namespace) -> list[Path]:
 def _list(arguments: argparse.Namespace) -> int:
     import time
 
-    from bitnet_core.runs.experiment import Experiment, Workspace, is_archived, last_change
+    from bitnet_core.runs.experiment import Experiment, Workspace, is_archived, last_change, settings_beside
     from bitnet_core.runs.history import History
-    from bitnet_core.secrets.known import resolve_and_remember
     from bitnet_core.text import ago
 
     home, now = _home(arguments), time.time()
@@ -59,15 +58,18 @@ def _list(arguments: argparse.Namespace) -> int:
         archived = is_archived(root)
         if archived and not arguments.all:
             continue
-        running, problem = None, None
+        running, problem, state = None, None, ""
         try:
-            active = History.read(Experiment.from_settings(resolve_and_remember(root=root).settings)).active()
+            resolution = settings_beside(root)
+            problem = resolution.errors or None
+            active = History.read(Experiment.from_settings(resolution.settings)).active()
             running = active.id if active else None
         except BitnetError as error:
-            problem = str(error)
+            problem, state = str(error), "can't be read"
+        for sentence in (problem or "").splitlines() if not arguments.json else ():
+            warn(sentence)
         changed = max(last_change(root), last_change(root / "logs"))
-        state = running or ("can't be read" if problem else "")
-        rows.append([root.name, state, ago(changed, now), "archived" if archived else ""])
+        rows.append([root.name, running or state, ago(changed, now), "archived" if archived else ""])
         record = {"name": root.name, "folder": str(root), "running": running, "changed": changed}
         records.append(record | {"archived": archived, "problem": problem})
     if not rows and not arguments.json:

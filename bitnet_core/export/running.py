@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
+from bitnet_core.files import require_regular
 from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
@@ -91,11 +92,16 @@ def run_folder(folder: Path, task: Task) -> Run:
 
 
 def _require_whole(folder: Path) -> None:
-    """BitnetError for a folder whose weights are not all there; transformers takes seconds to say so."""
+    """BitnetError for a folder whose weights are not all there; transformers takes seconds to say so.
+
+    And for one with a pipe or a device in it, whose end every library would wait for.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS_FILE
     try:
+        for one in folder.rglob("*"):
+            require_regular(one)
         with safe_open(path, framework="numpy") as tensors:
             list(tensors.keys())
     except (SafetensorError, OSError) as error:

@@ -46,6 +46,15 @@ def read_input(path: Path) -> str | None:
     return _read(path)
 
 
+def has_to_be_waited_for(path: Path) -> bool:
+    """Whether it is a pipe that was not read yet: the program that fills it may ask its user, or not be there."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(status.st_mode) and _place(path, status) not in _kept
+
+
 def can_be_written(path: Path) -> bool:
     """Whether a text can be kept at `path`: there is a regular file or nothing at all."""
     status = _status(path)
@@ -93,17 +102,22 @@ def is_descriptor(path: Path) -> bool:
 
 
 def _read_once(path: Path, status: os.stat_result) -> str:
-    place = (path.absolute(), status.st_dev, status.st_ino)
-    with _reading:  # two threads would each get a part of the text
-        if place not in _kept:
-            try:
-                _kept[place] = _read(path)
-            except UsageError as error:
-                _kept[place] = error
+    place = _place(path, status)
+    if place not in _kept:  # what is known need not wait for another pipe
+        with _reading:  # two threads would each get a part of the text
+            if place not in _kept:
+                try:
+                    _kept[place] = _read(path)
+                except UsageError as error:
+                    _kept[place] = error
     found = _kept[place]
     if isinstance(found, UsageError):
         raise found
     return found
+
+
+def _place(path: Path, status: os.stat_result) -> tuple[Path, int, int]:
+    return path.absolute(), status.st_dev, status.st_ino
 
 
 def _read(path: Path) -> str:

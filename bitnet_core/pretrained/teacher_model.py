@@ -28,6 +28,8 @@ class TeacherModel:
     dtype: torch.dtype
     parameters: int
     hidden_size: int
+    positions: int | None
+    """The longest text that it reads, in tokens; None if it says none."""
     is_here: bool
     """Whether its weights are on this machine, so that `load` downloads nothing."""
     tokens: Callable[[], Mapping[int, str]]
@@ -79,6 +81,7 @@ def _embedded(identity: Identity, dtype: torch.dtype, progress: Progress | None)
         dtype,
         parameters=shape.parameters(),
         hidden_size=shape.hidden_size,
+        positions=shape.max_position_embeddings,
         is_here=True,
         tokens=lambda: source.tokens,
         load=lambda: as_llama(source, dtype),
@@ -98,6 +101,7 @@ def _transformers(
         dtype,
         parameters=sum(int(parameter.numel()) for parameter in empty.parameters()),
         hidden_size=int(empty.get_input_embeddings().weight.shape[1]),
+        positions=model.positions_of(empty),
         is_here=files.has_weights(headers),
         tokens=lambda: tokens_of(model.tokenizer_of(name, files.locate(name, token)).definition),
         load=lambda: model.load(name, options, device, token).model,

@@ -1,4 +1,4 @@
-"""The records of a prompts file, one at a time: text, JSON lines, a JSON array (each also gzipped), or Parquet.
+"""The records of a file of prompts or texts, one at a time: text, JSON (also gzipped), or Parquet.
 
 A record is a string (a prompt) or an object that should hold one; `prompt.py` checks what is in it. Memory does not
 grow with the file.
@@ -8,6 +8,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -40,49 +41,62 @@ Record = tuple[str, Any]
 """The place ("line 3", "row 3") and the value there."""
 
 
-def records(source: Path) -> Iterator[Record]:
+@dataclass(frozen=True)
+class Source:
+    """A file, and what its errors call it: `kind` holds many a `record`, each written in this `shape`."""
+
+    path: Path
+    kind: str = "prompts file"
+    record: str = "prompt"
+    shape: str = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def refusal(self, place: str, reason: str) -> BitnetError:
+        """The error for a record that is not one."""
+        columns = ", as columns" if self.path.name.lower().endswith(_PARQUET_NAMES) else ""
+        return BitnetError(f"{self}, {place}: {reason}; write {self.shape}{columns}.")
+
+    def unreadable(self, reason: str) -> BitnetError:
+        """The error for the file as a whole."""
+        return BitnetError(f"The {self.kind} {self} {reason}.")
+
+
+def records(source: Source) -> Iterator[Record]:
     """The records of a file, in order, without blank lines. BitnetError names the file and the place of a mistake.
 
     The name tells the format: `.jsonl`, `.ndjson` and `.json` hold one object per line or one array, `.parquet` has a
     column `prompt`, `messages` or `text`, and any other file holds one prompt per line. With `.gz` it is unpacked.
     """
-    name = source.name.lower()
+    name = source.path.name.lower()
     packed = name.endswith(".gz")
     name = name.removesuffix(".gz")
     if name.endswith(_OTHER_FORMATS):
-        raise BitnetError(
-            f"The prompts file {source} is not of a kind that is read; save its prompts as .txt (one a line), .jsonl "
-            "or .parquet."
-        )
+        advice = f"save its {source.record}s as .txt (one a line), .jsonl or .parquet"
+        raise source.unreadable(f"is not of a kind that is read; {advice}")
     try:
-        files.require_regular(source)  # it is read several times
+        files.require_regular(source.path)  # it is read several times
         if name.endswith(_PARQUET_NAMES):
             yield from _parquet(source)
             return
-        with (gzip.open if packed else open)(source, "rt", encoding="utf-8-sig") as text:
+        with (gzip.open if packed else open)(source.path, "rt", encoding="utf-8-sig") as text:
             if name.endswith(_JSON_NAMES):
                 yield from _json(source, text)
             else:
                 for place, line in _lines(source, text):
                     yield place, line.strip()
     except FileNotFoundError as error:
-        raise BitnetError(f"The prompts file {source} does not exist; correct its path.") from error
+        raise source.unreadable("does not exist; correct its path") from error
     except UnicodeDecodeError as error:
-        raise BitnetError(f"The prompts file {source} is not UTF-8 text; save it as UTF-8.") from error
+        raise source.unreadable("is not UTF-8 text; save it as UTF-8") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BitnetError(f"The prompts file {source} is not a complete gzip file; pack it again.") from error
+        raise source.unreadable("is not a complete gzip file; pack it again") from error
     except OSError as error:
-        raise BitnetError(f"The prompts file {source} can't be read {explained(error, 'check its path')}.") from error
+        raise source.unreadable(f"can't be read {explained(error, 'check its path')}") from error
 
 
-def refusal(source: Path, place: str, reason: str) -> BitnetError:
-    """The error for a record that is not a prompt."""
-    shape = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
-    columns = ", as columns" if source.name.lower().endswith(_PARQUET_NAMES) else ""
-    return BitnetError(f"{source}, {place}: {reason}; write {shape}{columns}.")
-
-
-def _lines(source: Path, text: IO[str], number: int = 1, line: str = "") -> Iterator[tuple[str, str]]:
+def _lines(source: Source, text: IO[str], number: int = 1, line: str = "") -> Iterator[tuple[str, str]]:
     """The lines that are not blank, from line `number` on; `line` is the beginning of it that is already read."""
     blank = 0
     while True:
@@ -101,24 +115,24 @@ def _lines(source: Path, text: IO[str], number: int = 1, line: str = "") -> Iter
         line = ""
 
 
-def _refuse_many(source: Path, place: str, blank: int) -> None:
+def _refuse_many(source: Source, place: str, blank: int) -> None:
     if blank > _MOST_BLANK:
         raise BitnetError(
             f"{source}, {place}: more than {_MOST_BLANK:,} blank lines follow one another; remove them."
         )
 
 
-def _too_long(source: Path, place: str) -> BitnetError:
+def _too_long(source: Source, place: str) -> BitnetError:
     return BitnetError(
-        f"{source}, {place}: this has more than {_LONGEST:,} characters, the most for a prompt; "
-        "shorten it or split it into several prompts."
+        f"{source}, {place}: this has more than {_LONGEST:,} characters, the most for a {source.record}; "
+        f"shorten it or split it into several {source.record}s."
     )
 
 
 # -- JSON ------------------------------------------------------------------------------------------------
 
 
-def _json(source: Path, text: IO[str]) -> Iterator[Record]:
+def _json(source: Source, text: IO[str]) -> Iterator[Record]:
     """One object per line, or one array if the file begins with a bracket."""
     blank = 0
     while (line := text.readline(_CHUNK)) and not line.strip():
@@ -131,9 +145,9 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
         try:
             value = json.loads(whole)
         except (ValueError, RecursionError) as error:
-            raise refusal(source, place, _reason(error)) from error
+            raise source.refusal(place, _reason(error)) from error
         if isinstance(value, str):  # a bare string is a prompt in a JSON array, but not on a line
-            raise refusal(source, place, "this is not a JSON object")
+            raise source.refusal(place, "this is not a JSON object")
         yield place, value
 
 
@@ -141,7 +155,7 @@ def _reason(error: Exception) -> str:
     return "this is nested too deeply" if isinstance(error, RecursionError) else "this is not JSON"
 
 
-def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
+def _array(source: Source, text: IO[str], buffer: str) -> Iterator[Record]:
     """The values of an array after its opening bracket; `buffer` is the text already read from there."""
     decoder = json.JSONDecoder()
     number = 0
@@ -154,13 +168,13 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
                 value, end = decoder.raw_decode(buffer)
                 break
             except RecursionError as error:
-                raise refusal(source, place, _reason(error)) from error
+                raise source.refusal(place, _reason(error)) from error
             except ValueError as error:
                 # Its end may not have been read yet. Doubling the buffer keeps the attempts few.
                 more = text.read(max(_CHUNK, len(buffer))) if len(buffer) < _LONGEST else ""
                 if not more:
                     long = f", or it has more than {_LONGEST:,} characters" if len(buffer) >= _LONGEST else ""
-                    raise refusal(source, place, _reason(error) + long) from error
+                    raise source.refusal(place, _reason(error) + long) from error
                 buffer += more
         if end > _LONGEST:
             raise _too_long(source, place)
@@ -169,9 +183,9 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
         if buffer.startswith(","):
             buffer = _ahead(text, buffer[1:])
         elif not buffer.startswith("]"):
-            raise refusal(source, place, "neither a comma nor the array's end follows it")
+            raise source.refusal(place, "neither a comma nor the array's end follows it")
     if _ahead(text, buffer[1:]):
-        raise refusal(source, "after the array", "there is more text")
+        raise source.refusal("after the array", "there is more text")
 
 
 def _ahead(text: IO[str], buffer: str) -> str:
@@ -186,14 +200,14 @@ def _ahead(text: IO[str], buffer: str) -> str:
 # -- Parquet ---------------------------------------------------------------------------------------------
 
 
-def _parquet(source: Path) -> Iterator[Record]:
+def _parquet(source: Source) -> Iterator[Record]:
     import pyarrow as pa
 
     from bitnet_core.prompts.parquet import open_parquet
 
-    source.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
+    source.path.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
-        with open_parquet(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
+        with open_parquet(source.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             names = table.schema_arrow.names
             column = next((name for name in _COLUMNS if name in names), None)
             if column is None:
@@ -212,11 +226,11 @@ def _parquet(source: Path) -> Iterator[Record]:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except (pa.ArrowException, OSError) as error:
-        raise_if_not_the_file(error, source)
+        raise_if_not_the_file(error, source.path)
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error
 
 
-def _no_text(source: Path, column: str, kind: "pa.DataType") -> BitnetError:
+def _no_text(source: Source, column: str, kind: "pa.DataType") -> BitnetError:
     shown = crop(str(kind), _SHOWN_NAMES)
     return BitnetError(f"{source}: its column {column} holds {shown}, not text alone; write it as text.")
 
@@ -236,7 +250,7 @@ def _holds_texts(kind: "pa.DataType") -> bool:
     return any(is_one(kind) for is_one in texts)
 
 
-def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
+def _cell(source: Source, number: int, column: str, value: Any) -> dict[str, Any]:
     """A row as the object that JSON lines would hold. A column of either name may hold a list of messages."""
     if _length(value) > _LONGEST:
         raise _too_long(source, f"row {number}")
@@ -245,7 +259,7 @@ def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             reason = "its messages are not JSON" if isinstance(error, ValueError) else _reason(error)
-            raise refusal(source, f"row {number}", reason) from error
+            raise source.refusal(f"row {number}", reason) from error
     return {"messages" if column == "messages" or isinstance(value, list) else "prompt": value}
 
 

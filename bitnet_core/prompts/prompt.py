@@ -12,7 +12,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
-from bitnet_core.prompts.files import records, refusal
+from bitnet_core.prompts.files import Source, records
 
 PACKAGED_PROMPTS = "collect.txt"
 """What is collected on without KD_PROMPTS_FILE."""
@@ -70,7 +70,7 @@ def iter_prompts(path: Path | None, packaged: str) -> Iterator[Prompt]:
     Reads while it yields: memory holds one record and a digest of each prompt (98 MB after a million, 0.9 GB after
     10 million). BitnetError names the file, and the line or row that is wrong.
     """
-    source = path or asset("prompts", packaged)
+    source = Source(path or asset("prompts", packaged))
     seen: set[bytes] = set()
     for place, record in records(source):
         prompt = _prompt(source, place, record)
@@ -79,7 +79,7 @@ def iter_prompts(path: Path | None, packaged: str) -> Iterator[Prompt]:
             seen.add(digest)
             yield prompt
     if not seen:
-        raise BitnetError(f"The prompts file {source} holds no prompts; put at least one line into it.")
+        raise source.unreadable("holds no prompts; put at least one line into it")
 
 
 def load_prompts(path: Path | None, packaged: str) -> list[Prompt]:
@@ -107,9 +107,9 @@ def _folded(text: str) -> str:
     return re.sub("0+", "0", "".join(letters))
 
 
-def _prompt(source: Path, place: str, record: Any) -> Prompt:
+def _prompt(source: Source, place: str, record: Any) -> Prompt:
     """The prompt in a record. BitnetError names its place."""
-    refused = partial(refusal, source, place)
+    refused = partial(source.refusal, place)
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):

@@ -51,7 +51,8 @@ class Template:
             chosen[name] = str(values[place])
 
         def filled(text: str) -> str:
-            return _SLOT.sub(lambda slot: chosen[slot[1]], text)
+            end = _end_of_slots(text)
+            return _SLOT.sub(lambda slot: chosen[slot[1]], text[:end]) + text[end:]
 
         if not self.system and len(self.turns) == 1:
             return {"prompt": filled(self.turns[0])}
@@ -161,11 +162,17 @@ def _template(written: _TemplateTable, lists: Mapping[str, Values], where: str) 
         raise _Refused(f"{where} has a blank turn; write a text or remove it")
     if len(written.turns) % 2 == 0:
         raise _Refused(f"{where} does not end with the user's turn; write an odd number of turns")
-    names = dict.fromkeys(slot for text in (written.system, *written.turns) for slot in _SLOT.findall(text))
+    texts = (written.system, *written.turns)
+    names = dict.fromkeys(slot for text in texts for slot in _SLOT.findall(text[: _end_of_slots(text)]))
     for name in names:
         if name not in lists:
             raise _Refused(f"{where} has a slot ${{{name}}} but there is no list of that name; add one to [lists]")
     return Template(written.system, tuple(written.turns), tuple((name, lists[name]) for name in names))
+
+
+def _end_of_slots(text: str) -> int:
+    """Where the part ends that may have slots. Beyond it, each of many `${` would be searched for its end."""
+    return text.rfind("}") + 1
 
 
 def _lists(tables: Mapping[str, Any], where: str) -> dict[str, Values]:

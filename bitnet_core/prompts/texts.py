@@ -1,17 +1,17 @@
 """Texts for a teacher to score instead of writing: answers with their prompts, or plain text. Knows no teacher."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.prompts.files import records
+from bitnet_core.prompts.files import Source, records
 from bitnet_core.prompts.prompt import DIGEST_BYTES, Given, Prompt, messages_of
 
 PLAIN_PROMPT = "Write a text."
 """What plain text is the answer to, because a chat model answers something."""
 _SHAPE = (
-    'write {"prompt": "…", "answer": "…"}, or {"messages": […]} whose last message is the assistant\'s; '
+    '{"prompt": "…", "answer": "…"}, or {"messages": […]} whose last message is the assistant\'s; '
     "plain text goes into a .txt file, one text a line"
 )
 
@@ -21,21 +21,20 @@ def iter_texts(path: Path) -> Iterator[Prompt]:
 
     A line of a plain file is a text without an end. BitnetError names the file, and the line or row that is wrong.
     """
+    source = Source(path, "file of texts", "text", _SHAPE)
     seen: set[bytes] = set()
-    for place, record in records(path):
-        prompt = _prompt(path, place, record)
+    for place, record in records(source):
+        prompt = _prompt(source, place, record)
         digest = bytes.fromhex(prompt.hash)[:DIGEST_BYTES]
         if digest not in seen:
             seen.add(digest)
             yield prompt
     if not seen:
-        raise BitnetError(f"The file of texts {path} holds none; put at least one line into it.")
+        raise source.unreadable("holds none; put at least one line into it")
 
 
-def _prompt(path: Path, place: str, record: Any) -> Prompt:
-    def refused(reason: str) -> BitnetError:
-        return BitnetError(f"{path}, {place}: {reason}; {_SHAPE}.")
-
+def _prompt(source: Source, place: str, record: Any) -> Prompt:
+    refused = partial(source.refusal, place)
     if isinstance(record, str):
         messages: Any = [{"role": "user", "content": PLAIN_PROMPT}, {"role": "assistant", "content": record}]
     elif not isinstance(record, dict):

@@ -3,15 +3,16 @@
 import contextlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.files.inputs import is_present
+from bitnet_core.files.inputs import has_to_be_waited_for, is_present
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.places import PlaceOptions
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.resolved import Problem, Resolution, Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MARKS = ("checkpoints", "data", "reports", "logs")
@@ -76,6 +77,19 @@ class Experiment:
                 f"{self.root} is not empty and is not an experiment; "
                 "give --root the folder of an experiment or a new path."
             )
+
+
+def settings_beside(root: Path, overrides: Mapping[str, str] | None = None) -> Resolution:
+    """The settings of one experiment among others: a pipe in the place of its `.env` is not waited for.
+
+    It counts as empty, with an error that says so.
+    """
+    env = root / ".env"
+    if not has_to_be_waited_for(env):
+        return resolve_and_remember(overrides, root=root)
+    found = resolve_and_remember(overrides, root=root, instead={env.absolute(): ""})
+    problem = Problem("error", f"{env} is a pipe; it is read when its own experiment is opened, and not for a list.")
+    return replace(found, problems=(*found.problems, problem))
 
 
 def is_experiment(folder: Path) -> bool:

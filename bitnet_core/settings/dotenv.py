@@ -21,6 +21,9 @@ from bitnet_core.settings.references import MAX_LENGTH, as_reference
 
 _BOM = "\ufeff"
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
+_MOST_BLANKS = 1000
+_MANY_BLANKS = re.compile(rf"[^\S\r\n]{{{_MOST_BLANKS + 1}}}")
+"""In a row. To look for what follows them, python-dotenv and this module take a time that grows with their square."""
 _HIDDEN_LINE = re.compile(r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S")
 """Line ends to editors, but not in a `.env`, with text behind them."""
 _HEAD = re.compile(r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)", re.UNICODE)
@@ -55,11 +58,12 @@ def read_dotenv(path: Path) -> DotenvFile:
 
 
 def parse(text: str, path: Path) -> DotenvFile:
-    """Parse the text of the file at `path`. UsageError for a value that is too long."""
+    """Parse the text of the file at `path`. UsageError for a value that is too long, or for very many blanks."""
     lines: dict[str, list[int]] = {}
     unreadable: list[int] = []
     values: dict[str, str] = {}
     given: dict[str, int] = {}
+    _refuse_many_blanks(text, str(path))
     for binding in parse_stream(io.StringIO(text.removeprefix(_BOM), newline=None)):
         # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
@@ -83,6 +87,12 @@ def parse(text: str, path: Path) -> DotenvFile:
         emptied={name: line for name, line in given.items() if not values[name]},
         unreadable=tuple(unreadable),
     )
+
+
+def _refuse_many_blanks(text: str, where: str) -> None:
+    if found := _MANY_BLANKS.search(text):
+        line = 1 + len(re.findall(r"\r\n|\r|\n", text[: found.start()]))
+        raise UsageError(f"{where} line {line} has more than {_MOST_BLANKS:,} blanks in a row; remove them.")
 
 
 def _comment_of(binding: Binding) -> str:
@@ -134,7 +144,8 @@ def quoted(value: str) -> str:
 
 
 def _parsed(text: str) -> tuple[str, list[Binding]]:
-    """The BOM, if there is one, and the parts of the text; joined, they are the text again."""
+    """The BOM, if there is one, and the parts of the text; joined, they are the text again. UsageError as `parse`."""
+    _refuse_many_blanks(text, "The .env file's")
     bom = _BOM if text.startswith(_BOM) else ""
     return bom, list(parse_stream(io.StringIO(text.removeprefix(_BOM), newline="")))
 

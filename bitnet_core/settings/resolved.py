@@ -62,9 +62,13 @@ class Resolution:
     secret_values: frozenset[str] = field(default=frozenset(), repr=False)
     """Every secret in any layer, including those that a stronger layer overrides."""
 
+    @property
+    def errors(self) -> str:
+        """One line for every error; empty if there is none."""
+        return "\n".join(problem.message for problem in self.problems if problem.severity == "error")
+
     def checked(self) -> Settings:
         """The settings, or a `UsageError` with one line for every error."""
-        errors = [problem.message for problem in self.problems if problem.severity == "error"]
-        if errors:
-            raise UsageError("\n".join(errors))
+        if self.errors:
+            raise UsageError(self.errors)
         return self.settings

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.pretrained.source import require_same_tokens, tokens_of
 from bitnet_core.pretrained.start import require_room
@@ -16,11 +17,14 @@ from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.online import OnlineTeacher
 
 
-def open_online(ctx: StageContext, data: Path, config: StudentConfig, device: torch.device) -> OnlineTeacher | None:
-    """The teacher, if TRAIN_ONLINE wants one; `data` are the traces that it is asked about.
+def open_online(
+    ctx: StageContext, data: Path, longest: int, config: StudentConfig, device: torch.device
+) -> OnlineTeacher | None:
+    """The teacher, if TRAIN_ONLINE wants one; `data` are the traces that it is asked about, `longest` in tokens.
 
-    UsageError for a teacher whose weights are elsewhere. BitnetError if its tokenizer is not that of the traces, or
-    if there is no room for it beside a student of `config`; both before its weights are loaded.
+    UsageError for a teacher whose weights are elsewhere. BitnetError if its tokenizer is not that of the traces, if
+    it can't read texts that long, or if there is no room for it beside a student of `config`; all before its weights
+    are loaded.
     """
     if not OnlineOptions.of(ctx.settings).online:
         return None
@@ -30,6 +34,11 @@ def open_online(ctx: StageContext, data: Path, config: StudentConfig, device: to
     ctx.progress(0, None, "models", f"loading {name}")
     tokenizer = load_tokenizer(tokenizer_folder(data))
     require_same_tokens(name, model.tokens(), tokens_of(tokenizer.definition), OTHERWISE)
+    if model.positions is not None and longest > model.positions:
+        raise BitnetError(
+            f"{name} reads at most {model.positions:,} tokens, and a text of the traces has {longest:,}; set "
+            f"MAX_SEQ_LEN={model.positions}, or {OTHERWISE}."
+        )
     require_room(config, device, model.weight_bytes)
     states = model.states(device, config.vocab_size)
     ctx.log(

@@ -30,6 +30,7 @@ from bitnet_core.stages.online import open_online
 from bitnet_core.teachers.opening import fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training import checkpoints
 from bitnet_core.training.report import commonest_token_agreement, training_table
@@ -52,7 +53,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         resumed = _resumed_shape(health, start, shape, options.max_seq_len)
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
         require_room(config, device)
-    teacher = open_online(ctx, folder, config, device)
+    longest = int(Examples(traces.sequences, options.max_seq_len).lengths_S.max(initial=0))
+    teacher = open_online(ctx, folder, longest, config, device)
     torch.manual_seed(options.seed)
     trainer = Trainer(
         Student(config),

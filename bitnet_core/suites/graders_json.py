@@ -11,7 +11,8 @@ from bitnet_core.suites.schema import equal, mismatch
 
 _DEEPEST = 32
 _ATTEMPTS = 20
-_FENCE = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n?(.*?)```", re.DOTALL)
+# Possessive, so that blanks before an end that never comes are not tried again in every division.
+_FENCE = re.compile(r"```[ \t]*+[\w+-]*+[ \t]*+\r?\n?(.*?)```", re.DOTALL)
 _TOOL_TAG = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 
 

@@ -17,7 +17,8 @@ _HEDGE = re.compile(
 _BULLET = re.compile(r"\s*[-*\u2022]\s+\S")
 _NUMBERED = re.compile(r"\s*(\d+)[.)]\s+\S")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_SENTENCE_END = re.compile(r"[.!?]+(?=[\"')\]]*(?:\s|$))")
+_SENTENCE_END = re.compile(r"(?<![.!?])[.!?]++(?=[\"')\]]*+(?:\s|$))")
+"""Each row of marks is tried once: from its first mark, and as a whole."""
 
 
 # -- extraction ------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Browser:
             self._kl_S[scored_S] = self.scores.mean_kl_S()
 
     def _scored(self, scores: ScoreFile) -> Int64:
-        """The places of what was scored. BitnetError if some of it is not in these traces."""
+        """The places of what was scored. DamagedScores if some of it is not in these traces."""
         places_S = np.array([self._place.get(index, -1) for index in scores.prompt_idx_S.tolist()], np.int64)
         if np.any(places_S < 0) or np.any(scores.kl.lengths > self._sequences.completion_lengths_S[places_S]):
             raise scores.damaged()

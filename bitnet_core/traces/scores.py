@@ -46,6 +46,10 @@ _SCHEMA = pa.schema(
 )
 
 
+class DamagedScores(BitnetError):
+    """The file of scores is of no use; the traces themselves can still be looked at."""
+
+
 @dataclass(frozen=True)
 class About:
     """What a file of scores was made of. `scope` is `held-out` or `all`."""
@@ -110,7 +114,7 @@ def _row(prompt_idx: int, one: TokenScores) -> dict[str, Any]:
 
 
 class ScoreFile:
-    """A file of scores, of which only each token's KL is held; BitnetError if it is damaged or of another version."""
+    """A file of scores, of which only each token's KL is held; DamagedScores also for one of another version."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -140,12 +144,12 @@ class ScoreFile:
         return None if place is None else self.kl[place]
 
     def of(self, prompt_idx: int, vocabulary: int) -> TokenScores | None:
-        """The scores of one sequence; None if it was not scored. BitnetError for an id outside the vocabulary."""
+        """The scores of one sequence; None if it was not scored. DamagedScores for an id outside the vocabulary."""
         place = self._place.get(prompt_idx)
         return None if place is None else self._read(lambda file: self._sequence(file, place, vocabulary))
 
-    def damaged(self) -> BitnetError:
-        return BitnetError(f"{self.path} is not a file of scores that can be read; {_FIX}.")
+    def damaged(self) -> DamagedScores:
+        return DamagedScores(f"{self.path} is not a file of scores that can be read; {_FIX}.")
 
     def _sequence(self, file: pq.ParquetFile, place: int, vocabulary: int) -> TokenScores:
         for group in range(file.num_row_groups):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.experiment import Experiment, is_experiment
+from bitnet_core.runs.experiment import Experiment, is_experiment, settings_beside
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
 
@@ -30,8 +30,13 @@ def own(home: Path) -> str:
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     """The experiment in this folder, and the errors in its settings (empty if there are none)."""
     resolution = resolved(home, root)
-    errors = "\n".join(problem.message for problem in resolution.problems if problem.severity == "error")
-    return Experiment.from_settings(resolution.settings), errors
+    return Experiment.from_settings(resolution.settings), resolution.errors
+
+
+def experiment_beside(root: Path, home: Path) -> tuple[Experiment, str]:
+    """As `experiment_at`, for one among others: it is not waited for what fills its `.env`."""
+    resolution = settings_beside(root, overrides(home))
+    return Experiment.from_settings(resolution.settings), resolution.errors
 
 
 def require_experiment(root: Path) -> None:

@@ -17,7 +17,7 @@ from bitnet_core.runs.notices import Alarms, Notice, end_notice, new_alerts
 from bitnet_core.runs.record import ACTIVE, BALLAST, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import NotifyOptions
-from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.services.settings import experiment_beside
 
 _NEWS_SECONDS = 60.0
 """A run that ended longer ago, when it is first seen, is no news."""
@@ -78,7 +78,7 @@ class NewsReader:
             return logs
         changed = (root / ".env").stat().st_mtime
         if self._logs.get(root, (None,))[0] != changed:
-            self._logs[root] = changed, experiment_at(root, self.home)[0].logs
+            self._logs[root] = changed, experiment_beside(root, self.home)[0].logs
         return self._logs[root][1]
 
     def _find(self, root: Path) -> None:

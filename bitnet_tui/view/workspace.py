@@ -15,7 +15,7 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.storage.status import copy_status, version
 from bitnet_core.text import finite, flat
-from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.services.settings import experiment_beside
 from bitnet_tui.view.copy import ended_since, target_of
 from bitnet_tui.view.figures import NO_FIGURES, Figures, FiguresReader
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -172,7 +172,7 @@ def row_of(
     row = ExperimentRow(root)
     try:
         row = replace(row, archived=is_archived(root))
-        experiment, problem = experiment_at(root, home)
+        experiment, problem = experiment_beside(root, home)
         history = History.read(experiment, records)
         return replace(
             row,

@@ -101,8 +101,16 @@ class GuardedServer:
         if len(self._open) >= _MOST_PAGES:
             raise web.HTTPServiceUnavailable(text="Too many pages are open; close one.\n")
         connection = web.WebSocketResponse(heartbeat=15)
-        await connection.prepare(request)
-        self._open.add(connection)
+        self._open.add(connection)  # before the first wait: others are let in meanwhile
+        try:
+            await connection.prepare(request)
+            await self._show(request, connection)
+        finally:
+            self._open.discard(connection)
+        return connection
+
+    async def _show(self, request: web.Request, connection: web.WebSocketResponse) -> None:
+        """Start an app, and pass on what it draws and what is typed, until one of them ends."""
         page = AppService(
             self._command,
             write_bytes=connection.send_bytes,
@@ -117,13 +125,12 @@ class GuardedServer:
         except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
             await connection.close()  # what no terminal sends
         finally:
-            self._open.discard(connection)
             await _end(page)
-        return connection
 
     async def _close_pages(self, _: web.Application) -> None:
         for connection in set(self._open):
-            await connection.close()
+            if connection.prepared:
+                await connection.close()
 
 
 async def _heed(message: Any, page: AppService, connection: web.WebSocketResponse) -> None:

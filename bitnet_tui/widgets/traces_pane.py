@@ -165,13 +165,14 @@ class TracesPane(Vertical):
 
     def on_answered(self, message: Answered) -> None:
         self._asking = False
-        if isinstance(message.found, str):
-            self._say(message.found, "bad")
-        else:
-            try:
-                self._take(message.request, message.found)
-            except BitnetError as error:
-                self._say(str(error), "bad")
+        found = message.found if isinstance(message.found, dict) else {"problem": message.found}
+        try:
+            if "problem" not in found:
+                self._take(message.request, found)
+        except BitnetError as error:
+            found = {"problem": str(error)}
+        if problem := found.get("problem") or found.get("scores_problem"):
+            self._say(problem, "bad")
         self._ask_next()
 
     def _take(self, request: _Request, found: _Request) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import pytest
 from bitnet_core import process
 from bitnet_core.cli import stages
 from bitnet_core.cli.main import main
+from bitnet_core.files import inputs
+from bitnet_core.runs.experiment import Experiment, settings_beside
 from bitnet_core.runs.record import Run
+from bitnet_tui.view.workspace import WorkspaceWatcher
 from tests.nobody import as_nobody, close, everybodys_folder
 
 FAKE = Path(__file__).parents[1] / "runs" / "fake_stages"
@@ -194,3 +198,43 @@ def test_who_watches_a_run_is_told_how_to_stop_it(host: str) -> None:
     run = add("train-2", state="running", host=host, pid=1, process_start=0.5)
     said = stages._going_on(run)
     assert said == ("train-2 keeps running; stop it on elsewhere, where it runs." if host == "elsewhere" else "")
+
+
+def test_a_list_waits_for_no_neighbours_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    home = tmp_path / "experiments"
+    monkeypatch.setenv("BITNET_HOME", str(home))
+    for name in ("a", "b", "c", "good"):
+        (home / name / "logs").mkdir(parents=True)
+    os.mkfifo(home / "a" / ".env")
+    os.mkfifo(tmp_path / "pipe")
+    (home / "b" / ".env").symlink_to(tmp_path / "pipe")
+    (home / "c" / ".env").mkdir()
+    monkeypatch.setattr(inputs, "_kept", {})
+    monkeypatch.setattr(inputs, "_from_pipe", lambda *_: pytest.fail("a pipe was waited for"))
+    assert main(["experiments", "--json"]) == 0
+    found = {row["name"]: row["problem"] for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert found["good"] is None and found["c"].startswith(f"{home / 'c' / '.env'} is a folder")
+    assert all(found[name].startswith(f"{home / name / '.env'} is a pipe; it is read when") for name in "ab")
+    assert main(["experiments"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("is a pipe") == 2 and "good" in said.out
+    rows = {row.name: row for row in WorkspaceWatcher(home).look()}
+    assert [rows[name].problem == found[name] for name in "ab"] == [True, True] and not rows["good"].problem
+
+
+def test_a_pipe_that_was_read_for_its_own_experiment_counts_in_a_list(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BITNET_HOME", str(tmp_path))
+    root = tmp_path / "exp"
+    (root / "logs").mkdir(parents=True)
+    os.mkfifo(root / ".env")
+    monkeypatch.setattr(inputs, "_kept", {})
+    threading.Thread(target=(root / ".env").write_text, args=("SEED=77\n",), daemon=True).start()
+    assert Experiment.open(root).settings.values["SEED"] == 77
+    found = settings_beside(root)
+    assert (found.settings.values["SEED"], found.errors) == (77, "")
+    assert main(["experiments", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problem"] is None

@@ -104,6 +104,21 @@ def test_a_damaged_folder_is_named(student: Student, tokenizer: StudentTokenizer
         run_folder(tmp_path / "student", Task(tokenizer.vocab_size, 3))
 
 
+@pytest.mark.parametrize("name", [hf.WEIGHTS_FILE, "tokenizer.json", hf.CONFIG_FILE, "generation_config.json", "x/y"])
+def test_a_pipe_or_device_in_an_export_is_not_waited_for(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path, name: str
+) -> None:
+    hf.write(student, tokenizer, tmp_path / "student")
+    place = tmp_path / "student" / name
+    place.parent.mkdir(exist_ok=True)
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        place.unlink(missing_ok=True)
+        make(place)
+        with pytest.raises(BitnetError) as caught:
+            run_folder(tmp_path / "student", Task(tokenizer.vocab_size, 3))
+        assert str(caught.value) == f"{place} is a pipe or a device; give a regular file."
+
+
 def test_only_an_export_is_replaced_and_only_when_asked(
     student: Student, tokenizer: StudentTokenizer, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained, is_about_the_machine
-from bitnet_core.prompts.files import records
+from bitnet_core.prompts.files import Source, records
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
@@ -152,6 +152,6 @@ def test_a_path_too_long_is_called_that(tmp_path: Path) -> None:
     with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
         vault.names(path)
     with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
-        list(records(path))
+        list(records(Source(path)))
     with pytest.raises(BitnetError, match=r"can't be written \(File name too long\); use a shorter path"):
         dotenv.write(path, "A=1\n")

@@ -1,13 +1,15 @@
 """Trainings that ask the model itself: a transformers folder or a GGUF's weights, and what is refused beforehand."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.pretrained import start
@@ -101,3 +103,42 @@ def test_a_model_whose_logits_are_not_those_of_its_head_is_refused(llama: LlamaF
         HiddenStates("capped", capped, 100)
     with pytest.raises(BitnetError, match=r"it knows .* tokens, and the traces 9,999"):
         HiddenStates("small", llama, 9999)
+
+
+def _fill(tensor: torch.Tensor, value: float) -> None:
+    with torch.no_grad():
+        tensor.fill_(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("damaged", "where"),
+    [
+        (lambda model: model.lm_head.weight[5], "its output head"),
+        (lambda model: model.model.norm.weight, "what it computes"),
+        (lambda model: model.model.embed_tokens.weight[40:], "its output head"),  # which has the same weights
+        (lambda model: model.model.layers[-1].mlp.down_proj.weight[0], "what it computes"),
+    ],
+)
+def test_a_damaged_teacher_is_named_and_not_the_students_learning_rate(
+    tmp_path: Path, llama: LlamaForCausalLM, tokenizer: StudentTokenizer, damaged: Any, where: str, value: float
+) -> None:
+    model = LlamaForCausalLM(llama.config).eval()
+    _fill(damaged(model), value)
+    model.save_pretrained(tmp_path / "teacher")
+    tokenizer.save(tmp_path / "teacher")
+    with pytest.raises(BitnetError, match=rf"teacher can't teach while training \(there are numbers in {where} "):
+        train.run(context(tmp_path / "e", tokenizer, **online(tmp_path / "teacher")))
+
+
+def test_a_teacher_that_reads_less_than_the_traces_is_refused_and_its_limit_can_be_kept(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = GPT2Config(vocab_size=tokenizer.vocab_size, n_positions=16, n_embd=32, n_layer=1, n_head=2)
+    GPT2LMHeadModel(shape).save_pretrained(tmp_path / "teacher")
+    tokenizer.save(tmp_path / "teacher")
+    with monkeypatch.context() as patch, pytest.raises(BitnetError, match=r"reads at most 16 .*MAX_SEQ_LEN=16, or"):
+        patch.setattr(model, "load", _not_loaded)
+        train.run(context(tmp_path / "e", tokenizer, **online(tmp_path / "teacher")))
+    kept = online(tmp_path / "teacher", MAX_SEQ_LEN="16")
+    assert train.run(context(tmp_path / "e", tokenizer, **kept))["heldout_kl"] > 0

@@ -98,7 +98,8 @@ def test_a_line_without_an_end_is_read_no_further_than_needed(
 ) -> None:
     monkeypatch.setattr(prompt_files, "_LONGEST", 50_000)
     text: Any = _Endless(begin)
-    lines = prompt_files._json(tmp_path, text) if name.startswith("p.j") else prompt_files._lines(tmp_path, text)
+    source = prompt_files.Source(tmp_path)
+    lines = prompt_files._json(source, text) if name.startswith("p.j") else prompt_files._lines(source, text)
     with pytest.raises(BitnetError, match=r"(line|object) 1: .*(more than 50,000 characters|a comma)"):
         list(lines)
     assert text.read_characters < 200_000

@@ -211,3 +211,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.
     (tmp_path / "file").write_text("")
     assert main(["prompts", "--count", "3", "--out", str(tmp_path / "file" / "p.jsonl")]) == 1
     assert "can't be written" in capsys.readouterr().err
+
+
+def test_slots_without_an_end_are_text_and_not_searched_one_by_one() -> None:
+    text = "${a} and " + "${" * 500_000
+    assert Template("", (text,), (("a", ("x",)),)).fill(0) == {"prompt": text.replace("${a}", "x")}

@@ -70,3 +70,30 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n")
     with pytest.raises(BitnetError, match=r"holds none; put at least one line into it\."):
         list(iter_texts(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", None, "The file of texts {} does not exist; correct its path."),
+        ("a.txt", b"\xff\xfe", "The file of texts {} is not UTF-8 text; save it as UTF-8."),
+        ("a.txt", b"\n \n", "The file of texts {} holds none; put at least one line into it."),
+        ("a.txt.gz", b"\x1f\x8b\x08", "The file of texts {} is not a complete gzip file; pack it again."),
+        (
+            "a.csv",
+            b"a,b",
+            "The file of texts {} is not of a kind that is read; save its texts as .txt (one a line), ",
+        ),
+        ("a.jsonl", b"[" * 99_999, '{}, object 1: this is nested too deeply; write {{"prompt": "…", "answer": '),
+        ("a.jsonl", b"{", '{}, line 1: this is not JSON; write {{"prompt": "…", "answer": '),
+        ("a.txt", b"x" * 4_200_000, "{}, line 1: this has more than 4,194,304 characters, the most for a text; "),
+    ],
+)
+def test_errors_speak_of_texts(tmp_path: Path, name: str, content: bytes | None, words: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BitnetError) as caught:
+        list(iter_texts(path))
+    assert str(caught.value).startswith(words.format(path))
+    assert "prompts file" not in str(caught.value)

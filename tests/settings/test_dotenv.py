@@ -9,7 +9,7 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.dotenv import read_dotenv
 
@@ -97,3 +97,19 @@ def test_a_file_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
     with pytest.raises(BitnetError, match="is not UTF-8 text"):
         dotenv.read_text(tmp_path / ".env")
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\v", "\x1c", "\u3000", " \t"])
+@pytest.mark.parametrize("line", ["SEED=1{}x", "#{}", "SEED='1'{}x", "SEED{}=1", "{}SEED=1", "export{}SEED=1"])
+def test_many_blanks_are_refused_before_anything_looks_behind_them(tmp_path: Path, line: str, blank: str) -> None:
+    path = tmp_path / ".env"
+    for many, end in ((1000, ""), (300_000, " line 2 has more than 1,000 blanks in a row; remove them.")):
+        path.write_text("A=1\n" + line.format(blank * (many // len(blank))) + "\n")
+        if not end:
+            assert read_dotenv(path).values["A"] == "1"
+            continue
+        with pytest.raises(UsageError) as caught:
+            read_dotenv(path)
+        assert str(caught.value) == f"{path}{end}"
+        with pytest.raises(UsageError, match="1,000 blanks in a row"):
+            dotenv.with_value(path.read_text(), "A", "2")

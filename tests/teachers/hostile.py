@@ -4,8 +4,10 @@
 time limits are short, so that a teacher that never answers costs little.
 """
 
+import contextlib
 import functools
 import gzip
+import io
 import itertools
 import json
 import socketserver
@@ -136,6 +138,12 @@ WAYS: dict[str, Way] = {
 }
 
 
+def ways_of(command: str) -> list[str]:
+    """The playground asks as `chat` does, so of it only what differs is tried: what comes in pieces, and texts."""
+    own = ("endless", "control", "surrogates", "slow-stream", "deep-stream", "cut")
+    return [way for way in WAYS if command != "answer" or way.startswith(own)]
+
+
 class HostileServer:
     """Serves `/WAY/v1/…`. Use as a context manager."""
 
@@ -189,7 +197,7 @@ def ask_in_every_way(command: str, address: str, folder: Path) -> Iterator[tuple
 
     prompts = folder / "prompts.txt"
     prompts.write_text("One?\nTwo?\n")
-    for way in WAYS:
+    for way in ways_of(command):
         values = {
             "PROVIDER": "custom",
             "CUSTOM_MODEL": "m",
@@ -207,6 +215,10 @@ def ask_in_every_way(command: str, address: str, folder: Path) -> Iterator[tuple
             words = {"probe": ["providers", "probe", "custom"], "chat": ["chat", "hi"]}[command]
             yield way, f"exit {main([*words, *given])}"
             continue
+        if command == "answer":
+            with one_question():
+                yield way, f"exit {main(['answer', 'teacher', *given])}"
+            continue
         context = stage_context(folder / way, stage=command, values=values)
         try:
             {"teacher": teacher, "collect": collect}[command].run(context)
@@ -217,6 +229,32 @@ def ask_in_every_way(command: str, address: str, folder: Path) -> Iterator[tuple
         for happened in read_events(context.run_dir / "events.jsonl"):
             Console().event(way, happened)
         yield way, outcome
+
+
+@contextlib.contextmanager
+def one_question() -> Iterator[None]:
+    """A stdin with a question of the playground, which ends when it was answered."""
+    over, stdin, stdout = threading.Event(), sys.stdin, sys.stdout
+    asked = {"id": 1, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 16, "top": 3}
+
+    class Question(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:
+            line = super().readline(-1 if size is None else size)
+            assert line or over.wait(60), "no end was told"
+            return line
+
+    class Answer(io.StringIO):
+        def write(self, text: str, /) -> int:
+            if json.loads(text).get("event") in ("end", "error", "gone"):
+                over.set()
+            return stdout.write(text)
+
+    sys.stdin, sys.stdout = Question(json.dumps(asked) + "\n"), Answer()
+    try:
+        yield
+    finally:
+        over.set()
+        sys.stdin, sys.stdout = stdin, stdout
 
 
 def hurry() -> None:

@@ -244,6 +244,40 @@ def test_the_commands_answer_in_text_and_json(data: Path, tmp_path: Path, capsys
     assert "No answer was rejected." in capsys.readouterr().out
 
 
+def _zeroed(path: Path) -> bytes:
+    """The file with nothing in one list of its first trace, which only shows when that trace is read."""
+    sound, column = path.read_bytes(), pq.read_metadata(path).row_group(0).column(2)
+    begin = column.dictionary_page_offset or column.data_page_offset
+    return _mixed(sound, begin, bytes(column.total_compressed_size))
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [lambda _: b"", lambda _: b"x" * 5000, lambda path: path.read_bytes()[:-40], _zeroed],
+    ids=["empty", "other", "cut", "zeroed"],
+)
+def test_damaged_scores_are_said_and_everything_else_is_shown(
+    data: Path, tmp_path: Path, damaged: Callable[[Path], bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reports" / FILE
+    scored(data, path)
+    path.write_bytes(damaged(path))
+    words = f"{path} is not a file of scores that can be read; run `bitnet traces score` again."
+    at = ["--set", f"KD_DATA_PATH={data}", "--set", f"REPORTS_DIR={path.parent}"]
+    requests = b'{"ask": "show", "prompt_idx": 0}\n{"ask": "list"}\n{"ask": "worst"}\n{"ask": "rejects"}\n'
+    read_end, write_end = os.pipe()
+    os.write(write_end, requests)
+    os.close(write_end)
+    assert cli.main(["traces", "browse", "--requests", str(read_end), *at]) == 0
+    shown, listed, worst, rejects = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {one["scores_problem"] for one in (shown, listed, worst, rejects)} == {words}
+    assert listed["matched"] == 20 and len(worst["tokens"]) == 50 and "other" in worst["tokens"][0]
+    assert shown["positions"] and {one["kl"] for one in shown["positions"]} == {None}
+    assert cli.main(["traces", "show", "0", *at]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"bitnet: warning: {words}\n" and "sequence 0" in said.out
+
+
 def test_requests_are_answered_one_by_one_and_changes_are_seen(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -201,3 +201,27 @@ async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
         await pilot.press("escape")
         await settled(pilot)
         assert "f8 sort" in words(pilot)
+
+
+_PASTED = [
+    ("half \ud800, \udcff", "half ·, ·"),
+    ("a\x1b[31m\x1b]52;c;cHduZWQ=\x07\r\nrm -rf ~\x9b2J", "a·[31m·]52;c;cHduZWQ=·\nrm -rf ~·2J"),
+    ("if a:\n\treturn\u202eb\u2066\u200b\x00", "if a:\n\treturn·b···"),
+    ("żółć 東京 🙂", "żółć 東京 🙂"),
+]
+
+
+async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
+    async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        assert isinstance(pilot.app, BitnetApp)
+        for more in ("", "x" * 80_000):
+            for text, copied in _PASTED:
+                pilot.app.copy_to_clipboard("before")
+                pilot.app.copy_text(text + more)
+                await settled(pilot)
+                assert pilot.app.clipboard == ("before" if more else copied)
+                (kept,) = home.parent.rglob("copied.txt")
+                assert kept.read_text() == copied + more
+            told = "is too long for a terminal's clipboard" if more else "takes no copies"
+            assert told in " ".join(notices(pilot))

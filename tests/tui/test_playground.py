@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import pytest
+from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 
 from bitnet_core.errors import BitnetError
@@ -18,10 +20,12 @@ from bitnet_tui.services.playing import Found, Model, Who
 from bitnet_tui.widgets.prompt import PromptField
 from tests.cli.test_answer import piece
 from tests.cli.test_providers import KEY, sse
+from tests.hostile import TEXT, assert_harmless
 from tests.teachers.server import ChatServer
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, said, settled, shown, words
 from tests.tui.simulated import experiment
+from tests.tui.test_untrusted import _SEQUENCES
 
 _SIDES: dict[Who, dict[str, Any]] = {
     "teacher": {"name": "big", "where": "http://t", "logprobs": "yes", "price": {"input": 1, "output": 2}},
@@ -140,6 +144,42 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         await pilot.press("escape")
         await opened(pilot)
         await until(pilot, "It floats.")
+
+
+async def test_what_hostile_models_say_is_drawn_as_signs_and_copied_clean(
+    home: Path, scripted: dict[str, Scripted], monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[str] = []
+    root = experiment(home, "demo").root
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await opened(pilot)
+        await until(pilot, "costs at most")
+        monkeypatch.setattr(type(pilot.app), "is_headless", False)
+        monkeypatch.setattr(HeadlessDriver, "write", lambda _, data: sent.append(data))
+        teacher, student = scripted["teacher"], scripted["student"]
+        await pilot.press(*"i", *"Why?", "enter")
+        await until(pilot, lambda: bool(student.sent))
+        for one in (teacher, student):
+            one.tell("note", text=TEXT)
+            one.tell("side", name=TEXT, where=TEXT, logprobs=TEXT, bits=TEXT, price=TEXT)
+            one.tell(TEXT, text=TEXT)
+            one.answer("\udce6", "\udcbc x", TEXT, "a" * 30_000, beside=TEXT)
+            for token in ({"text": 5, "p": "x", "top": None}, {"text": TEXT, "p": 1e999, "top": [[TEXT, "y"], 5]}, 5):
+                one.tell("tokens", tokens=[token])
+            one.tell("tokens", tokens=TEXT)
+            one.tell("followed", tokens=[{"text": TEXT, "p": 0.5, "top": [[TEXT, 0.5]]}])
+        await until(pilot, "Complete")
+        await pilot.press("end", "home", "right", "right", "right", "n", "n")
+        await settled(pilot)
+        assert_harmless(_SEQUENCES.sub("", "".join(sent)))
+        await pilot.press("y")
+        await settled(pilot)
+        assert "·· x" in pilot.app.clipboard
+        assert_harmless(pilot.app.clipboard.replace("\t", ""))
+        student.tell("error", problem=TEXT)
+        student.tell("gone", problem=TEXT)
+        await until(pilot, "[@click=app.quit]x[/]")
+        assert_harmless(_SEQUENCES.sub("", re.sub(r"\x1b\]52;c;[\w+/=]*\x07", "", "".join(sent))))
 
 
 async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(

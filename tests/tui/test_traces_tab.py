@@ -129,6 +129,18 @@ async def test_a_journey_through_the_traces(
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
 
 
+async def test_damaged_scores_are_said_and_the_traces_are_shown(
+    home: Path, root: Path, here: None, recorder: RecordingLaunch
+):
+    (root / "reports" / FILE).write_bytes(b"damaged")
+    async with BitnetApp(home, root, recorder).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        assert "prompt 1 " in said(pilot, "#trace-head")
+        assert "is not a file of scores that can be read" in said(pilot, "#traces-said")
+
+
 def test_the_process_answers_more_than_once_and_ends(home: Path, root: Path):
     session = TraceSession(home, root)
     try:

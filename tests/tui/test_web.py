@@ -132,6 +132,33 @@ def test_nothing_is_served_before_the_token_nor_to_other_pages(served: str):
         outside.connect(("127.0.0.2", int(host.partition(":")[2])))
 
 
+async def test_pages_that_come_at_once_are_counted_before_any_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    from aiohttp import web
+    from aiohttp.test_utils import make_mocked_request
+
+    from bitnet_tui.web import server
+
+    guarded, waiting, may_go = server.GuardedServer(["true"], Gate(8000)), 0, asyncio.Event()
+
+    async def prepare(*_: object) -> None:
+        nonlocal waiting
+        waiting += 1
+        await may_go.wait()
+        raise ConnectionResetError
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", prepare)
+    request = make_mocked_request("GET", "/ws")
+    coming = [asyncio.create_task(guarded._socket(request)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await guarded._close_pages(web.Application())
+    may_go.set()
+    found = await asyncio.gather(*coming, return_exceptions=True)
+    assert waiting == 8
+    assert sum(isinstance(one, web.HTTPServiceUnavailable) for one in found) == 12
+    assert not guarded._open, "one that never came is not counted for ever"
+
+
 class _Browser:
     """A page of Chromium, driven over its debugging socket. It sees what the page's websocket brings."""
 

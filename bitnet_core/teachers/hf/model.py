@@ -67,11 +67,15 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
 
 def around(model: Any, tokenizer: StudentTokenizer, options: TeacherOptions, before: int = 0) -> LoadedModel:
     """A model that is on its device already; `before` is the memory in use before it was loaded."""
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    context = min(options.context, limit or options.context)
+    context = min(options.context, positions_of(model) or options.context)
     loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before)
     loaded.memory()
     return loaded
+
+
+def positions_of(model: Any) -> int | None:
+    """The longest text that a model reads, in tokens; None if its configuration does not say."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or None
 
 
 def pick_dtype(options: TeacherOptions, device: torch.device) -> torch.dtype:

@@ -19,7 +19,8 @@ _CLOSE = 1e-2
 class HiddenStates:
     """`states(ids_SL)` [S, L, E] times `head_VE` are the model's logits of the first `vocabulary` tokens.
 
-    BitnetError for a model that knows fewer tokens, or that changes its logits after the head.
+    BitnetError for a model that knows fewer tokens, that changes its logits after the head, or that is damaged: a
+    number that is not finite would look like the student's own failure.
     """
 
     def __init__(self, name: str, model: Any, vocabulary: int) -> None:
@@ -30,6 +31,7 @@ class HiddenStates:
         if head.weight.shape[0] < vocabulary:
             raise self._unfit(f"it knows {head.weight.shape[0]:,} tokens, and the traces {vocabulary:,}")
         self.head_VE: Tensor = head.weight.detach()[:vocabulary]
+        self._require_finite(self.head_VE, "its output head")
         with torch.no_grad():
             ids_1L = torch.arange(_PROBED, device=self.head_VE.device)[None]
             wanted = model(input_ids=ids_1L, use_cache=False).logits[..., :vocabulary].float()
@@ -45,7 +47,12 @@ class HiddenStates:
             f"{ids_SL.shape[1]} tokens beside the student; lower TRAIN_BATCH_SIZE or MAX_SEQ_LEN."
         ):
             found: Tensor = self._model.base_model(input_ids=ids_SL, use_cache=False).last_hidden_state
+        self._require_finite(found, "what it computes")
         return found
+
+    def _require_finite(self, values: Tensor, where: str) -> None:
+        if not bool(values.isfinite().all()):
+            raise self._unfit(f"there are numbers in {where} that are not finite, so its files may be damaged")
 
     def _unfit(self, reason: str) -> BitnetError:
         return BitnetError(

@@ -150,7 +150,12 @@ def _is_pair(value: Any) -> bool:
 
 
 def _bytes(text: Any) -> bytes:
-    return text.encode("utf-8", "surrogateescape") if isinstance(text, str) else b""
+    if not isinstance(text, str):
+        return b""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character that stands for no byte
+        return text.encode("utf-8", "replace")
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:

@@ -21,7 +21,7 @@ class Price:
 
     def at_most(self, asked: Asked) -> float:
         """The most that one answer costs, as collecting reckons: each byte a token, and what a template adds."""
-        prompt = sum(len(one["content"].encode()) + 32 for one in asked.messages) + 128
+        prompt = sum(len(one["content"].encode(errors="replace")) + 32 for one in asked.messages) + 128
         return (prompt * self.input + asked.length * self.output) / 1e6
 
 
