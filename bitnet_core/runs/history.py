@@ -207,7 +207,7 @@ class History:
     def _is_unchanged_since(self, made: Entry, need: str) -> bool:
         """Whether a stage that the run read from is current, and no later run of it has changed what is there."""
         later = (entry for entry in self._runs_of(need) if entry.place > made.place)
-        if any(map(self._has_written, later)):
+        if any(map(self.has_written, later)):
             return False
         source = self.latest(need, _succeeded)
         if source is None and self.is_complete(need):  # of a run that was stopped
@@ -218,7 +218,7 @@ class History:
         """Whether each kind of file that the stage leaves is there."""
         return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
 
-    def _has_written(self, entry: Entry) -> bool:
+    def has_written(self, entry: Entry) -> bool:
         """Whether any output of the run's stage is newer than its beginning. A copied folder's files are all new."""
         return self._last_written(entry.record.stage) >= entry.record.began.wall
 
