@@ -12,8 +12,10 @@ from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DataOptions
 
 _MOST_PROBLEMS = 2
+_COLLECT = "collect"
 
 
 class Entry(NamedTuple):
@@ -217,6 +219,19 @@ class History:
     def is_complete(self, stage: str) -> bool:
         """Whether each kind of file that the stage leaves is there."""
         return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
+
+    def lacking(self, stage: str) -> tuple[str, ...]:
+        """The stages without whose files this one can't work and that have left none, in their order."""
+        needed = list(catalog.stage(stage).needs)
+        for name in needed:  # grows on the way: an evaluation reads the traces of its training
+            needed += [one for one in catalog.stage(name).needs if one not in needed]
+        given = DataOptions.of(self.experiment.settings).path
+        shards = given is not None and any(given.glob(catalog.stage(_COLLECT).outputs[0][1]))
+        return tuple(
+            name
+            for name in catalog.STAGES
+            if name in needed and not (shards if given and name == _COLLECT else self.is_complete(name))
+        )
 
     def has_written(self, entry: Entry) -> bool:
         """Whether any output of the run's stage is newer than its beginning. A copied folder's files are all new."""

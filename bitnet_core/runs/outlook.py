@@ -12,7 +12,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
-from bitnet_core.runs.resuming import Changes, Reached, changes, judge, recipe, words
+from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import TrainOptions
@@ -21,7 +21,6 @@ _TRAIN, _COLLECT = "train", "collect"
 _BESIDE = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
 """Settings of what else a training starts from; a checkpoint has hashes of them."""
 _NO_SHAPE = ("TOKENIZER_NAME", "TEMPLATE", "TEMPLATE_SYSTEM", "STUDENT_QUANTIZE", *_BESIDE)
-_TRACES = ("as they were", "collected anew")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     kept = _kept(health, made)
     verdict = judge(_reached(health, kept), _wanted(options, settings, kept), options, _epoch_tokens(health))
     anew = collects_first or _collected_since(history, made)
-    barred = {**verdict.barred, **_others(made, settings, _BESIDE), **({"traces": _TRACES} if anew else {})}
+    barred = {**verdict.barred, **_others(made, settings, _BESIDE), **({TRACES: ("", "")} if anew else {})}
     verdict = replace(verdict, barred=barred)
     if verdict.goes_on:
         return Outlook(chosen, verdict.changed, tuple(one for one in steps if one > chosen))

@@ -33,6 +33,8 @@ STARTS_AGAIN = (
 )
 """After a change of one of these, what a checkpoint holds would mean something else."""
 
+TRACES = "traces"
+"""Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
 _OTHER_LOSS = ("FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL")
 RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
@@ -155,8 +157,10 @@ def words(changed: Changes) -> str:
 
 
 def change_words(name: str, before: Any, after: Any) -> str:
-    """`LR 0.0006 → 0.0003`; of long values only that they changed."""
+    """`LR 0.0006 → 0.0003`; of long values only that they changed, of traces only what they are."""
     values = _value(before), _value(after)
+    if name == TRACES:
+        return "the traces"
     if any(width(value) > _LONGEST_VALUE for value in values):
         return f"{name} changed"
     return f"{name} {values[0]} → {values[1]}"

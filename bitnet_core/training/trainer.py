@@ -19,7 +19,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.runs.resuming import RANDOM_START, recipe
+from bitnet_core.runs.resuming import RANDOM_START, TRACES, recipe
 from bitnet_core.settings.flip import decide
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
@@ -91,7 +91,7 @@ class Trainer:
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
         self._recipe = recipe(options) | {
-            "traces": self.sampler.fingerprint,
+            TRACES: self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
             "TRAIN_ONLINE": teacher.identity if teacher else "",
             **(first_weights.settings if first_weights else RANDOM_START),
