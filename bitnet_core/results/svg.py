@@ -122,8 +122,9 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 2}" text-anchor="end">seen tokens</text>')
     flips = [float(training.flip.seen_tokens)] if training.flip else []
     words = f"A{training.flip.from_bits}→A{training.flip.to_bits}" if training.flip else ""
-    for kind, places, label in (("seam", training.seams, "resumed"), ("flip", flips, words)):
-        parts += [_marker(kind, at((x, bottom))[0], label) for x in places if left <= x <= right]
+    seams = [("seam", x, turn or "resumed") for x, turn in zip(training.seams, training.turns, strict=True)]
+    for kind, x, label in (*seams, *(("flip", x, words) for x in flips)):
+        parts += [_marker(kind, at((x, bottom))[0], label)] if left <= x <= right else []
     for place, (_, segments) in enumerate(thinned):
         path = " ".join("M" + " ".join(f"{x},{y}" for x, y in map(at, segment)) for segment in segments)
         parts.append(f'<path class="c{place}" d="{path}"/>')
