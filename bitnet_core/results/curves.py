@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import UNSET
 
@@ -169,7 +169,9 @@ def joined(newest_first: Sequence[Piece]) -> Training:
             pieces[curve.name].insert(0, before(curve, end))
         if run.flip is not None and run.flip.seen_tokens < end:
             flip = run.flip
-        held_out = held_out or run.held_out
+        if held_out is None and run.held_out is not None:
+            at = place_of(run.held_out)
+            held_out = run.held_out if at is None or at < end else _last_held_out(run.curves, end)
         if run.begins is not None and run.begins.x < end:
             end = run.begins.x
             if run.begins.resumed:
@@ -177,6 +179,19 @@ def joined(newest_first: Sequence[Piece]) -> Training:
     curves = tuple(_connected(name, parts) for name, parts in pieces.items())
     places, turns = tuple(x for x, _ in seams), tuple(words for _, words in seams)
     return Training(curves, places, turns, flip, held_out)
+
+
+def _last_held_out(curves: Sequence[Curve], end: float) -> Metric | None:
+    """The last evaluation before `end`, from the curves: the newest event may be of steps that were lost."""
+    found = {curve.name: dict(point for one in before(curve, end).segments for point in one) for curve in curves}
+    at = max(found.get("heldout_loss", ()), default=None)
+    if at is None:
+        return None
+    names = ("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement")
+    figures: dict[str, Any] = {name: found[name][at] for name in names if at in found.get(name, ())}
+    if (step := found.get(STEP, {}).get(at)) is not None:
+        figures["step"] = int(step)
+    return Metric(seen_tokens=int(at), **figures)
 
 
 def moved(curve: Curve, place: Callable[[float], float]) -> Curve:

@@ -28,14 +28,15 @@ class Outlook:
     """`step` is that of the checkpoint from which training goes on; None if it begins at its first step.
 
     The steps to come then have what is `changed`. `aside` are the steps whose checkpoints are moved to
-    `checkpoints/superseded`, and `why_not` says why training can't go on from them. `refused` is the sentence with
-    which the stage would end instead.
+    `checkpoints/superseded`, and `why_not` says why training can't go on from them. It could from an earlier one, or
+    with a larger budget, if it is only `finished`. `refused` is the sentence with which the stage would end instead.
     """
 
     step: int | None = None
     changed: Changes = field(default_factory=dict)
     aside: tuple[int, ...] = ()
     why_not: str = ""
+    finished: bool = False
     refused: str = ""
 
     @property
@@ -72,7 +73,7 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     if step is not None:
         how = "restore the old values" if barred else "choose an earlier step, or raise the budget"
         return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
-    return Outlook(aside=steps, why_not=verdict.why_not)
+    return Outlook(aside=steps, why_not=verdict.why_not, finished=not barred)
 
 
 def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:

@@ -159,6 +159,7 @@ class TabbedScreen(ShellScreen[None]):
             self._train_from(step)
 
     def _train_from(self, step: int) -> None:
+        self._say_there("value", f"Training goes on from step {step}.")
         self.start_stage(_TRAIN, {"RESUME_STEP": str(step)})
 
     def _ask_format(self, row: Saved) -> None:

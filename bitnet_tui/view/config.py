@@ -215,7 +215,7 @@ def training_words(found: Outlook) -> str:
         return f"The next training refuses: {found.refused}"
     if found.starts_again:
         why = f": {found.why_not}" if found.why_not else ""
-        return f"The next training begins at step 0{why}. Its checkpoints are kept aside."
+        return f"The next training puts its checkpoints aside and begins at step 0{why}."
     if found.changed and found.step is not None:
         return f"The next training goes on from step {found.step:,} with {resuming.words(found.changed)}."
     return ""

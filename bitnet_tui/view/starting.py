@@ -25,7 +25,11 @@ def refusal(found: Foreseen, key: Callable[[str], str]) -> str:
 def question(found: Outlook) -> tuple[str, str, str, str]:
     """Whether training may begin anew beside checkpoints, as the texts of a question."""
     why = f"Training can't go on from its checkpoints: {found.why_not}. " if found.why_not else ""
-    return "Train again from step 0?", f"{why}{aside_words(found.aside, 'The')}", "Train again", "Leave it"
+    instead = (
+        " To go on instead, raise the budget, or resume from an earlier one in Checkpoints." if found.finished else ""
+    )
+    words = f"{why}{aside_words(found.aside, 'The')}{instead}"
+    return "Train again from step 0?", words, "Train again", "Leave it"
 
 
 def aside_words(steps: Sequence[int], which: str) -> str:

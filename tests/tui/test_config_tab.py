@@ -139,7 +139,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
             Effects(("train",), ("train",), training=Outlook(aside=(3,), why_not="it is finished")),
             False,
             "▲ train becomes outdated.\n"
-            "○ The next training begins at step 0: it is finished. Its checkpoints are kept aside.",
+            "○ The next training puts its checkpoints aside and begins at step 0: it is finished.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),

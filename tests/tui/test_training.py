@@ -110,6 +110,20 @@ def test_a_seam_tells_what_was_changed_there():
     assert "┆ resumed" in "".join(span.text for span in narrow)
 
 
+def test_an_evaluation_that_was_lost_is_not_the_newest():
+    def evaluated(step: int) -> object:
+        return event("metric", step=step, seen_tokens=step * 10, heldout_loss=float(step), heldout_agreement=0.5)
+
+    fold = RunFold()
+    fold.feed([_metric(1, 9.0), evaluated(4), _metric(5, 9.0), evaluated(8), evaluated(9)])
+    first, resumed = fold.view(), _run(range(8, 12), _LOSSES)
+    assert joined([first]).held_out is first.held_out
+    kept = joined([resumed, first]).held_out
+    assert kept is not None
+    assert (kept.step, kept.seen_tokens, kept.heldout_loss, kept.heldout_agreement) == (4, 40, 4.0, 0.5)
+    assert joined([_run(range(2, 12), _LOSSES), first]).held_out is None
+
+
 def test_a_flip_that_was_lost_is_not_shown():
     runs = [_run(range(1, 20), _LOSSES, flip_at=15), _run(range(12, 14), _LOSSES)]
     assert joined(runs[::-1]).flip is None
