@@ -18,7 +18,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 
 _BY_KIND = {kind.__struct_config__.tag: kind for kind in KINDS}
-_EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, list[str]: [], list[list[Any]]: []}
+_EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, dict[str, Any]: {}, list[str]: [], list[list[Any]]: []}
 
 
 def event(kind: str, **fields: Any) -> Event:

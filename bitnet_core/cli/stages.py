@@ -44,7 +44,7 @@ def add_to(commands: Commands) -> None:
                 dest="resume_step",
                 metavar="STEP",
                 type=int,
-                help="resume from the checkpoint of this step; newer ones are set aside (RESUME_STEP)",
+                help="resume from this step's checkpoint, 0 = start again; newer ones are set aside (RESUME_STEP)",
             )
         if stage == "pipeline":
             one.add_argument("--gate", action="store_true", help="end with exit code 3 if a gate fails (GATE_…)")

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from msgspec import UNSET
 
 from bitnet_core.results.series import LARGEST, Segment, Series
-from bitnet_core.runs.events import Event, Flip, Metric
-from bitnet_core.text import finite
+from bitnet_core.runs.event_words import changed_words
+from bitnet_core.runs.events import Event, Flip, Metric, SettingsChanged
+from bitnet_core.text import crop, finite
 
 STEP, CLOCK, SHARE = "step", "clock", "quantized_share"
 """Curves that are not drawn, over the seen tokens: the step, the wall clock in Unix seconds, how ternary it is."""
@@ -20,6 +21,8 @@ TRACKED = (
     *("lr", "grad_norm", "tokens_per_s", "peak_rss_bytes", "peak_device_bytes", SHARE, STEP, CLOCK),
 )
 """Every curve, by the field of a metric that it follows."""
+_MOST_WORDS = 60
+"""Cells of what is told at a seam."""
 _VALUES = attrgetter(*("t" if name == CLOCK else name for name in TRACKED))
 
 
@@ -51,7 +54,10 @@ class Beginning:
 
 
 class Piece(Protocol):
-    """One run of a training. `held_out` is its newest evaluation on held-out traces."""
+    """One run of a training. `held_out` is its newest evaluation on held-out traces.
+
+    `changed` says under which other settings it went on; empty if under the same.
+    """
 
     @property
     def curves(self) -> tuple[Curve, ...]: ...
@@ -61,6 +67,8 @@ class Piece(Protocol):
     def flip(self) -> Flip | None: ...
     @property
     def held_out(self) -> Metric | None: ...
+    @property
+    def changed(self) -> str: ...
 
 
 @dataclass
@@ -70,6 +78,7 @@ class CurveFold:
     begins: Beginning | None = None
     flip: Flip | None = None
     held_out: Metric | None = None
+    changed: str = ""
     revision: int = 0
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
     _made: tuple[int, tuple[Curve, ...]] = (-1, ())
@@ -85,6 +94,8 @@ class CurveFold:
     def feed(self, event: Event) -> None:
         if isinstance(event, Flip):
             self.flip = self.flip or event  # a ramp has several; its marker is at the first
+        elif isinstance(event, SettingsChanged):
+            self.changed = crop(changed_words(event), _MOST_WORDS)
         elif isinstance(event, Metric):
             self.feed_metrics([event])
 
@@ -113,10 +124,14 @@ class CurveFold:
 
 @dataclass(frozen=True)
 class Training:
-    """The curves of a training up to one of its runs; `seams` are the x where a run took over, in ascending order."""
+    """The curves of a training up to one of its runs; `seams` are the x where a run took over, in ascending order.
+
+    `turns` say at each seam under which other settings it went on; empty if under the same.
+    """
 
     curves: tuple[Curve, ...] = ()
     seams: tuple[float, ...] = ()
+    turns: tuple[str, ...] = ()
     flip: Flip | None = None
     held_out: Metric | None = None
 
@@ -147,20 +162,36 @@ def joined(newest_first: Sequence[Piece]) -> Training:
     """One curve over these runs. What an older run did after the point from which a newer one resumed was lost."""
     end = math.inf
     pieces: dict[str, list[Curve]] = {name: [] for name in TRACKED}
-    seams: list[float] = []
+    seams: list[tuple[float, str]] = []
     flip = held_out = None
     for run in newest_first:
         for curve in run.curves:
             pieces[curve.name].insert(0, before(curve, end))
         if run.flip is not None and run.flip.seen_tokens < end:
             flip = run.flip
-        held_out = held_out or run.held_out
+        if held_out is None and run.held_out is not None:
+            at = place_of(run.held_out)
+            held_out = run.held_out if at is None or at < end else _last_held_out(run.curves, end)
         if run.begins is not None and run.begins.x < end:
             end = run.begins.x
             if run.begins.resumed:
-                seams.insert(0, end)
+                seams.insert(0, (end, run.changed))
     curves = tuple(_connected(name, parts) for name, parts in pieces.items())
-    return Training(curves, tuple(seams), flip, held_out)
+    places, turns = tuple(x for x, _ in seams), tuple(words for _, words in seams)
+    return Training(curves, places, turns, flip, held_out)
+
+
+def _last_held_out(curves: Sequence[Curve], end: float) -> Metric | None:
+    """The last evaluation before `end`, from the curves: the newest event may be of steps that were lost."""
+    found = {curve.name: dict(point for one in before(curve, end).segments for point in one) for curve in curves}
+    at = max(found.get("heldout_loss", ()), default=None)
+    if at is None:
+        return None
+    names = ("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement")
+    figures: dict[str, Any] = {name: found[name][at] for name in names if at in found.get(name, ())}
+    if (step := found.get(STEP, {}).get(at)) is not None:
+        figures["step"] = int(step)
+    return Metric(seen_tokens=int(at), **figures)
 
 
 def moved(curve: Curve, place: Callable[[float], float]) -> Curve:

@@ -21,6 +21,8 @@ _FLIP = ("#af5f00", "#ffaf5f")
 _FONTS = "'DejaVu Sans','Liberation Sans','Noto Sans',Arial,Helvetica,sans-serif"
 """By name, because the PNG renderer does not know the system's default font."""
 _MOST_CHARS = 4000
+_CHAR = 7.0
+"""About the width of a letter."""
 STYLE = "\n".join(
     [
         f".chart text{{font-family:{_FONTS};font-size:12px;fill:#6c6c6c}}",
@@ -122,17 +124,30 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     parts.append(f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 2}" text-anchor="end">seen tokens</text>')
     flips = [float(training.flip.seen_tokens)] if training.flip else []
     words = f"A{training.flip.from_bits}→A{training.flip.to_bits}" if training.flip else ""
-    for kind, places, label in (("seam", training.seams, "resumed"), ("flip", flips, words)):
-        parts += [_marker(kind, at((x, bottom))[0], label) for x in places if left <= x <= right]
+    seams = [("seam", x, turn or "resumed") for x, turn in zip(training.seams, training.turns, strict=True)]
+    marks = [(kind, at((x, bottom))[0], label) for kind, x, label in seams if left <= x <= right]
+    marks += [("flip", at((x, bottom))[0], words) for x in flips if left <= x <= right]
+    parts += _markers(marks)
     for place, (_, segments) in enumerate(thinned):
         path = " ".join("M" + " ".join(f"{x},{y}" for x, y in map(at, segment)) for segment in segments)
         parts.append(f'<path class="c{place}" d="{path}"/>')
     return "".join([*parts, *_legend(thinned)])
 
 
-def _marker(kind: str, across: float, label: str) -> str:
-    rule = f'<line class="{kind}" x1="{across}" x2="{across}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>'
-    return f'{rule}<text class="{kind}" x="{across}" y="{_TOP - 4}" text-anchor="middle">{text(label)}</text>'
+def _markers(marks: Sequence[tuple[str, float, str]]) -> list[str]:
+    """Vertical lines with their words above. Words that would lie on others are seen by pointing at the line."""
+    parts, taken = [], list[tuple[float, float]]()
+    for kind, across, label in marks[::-1]:
+        half = _CHAR * len(label) / 2
+        place = min(max(across, half), WIDTH - half)
+        rule = f'<line class="{kind}" x1="{across}" x2="{across}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}">'
+        parts.append(f"{rule}<title>{text(label)}</title></line>")
+        if all(place + half < left or right < place - half for left, right in taken):
+            taken.append((place - half, place + half))
+            parts.append(
+                f'<text class="{kind}" x="{place:.1f}" y="{_TOP - 4}" text-anchor="middle">{text(label)}</text>'
+            )
+    return parts
 
 
 def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]]) -> list[str]:

@@ -104,14 +104,6 @@ STAGES: dict[str, Stage] = {
     )
 }
 
-STARTS_AGAIN = (
-    *("TRAIN_BATCH_SIZE", "GRAD_ACCUM_STEPS", "MAX_SEQ_LEN", "LR", "SCHEDULER_ETA_MIN", "ADAM_BETA1", "ADAM_BETA2"),
-    *("ADAM_EPS", "WEIGHT_DECAY", "GRAD_CLIP_NORM", "LR_SCHEDULE", "KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT"),
-    *("FORMAT_LOSS_WEIGHT", "SEED", "PACK_SEQUENCES", "STUDENT_QUANTIZE", "ON_POLICY_FRACTION", "ON_POLICY_KL"),
-    "QUANT_RAMP_FRACTION",
-)
-"""Settings after whose change a training resumes from no checkpoint that it has (`recipe` in training/state.py)."""
-
 PIPELINE = Stage(
     "pipeline",
     "Whole pipeline",

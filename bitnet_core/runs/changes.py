@@ -1,15 +1,13 @@
 """What has changed since a stage was done, in words, as far as the records tell. `history.py` says whether it has."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from bitnet_core.runs import catalog
 from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.resuming import change_words
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.text import flat, width
 
 MOST_NAMED = 3
-_LONGEST_VALUE = 24
 
 
 def changes(history: History, stage: str) -> tuple[str, ...]:
@@ -57,17 +55,4 @@ def _settings(history: History, made: Entry) -> Iterator[str]:
         if name not in then:
             yield f"made before {name} existed"
         elif then[name] != value:
-            yield _changed(name, then[name], value)
-
-
-def _changed(name: str, before: Any, after: Any) -> str:
-    values = _value(before), _value(after)
-    if any(width(value) > _LONGEST_VALUE for value in values):
-        return f"{name} changed"
-    return f"{name} {values[0]} → {values[1]}"
-
-
-def _value(value: Any) -> str:
-    if value is None or value == "":
-        return "unset"
-    return f"{value:g}" if isinstance(value, float) else flat(str(value))
+            yield change_words(name, then[name], value)

@@ -1,11 +1,13 @@
 """What other settings would do to the stages of an experiment, before they are saved. It changes nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from bitnet_core.runs.catalog import STAGES, STARTS_AGAIN
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
+from bitnet_core.runs.outlook import Outlook, outlook
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.settings.resolved import Settings
 
@@ -15,15 +17,15 @@ class Effects:
     """Stages by name, in their order.
 
     The settings decide the result of `concerned`. `outdated` have a result now that would no longer count, `current`
-    one that would count again. `running` go on with the settings that they started with. With `starts_again`, the
-    next training begins at its first step, and its checkpoints are kept aside.
+    one that would count again. `running` go on with the settings that they started with. `training` is
+    what the next training would do.
     """
 
     concerned: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
     current: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
-    starts_again: bool = False
+    training: Outlook = field(default_factory=Outlook)
 
 
 def effects(history: History, settings: Settings) -> Effects:
@@ -46,9 +48,12 @@ def effects(history: History, settings: Settings) -> Effects:
         those(lambda name: before[name] == "done" and after[name] != "done"),
         those(lambda name: before[name] != "done" and after[name] == "done"),
         tuple(name for name in concerned if before[name] in ACTIVE),
-        history.is_complete("train") and any(_differs(name, history, settings) for name in STARTS_AGAIN),
+        _outlook(later, settings),
     )
 
 
-def _differs(name: str, history: History, settings: Settings) -> bool:
-    return history.experiment.settings.values.get(name) != settings.values.get(name)
+def _outlook(later: History, settings: Settings) -> Outlook:
+    try:
+        return outlook(later, settings)
+    except UsageError:  # which is told where the settings are checked
+        return Outlook()

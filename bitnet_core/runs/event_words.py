@@ -6,8 +6,9 @@ from pathlib import PurePath
 from bitnet_core import text
 from bitnet_core.runs import events
 from bitnet_core.runs.events import Event, Flip, Log, Metric, Progress, RunFinished
+from bitnet_core.runs.resuming import words
 
-_MARKS = {"run_started": "▸", "flip": "┊", "alert": "!", "sample": "›"}
+_MARKS = {"run_started": "▸", "flip": "┊", "changed": "┆", "alert": "!", "sample": "›"}
 _LOG_MARKS = {"warning": "!", "error": "✗"}
 _METRICS = {
     **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},
@@ -49,6 +50,8 @@ def _words(event: Event) -> str:
             return _metric(event)
         case events.Budget():
             return _budget(event)
+        case events.SettingsChanged():
+            return f"Training goes on from step {text.number(event.step)} with {changed_words(event)}."
         case Flip():
             return _flip(event)
         case events.CheckpointSaved():
@@ -111,6 +114,11 @@ def _budget(event: events.Budget) -> str:
         + (f"the student is ternary at {text.number(ternary)}, " if ternary is not None else "")
         + f"the flip is at {text.number(event.flip_at_tokens)}"
     )
+
+
+def changed_words(event: events.SettingsChanged) -> str:
+    """`LR 0.0006 → 0.0003, WEIGHT_DECAY 0.1 → 0.05`."""
+    return text.printable(words({name: (event.before.get(name), value) for name, value in event.after.items()}))
 
 
 def _flip(event: Flip) -> str:

@@ -122,6 +122,15 @@ class Budget(Event, tag="budget", kw_only=True):
     """Only with QUANT_RAMP_FRACTION."""
 
 
+class SettingsChanged(Event, tag="changed", kw_only=True):
+    """A training goes on from its checkpoint under other settings: by name, what they were and what they are now."""
+
+    step: int
+    seen_tokens: int
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
 class Flip(Event, tag="flip", kw_only=True):
     """The activations of some layers went to fewer bits. The policy `ramp` has one event per group of layers."""
 

@@ -12,8 +12,10 @@ from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DataOptions
 
 _MOST_PROBLEMS = 2
+_COLLECT = "collect"
 
 
 class Entry(NamedTuple):
@@ -207,7 +209,7 @@ class History:
     def _is_unchanged_since(self, made: Entry, need: str) -> bool:
         """Whether a stage that the run read from is current, and no later run of it has changed what is there."""
         later = (entry for entry in self._runs_of(need) if entry.place > made.place)
-        if any(map(self._has_written, later)):
+        if any(map(self.has_written, later)):
             return False
         source = self.latest(need, _succeeded)
         if source is None and self.is_complete(need):  # of a run that was stopped
@@ -218,7 +220,20 @@ class History:
         """Whether each kind of file that the stage leaves is there."""
         return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
 
-    def _has_written(self, entry: Entry) -> bool:
+    def lacking(self, stage: str) -> tuple[str, ...]:
+        """The stages without whose files this one can't work and that have left none, in their order."""
+        needed = list(catalog.stage(stage).needs)
+        for name in needed:  # grows on the way: an evaluation reads the traces of its training
+            needed += [one for one in catalog.stage(name).needs if one not in needed]
+        given = DataOptions.of(self.experiment.settings).path
+        shards = given is not None and any(given.glob(catalog.stage(_COLLECT).outputs[0][1]))
+        return tuple(
+            name
+            for name in catalog.STAGES
+            if name in needed and not (shards if given and name == _COLLECT else self.is_complete(name))
+        )
+
+    def has_written(self, entry: Entry) -> bool:
         """Whether any output of the run's stage is newer than its beginning. A copied folder's files are all new."""
         return self._last_written(entry.record.stage) >= entry.record.began.wall
 

@@ -1,8 +1,9 @@
-"""When a student's quantisation changes, as shares of its token budget."""
+"""How many tokens a training is to see, and when the student's quantisation changes, as shares of them."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.group import Group, setting
@@ -71,6 +72,39 @@ class FlipOptions(Group):
     def _tokens(self, share: Decimal) -> int:
         # In decimals, as the user wrote it: in binary, 0.29 · 100 is 28.999…
         return int((share * self.budget).to_integral_value(rounding=ROUND_FLOOR))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`tokens` to see, where an epoch has `epoch_tokens`; both are supervised ones of the training traces."""
+
+    tokens: int
+    epoch_tokens: int
+    setting: float | None
+    """The BUDGET_EPOCHS that decided; None where BUDGET_TOKENS did."""
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return asdict(self)
+
+
+def decide(flip: FlipOptions, epoch_tokens: int, kept: Mapping[str, Any]) -> Budget:
+    """The budget of a training. `kept` is what its checkpoint has of it, empty where nothing is resumed.
+
+    What was kept stays, unless BUDGET_TOKENS is given now, or BUDGET_EPOCHS has changed.
+    """
+    if flip.budget_tokens is not None:
+        return Budget(flip.budget_tokens, epoch_tokens, None)
+    tokens = kept_tokens(kept)
+    if tokens and kept.get("setting", flip.budget_epochs) == flip.budget_epochs:
+        return Budget(tokens, epoch_tokens, flip.budget_epochs)
+    return Budget(flip.decided(epoch_tokens).budget, epoch_tokens, flip.budget_epochs)
+
+
+def kept_tokens(kept: Mapping[str, Any]) -> int | None:
+    """The tokens of a record, which may hold anything."""
+    tokens = kept.get("tokens")
+    return tokens if type(tokens) is int and tokens > 0 else None
 
 
 def flip_fraction_at(tokens: int, budget: int) -> str:

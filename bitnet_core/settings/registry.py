@@ -199,7 +199,10 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),
         integer(
-            "RESUME_STEP", "", "Checkpoint to resume from (`train --from STEP`); empty = the newest.", 1, 1 << 40
+            "RESUME_STEP",
+            "",
+            "Checkpoint to resume from (`train --from STEP`); 0 = start again, empty = the newest.",
+            *(0, 1 << 40),
         ),
     ),
     "Flip": (

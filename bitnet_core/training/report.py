@@ -203,6 +203,8 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
         "training": last,
         "heldout": state.evaluations[-1] if measured else None,
         "best": state.best,
+        "budget": state.budget,
+        "changes": state.changes,
         "origin": state.origin,
         **flip_report(state.evaluations),
         "config": student.config.to_dict(),
@@ -227,6 +229,7 @@ def summary(state: TrainState, student: Student) -> dict[str, Any]:
         **flip_report(state.evaluations),
         "nonfinite": state.refused,
         "origin": state.origin or None,
+        "changes": state.changes,
     }
 
 

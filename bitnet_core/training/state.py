@@ -4,7 +4,7 @@ Everything that decides what comes next is kept: counters, cursor, activation bi
 state. A resumed training is therefore the uninterrupted one, bit for bit on a CPU. It knows no loop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,30 +14,22 @@ import torch
 from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
+from bitnet_core.runs.events import SettingsChanged
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.resuming import Changes, Reached, changes, judge, loss_differs
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Example
 from bitnet_core.training import checkpoints, ramp
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.budget import kept_in
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.step import Stepper
 
-RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
-_PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
+_PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", "changes", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
-_FLIP = ("FLIP_FRACTION", "FLIP_POLICY", "FLIP_RAMP_FRACTION")
-_BEFORE = {
-    "A4_POLICY": "all",
-    "TRAIN_ONLINE": "",
-    "ON_POLICY_FRACTION": 0.0,
-    "ON_POLICY_KL": "",
-    "QUANT_RAMP_FRACTION": 0.0,
-    **RANDOM_START,
-}
-"""What checkpoints of versions without these settings were trained with."""
 
 
 class FirstWeights(Protocol):
@@ -73,6 +65,8 @@ class TrainState:
     """Where the first weights came from: the source, its hash and its layers; empty for random ones."""
     budget: dict[str, Any] = field(default_factory=dict)
     """The record of a `Budget`: the tokens to see."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    """Each time that it went on under other settings: step, seen tokens, and the values before and after."""
     rate_scale: float = 1.0
     rolled_back: bool = False
     meter: Meter = field(default_factory=Meter)
@@ -86,6 +80,21 @@ class TrainState:
             "divergence": self.divergence.state(),
             "ternary": self.ternary.state(),
         }
+
+    def take(self, changed: Changes) -> None:
+        """Note that the steps to come have other settings. Another LR is not halved by what failed under the old one.
+
+        A loss of other parts says nothing of the lowest one so far.
+        """
+        if not changed:
+            return
+        before, after = ({name: two[side] for name, two in changed.items()} for side in (0, 1))
+        noted = {"step": self.step, "seen_tokens": self.seen_tokens, "before": before, "after": after}
+        self.changes = [*self.changes, noted]
+        if "LR" in changed:
+            self.rate_scale, self.rolled_back = 1.0, False
+        if loss_differs(changed):
+            self.divergence = Divergence()
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "TrainState":
@@ -135,8 +144,11 @@ def capture(
     )
 
 
-def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> TrainState:
-    """Put student, optimizer, cursor and random state back; BitnetError for tensors that don't fit."""
+def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler, recipe: Mapping[str, Any]) -> TrainState:
+    """Put student, optimizer, cursor and random state back; BitnetError for tensors that don't fit.
+
+    What the `recipe` has otherwise than the checkpoint is noted in the state.
+    """
     student = stepper.student
     try:
         student.load_state_dict(checkpoint.model)
@@ -156,56 +168,32 @@ def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> Train
     if stepper.device.type == "cuda" and "cuda" in checkpoint.rng:
         torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
     sampler.restore(checkpoint.sampler)
-    return TrainState.of(checkpoint)
-
-
-def recipe(options: TrainOptions) -> dict[str, int | float | str]:
-    """What decides the student besides its data, by setting. How long it trains is not part of it."""
-    return {
-        "TRAIN_BATCH_SIZE": options.batch_size,
-        "GRAD_ACCUM_STEPS": options.accumulate,
-        "MAX_SEQ_LEN": options.max_seq_len,
-        "LR": options.rate.peak,
-        "SCHEDULER_ETA_MIN": options.rate.floor,
-        "ADAM_BETA1": options.beta1,
-        "ADAM_BETA2": options.beta2,
-        "ADAM_EPS": options.eps,
-        "WEIGHT_DECAY": options.weight_decay,
-        "GRAD_CLIP_NORM": options.clip_norm,
-        "LR_SCHEDULE": options.rate.shape,
-        "FLIP_FRACTION": options.flip.fraction,
-        "FLIP_POLICY": options.flip.policy,
-        "QUANT_RAMP_FRACTION": options.flip.quant_ramp_fraction or 0.0,
-        "FLIP_RAMP_FRACTION": options.flip.ramp_fraction if options.flip.policy == "ramp" else 0.0,
-        "KD_TAU": options.loss.tau,
-        "KD_WEIGHT": options.loss.kd,
-        "KD_CE_WEIGHT": options.loss.ce,
-        "FORMAT_LOSS_WEIGHT": options.loss.format,
-        "SEED": options.seed,
-        "PACK_SEQUENCES": options.pack,
-        "STUDENT_QUANTIZE": options.quantize,
-        "ON_POLICY_FRACTION": options.on_policy.fraction,
-        "ON_POLICY_KL": options.on_policy.divergence if options.on_policy.fraction else "",
-    }
+    state = TrainState.of(checkpoint)
+    state.take(changes(checkpoint.recipe, recipe))
+    return state
 
 
 def checkpoint_to_resume(
     folder: Path,
-    config: StudentConfig,
-    tokenizer_hash: str,
+    student: tuple[StudentConfig, str],
     wanted: dict[str, Any],
+    options: TrainOptions,
+    epoch_tokens: int,
     reporter: Reporter,
-    step: int | None,
-    flip_is_ahead: Callable[[Path, Checkpoint], bool],
 ) -> tuple[Path, Checkpoint] | None:
-    """The newest complete checkpoint; None where there is none, or none of the recipe `wanted`.
+    """The newest complete checkpoint; None where there is none, or none from which the training `wanted` can go on.
 
-    Raises BitnetError for a checkpoint of another student. One of another recipe is set aside: training on from it
-    would certify a student under settings that it was not trained with. When the flip comes is not part of the recipe
-    while no layer has flipped, and none would have if the flip had been where it is wanted now (`flip_is_ahead`).
+    `student` is its shape and the hash of its tokenizer, `options` have the budget that is asked for.
+    Raises BitnetError for a checkpoint of another student. One from which the training can't go on (`judge`) is set
+    aside with the others: training on would certify a student under settings that it was not trained with.
 
-    With a `step`, the checkpoint of that step; BitnetError if it isn't there or has another recipe.
+    With `resume_step` in the options, the checkpoint of that step; BitnetError if it isn't there or the training
+    can't go on from it. With 0, none, and those that are there are set aside.
     """
+    step = options.resume_step
+    if step == 0:
+        _start_again(folder, reporter)
+        return None
     path = checkpoints.latest(folder) if step is None else checkpoints.of_step(folder, step)
     for newer in checkpoints.found(folder) if step is None else ():
         if newer == path:
@@ -214,32 +202,46 @@ def checkpoint_to_resume(
     if path is None:
         return None
     checkpoint = checkpoints.load(path)
-    checkpoints.require_same_student(path, checkpoint, config, tokenizer_hash)
-    changed = [name for name, value in wanted.items() if checkpoint.recipe.get(name, _BEFORE.get(name)) != value]
-    if 4 not in checkpoint.counters.get("layer_bits", [checkpoint.activation_bits]):
-        undecided = {"A4_POLICY", *(_FLIP if flip_is_ahead(path, checkpoint) else ())}
-        changed = [name for name in changed if name not in undecided]
-    if changed and step is not None:
+    checkpoints.require_same_student(path, checkpoint, *student)
+    verdict = judge(reached(path, checkpoint), wanted, options, epoch_tokens)
+    if verdict.goes_on:
+        return path, checkpoint
+    if step is not None:
+        restore_them = "restore the old values" if verdict.barred else "choose an earlier step, raise the budget"
         raise BitnetError(
-            f"{path} was trained with another {', '.join(changed)}; "
-            "restore the old value to resume from it, or train without --from to start again."
+            f"Training can't go on from {path}: {verdict.why_not}; {restore_them}, "
+            "or start again with `bitnet train --from 0`."
         )
-    if changed:
-        aside = checkpoints.set_aside(folder, checkpoints.found(folder))
-        reporter.alert(
-            "warning",
-            "training_superseded",
-            f"{', '.join(changed)} changed since {path.name}: training starts again, "
-            f"and the old checkpoints are kept in {aside}.",
-            "To resume from them instead, move them back and restore the old values.",
-        )
-        return None
-    return path, checkpoint
+    _start_again(folder, reporter, f"Training starts again after {path.name}: {verdict.why_not}")
+    return None
 
 
-def keep_newer_aside(path: Path, state: TrainState, reporter: Reporter) -> None:
-    """Say from which checkpoint training resumes. Newer ones are moved away, and it says where to."""
+def _start_again(folder: Path, reporter: Reporter, why: str = "Training starts again, as asked") -> None:
+    """Set all checkpoints aside, and say so and why."""
+    there = checkpoints.found(folder)
+    if not there:
+        return
+    aside = checkpoints.set_aside(folder, there)
+    reporter.alert(
+        "warning",
+        "training_superseded",
+        f"{why}. The old checkpoints are kept in {aside}.",
+        "To go on from them instead, move them back and restore the old values.",
+    )
+
+
+def reached(path: Path, checkpoint: Checkpoint) -> Reached:
+    """How far the training of a checkpoint was, for `judge`."""
+    flipped = 4 in checkpoint.counters.get("layer_bits", [checkpoint.activation_bits])
+    budget = kept_in(path, checkpoint)
+    return Reached(checkpoint.step, checkpoint.seen_tokens, checkpoint.recipe, flipped, budget)
+
+
+def keep_newer_aside(path: Path, checkpoint: Checkpoint, state: TrainState, reporter: Reporter) -> None:
+    """Say from which checkpoint training resumes, and under which other settings. Newer ones are moved away."""
     reporter.log(f"Resuming from {path.name}: step {state.step}, {state.seen_tokens} tokens seen.")
+    for noted in state.changes[len(checkpoint.counters.get("changes", ())) :]:
+        reporter.emit(SettingsChanged(**noted))
     if newer := checkpoints.newer_than(path.parent, path):
         aside = checkpoints.set_aside(path.parent, newer)
         reporter.log(f"Newer checkpoints ({len(newer)}) are kept in {aside}.")

@@ -104,5 +104,7 @@ class Stepper:
 
     def restore(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(optimizer)
+        for group in self.optimizer.param_groups:  # the rate and the decay are set at each step
+            group["eps"] = self.options.eps
         if scaler and self.precision.scaled:
             self.scaler.load_state_dict(scaler)

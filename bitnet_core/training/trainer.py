@@ -19,6 +19,8 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.resuming import RANDOM_START, TRACES, recipe
+from bitnet_core.settings.flip import decide
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
@@ -30,13 +32,11 @@ from bitnet_core.training.on_policy import author
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import (
-    RANDOM_START,
     FirstWeights,
     TrainState,
     capture,
     checkpoint_to_resume,
     keep_newer_aside,
-    recipe,
     restore,
 )
 from bitnet_core.training.step import Stepper, StepResult
@@ -91,7 +91,7 @@ class Trainer:
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
         self._recipe = recipe(options) | {
-            "traces": self.sampler.fingerprint,
+            TRACES: self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
             "TRAIN_ONLINE": teacher.identity if teacher else "",
             **(first_weights.settings if first_weights else RANDOM_START),
@@ -134,23 +134,22 @@ class Trainer:
         self._reporter.request_stop()
 
     def resume(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> None:
-        """Go back to the newest checkpoint, or that of `resume_step`, if there is one of this student and recipe."""
+        """Go back to the newest checkpoint, or that of `resume_step`, if this training can go on from there."""
         self._reporter = on_event if isinstance(on_event, Reporter) else Reporter(on_event, name="training")
-        step, ahead = self.options.resume_step, budget.FlipIsAhead(self._flip_asked, self.sampler.supervised)
-        found = self.folder and checkpoint_to_resume(
-            self.folder, self.student.config, self._tokenizer_hash, self._recipe, self._reporter, step, ahead
-        )
+        asked, tokens = replace(self.options, flip=self._flip_asked), self.sampler.supervised
+        student, folder = (self.student.config, self._tokenizer_hash), self.folder
+        found = folder and checkpoint_to_resume(folder, student, self._recipe, asked, tokens, self._reporter)
         if not found:
             self._begin()
             return
         path, checkpoint = found
-        self.state = restore(checkpoint, self.stepper, self.sampler)
+        self.state = restore(checkpoint, self.stepper, self.sampler, self._recipe)
         self._decide_budget(budget.kept_in(path, checkpoint))
         self.resumed_from = self.last_checkpoint = path
-        keep_newer_aside(path, self.state, self._reporter)
+        keep_newer_aside(path, checkpoint, self.state, self._reporter)
 
     def _decide_budget(self, kept: dict[str, Any]) -> None:
-        found = budget.decide(self._flip_asked, self.sampler.supervised, kept)
+        found = decide(self._flip_asked, self.sampler.supervised, kept)
         self._budget, self._budget_before, self.state.budget = found, kept, found.record()
         self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
         steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
@@ -280,7 +279,7 @@ class Trainer:
     def _roll_back(self, path: Path) -> None:
         """Go back to the last good checkpoint, once, at half the learning rate."""
         refused, failed_at = self.state.refused, self.state.step
-        self.state = restore(checkpoints.load(path), self.stepper, self.sampler)
+        self.state = restore(checkpoints.load(path), self.stepper, self.sampler, self._recipe)
         self.state.refused, self.state.refused_in_a_row, self.state.budget = refused, 0, self._budget.record()
         self.state.rolled_back, self.state.rate_scale = True, self.state.rate_scale / 2
         self._save()  # so that a run killed from here on is known to have rolled back
@@ -363,7 +362,7 @@ class Trainer:
             return
         state, stepper, tokenizer_hash = self.state, self.stepper, self._tokenizer_hash
         checkpoint = capture(state, stepper, self.sampler, self.schedule, tokenizer_hash, self._recipe)
-        health = report.health(state, stepper, self.options, tokenizer_hash)
+        health = report.health(state, stepper, self.options, tokenizer_hash) | {"recipe": self._recipe}
         saved = checkpoints.save(self.folder, checkpoint, health)
         self.last_checkpoint = Path(saved.path)
         self._reporter.emit(saved)

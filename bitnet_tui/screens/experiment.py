@@ -1,6 +1,7 @@
 """One experiment: its stages, and one run of the selected stage, live or finished. Everything is read from files."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -10,6 +11,7 @@ from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
+from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import actions
@@ -17,7 +19,9 @@ from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.screens.tabs import TABS, TabbedScreen
+from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
+from bitnet_tui.view import starting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, spread
@@ -254,7 +258,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_pipeline(self) -> None:
         self.start_stage(PIPELINE.name)
 
-    def start_stage(self, name: str, values: Mapping[str, str] | None = None) -> None:
+    def start_stage(self, name: str, values: Mapping[str, str] | None = None, *, agreed: bool = False) -> None:
+        """Start it, unless what it reads is missing; if it puts checkpoints away, ask before, unless `agreed`."""
         if self._launching:
             self.notify(f"{self._launching} is still starting.", severity="warning")
             return
@@ -264,11 +269,37 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self._chosen = None if name == PIPELINE.name else name
         self._redraw()
         self.attempt(
-            partial(self.shell.launch, self.root, name, values),
-            lambda _: self._launch_ended(),
+            partial(self._start, self.shell, name, values, agreed=agreed),
+            partial(self._started, name, values),
             without=f"{stage(name).title} was not started",
             title=f"{stage(name).title} of {self.root.name}: not started",
         )
+
+    def _start(self, shell: Shell, name: str, values: Mapping[str, str] | None, *, agreed: bool) -> Outlook:
+        """In a thread. What is left to ask is what the training would do, and then nothing was started."""
+        found = foresee(shell.home, self.root, name, values)
+        if problem := starting.refusal(found, shell.key):
+            raise BitnetError(problem)
+        if agreed or not found.training.starts_again:
+            shell.launch(self.root, name, values)
+            return replace(found.training, aside=())
+        if not self.on_stack:
+            raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it all the same.")
+        return found.training
+
+    def _started(self, name: str, values: Mapping[str, str] | None, found: Outlook) -> None:
+        self._launch_ended()
+        if told := starting.changed_words(found):
+            self.notify(told)
+        if not found.starts_again:
+            return
+        from bitnet_tui.screens.dialogs import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.start_stage(name, values, agreed=True)
+
+        self.app.push_screen(ConfirmScreen(*starting.question(found)), answered)
 
     def refused(self, problem: str) -> None:
         if not self._launching and self.store_refused(problem):

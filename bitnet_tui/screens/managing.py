@@ -45,16 +45,11 @@ class ManagingScreen(AttemptingScreen[None]):
         from bitnet_tui.screens.managing_forms import NameScreen
 
         (root,) = self.chosen
-        self.app.push_screen(NameScreen(root.name), partial(self._rename, root))
+        self.app.push_screen(NameScreen(root), self._renamed)
 
-    def _rename(self, root: Path, name: str | None) -> None:
-        if name and name != root.name:
-            from bitnet_tui.services import managing
-
-            work = partial(managing.rename, self.shell.home, root, name)
-            self.attempt(work, self._renamed, title="Rename")
-
-    def _renamed(self, done: dict[str, Any]) -> None:
+    def _renamed(self, done: dict[str, Any] | None) -> None:
+        if done is None:
+            return
         for remark in done.get("remarks", ()):
             self.notify(flat(str(remark)), title="Renamed")
         self.changed(Path(str(done.get("folder", ""))))

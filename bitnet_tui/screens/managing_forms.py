@@ -1,18 +1,23 @@
 """A small form of the table of experiments: a new name."""
 
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
 from bitnet_core.text import flat
-from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 
-class NameScreen(DialogScreen[str | None]):
-    """Returns the name that was typed, or None."""
+class NameScreen(KeyedScreen[dict[str, Any] | None]):
+    """Renames an experiment, and returns what was done, or None. A name that is refused stays, to be corrected."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#name"
@@ -22,14 +27,15 @@ class NameScreen(DialogScreen[str | None]):
         Binding("up", "app.focus_previous", "Previous", show=False),
     ]
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__()
-        self._before = name
+        self._root = root
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message vault"):
-            yield Words(f"Rename {flat(self._before)}", classes="title")
-            yield SteadyInput(flat(self._before), compact=True, id="name")
+            yield Words(f"Rename {flat(self._root.name)}", classes="title")
+            yield SteadyInput(flat(self._root.name), compact=True, id="name")
+            yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")
                 yield Button("Rename", id="rename", name="save")
@@ -38,4 +44,18 @@ class NameScreen(DialogScreen[str | None]):
         self.action_save()
 
     def action_save(self) -> None:
-        self.dismiss(self.query_one("#name", Input).value.strip())
+        name = self.query_one("#name", Input).value.strip()
+        if self.busy:
+            return
+        if name in ("", self._root.name):
+            self.dismiss()
+            return
+        from bitnet_tui.services import managing
+
+        self.say("Renaming…", "label")
+        work = partial(managing.rename, self.shell.home, self._root, name)
+        self.attempt(work, self.dismiss, title="Rename")
+
+    def refused(self, problem: str) -> None:
+        self.say(problem, "bad")
+        self.query_one("#name").focus()

@@ -9,8 +9,9 @@ from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.services import config
 from bitnet_tui.services.exporting import FORMATS, Export
+from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import checkpoints
+from bitnet_tui.view import checkpoints, starting
 from bitnet_tui.view.checkpoints import Saved
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
@@ -110,14 +111,27 @@ class TabbedScreen(ShellScreen[None]):
         elif what == "export":
             self._ask_format(row)
         else:
-            self._ask_to_train(row, row.fraction if what == "flip" else "")
+            work = partial(self._foresee, self.shell, row, row.fraction if what == "flip" else "")
+            self.run_worker(work, thread=True, exclusive=True, group="foresee", description="look ahead")
 
-    def _ask_to_train(self, row: Saved, fraction: str) -> None:
+    def _foresee(self, shell: Shell, row: Saved, fraction: str) -> None:
+        values = {"RESUME_STEP": str(row.step)} | ({"FLIP_FRACTION": fraction} if fraction else {})
+        try:
+            found = foresee(shell.home, self.root, _TRAIN, values)
+            shell.call_later(self._ask_to_train, row, fraction, found, starting.refusal(found, shell.key))
+        except BitnetError as error:
+            shell.call_later(self._say_there, "warn", str(error))
+
+    def _ask_to_train(self, row: Saved, fraction: str, found: Foreseen, problem: str) -> None:
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
-        view = self.query_one(CheckpointsPane).view
+        if problem or not self.is_active:
+            self._say_there("warn", problem)
+            return
         question = (
-            checkpoints.flip_question(view, row, fraction) if fraction else checkpoints.resume_question(view, row)
+            checkpoints.flip_question(row, fraction, found.training)
+            if fraction
+            else checkpoints.resume_question(row, found.training)
         )
 
         def answered(yes: bool | None) -> None:

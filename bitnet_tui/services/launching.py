@@ -1,14 +1,21 @@
-"""Starts a stage: settings, keys, process. Slow (keyring, fork), so call it in a thread."""
+"""Starts a stage: settings, keys, process; and what to know before. Slow (keyring, fork), so call it in a thread."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bitnet_core.runs import launch as runs
+from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.outlook import Outlook, outlook
+from bitnet_core.runs.record import ACTIVE
 from bitnet_core.settings.said import unsaid
 from bitnet_core.teachers import stage_keys
 from bitnet_tui.services.settings import require_experiment, resolved
+
+_TRAIN = "train"
 
 
 @dataclass(frozen=True)
@@ -39,3 +46,25 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
     warnings = [problem.message for problem in unsaid(resolution) if problem.severity == "warning"]
     return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What starting a stage would do: the stages whose files it lacks, and what becomes of the checkpoints."""
+
+    stage: str
+    lacking: tuple[str, ...] = ()
+    training: Outlook = field(default_factory=Outlook)
+
+
+def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None = None) -> Foreseen:
+    """What `launch` would do with these arguments. BitnetError for settings with which it can't start."""
+    require_experiment(root)
+    settings = resolved(home, root, values).checked()
+    history = History.read(Experiment.from_settings(settings))
+    if stage == _TRAIN:
+        return Foreseen(stage, history.lacking(stage), outlook(history, settings))
+    if stage == PIPELINE.name and history.status(_TRAIN).state not in ("done", *ACTIVE):
+        collects = history.status("collect").state != "done"
+        return Foreseen(stage, (), outlook(history, settings, collects_first=collects))
+    return Foreseen(stage, history.lacking(stage))

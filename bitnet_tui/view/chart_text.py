@@ -61,10 +61,14 @@ def title(
         right = [Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")]
     elif alone:
         right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
-    marks = _marks(view) if alone or chart is CHARTS[0] else []
     # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
     needed = cells_of(right) + 1 if right and right[0].style == "accent" else 0
     room = cells - needed
+    marks: list[Line] = []
+    if alone or chart is CHARTS[0]:
+        told = _marks(view, lens.cursor, short=False)
+        fits = sum(map(cells_of, [*parts, *told])) <= room
+        marks = told if fits else _marks(view, lens.cursor, short=True)
     if alone and chart is CHARTS[0] and sum(map(cells_of, [*parts, *marks])) > room:
         parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
     return spread(_fit([*parts, *marks], room), right, cells)
@@ -78,13 +82,15 @@ def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
     return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
 
 
-def _marks(view: RunView) -> list[Line]:
-    """What the vertical lines mark."""
+def _marks(view: RunView, cursor: float | None, *, short: bool) -> list[Line]:
+    """What the vertical lines mark: of the newest seam, or the last before the cursor, what was changed there."""
     marks: list[Line] = []
     if view.flip:
         marks.append((Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
     if view.seams:
-        marks.append((Span("  ┆ resumed" if view.flip else "┆ resumed", "label"),))
+        before = [turn for x, turn in zip(view.seams, view.turns, strict=False) if cursor is None or x <= cursor]
+        words = "resumed" if short or not before else before[-1] or "resumed"
+        marks.append((Span(f"{'  ' if view.flip else ''}┆ {words}", "label"),))
     return marks
 
 

@@ -1,17 +1,19 @@
 """The checkpoints of an experiment as rows, read from their health files: step, tokens, loss, bits, size, copy."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.storage.steps import step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size
 from bitnet_tui.services.settings import experiment_at, require_experiment
+from bitnet_tui.view import starting
 from bitnet_tui.view.copy import target_of
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, line, wrapped
@@ -69,10 +71,6 @@ class CheckpointsView:
 
     def row(self, step: str | None) -> Saved | None:
         return next((row for row in self.rows if str(row.step) == step), None)
-
-    def newer(self, row: Saved) -> tuple[int, ...]:
-        """The later steps, in ascending order."""
-        return tuple(sorted(one.step for one in self.rows if one.step > row.step))
 
 
 @dataclass
@@ -238,24 +236,23 @@ def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...
 # -- what can be done ------------------------------------------------------------------------------------------------
 
 
-def resume_question(view: CheckpointsView, row: Saved) -> tuple[str, str, str, str]:
+def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
     """What resuming from here does, as the texts of a question."""
-    return f"Resume from step {row.step}?", _aside_words(view, row), "Resume from here", "Leave it"
+    return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", "Leave it"
 
 
-def flip_question(view: CheckpointsView, row: Saved, fraction: str) -> tuple[str, str, str, str]:
+def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, str, str]:
     """What flipping here does."""
     why = f"FLIP_FRACTION in the .env becomes {fraction}, so that activations go to 4 bits at step {row.step}. "
-    return f"Flip at step {row.step}?", why + _aside_words(view, row), "Flip here", "Leave it"
+    others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
+    words = _goes_on_words(replace(found, changed=others))
+    return f"Flip at step {row.step}?", why + words, "Flip here", "Leave it"
 
 
-def _aside_words(view: CheckpointsView, row: Saved) -> str:
-    newer = view.newer(row)
-    if not newer:
-        return "Training goes on from there; it is the newest checkpoint."
-    steps = ", ".join(map(str, newer))
-    moved = "that of step" if len(newer) == 1 else "those of steps"
-    return f"Training goes on from there. Newer checkpoints ({moved} {steps}) are moved to checkpoints/superseded."
+def _goes_on_words(found: Outlook) -> str:
+    goes_on = starting.changed_words(found) or "Training goes on from there."
+    moved = starting.aside_words(found.aside, "Newer") if found.aside else "It is the newest checkpoint."
+    return f"{goes_on} {moved}"
 
 
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:

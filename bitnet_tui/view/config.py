@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs import resuming
 from bitnet_core.runs.effects import Effects
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.kinds import Setting, as_written
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.registry import REGISTRY
@@ -207,6 +209,18 @@ def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, s
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
 
 
+def training_words(found: Outlook) -> str:
+    """What the next training will do that is not what it did so far; empty if it just goes on."""
+    if found.refused:
+        return f"The next training refuses: {found.refused}"
+    if found.starts_again:
+        why = f": {found.why_not}" if found.why_not else ""
+        return f"The next training puts its checkpoints aside and begins at step 0{why}."
+    if found.changed and found.step is not None:
+        return f"The next training goes on from step {found.step:,} with {resuming.words(found.changed)}."
+    return ""
+
+
 def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tuple[str, str, str]]:
     if hidden:
         return
@@ -223,8 +237,8 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
         ends = "is outdated when it ends" if one else "are outdated when they end"
         goes = "goes on with the value that it started with" if one else "go on with the value they started with"
         yield "▲", f"{listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
-    if found.starts_again:
-        yield "○", "The next training begins at step 0; its checkpoints are kept aside.", "label"
+    if "train" in found.concerned and (told := training_words(found.training)):
+        yield "○", told, "label"
     later = [name for name in found.concerned if name not in (*found.outdated, *found.current, *found.running)]
     if later:
         yield "○", f"{listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"

@@ -14,6 +14,7 @@ from bitnet_core.text import (
     duration,
     finite,
     flat,
+    listed,
     number,
     pad,
     progress_words,
@@ -266,8 +267,13 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
             line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {state.word}"))
         )
     lines.append(())
+    own = view.row(one.name)
     if one.name == PIPELINE.name:
         lines.append(line("Press ", Span("p", "key"), " to run all five stages, one after the other."))
+    elif own is not None and own.lacking:
+        has = "has" if len(own.lacking) == 1 else "have"
+        first = f"It can run once {listed(own.lacking)} {has} run; press "
+        lines.append(line(first, Span("p", "key"), " for the whole pipeline."))
     else:
         lines.append(
             line("Press ", Span("r", "key"), " to run it, or ", Span("p", "key"), " for the whole pipeline.")

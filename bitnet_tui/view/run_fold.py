@@ -21,6 +21,7 @@ from bitnet_core.runs.events import (
     RunFinished,
     RunStarted,
     Sample,
+    SettingsChanged,
     Table,
     Trace,
 )
@@ -73,7 +74,8 @@ class RunView:
     """A frozen picture of one run's events. `revision` grows with every event; `newest` is when the last was written.
 
     `metric` holds the newest value of each field: unset if there was none, None if it was not finite. `held_out` is
-    the newest evaluation on held-out traces. `seams` are the x where another run of the training took over. Long
+    the newest evaluation on held-out traces. `seams` are the x where another run of the training took over, and
+    `turns` say at each under which other settings; `changed` is that of this run. Long
     texts and tables are cut; else texts are as they were written: pass them through `printable` before drawing.
     """
 
@@ -86,6 +88,8 @@ class RunView:
     begins: Beginning | None = None
     curves: tuple[Curve, ...] = ()
     seams: tuple[float, ...] = ()
+    turns: tuple[str, ...] = ()
+    changed: str = ""
     flip: Flip | None = None
     samples: tuple[Sample, ...] = ()
     alerts: tuple[ShownAlert, ...] = ()
@@ -152,6 +156,7 @@ class RunFold:
                 curves=self._curves.curves,
                 begins=self._curves.begins,
                 flip=self._curves.flip,
+                changed=self._curves.changed,
                 held_out=self._curves.held_out,
                 log=tuple(self._log),
                 log_levels=tuple(self._levels),
@@ -177,7 +182,7 @@ class RunFold:
                 self._set(device=printable(event.device))
             case Progress():
                 self._progress = event
-            case Flip():
+            case Flip() | SettingsChanged():
                 self._curves.feed(event)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])

@@ -16,13 +16,17 @@ _TAIL_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class StageRow:
-    """`note` is the progress while the stage runs, else how long its last run took."""
+    """`note` is the progress while the stage runs, else how long its last run took.
+
+    One that has not run yet can't while the stages in `lacking` have left nothing.
+    """
 
     name: str
     title: str
     state: str
     note: str = ""
     run_id: str | None = None
+    lacking: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -36,13 +40,14 @@ class StageRow:
 def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
     statuses = [history.status(name) for name in STAGES]
-    return tuple(_row(status) for status in (_pipeline(history, statuses), *statuses))
+    return tuple(_row(history, status) for status in (_pipeline(history, statuses), *statuses))
 
 
-def _row(status: StageStatus) -> StageRow:
+def _row(history: History, status: StageStatus) -> StageRow:
     note = _note(status.last, status.state) if status.last else ""
     run_id = status.last.run.id if status.last else None
-    return StageRow(status.stage, stage(status.stage).title, status.state, note, run_id)
+    lacking = history.lacking(status.stage) if status.state == "new" else ()
+    return StageRow(status.stage, stage(status.stage).title, status.state, note, run_id, lacking)
 
 
 def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:

@@ -8,4 +8,5 @@ from bitnet_tui.view.run_fold import RunView
 
 def on(training: Training, view: RunView) -> RunView:
     """The view of a run with the curves of the training that it belongs to."""
-    return replace(view, curves=training.curves, seams=training.seams, flip=training.flip, held_out=training.held_out)
+    view = replace(view, curves=training.curves, flip=training.flip, held_out=training.held_out)
+    return replace(view, seams=training.seams, turns=training.turns)

@@ -126,7 +126,15 @@ def test_nothing_from_outside_becomes_markup(exp: Experiment, home: Path):
     assert len(found.words) < 40_000
     assert all(sign == "\n" or sign.isprintable() for sign in found.words)
     root = _parsed(page(_HOSTILE, reader_of("kd-smol", home).read().training))
-    assert {one.tag.rpartition("}")[2] for one in root.iter()} <= {"svg", "style", "rect", "text", "line", "path"}
+    assert {one.tag.rpartition("}")[2] for one in root.iter()} <= {
+        "svg",
+        "style",
+        "rect",
+        "text",
+        "line",
+        "path",
+        "title",
+    }
 
 
 def test_the_metrics_have_each_step_once(exp: Experiment, home: Path):
@@ -151,6 +159,16 @@ def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
     assert last["run"] == "'=cmd|calc"
     assert last["when"].startswith("'=")
     assert last["heldout_loss"] == ""
+
+
+def test_what_was_changed_stands_at_its_seam_unless_it_would_lie_on_another():
+    curve = Curve("loss", (((0.0, 1.0), (1e4, 2.0)),), ())
+    told = Training((curve,), (2000.0, 2100.0, 9000.0), ("LR 1 → 2", "", "LR 2 → 3"))
+    drawn = list(_parsed(page("kd-smol", told)).iter())
+    texts, titles = ([one.text for one in drawn if one.tag.endswith(f"}}{tag}")] for tag in ("text", "title"))
+    assert {"resumed", "LR 2 → 3"} <= {*texts}
+    assert "LR 1 → 2" not in texts
+    assert titles == ["LR 2 → 3", "resumed", "LR 1 → 2"]
 
 
 def test_curves_are_drawn_at_their_values(exp: Experiment, home: Path):

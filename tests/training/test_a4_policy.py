@@ -125,4 +125,5 @@ def test_the_policy_may_change_until_the_flip(make_trainer: Make) -> None:
     back = make_trainer(FLIPS, resume=True)
     assert back.resumed_from is None
     (alert,) = events_of(back.ctx.run_dir / "events.jsonl", "alert")
-    assert alert["message"].startswith("A4_POLICY changed since")
+    assert alert["message"].startswith("Training starts again after mini_bitnet_step_00000004.pt: ")
+    assert "changed (A4_POLICY hybrid → all)." in alert["message"]

@@ -12,7 +12,7 @@ from bitnet_core import files
 from bitnet_core.errors import Stopped, UsageError
 from bitnet_core.runs.events import Event, Log
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.settings.values import FlipOptions
+from bitnet_core.settings.flip import FlipOptions, decide
 from bitnet_core.training import budget, checkpoints
 from tests.training.conftest import StageTrainer, events
 
@@ -31,7 +31,7 @@ TOKENS = st.integers(1, 1 << 40)
 @given(st.none() | TOKENS, EPOCHS, TOKENS, st.none() | st.tuples(TOKENS, st.none() | EPOCHS), st.booleans())
 def test_what_is_given_counts_then_what_was_kept_then_the_epochs(tokens, epochs, epoch_tokens, was, same) -> None:
     kept = {} if was is None else {"tokens": was[0], "epoch_tokens": 1, "setting": epochs if same else was[1]}
-    found = budget.decide(FlipOptions(budget_tokens=tokens, budget_epochs=epochs), epoch_tokens, kept)
+    found = decide(FlipOptions(budget_tokens=tokens, budget_epochs=epochs), epoch_tokens, kept)
     assert found.setting == (epochs if tokens is None else None)
     if tokens is not None:
         assert found.tokens == tokens
@@ -55,7 +55,7 @@ def test_a_budget_that_is_not_decided_has_no_threshold(epochs: float, epoch_toke
 
 @pytest.mark.parametrize("kept", [{"tokens": "many"}, {"tokens": True}, {"tokens": -1}, {"tokens": None}, {}])
 def test_an_odd_record_keeps_nothing(kept: dict[str, object]) -> None:
-    assert budget.decide(FlipOptions(budget_epochs=2), 50, kept).tokens == 100
+    assert decide(FlipOptions(budget_epochs=2), 50, kept).tokens == 100
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_an_odd_record_keeps_nothing(kept: dict[str, object]) -> None:
 def test_only_another_budget_than_before_is_told(kept: dict[str, object], said: int) -> None:
     told: list[Event] = []
     flip = FlipOptions(budget_tokens=100)
-    budget.announce(Reporter(told.append, name="training"), budget.decide(flip, 50, kept), kept, flip)
+    budget.announce(Reporter(told.append, name="training"), decide(flip, 50, kept), kept, flip)
     assert len([one for one in told if isinstance(one, Log)]) == said
 
 

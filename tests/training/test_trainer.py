@@ -321,4 +321,7 @@ def test_another_recipe_starts_again_and_keeps_the_old_checkpoints(make_trainer:
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     alerts = events(again, "alert")
     assert [alert["code"] for alert in alerts] == ["training_superseded"]
-    assert alerts[0]["message"].startswith("KD_TAU changed since mini_bitnet_step_")
+    assert alerts[0]["message"].startswith(
+        "Training starts again after mini_bitnet_step_00000008.pt: what it was trained with has changed "
+        "(KD_TAU 1.3 → 2.5). The old checkpoints are kept in "
+    )

@@ -1,7 +1,9 @@
 """Experiments with simulated runs: records and events as a stage writes them, at fixed times."""
 
 import dataclasses
+import json
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -34,6 +36,25 @@ def experiment(home: Path, name: str) -> Experiment:
     made = Experiment.from_settings(resolve({"BITNET_HOME": str(home)}, root=root).settings)
     made.ensure()
     return made
+
+
+def leave_traces(exp: Experiment) -> None:
+    """As far as a start looks: without traces a training is refused."""
+    (exp.data / "kd_shard_000.parquet").touch()
+
+
+def save_checkpoint(exp: Experiment, step: int, bits: int = 8, **health: object) -> Path:
+    """A file of that name with its health file; `health` has what that says besides or otherwise."""
+    path = exp.checkpoints / f"mini_bitnet_step_{step:08d}.pt"
+    path.write_bytes(b"x" * (1000 + step))
+    found = {
+        "bytes": 1000 + step, "sha256": "0", "step": step, "seen_tokens": step * 700, "budget_tokens": 150_000,
+        "activation_bits": bits, "layers_at_4_bits": 0 if bits == 8 else 4, "device": "cpu", "best": {"step": 100},
+        "heldout": {"step": step, "heldout_loss": 5 + step / 1000, "heldout_agreement": 0.1},
+    }  # fmt: skip
+    path.with_name(f"{path.stem}_health.json").write_text(json.dumps(found | health))
+    os.utime(path, (NOON + step, NOON + step))
+    return path
 
 
 def _process(*, deaf: bool) -> "subprocess.Popen[bytes]":

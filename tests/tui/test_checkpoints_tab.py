@@ -1,7 +1,5 @@
 """The tab Checkpoints: what the health files say, and what can be done with one."""
 
-import json
-import os
 import sqlite3
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -19,32 +18,20 @@ from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, settled, shown, words
-from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment
+from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
 def _text(lines) -> str:
     return "\n".join("".join(span.text for span in one) for one in lines)
 
 
-def _save(exp: Experiment, step: int, bits: int = 8, **health: object) -> Path:
-    path = exp.checkpoints / f"mini_bitnet_step_{step:08d}.pt"
-    path.write_bytes(b"x" * (1000 + step))
-    found = {
-        "bytes": 1000 + step, "sha256": "0", "step": step, "seen_tokens": step * 700, "budget_tokens": 150_000,
-        "activation_bits": bits, "layers_at_4_bits": 0 if bits == 8 else 4, "device": "cpu", "best": {"step": 100},
-        "heldout": {"step": step, "heldout_loss": 5 + step / 1000, "heldout_agreement": 0.1},
-    }  # fmt: skip
-    path.with_name(f"{path.stem}_health.json").write_text(json.dumps(found | health))
-    os.utime(path, (NOON + step, NOON + step))
-    return path
-
-
 @pytest.fixture
 def saved(home: Path) -> Experiment:
     exp = experiment(home, "one")
+    leave_traces(exp)
     for step in (100, 150):
-        _save(exp, step)
-    _save(exp, 200, 4)
+        save_checkpoint(exp, step)
+    save_checkpoint(exp, 200, 4)
     return exp
 
 
@@ -63,7 +50,7 @@ def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Exp
     "health", ["", "{", "[]", '{"bytes": 7}', '{"seen_tokens": 1e400, "best": 3, "heldout": "x"}']
 )
 def test_a_checkpoint_without_a_sound_health_file_is_incomplete(home: Path, saved: Experiment, health: str):
-    path = _save(saved, 250)
+    path = save_checkpoint(saved, 250)
     path.with_name(f"{path.stem}_health.json").write_text(health)
     row, *others = CheckpointReader(saved.root, home).read().rows
     assert (row.step, row.whole) == (250, False)
@@ -72,14 +59,14 @@ def test_a_checkpoint_without_a_sound_health_file_is_incomplete(home: Path, save
 
 
 def test_a_checkpoint_that_is_not_ternary_yet_can_only_be_resumed_from(home: Path, saved: Experiment):
-    _save(saved, 300, quantized_share=0.4)
+    save_checkpoint(saved, 300, quantized_share=0.4)
     view = CheckpointReader(saved.root, home).read()
     row = view.row("300")
     assert row is not None and not row.ternary and row.fraction == ""
     assert "newest, not ternary yet" in _text([checkpoints.row_line(row, 100, NOON + 160)])
     for what, refused in (("export", True), ("flip", True), ("resume", False)):
         assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
-    _save(saved, 300, quantized_share=1.0)
+    save_checkpoint(saved, 300, quantized_share=1.0)
     assert (CheckpointReader(saved.root, home).read().rows[0]).ternary
 
 
@@ -114,8 +101,15 @@ def test_a_row_fits_its_line(row: Saved, cells: int):
 def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experiment, home: Path):
     view = CheckpointReader(saved.root, home).read()
     oldest, newest = view.rows[-1], view.rows[0]
-    assert "(those of steps 150, 200) are moved to" in checkpoints.resume_question(view, oldest)[1]
-    assert "it is the newest" in checkpoints.resume_question(view, newest)[1]
+    goes_on = Outlook(100, {"LR": (6e-4, 3e-4), "FLIP_FRACTION": (0.9, 0.5)}, (150, 200))
+    moved = "Newer checkpoints (those of steps 150, 200) are moved to checkpoints/superseded."
+    resumed = checkpoints.resume_question(oldest, goes_on)[1]
+    assert resumed == f"Training goes on from step 100 with LR 0.0006 → 0.0003, FLIP_FRACTION 0.9 → 0.5. {moved}"
+    flipped = checkpoints.flip_question(oldest, "0.5", goes_on)[1]
+    assert flipped.endswith(f"at step 100. Training goes on from step 100 with LR 0.0006 → 0.0003. {moved}")
+    assert checkpoints.resume_question(newest, Outlook(200))[1] == (
+        "Training goes on from there. It is the newest checkpoint."
+    )
     assert "stop it first" in checkpoints.refusal(view, oldest, "resume", training=True)
     assert checkpoints.refusal(view, oldest, "export", training=True) == ""
     assert "has flipped already" in checkpoints.refusal(view, newest, "flip", training=False)

@@ -9,6 +9,7 @@ from textual.widgets import Input
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.effects import Effects
+from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import resolve
@@ -135,9 +136,25 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
         (Effects(), False, "○ No stage's result depends on it."),
         (Effects(("train",), ("train", "eval")), False, "▲ train and eval become outdated."),
         (
-            Effects(("train",), ("train",), starts_again=True),
+            Effects(("train",), ("train",), training=Outlook(aside=(3,), why_not="it is finished")),
             False,
-            "▲ train becomes outdated.\n○ The next training begins at step 0; its checkpoints are kept aside.",
+            "▲ train becomes outdated.\n"
+            "○ The next training puts its checkpoints aside and begins at step 0: it is finished.",
+        ),
+        (
+            Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),
+            False,
+            "▲ train becomes outdated.\n○ The next training goes on from step 120 with LR 0.0006 → 0.0003.",
+        ),
+        (
+            Effects(("train",), ("train",), training=Outlook(refused="It can't.")),
+            False,
+            "▲ train becomes outdated.\n○ The next training refuses: It can't.",
+        ),
+        (
+            Effects(("eval",), ("eval",), training=Outlook(aside=(3,))),
+            False,
+            "▲ eval becomes outdated.",
         ),
         (Effects(("eval",), ("eval",)), True, "✓ LR is saved.\n▲ eval is outdated."),
         (Effects(("train",), (), ("train",)), False, "✓ train counts again."),

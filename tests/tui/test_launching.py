@@ -15,7 +15,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
 from tests.tui.pilots import SIZES, notices, settled, shown, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
 
 
 async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
@@ -62,6 +62,7 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
 
 async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
     exp = experiment(home, "stopped")
+    leave_traces(exp)
     SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped.")
     async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
@@ -203,7 +204,7 @@ async def test_the_question_names_the_pipeline_that_stops_too(home: Path):
 
 async def test_every_key_of_a_burst_counts(home: Path, recorder: RecordingLaunch):
     """Arrow keys and `r` in quick succession: no press waits for the screen to read files in between."""
-    experiment(home, "mine")
+    leave_traces(experiment(home, "mine"))
     app = BitnetApp(home, launch=recorder)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)

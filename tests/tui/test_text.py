@@ -197,6 +197,10 @@ def test_an_empty_stage_says_what_to_do():
     text = _text(panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
     assert "needs   · collect" in text
     assert "Press r to run it" in text
+    rows = (rows[0], replace(rows[1], lacking=("teacher", "collect")))
+    text = _text(panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
+    assert "Press r" not in text
+    assert "It can run once teacher and collect have run; press p for the whole pipeline." in text
 
 
 def test_the_figures_of_training_side_by_side_or_in_columns():

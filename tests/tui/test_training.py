@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from bitnet_core.results.curves import joined, of_one_training
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.chart_text import title
+from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import RunFold, RunView
+from bitnet_tui.view.training import on
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
@@ -84,6 +87,41 @@ def test_what_a_newer_run_went_back_behind_is_lost_with_its_seams():
     one = joined(runs[::-1])
     assert one.seams == (50.0,)
     assert [x for x, _ in _points(one)["loss"]] == [step * 10.0 for step in range(1, 8)]
+
+
+def test_a_seam_tells_what_was_changed_there():
+    def run(steps: range, *values: float) -> RunView:
+        fold = RunFold()
+        if values:
+            changed = {"before": {"LR": values[0]}, "after": {"LR": values[1]}}
+            fold.feed([event("changed", step=steps.start - 1, seen_tokens=0, **changed)])
+        fold.feed([_metric(step, 3.0) for step in steps])
+        return fold.view()
+
+    runs = [run(range(1, 11)), run(range(9, 21), 6e-4, 3e-4), run(range(18, 31)), run(range(26, 41), 3e-4, 1e-4)]
+    one = joined(runs[::-1])
+    assert one.seams == (90.0, 180.0, 260.0)
+    assert one.turns == ("LR 0.0006 → 0.0003", "", "LR 0.0003 → 0.0001")
+    view = on(one, runs[-1])
+    for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
+        line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
+        assert f"┆ {told}" in "".join(span.text for span in line)
+    narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 50, alone=True)
+    assert "┆ resumed" in "".join(span.text for span in narrow)
+
+
+def test_an_evaluation_that_was_lost_is_not_the_newest():
+    def evaluated(step: int) -> object:
+        return event("metric", step=step, seen_tokens=step * 10, heldout_loss=float(step), heldout_agreement=0.5)
+
+    fold = RunFold()
+    fold.feed([_metric(1, 9.0), evaluated(4), _metric(5, 9.0), evaluated(8), evaluated(9)])
+    first, resumed = fold.view(), _run(range(8, 12), _LOSSES)
+    assert joined([first]).held_out is first.held_out
+    kept = joined([resumed, first]).held_out
+    assert kept is not None
+    assert (kept.step, kept.seen_tokens, kept.heldout_loss, kept.heldout_agreement) == (4, 40, 4.0, 0.5)
+    assert joined([_run(range(2, 12), _LOSSES), first]).held_out is None
 
 
 def test_a_flip_that_was_lost_is_not_shown():

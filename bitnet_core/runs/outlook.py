@@ -1,0 +1,158 @@
+"""What a start of the training would do with the checkpoints that are there, before it is made.
+
+It reads their health files and the runs' records, and asks `resuming.py`, as the trainer does. What only the traces
+and the model's files tell, it takes as it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, recipe, words
+from bitnet_core.settings.registry import in_sections
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import TrainOptions
+
+_TRAIN, _COLLECT = "train", "collect"
+_BESIDE = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
+"""Settings of what else a training starts from; a checkpoint has hashes of them."""
+_NO_SHAPE = ("TOKENIZER_NAME", "TEMPLATE", "TEMPLATE_SYSTEM", "STUDENT_QUANTIZE", *_BESIDE)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """`step` is that of the checkpoint from which training goes on; None if it begins at its first step.
+
+    The steps to come then have what is `changed`. `aside` are the steps whose checkpoints are moved to
+    `checkpoints/superseded`, and `why_not` says why training can't go on from them. It could from an earlier one, or
+    with a larger budget, if it is only `finished`. `refused` is the sentence with which the stage would end instead.
+    """
+
+    step: int | None = None
+    changed: Changes = field(default_factory=dict)
+    aside: tuple[int, ...] = ()
+    why_not: str = ""
+    finished: bool = False
+    refused: str = ""
+
+    @property
+    def starts_again(self) -> bool:
+        """Whether checkpoints from which training could have gone on are put away."""
+        return self.step is None and bool(self.aside)
+
+
+def outlook(history: History, settings: Settings, *, collects_first: bool = False) -> Outlook:
+    """What a training with `settings` would do, from the newest checkpoint or that of RESUME_STEP.
+
+    With `collects_first`, it gets other traces. UsageError for settings that contradict each other.
+    """
+    options = TrainOptions.of(settings)
+    there, step = _complete(history.experiment.checkpoints), options.resume_step
+    steps = tuple(sorted(there))
+    if not there or step == 0:
+        return Outlook(aside=steps)
+    chosen = steps[-1] if step is None else step
+    if chosen not in there:
+        return Outlook(refused=f"There is no complete checkpoint of step {chosen}; choose another one.")
+    path, health = there[chosen]
+    made = _made(history, path)
+    if shape := _others(made, settings, _shape_settings()):
+        told = f"The checkpoints are of another student ({words(shape)})"
+        return Outlook(refused=f"{told}; restore its shape, or duplicate the experiment.")
+    kept = _kept(health, made)
+    verdict = judge(_reached(health, kept), _wanted(options, settings, kept), options, _epoch_tokens(health))
+    anew = collects_first or _collected_since(history, made)
+    barred = {**verdict.barred, **_others(made, settings, _BESIDE), **({TRACES: ("", "")} if anew else {})}
+    verdict = replace(verdict, barred=barred)
+    if verdict.goes_on:
+        return Outlook(chosen, verdict.changed, tuple(one for one in steps if one > chosen))
+    if step is not None:
+        how = "restore the old values" if barred else "choose an earlier step, or raise the budget"
+        return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
+    return Outlook(aside=steps, why_not=verdict.why_not, finished=not barred)
+
+
+def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:
+    """By step, the checkpoints whose health file tells of a file of that size."""
+    found: dict[int, tuple[Path, Mapping[str, Any]]] = {}
+    for path in folder.glob("mini_bitnet_step_*.pt"):
+        try:
+            health = files.read_json(path.with_name(f"{path.stem}_health.json"))
+            whole = isinstance(health, dict) and health.get("bytes") == path.stat().st_size
+        except (BitnetError, OSError):
+            continue
+        if whole and (step := _count(health.get("step"))) is not None:
+            found[step] = path, health
+    return found
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+def _made(history: History, path: Path) -> Entry | None:
+    """The run that wrote a checkpoint, by the time; of a copied folder, whose files are all new, the newest."""
+    try:
+        written = path.stat().st_mtime
+    except OSError:
+        return None
+    return history.latest(_TRAIN, lambda record: record.began.wall <= written)
+
+
+def _kept(health: Mapping[str, Any], made: Entry | None) -> Mapping[str, Any]:
+    """The recipe of a checkpoint. Versions whose health files have none leave it to the run's record."""
+    kept = health.get("recipe")
+    if isinstance(kept, dict):
+        return kept
+    policy = {"A4_POLICY": health.get("a4_policy", "all")}
+    try:
+        record = made.record if made else None
+        return (
+            recipe(TrainOptions.of(Settings.from_record(record.settings, record.origins))) | policy if record else {}
+        )
+    except (UsageError, TypeError, ValueError):
+        return {}
+
+
+def _wanted(options: TrainOptions, settings: Settings, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings ask for; as it was where they don't tell, or where nothing tells what it was."""
+    wanted = recipe(options) | {"A4_POLICY": settings.values.get("A4_POLICY") or "all"}
+    if "A4_POLICY" not in settings.origins:  # as the stage does it
+        wanted["A4_POLICY"] = kept.get("A4_POLICY", "all")
+    return {**kept, **wanted} if kept else {}
+
+
+def _reached(health: Mapping[str, Any], kept: Mapping[str, Any]) -> Reached:
+    flipped = health.get("activation_bits") == 4 or bool(health.get("layers_at_4_bits"))
+    step, seen = _count(health.get("step")) or 0, _count(health.get("seen_tokens")) or 0
+    return Reached(step, seen, kept, flipped, _budget(health))
+
+
+def _budget(health: Mapping[str, Any]) -> Mapping[str, Any]:
+    budget = health.get("budget")
+    return budget if isinstance(budget, dict) else {"tokens": health.get("budget_tokens")}
+
+
+def _epoch_tokens(health: Mapping[str, Any]) -> int:
+    return _count(_budget(health).get("epoch_tokens")) or 1
+
+
+def _others(made: Entry | None, settings: Settings, names: tuple[str, ...]) -> Changes:
+    """Of these settings, those that have another value now than the run had."""
+    if made is None:
+        return {}
+    then, now = made.record.settings, settings.to_record()
+    return changes({n: then[n] for n in names if n in then}, {n: now.get(n) for n in names if n in then})
+
+
+def _shape_settings() -> tuple[str, ...]:
+    return tuple(name for name in in_sections("Student") if name not in _NO_SHAPE)
+
+
+def _collected_since(history: History, made: Entry | None) -> bool:
+    later = history.latest(_COLLECT)
+    return made is not None and later is not None and later.place > made.place and history.has_written(later)

@@ -1,0 +1,46 @@
+"""What to say before a stage is started: that it can't be yet, what it would put away, what it does otherwise."""
+
+from collections.abc import Callable, Sequence
+
+from bitnet_core.runs.catalog import stage
+from bitnet_core.runs.outlook import Outlook
+from bitnet_core.runs.resuming import words
+from bitnet_core.text import listed
+from bitnet_tui.services.launching import Foreseen
+
+_MOST_STEPS = 5
+
+
+def refusal(found: Foreseen, key: Callable[[str], str]) -> str:
+    """Why the stage can't be started, and what to do; empty if it can. `key` names the key of an action."""
+    pipeline = f"{key('experiment.pipeline')} runs all stages in order"
+    if found.lacking:
+        titles = [stage(name).title for name in found.lacking]
+        first = f"choose {titles[0]} and press {key('experiment.run')}, or " if len(titles) == 1 else ""
+        leave = "leaves" if len(titles) == 1 else "leave"
+        return f"It reads what {listed(titles)} {leave}, and that is not there yet; {first}{pipeline}."
+    return found.training.refused
+
+
+def question(found: Outlook) -> tuple[str, str, str, str]:
+    """Whether training may begin anew beside checkpoints, as the texts of a question."""
+    why = f"Training can't go on from its checkpoints: {found.why_not}. " if found.why_not else ""
+    instead = (
+        " To go on instead, raise the budget, or resume from an earlier one in Checkpoints." if found.finished else ""
+    )
+    words = f"{why}{aside_words(found.aside, 'The')}{instead}"
+    return "Train again from step 0?", words, "Train again", "Leave it"
+
+
+def aside_words(steps: Sequence[int], which: str) -> str:
+    """That the checkpoints of these steps are moved away."""
+    named = ", ".join(map(str, steps[:_MOST_STEPS])) + (", …" if len(steps) > _MOST_STEPS else "")
+    those = "that of step" if len(steps) == 1 else "those of steps"
+    return f"{which} checkpoints ({those} {named}) are moved to checkpoints/superseded."
+
+
+def changed_words(found: Outlook) -> str:
+    """Under which other settings a training goes on; empty if under the same."""
+    if found.step is None or not found.changed:
+        return ""
+    return f"Training goes on from step {found.step:,} with {words(found.changed)}."

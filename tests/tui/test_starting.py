@@ -1,0 +1,136 @@
+"""Before a stage is started: what it lacks, what it would put away, and under which settings it goes on."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.resuming import recipe
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.settings.values import TrainOptions
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.view import starting
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, notices, settled, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
+
+NEEDS = {"teacher": (), "collect": (), "train": ("collect",), "eval": ("teacher", "collect", "train"), "dryrun": ()}
+LEAVES = {
+    "teacher": "reports/teacher_baseline.json",
+    "collect": "data/kd_shard_000.parquet",
+    "train": "checkpoints/mini_bitnet_step_00000001.pt",
+}
+
+
+@given(st.sets(st.sampled_from(sorted(LEAVES))), st.booleans())
+def test_a_stage_lacks_what_no_stage_before_it_has_left(tmp_path_factory, there: set[str], elsewhere: bool):
+    root = tmp_path_factory.mktemp("one")
+    data = root / "else" if elsewhere else root / "data"
+    values = {"DRIVE_ROOT": str(root)} | ({"KD_DATA_PATH": str(data)} if elsewhere else {})
+    exp = Experiment.from_settings(resolve(values, environ={}).settings)
+    exp.ensure()
+    data.mkdir(exist_ok=True)
+    for name in there:
+        (data / Path(LEAVES[name]).name if name == "collect" else root / LEAVES[name]).touch()
+    history = History.read(exp)
+    for stage in STAGES:
+        assert history.lacking(stage) == tuple(name for name in NEEDS[stage] if name not in there)
+
+
+async def test_a_stage_without_its_input_is_refused_at_once(home: Path, recorder: RecordingLaunch):
+    exp = experiment(home, "copy")
+    found = []
+    async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("j", "j")
+        for _ in range(2):
+            await pilot.press("j")
+            await settled(pilot)
+            await pilot.press("r")
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, MessageScreen)
+            found.append(pilot.app.screen._why)
+            await click_on(pilot, "Close")
+            assert isinstance(pilot.app.screen, ExperimentScreen)
+    pipeline = "and that is not there yet; {}p runs all stages in order."
+    assert found == [
+        "It reads what Collect traces leaves, " + pipeline.format("choose Collect traces and press r, or "),
+        "It reads what Teacher baseline, Collect traces and Train the student leave, " + pipeline.format(""),
+    ]
+    assert recorder.launched == []
+
+
+def _trained(home: Path, seen: int, **settings: str) -> Experiment:
+    """Stopped or ended at step 200 with `seen` tokens of 150,000, and `settings` in the .env since."""
+    exp = experiment(home, "one")
+    leave_traces(exp)
+    SimulatedRun(exp, "train", NOON).finish("cancelled")
+    kept = recipe(TrainOptions.of(exp.settings)) | {"A4_POLICY": "hybrid", "traces": "t"}
+    for step in (100, 200):
+        save_checkpoint(exp, step, recipe=kept, seen_tokens=seen * step // 200)
+    with (exp.root / ".env").open("a") as env:
+        env.writelines(f"{name}={value}\n" for name, value in settings.items())
+    return exp
+
+
+@pytest.mark.parametrize("key", ["r", "p"])
+async def test_a_training_goes_on_with_another_rate_and_says_so(home: Path, key: str):
+    exp, launch = _trained(home, 90_000, LR="3e-4", TOTAL_STEPS="900"), RecordingLaunch(warning="")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(100, 30), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press(key)
+        await settled(pilot)
+        changed = "LR 0.0006 → 0.0003, TOTAL_STEPS 200 → 900"
+        if key == "r":
+            assert f"Training goes on from step 200 with {changed}." in " ".join(notices(pilot))
+            assert launch.launched == [(exp.root, "train")]
+        else:  # the traces would be collected first, so nothing can go on
+            assert "what it was trained with has changed (the traces)" in words(pilot)
+            assert launch.launched == []
+
+
+async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mouse(home: Path):
+    exp, launch = _trained(home, 150_000, LR="3e-4"), RecordingLaunch(warning="")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        assert "Train again from step 0?" in words(pilot)
+        told = "it is finished, and LR 0.0006 → 0.0003 would reach no step. The checkpoints (those of steps 100, 200)"
+        assert told in words(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert launch.launched == []
+        await pilot.press("r")
+        await settled(pilot)
+        await click_on(pilot, "Train again", last=True)
+        await settled(pilot)
+        assert launch.launched == [(exp.root, "train")]
+
+
+async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
+    exp, launch = _trained(home, 90_000, KD_TAU="2", TOTAL_STEPS="900"), RecordingLaunch(warning="")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4", "down", "T")
+        await settled(pilot)
+        assert "Training can't go on from step 100: what it was trained with has changed (KD_TAU" in words(pilot)
+        (exp.root / ".env").write_text("BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\nLR=3e-4\n")
+        await pilot.press("T")
+        await settled(pilot)
+        assert "Training goes on from step 100 with LR 0.0006 → 0.0003." in words(pilot)
+        assert "(that of step 200) are moved to checkpoints/superseded." in words(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert launch.values == [{"RESUME_STEP": "100"}]
+
+
+def test_many_steps_are_not_all_named():
+    assert starting.aside_words(range(9), "The").startswith("The checkpoints (those of steps 0, 1, 2, 3, 4, …) are")
