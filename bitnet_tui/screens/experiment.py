@@ -12,7 +12,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
@@ -34,7 +34,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
-    BINDINGS = [*(row for one in TABS for row in actions.bindings(one)), *actions.bindings("experiment")]  # noqa: RUF012
+    BINDINGS = [*(row for one in TABS for row in bindings.of(one)), *bindings.of("experiment")]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()

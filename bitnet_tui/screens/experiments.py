@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_tui import actions
+from bitnet_tui import actions, bindings
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
@@ -45,7 +45,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     """The table refreshes itself; only lines that changed are redrawn."""
 
     CSS_PATH = "experiments.tcss"
-    BINDINGS = actions.bindings("list")
+    BINDINGS = bindings.of("list")
 
     def __init__(self) -> None:
         super().__init__()

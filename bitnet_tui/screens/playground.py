@@ -9,7 +9,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.text import flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.screens.playing import PlayingScreen
 from bitnet_tui.services.playing import Found, Who
@@ -41,7 +41,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     """The screen of one experiment. A token cursor belongs to the side that has the focus, or had it last."""
 
     CSS_PATH = "playground.tcss"
-    BINDINGS = actions.bindings("play")
+    BINDINGS = bindings.of("play")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
