@@ -77,7 +77,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         self._watcher, self._sizes, self._lines = WorkspaceWatcher(self.shell.home), Sizes(), Lines()
         filter_line = SteadyInput(
-            id="filter", compact=True, placeholder="name, teacher, student or state; esc clears"
+            id="filter",
+            compact=True,
+            placeholder=f"name, teacher, student or state; {self.shell.key('list.clear')} clears",
         )
         filter_line.display = False
         await self.query_one("#experiments").mount(
@@ -239,7 +241,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         roots = self.chosen
         if not FEWEST <= len(roots) <= MOST:
-            self.notify(f"Mark {FEWEST} to {MOST} experiments with space, then compare them.", severity="warning")
+            self.notify(
+                f"Mark {FEWEST} to {MOST} experiments with {self.shell.key('list.mark')}, then compare them.",
+                severity="warning",
+            )
         elif self.is_active:
             self.shell.compare(roots)
 

@@ -14,6 +14,7 @@ from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.storage.steps import step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
 from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.copy import target_of
 from bitnet_tui.view.exports import names
@@ -224,7 +225,7 @@ def bits_words(row: Saved) -> str:
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
     """What else is known of a checkpoint; without any, what makes one."""
     if view.problem:
-        return first(wrapped("✗ ", flat(view.problem), "bad", cells), most, cells)
+        return first(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
         text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
         return tuple(wrapped("", text, "label", cells)[:most])
@@ -246,7 +247,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
 
 def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
     mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
-    return first(wrapped(mark, flat(words), style, cells), most, cells)
+    return first(wrapped(mark, flat(in_app(words)), style, cells), most, cells)
 
 
 # -- what can be done ------------------------------------------------------------------------------------------------

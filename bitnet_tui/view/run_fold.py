@@ -26,6 +26,7 @@ from bitnet_core.runs.events import (
 )
 from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -225,7 +226,7 @@ class RunFold:
 
 def _log_lines(event: Event) -> list[str]:
     """One event as lines of the log: the first with the local time, the others indented. Some events have none."""
-    text = "" if isinstance(event, _SILENT) else describe(event)
+    text = "" if isinstance(event, _SILENT) else in_app(describe(event))
     if not text:
         return []
     first, *others = text.split("\n")
