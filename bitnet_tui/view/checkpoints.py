@@ -19,7 +19,7 @@ from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.copy import target_of
 from bitnet_tui.view.exports import names
 from bitnet_tui.view.json_files import JsonFiles
-from bitnet_tui.view.spans import Line, Span, first, line, wrapped
+from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _MOST_BYTES = 1 << 20
 _WIDE = 74
@@ -225,7 +225,7 @@ def bits_words(row: Saved) -> str:
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
     """What else is known of a checkpoint; without any, what makes one."""
     if view.problem:
-        return first(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
+        return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
         text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
         return tuple(wrapped("", text, "label", cells)[:most])
@@ -242,12 +242,12 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
         lines += wrapped("", f"Exported: {names(row.exported)}; {key} shows how to run it.", "label", cells)
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
-    return first(lines, most, cells)
+    return first_lines(lines, most, cells)
 
 
 def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
     mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
-    return first(wrapped(mark, flat(in_app(words)), style, cells), most, cells)
+    return first_lines(wrapped(mark, flat(in_app(words)), style, cells), most, cells)
 
 
 # -- what can be done ------------------------------------------------------------------------------------------------

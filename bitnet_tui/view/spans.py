@@ -33,7 +33,7 @@ def wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
     return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
 
 
-def first(lines: Sequence[Line], most: int, cells: int) -> tuple[Line, ...]:
+def first_lines(lines: Sequence[Line], most: int, cells: int) -> tuple[Line, ...]:
     """As many lines as there is room for; the last one tells if there are more."""
     if len(lines) <= most:
         return tuple(lines)
