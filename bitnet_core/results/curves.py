@@ -50,13 +50,18 @@ class Beginning:
         return self.step is not None and self.step > 1
 
 
-class Piece(Protocol):
+class Begun(Protocol):
+    """Anything that knows where a run of a training began."""
+
+    @property
+    def begins(self) -> Beginning | None: ...
+
+
+class Piece(Begun, Protocol):
     """One run of a training. `held_out` is its newest evaluation on held-out traces."""
 
     @property
     def curves(self) -> tuple[Curve, ...]: ...
-    @property
-    def begins(self) -> Beginning | None: ...
     @property
     def flip(self) -> Flip | None: ...
     @property
@@ -130,7 +135,7 @@ class Training:
         return max((x for x, share in self.points(SHARE) if share < 1), default=-1)
 
 
-_P = TypeVar("_P", bound=Piece)
+_P = TypeVar("_P", bound=Begun)
 
 
 def of_one_training(newest_first: Iterable[_P]) -> list[_P]:
