@@ -223,6 +223,14 @@ def crop(text: str, cells: int) -> str:
     return head(text, cells - 1) + "…" if cells > 0 else ""
 
 
+def crop_middle(text: str, cells: int) -> str:
+    """The same for names that differ at their ends: as much of both ends as fits, the ellipsis between them."""
+    if width(text) <= cells or cells < 3:
+        return crop(text, cells)
+    end = head(text[::-1], (cells - 1) // 2)[::-1]
+    return f"{head(text, cells - 1 - width(end))}…{end}"
+
+
 def wrap(text: str, cells: int) -> list[str]:
     """The text as lines that fit: broken at spaces, or inside a word that is longer than a line. Never empty."""
     cells = max(2, cells)

@@ -1,10 +1,11 @@
-"""Every action of the app in one table: its keys, its words and where it works. Footer, help and palette read it."""
+"""Every action of the app in one table: its keys, its words and where it works. Footer, help and palette read it.
+
+It knows no Textual, so that view models can name a key: `bindings.py` makes bindings of it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
-
-from textual.binding import Binding, BindingType
 
 Where = Literal[
     "app",
@@ -33,12 +34,6 @@ class Action:
     tooltip: str
     where: Where
     footer: bool = True
-
-    def binding(self) -> Binding:
-        first = first_key(self.id, {})
-        return Binding(
-            self.keys, self.name, self.label, show=self.footer, key_display=first, tooltip=self.tooltip, id=self.id
-        )
 
 
 def _at(where: Where, *rows: tuple[str, str, str, str, str, bool]) -> tuple[Action, ...]:
@@ -130,6 +125,16 @@ ACTIONS: tuple[Action, ...] = (
             False,
         ),
         ("pull", "U", "store('pull')", "Pull the copy", "Bring files of the copy here; asks first", False),
+        ("repair", "M", "store('repair')", "Repair the copy", "Send again what is damaged there; asks first", False),
+        (
+            "overwrite",
+            "X",
+            "store('overwrite')",
+            "Push over it",
+            "Replace what others have stored; asks first",
+            False,
+        ),
+        ("replace", "Z", "store('replace')", "Pull over mine", "Pull, and move what was changed aside; asks", False),
         ("settings", "e", "edit_settings", "Edit settings", "Open the experiment's .env in your editor", False),
         ("curve", "c", "curve(1)", "Next chart", "Show the next chart alone; after the last one, all again", False),
         ("curve-back", "C", "curve(-1)", "Chart before", "Show the chart before alone", False),
@@ -309,11 +314,6 @@ _SHOWN = {
 }
 
 
-def bindings(where: Where) -> list[BindingType]:
-    """The bindings of a screen or of the app."""
-    return [action.binding() for action in ACTIONS if action.where == where]
-
-
 def offers(where: Where, remapped: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Key, word and action of what the screen's footer has no room for."""
     rows = [one for one in ACTIONS if one.where == where and not one.footer and one.keys != "escape"]
@@ -331,6 +331,20 @@ def first_key(name: str, remapped: Mapping[str, str]) -> str:
     keys = remapped.get(name) or by_id(name).keys
     first = keys.split(",")[0]
     return _SHOWN.get(first, first)
+
+
+_own: Mapping[str, str] = {}
+
+
+def use(keys: Mapping[str, str]) -> None:
+    """From now on sentences name these keys of the user, by the ids of actions: one process has one user."""
+    global _own
+    _own = keys
+
+
+def key(name: str) -> str:
+    """The key to name for an action in a sentence, as the user has it."""
+    return first_key(name, _own)
 
 
 def keys_text(action: Action) -> str:

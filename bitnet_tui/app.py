@@ -15,7 +15,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
 from bitnet_core.text import printable
-from bitnet_tui import actions, themes
+from bitnet_tui import actions, bindings, themes
 from bitnet_tui.keystrokes import Keystrokes
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
@@ -50,7 +50,7 @@ class BitnetApp(Telling):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
-    BINDINGS = actions.bindings("app")
+    BINDINGS = bindings.of("app")
     COMMANDS: ClassVar = {_commands}
     HORIZONTAL_BREAKPOINTS = [(0, "-thin"), (60, "-narrow"), (116, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall"), (36, "-high")]  # noqa: RUF012
@@ -59,6 +59,7 @@ class BitnetApp(Telling):
         # With the list's styles loaded here, showing it needs no second pass over all styles.
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
+        actions.use({})
         self.stops_sent = {}
         self.played = {}
         self.few_colours = self.console.color_system in themes.FEW
@@ -224,6 +225,7 @@ class BitnetApp(Telling):
 
     def _use_keymap(self, found: "Keymap") -> None:
         self.keymap = found
+        actions.use(found.keys)
         if found.keys:
             self.set_keymap(dict(found.keys))
             self.keymap_signal.publish(found)

@@ -11,6 +11,7 @@ from textual.notifications import Notification, Notify
 from textual.widgets._toast import Toast
 
 from bitnet_core.text import printable
+from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Noticing(Shell):
         markup: bool = False,  # noqa: ARG002 - a widget passes True if it was not told
     ) -> None:
         """As in Textual, but in one line if there is room, never with markup, and for as long as it takes to read."""
-        text = _MARKS[severity] + ": ".join(filter(None, (printable(title), printable(message))))
+        text = _MARKS[severity] + ": ".join(filter(None, (printable(title), printable(in_app(message)))))
         seconds = _KEPT_SECONDS if self._away else max(timeout or 0.0, reading_seconds(text))
         super().notify(text, severity=severity, timeout=seconds, markup=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 from textual.app import App
 from textual.signal import Signal
 
-from bitnet_tui.actions import first_key
+from bitnet_tui import actions
 from bitnet_tui.keymap import Keymap
 
 
@@ -31,7 +31,7 @@ class Shell(App[None]):
 
     def key(self, action: str) -> str:
         """The key to name for an action."""
-        return first_key(action, self.keymap.keys)
+        return actions.key(action)
 
     def copy_text(self, text: str) -> None:
         """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""

@@ -189,3 +189,14 @@ def test_long_words_are_cut_in_one_pass():
     assert words.wrap("中" * 200_000, 10) == ["中" * 5] * 40_000
     assert words.wrap("ab " + "c" * 7, 4) == ["ab", "cccc", "ccc"]
     assert words.width("e\u0301\ufe0f\u20dd") == 1
+
+
+@given(st.text(max_size=40), st.integers(0, 30))
+def test_a_name_that_is_cut_in_the_middle_keeps_both_ends(name: str, cells: int):
+    cut = words.crop_middle(name, cells)
+    assert words.width(cut) <= cells
+    if words.width(name) <= cells:
+        assert cut == name
+    elif cells >= 3 and name.isascii() and name.isprintable():
+        begin, end = cut.split("…")[0], cut.rsplit("…", 1)[1]
+        assert name.startswith(begin) and name.endswith(end) and abs(len(begin) - len(end)) <= 1

@@ -17,6 +17,7 @@ from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, RuntimeMissing
 from bitnet_core.export.verify import RUNTIME_BITS, Answers, Verification
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.runs import exports
 from bitnet_core.runs.catalog import EVALUATION_REPORT
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.values import DataOptions, Sampling
@@ -25,7 +26,6 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 
-FOLDER = "exports"
 _SEED = 0
 _NAME_CELLS = 80
 
@@ -171,8 +171,8 @@ def _origin(path: Path) -> dict[str, Any]:
 
 
 def _default_path(source: Source, kind: str, type_name: str) -> Path:
-    ending = "-hf" if kind == "hf" else f"-{type_name}.gguf"
-    return source.experiment.root / FOLDER / f"{source.name}{ending}"
+    name = exports.file_name(source.experiment.name, source.checkpoint.step, kind, type_name)
+    return source.experiment.root / exports.FOLDER / name
 
 
 def _in_process(source: Source) -> tuple[Deployed, Answers]:

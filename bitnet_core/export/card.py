@@ -7,6 +7,7 @@ from typing import Any
 from bitnet_core.export.compare import Comparison
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
 from bitnet_core.export.verify import Verification
+from bitnet_core.runs import exports
 from bitnet_core.text import number, share, significant, size
 
 IN_PROCESS = "in-process"
@@ -37,8 +38,7 @@ class Row:
 
 def row_of(verified: Verification) -> Row:
     """The row of an export that was run."""
-    path = str(verified.path)
-    line = f"bitnet serve {path}" if verified.runtime == LLAMACPP else f"transformers serve {path}"
+    line = exports.serve_line(exports.GGUF if verified.runtime == LLAMACPP else exports.HF, str(verified.path))
     return Row(
         verified.runtime,
         "yes",

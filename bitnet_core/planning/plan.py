@@ -131,10 +131,13 @@ def _memory(
     process = None
     if here is not None and factor is not None:
         process = round(here["program_bytes"] + factor * whole["peak"])
+    elif here is not None and here.get("warm_bytes"):
+        process = here["warm_bytes"] + whole["peak"]
     return {
         "parts": whole,
         "allocator_factor": factor,
         "process_peak": process,
+        "process_at_least": process is not None and factor is None,
         "sharded": {"devices": devices, "parts": parts(devices)} if devices > 1 else None,
     }
 
@@ -310,7 +313,9 @@ def _memory_rows(record: Record) -> list[list[Any]]:
         for part, amount in memory["parts"].items()
     ]
     if memory["process_peak"] is not None:
-        label = f"process, peak (tensors × {memory['allocator_factor']:.2f} as measured, and the program)"
+        label = "process, at least (tensors and the program; not timed)"
+        if not memory["process_at_least"]:
+            label = f"process, peak (tensors × {memory['allocator_factor']:.2f} as measured, and the program)"
         rows.append([label, size(memory["process_peak"]), *([None] if sharded else [])])
     return rows
 

@@ -32,6 +32,7 @@ from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
+from bitnet_core.planning.program import program_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.start import warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
@@ -104,6 +105,8 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher)
         answer["step"] = step_seconds(config, work, again=job["again"])
+    if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
+        answer["device"]["warm_bytes"] = program_bytes()
     return answer
 
 

@@ -53,7 +53,14 @@ class Beginning:
         return self.step is not None and self.step > 1
 
 
-class Piece(Protocol):
+class Begun(Protocol):
+    """Anything that knows where a run of a training began."""
+
+    @property
+    def begins(self) -> Beginning | None: ...
+
+
+class Piece(Begun, Protocol):
     """One run of a training. `held_out` is its newest evaluation on held-out traces.
 
     `changed` says under which other settings it went on; empty if under the same.
@@ -61,8 +68,6 @@ class Piece(Protocol):
 
     @property
     def curves(self) -> tuple[Curve, ...]: ...
-    @property
-    def begins(self) -> Beginning | None: ...
     @property
     def flip(self) -> Flip | None: ...
     @property
@@ -145,7 +150,7 @@ class Training:
         return max((x for x, share in self.points(SHARE) if share < 1), default=-1)
 
 
-_P = TypeVar("_P", bound=Piece)
+_P = TypeVar("_P", bound=Begun)
 
 
 def of_one_training(newest_first: Iterable[_P]) -> list[_P]:

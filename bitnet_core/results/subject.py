@@ -104,6 +104,35 @@ class _Events:
             self.curves.feed(event)
 
 
+def older_trainings(history: History) -> list[Entry]:
+    """The last run of each training before the one that the experiment has now, newest first.
+
+    A training that was resumed is one, though it has several runs; one without figures is left out.
+    """
+    runs = [_Run(one, _beginning(one.run.events_path)) for one in history.entries if one.record.stage == TRAIN]
+    left = [one for one in runs if one.begins is not None or one.entry.state in ACTIVE]
+    last: list[Entry] = []
+    while left:
+        last.append(left[0].entry)
+        left = left[len(of_one_training(left)) :]
+    return last[1:]
+
+
+@dataclass(frozen=True)
+class _Run:
+    entry: Entry
+    begins: Beginning | None
+
+
+def _beginning(path: Path) -> Beginning | None:
+    """Where the curves of a run begin. It reads no more of the events than it needs."""
+    fold, reader = CurveFold(), EventReader(path)
+    while fold.begins is None and (events := reader.read_new()):
+        for event in events:
+            fold.feed(event)
+    return fold.begins
+
+
 @dataclass
 class SubjectReader:
     """Reads one subject again and again. `opened` gives the experiment with its settings as they are now.

@@ -94,6 +94,8 @@ def train_health(
         *_late_recovery(vitals, plan),
         *_no_flip(vitals, plan),
     ]
+    if not found and _untold(vitals):
+        return (Finding("calm", f"Too early to tell. {_sentence([*_outlook(vitals), *_when(vitals, plan)])}"),)
     if not found:
         return (Finding("good", f"Healthy. {_sentence([*_outlook(vitals), *_when(vitals, plan)])}"),)
     return tuple(sorted(found, key=lambda one: one.level != "bad"))
@@ -152,10 +154,15 @@ def _outlook(vitals: Vitals) -> Iterator[str]:
         yield f"held-out level at {significant(found[-1].loss)}"
     else:
         yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
-    lone = any(_spiking(vitals.reports))
-    yield "one gradient spike" if lone else "gradient calm"
+    if _usual([one.grad_norm for one in vitals.reports]) is not None:
+        yield "one gradient spike" if any(_spiking(vitals.reports)) else "gradient calm"
     if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
         yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
+
+
+def _untold(vitals: Vitals) -> bool:
+    """Whether nothing could have gone wrong yet that would be seen: no loss to compare, no usual gradient."""
+    return len(comparable(vitals)) < 2 and _usual([one.grad_norm for one in vitals.reports]) is None
 
 
 def _pace(per_second: float) -> str:

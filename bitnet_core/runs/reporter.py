@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from bitnet_core import files
 from bitnet_core.errors import Stopped
 from bitnet_core.runs.events import Alert, Artifact, Event, Log, Progress, Table
@@ -77,7 +79,9 @@ class Reporter:
         size, digest = path.stat().st_size, files.sha256_file(path)
         self.emit(Artifact(path=str(path), bytes=size, sha256=digest, role=role))
 
-    def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
+    def progress(
+        self, done: float, total: float | None, unit: str, label: str = "", *, seen_tokens: int | None = None
+    ) -> None:
         """Report progress, a few times a second at most. The rate counts from the first call with this label."""
         now = time.monotonic()
         if self._pace is None or self._pace.label != label:
@@ -92,4 +96,5 @@ class Reporter:
         tells = total is None or (total > 1 and (unit != "bytes" or done >= total / 100))
         rate = (done - pace.first) / spent if tells and spent > 0 and done > pace.first else None
         eta = (total - done) / rate if rate and total is not None else None
-        self.emit(Progress(done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label))
+        seen = UNSET if seen_tokens is None else seen_tokens
+        self.emit(Progress(done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, seen_tokens=seen))

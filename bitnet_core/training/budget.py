@@ -48,7 +48,8 @@ def warn_of_many_epochs(reporter: Reporter, found: Budget, reachable_tokens: flo
         reporter.alert(
             "warning",
             "many_epochs",
-            f"The student will see its {found.epoch_tokens:,} tokens {tokens / found.epoch_tokens:,.1f} times; "
+            f"With this budget the student sees its {found.epoch_tokens:,} tokens "
+            f"{tokens / found.epoch_tokens:,.1f} times; "
             f"from {MOST_EPOCHS} epochs on it learns them by heart rather than what they have in common.",
             "Collect more (KD_NUM_PROMPTS), or lower BUDGET_TOKENS or BUDGET_EPOCHS.",
         )

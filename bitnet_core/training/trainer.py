@@ -392,8 +392,8 @@ class Trainer:
         self._reporter.emit(Metric(step=state.step, seen_tokens=state.seen_tokens, **state.last))
 
     def _report_progress(self) -> None:
-        tokens = self.options.flip.budget
+        tokens, seen = self.options.flip.budget, self.state.seen_tokens
         if self._progress_in_tokens:
-            self._reporter.progress(min(self.state.seen_tokens, tokens), tokens, "tokens")
+            self._reporter.progress(min(seen, tokens), tokens, "tokens", seen_tokens=seen)
         else:
-            self._reporter.progress(self.state.step, self.options.total_steps, "steps")
+            self._reporter.progress(self.state.step, self.options.total_steps, "steps", seen_tokens=seen)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.view import compared
@@ -25,7 +25,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
     """Looks again every second while one of the trainings is at work, else less often."""
 
     CSS_PATH = "compare.tcss"
-    BINDINGS = actions.bindings("compare")
+    BINDINGS = bindings.of("compare")
 
     def __init__(self, chosen: Sequence[Chosen]) -> None:
         super().__init__()

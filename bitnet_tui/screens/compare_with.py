@@ -11,7 +11,7 @@ from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.results.compare import MOST
-from bitnet_core.text import crop
+from bitnet_core.text import crop_middle, pad
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
@@ -66,7 +66,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
     def _line(self, place: int) -> Line:
         one = self._choices[place]
         mark = Span("● ", "accent") if place in self._marked else Span("○ ", "faint")
-        return line(mark, Span(f"{crop(one.name, _NAME_CELLS):<{_NAME_CELLS}} "), Span(one.note, "label"))
+        return line(mark, Span(f"{pad(crop_middle(one.name, _NAME_CELLS), _NAME_CELLS)} "), Span(one.note, "label"))
 
     def action_mark(self) -> None:
         entries = self.query_one("#choices", OptionList)

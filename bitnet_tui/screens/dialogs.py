@@ -6,6 +6,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Input
 
+from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.words import Words
@@ -26,7 +27,7 @@ class MessageScreen(DialogScreen[None]):
         with Vertical(classes="card message"):
             yield Words(self._what, classes="title")
             with VerticalScroll(can_focus=False, classes="why"):
-                yield Words(self._why)
+                yield Words(in_app(self._why))
             with Horizontal(classes="buttons"):
                 yield Button("Close", id="close", variant="primary", name="dismiss")
 

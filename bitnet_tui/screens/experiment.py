@@ -14,7 +14,8 @@ from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
+from bitnet_tui.actions import key
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
@@ -38,7 +39,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
-    BINDINGS = [*(row for one in TABS for row in actions.bindings(one)), *actions.bindings("experiment")]  # noqa: RUF012
+    BINDINGS = [*(row for one in TABS for row in bindings.of(one)), *bindings.of("experiment")]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()
@@ -378,13 +379,15 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
 
 def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:
-    why = "It saves its work first; r continues from there."
+    run, pipeline = key("experiment.run"), key("experiment.pipeline")
+    why = f"It saves its work first; {run} continues from there."
     if with_pipeline:
-        why = "It saves its work first, and the pipeline that it belongs to ends with it; p continues from there."
+        ends = "and the pipeline that it belongs to ends with it"
+        why = f"It saves its work first, {ends}; {pipeline} continues from there."
         name += " and the pipeline"
     if name == PIPELINE.name:
-        why = "The running stage saves its work first; p continues from there."
-    return f"Stop {name}?", f"{why} Leaving the app (q) does not stop it.", "Stop it", "Let it run"
+        why = f"The running stage saves its work first; {pipeline} continues from there."
+    return f"Stop {name}?", f"{why} Leaving the app ({key('app.quit')}) does not stop it.", "Stop it", "Let it run"
 
 
 def _kill_question(name: str) -> tuple[str, str, str, str]:

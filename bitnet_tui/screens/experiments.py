@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_tui import actions
+from bitnet_tui import actions, bindings
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
@@ -45,7 +45,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     """The table refreshes itself; only lines that changed are redrawn."""
 
     CSS_PATH = "experiments.tcss"
-    BINDINGS = actions.bindings("list")
+    BINDINGS = bindings.of("list")
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         self._watcher, self._sizes, self._lines = WorkspaceWatcher(self.shell.home), Sizes(), Lines()
         filter_line = SteadyInput(
-            id="filter", compact=True, placeholder="name, teacher, student or state; esc clears"
+            id="filter",
+            compact=True,
+            placeholder=f"name, teacher, student or state; {self.shell.key('list.clear')} clears",
         )
         filter_line.display = False
         await self.query_one("#experiments").mount(
@@ -239,7 +241,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         roots = self.chosen
         if not FEWEST <= len(roots) <= MOST:
-            self.notify(f"Mark {FEWEST} to {MOST} experiments with space, then compare them.", severity="warning")
+            self.notify(
+                f"Mark {FEWEST} to {MOST} experiments with {self.shell.key('list.mark')}, then compare them.",
+                severity="warning",
+            )
         elif self.is_active:
             self.shell.compare(roots)
 

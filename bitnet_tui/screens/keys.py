@@ -11,7 +11,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.dialogs import ConfirmScreen, KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys
@@ -32,7 +32,7 @@ class KeysScreen(KeyedScreen[None]):
     """`root` is the open experiment, whose `.env` counts too; None if no experiment is open."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "keys.tcss"]  # noqa: RUF012
-    BINDINGS = actions.bindings("keys")
+    BINDINGS = bindings.of("keys")
 
     def __init__(self, root: Path | None = None) -> None:
         super().__init__()

@@ -40,7 +40,9 @@ class ManagingScreen(AttemptingScreen[None]):
         if not self.chosen or not self._free():
             return
         if len(self.chosen) > 1:
-            self.notify("Only one experiment can be renamed at a time; esc takes the marks away.", severity="warning")
+            clear = self.shell.key("list.clear")
+            words = f"Only one experiment can be renamed at a time; {clear} takes the marks away."
+            self.notify(words, severity="warning")
             return
         from bitnet_tui.screens.managing_forms import NameScreen
 

@@ -9,7 +9,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.text import flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.screens.playing import PlayingScreen
 from bitnet_tui.services.playing import Found, Who
@@ -28,7 +28,7 @@ from bitnet_tui.widgets.words import Words
 
 _WHOM: tuple[tuple[Who, ...], ...] = (SIDES, ("student",), ("teacher",))
 _BITS = (None, 8, 4)
-_BUSY = "The last answers are not complete; s stops them."
+_BUSY = "The last answers are not complete"
 _PAST = (("[", "earlier", "history(-1)"), ("]", "later", "history(1)"))
 _BESIDE = 90
 """From this width on the answers are beside each other."""
@@ -41,7 +41,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     """The screen of one experiment. A token cursor belongs to the side that has the focus, or had it last."""
 
     CSS_PATH = "playground.tcss"
-    BINDINGS = actions.bindings("play")
+    BINDINGS = bindings.of("play")
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -67,7 +67,9 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         await self.query_one("#play").mount(*self._parts())
 
     def _parts(self) -> ComposeResult:
-        yield PromptField(id="prompt", placeholder="i or a click: type a prompt; enter asks")
+        yield PromptField(
+            id="prompt", placeholder=f"{self.shell.key('play.prompt')} or a click: type a prompt; enter asks"
+        )
         numbers = [part for name in _NUMBERS for part in (Words(name, classes="name"), _field(name))]
         yield Horizontal(*numbers, Links(id="past"), id="numbers")
         yield Horizontal(
@@ -97,7 +99,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         if not self.complete:
             return
         exchange, sides = self.session.exchange, self.session.sides
-        if self._problem == _BUSY and not self.session.busy_answering:
+        if self._problem.startswith(_BUSY) and not self.session.busy_answering:
             self._problem = ""
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one("#past", Links).offer(_PAST if len(self.session.exchanges) > 1 else ())
@@ -157,7 +159,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     def action_ask(self) -> None:
         asked = self._asked()
         if self.session.busy_answering:
-            self._say(_BUSY)
+            self._say(f"{_BUSY}; {self.shell.key('play.stop')} stops them.")
         elif isinstance(asked, str):
             self._say(asked)
         else:

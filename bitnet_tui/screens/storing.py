@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from textual.app import SuspendNotSupported
 
@@ -16,13 +16,35 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView, Said
 
 _EDITORS = ("nano", "vim", "vi")
-_PULL = (
-    "Pull the copy into this experiment?",
-    "Files that are stored and missing here are brought, and older ones here are replaced by what was stored after "
-    "them. What was changed here since stays as it is.",
-    "Pull it",
-    "Leave it",
-)
+_QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
+    "pull": (
+        "Pull the copy into this experiment?",
+        "Files that are stored and missing here are brought, and older ones here are replaced by what was stored "
+        "after them. What was changed here since stays as it is.",
+        "Pull it",
+        "Leave it",
+    ),
+    "replace": (
+        "Replace what was changed here by the copy?",
+        "Files that differ here are moved aside, and those of the copy take their place.",
+        "Replace them",
+        "Leave them",
+    ),
+    "repair": (
+        "Repair the copy from what is here?",
+        "Every stored byte is read and compared, which takes as long as pulling all of it. What is damaged is sent "
+        "again.",
+        "Repair it",
+        "Leave it",
+    ),
+    "overwrite": (
+        "Make the copy what is here?",
+        "What another machine has stored is no longer part of the copy, and what is damaged there and missing here "
+        "is given up. Every stored byte is compared first.",
+        "Push over it",
+        "Leave it",
+    ),
+}
 
 
 class StoringScreen(AttemptingScreen[None]):
@@ -58,19 +80,19 @@ class StoringScreen(AttemptingScreen[None]):
                 self.notify("The copy is being brought up to date already.")
             else:
                 self.start_upload()
-        elif what == "pull":
-            self._ask_to_pull()
-        else:
+        elif what == "verify":
             self._run("verify")
+        else:
+            self._ask_to(cast("Action", what))
 
-    def _ask_to_pull(self) -> None:
+    def _ask_to(self, action: Action) -> None:
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._run("pull")
+                self._run(action)
 
-        self.app.push_screen(ConfirmScreen(*_PULL), answered)
+        self.app.push_screen(ConfirmScreen(*_QUESTIONS[action]), answered)
 
     def _run(self, action: Action) -> None:
         self._command = command = StoreCommand(self.shell.home, self.root, action)

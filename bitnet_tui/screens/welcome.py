@@ -9,7 +9,7 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from bitnet_core.text import flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.words import Words
@@ -26,7 +26,7 @@ class WelcomeScreen(BaseScreen):
 
     CSS_PATH = ["cards.tcss", "welcome.tcss"]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
-        *actions.bindings("welcome"),
+        *bindings.of("welcome"),
         Binding("down,j", "app.focus_next", "Next", show=False),
         Binding("up,k", "app.focus_previous", "Previous", show=False),
     ]

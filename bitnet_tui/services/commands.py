@@ -18,6 +18,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
 from bitnet_core.text import duration
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import overrides, resolved
 
 _WARNING = "bitnet: warning: "
@@ -51,7 +52,7 @@ class Command:
                 ) from None
         warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
         report = _report(output, complaint, child.returncode)
-        return report | {"warnings": [one.removeprefix(_WARNING) for one in warnings]}
+        return report | {"warnings": [in_app(one.removeprefix(_WARNING)) for one in warnings]}
 
     def keys(self) -> dict[str, str]:
         """The keys that the command gets."""
@@ -143,4 +144,4 @@ def _object(line: str) -> dict[str, Any] | None:
 def last_sentence(complaint: str) -> str:
     """The error that a command ended with, on its stderr; empty if there is none."""
     sentences = [line.removeprefix("bitnet: ") for line in complaint.splitlines() if line.startswith("bitnet: ")]
-    return sentences[-1] if sentences else ""
+    return in_app(sentences[-1]) if sentences else ""

@@ -15,6 +15,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Resolution
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import overrides, require_experiment, resolved
 
 OF_THE_PLACE = ("BITNET_HOME", "DRIVE_ROOT")
@@ -55,7 +56,7 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
     origin, mask = then.settings.origin(name), redactor()
 
     def told(severity: str) -> tuple[str, ...]:
-        return tuple(mask(_short(one.message, now)) for one in fresh if one.severity == severity)
+        return tuple(mask(in_app(_short(one.message, now))) for one in fresh if one.severity == severity)
 
     return Preview(
         name,

@@ -15,7 +15,14 @@ from bitnet_core.text import flat
 from bitnet_tui.services import commands
 from bitnet_tui.services.settings import resolved
 
-Action = Literal["verify", "pull"]
+Action = Literal["verify", "pull", "repair", "overwrite", "replace"]
+_ARGUMENTS: dict[Action, tuple[str, ...]] = {
+    "verify": ("verify",),
+    "pull": ("pull",),
+    "repair": ("push", "--verify"),
+    "overwrite": ("push", "--verify", "--force"),
+    "replace": ("pull", "--force"),
+}
 
 
 class StoreCommand:
@@ -30,7 +37,8 @@ class StoreCommand:
         resolution = resolved(self._home, self._root)
         names = StorageOptions.of(resolution.checked()).key_names
         keys = {name: secret.value for name, secret in find_secrets(names, resolution).items()} if names else {}
-        self._child = commands.start(self._home, ["--root", str(self._root), "store", self.action], {}, keys)
+        arguments = ["--root", str(self._root), "store", *_ARGUMENTS[self.action]]
+        self._child = commands.start(self._home, arguments, {}, keys)
         return self
 
     def follow(self, said: Callable[[str], object]) -> tuple[bool, str]:

@@ -2,24 +2,24 @@
 
 from pathlib import Path
 
+from bitnet_core.runs.exports import GGUF, HF
 from bitnet_tui.services.commands import Command
 
-FORMATS = {"gguf": "for llama.cpp: one GGUF file", "hf": "for transformers: a folder"}
+FORMATS = {GGUF: "for llama.cpp: one GGUF file", HF: "for transformers: a folder"}
 _SECONDS = 3600.0
 
 
 class Export(Command):
-    """One export of one checkpoint, verified where its runtime is installed."""
+    """One export of one checkpoint, verified where its runtime is installed; `again` replaces one that is there."""
 
-    def __init__(self, home: Path, root: Path, form: str, checkpoint: Path) -> None:
+    def __init__(self, home: Path, root: Path, form: str, checkpoint: Path, *, again: bool = False) -> None:
         arguments = ["--root", str(root), "export", form, "--checkpoint", str(checkpoint)]
-        super().__init__(home, arguments, {}, _SECONDS, "The export")
+        super().__init__(home, [*arguments, *(["--force"] if again else [])], {}, _SECONDS, "The export")
 
-    def sentence(self) -> str:
-        """Run it; where the export is, and whether it was verified. BitnetError if there is none."""
+    def exported(self) -> tuple[Path, str]:
+        """Run it; where the export is, and whether it was verified. BitnetError if there is none, or it differs."""
         report = self.run()
-        where = ", ".join(str(path) for path in report.get("exported") or ())
+        where = Path(str((report.get("exported") or [""])[0]))
         if problems := report.get("problems"):
-            return f"{where} was written, but {' '.join(str(one) for one in problems)}"
-        verified = "verified" if report.get("verified") else "not verified: its runtime is not installed here"
-        return f"Exported and {verified}: {where}"
+            return where, f"but {' '.join(str(one) for one in problems)}"
+        return where, "verified" if report.get("verified") else "not verified: its runtime is not installed here"

@@ -22,6 +22,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.values import EvalOptions, TeacherOptions
 from bitnet_core.teachers.profiles import profile
+from bitnet_tui import actions
 from bitnet_tui.services.commands import be_nicer, last_sentence, start
 from bitnet_tui.services.settings import resolved
 
@@ -59,7 +60,9 @@ def keys(home: Path, root: Path) -> dict[str, str]:
     names = provider.key_settings(own=True)
     found = {name: one.value for name, one in find_secrets(names, resolution).items()} if names else {}
     if provider.needs_key and not found:
-        raise BitnetError(f"There is no key for {provider.label}; press a to enter one, then ask.")
+        raise BitnetError(
+            f"There is no key for {provider.label}; press {actions.key('app.keys')} to enter one, then ask."
+        )
     return found
 
 

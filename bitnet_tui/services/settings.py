@@ -7,6 +7,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment, is_experiment, settings_beside
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 
 
 def overrides(home: Path, values: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -30,16 +32,21 @@ def own(home: Path) -> str:
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     """The experiment in this folder, and the errors in its settings (empty if there are none)."""
     resolution = resolved(home, root)
-    return Experiment.from_settings(resolution.settings), resolution.errors
+    return Experiment.from_settings(resolution.settings), _errors(resolution)
 
 
 def experiment_beside(root: Path, home: Path) -> tuple[Experiment, str]:
     """As `experiment_at`, for one among others: it is not waited for what fills its `.env`."""
     resolution = settings_beside(root, overrides(home))
-    return Experiment.from_settings(resolution.settings), resolution.errors
+    return Experiment.from_settings(resolution.settings), _errors(resolution)
+
+
+def _errors(resolution: Resolution) -> str:
+    return "\n".join(in_app(problem.message) for problem in resolution.problems if problem.severity == "error")
 
 
 def require_experiment(root: Path) -> None:
     """BitnetError if an experiment that was open is gone: another one must not be made in its place."""
     if not is_experiment(root):
-        raise BitnetError(f"{root} is not an experiment any more; put it back, or go back to the list with esc.")
+        back = actions.key("experiment.back")
+        raise BitnetError(f"{root} is not an experiment any more; put it back, or go back to the list with {back}.")

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group, pipe_of
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services import commands
 
 _SECONDS = 300.0
@@ -48,7 +49,7 @@ class TraceSession:
             self._idle.start()
         found = json.loads(line)
         if "problem" in found:
-            raise BitnetError(str(found["problem"]))
+            raise BitnetError(in_app(str(found["problem"])))
         return dict(found)
 
     def _exchanged(self, child: "subprocess.Popen[str]", request: str) -> str:

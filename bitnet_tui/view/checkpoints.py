@@ -6,17 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs import exports
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.storage.steps import step_of
-from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size
+from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import target_of
+from bitnet_tui.view.exports import names
 from bitnet_tui.view.json_files import JsonFiles
-from bitnet_tui.view.spans import Line, Span, line, wrapped
+from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _MOST_BYTES = 1 << 20
 _WIDE = 74
@@ -50,6 +55,8 @@ class Saved:
     """`stored`, `waiting`, `here`; empty if there is no storage target."""
     ternary: bool = True
     """Not before the end of QUANT_RAMP_FRACTION."""
+    exported: tuple[Exported, ...] = ()
+    """Its exports that are in the experiment."""
 
     @property
     def fraction(self) -> str:
@@ -109,6 +116,8 @@ class CheckpointReader:
             for step, path in sorted(steps.items(), reverse=True)
             if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
         ]
+        made = exports.of(self.root)
+        rows = [replace(row, exported=tuple(one for one in made if one.step == row.step)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         return CheckpointsView(tuple(rows), "", aside)
 
@@ -188,9 +197,12 @@ def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
         "newest": row.newest,
         "not ternary yet": not row.ternary,
         "incomplete": not row.whole,
+        "exported": bool(row.exported),
     }
     notes = [one for one, holds in told.items() if holds]
     rest = max(0, cells - 2 - sum(width for _, width in _COLUMNS))
+    while len(notes) > 1 and width(", ".join(notes)) + 2 > rest:
+        notes.pop()
     note = crop(f"  {', '.join(notes)}", rest)
     left = max(0, rest - len(note))
     return line(
@@ -211,7 +223,7 @@ def bits_words(row: Saved) -> str:
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
     """What else is known of a checkpoint; without any, what makes one."""
     if view.problem:
-        return tuple(wrapped("✗ ", flat(view.problem), "bad", cells)[:most])
+        return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
         text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
         return tuple(wrapped("", text, "label", cells)[:most])
@@ -223,14 +235,17 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
     if not row.whole:
         facts.append("it was not written completely, and training skips it")
     lines = wrapped("", " · ".join(facts), "label", cells)
+    if row.exported:
+        key = actions.key("checkpoints.export")
+        lines += wrapped("", f"Exported: {names(row.exported)}; {key} shows how to run it.", "label", cells)
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
-    return tuple(lines[:most])
+    return first_lines(lines, most, cells)
 
 
 def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
     mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
-    return tuple(wrapped(mark, flat(words), style, cells)[:most])
+    return first_lines(wrapped(mark, flat(in_app(words)), style, cells), most, cells)
 
 
 # -- what can be done ------------------------------------------------------------------------------------------------
@@ -258,7 +273,8 @@ def _goes_on_words(found: Outlook) -> str:
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:
     """Why that can't be done with a checkpoint; empty if it can."""
     if row is None:
-        return "There is no checkpoint yet; r trains the student." if not view.rows else "Choose a checkpoint first."
+        train = f"There is no checkpoint yet; {actions.key('experiment.run')} trains the student."
+        return "Choose a checkpoint first." if view.rows else train
     if not row.whole:
         return f"The checkpoint of step {row.step} is incomplete; choose another one."
     if not row.ternary and what != "resume":
@@ -266,7 +282,7 @@ def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bo
     if what == "export":
         return ""
     if training:
-        return "The training is running; stop it first with s."
+        return f"The training is running; stop it first with {actions.key('experiment.stop')}."
     if what == "flip" and not row.fraction:
         reason = "has flipped already" if row.bits == 4 or row.layers_at_4_bits else "has no flip before it"
         return f"The student of step {row.step} {reason}; choose one at 8 bits."

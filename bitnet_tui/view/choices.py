@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.results.subject import TRAIN
+from bitnet_core.results.subject import older_trainings
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.runs.history import History
 from bitnet_core.text import ago, flat
@@ -27,9 +27,9 @@ def choices(root: Path, home: Path, now: float) -> list[Choice]:
     others = [Choice(Chosen(one), flat(one.name), "experiment") for one in roots if one.absolute() != root]
     try:
         history = History.read(experiment_at(root, home)[0])
+        runs = older_trainings(history)
     except (BitnetError, OSError, ValueError):
         return others
-    runs = [entry for entry in history.entries if entry.record.stage == TRAIN][1:]
     notes = [f"older training, {ago(entry.record.began.wall, now)}" for entry in runs]
     return others + [
         Choice(Chosen(root, entry.run.id), flat(entry.run.id), note) for entry, note in zip(runs, notes, strict=True)

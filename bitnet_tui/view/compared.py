@@ -13,7 +13,8 @@ from bitnet_core.results.curves import Curve, moved
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.experiment import Experiment, unreadable_words
-from bitnet_core.text import UNKNOWN, crop, width, wrap
+from bitnet_core.text import UNKNOWN, crop, crop_middle, width, wrap
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, ON, value_words
 from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
@@ -156,14 +157,17 @@ def names_line(view: CompareView, cells: int) -> Line:
     parts: list[Span] = []
     for letter, one in zip(LETTERS, subjects, strict=False):
         mark = " ▸" if one.active else ""
-        parts += [Span(f"{letter} ", f"curve-{letter}"), Span(f"{crop(one.name, room - width(mark))}{mark}   ")]
+        parts += [
+            Span(f"{letter} ", f"curve-{letter}"),
+            Span(f"{crop_middle(one.name, room - width(mark))}{mark}   "),
+        ]
     return tuple(parts)
 
 
 def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     """What is better and whether that can be said; then what could not be read."""
     said = [line(Span(text, "value")) for text in wrap(view.comparison.sentence, cells)] if view.comparison else []
-    wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(problem, cells)]
+    wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(in_app(problem), cells)]
     return (*said, *wrong)
 
 
@@ -195,7 +199,8 @@ def _results(found: Comparison, cells: int) -> list[Line]:
     legend = LEGEND.split("   ")
     signs = {sign for row in found.rows for place in range(len(found.subjects)) for sign in row.cell(place)}
     used = [words for words in legend if words[0] in signs]
-    return [*lines[1:], line(Span("   ".join(words.split(":")[0] for words in used), "faint"))]
+    what = [line(Span("   ".join(words.split(":")[0] for words in used), "faint"))] if used else []
+    return [lines[1], *what, *lines[2:]]  # it must be in sight where the first marks are
 
 
 def _values(row: Row, places: Sequence[int]) -> list[Span]:

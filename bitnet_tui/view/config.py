@@ -16,9 +16,11 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
-from bitnet_tui.view.spans import Line, Span, line, wrapped
+from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
 _UNSET = "–"
@@ -45,11 +47,11 @@ class Row:
     def fixed(self) -> str:
         """Why it can't be changed in place; empty if it can."""
         if self.setting.secret:
-            return "Keys are kept outside the settings; a shows where, and sets one."
+            return f"Keys are kept outside the settings; {actions.key('app.keys')} shows where, and sets one."
         if self.name in OF_THE_PLACE:
             return "It says which experiment this is; open another one to see that."
         if "\n" in self.text:
-            return "It has several lines; e opens the .env in your editor."
+            return f"It has several lines; {actions.key('experiment.settings')} opens the .env in your editor."
         return ""
 
 
@@ -160,10 +162,10 @@ def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     default = f" Default: {setting.default}." if setting.default else ""
     unit = f", {setting.unit}" if setting.unit else ""
     allowed = "" if setting.secret or setting.allowed() == "text" else f" Allowed: {setting.allowed()}{unit}."
-    pieces = wrap(flat(f"{setting.help}{allowed}{default}"), cells - len(row.name) - 2)
+    pieces = wrap(flat(f"{in_app(setting.help)}{allowed}{default}"), cells - len(row.name) - 2)
     first = line(Span(row.name, "title"), f"  {pieces[0]}") if pieces else line(Span(row.name, "title"))
     rest = wrap(" ".join(pieces[1:]), cells) if len(pieces) > 1 else []
-    return (first, *(line(one) for one in rest))[:most]
+    return first_lines((first, *(line(one) for one in rest)), most, cells)
 
 
 def now_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
@@ -171,15 +173,15 @@ def now_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     if row is None:
         return ()
     if row.fixed:
-        return tuple(line(Span(one, "label")) for one in wrap(row.fixed, cells))[:most]
+        return first_lines([line(Span(one, "label")) for one in wrap(row.fixed, cells)], most, cells)
     where = "by default" if row.origin == "default" else f"from {row.origin}"
     text = f"{_shown(row.text)}, {where}. Enter changes it."
-    return tuple(line(Span(one, "label")) for one in wrap(flat(text), cells))[:most]
+    return first_lines([line(Span(one, "label")) for one in wrap(flat(text), cells)], most, cells)
 
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """Why the settings can't be read."""
-    return tuple(wrapped("✗ ", flat(problem), "bad", cells)[:most])
+    return first_lines(wrapped("✗ ", flat(in_app(problem)), "bad", cells), most, cells)
 
 
 # -- what saving would do --------------------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def preview_lines(preview: Preview, cells: int, most: int, *, saved: bool = Fals
     lines: list[Line] = []
     for mark, text, style in preview_words(preview, saved=saved):
         lines += wrapped(f"{mark} ", flat(text), style, cells)
-    return tuple(lines[:most])
+    return first_lines(lines, most, cells)
 
 
 def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, str, str]]:

@@ -14,6 +14,8 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage.status import CopyStatus
 from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line
 
 _WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
@@ -102,7 +104,11 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
 
 def _no_target(cells: int) -> tuple[Line, ...]:
     text = "No storage target is set, so this experiment is only on this machine."
-    how = line("Press ", Span("e", "key"), " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.")
+    how = line(
+        "Press ",
+        Span(actions.key("experiment.settings"), "key"),
+        " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.",
+    )
     return (*_wrapped("", text, "", cells), (), how)
 
 
@@ -130,7 +136,7 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
 
 
 def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
-    pieces = wrap(flat(text), max(8, cells - 2))
+    pieces = wrap(flat(in_app(text)), max(8, cells - 2))
     return [
         line(Span(("  " if place and lead else lead if not place else "") + one, style))
         for place, one in enumerate(pieces)

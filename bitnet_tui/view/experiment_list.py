@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bitnet_core.text import crop, flat, significant, width, wrap
+from bitnet_tui.actions import key
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import LEGEND, look
 
@@ -17,7 +19,7 @@ def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
     """Two lines on one experiment: what is wrong with it, or else its stages by name and its copy."""
     if row.problem or row.unreadable:
         style = "bad" if row.problem else "warn"
-        pieces = wrap(flat((row.problem or row.unreadable).replace(f"{row.root}/", "")), cells)
+        pieces = wrap(flat(in_app(row.problem or row.unreadable).replace(f"{row.root}/", "")), cells)
         if len(pieces) > _ABOUT_LINES:
             pieces[_ABOUT_LINES - 1] = crop(f"{pieces[_ABOUT_LINES - 1]} …", cells)
         return tuple(line(Span(piece, style)) for piece in (*pieces, "")[:_ABOUT_LINES])
@@ -99,7 +101,8 @@ def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
 def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:
     """What to say where the table has no line."""
     if not rows:
-        return "No experiments yet. Press n to create one, d for the demo."
+        return f"No experiments yet. Press {key('list.new')} to create one, {key('list.demo')} for the demo."
     if wanted.strip():
-        return f"No experiment has {flat(wanted)!r} in its name, teacher, student or state. Press esc to see all."
-    return "All experiments are archived. Press H to see them."
+        found = f"No experiment has {flat(wanted)!r} in its name, teacher, student or state."
+        return f"{found} Press {key('list.clear')} to see all."
+    return f"All experiments are archived. Press {key('list.archived')} to see them."

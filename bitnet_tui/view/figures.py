@@ -1,28 +1,33 @@
 """The newest figures of a training, from the ends of its events: the list has many runs and can't read them whole."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msgspec import UNSET
 
 from bitnet_core.files.regular import open_regular
-from bitnet_core.runs.events import Budget, Metric, decode
+from bitnet_core.runs.events import Budget, Metric, Progress, decode
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import finite
 
+_PROGRESS = b'"progress"'
 _HEAD_BYTES = 1 << 14
 _TAIL_BYTES = 1 << 16
 _LONGEST_TAIL_BYTES = 1 << 22
 """Where evaluations are rare, it is read further back, but no further than this."""
+_SETTLING = ("after flip", "recovery")
+"""When an evaluation was made that follows a flip."""
 _LEVEL = 0.002
 """A held-out loss that moved by a smaller share than this stands still."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """`before` is the held-out loss of the evaluation before. `broken`: the newest report was not finite."""
+    """`before` is the held-out loss of the evaluation before, of the same numerics. `broken`: the newest report was
+    not finite. `numerics`: bits, layers at 4 bits and quantised share of the evaluation; `settling`: it came soon
+    after a change of them, when a loss that rises tells nothing."""
 
     held_out: float | None = None
     before: float | None = None
@@ -31,6 +36,9 @@ class Figures:
     bits: float | None = None
     broken: bool = False
     active: bool = False
+    numerics: tuple[object, ...] = field(default=(), compare=False)
+    step: float | None = field(default=None, compare=False)
+    settling: bool = field(default=False, compare=False)
 
     @property
     def trend(self) -> str:
@@ -40,20 +48,33 @@ class Figures:
         change = self.held_out - self.before
         if abs(change) <= _LEVEL * abs(self.before):
             return "→"
-        return "↘" if change < 0 else "↗"
+        if change < 0:
+            return "↘"
+        return "" if self.settling else "↗"
 
-    def after(self, event: Metric) -> "Figures":
-        """The figures after a report or an evaluation."""
-        found = self
+    def after(self, event: Metric | Progress) -> "Figures":
+        """The figures after a report, an evaluation or a progress."""
+        seen = finite(event.seen_tokens)
+        found = self if seen is None else replace(self, seen=seen)
+        if isinstance(event, Progress):
+            return found
         if event.heldout_loss is not UNSET:
             loss = finite(event.heldout_loss)
-            found = (
-                replace(found, broken=True) if loss is None else replace(found, held_out=loss, before=self.held_out)
-            )
+            found = replace(found, broken=True) if loss is None else found._evaluated(event, loss)
         if event.loss is not UNSET:
             found = replace(found, broken=finite(event.loss) is None)
-        seen, bits = finite(event.seen_tokens), finite(event.activation_bits)
-        return replace(found, seen=found.seen if seen is None else seen, bits=found.bits if bits is None else bits)
+        bits = finite(event.activation_bits)
+        return replace(found, bits=found.bits if bits is None else bits)
+
+    def _evaluated(self, event: Metric, loss: float) -> "Figures":
+        """Losses before and after a flip, or on the way to ternary weights, are not compared with each other."""
+        share, step = finite(event.quantized_share), finite(event.step)
+        numerics = (finite(event.activation_bits), finite(event.layers_at_4_bits), share)
+        ramping = share is not None and share < 1
+        again = step is not None and step == self.step and numerics == self.numerics
+        before = self.before if again else self.held_out if numerics == self.numerics and not ramping else None
+        settling = event.when in _SETTLING or (again and self.settling)
+        return replace(self, held_out=loss, before=before, numerics=numerics, step=step, settling=settling)
 
 
 NO_FIGURES = Figures()
@@ -91,6 +112,9 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         newest,
         held_out=before.held_out,
         before=before.before,
+        numerics=before.numerics,
+        step=before.step,
+        settling=before.settling,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
     )
@@ -137,12 +161,17 @@ def _beginning(data: bytes) -> Figures:
     return Figures(budget=next((finite(one.tokens) for one in events if isinstance(one, Budget)), None))
 
 
-def _telling(data: bytes) -> Iterator[Metric]:
-    """The evaluations and the last report among the lines, in their order; no other line is parsed."""
+def _telling(data: bytes) -> Iterator[Metric | Progress]:
+    """The evaluations, the last report and the last progress among the lines, in their order; no other is parsed."""
     lines = data.split(b"\n")
-    report = next((n for n in range(len(lines) - 1, -1, -1) if b'"seen_tokens"' in lines[n]), -1)
+    last: dict[bool, int] = {}
+    for number in range(len(lines) - 1, -1, -1):
+        if b'"seen_tokens"' in lines[number]:
+            last.setdefault(_PROGRESS in lines[number], number)
+            if len(last) == 2:
+                break
     for number, line in enumerate(lines):
-        if number == report or b'"heldout_loss"' in line:
+        if number in last.values() or b'"heldout_loss"' in line:
             event = decode(line)
-            if isinstance(event, Metric):
+            if isinstance(event, Metric | Progress):
                 yield event

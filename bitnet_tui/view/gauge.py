@@ -29,7 +29,7 @@ def bar(share: float, cells: int, mark: float | None = None) -> Line:
 
 def gauge(run: RunShown, cells: int) -> Line:
     """One line: training shows its token budget, the flip and the activation bits, other stages their progress."""
-    seen = finite(run.view.metric.seen_tokens)
+    seen = run.view.seen
     if run.stage == "train" and run.flip is not None and seen is not None:
         return _budget(run, seen, run.flip, cells)
     if run.state == "succeeded":  # its last progress is that of its last part
@@ -39,8 +39,11 @@ def gauge(run: RunShown, cells: int) -> Line:
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
     budget = flip.budget
+    progress = run.view.progress  # the same figure as beside the stage
+    at_work = run.active and progress is not None and progress.total
+    done = percent(progress.done, progress.total) if progress and at_work else percent(seen, budget)
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
-    right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run, flip)]
+    right = [Span(f"  {done}  ", "value"), *_badge(run, flip)]
     room = cells - cells_of((*left, *right))
     if room < _SHORTEST_BAR:
         return line(*left, *right)

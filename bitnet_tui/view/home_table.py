@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.text import crop, width
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.home_columns import COLUMNS, Column
 from bitnet_tui.view.home_order import Order
 from bitnet_tui.view.spans import Line, Span, cells_of
@@ -78,7 +79,7 @@ def line_of(row: ExperimentRow, placed: Sequence[Placed], cells: int, now: float
     name = placed[0]
     spans = list(fitted(name.column.text(row, now), name.cells))
     if row.problem:
-        problem = row.problem.split("\n")[0].replace(f"{row.root}/", "")
+        problem = in_app(row.problem).split("\n")[0].replace(f"{row.root}/", "")
         room = max(0, cells - name.cells - GAP)
         return (*spans, Span(" " * min(GAP, cells - name.cells)), Span(crop(problem, room), "bad"))
     for one in placed[1:]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import pad
+from bitnet_tui.actions import key
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line, short
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def row(held: "Held", cells: int) -> Line:
 
 def about(held: "Held") -> Line:
     """What the key is for, and the whole path of the `.env` that holds it."""
-    text = REGISTRY[held.name].help
+    text = in_app(REGISTRY[held.name].help)
     return line(Span(f"{text} It is plain text in {held.origin}." if held.plain else text, "label"))
 
 
@@ -61,9 +63,9 @@ def summary(keyring: str, vault: Path | None) -> Line:
 
 def keys_line(held: "Held | None") -> Line:
     """The keys to press for the highlighted row."""
-    parts = [Span("enter", "key"), Span(" set   ", "label")]
+    parts = [Span(key("keys.set"), "key"), Span(" set   ", "label")]
     if held is not None and held.movable:
-        parts += [Span("m", "key"), Span(" move out of .env   ", "label")]
+        parts += [Span(key("keys.move"), "key"), Span(" move out of .env   ", "label")]
     if held is not None and deletable(held):
-        parts += [Span("x", "key"), Span(" delete   ", "label")]
-    return (*parts, Span("esc", "key"), Span(" close", "label"))
+        parts += [Span(key("keys.delete"), "key"), Span(" delete   ", "label")]
+    return (*parts, Span(key("keys.close"), "key"), Span(" close", "label"))

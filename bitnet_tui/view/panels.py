@@ -25,6 +25,8 @@ from bitnet_core.text import (
     table_parts,
     width,
 )
+from bitnet_tui.actions import key
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
@@ -60,7 +62,9 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
     if view.run.of > 1:
         place = view.run.of - view.run.position + 1
-        parts.append(Span(f"   run {place} of {view.run.of}  [ ]", "label"))
+        parts.append(
+            Span(f"   run {place} of {view.run.of}  {key('experiment.older')} {key('experiment.newer')}", "label")
+        )
     return _fit(parts, cells)
 
 
@@ -92,9 +96,11 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     lines: list[Line] = []
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
-        where = " (3 Reports)" if finding.code == "gates" else ""
-        fresh = wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
-        fresh += wrapped("  ", finding.advice, "label", cells) if finding.advice else []
+        where = f" ({key('experiment.reports')} Reports)" if finding.code == "gates" else ""
+        fresh = wrapped(
+            mark, in_app(finding.words).rstrip(".") + where + "." if where else in_app(finding.words), style, cells
+        )
+        fresh += wrapped("  ", in_app(finding.advice), "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
         lines += fresh
@@ -185,9 +191,10 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """That the results shown were made before a change."""
     if not view.outdated or view.run is None or not view.run.view.tables:
         return ()
-    text = "Settings or input have changed since these results; r runs it again."
+    again = f"{key('experiment.run')} runs it again."
+    text = f"Settings or input have changed since these results; {again}"
     if view.changes:
-        text = f"Since these results: {changed_words(view.changes)}; r runs it again."
+        text = f"Since these results: {changed_words(view.changes)}; {again}"
     return tuple(wrapped("↻ ", text, "warn", cells))
 
 
@@ -195,13 +202,13 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
-        lines += wrapped("✗ ", problem, "bad", cells)
+        lines += wrapped("✗ ", in_app(problem), "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        lines += wrapped(f"{look(run.state).glyph} ", run.error, look(run.state).style, cells)
+        lines += wrapped(f"{look(run.state).glyph} ", in_app(run.error), look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        text = "Its process ended unexpectedly; r resumes from what was saved."
+        text = f"Its process ended unexpectedly; {key('experiment.resume')} resumes from what was saved."
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
@@ -219,8 +226,8 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
     style = "bad" if alert.severity in ("error", "critical") else "warn"
     times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = wrapped("! ", alert.message + times, style, cells)
-    return lines + (wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
+    lines = wrapped("! ", in_app(alert.message) + times, style, cells)
+    return lines + (wrapped("  ", in_app(alert.advice), "label", cells) if alert.advice else [])
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
@@ -240,7 +247,8 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
         lines += wrapped("› ", newest.prompt, "label", cells)[:3]
         lines += wrapped("  ", newest.text, "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
-        lines += wrapped("", "Its stages run one after the other; f follows the one that is running.", "label", cells)
+        follow = f"{key('experiment.follow')} follows the one that is running."
+        lines += wrapped("", f"Its stages run one after the other; {follow}", "label", cells)
     return tuple(lines)
 
 
@@ -269,14 +277,19 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     lines.append(())
     own = view.row(one.name)
     if one.name == PIPELINE.name:
-        lines.append(line("Press ", Span("p", "key"), " to run all five stages, one after the other."))
+        lines.append(
+            line("Press ", Span(key("experiment.pipeline"), "key"), " to run all five stages, one after the other.")
+        )
     elif own is not None and own.lacking:
         has = "has" if len(own.lacking) == 1 else "have"
         first = f"It can run once {listed(own.lacking)} {has} run; press "
-        lines.append(line(first, Span("p", "key"), " for the whole pipeline."))
+        lines.append(line(first, Span(key("experiment.pipeline"), "key"), " for the whole pipeline."))
     else:
         lines.append(
-            line("Press ", Span("r", "key"), " to run it, or ", Span("p", "key"), " for the whole pipeline.")
+            line(
+                *("Press ", Span(key("experiment.run"), "key"), " to run it, or "),
+                *(Span(key("experiment.pipeline"), "key"), " for the whole pipeline."),
+            )
         )
     return tuple(lines)
 
@@ -324,7 +337,8 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     title = line(Span(flat(table.name.replace("_", " ")), "title"))
     if not table.columns and not any(table.rows):
         return title, line(Span("empty", "label"))
-    heading, rule, rows = table_parts(table.columns, table.rows, cells)
+    said = [[in_app(one) if isinstance(one, str) else one for one in row] for row in table.rows]
+    heading, rule, rows = table_parts(table.columns, said, cells)
     names = (line(Span(text, "label")) for text in heading)
     return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)
 

@@ -27,6 +27,7 @@ from bitnet_core.runs.events import (
 )
 from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -84,6 +85,8 @@ class RunView:
     device: str = ""
     progress: Progress | None = None
     metric: Metric = field(default_factory=Metric)
+    seen: float | None = None
+    """The tokens that a training has seen, by the newest event that says so."""
     held_out: Metric | None = None
     begins: Beginning | None = None
     curves: tuple[Curve, ...] = ()
@@ -116,6 +119,8 @@ class RunFold:
     _view: RunView = RunView()
     _metric: Metric = field(default_factory=Metric)
     _progress: Progress | None = None
+    _seen: tuple[int, float | None] = (-1, None)
+    """The number of the event that told the seen tokens, and how many."""
     _newest: Event | None = None
     """What changes with every event is kept beside the view, which is made when it is asked for."""
     _curves: CurveFold = field(default_factory=CurveFold)
@@ -153,6 +158,7 @@ class RunFold:
                 newest=finite(self._newest.t) if self._newest else None,
                 metric=self._metric,
                 progress=self._progress,
+                seen=self._seen[1],
                 curves=self._curves.curves,
                 begins=self._curves.begins,
                 flip=self._curves.flip,
@@ -167,7 +173,7 @@ class RunFold:
 
     def _start_over(self) -> None:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
-        self._view, self._metric, self._progress = RunView(), Metric(), None
+        self._view, self._metric, self._progress, self._seen = RunView(), Metric(), None, (-1, None)
         self._curves = CurveFold()
         self._signs = VitalSigns()
         self._log.clear()
@@ -182,6 +188,7 @@ class RunFold:
                 self._set(device=printable(event.device))
             case Progress():
                 self._progress = event
+                self._saw(event)
             case Flip() | SettingsChanged():
                 self._curves.feed(event)
             case Sample():
@@ -202,6 +209,11 @@ class RunFold:
         newest = ((name, next((one for one in column if one is not UNSET), UNSET)) for name, column in columns)
         self._metric = structs.replace(self._metric, **{name: one for name, one in newest if one is not UNSET})
         self._curves.feed_metrics(events)
+        self._saw(next((one for one in reversed(events) if one.seen_tokens is not UNSET), events[-1]))
+
+    def _saw(self, event: Metric | Progress) -> None:
+        if event.seq >= self._seen[0] and (seen := finite(event.seen_tokens)) is not None:
+            self._seen = event.seq, seen
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]
@@ -230,7 +242,7 @@ class RunFold:
 
 def _log_lines(event: Event) -> list[str]:
     """One event as lines of the log: the first with the local time, the others indented. Some events have none."""
-    text = "" if isinstance(event, _SILENT) else describe(event)
+    text = "" if isinstance(event, _SILENT) else in_app(describe(event))
     if not text:
         return []
     first, *others = text.split("\n")

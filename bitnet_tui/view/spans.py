@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.files.user_folders import NoHome, expanded
-from bitnet_core.text import flat, printable, width, wrap
+from bitnet_core.text import crop, flat, printable, width, wrap
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ def wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
     indent = " " * width(lead)
     pieces = wrap(printable(text), max(8, cells - width(lead)))
     return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
+
+
+def first_lines(lines: Sequence[Line], most: int, cells: int) -> tuple[Line, ...]:
+    """As many lines as there is room for; the last one tells if there are more."""
+    if len(lines) <= most:
+        return tuple(lines)
+    *kept, last = lines[:most]
+    *before, end = last or (Span(""),)
+    return (*kept, (*before, Span(crop(f"{end.text} …", cells - cells_of(before)), end.style)))
 
 
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:

@@ -62,13 +62,17 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
 def _note(entry: Entry, state: str) -> str:
     record = entry.record
     if state in ACTIVE:
-        event = _last_progress(entry.run.events_path)
-        if event is None or event.total is None:
-            return "…"
-        if event.total <= 20:
-            return progress_words(event.done, event.total, "")
-        return percent(event.done, event.total)
+        return progress_note(_last_progress(entry.run.events_path))
     return duration(record.seconds()) if record.started and record.ended else ""
+
+
+def progress_note(progress: Progress | None) -> str:
+    """How far a stage is, in a few cells."""
+    if progress is None or progress.total is None:
+        return "…"
+    if progress.total <= 20:
+        return progress_words(progress.done, progress.total, "")
+    return percent(progress.done, progress.total)
 
 
 def _last_progress(path: Path) -> Progress | None:

@@ -29,7 +29,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
-from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
+from bitnet_tui.view.stage_rows import StageRow, progress_note, running, stage_rows
 from bitnet_tui.view.training import on
 
 _LONGEST_SOURCE = 40
@@ -129,6 +129,7 @@ class ExperimentWatcher:
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
         shown, copy = self._shown(history, stage, back), self._copied(history)
+        rows = tuple(_as_shown(row, shown) for row in rows)
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()
         return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
@@ -259,3 +260,10 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
         return TeacherOptions.of(settings).chosen, shape or StudentOptions.of(settings).preset
     except UsageError:
         return "", ""
+
+
+def _as_shown(row: StageRow, shown: RunShown | None) -> StageRow:
+    """The row of the run that is shown, with the progress that is shown: it was read a moment later."""
+    if shown is None or not row.active or row.run_id != shown.id or shown.view.unread:
+        return row
+    return replace(row, note=progress_note(shown.view.progress))

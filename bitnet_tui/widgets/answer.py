@@ -8,12 +8,9 @@ from textual.message import Message
 
 from bitnet_tui.services.playing import Who
 from bitnet_tui.view.play.answers import Answer, places, token_at
-from bitnet_tui.view.play.wrapped import Row, drawn, rows_of
+from bitnet_tui.view.play.wrapped import END, Row, drawn, rows_of
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
-
-_END = "∎"
-"""Stands for the token that ends an answer, which has no text."""
 
 
 class AnswerText(VerticalScroll, can_focus=True, inherit_bindings=False):
@@ -49,7 +46,7 @@ class AnswerText(VerticalScroll, can_focus=True, inherit_bindings=False):
             self._text = answer.text if answer is not None else ""
             self._places = places(answer.tokens, self._text) if answer is not None else ()
             if self._places and self._places[-1] == (len(self._text), len(self._text)):
-                self._text += _END
+                self._text += END
             self._rows = rows_of(self._text, cells)
             self._draw(chosen)
             if grew:

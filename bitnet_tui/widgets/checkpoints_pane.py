@@ -17,7 +17,7 @@ from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
-_ABOUT_LINES, _SAID_LINES = 2, 2
+_ABOUT_LINES, _SAID_LINES = 3, 3
 
 
 class CheckpointsPane(Vertical, Looking[CheckpointsView]):
@@ -27,6 +27,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         super().__init__(id="checkpoints")
         self._reader = CheckpointReader(root, home)
         self._drawn: tuple[Line, ...] | None = None
+        self._said: tuple[str, str] | None = None
         self.view = CheckpointsView()
 
     def compose(self) -> ComposeResult:
@@ -57,9 +58,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self.screen.set_focus(self.query_one(Entries))
 
     def say(self, style: str, words: str) -> None:
-        """What an action did."""
-        cells = max(20, self.content_size.width - 2)
-        self.query_one("#checkpoints-said", Painted).show(checkpoints.said_lines(style, words, cells, _SAID_LINES))
+        """What an action did. It stays, also while another tab is open."""
+        self._said = style, words
+        self._draw()
 
     @property
     def chosen(self) -> Saved | None:
@@ -87,6 +88,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         cells = max(20, self.content_size.width - 2)
         about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES)
         self.query_one("#checkpoints-about", Painted).show(about)
+        if self._said is not None:
+            said = checkpoints.said_lines(*self._said, cells, _SAID_LINES)
+            self.query_one("#checkpoints-said", Painted).show(said)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()

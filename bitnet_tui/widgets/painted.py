@@ -1,5 +1,6 @@
 """Text drawn from the lines of a view model, and redrawn only when they change."""
 
+from bitnet_tui.remedies import in_app
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.words import Words
@@ -19,4 +20,4 @@ class Painted(Words):
 
     def say(self, text: str, style: str) -> None:
         """Show one sentence, or nothing if it is empty."""
-        self.show((line(Span(text, style)),) if text else ())
+        self.show((line(Span(in_app(text), style)),) if text else ())

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.message import Message
 from textual.widgets import ContentSwitcher, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
+from bitnet_tui import actions
+from bitnet_tui.shell import Shell
 from bitnet_tui.view import panels
 from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines
 from bitnet_tui.view.gauge import gauge
@@ -26,16 +30,8 @@ from bitnet_tui.widgets.reports_pane import ReportsPane
 from bitnet_tui.widgets.storage_pane import StoragePane
 from bitnet_tui.widgets.traces_pane import TracesPane
 
-VIEWS = (
-    (1, "live", "Live"),
-    (2, "traces", "Traces"),
-    (3, "reports", "Reports"),
-    (4, "checkpoints", "Checkpoints"),
-    (5, "storage", "Storage"),
-    (6, "config", "Config"),
-    (7, "log", "Log"),
-)
-"""The key, the id and the name of each tab."""
+VIEWS = ("live", "traces", "reports", "checkpoints", "storage", "config", "log")
+"""The id of each tab, which is also that of the action that opens it."""
 _ALONE = frozenset({"checkpoints", "config", "log", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _MOST_ALERT_LINES = 6
@@ -61,7 +57,7 @@ class RunPane(Vertical):
         yield Painted(id="alerts", classes="-empty")
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
-        yield Tabs(*(Tab(f"{number} {text}", id=f"tab-{name}") for number, name, text in VIEWS), id="views")
+        yield Tabs(*(Tab(_tab_words(name), id=f"tab-{name}") for name in VIEWS), id="views")
         with ContentSwitcher(initial="live", id="switch"):
             with Vertical(id="live"):
                 yield Charts(id="charts")
@@ -74,6 +70,14 @@ class RunPane(Vertical):
             yield StoragePane(id="storage")
             yield ConfigPane(self._home, self._root)
             yield LogPane()
+
+    def on_mount(self) -> None:
+        cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self._relabel())
+
+    def _relabel(self) -> None:
+        """The user's keys were read."""
+        for name in VIEWS:
+            self.query_one(f"#tab-{name}", Tab).label = _tab_words(name)
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -157,6 +161,11 @@ class RunPane(Vertical):
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)
+
+
+def _tab_words(name: str) -> Content:
+    """`1 Live`: the key that opens a tab, and its name."""
+    return Content(f"{actions.key(f'experiment.{name}')} {actions.by_id(f'experiment.{name}').label}")
 
 
 def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:

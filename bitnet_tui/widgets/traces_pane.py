@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import number
+from bitnet_tui.actions import key
 from bitnet_tui.services.tracing import Scoring, TraceSession
 from bitnet_tui.view.traces.found import (
     Page,
@@ -308,7 +309,8 @@ class TracesPane(Vertical):
         order = worst_first(self._trace.positions, self.shading)
         found = next_in(order, token.position)
         if found is None:
-            self._say("This trace was not scored; S scores the held-out ones, c shades by Other.", "label")
+            words = f"{key('traces.score')} scores the held-out ones, {key('traces.shade')} shades by Other."
+            self._say(f"This trace was not scored; {words}", "label")
         else:
             self._focus(self._text)
             self._text.go(found)
@@ -332,7 +334,8 @@ class TracesPane(Vertical):
         self.remove_class("-rejects")
         self._focus(self._text)
         if self._scored is None:
-            self._say("By Other, because no student was scored yet: S scores the newest one.", "value")
+            words = f"{key('traces.score')} scores the newest one."
+            self._say(f"By Other, because no student was scored yet: {words}", "value")
         if found[0] == here[0]:
             self._text.go(found[1])
             return

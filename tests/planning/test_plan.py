@@ -65,7 +65,9 @@ def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert facts["step"]["seconds"] is None
     record = plan(facts, OPTIONS, 20, None, Asked())
     assert record["time"]["tokens_per_s"] is None and "--tokens-per-s" in record["time"]["missing"]
-    assert record["training_memory"]["process_peak"] is None
+    memory, program = record["training_memory"], facts["device"]["warm_bytes"]
+    assert memory["process_at_least"]
+    assert memory["process_peak"] == program + memory["parts"]["peak"] > facts["device"]["program_bytes"]
 
 
 def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from bitnet_core.errors import UsageError
 from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
+from bitnet_core.results.subject import older_trainings
+from bitnet_core.runs.history import History
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.simulated import NOON, SimulatedRun
 
@@ -208,3 +210,17 @@ def test_a_setting_that_an_older_version_did_not_know_is_at_its_default(home: Pa
     path.write_text(json.dumps(record))
     assert not _compared(home, "old", "same").differing
     assert [(one.name, one.values) for one in _compared(home, "old", "set").differing] == [("KD_TAU", ("1.3", "2"))]
+
+
+def test_older_trainings_leave_out_the_present_one_with_all_its_runs(home: Path):
+    exp = made(home, "one")
+    first = trained(exp, 5.0, at=NOON)
+    second = trained(exp, 4.9, at=NOON + 100, last=8, state="cancelled")
+    resumed = trained(exp, 4.8, at=NOON + 200, first=9)
+    found = [entry.run.id for entry in older_trainings(History.read(exp))]
+    assert found == [first.run.id]
+    newest = trained(exp, 4.7, at=NOON + 300)
+    SimulatedRun(exp, "train", NOON + 400).finish("failed")  # before its first step
+    found = [entry.run.id for entry in older_trainings(History.read(exp))]
+    assert found == [resumed.run.id, first.run.id]
+    assert {newest.run.id, second.run.id}.isdisjoint(found)

@@ -89,6 +89,14 @@ def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient calm, flip in 40 s, done in 1 min."
 
 
+def test_after_one_report_it_is_too_early_to_call_it_healthy():
+    training = Training()
+    training.steps(1)
+    found = _worst(training)
+    assert found.startswith("Too early to tell.")
+    assert "calm" not in found
+
+
 _finite = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
 

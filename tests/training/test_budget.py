@@ -124,7 +124,9 @@ def test_above_six_epochs_is_warned_with_the_numbers(make_trainer: Make, epochs:
     alerts = [one for one in events(trainer, "alert") if one["code"] == "many_epochs"]
     assert bool(alerts) == warned
     if warned:
-        assert alerts[0]["message"].startswith(f"The student will see its {trainer.sampler.supervised:,} tokens 6.2 ")
+        assert alerts[0]["message"].startswith(
+            f"With this budget the student sees its {trainer.sampler.supervised:,} tokens 6.2 "
+        )
 
 
 def test_steps_that_end_it_early_are_not_warned_of_epochs(make_trainer: Make) -> None:

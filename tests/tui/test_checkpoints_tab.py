@@ -1,6 +1,7 @@
 """The tab Checkpoints: what the health files say, and what can be done with one."""
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
         await settled(pilot)
         await click_on(pilot, "4 Checkpoints")
         await click_on(pilot, " 70k ")
-        for told in ("✗ There is no room.", "✓ Exported and verified: exports/one.gguf"):
+        for told in ("✗ There is no room.", "✓ Exported, verified: "):
             await click_on(pilot, "Export (E)")
             await click_on(pilot, "gguf  for llama.cpp")
             await settled(pilot)
@@ -161,3 +162,45 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
         await settled(pilot)
         assert launch.values == [{"RESUME_STEP": "100"}]
         assert "1 Live" in shown(pilot)
+
+
+async def test_the_end_of_an_export_stays_in_its_tab_and_the_export_says_how_to_use_it(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    made, given = saved.root / "exports" / "one-step200-TQ2_0.gguf", []
+    let_go = threading.Event()
+
+    def run(one: Export) -> dict[str, object]:
+        given.append(one.arguments[2:])
+        let_go.wait(60)
+        made.parent.mkdir(exist_ok=True)
+        made.write_bytes(b"x" * 4000)
+        return {"exported": [str(made)], "verified": True}
+
+    monkeypatch.setattr(Export, "run", run)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("4")
+        await settled(pilot)
+        await pilot.press("E", "enter", "7")
+        let_go.set()
+        await settled(pilot)
+        said = [one.message for one in pilot.app._notifications]
+        assert said == ["Export: Exported, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"]
+        await pilot.press("4")
+        await settled(pilot)
+        assert "✓ Exported, verified: " in words(pilot)
+        assert made.name in words(pilot)
+        assert f"Exported: {made.name} (4 kB); E shows how to run it." in words(pilot)
+        await pilot.press("E")
+        await settled(pilot)
+        assert "✓ exported, 4 kB" in words(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        for told in (made.name, "scp ", f"bitnet serve {made.name}", f"llama-server -m {made.name}"):
+            assert told in words(pilot)
+        await click_on(pilot, "Export again")
+        assert [arguments[-1] for arguments in given] == [
+            str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),
+            "--force",
+        ]

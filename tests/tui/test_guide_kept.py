@@ -18,6 +18,7 @@ from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, shown, words
@@ -112,6 +113,29 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         await press(pilot, "ctrl+n", "ctrl+b")
         assert guide.field_of("S3_BUCKET").value == "my-distil"  # type: ignore[attr-defined]
         assert guide.draft.get("STORAGE_SYNC") == "end"
+
+
+async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Check, BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET."))
+    answering(monkeypatch, Probe, BitnetError("vLLM can't be reached (connection refused); start it."))
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "vllm")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await guide._come_to("storage")
+        await answered(pilot)
+        await choose(pilot, "local")
+        guide.field_of("STORAGE_LOCAL_DIR").value = "/mnt/copy"  # type: ignore[attr-defined]
+        await answered(pilot)
+        await press(pilot, "ctrl+t")
+        await guide._come_to("review")
+        await answered(pilot)
+        assert "Teacher · the last test failed" in words(pilot)
+        assert "Storage · the last test failed" in words(pilot)
+        assert "Go to Teacher" in shown(pilot)
 
 
 async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_in_the_command(

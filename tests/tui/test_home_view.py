@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitnet_core.runs.events import Metric
 from bitnet_core.runs.history import History
 from bitnet_core.text import width
 from bitnet_core.workspace.changes import archive
@@ -182,6 +183,27 @@ def _read(home: Path, reader: FiguresReader | None = None) -> Figures:
     from bitnet_tui.services.settings import experiment_at
 
     return (reader or FiguresReader()).read(History.read(experiment_at(home / "one", home)[0]))
+
+
+def test_a_trend_does_not_reach_over_a_flip_or_a_ramp():
+    """Each row: what the evaluation says, and the arrow that follows."""
+    figures = Figures(active=True)
+    rows = [
+        ({"step": 1, "heldout_loss": 8.0, "activation_bits": 8, "quantized_share": 0.2}, ""),
+        ({"step": 2, "heldout_loss": 9.0, "activation_bits": 8, "quantized_share": 0.6}, ""),
+        ({"step": 3, "heldout_loss": 9.5, "activation_bits": 8, "quantized_share": 1.0}, ""),
+        ({"step": 4, "heldout_loss": 9.9, "activation_bits": 8, "quantized_share": 1.0}, "↗"),
+        ({"step": 5, "heldout_loss": 7.0, "activation_bits": 8}, ""),
+        ({"step": 6, "heldout_loss": 6.5, "activation_bits": 8, "when": "before flip"}, "↘"),
+        ({"step": 6, "heldout_loss": 6.9, "activation_bits": 4, "when": "after flip"}, ""),
+        ({"step": 7, "heldout_loss": 7.0, "activation_bits": 4, "when": "recovery"}, ""),
+        ({"step": 7, "heldout_loss": 7.0, "activation_bits": 4, "when": "checkpoint"}, ""),
+        ({"step": 8, "heldout_loss": 6.8, "activation_bits": 4, "when": "recovery"}, "↘"),
+        ({"step": 9, "heldout_loss": 7.1, "activation_bits": 4, "when": "checkpoint"}, "↗"),
+    ]
+    for fields, arrow in rows:
+        figures = figures.after(Metric(v=1, t=0.0, seq=0, **fields))
+        assert figures.trend == arrow, fields
 
 
 def test_the_figures_of_a_training_as_it_goes(home: Path):

@@ -269,3 +269,7 @@ def test_fields_that_are_wrong_are_named():
         assert isinstance(found, str)
         assert found.endswith(".")
         assert name in found.lower()
+
+
+def test_an_answer_of_line_ends_alone_shows_them_as_signs():
+    assert text_of(drawn(rows_of("\n\n  \n∎", 20), None, focused=False)) == "↵\n↵\n  ↵\n∎"

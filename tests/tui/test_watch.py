@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import process
+from bitnet_core.runs.history import History
+from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.view.figures import FiguresReader
+from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
@@ -77,3 +81,18 @@ def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
         seen = ExperimentWatcher(exp.root, home).look("pipeline").run
         newer = [table.rows for table in seen.since] if seen else []
         assert newer == ([[["QEI", 200.0]]] if at == NOON + 200 else [])
+
+
+def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(home: Path):
+    run = SimulatedRun(experiment(home, "one"), "train", alive=True)
+    try:
+        run.train(0, 10)
+        run.emit("progress", 1, done=9000, total=150_000, unit="tokens", seen_tokens=9000)
+        view = ExperimentWatcher(home / "one", home).look("train")
+        assert view.run is not None and view.run.view.seen == 9000
+        row, bar = view.row("train"), "".join(span.text for span in gauge(view.run, 100))
+        assert row is not None and row.note == "6%"
+        assert "tokens 9k of 150k" in bar and "  6%  " in bar
+        assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
+    finally:
+        run.end_process()

@@ -15,7 +15,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.secrets.known import remember
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Guide, Made
 from bitnet_tui.screens.guide.kept import keeper_of
@@ -52,7 +52,7 @@ class FetchScreen(Guide):
     ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Cancel", id="fetch.cancel"),
-        actions.by_id("guide.test").binding(),
+        bindings.one("guide.test"),
         Binding("enter", "open", "Open", show=False, id="fetch.open"),
         Binding("f1", "app.help", "Help", show=False),
         Binding("down", "app.focus_next", "Next", show=False),

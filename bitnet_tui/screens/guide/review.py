@@ -90,19 +90,18 @@ class ReviewStep(Step):
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied))
-        fault = self._fault
+        faults = self._faults
         button = self.query_one("#mend", Button)
-        button.display = fault is not None
-        if fault is not None:
-            button.label = Content(review.offer_words(fault))
-            self.lines("#wrong").say(f"! {review.fault_words(fault)}", "warn")
-        else:
-            self.lines("#wrong").show(())
+        button.display = bool(faults)
+        if faults:
+            button.label = Content(review.offer_words(faults[0]))
+        self.lines("#wrong").show(tuple(line(Span(f"! {review.fault_words(one)}", "warn")) for one in faults))
         self._say_about()
 
     @property
-    def _fault(self) -> Fault | None:
-        return next(iter((*self.guide.faults(), *self.guide.doubts())), None)
+    def _faults(self) -> tuple[Fault, ...]:
+        """The button mends the first, and then the next one."""
+        return (*self.guide.faults(), *self.guide.doubts())
 
     def _say_about(self) -> None:
         if self.start:
@@ -118,5 +117,5 @@ class ReviewStep(Step):
         self.guide.rename(value_of(event.input))
 
     def action_mend(self) -> None:
-        if (fault := self._fault) is not None:
-            self.guide.mend(fault)
+        if faults := self._faults:
+            self.guide.mend(faults[0])

@@ -23,7 +23,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import remember
 from bitnet_core.text import flat
-from bitnet_tui import actions
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
 from bitnet_tui.screens.guide.kept import NO_VAULT, KeptGuide, names_in
@@ -63,7 +63,7 @@ class NewExperimentScreen(KeptGuide):
     AUTO_FOCUS = "#next"
     ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        *actions.bindings("guide"),
+        *bindings.of("guide"),
         Binding("f1", "app.help", "Help", show=False),
         Binding("tab", "app.focus_next", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", show=False, priority=True),

@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, OptionList
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.actions import key
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
@@ -149,7 +150,7 @@ class StorageStep(TestedStep):
         remember(typed.values())
         asked = storing.question(self.draft, guide.place)
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
-        self._say("Writing, reading back, listing and deleting a small file… esc stops it.")
+        self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
         question = self._question
         guide.test(check, partial(self._answered, question), partial(self._check_failed, question, backend))
 
@@ -195,7 +196,7 @@ class StorageStep(TestedStep):
             lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
             if code:
                 lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
-            lines.append(line(Span("Waiting for the login… esc stops it.", "label")))
+            lines.append(line(Span(f"Waiting for the login… {key('guide.leave')} stops it.", "label")))
             self._show(Found(tuple(lines)))
 
     def _logged_in(self, report: dict[str, Any]) -> None:

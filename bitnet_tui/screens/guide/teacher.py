@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_tui import actions
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import teachers
@@ -204,7 +205,11 @@ class TeacherStep(TestedStep):
         key = self.guide.keys.get(self.draft.teacher.key_setting, "")
         remember([key])
         probe = Probe(self.guide.shell.home, **{**asked, "model": model}, key=key)
-        self._show(Found((line(Span("Asking the model for a few tokens… esc stops it.", "label")),)))
+        self._show(
+            Found(
+                (line(Span(f"Asking the model for a few tokens… {actions.key('guide.leave')} stops it.", "label")),)
+            )
+        )
         self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:

@@ -79,12 +79,13 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
     shape, memory = plan["shape"], plan["training_memory"]
     size_words = f"{shape['hidden_size']} wide, {shape['num_hidden_layers']} layers"
     peak = memory["process_peak"] or memory["parts"]["peak"]
+    at_least = "≥ " if memory.get("process_at_least") else ""
     room = plan["device"]["room_bytes"]
     fits = room is None or peak <= room
     lines = [
         row("Student", f"{count(plan['parameters'])} parameters", "value"),
         row("", size_words, "label"),
-        row("Memory", size(peak), "value" if fits else "bad", f"of {size(room)} free" if room else ""),
+        row("Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""),
         row("Budget", *_budget(plan["budget"])),
         row("Time", *_time(plan, draft, timing=timing)),
         row("Disk", _disk(plan), "value", "checkpoints"),

@@ -3,6 +3,7 @@
 import re
 
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_tui.remedies import in_app
 
 _LABELS = {
     "NAME": "Name",
@@ -96,5 +97,6 @@ def plain(sentence: str) -> str:
     """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
     for command, words in _COMMANDS:
         sentence = command.sub(words, sentence)
+    sentence = in_app(sentence)
     sentence = _NAMES.sub(lambda found: f"“{label(found[1])}”", sentence)
     return re.sub(r" {2,}", " ", _SAME_TWICE.sub(r"\1", sentence))

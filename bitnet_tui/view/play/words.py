@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from bitnet_core.text import count, crop, dollars, duration, flat
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.playing import Who
 from bitnet_tui.view.play.answers import Answer, Asked
 from bitnet_tui.view.play.session import Session, Side
@@ -31,16 +33,17 @@ def title(who: Who, side: Side, asked: Asked | None, cells: int) -> Line:
 def status(who: Who, side: Side, answer: Answer | None, quiet: float) -> Line:
     """How the answer stands; `quiet` is for how many seconds nothing has come."""
     if answer is not None and answer.state == "failed":
-        return line(Span(f"✗ {flat(answer.problem)}", "bad"))
+        return line(Span(f"✗ {flat(in_app(answer.problem))}", "bad"))
     if side.problem and (answer is None or answer.active):
-        return line(Span(f"✗ {flat(side.problem)}", "bad"))
+        return line(Span(f"✗ {flat(in_app(side.problem))}", "bad"))
     if side.state == "opening":
         return line(Span(flat(side.note) or f"Opening the {who}…", "label"))
     if answer is None:
         return line(Span("Ready." if side.state == "open" else "", "label"))
     if answer.active and quiet >= QUIET_SECONDS:
         note = f" ({flat(side.note)})" if side.note else ""
-        return line(Span(f"▲ Nothing for {duration(quiet)}{note}; s stops waiting, the other side goes on.", "warn"))
+        stop = f"{actions.key('play.stop')} stops waiting"
+        return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side goes on.", "warn"))
     if answer.state == "waiting":
         return line(Span(flat(side.note) or "Waiting for the first token…", "label"))
     spans = [

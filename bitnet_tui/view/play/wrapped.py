@@ -6,6 +6,8 @@ from bitnet_core.text import printable, width
 from bitnet_tui.view.spans import Line, Span
 
 _LINE_END = "↵"
+END = "∎"
+"""Stands for the token that ends an answer, which has no text."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,27 @@ def rows_of(text: str, cells: int) -> tuple[Row, ...]:
 
 
 def drawn(rows: tuple[Row, ...], chosen: tuple[int, int] | None, *, focused: bool) -> tuple[Line, ...]:
-    """The rows with the characters from `chosen` marked. Line ends show only there."""
+    """The rows with the characters from `chosen` marked. Line ends show only there, unless there is nothing else.
+
+    A model that writes nothing but line ends must not look like one that writes nothing.
+    """
+    blank = not any(_shows(sign) for row in rows for sign in row.signs)
     begin, end = chosen or (0, 0)
     style = "chosen" if focused else "chosen-blurred"
-    return tuple(_line(row, begin, end, style) for row in rows)
+    return tuple(_line(row, begin, end, style, blank=blank) for row in rows)
 
 
-def _line(row: Row, begin: int, end: int, style: str) -> Line:
+def _shows(sign: str) -> bool:
+    return sign not in (_LINE_END, END) and not sign.isspace()
+
+
+def _line(row: Row, begin: int, end: int, style: str, *, blank: bool) -> Line:
     spans: list[Span] = []
     for sign, offset in zip(row.signs, row.offsets, strict=True):
         marked = begin <= offset < end
-        text = " " if sign == _LINE_END and not marked else sign
-        own = style if marked else "value"
+        ends = sign == _LINE_END
+        text = " " if ends and not marked and not blank else sign
+        own = style if marked else "faint" if ends else "value"
         if spans and spans[-1].style == own:
             spans[-1] = Span(spans[-1].text + text, own)
         else:

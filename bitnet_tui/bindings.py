@@ -1,0 +1,28 @@
+"""The actions of the table as bindings of Textual."""
+
+from textual.binding import Binding, BindingType
+
+from bitnet_tui.actions import ACTIONS, Action, Where, by_id, first_key
+
+
+def of(where: Where) -> list[BindingType]:
+    """The bindings of a screen or of the app."""
+    return [_binding(action) for action in ACTIONS if action.where == where]
+
+
+def one(name: str) -> Binding:
+    """The binding of one action."""
+    return _binding(by_id(name))
+
+
+def _binding(action: Action) -> Binding:
+    shown = first_key(action.id, {})
+    return Binding(
+        action.keys,
+        action.name,
+        action.label,
+        show=action.footer,
+        key_display=shown,
+        tooltip=action.tooltip,
+        id=action.id,
+    )

@@ -1,0 +1,72 @@
+"""Sentences of the core as the app says them: the key that does it, in place of the command that would.
+
+The core names remedies for the command line, also in records and events, which both read. So the app translates them
+where it takes them in or shows them. `tests/tui/test_remedies.py` finds the sentences that nothing here knows.
+"""
+
+import re
+
+from bitnet_tui import actions
+
+_STAGE = r"(?:run )?`bitnet (?P<stage>teacher|collect|train|eval|dryrun)`"
+_SAID = (
+    (r"`bitnet --root (?:'[^']*'|\S+) ", "`bitnet "),
+    (_STAGE, r"run \g<stage> ({experiment.run})"),
+    (r"`bitnet pipeline --gate` then ends with exit code 3", "With GATE_ENFORCE=1 they end the pipeline"),
+    (r" \(`bitnet pipeline --gate`\)", ""),
+    (r"`bitnet pipeline`", "Pipeline ({experiment.pipeline})"),
+    (r"`train --from STEP`", "Resume in Checkpoints ({experiment.checkpoints})"),
+    (r"; `train --online`\)", ")"),
+    (r"or train without --from to start again", "or run train ({experiment.run}) to start again"),
+    (r"`bitnet export hf` did not write", "no export wrote"),
+    (r"`bitnet export hf`", "Export ({checkpoints.export}) for transformers"),
+    (r"`bitnet (export gguf|export|verify-export)`", "Export ({checkpoints.export})"),
+    (r"give --force to replace it, or --out another path", "Export ({checkpoints.export}) can replace it"),
+    (r"give --out another path", "move it away"),
+    (r"; give --no-verify", ""),
+    (r"`bitnet keys delete \w+`", "delete it in API keys ({app.keys})"),
+    (r"run `bitnet keys set`", "use API keys ({app.keys})"),
+    (r"`bitnet keys(?: set)?(?: \w+)?`", "API keys ({app.keys})"),
+    (r" \(--to vault\)", ""),
+    (r"`bitnet config(?: --check)?`", "Config ({experiment.config})"),
+    (r"`bitnet watch [^`]+`", "Follow ({experiment.follow})"),
+    (r"`bitnet stop [^`]+`", "Stop ({experiment.stop})"),
+    (r"`bitnet runs`", "the folder logs"),
+    (r"`bitnet experiments(?: list)?(?: --all)?`", "the list of experiments"),
+    (r"`bitnet open`", "Fetch in the list ({list.fetch})"),
+    (r"run `bitnet store login`", "log in in the step Storage of a new experiment ({list.new})"),
+    (r"`bitnet store login`", "the login in the step Storage of a new experiment ({list.new})"),
+    (r"(?:run )?`bitnet store push --verify --force`", "Push over it ({experiment.overwrite})"),
+    (r"(?:run )?`bitnet store push --verify`", "Repair the copy ({experiment.repair})"),
+    (r"(?:run )?`bitnet store push --force`", "Push over it ({experiment.overwrite})"),
+    (r"(?:run )?`bitnet store push`", "Push the copy ({experiment.push})"),
+    (r"(?:run )?`bitnet store pull --force`", "Pull over mine ({experiment.replace})"),
+    (r"--force may replace", "Pull over mine ({experiment.replace}) may replace"),
+    (r"(?:run )?`bitnet store pull`", "Pull the copy ({experiment.pull})"),
+    (r"`bitnet store (check|verify)`", "Verify the copy ({experiment.verify})"),
+    (r"run `bitnet traces score`", "score them ({traces.score})"),
+    (r"`bitnet traces score`", "Score ({traces.score})"),
+    (r"`bitnet traces list`", "Traces ({experiment.traces})"),
+    (r", or give --all\b", ""),
+    (r"not timed; leave out --no-probe, or give --tokens-per-s", "not timed"),
+    (r"(?:; run `bitnet plan` there)?, or give --tokens-per-s", ""),
+    (r"give --root ", "open "),
+    (r" \(--root\)", ""),
+    (r"`bitnet demo`", "the demo ({list.demo})"),
+)  # fmt: skip
+_PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _SAID)
+_KEY = re.compile(r"\{([a-z-]+\.[a-z-]+)\}")
+
+
+def in_app(sentence: str) -> str:
+    """The sentence with the keys and actions of the app as its remedy. What names no command is left as it is."""
+    if "`" not in sentence and "--" not in sentence:
+        return sentence
+    for pattern, words in _PATTERNS:
+        sentence = pattern.sub(_with_keys(words), sentence)
+    return sentence
+
+
+def _with_keys(words: str) -> str:
+    """The words with keys in place of actions. Only ours are read for actions: a sentence may have any brackets."""
+    return _KEY.sub(lambda found: actions.key(found[1]).replace("\\", r"\\"), words)

@@ -1,0 +1,47 @@
+"""A dialog about one export: where it is, how to take it elsewhere, what to type there."""
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Button
+
+from bitnet_core.runs.exports import Exported
+from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.view import exports
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+
+class ExportedScreen(DialogScreen[bool]):
+    """Returns True to export it again."""
+
+    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#close"
+    BINDINGS = [  # noqa: RUF012
+        Binding("escape,q", "dismiss(False)", "Close", id="exported.close"),
+        Binding("left", "app.focus_previous", "Previous", show=False),
+        Binding("right", "app.focus_next", "Next", show=False),
+    ]
+
+    def __init__(self, exported: Exported) -> None:
+        super().__init__()
+        self._exported = exported
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card message"):
+            yield Words(self._exported.path.name, classes="title")
+            with VerticalScroll(can_focus=False, classes="why"):
+                yield Painted(id="exported-lines")
+            with Horizontal(classes="buttons"):
+                yield Button(f"Copy ({self.shell.key('app.copy')})", id="copy", name="copy")
+                yield Button("Export again", id="again", name="dismiss(True)")
+                yield Button("Close", id="close", name="dismiss(False)")
+
+    def on_resize(self) -> None:
+        lines = self.query_one("#exported-lines", Painted)
+        lines.show(exports.card_lines(self._exported, max(20, lines.content_size.width)))
+
+    def action_copy(self) -> None:
+        """Copy path and lines; nothing of them is cut to the width."""
+        lines = exports.card_lines(self._exported, 10_000)
+        self.shell.copy_text("\n".join("".join(span.text for span in one) for one in lines))

@@ -1,0 +1,86 @@
+"""Sentences of the core in the app's words: no command and no flag is left, and keys are those of the user."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import bitnet_core
+from bitnet_tui import actions
+from bitnet_tui.remedies import in_app
+from bitnet_tui.view import checkpoints, experiment_list
+from bitnet_tui.view.checkpoints import CheckpointsView
+
+_CORE = Path(bitnet_core.__file__).parent
+_COMMAND = re.compile(r"`(?:bitnet|train) [^`]*`|(?<![\w-])--[a-z][a-z-]+")
+_OF_THE_COMMAND_LINE = {
+    *("cli", "results/saving.py", "results/receipt.py", "settings/docs.py", "runs/events_docs.py"),
+    *("secrets/command_line.py", "storage/selecting.py", "export/model_card.py"),
+    *("traces/inspect.py", "traces/projected_folder.py", "traces/reproject.py", "traces/stats.py"),
+}
+"""Only a command says what is there, or it is a file that is written."""
+_OTHERS = (
+    r"--return-tokens-as-token-ids|--max-logprobs|--force-reinstall|--rc-|--disable-pip|`bitnet plan` also|"
+    r"`bitnet (bench get|traces validate)|\(--env\)|^bitnet generate|^(bitnet)? --root x$|^bitnet --root x$"
+)
+"""Flags of other programs, and what the app has no action for."""
+
+
+def _sentences() -> Iterator[tuple[str, str]]:
+    """Every text with a blank in the core's code, without docstrings; what is filled in is `x`."""
+    for path in sorted(_CORE.rglob("*.py")):
+        name = path.relative_to(_CORE).as_posix()
+        if name in _OF_THE_COMMAND_LINE or name.split("/")[0] in _OF_THE_COMMAND_LINE:
+            continue
+        tree = ast.parse(path.read_text())
+        bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+        for node in ast.walk(tree):
+            if id(node) in bare | parts:
+                continue
+            text = node.value if isinstance(node, ast.Constant) else None
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(str(one.value) if isinstance(one, ast.Constant) else "x" for one in node.values)
+            if isinstance(text, str) and " " in text and "\n" not in text:
+                yield f"{name}:{node.lineno}", text
+
+
+def test_every_command_that_the_core_names_has_an_action_of_the_app():
+    left = {where: in_app(text) for where, text in _sentences() if _COMMAND.search(text)}
+    assert len(left) > 60
+    wrong = {where: text for where, text in left.items() if re.search(r"`bitnet|(?<![\w-])--[a-z]", text)}
+    wrong = {where: text for where, text in wrong.items() if not re.search(_OTHERS, text)}
+    assert wrong == {}
+    assert not [text for text in left.values() if "{" in text or "run run" in text or "run the" in text]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("There are no traces; run `bitnet collect` first.", "There are no traces; run collect (r) first."),
+        (
+            "train is already running; stop it with `bitnet --root '/a b' stop train-1`.",
+            "train is already running; stop it with Stop (s).",
+        ),
+        ("s3 was changed; `bitnet store pull` first.", "s3 was changed; Pull the copy (U) first."),
+        ("X is not set; `bitnet keys set X` keeps it.", "X is not set; API keys (a) keeps it."),
+        ("A note in `backticks` -- with {experiment.run} --", "A note in `backticks` -- with {experiment.run} --"),
+    ],
+)
+def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
+    assert in_app(said) == shown
+
+
+def test_sentences_name_the_keys_that_the_user_has():
+    actions.use({"experiment.run": "f5", "list.new": "f6", "list.demo": "backslash"})
+    try:
+        assert in_app("run `bitnet train` first.") == "run train (f5) first."
+        assert checkpoints.refusal(CheckpointsView(), None, "export", training=False).endswith(
+            "; f5 trains the student."
+        )
+        assert "Press f6 to create one" in experiment_list.nothing_shown((), "")
+        assert in_app("`bitnet demo`") == "the demo (backslash)"
+    finally:
+        actions.use({})
