@@ -125,7 +125,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
     ]
     gap = verifying.four_bit_gap(student, answers)
     notes = card.notes(rows, gap, student.config.bits_words(student.activation_bits))
-    problems = [problem for one in found.values() for problem in one.problems()]
+    problems = [str(problem) for one in found.values() for problem in one.problems()]
     text = "\n".join(
         [render_table(card.TITLE, card.COLUMNS, card.table(rows), terminal_columns()), *notes, *map(str, paths)]
     )

@@ -19,6 +19,7 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 _VERIFIED_PROMPTS = 2
+_NOT_THE_STUDENT = "What llama.cpp answered and scored is not the student's; `bitnet export gguf` compares more."
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,10 @@ def measure_as_deployed(
         student = Contestant("student", file.path, [prompt.ids for prompt in asked])
         teacher = _teacher(tokenizer, asked, host) if embedded else None
         measured = measure(student, teacher, new_tokens, host)
-        return AsDeployed(measured, _verified(packed, tokenizer, file.path, host), gguf_type=file.kind)
+        verified = _verified(packed, tokenizer, file.path, host)
+        for problem in verified.problems():
+            host.alert("warning", "not_the_student", f"{problem.what}.", _NOT_THE_STUDENT)
+        return AsDeployed(measured, verified, gguf_type=file.kind)
     except Stopped:
         raise
     except BitnetError as error:

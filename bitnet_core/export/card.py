@@ -1,10 +1,12 @@
 """The card "runs anywhere": for each runtime, whether the student loads, how near it is, what to type. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bitnet_core.export import parting
 from bitnet_core.export.compare import Comparison
+from bitnet_core.export.parting import Parting
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
 from bitnet_core.export.verify import Verification
 from bitnet_core.runs import exports
@@ -26,14 +28,22 @@ class Row:
     """What to type to use it."""
     compared_with: str = ""
     found: Comparison | None = None
-    same_text: str = ""
+    texts: int = 0
+    """How many prompts it has answered greedily."""
+    partings: Sequence[Parting] = field(default_factory=list)
+    """Where its answers leave the student's."""
     tokens_per_s: float | None = None
     memory_bytes: int | None = None
     file_bytes: int | None = None
 
+    @property
+    def same_text(self) -> str:
+        """How many of its answers are the student's."""
+        return f"{self.texts - len(self.partings)} of {self.texts}" if self.texts else ""
+
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        return asdict(self) | {"same_text": self.same_text}
 
 
 def row_of(verified: Verification) -> Row:
@@ -45,7 +55,8 @@ def row_of(verified: Verification) -> Row:
         line,
         verified.compared_with,
         verified.found,
-        f"{verified.same_texts} of {len(verified.texts)}",
+        len(verified.texts),
+        verified.partings,
         verified.tokens_per_s,
         verified.memory_bytes,
         verified.bytes,
@@ -102,6 +113,8 @@ def notes(rows: Sequence[Row], gap: Comparison | None, bits: str) -> list[str]:
                 f"{row.runtime} beside {row.compared_with}, {row.found.steps} steps: mean KL "
                 f"{number(row.found.mean_kl)} nats, the same most likely token on {share(row.found.agreement)}{at}."
             )
+        if row.partings:
+            lines.append(f"{row.runtime}: {parting.words(row.partings, row.texts)}.")
     if gap is not None:
         lines.append(
             f"It was trained at {bits} bits, and both runtimes round inputs to 8, which changes its answers: mean KL "

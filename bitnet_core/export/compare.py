@@ -4,6 +4,7 @@ Shapes: T steps, V vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +38,8 @@ def compare(
     """
     ours, theirs = ours_TV.astype(np.float64), theirs_TV.astype(np.float64)
     difference = np.abs(ours - theirs)
-    same = ours.argmax(axis=1) == np.nanargmax(theirs, axis=1)
-    highest = np.partition(ours, -2, axis=1)[:, -2:]
-    margin = highest[:, 1] - highest[:, 0]
-    decided = margin > (0.0 if noise_T is None else noise_T)
+    same = same_top(ours, theirs)
+    decided = margins(ours) > (0.0 if noise_T is None else noise_T)
     return Comparison(
         steps=len(ours),
         max_difference=float(np.nanmax(difference)),
@@ -50,6 +49,19 @@ def compare(
         decided_steps=int(decided.sum()),
         decided_agreement=float(same[decided].mean()) if decided.any() else None,
     )
+
+
+def same_top(ours_TV: NDArray[Any], theirs_TV: NDArray[Any]) -> NDArray[np.bool_]:
+    """At which steps [T] both have the same most likely token."""
+    found: NDArray[np.bool_] = ours_TV.argmax(axis=1) == np.nanargmax(theirs_TV, axis=1)
+    return found
+
+
+def margins(values_TV: NDArray[Any]) -> NDArray[np.float64]:
+    """How far the two most likely tokens of each step [T] are apart, in nats."""
+    highest = np.partition(values_TV, -2, axis=1)[:, -2:].astype(np.float64)
+    apart: NDArray[np.float64] = highest[:, 1] - highest[:, 0]
+    return apart
 
 
 def _divergence(ours_TV: NDArray[np.float64], theirs_TV: NDArray[np.float64]) -> NDArray[np.float64]:

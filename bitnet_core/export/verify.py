@@ -5,18 +5,20 @@ so a student trained at 4 bits is compared at 8, and what that changes is told a
 """
 
 import contextlib
-import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.export import gguf_read
-from bitnet_core.export.compare import Comparison, compare, noise
+from bitnet_core.export.compare import Comparison, compare, margins, noise, same_top
+from bitnet_core.export.parting import Parting, partings
 from bitnet_core.export.reference import logits, logprobs, logprobs_as_llamacpp
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, Run, Task, run_folder, run_gguf
+from bitnet_core.model import integers
 from bitnet_core.model.student import Student
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.text import number, share
@@ -32,6 +34,8 @@ _SHORT_PROMPTS = 1 / 2
 _MOST_KL = {"F16": 1e-5, TRANSFORMERS: 1e-4}
 _MOST_TERNARY_KL = 2e-3
 _LEAST_AGREEMENT = 0.98
+_AGAIN = "export it again, and report this if it stays"
+_OTHER_TOKENS = "send it token ids, or train with another tokenizer"
 _TEXTS = ("The rain in Spain, naïve café: 東京 🌧!", '{"name": "Alice", "age": 30}\n\n  12345 x=y')
 
 
@@ -49,6 +53,17 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is wrong with an export, and what to do; together a sentence."""
+
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}."
+
+
+@dataclass(frozen=True)
 class Verification:
     """What a runtime made of an export, beside the student."""
 
@@ -58,33 +73,26 @@ class Verification:
     compared_with: str
     found: Comparison
     texts: list[str]
-    same_texts: int
-    """How many of them are those of the student."""
+    partings: list[Parting]
+    """Where those that are not the student's leave it."""
     same_tokens: bool
     """Whether it cuts texts into tokens as the student's tokenizer does."""
     tokens_per_s: float | None
     memory_bytes: int
     most_kl: float
 
-    def problems(self) -> list[str]:
-        """What is wrong with the export, a sentence each; none if it computes the student."""
+    def problems(self) -> list[Problem]:
+        """What is wrong with the export; none if it computes the student."""
         found, name = [], f"{self.path.name} in {self.runtime}"
         if not self.found.mean_kl <= self.most_kl:
-            found.append(
-                f"{name} has a mean KL of {number(self.found.mean_kl)} from the student, above {self.most_kl:g}; "
-                "export it again, and report this if it stays."
-            )
+            away = f"has a mean KL of {number(self.found.mean_kl)} from the student, above {self.most_kl:g}"
+            found.append(Problem(f"{name} {away}", _AGAIN))
         agreement = self.found.decided_agreement
         if agreement is not None and agreement < _LEAST_AGREEMENT:
-            found.append(
-                f"{name} has another most likely token on {share(1 - agreement)} of the steps where the margin "
-                "exceeds its rounding; export it again, and report this if it stays."
-            )
+            where = f"on {share(1 - agreement)} of the steps where the margin exceeds its rounding"
+            found.append(Problem(f"{name} has another most likely token {where}", _AGAIN))
         if not self.same_tokens:
-            found.append(
-                f"{name} cuts texts into other tokens than the student's tokenizer; send it token ids, or train with "
-                "another tokenizer."
-            )
+            found.append(Problem(f"{name} cuts texts into other tokens than the student's tokenizer", _OTHER_TOKENS))
         return found
 
 
@@ -111,11 +119,13 @@ def verify_folder(folder: Path, student: Student, tokenizer: StudentTokenizer, a
     """Compare a folder in transformers with the student. BitnetError if it can't be loaded."""
     sequences = answers.sequences()
     run = run_folder(folder, _task(student, tokenizer, answers, sequences))
-    with _at(student, RUNTIME_BITS):
+    # Sums in another order put some inputs on another of their 256 levels, which changes logits by hundredths.
+    with _at(student, RUNTIME_BITS), integers.left_out():
         ours = np.concatenate([logits(student, ids, start).numpy() for ids, start in sequences])
-    found = compare(ours, np.concatenate(run.values))
+    theirs = np.concatenate(run.values)
     size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file())
-    return _verified(TRANSFORMERS, folder, size, "the student at 8 bits", found, run, tokenizer, answers)
+    steps = _Steps(ours, theirs, None)
+    return _verified(TRANSFORMERS, folder, size, "the student at 8 bits, in fp32", steps, run, tokenizer, answers)
 
 
 def verify_gguf(path: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
@@ -133,9 +143,9 @@ def verify_gguf(path: Path, student: Student, tokenizer: StudentTokenizer, answe
             for ids, start in sequences
         ]
     )
-    found = compare(ours, np.concatenate(run.values), noise(ours, rounded))
+    steps = _Steps(ours, np.concatenate(run.values), noise(ours, rounded))
     kind = about.linear_type
-    return _verified(LLAMACPP, path, path.stat().st_size, words, found, run, tokenizer, answers, kind)
+    return _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, kind)
 
 
 def four_bit_gap(student: Student, answers: Answers) -> Comparison | None:
@@ -179,12 +189,21 @@ def _plain_id(tokenizer: StudentTokenizer) -> int:
     return next(plain, 0)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """Both programs' distributions over the steps of all answers [T, V], and the noise of each step [T]."""
+
+    ours: NDArray[np.float32]
+    theirs: NDArray[np.float32]
+    noise: NDArray[np.float64] | None
+
+
 def _verified(
     runtime: str,
     path: Path,
     size: int,
     compared_with: str,
-    found: Comparison,
+    steps: _Steps,
     run: Run,
     tokenizer: StudentTokenizer,
     answers: Answers,
@@ -195,9 +214,16 @@ def _verified(
         path=path,
         bytes=size,
         compared_with=compared_with,
-        found=found,
+        found=compare(steps.ours, steps.theirs, steps.noise),
         texts=run.texts,
-        same_texts=sum(map(operator.eq, run.texts, map(tokenizer.decode, answers.answers))),
+        partings=partings(
+            run.texts,
+            answers.answers,
+            tokenizer.decode,
+            same_top(steps.ours, steps.theirs),
+            margins(steps.ours),
+            steps.noise,
+        ),
         same_tokens=run.token_ids == [tokenizer.encode(text) for text in _TEXTS],
         tokens_per_s=run.tokens_per_s,
         memory_bytes=run.memory_bytes,

@@ -6,7 +6,10 @@ whole numbers is exact in 32 bits, and takes a third of the time of fp32 where t
 Shapes: M tokens, I in features, O out features, a leading `...` is any number of token dimensions.
 """
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import torch
@@ -14,6 +17,7 @@ from torch import Tensor
 
 from bitnet_core.model.quant import levels, reciprocal_step
 
+_wanted = ContextVar("whole numbers wanted", default=True)
 _INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
@@ -39,7 +43,17 @@ def usable(x: Tensor, bits: int | None) -> bool:
     if bits is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     # torch 2.13 gives wrong products of a single column.
-    return x.shape[-1] > 1 and _processor_multiplies()
+    return x.shape[-1] > 1 and _processor_multiplies() and _wanted.get()
+
+
+@contextlib.contextmanager
+def left_out() -> Iterator[None]:
+    """Inside the block, products are taken in fp32 on every processor, as other programs take them."""
+    before = _wanted.set(False)
+    try:
+        yield
+    finally:
+        _wanted.reset(before)
 
 
 def codes_of(x_tokens: Tensor, bits: int) -> Codes:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import llamacpp_process, qei, summary
+from bitnet_core.evaluation import as_deployed, llamacpp_process, qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
@@ -17,13 +17,13 @@ from bitnet_core.evaluation.deployment import Compared, Contestant, Load, Measur
 from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
 from bitnet_core.evaluation.student_runtime import student_file
 from bitnet_core.evaluation.turns import FEWEST_ROUNDS, Fastest, spread
-from bitnet_core.export import gguf
+from bitnet_core.export import gguf, verify
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.builders import stage_context
+from tests.builders import events_of, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
 
@@ -107,6 +107,21 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     assert [(row.runtime, row.loads) for row in rows][-1] == ("llama.cpp", "yes")
     assert rows[-1].tokens_per_s == alone.measured.student.speed.median
     assert "the teacher's were taken at another time" in summary.remarks(alone, rows, "4", "in-process")[0]
+
+
+def test_a_file_that_is_not_the_student_is_told_of(
+    tokenizer: StudentTokenizer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_deployed, "measure", lambda *_, **__: SAME)
+    monkeypatch.setattr(verify, "_MOST_TERNARY_KL", -1.0)
+    ctx = stage_context(root, "eval", {})
+    student = pack_student(random_student(tokenizer.vocab_size))
+    with student_file(student, tokenizer, embedded=False, device=torch.device("cpu"), scratch=ctx.run_dir) as file:
+        prompts = [EvalPrompt("hi", ids) for ids in PROMPTS]
+        assert measure_as_deployed(student, tokenizer, file, prompts, 8, ctx, embedded=False).measured == SAME
+    (alert,) = (one for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert")
+    assert alert["code"] == "not_the_student"
+    assert "has a mean KL of" in alert["message"]
 
 
 def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
