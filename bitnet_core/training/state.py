@@ -24,7 +24,7 @@ from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.step import Stepper
 
-RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
+RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": "", "STUDENT_INIT_FIT_STEPS": 0}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
 _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
@@ -43,10 +43,11 @@ _BEFORE = {
 class FirstWeights(Protocol):
     """Gives a new student weights other than random ones; what it returns is kept in every checkpoint."""
 
-    settings: dict[str, str]
+    settings: dict[str, Any]
     """What identifies them among the recipe."""
 
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]: ...
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+        """Change the weights in place. Stopped when the reporter is asked to stop."""
 
 
 @dataclass
