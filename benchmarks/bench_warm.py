@@ -2,12 +2,14 @@
 
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
-Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `unrotated`, the same with
-the outliers of the source's residual stream; `ones`, the same as `warm` with weights of 1 in the sub-norms;
-`hadamard`, the same with rotated inputs of o and down; `ramp`, the warm one that becomes ternary over --ramp of the
+Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), with layers fitted to
+the source in --fit-steps; `warm`, the same with layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as
+`warm` with the outliers of the source's residual stream; `ones`, as `warm` with weights of 1 in the sub-norms;
+`hadamard`, as `warm` with rotated inputs of o and down; `ramp`, as `warm`, becoming ternary over --ramp of the
 tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
---tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
-on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
+--tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and
+trains on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in
+nats.
 
 With --out, each start of each seed is a line of that file as soon as it is measured, and what the file has already
 is not measured again.
@@ -40,6 +42,7 @@ from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import WarmStart, calibrate_on, load
 from bitnet_core.runs.events import Event, Metric
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import (
     DeviceOptions,
     FlipOptions,
@@ -55,7 +58,7 @@ from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.trainer import Trainer
 
-STARTS, POLICIES = ("random", "warm", "unrotated", "ones", "hadamard", "ramp"), ("all", "hybrid")
+STARTS, POLICIES = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted"), ("all", "hybrid")
 FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
 
 
@@ -64,6 +67,7 @@ class Bench:
     arguments: argparse.Namespace
     traces: TraceSet
     warm: WarmStart
+    fitted: WarmStart
 
     def options(self, start: str, seed: int) -> TrainOptions:
         """As many steps as the tokens take; the flip comes behind --tokens of them."""
@@ -95,9 +99,12 @@ class Bench:
             folder=folder,
             device=device,
             precision=pick_precision(DeviceOptions(), device),
-            first_weights={"random": None, "unrotated": _Unrotated(self.warm), "ones": _Ones(self.warm)}.get(
-                start, self.warm
-            ),
+            first_weights={
+                "random": None,
+                "unrotated": _Unrotated(self.warm),
+                "ones": _Ones(self.warm),
+                "fitted": self.fitted,
+            }.get(start, self.warm),
         )
 
 
@@ -107,7 +114,7 @@ class _Unrotated:
     def __init__(self, warm: WarmStart) -> None:
         self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "unrotated"}
 
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
         load(student, self.warm.source, self.warm.kept)
         return self.warm.record(self.warm.kept) | {"calibration_tokens": calibrate_on(student, examples)}
 
@@ -118,8 +125,8 @@ class _Ones:
     def __init__(self, warm: WarmStart) -> None:
         self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "with sub-norms of 1"}
 
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
-        origin = self.warm(student, examples)
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+        origin = self.warm(student, examples, reporter)
         for name, parameter in student.named_parameters():
             if name.endswith("sub_norm.weight"):
                 torch.nn.init.ones_(parameter)
@@ -185,9 +192,9 @@ class Kept:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.rows: dict[tuple[str, int], tuple[list[Any], list[list[Any]]]] = {}
         self._out: Path | None = arguments.out
-        ways = {"out", "starts", "seeds", "ramp"}
+        ways = {"out", "starts", "seeds", "ramp", "fit_steps"}
         self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
-        self._ramp = str(arguments.ramp)
+        self._own = {"ramp": {"ramp": str(arguments.ramp)}, "fitted": {"fit_steps": str(arguments.fit_steps)}}
         lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
         for line in map(json.loads, lines):
             if (
@@ -198,7 +205,7 @@ class Kept:
                 self.rows[line["start"], line["seed"]] = line["row"], line["flips"]
 
     def _how_of(self, start: str) -> dict[str, str]:
-        return self._how | {"ramp": self._ramp} if start == "ramp" else self._how
+        return self._how | self._own.get(start, {})
 
     def add(self, start: str, seed: int, row: list[Any], flips: list[list[Any]]) -> None:
         self.rows[start, seed] = row, flips
@@ -221,15 +228,18 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
+    parser.add_argument("--fit-steps", type=int, default=64, help="of the start `fitted`, for each layer")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     parser.add_argument("--out", type=Path, metavar="FILE", help="keeps each measurement, and goes on from there")
     arguments = parser.parse_args()
     wanted = Wanted(arguments.init, arguments.layers)
     tokens = tokens_of(load_tokenizer(tokenizer_folder(arguments.traces)).definition)
-    bench = Bench(
-        arguments, load_traces(arguments.traces, 20), WarmStart(wanted, partial(open_source, wanted), lambda: tokens)
+    warm, fitted = (
+        WarmStart(one, partial(open_source, one), lambda: tokens)
+        for one in (wanted, replace(wanted, fit_steps=arguments.fit_steps))
     )
+    bench = Bench(arguments, load_traces(arguments.traces, 20), warm, fitted)
     kept = Kept(arguments)
     for seed in range(arguments.seeds):
         for start in arguments.starts:

@@ -173,7 +173,7 @@ class Student(nn.Module):
         elif positions_BT is None:
             positions_BT = _positions(ids_BT, past, key_padding_BS)
         hidden_BTD = self.model.embed_tokens(ids_BT)
-        rotation = self._rotation(positions_BT, hidden_BTD.dtype)
+        rotation = self.rotation(positions_BT, hidden_BTD.dtype)
         mask = _mask(tokens, past, key_padding_BS, ids_BT.device)
         if segments_BT is not None:
             mask = _segment_mask(segments_BT, mask)
@@ -188,7 +188,8 @@ class Student(nn.Module):
         """Logits [..., V] of hidden states [..., D]. Training uses the fused loss instead."""
         return F.linear(hidden_BTD, self.output_weight)
 
-    def _rotation(self, positions_BT: Tensor, dtype: torch.dtype) -> Rotation:
+    def rotation(self, positions_BT: Tensor, dtype: torch.dtype) -> Rotation:
+        """The rotary embedding of these positions, as layers take it."""
         half = torch.arange(0, self.config.head_dim, 2, device=positions_BT.device, dtype=torch.float32)
         frequencies_C = 1.0 / (self.config.rope_theta ** (half / self.config.head_dim))
         angles_BTC = positions_BT[..., None].float() * frequencies_C

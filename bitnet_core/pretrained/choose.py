@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files.user_folders import expanded
@@ -28,6 +29,8 @@ class Wanted:
     model: str
     """Empty for the embedded teacher."""
     layers: str
+    fit_steps: int = 0
+    """Steps in which each layer is fitted to the model before training."""
 
     @property
     def name(self) -> str:
@@ -38,9 +41,13 @@ class Wanted:
         """Whether no layer is kept: the student has a shape of its own."""
         return keeps_no_layers(self.layers)
 
-    def settings(self) -> dict[str, str]:
+    def settings(self) -> dict[str, Any]:
         """What identifies this start among a training's recipe."""
-        return {"STUDENT_INIT": self.name, "STUDENT_INIT_LAYERS": self.layers}
+        return {
+            "STUDENT_INIT": self.name,
+            "STUDENT_INIT_LAYERS": self.layers,
+            "STUDENT_INIT_FIT_STEPS": self.fit_steps,
+        }
 
 
 def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
@@ -49,13 +56,14 @@ def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
         if init.layers:
             raise UsageError("STUDENT_INIT_LAYERS keeps layers of a model, and STUDENT_INIT names none; set it too.")
         return None
+    fit_steps = 0 if keeps_no_layers(init.layers) else init.fit_steps
     if init.source != TEACHER:
-        return Wanted(init.source, init.layers)
+        return Wanted(init.source, init.layers, fit_steps)
     identity = identify(teacher)
     if identity.provider.name == "embedded":
-        return Wanted("", init.layers)
+        return Wanted("", init.layers, fit_steps)
     if identity.provider.wire == "transformers":
-        return Wanted(identity.model, init.layers)
+        return Wanted(identity.model, init.layers, fit_steps)
     raise BitnetError(
         f"STUDENT_INIT=teacher needs the teacher's weights, and those of {identity.model} are at "
         f"{identity.provider.name}; name a folder, a .gguf file or a model on the hub in STUDENT_INIT, or set random."

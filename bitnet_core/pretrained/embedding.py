@@ -20,6 +20,7 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.source import EMBEDDING
 from bitnet_core.pretrained.start import Start, copy, finite
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.traces.examples import Example
 
@@ -44,7 +45,7 @@ class EmbeddingStart(Start):
         return student_config(options, there.vocab_size, max_seq_len)
 
     @torch.no_grad()
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:  # noqa: ARG002
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
         """Load the embedding; what the checkpoints record of it."""
         weight_VD = student.output_weight
         wide_VE = finite(EMBEDDING, self.source.read(EMBEDDING)[: weight_VD.shape[0]])

@@ -15,14 +15,18 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.choose import Wanted, kept_layers, require_no_sizes
-from bitnet_core.pretrained.rotate import rotate
+from bitnet_core.pretrained.reconstruct import Text, reconstruct, source_states
+from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
 from bitnet_core.process import available_bytes
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
+_FIT_POSITIONS = 1 << 16
+"""Positions of the rows that layers are fitted on: their streams are in memory, three at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _ROTATED = ("o_proj.weight", "down_proj.weight")
@@ -36,7 +40,8 @@ class Start:
     ) -> None:
         """`tokens` are the spellings in the traces' vocabulary, by id; both are called only when they are needed."""
         self.settings = wanted.settings()
-        self._layers, self._opening, self._tokens = wanted.layers, opening, tokens
+        self._layers, self._fit_steps = wanted.layers, wanted.fit_steps
+        self._opening, self._tokens = opening, tokens
 
     @cached_property
     def source(self) -> Source:
@@ -78,15 +83,21 @@ class WarmStart(Start):
         require_no_sizes(options)
         return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
 
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
-        """Load, calibrate on the first of the training's examples, and rotate; what the checkpoints record of it."""
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+        """Load, calibrate on the first of the training's examples, rotate, and fit the layers to the source.
+
+        What the checkpoints record of it. Stopped when the reporter is asked to stop.
+        """
         source = self.source
         if len(self.kept) != student.config.num_hidden_layers:
             raise BitnetError(f"{source.name} has changed since the training began; use another experiment (--root).")
         load(student, source, self.kept)
         tokens = calibrate_on(student, examples)
         rotate(student)
-        return self.record(self.kept) | {"calibration_tokens": tokens}
+        record = self.record(self.kept) | {"calibration_tokens": tokens}
+        if self._fit_steps:
+            record["fit"] = fit(student, source, self.kept, examples, self._fit_steps, reporter)
+        return record
 
 
 def warm_shape(
@@ -157,9 +168,32 @@ def finite(name: str, values: Tensor) -> Tensor:
 
 def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
     """Calibrate the sub-norms on the first of these examples; how many tokens those have."""
-    examples = examples[:_CALIBRATION_ROWS]
-    ids_BT = collate(examples).ids_BT
-    width = ids_BT.shape[1]
-    real_N = torch.cat([row * width + torch.arange(one.length) for row, one in enumerate(examples)])
-    calibrate(student, ids_BT.to(student.output_weight.device), real_N.to(student.output_weight.device))
+    text = _text(student, examples[:_CALIBRATION_ROWS])
+    real_N = text.real_RT.flatten().nonzero()[:, 0]
+    calibrate(student, text.ids_RT, real_N)
     return len(real_N)
+
+
+def fit(
+    student: Student,
+    source: Source,
+    kept: Sequence[int],
+    examples: Sequence[Example],
+    steps: int,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Fit the layers of a rotated student to its source on the first examples; what the checkpoints record of it."""
+    longest = max(one.length for one in examples)
+    text = _text(student, examples[: max(1, _FIT_POSITIONS // longest)])
+    wanted = (turned(states_RTD) for states_RTD in source_states(source, kept, text, reporter))
+    fitted = reconstruct(student, wanted, text, steps, reporter)
+    return {"tokens": int(text.real_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
+
+
+def _text(student: Student, examples: Sequence[Example]) -> Text:
+    """The examples as rows, on the student's device."""
+    device = student.output_weight.device
+    ids_RT = collate(examples).ids_BT.to(device)
+    places_T = torch.arange(ids_RT.shape[1], device=device)
+    lengths_R1 = torch.tensor([[one.length] for one in examples], device=device)
+    return Text(ids_RT, places_T < lengths_R1, student.rotation(places_T[None], torch.float32))

@@ -37,7 +37,7 @@ TRACES = "traces"
 """Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
 _OTHER_LOSS = ("FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL")
-RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
+RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": "", "STUDENT_INIT_FIT_STEPS": 0}
 _BEFORE = {
     "A4_POLICY": "all",
     "TRAIN_ONLINE": "",

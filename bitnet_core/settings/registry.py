@@ -165,6 +165,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "",
             "Layers kept of that model: how many, or their numbers with commas; 0 = only its embedding; empty = all.",
         ),
+        integer(
+            "STUDENT_INIT_FIT_STEPS",
+            "64",
+            "Steps in which each kept layer first learns what the model does in its place; 0 = none.",
+            0,
+            1 << 20,
+        ),
         text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
         integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),

@@ -205,6 +205,7 @@ class InitOptions(Group):
 
     source: str = setting("STUDENT_INIT")
     layers: str = setting("STUDENT_INIT_LAYERS")
+    fit_steps: int = setting("STUDENT_INIT_FIT_STEPS")
 
     @property
     def gives_shape(self) -> bool:

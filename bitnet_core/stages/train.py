@@ -34,6 +34,7 @@ from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training import checkpoints
 from bitnet_core.training.report import commonest_token_agreement, training_table
+from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.training.trainer import Trainer
 
 
@@ -97,7 +98,8 @@ def _resumed_shape(
 ) -> StudentConfig | None:
     """The shape of the checkpoints of this start, for which the source need not be there any more; else None."""
     origin = health.get("origin")
-    if not isinstance(origin, dict) or origin.get("settings") != start.settings:
+    settings = origin.get("settings") if isinstance(origin, dict) else None
+    if not isinstance(settings, dict) or RANDOM_START | settings != start.settings:
         return None
     try:
         there = StudentConfig.from_dict(health["config"])

@@ -78,6 +78,11 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
         f"The student starts from {origin['source']} (layers {of} of {origin['layers_of_source']}); the weights of "
         f"its sub-norms fit {origin['calibration_tokens']:,} tokens of the traces."
     )
+    if fit := origin.get("fit"):
+        reporter.log(
+            f"Its layers learnt on {fit['tokens']:,} tokens what the source does in their place, {fit['steps']:,} "
+            f"steps each: their error fell from {fit['before']:.1%} to {fit['after']:.1%} of the source's states."
+        )
     if origin["head"] != "tied":
         reporter.log("The source has a head of its own; a student's head is its embedding, so it is left out.")
 

@@ -35,10 +35,11 @@ _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget",
 class FirstWeights(Protocol):
     """Gives a new student weights other than random ones; what it returns is kept in every checkpoint."""
 
-    settings: dict[str, str]
+    settings: dict[str, Any]
     """What identifies them among the recipe."""
 
-    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]: ...
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+        """Change the weights in place. Stopped when the reporter is asked to stop."""
 
 
 @dataclass

@@ -159,7 +159,7 @@ class Trainer:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
         if self._first_weights is None or self.state.origin:
             return
-        self.state.origin = self._first_weights(self.student, self._examples)
+        self.state.origin = self._first_weights(self.student, self._examples, self._reporter)
         report.announce_origin(self._reporter, self.state.origin)
 
     @property

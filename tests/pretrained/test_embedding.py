@@ -17,6 +17,7 @@ from bitnet_core.planning.probe import _shape
 from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.embedding import RMS, EmbeddingStart, reduced
 from bitnet_core.pretrained.source import EMBEDDING, tokens_of
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.stages import train
@@ -49,7 +50,7 @@ def test_a_student_gets_it_and_keeps_its_other_weights(source: Path, tokenizer: 
     options = StudentOptions(layers=1, hidden_size=64, heads=4)
     student = Student(start.shape(options, tokenizer.vocab_size - 3, 64))
     before = {name: tensor.clone() for name, tensor in student.named_parameters()}
-    record = start(student, ())
+    record = start(student, (), Reporter())
     wide_VE = open_source(wanted).read(EMBEDDING)[: tokenizer.vocab_size - 3]
     made_VD = student.output_weight.detach()
     assert made_VD.square().mean().sqrt().item() == pytest.approx(RMS, rel=1e-5)
@@ -98,4 +99,4 @@ def test_numbers_that_are_not_finite_are_refused(source: Path, tokenizer: Studen
     start = EmbeddingStart(wanted, lambda: broken, lambda: tokens_of(tokenizer.definition))
     student = Student(start.shape(StudentOptions(layers=1, hidden_size=64, heads=4), tokenizer.vocab_size, 64))
     with pytest.raises(BitnetError, match="not finite"):
-        start(student, ())
+        start(student, (), Reporter())

@@ -21,7 +21,14 @@ from bitnet_core.training.checkpoints import Checkpoint
 from tests.builders import events_of, stage_context
 from tests.training.conftest import TINY, TOP_K
 
-FAST = {"FORCE_CPU": "1", "TORCH_DTYPE": "fp32", "TOTAL_STEPS": "6", "BUDGET_TOKENS": "400", "FLIP_FRACTION": "0.4"}
+FAST = {
+    "FORCE_CPU": "1",
+    "TORCH_DTYPE": "fp32",
+    "TOTAL_STEPS": "6",
+    "BUDGET_TOKENS": "400",
+    "FLIP_FRACTION": "0.4",
+    "STUDENT_INIT_FIT_STEPS": "2",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -61,13 +68,14 @@ def same_bits(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run until that many steps are done, then as a stop does."""
+def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *, fitting: bool = False) -> None:
+    """Run until that many steps are done, of training or of fitting its layers before, then as a stop does."""
     progress, reported = StageContext.progress, []
 
     def stopping(self: StageContext, done: float, total: float | None, unit: str, label: str = "") -> None:
         progress(self, done, total, unit, label)
-        reported.append(done)
+        if fitting == label.startswith("fitting"):
+            reported.append(done)
         if len(reported) == steps:
             self.request_stop()
 
@@ -75,6 +83,23 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch) -
         patched.setattr(StageContext, "progress", stopping)
         with pytest.raises(Stopped):
             train.run(ctx)
+
+
+def test_a_training_stopped_while_its_layers_are_fitted_begins_again_to_the_same_bits(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    whole, cut = (context(tmp_path / name, tokenizer, **values) for name in ("whole", "cut"))
+    origin = train.run(whole)["origin"]
+    assert origin["fit"]["steps"] == 2
+    assert origin["fit"]["tokens"] > 0
+    stop_after(cut, 3, monkeypatch, fitting=True)
+    assert checkpoints.latest(cut.experiment.checkpoints) is None
+    train.run(context(tmp_path / "cut", tokenizer, **values))
+    assert same_bits(newest(cut), newest(whole))
+    unfitted = context(tmp_path / "unfitted", tokenizer, **(values | {"STUDENT_INIT_FIT_STEPS": "0"}))
+    assert "fit" not in train.run(unfitted)["origin"]
+    assert not same_bits(newest(unfitted), newest(whole))
 
 
 @pytest.mark.parametrize(
