@@ -18,7 +18,8 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import TrainOptions
 
 _TRAIN, _COLLECT = "train", "collect"
-_BESIDE = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
+_INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
+_BESIDE = (*_INIT, "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
 """Settings of what else a training starts from; a checkpoint has hashes of them."""
 _NO_SHAPE = ("TOKENIZER_NAME", "TEMPLATE", "TEMPLATE_SYSTEM", "STUDENT_QUANTIZE", *_BESIDE)
 

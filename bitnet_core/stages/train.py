@@ -18,6 +18,7 @@ from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import WarmStart, require_room
 from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.settings.values import (
     DataOptions,
     DeviceOptions,
@@ -34,7 +35,6 @@ from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training import checkpoints
 from bitnet_core.training.report import commonest_token_agreement, training_table
-from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.training.trainer import Trainer
 
 
@@ -47,7 +47,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
     health = checkpoints.newest_health(ctx.experiment.checkpoints)
-    shape, start = _student(ctx, health), _start(ctx, folder)
+    shape, start = _student(ctx, health), _start(ctx, folder, health)
     if start is None:
         config = student_config(shape, traces.vocab_size, options.max_seq_len)
     else:
@@ -82,10 +82,14 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
     return replace(options, a4_policy=kept) if kept in A4_POLICIES else options
 
 
-def _start(ctx: StageContext, folder: Path) -> WarmStart | EmbeddingStart | None:
+def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmStart | EmbeddingStart | None:
+    """The start of the settings. Steps of fitting that are not set stay those of the checkpoints."""
     found = wanted(InitOptions.of(ctx.settings), TeacherOptions.of(ctx.settings))
     if found is None:
         return None
+    made = _settings_of_start(health)
+    if made and "STUDENT_INIT_FIT_STEPS" not in ctx.settings.origins:
+        found = replace(found, fit_steps=made["STUDENT_INIT_FIT_STEPS"])
     return (EmbeddingStart if found.embedding_alone else WarmStart)(
         found,
         partial(open_source, found, fetch_progress(ctx), ctx.secret("HF_TOKEN")),
@@ -93,13 +97,18 @@ def _start(ctx: StageContext, folder: Path) -> WarmStart | EmbeddingStart | None
     )
 
 
+def _settings_of_start(health: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the start that the checkpoints came from, also of older versions; empty if there are none."""
+    origin = health.get("origin")
+    settings = origin.get("settings") if isinstance(origin, dict) else None
+    return RANDOM_START | settings if isinstance(settings, dict) else {}
+
+
 def _resumed_shape(
     health: Mapping[str, Any], start: WarmStart | EmbeddingStart, options: StudentOptions, max_seq_len: int
 ) -> StudentConfig | None:
     """The shape of the checkpoints of this start, for which the source need not be there any more; else None."""
-    origin = health.get("origin")
-    settings = origin.get("settings") if isinstance(origin, dict) else None
-    if not isinstance(settings, dict) or RANDOM_START | settings != start.settings:
+    if _settings_of_start(health) != start.settings:
         return None
     try:
         there = StudentConfig.from_dict(health["config"])

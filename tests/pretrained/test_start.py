@@ -72,8 +72,10 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
     """Run until that many steps are done, of training or of fitting its layers before, then as a stop does."""
     progress, reported = StageContext.progress, []
 
-    def stopping(self: StageContext, done: float, total: float | None, unit: str, label: str = "") -> None:
-        progress(self, done, total, unit, label)
+    def stopping(
+        self: StageContext, done: float, total: float | None, unit: str, label: str = "", **more: Any
+    ) -> None:
+        progress(self, done, total, unit, label, **more)
         if fitting == label.startswith("fitting"):
             reported.append(done)
         if len(reported) == steps:
@@ -182,3 +184,14 @@ def test_a_source_with_another_tokenizer_is_refused_before_anything_is_written(
     with pytest.raises(BitnetError, match="has another tokenizer than the traces"):
         train.run(ctx)
     assert not list(ctx.experiment.checkpoints.glob("*.pt"))
+
+
+def test_a_training_of_a_version_that_fitted_nothing_goes_on_without(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", "STUDENT_INIT_FIT_STEPS": "0"}
+    cut = context(tmp_path / "cut", tokenizer, **values)
+    stop_after(cut, 2, monkeypatch)
+    monkeypatch.delitem(FAST, "STUDENT_INIT_FIT_STEPS")
+    values.pop("STUDENT_INIT_FIT_STEPS")
+    assert train.run(context(tmp_path / "cut", tokenizer, **values))["resumed_from"] is not None
