@@ -38,7 +38,8 @@ def teacher_cache(
 ) -> Path:
     """Let stages and processes that a test starts use the same cache.
 
-    Collecting in the test's process gets the tokenizer that was read before, because reading it takes half a second.
+    Collecting in the test's process gets the files that were checked and the tokenizer that was read before, because
+    that takes half a second.
     """
     monkeypatch.setenv("BITNET_CACHE", str(_CACHE))
 
@@ -47,6 +48,7 @@ def teacher_cache(
         return teacher_tokenizer if own else load_tokenizer(source, template, merge_system=merge_system)
 
     monkeypatch.setattr(collect, "load_tokenizer", known)
+    monkeypatch.setattr(collect, "ensure_files", lambda *_: teacher_files)
     return _CACHE
 
 

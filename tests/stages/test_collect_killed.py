@@ -34,9 +34,13 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
 _RESTART_WHEN_KILLED = """
 import json, os, sys
 from pathlib import Path
+import httpx
 from bitnet_core.stages import collect
 from tests.builders import stage_context
-loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
+found = collect.ensure_files()
+collect.ensure_files = lambda *_: found
+loaded = collect.load_tokenizer(found.tokenizer_dir)
+loaded.hash
 collect.load_tokenizer = lambda *_, **__: loaded
 while True:
     child = os.fork()  # all modules and the tokenizer are loaded: the kill falls into the work
