@@ -187,7 +187,7 @@ def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
 @pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "DRIVE_ROOT"])
 def test_text_that_is_not_utf8_is_refused_before_it_is_recorded(name: str) -> None:
     settings = resolve_and_remember({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
-    with pytest.raises(UsageError, match=rf"^{name}=\S*a\\udcffb is not UTF-8, .* rename"):
+    with pytest.raises(UsageError, match=rf"^{name}=\S.*a\\udcffb is not UTF-8, .* rename"):
         launch(settings, "train", {}, argv=["bitnet"])
     with pytest.raises(UsageError, match="An argument of this command is not UTF-8"):
         launch(resolve_and_remember({"DRIVE_ROOT": "exp"}).settings, "train", {}, argv=["bitnet", "a\udcffb"])
