@@ -49,7 +49,7 @@ def _with_files(running: Running, files: Path) -> Running:
 def _apache(_: Path) -> Iterator[Running]:
     port = free_port()
     # Not below pytest's folder: started by root, Apache serves as another user, who may not enter that.
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         _configure_apache(folder, port)
         with server([_APACHE, "-f", str(folder / "apache.conf"), "-DFOREGROUND"], port, folder):
@@ -69,7 +69,7 @@ def _configure_apache(folder: Path, port: int) -> None:
     ]  # fmt: skip
     if os.getuid() == 0:
         lines += ["User nobody", "Group nogroup"]
-        for one in (folder, folder / "files"):
+        for one in (folder, folder / "files", folder / "users"):
             shutil.chown(one, "nobody")
     (folder / "apache.conf").write_text("\n".join(lines) + "\n")
 
