@@ -5,6 +5,7 @@ and whose packed bytes are ours unchanged, in its mode `offline`: its mode `onli
 scale. It rounds inputs to 8 bits as we do. It knows squared ReLU, but no Hadamard transform.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.export.places import MARK, complete_folder
 from bitnet_core.model.packing import CODES_PER_BYTE, PackedBitLinear, pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.text import crop, flat
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 CARD_FILE = "README.md"
+_SHOWN_CELLS = 80
 
 
 def write(
@@ -73,6 +76,21 @@ def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
             f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
             f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
         )
+
+
+def require_same_model(folder: Path, student: Student, tokenizer: StudentTokenizer) -> None:
+    """BitnetError for a folder whose configuration is not this student's.
+
+    A library builds whatever it says, such as a billion layers. What it does not say has the library's own value.
+    """
+    path = folder / CONFIG_FILE
+    found, config = files.read_json(path), student.config
+    given = found if isinstance(found, dict) else {}
+    head = {"head_dim": config.hidden_size // config.num_attention_heads}
+    for name, value in (head | _config(student, tokenizer)).items():
+        if name in given and given[name] != value:
+            said = crop(flat(json.dumps(given[name])), _SHOWN_CELLS)
+            raise BitnetError(f"{path} says {name} {said}, and the student has {json.dumps(value)}; export it again.")
 
 
 def _config(student: Student, tokenizer: StudentTokenizer) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.export import gguf_read
+from bitnet_core.export import gguf_read, hf
 from bitnet_core.export.compare import Comparison, compare, margins, noise, same_top
 from bitnet_core.export.parting import Parting, partings
 from bitnet_core.export.reference import logits, logprobs, logprobs_as_llamacpp
@@ -117,6 +117,7 @@ def choose_prompts(student: Student, tokenizer: StudentTokenizer) -> list[list[i
 
 def verify_folder(folder: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
     """Compare a folder in transformers with the student. BitnetError if it can't be loaded."""
+    hf.require_same_model(folder, student, tokenizer)
     sequences = answers.sequences()
     run = run_folder(folder, _task(student, tokenizer, answers, sequences))
     # Sums in another order put some inputs on another of their 256 levels, which changes logits by hundredths.

@@ -41,12 +41,11 @@ _BY = {"number": "number", "kl": "KL", "other": "Other"}
 
 
 class Answered(Message, bubble=False):
-    """The answer to a request, or the sentence why there is none."""
+    """The answer to a request; if there is none, its `problem` says why."""
 
-    def __init__(self, request: _Request, found: _Request | str) -> None:
+    def __init__(self, request: _Request, found: _Request) -> None:
         super().__init__()
-        self.request = request
-        self.found = found
+        self.request, self.found = request, found
 
 
 class Told(Message, bubble=False):
@@ -159,14 +158,13 @@ class TracesPane(Vertical):
 
     def _answer(self, session: TraceSession, request: _Request) -> None:
         try:
-            found: _Request | str = session.ask(request)
+            found: _Request = session.ask(request)
         except BitnetError as error:
-            found = str(error)
+            found = {"problem": str(error)}
         self.post_message(Answered(request, found))
 
     def on_answered(self, message: Answered) -> None:
-        self._asking = False
-        found = message.found if isinstance(message.found, dict) else {"problem": message.found}
+        self._asking, found = False, message.found
         try:
             if "problem" not in found:
                 self._take(message.request, found)
@@ -334,8 +332,7 @@ class TracesPane(Vertical):
         self.remove_class("-rejects")
         self._focus(self._text)
         if self._scored is None:
-            words = f"{key('traces.score')} scores the newest one."
-            self._say(f"By Other, because no student was scored yet: {words}", "value")
+            self._say(f"By Other, because no student was scored yet: {key('traces.score')} scores the newest one.")
         if found[0] == here[0]:
             self._text.go(found[1])
             return

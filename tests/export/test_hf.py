@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from bitnet_core.export import hf
 from bitnet_core.export.places import require_free
 from bitnet_core.export.reference import logits
 from bitnet_core.export.running import Task, run_folder
+from bitnet_core.export.verify import Answers, verify_folder
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
@@ -117,6 +119,32 @@ def test_a_pipe_or_device_in_an_export_is_not_waited_for(
         with pytest.raises(BitnetError) as caught:
             run_folder(tmp_path / "student", Task(tokenizer.vocab_size, 3))
         assert str(caught.value) == f"{place} is a pipe or a device; give a regular file."
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_hidden_layers": 10**9},
+        {"vocab_size": 10**12},
+        {"hidden_size": 1 << 30},
+        {"head_dim": 1 << 20},
+        {"model_type": "llama"},
+        {"num_attention_heads": "x\x1b[31m" * 99},
+        {"quantization_config": {"quant_method": "bitsandbytes"}},
+    ],
+)
+def test_a_configuration_of_another_model_is_not_built(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "student"
+    hf.write(student, tokenizer, folder)
+    hf.require_same_model(folder, student, tokenizer)
+    config = json.loads((folder / hf.CONFIG_FILE).read_text())
+    (folder / hf.CONFIG_FILE).write_text(json.dumps(config | changed))
+    with pytest.raises(BitnetError) as caught:
+        verify_folder(folder, student, tokenizer, Answers([], []))
+    assert str(caught.value).startswith(f"{folder / hf.CONFIG_FILE} says {next(iter(changed))} ")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400 + len(str(folder))
 
 
 def test_only_an_export_is_replaced_and_only_when_asked(

@@ -16,6 +16,7 @@ from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
 from tests.tui.simulated import finished_experiment
+from tests.tui.test_starting import LEAVES
 
 _IDS = [action.id for action in ACTIONS]
 
@@ -142,7 +143,9 @@ def test_any_bytes_are_keys_or_sentences(data: bytes, times: int):
 
 
 async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(home: Path):
-    finished_experiment(home, "kd")
+    exp = finished_experiment(home, "kd")
+    for left in LEAVES.values():  # what an evaluation reads, so that it may start
+        (exp.root / left).touch()
     keymap.place().parent.mkdir(parents=True)
     keymap.place().write_text('"app.help" = "f5"\n"experiment.run" = "f6"\n"list.nwe" = "x"\n')
     recorder = RecordingLaunch(warning="")

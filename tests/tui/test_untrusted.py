@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -23,17 +24,20 @@ import bitnet_tui
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.inventory import Held
 from bitnet_core.secrets.places import VaultLocked
+from bitnet_tui import keymap
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import keys, probing
 from bitnet_tui.services.launching import Launched
+from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.words import SafeLines
-from tests.hostile import FOLDER, MARKUP, TEXT, assert_harmless, experiment
+from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
 from tests.tui.pilots import settled, shown
 
-_SEQUENCES = re.compile(r"\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b]22;default\x07")
+_SEQUENCES = re.compile(r"\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b]22;\w+\x07|\x1b]52;c;[\w+/]{20,}=*\x07")
 """What Textual moves and colours with, and the pointer's shape. An escape that is left came from outside."""
 LITERAL = "[@click=app.quit]x[/]"
 
@@ -95,6 +99,99 @@ async def test_an_experiment(home: Path, sent: Sent, title: str, ups: int):
             await settled(pilot)
             assert title in shown(pilot)
             assert view == "2" or LITERAL in shown(pilot)
+        sent.check()
+
+
+def _hostile_files(root: Path) -> None:
+    """Checkpoints, reports and settings that say `UTF8_TEXT` wherever a text may be, and wherever none may be."""
+    for folder in ("checkpoints", "reports"):
+        (root / folder).mkdir()
+    about = dict.fromkeys(("config", "best", "sha256", "origin", "recipe", "tokenizer_hash", "policy"), UTF8_TEXT)
+    for step in (1, 2):
+        weights = root / "checkpoints" / f"mini_bitnet_step_{step:08d}.pt"
+        weights.write_bytes(b"x")
+        loss = {"heldout_loss": 2.0 / step, "step": step, "seen_tokens": step * 10}
+        health = about | loss | {"checkpoint": UTF8_TEXT, "activation_bits": UTF8_TEXT if step == 1 else 8}
+        weights.with_name(f"{weights.stem}_health.json").write_text(json.dumps(health))
+    report = {"tables": [{"name": UTF8_TEXT, "columns": [UTF8_TEXT], "rows": [[UTF8_TEXT]]}], "qei": UTF8_TEXT}
+    texts = {"prompt": UTF8_TEXT, "text": UTF8_TEXT, "student": UTF8_TEXT, "teacher": UTF8_TEXT}
+    for name in ("mini_evaluation_report", "teacher_baseline", "pipeline_summary", "dryrun_7b_memory"):
+        (root / "reports" / f"{name}.json").write_text(json.dumps(report | {"answers": [texts], "samples": [texts]}))
+    with (root / ".env").open("a") as env:
+        env.write(f"STORAGE_BACKEND=local\nSTORAGE_LOCAL_DIR='/{UTF8_TEXT}'\nRUN_NAME='{UTF8_TEXT}'\n")
+
+
+def _said_of_traces(_: TraceSession, request: dict[str, Any]) -> dict[str, Any]:
+    row = {"prompt_idx": 0, "prompt": TEXT, "tokens": 1, "finish_reason": TEXT, "other": 0.5, "kl": 0.5}
+    scored = {"step": 1, "scope": TEXT, "sequences": 1, "mean_kl": 0.5, "outdated": TEXT}
+    token = {"token": TEXT, "text": TEXT, "other": 0.5, "kl": 0.5, "student": 0.1, "student_other": 0.1}
+    likely = [{"token": TEXT, "probability": 0.5, "student": 0.25}]
+    token |= {
+        "position": 0,
+        "candidates": likely,
+        "student_top": likely,
+        "teacher": {"token": TEXT, "first": 0, "pieces": 1},
+    }
+    rejected = {"prompt_idx": 0, "prompt": TEXT, "answer": TEXT, "finish_reason": TEXT}
+    answers: dict[str, dict[str, Any]] = {
+        "list": {"total": 1, "matched": 1, "offset": 0, "sequences": [row], "at": 0},
+        "show": row | {"positions": [token], "completion_tokens": 1},
+        "worst": {"tokens": [{"prompt_idx": 0, "position": 0}]},
+        "rejects": {"rejected": [{"reason": TEXT, "answers": 1, "examples": [rejected]}]},
+    }  # fmt: skip
+    return answers[request["ask"]] | {"scored": scored, "scores_problem": TEXT}
+
+
+async def test_every_tab_and_what_opens_from_it(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(TraceSession, "ask", _said_of_traces)
+    root = experiment(home)
+    _hostile_files(root)
+    experiment(home, f"{FOLDER}2")
+    async with BitnetApp(home, root).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        begin = pilot.app.screen
+        for tab, opened in {
+            "1": "VR",
+            "2": "NRo",
+            "3": "",
+            "4": "TE",
+            "5": "U",
+            "6": "o",
+            "7": "wY",
+        }.items():
+            await pilot.press(tab)
+            await settled(pilot)
+            for key in opened:
+                await pilot.press(key)
+                await settled(pilot)
+                assert_harmless(sent.text())
+                while pilot.app.screen is not begin:
+                    await pilot.press("escape")
+                    await settled(pilot)
+        sent.check()
+
+
+async def test_what_opens_from_the_list(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
+    _hostile_files(experiment(home))
+    _hostile_files(experiment(home, f"{FOLDER}2"))
+    keymap.place().parent.mkdir(parents=True, exist_ok=True)
+    keymap.place().write_text(f"{json.dumps(UTF8_TEXT)} = {json.dumps(UTF8_TEXT)}\n")
+    async with BitnetApp(home).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        begin = pilot.app.screen
+        for key in ("r", "x", "U", "K", "f3"):
+            await pilot.press(key)
+            await settled(pilot)
+            assert_harmless(sent.text())
+            while pilot.app.screen is not begin:
+                await pilot.press("escape")
+                await settled(pilot)
+            await pilot.press("escape")
+        await pilot.press("space", "down", "space", "c")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, CompareScreen)
+        await pilot.press("c", "b", "y")
+        await settled(pilot)
         sent.check()
 
 
