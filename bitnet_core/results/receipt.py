@@ -162,6 +162,9 @@ def _runs(subject: Subject, train: StageRun | None) -> Iterator[tuple[str, ...]]
 
 def _warnings(subject: Subject) -> Iterator[str]:
     yield from subject.problem.splitlines()
+    for seen, turn in zip(subject.training.seams, subject.training.turns, strict=True):
+        if turn:
+            yield f"{STAGES[TRAIN].title}: it went on with other settings at {number(seen)} tokens ({turn})."
     for stage, run in subject.runs.items():
         if run.outdated:
             yield f"{STAGES[stage].title}: its settings or its input have changed since; run it again."

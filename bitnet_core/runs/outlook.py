@@ -31,6 +31,7 @@ class Outlook:
     The steps to come then have what is `changed`. `aside` are the steps whose checkpoints are moved to
     `checkpoints/superseded`, and `why_not` says why training can't go on from them. It could from an earlier one, or
     with a larger budget, if it is only `finished`. `refused` is the sentence with which the stage would end instead.
+    If `doubtful`, it would end so where the traces, which were collected again since, are others now.
     """
 
     step: int | None = None
@@ -39,6 +40,7 @@ class Outlook:
     why_not: str = ""
     finished: bool = False
     refused: str = ""
+    doubtful: bool = False
 
     @property
     def starts_again(self) -> bool:
@@ -67,14 +69,15 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     kept = _kept(health, made)
     verdict = judge(_reached(health, kept), _wanted(options, settings, kept), options, _epoch_tokens(health))
     anew = collects_first or _collected_since(history, made)
-    barred = {**verdict.barred, **_others(made, settings, _BESIDE), **({TRACES: ("", "")} if anew else {})}
+    barred = {**verdict.barred, **_others(made, settings, _BESIDE)}
     verdict = replace(verdict, barred=barred)
-    if verdict.goes_on:
-        return Outlook(chosen, verdict.changed, tuple(one for one in steps if one > chosen))
+    if verdict.goes_on and (step is not None or not anew):
+        return Outlook(chosen, verdict.changed, tuple(one for one in steps if one > chosen), doubtful=anew)
+    verdict = replace(verdict, barred={**barred, **({TRACES: ("", "")} if anew else {})})
     if step is not None:
-        how = "restore the old values" if barred else "choose an earlier step, or raise the budget"
+        how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"
         return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
-    return Outlook(aside=steps, why_not=verdict.why_not, finished=not barred)
+    return Outlook(aside=steps, why_not=verdict.why_not, finished=not verdict.barred)
 
 
 def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:

@@ -267,7 +267,10 @@ def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, 
 def _goes_on_words(found: Outlook) -> str:
     goes_on = starting.changed_words(found) or "Training goes on from there."
     moved = starting.aside_words(found.aside, "Newer") if found.aside else "It is the newest checkpoint."
-    return f"{goes_on} {moved}"
+    doubt = (
+        " The traces were collected again since: if they are others now, training refuses." if found.doubtful else ""
+    )
+    return f"{goes_on} {moved}{doubt}"
 
 
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:

@@ -21,8 +21,9 @@ from bitnet_core.results.receipt import receipt
 from bitnet_core.results.saving import save
 from bitnet_core.results.svg import charts, page
 from bitnet_core.runs.experiment import Experiment
+from tests.builders import event
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
-from tests.tui.simulated import NOON
+from tests.tui.simulated import NOON, SimulatedRun
 
 _HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=alert(2)>'\"&\x1b]0;x\x07\u202e"
 _TAGS = {
@@ -159,6 +160,16 @@ def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
     assert last["run"] == "'=cmd|calc"
     assert last["when"].startswith("'=")
     assert last["heldout_loss"] == ""
+
+
+def test_the_receipt_says_what_was_changed_in_the_middle(exp: Experiment, home: Path):
+    run = SimulatedRun(exp, "train", NOON + 900)
+    changed = {"before": {"LR": 1e-3}, "after": {"LR": 5e-4}}
+    run._writer.emit(event("changed", step=15, seen_tokens=15 * TOKENS, **changed))
+    run.emit("metric", step=16, seen_tokens=16 * TOKENS, loss=1.0)
+    run.finish()
+    told = f"Train the student: it went on with other settings at {16 * TOKENS:,} tokens (LR 0.001 → 0.0005)."
+    assert told in " ".join(_Page(_saved(home, "kd-smol", exp.reports / "r.html")).words.split())
 
 
 def test_what_was_changed_stands_at_its_seam_unless_it_would_lie_on_another():

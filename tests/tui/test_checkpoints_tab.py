@@ -111,6 +111,9 @@ def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experim
     assert checkpoints.resume_question(newest, Outlook(200))[1] == (
         "Training goes on from there. It is the newest checkpoint."
     )
+    assert checkpoints.resume_question(newest, Outlook(200, doubtful=True))[1].endswith(
+        " The traces were collected again since: if they are others now, training refuses."
+    )
     assert "stop it first" in checkpoints.refusal(view, oldest, "resume", training=True)
     assert checkpoints.refusal(view, oldest, "export", training=True) == ""
     assert "has flipped already" in checkpoints.refusal(view, newest, "flip", training=False)

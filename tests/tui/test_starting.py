@@ -1,5 +1,6 @@
 """Before a stage is started: what it lacks, what it would put away, and under which settings it goes on."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from bitnet_core.settings.values import TrainOptions
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.services.launching import foresee
 from bitnet_tui.view import starting
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, words
@@ -130,6 +132,19 @@ async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
         await pilot.press("y")
         await settled(pilot)
         assert launch.values == [{"RESUME_STEP": "100"}]
+
+
+def test_traces_that_were_collected_again_may_be_others(home: Path):
+    """Only the stage knows: it is asked before checkpoints are put away, and said where one is chosen."""
+    exp = _trained(home, 90_000, TOTAL_STEPS="900")
+    SimulatedRun(exp, "collect", NOON + 500).finish()
+    os.utime(exp.data / "kd_shard_000.parquet", (NOON, NOON))
+    assert foresee(home, exp.root, "train").training.step == 200  # it wrote nothing
+    leave_traces(exp)
+    found = foresee(home, exp.root, "train").training
+    assert found.starts_again and found.why_not == "what it was trained with has changed (the traces)"
+    chosen = foresee(home, exp.root, "train", {"RESUME_STEP": "100"}).training
+    assert (chosen.step, chosen.refused, chosen.doubtful) == (100, "", True)
 
 
 def test_many_steps_are_not_all_named():
