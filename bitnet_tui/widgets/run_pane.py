@@ -88,8 +88,8 @@ class RunPane(Vertical):
         """The lines were made for another width."""
 
     def on_resize(self) -> None:
+        self._relabel()
         if self.content_size.width != self._drawn_at:
-            self._relabel()
             self.post_message(self.Resized())
 
     @property
