@@ -11,6 +11,8 @@ from bitnet_tui import actions
 _STAGE = r"(?:run )?`bitnet (?P<stage>teacher|collect|train|eval|dryrun)`"
 _SAID = (
     (r"`bitnet --root (?:'[^']*'|\S+) ", "`bitnet "),
+    (r"start again with `bitnet train --from 0`", "train again from step 0 (run train, {experiment.run})"),
+    (r"`bitnet train --from \w+`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (_STAGE, r"run \g<stage> ({experiment.run})"),
     (r"`bitnet pipeline --gate` then ends with exit code 3", "With GATE_ENFORCE=1 they end the pipeline"),
     (r" \(`bitnet pipeline --gate`\)", ""),

@@ -3,6 +3,7 @@
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_core.runs.exports import Exported
@@ -33,7 +34,7 @@ class ExportedScreen(DialogScreen[bool]):
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Painted(id="exported-lines")
             with Horizontal(classes="buttons"):
-                yield Button(f"Copy ({self.shell.key('app.copy')})", id="copy", name="copy")
+                yield Button(Content(f"Copy ({self.shell.key('app.copy')})"), id="copy", name="copy")
                 yield Button("Export again", id="again", name="dismiss(True)")
                 yield Button("Close", id="close", name="dismiss(False)")
 

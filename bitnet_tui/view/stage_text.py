@@ -40,7 +40,8 @@ def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     with_notes = [_part(row, row.name == chosen, row.note if row.active else "", focused=focused) for row in rows]
     if sum(map(cells_of, with_notes)) <= cells:
         return with_notes
-    return [_part(row, row.name == chosen, "", focused=focused) for row in rows]
+    bare = [_part(row, row.name == chosen, "", focused=focused) for row in rows]
+    return bare if sum(map(cells_of, bare)) <= cells else [part[:-1] for part in bare]  # without what stands between
 
 
 def _part(row: StageRow, chosen: bool, note: str, *, focused: bool) -> Line:

@@ -34,6 +34,7 @@ VIEWS = ("live", "traces", "reports", "checkpoints", "storage", "config", "log")
 """The id of each tab, which is also that of the action that opens it."""
 _ALONE = frozenset({"checkpoints", "config", "log", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
+_TAB_GAP = 2
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
@@ -75,14 +76,19 @@ class RunPane(Vertical):
         cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self._relabel())
 
     def _relabel(self) -> None:
-        """The user's keys were read."""
-        for name in VIEWS:
-            self.query_one(f"#tab-{name}", Tab).label = _tab_words(name)
+        """The user's keys were read, or the width has changed: where keys and names don't fit, names alone stay."""
+        full = [_tab_words(name) for name in VIEWS]
+        fits = sum(one.cell_length + _TAB_GAP for one in full) <= self.content_size.width
+        for name, words in zip(VIEWS, full, strict=True):
+            tab, label = self.query_one(f"#tab-{name}", Tab), words if fits else words[words.plain.index(" ") + 1 :]
+            if tab.label.plain != label.plain:
+                tab.label = label
 
     class Resized(Message):
         """The lines were made for another width."""
 
     def on_resize(self) -> None:
+        self._relabel()
         if self.content_size.width != self._drawn_at:
             self.post_message(self.Resized())
 

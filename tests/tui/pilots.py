@@ -1,5 +1,7 @@
 """Drives the app in tests: waits until it is idle and reads what is on the screen."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -15,6 +17,14 @@ async def settled(pilot: Pilot[None]) -> None:
         await pilot.pause()
         await pilot.app.workers.wait_for_complete()
     await pilot.pause()
+
+
+async def until(pilot: Pilot[None], holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something holds that another process or thread brings about; at once when it does already."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"It does not hold after {seconds} s:\n{shown(pilot)}"
+        await pilot.pause(0.05)
 
 
 def shown(pilot: Pilot[None]) -> str:

@@ -1,6 +1,5 @@
 """The table of experiments as it is used, by keys and by the mouse at the cell that shows the thing."""
 
-import asyncio
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -16,7 +15,7 @@ from bitnet_tui.screens.guide.fetch import FetchScreen
 from bitnet_tui.screens.managing_forms import NameScreen
 from bitnet_tui.services.drafts import Kept
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
@@ -29,12 +28,8 @@ def _names(pilot: Pilot[None]) -> list[str]:
 
 async def _until(pilot: Pilot[None], text: str) -> None:
     """A command in a process of its own takes its time."""
-    for _ in range(100):
-        await settled(pilot)
-        if text in words(pilot) or any(text in notice for notice in notices(pilot)):
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(f"{text!r} did not appear in\n{shown(pilot)}")
+    await until(pilot, lambda: text in words(pilot) or any(text in notice for notice in notices(pilot)))
+    await settled(pilot)
 
 
 async def test_sort_filter_mark_and_compare(home: Path):

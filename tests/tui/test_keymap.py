@@ -15,8 +15,7 @@ from bitnet_tui.widgets.buttons import KeyButton
 from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, words
-from tests.tui.simulated import finished_experiment
-from tests.tui.test_starting import LEAVES
+from tests.tui.simulated import finished_experiment, leave_traces, save_checkpoint
 
 _IDS = [action.id for action in ACTIONS]
 
@@ -144,8 +143,9 @@ def test_any_bytes_are_keys_or_sentences(data: bytes, times: int):
 
 async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(home: Path):
     exp = finished_experiment(home, "kd")
-    for left in LEAVES.values():  # what an evaluation reads, so that it may start
-        (exp.root / left).touch()
+    (exp.reports / "teacher_baseline.json").write_text("{}")
+    leave_traces(exp)
+    save_checkpoint(exp, 200)
     keymap.place().parent.mkdir(parents=True)
     keymap.place().write_text('"app.help" = "f5"\n"experiment.run" = "f6"\n"list.nwe" = "x"\n')
     recorder = RecordingLaunch(warning="")

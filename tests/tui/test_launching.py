@@ -14,7 +14,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import SIZES, notices, settled, shown, words
+from tests.tui.pilots import SIZES, notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
 
 
@@ -111,10 +111,8 @@ async def test_stop_asks_first(home: Path):
             assert isinstance(pilot.app.screen, ConfirmScreen)
             await pilot.press("y")
             await settled(pilot)
-            assert live.child.wait(5) == -15
-            await pilot.pause(0.4)
-            await settled(pilot)
-            assert "interrupted" in shown(pilot)
+            assert live.child.wait(60) == -15
+            await until(pilot, lambda: "interrupted" in shown(pilot))
     finally:
         live.end_process()
 
@@ -160,11 +158,9 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             assert "Kill train now?" in words(pilot)
             await pilot.press("y")
             await settled(pilot)
-            assert live.child.wait(5) == -9
-            await pilot.pause(0.4)
-            await settled(pilot)
-            assert live.run.state() == "cancelled"
-            assert "stopping…" not in shown(pilot)
+            assert live.child.wait(60) == -9
+            await until(pilot, lambda: live.run.state() == "cancelled")
+            await until(pilot, lambda: "stopping…" not in shown(pilot))
     finally:
         live.end_process()
 

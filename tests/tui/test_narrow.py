@@ -8,7 +8,8 @@ from bitnet_tui.actions import ACTIONS, keys_text
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.help import help_lines
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown
+from tests.tui.pilots import settled, shown, until
+from tests.tui.simulated import finished_experiment
 
 
 @pytest.mark.parametrize("width", [20, 45, 60, 66, 80, 200])
@@ -35,3 +36,14 @@ async def test_the_help_wraps_as_wide_as_its_window(home: Path, size: tuple[int,
             assert {len(row) - len(row.lstrip()) for row in rows if row.strip()} <= {3, 5, 15}, rows
             await pilot.press("down", "down")
             await pilot.pause()
+
+
+async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(64, 20)) as pilot:
+        await settled(pilot)
+        await until(pilot, lambda: "Traces  Reports  Checkpoints  Storage  Config  Log" in shown(pilot))
+        assert "dryrun" in shown(pilot).split("\n")[1]
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        await until(pilot, lambda: "6 Config  7 Log" in shown(pilot))

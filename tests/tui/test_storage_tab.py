@@ -11,7 +11,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.view.copy import CopyView, Upload, copy_lines
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import notices, settled, shown, words
+from tests.tui.pilots import notices, settled, shown, until, words
 from tests.tui.simulated import experiment, finished_experiment
 
 _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folder("checkpoints", 3, 5e8)))
@@ -107,11 +107,7 @@ async def test_a_verification_that_fails_says_why(home: Path, isolated: Path):
     async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         await pilot.press("v")
-        for _ in range(100):
-            await settled(pilot)
-            if "✗" in shown(pilot):
-                break
-            await pilot.pause(0.1)
+        await until(pilot, lambda: "✗" in shown(pilot))
         assert "✗ verify:" in words(pilot)
         assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
 

@@ -342,7 +342,7 @@ def test_the_bytes_of_a_real_terminal(home: Path):
         os.write(ours, b"q")
         with contextlib.suppress(OSError):  # the terminal is closed
             read_until(b"\0")
-        assert app.wait(20) == 0
+        assert app.wait(60) == 0
     finally:
         app.kill()
         app.wait()

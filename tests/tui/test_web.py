@@ -90,7 +90,7 @@ def served(home: Path) -> Iterator[str]:
 
 def _get(address: str, path: str, **headers: str) -> tuple[int, Any, str]:
     host = address.split("/")[2]
-    connection = http.client.HTTPConnection(host, timeout=20)
+    connection = http.client.HTTPConnection(host, timeout=60)
     connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
     text = answer.read().decode(errors="replace")
@@ -183,7 +183,7 @@ class _Browser:
                 return result
 
     async def _next(self) -> dict[str, Any]:
-        told: dict[str, Any] = await self._connection.receive_json(timeout=15)
+        told: dict[str, Any] = await self._connection.receive_json(timeout=60)
         parameters = told.get("params", {})
         if told.get("method") == "Network.webSocketFrameReceived":
             frame = parameters["response"]
