@@ -1,8 +1,10 @@
 """What several test files build: a stage's context, events, the events that a run has left, a teacher's steps."""
 
+import contextlib
 import math
+import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +73,14 @@ def completion_of_steps(steps: Sequence[TeacherStep], table: TokenTable) -> Comp
 
 def _descending(logprob: float) -> float:
     return math.inf if math.isnan(logprob) else -logprob
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Inside the block this process can't make a file longer than so many bytes: a write fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -159,7 +159,11 @@ def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
 def _origin(path: Path) -> dict[str, Any]:
     """What an export says of its checkpoint. UsageError for no such path, BitnetError for a damaged export."""
     if path.is_dir():
-        config = files.read_json(path / hf.CONFIG_FILE)
+        try:
+            config = files.read_json(path / hf.CONFIG_FILE)
+        except BitnetError as error:
+            reason = str(error).rstrip(".").partition(";")[0]
+            raise BitnetError(f"{reason}; export it again, or give a GGUF file.") from error
         origin = config.get(places.MARK) if isinstance(config, dict) else None
         if not isinstance(origin, dict):
             raise BitnetError(f"{path} is not a folder of `bitnet export hf`; give one, or a GGUF file.")

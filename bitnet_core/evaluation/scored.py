@@ -13,7 +13,7 @@ from bitnet_core.evaluation.student_runtime import StudentRuntime
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import SuiteOptions
 from bitnet_core.suites import fixed_text
-from bitnet_core.suites.outside import OutsideScores, load_outside
+from bitnet_core.suites.outside import OutsideScores
 from bitnet_core.suites.requests_file import Task
 from bitnet_core.suites.run import Suites
 
@@ -54,15 +54,15 @@ def score_student(
     asked: SuiteOptions,
     baseline: Mapping[str, Any],
     teacher: Open,
+    outside: OutsideScores,
     reporter: Reporter,
     *,
     keep_texts: bool,
 ) -> Scored:
     """The student's answers and both models' scores; the teacher's answers are in the baseline. Emits the tables.
 
-    `tasks` are those of `tasks_to_score`, `teacher` opens what scores given text.
+    `tasks` are those of `tasks_to_score`, `teacher` opens what scores given text, `outside` was measured elsewhere.
     """
-    outside = load_outside(asked.scores_file) if asked.scores_file else OutsideScores()
     graded = suite_scores.ask_student(suites, here.answers, asked, baseline, reporter)
     checks = suite_scores.student_record(graded, asked, baseline, here.name, keep_texts=keep_texts)
     opened: dict[Side, Open] = {"student": lambda: contextlib.nullcontext(here.scorer), "teacher": teacher}

@@ -6,6 +6,8 @@ scale. It rounds inputs to 8 bits as we do. It knows squared ReLU, but no Hadama
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,14 @@ def write(
     for what transformers can't compute, and when the disk is full.
     """
     require_computable(student, tokenizer)
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with complete_folder(folder) as temp:
-        save_file(_tensors(student), temp / WEIGHTS_FILE, metadata={"format": "pt"})
+        try:
+            save_file(_tensors(student), temp / WEIGHTS_FILE, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise _system_error(error) from error
         # The library makes it readable for its owner alone.
         (temp / WEIGHTS_FILE).chmod(temp.stat().st_mode & 0o666)
         own = {"activation_bits": student.activation_bits, "a4_policy": student.config.a4_policy, **(origin or {})}
@@ -54,6 +60,12 @@ def write(
         tokenizer.save(temp)
         if card:
             files.write_text(temp / CARD_FILE, card)
+
+
+def _system_error(error: Exception) -> Exception:
+    """The system's error that the library tells by its number in a text; the same error if it names none."""
+    named = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(named[1]), os.strerror(int(named[1]))) if named else error
 
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:

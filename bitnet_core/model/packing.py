@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 from bitnet_core.files import atomic_path
 from bitnet_core.model import integers
 from bitnet_core.model.config import StudentConfig
@@ -21,7 +21,7 @@ from bitnet_core.model.integers import Codes
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import hadamard, quantize_activation, ternarize, widened
 from bitnet_core.model.student import Student
-from bitnet_core.model.tensor_file import is_tensors, load_tensors
+from bitnet_core.model.tensor_file import is_tensors, load_tensors, save_tensors
 
 CODES_PER_BYTE = 4
 # How many weights are unpacked at a time. On a CPU, one token needs a piece that fits into the cache, and a longer
@@ -170,15 +170,18 @@ def weight_bytes(student: Student) -> dict[str, int]:
 
 
 def save_packed(student: Student, path: Path) -> None:
-    """Write a packed student (shape, activation bits, tensors), whole or not at all."""
+    """Write a packed student (shape, activation bits, tensors), whole or not at all. BitnetError if it can't be."""
     payload = {
         "format": _FORMAT,
         "config": student.config.to_dict(),
         "activation_bits": student.activation_bits,
         "tensors": student.state_dict(),
     }
-    with atomic_path(path) as temp:
-        torch.save(payload, temp)
+    try:
+        with atomic_path(path) as temp:
+            save_tensors(payload, temp)
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
 
 
 def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:

@@ -1,4 +1,7 @@
-"""Read a file of tensors of unknown origin: runs none of its code, and allocates no more than the file has bytes."""
+"""Write a file of tensors, and read one of unknown origin.
+
+Reading runs none of its code, and allocates no more than the file has bytes.
+"""
 
 import zipfile
 from pathlib import Path
@@ -10,6 +13,17 @@ from torch import Tensor
 
 class Oversized(ValueError):
     """The file claims more than it holds."""
+
+
+def save_tensors(payload: Any, path: Path) -> None:
+    """Write with `torch.save`. OSError if the disk is full or can't be written."""
+    with path.open("wb") as out:
+        try:
+            torch.save(payload, out)
+        except RuntimeError as error:  # torch hides the failed write behind another one's
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:

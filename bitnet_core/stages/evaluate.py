@@ -37,6 +37,7 @@ from bitnet_core.settings.values import (
 )
 from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
 from bitnet_core.suites.likelihood import TextScorer
+from bitnet_core.suites.outside import OutsideScores, load_outside
 from bitnet_core.suites.requests_file import load_task
 from bitnet_core.teachers.identity import identify
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -52,6 +53,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     options, data, asked = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
     suites = items_to_answer(asked)
     tasks = tasks_to_score([load_task(name, asked.limit or None) for name in benchmarks_to_score(asked)], asked)
+    outside = load_outside(asked.scores_file) if asked.scores_file else OutsideScores()
     checks.check_given_qualities(options, ctx)
     path, checkpoint = _newest_checkpoint(ctx)
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
@@ -76,7 +78,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         with student_runtime(file, packed, tokenizer, asked.max_tokens, ctx, device) as here:
             teacher = partial(_teacher, ctx, baseline, device, longest(tasks))
             scored = score_student(
-                here, suites, tasks, asked, baseline, teacher, ctx, keep_texts=options.keep_samples
+                here, suites, tasks, asked, baseline, teacher, outside, ctx, keep_texts=options.keep_samples
             )
         deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
         found = measure_as_deployed(

@@ -18,7 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
-from bitnet_core.model.tensor_file import is_tensors, load_tensors
+from bitnet_core.model.tensor_file import is_tensors, load_tensors, save_tensors
 from bitnet_core.runs.events import CheckpointSaved
 from bitnet_core.training.ramp import FIELD
 
@@ -78,9 +78,9 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
     payload = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
     payload |= {"format": _FORMAT, "version": _VERSION, "config": checkpoint.config.to_dict()}
     try:
-        with files.atomic_path(path) as temp, temp.open("wb") as out:
-            torch.save(payload, out)
-    except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
+        with files.atomic_path(path) as temp:
+            save_tensors(payload, temp)
+    except OSError as error:
         raise BitnetError(
             f"{path} can't be written ({error}); free some space in {folder}, the last checkpoint is still there."
         ) from error

@@ -138,6 +138,9 @@ def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.Captur
     assert "its end is missing" in refused(capsys, *verify)
     assert "does not exist" in refused(capsys, "verify-export", str(root / "no.gguf"), "--root", str(root), code=2)
     assert "config.json" in refused(capsys, "verify-export", str(root), "--root", str(root))
+    (root / "config.json").write_text("{")
+    said = refused(capsys, "verify-export", str(root), "--root", str(root))
+    assert "config.json is not valid JSON; export it again" in said
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

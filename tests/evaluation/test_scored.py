@@ -19,6 +19,7 @@ from bitnet_core.settings.values import SuiteOptions
 from bitnet_core.suites.fixed_text import task
 from bitnet_core.suites.items import load_suites
 from bitnet_core.suites.likelihood import TextScorer
+from bitnet_core.suites.outside import OutsideScores
 from bitnet_core.suites.run import Answer, OnAnswer, Unanswered, grade_answers, prompts_of
 from tests.builders import events_of, stage_context
 from tests.export.conftest import random_student
@@ -55,7 +56,8 @@ def scored(root: Path, scorer: TextScorer, baseline: Mapping[str, Any], teacher:
             on_answer(place, text)
 
     here = StudentRuntime("x", "", answers, scorer)
-    found = score_student(here, SUITES, tasks_to_score([], asked), asked, baseline, teacher, ctx, keep_texts=True)
+    tasks = tasks_to_score([], asked)
+    found = score_student(here, SUITES, tasks, asked, baseline, teacher, OutsideScores(), ctx, keep_texts=True)
     return found, [one["code"] for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert"]
 
 

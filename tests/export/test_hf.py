@@ -23,6 +23,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.builders import files_of_at_most
 from tests.export.conftest import TEXT, random_student
 
 
@@ -181,3 +182,11 @@ def test_a_failure_half_way_leaves_the_old_folder(
     assert sorted(one.name for one in folder.iterdir()) == before
     assert json.loads((folder / "config.json").read_text())["bitnet_core"]["step"] == 1
     assert [one.name for one in tmp_path.iterdir()] == ["student"]
+
+
+def test_weights_that_the_disk_has_no_room_for_leave_nothing(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    with files_of_at_most(10_000), pytest.raises(BitnetError, match=r"student can't be written \(File too large\); "):
+        hf.write(student, tokenizer, tmp_path / "student")
+    assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.packing import PackedBitLinear, pack, pack_student, unpack
 from bitnet_core.model.student import Student
+from tests.builders import files_of_at_most
 
 
 @st.composite
@@ -160,3 +161,11 @@ def test_missing_tensors_are_refused(config: StudentConfig) -> None:
     del tensors["model.layers.0.mlp.up_proj.packed"]
     with pytest.raises(BitnetError, match="pack it again"):
         packing.assemble(config, tensors, 8)
+
+
+def test_a_packed_student_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path) -> None:
+    config = StudentConfig(50, 256, 256, 1, 4, 4, max_position_embeddings=8)
+    packed = pack_student(Student(config))
+    with files_of_at_most(10_000), pytest.raises(BitnetError, match=r"p\.pt can't be written \(File too large\); "):
+        packing.save_packed(packed, tmp_path / "p.pt")
+    assert list(tmp_path.iterdir()) == []

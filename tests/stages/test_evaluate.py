@@ -209,6 +209,12 @@ def test_a_hosted_teacher_has_no_index_until_its_memory_is_given(root: Path, no_
     assert next(row for row in table(ctx, "qei") if row[0] == "QEI")[3] == "given"
 
 
+def test_a_file_of_scores_is_read_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text('{"student": {"mmlu": {"score": 2}}}')
+    with pytest.raises(BitnetError, match=r"scores\.json \(EVAL_SCORES\) is not a file of scores"):
+        evaluate.run(context(tmp_path / "empty", EVAL_SCORES=str(tmp_path / "scores.json")))
+
+
 def test_speeds_are_compared_like_with_like(root: Path, no_child: object) -> None:
     no_clock = BASELINE | {"tokens_per_s": {"end_to_end": 80.0, "decode": None}}
     files.write_json(root / "reports" / "teacher_baseline.json", no_clock)

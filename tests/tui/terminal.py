@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 _REPO = str(Path(__file__).parents[2])
@@ -18,14 +19,21 @@ _ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")
 
 
 class Terminal:
-    """One app. `written` holds all bytes that it has written so far."""
+    """One app, or with `command` any program. `written` holds all bytes that it has written so far."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24, **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        columns: int = 80,
+        rows: int = 24,
+        command: Sequence[str] = (sys.executable, "-m", "bitnet_tui"),
+        **variables: str,
+    ) -> None:
         self._screen, inner = pty.openpty()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bitnet_tui", *arguments],
+            [*command, *arguments],
             stdin=inner,
             stdout=inner,
             stderr=inner,
