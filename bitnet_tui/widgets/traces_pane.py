@@ -53,9 +53,7 @@ class Told(Message, bubble=False):
 
     def __init__(self, words: str, *, ended: bool = False, problem: str = "") -> None:
         super().__init__()
-        self.words = words
-        self.ended = ended
-        self.problem = problem
+        self.words, self.ended, self.problem = words, ended, problem
 
 
 class TracesPane(Vertical):

@@ -54,8 +54,9 @@ def _start(folder: Path) -> Iterator[Running]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     command = [str(_binary()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
+    utc = os.environ | {"TZ": "UTC"}  # it writes the machine's time, where Google writes UTC
     with (
-        server([*command, "-external-url", address, "-log-level", "error"], port, folder),
+        server([*command, "-external-url", address, "-log-level", "error"], port, folder, utc),
         TokenServer() as tokens,
         emulator_at(port),
     ):
