@@ -280,7 +280,8 @@ def _sets(mode: str, copies: Path, steps: int) -> list[str]:
 
 def _trained(root: Path, sets: list[str]) -> Trained:
     """Train, and look at both processes while the steps are made."""
-    from bitnet_core.runs.events import EventReader, Metric, RunFinished
+    from bitnet_core.runs.event_files import EventReader
+    from bitnet_core.runs.events import Metric, RunFinished
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
 

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import KINDS, Event, EventWriter, read_events, to_dict
+from bitnet_core.runs.event_files import EventWriter, read_events
+from bitnet_core.runs.events import KINDS, Event, to_dict
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import Run
 from bitnet_core.secrets.redaction import Redactor

@@ -95,7 +95,8 @@ def _bitnet(arguments: argparse.Namespace) -> str:
 
 def _of_the_copy(run: "Run", settings: "Settings", bitnet: str) -> str:
     """How the copy on the storage target stands after a run, in a sentence; empty if no upload was started."""
-    from bitnet_core.runs.events import Alert, Upload, read_events
+    from bitnet_core.runs.event_files import read_events
+    from bitnet_core.runs.events import Alert, Upload
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
     from bitnet_core.settings.storage import StorageOptions

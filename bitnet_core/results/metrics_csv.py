@@ -9,7 +9,8 @@ from msgspec import UNSET
 
 from bitnet_core.results.curves import place_of
 from bitnet_core.results.subject import StageRun
-from bitnet_core.runs.events import Metric, each_event
+from bitnet_core.runs.event_files import each_event
+from bitnet_core.runs.events import Metric
 from bitnet_core.text import finite, flat
 
 COLUMNS = (

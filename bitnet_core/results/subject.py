@@ -13,7 +13,8 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
-from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
+from bitnet_core.runs.event_files import EventReader
+from bitnet_core.runs.events import Event, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, RunRecord

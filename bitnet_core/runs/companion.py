@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Alert, EventReader, Upload
+from bitnet_core.runs.event_files import EventReader
+from bitnet_core.runs.events import Alert, Upload
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch

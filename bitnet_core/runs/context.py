@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.presence import Presence
 from bitnet_core.runs.reporter import Reporter

@@ -6,7 +6,8 @@ An alarm is told once for each code. The end of a run that another one has start
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bitnet_core.runs.events import Alert, decode, each_event
+from bitnet_core.runs.event_files import each_event
+from bitnet_core.runs.events import Alert, decode
 from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.runs.stage_health import health

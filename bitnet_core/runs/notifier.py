@@ -19,7 +19,8 @@ from bitnet_core import process
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs import messenger
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Alert, EventWriter
+from bitnet_core.runs.event_files import EventWriter
+from bitnet_core.runs.events import Alert
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, end_notice, is_quiet, new_alerts

@@ -19,7 +19,8 @@ from bitnet_core.files.regular import read_bounded
 from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs import clock, tolerant
 from bitnet_core.runs.clock import Moment
-from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, RunFinished, cut, each_event
+from bitnet_core.runs.event_files import EventReader, EventWriter, each_event
+from bitnet_core.runs.events import Event, Progress, RunFinished, cut
 from bitnet_core.runs.experiment import is_name
 
 ACTIVE = ("starting", "running")

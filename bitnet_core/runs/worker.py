@@ -23,7 +23,8 @@ from bitnet_core.errors import FREE_MEMORY, BitnetError, Stopped, explained, is_
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import EventWriter, RunStarted
+from bitnet_core.runs.event_files import EventWriter
+from bitnet_core.runs.events import RunStarted
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import lock_path, stage_lock
 from bitnet_core.runs.notifier import start_beside

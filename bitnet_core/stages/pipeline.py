@@ -14,7 +14,8 @@ from bitnet_core.evaluation import gates
 from bitnet_core.evaluation.gates import Gate
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Progress, Table, each_event
+from bitnet_core.runs.event_files import each_event
+from bitnet_core.runs.events import Progress, Table
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run

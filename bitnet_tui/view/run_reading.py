@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import perf_counter
 
 from bitnet_core.results.curves import Curve, before
-from bitnet_core.runs.events import EventReader
+from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.record import Run
 from bitnet_core.runs.vitals import Vitals

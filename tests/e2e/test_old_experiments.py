@@ -14,7 +14,7 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.runs.catalog import STAGES
-from bitnet_core.runs.events import read_events
+from bitnet_core.runs.event_files import read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.settings.resolve import resolve

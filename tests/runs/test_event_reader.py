@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.cli.output import Console
+from bitnet_core.runs.event_files import EventReader, EventWriter, read_events
 from bitnet_core.runs.event_words import describe
-from bitnet_core.runs.events import KINDS, EventReader, EventWriter, Log, decode, read_events, to_dict
+from bitnet_core.runs.events import KINDS, Log, decode, to_dict
 from bitnet_core.runs.lines import LINE_BYTES, LineReader, count_lines
 from tests.builders import event
 from tests.fuzzing import fuzz

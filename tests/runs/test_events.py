@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, read_events
+from bitnet_core.runs.event_files import EventReader, EventWriter, read_events
+from bitnet_core.runs.events import KINDS, Event, decode
 from bitnet_core.runs.events_docs import events_page
 from bitnet_core.secrets.redaction import Redactor
 from tests.builders import event, events_of

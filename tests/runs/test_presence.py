@@ -15,7 +15,7 @@ import pytest
 from bitnet_core import files
 from bitnet_core.runs import presence, worker
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import launch, lock_path
 from bitnet_core.runs.presence import Gone, GoneWithCopy, Presence

@@ -13,7 +13,7 @@ from hypothesis import given
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.events import each_event
+from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import RECORD_BYTES, Run, RunRecord, end
@@ -261,7 +261,7 @@ def test_a_run_is_followed_past_what_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, garbage: bytes
 ) -> None:
     """Even if there is more of it than is read at once."""
-    monkeypatch.setattr("bitnet_core.runs.events._MOST_CHUNKS", 1)
+    monkeypatch.setattr("bitnet_core.runs.event_files._MOST_CHUNKS", 1)
     run = add(tmp_path, "train-1")
     run.events_path.write_bytes(garbage * 3 + b'{"kind":"run_finished","state":"succeeded"}\n')
     assert [event.kind for event in run.follow(poll_seconds=0)][-1] == "run_finished"

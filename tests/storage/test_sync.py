@@ -12,7 +12,8 @@ import pytest
 
 from bitnet_core.cli import stages
 from bitnet_core.cli.main import main
-from bitnet_core.runs.events import Alert, Event, Upload, read_events
+from bitnet_core.runs.event_files import read_events
+from bitnet_core.runs.events import Alert, Event, Upload
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch

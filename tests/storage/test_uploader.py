@@ -12,7 +12,8 @@ import pytest
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Alert, Event, EventWriter, Log, Upload, read_events
+from bitnet_core.runs.event_files import EventWriter, read_events
+from bitnet_core.runs.events import Alert, Event, Log, Upload
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.stages import upload
 from bitnet_core.storage import sync

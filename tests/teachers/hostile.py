@@ -191,7 +191,7 @@ def ask_in_every_way(command: str, address: str, folder: Path) -> Iterator[tuple
     from bitnet_core.cli.main import main
     from bitnet_core.cli.output import Console
     from bitnet_core.errors import BitnetError
-    from bitnet_core.runs.events import read_events
+    from bitnet_core.runs.event_files import read_events
     from bitnet_core.stages import collect, teacher
     from tests.builders import stage_context
 

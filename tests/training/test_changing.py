@@ -10,8 +10,9 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.runs.event_files import read_events
 from bitnet_core.runs.event_words import describe
-from bitnet_core.runs.events import SettingsChanged, read_events
+from bitnet_core.runs.events import SettingsChanged
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.outlook import outlook

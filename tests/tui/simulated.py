@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from bitnet_core import process
-from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import Run, RunRecord

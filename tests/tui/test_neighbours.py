@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.events import EventReader, to_dict
+from bitnet_core.runs.event_files import EventReader
+from bitnet_core.runs.events import to_dict
 from bitnet_core.runs.history import History
 from bitnet_tui import plain
 from bitnet_tui.app import BitnetApp

@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, to_dict
+from bitnet_core.runs.event_files import EventReader, EventWriter
+from bitnet_core.runs.events import KINDS, Event, decode, to_dict
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.plot import build
 from bitnet_tui.view import panels
