@@ -44,6 +44,7 @@ def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeyp
     first = _facts(tmp_path, time=True)["step"]
     assert first["seconds"] > 0 and first["memory_factor"] >= 1 and first["timed_layers"] == [5]
     assert first["supervised_per_step"] == 32 and not first["cached"]
+    assert first["processor_seconds"] > 0 and first["threads"] > 0
     kept = _facts(tmp_path, time=True)["step"]
     assert kept == first | {"cached": True}
     assert not _facts(tmp_path, time=True, again=True)["step"]["cached"]
@@ -72,7 +73,7 @@ def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     facts = _facts(tmp_path)
-    facts["step"] = {"seconds": 2.0, "memory_factor": 1.5}
+    facts["step"] = {"seconds": 2.0, "processor_seconds": 1.6, "threads": 2, "memory_factor": 1.5}
     facts["traces"] = {
         "sequences": 10,
         "train_tokens": 320,
@@ -84,6 +85,7 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     assert record["course"]["steps"] == 40 and record["course"]["flip_step"] == 37
     assert record["time"] | {"timed": None} == {
         "tokens_per_s": 8.0,
+        "undisturbed": 20.0,
         "origin": "measured",
         "step_seconds": 2.0,
         "seconds": 80.0,
