@@ -155,3 +155,28 @@ def test_a_shape_of_a_known_model_tells_what_it_may_start_from(
 def test_a_number_that_is_none_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *words]) == 2
     assert f"{words[0]} is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("processor_seconds", "shown"), [(0.8, 40.0), (3.6, None), (0.0, None)])
+def test_what_other_programs_take_is_told_where_it_is_much(
+    tmp_path: Path, processor_seconds: float, shown: float | None
+) -> None:
+    """A step of 2 s with 16 tokens and two threads; on a GPU no processor time is told."""
+    facts = _facts(tmp_path)
+    about = {"timed_layers": [5], "steps": 3, "load": 9.0, "spread": 0.5, "cached": False}
+    facts["step"] = {
+        "seconds": 2.0,
+        "processor_seconds": processor_seconds,
+        "threads": 2,
+        "memory_factor": 1.5,
+    } | about
+    facts["traces"] = {
+        "sequences": 10,
+        "train_tokens": 320,
+        "supervised_per_step": 16.0,
+        "bytes": 1000,
+        "teacher_tokens": None,
+    }
+    rows = {row[0]: row[1] for _, _, rows in tables(plan(facts, OPTIONS, 20, None, Asked())) for row in rows}
+    assert rows.get("tokens/s, undisturbed") == shown
+    assert rows["tokens/s"] == 8.0
