@@ -29,6 +29,8 @@ from bitnet_core.text import duration, size
 
 _CHECKPOINTS = 5
 """The newest three, the best one, and one that is being written."""
+_DISTURBED = 1.25
+"""How many times as fast steps must be by their processor time to say so."""
 _FP32, _NARROW = 4, 2
 Record = dict[str, Any]
 Takes = partial[dict[str, int]]
@@ -173,11 +175,18 @@ def _time(found: Course, supervised: float, step: Record | None, given: float | 
     seconds = None if found.steps is None else found.steps * step["seconds"]
     return {
         "tokens_per_s": supervised / step["seconds"],
+        "undisturbed": _undisturbed(supervised, step),
         "origin": "measured",
         "step_seconds": step["seconds"],
         "seconds": seconds,
         "timed": step,
     }
+
+
+def _undisturbed(supervised: float, step: Record) -> float | None:
+    """The most tokens/s if nothing else ran: with every thread at work all of a step's time. None on a GPU."""
+    used = step["processor_seconds"]
+    return supervised * step["threads"] / used if used else None
 
 
 def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | None) -> Record:
@@ -255,6 +264,9 @@ def _course_rows(record: Record) -> list[list[Any]]:
         rows.append(["tokens/s", None, spent["missing"]])
     else:
         rows.append(["tokens/s", round(spent["tokens_per_s"], 1), _timed_words(spent)])
+        most = spent.get("undisturbed")
+        if most and most > _DISTURBED * spent["tokens_per_s"]:
+            rows.append(["tokens/s, undisturbed", round(most, 1), "at most: the steps' processor time alone"])
         lasts = "steps alone; evaluations and checkpoints come on top"
         if spent["seconds"] is None:
             lasts = "how many steps there will be depends on the traces"

@@ -257,6 +257,8 @@ class Work:
 class _Timed:
     layers: int
     seconds: list[float]
+    processor: list[float]
+    """Processor time of the same steps, which other programs make little longer."""
 
 
 def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str, Any]:
@@ -277,10 +279,14 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
     if key in cached and not again:
         return {**cached[key], "cached": True}
     timed, peak_bytes = _by_turns(shapes, work)
-    medians = [statistics.median(one.seconds) for one in timed]
-    slope = 0.0 if whole else (medians[1] - medians[0]) / (depths[1] - depths[0])
+    layers = config.num_hidden_layers
     found = {
-        "seconds": max(medians[-1], medians[-1] + slope * (config.num_hidden_layers - depths[-1])),
+        "seconds": _at_depth(layers, depths, [statistics.median(one.seconds) for one in timed]),
+        # On a GPU the processor's time says nothing of a step's.
+        "processor_seconds": _at_depth(layers, depths, [statistics.median(one.processor) for one in timed])
+        if work.device.type == "cpu"
+        else 0.0,
+        "threads": about["threads"],
         "timed_layers": list(depths),
         "steps": sum(len(one.seconds) for one in timed),
         # A process that has freed memory before grows by less than its tensors take.
@@ -293,6 +299,12 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
     }
     timings.keep(cached | {key: found})
     return {**found, "cached": False}
+
+
+def _at_depth(layers: int, depths: tuple[int, ...], seconds: list[float]) -> float:
+    """Seconds of so many layers, from those at one depth or two: linear, and at least those of the deepest."""
+    slope = (seconds[-1] - seconds[0]) / (depths[-1] - depths[0]) if len(depths) > 1 else 0.0
+    return seconds[-1] + max(0.0, slope * (layers - depths[-1]))
 
 
 def _by_turns(shapes: list[StudentConfig], work: Work) -> tuple[list[_Timed], int]:
@@ -315,19 +327,20 @@ def _timed(shapes: list[StudentConfig], work: Work) -> list[_Timed]:
         torch.manual_seed(work.options.seed)
         student = Student(shape).to(work.device).train()
         steppers.append(Stepper(student, work.options, work.device, work.precision, teacher))
-    timed = [_Timed(shape.num_hidden_layers, []) for shape in shapes]
+    timed = [_Timed(shape.num_hidden_layers, [], []) for shape in shapes]
     started = time.perf_counter()
     for turn in range(_MOST_ROUNDS + 1):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         batches = [work.sampler.next() for _ in range(work.options.accumulate)]
-        making = time.perf_counter() - begun
+        making, made_in = time.perf_counter() - begun, time.process_time() - used
         for stepper, one in zip(steppers, timed, strict=True):
-            begun = time.perf_counter()
+            begun, used = time.perf_counter(), time.process_time()
             stepper.step(batches, work.options.rate.floor)
             if work.device.type == "cuda":
                 torch.cuda.synchronize(work.device)
             if turn:
                 one.seconds.append(making + time.perf_counter() - begun)
+                one.processor.append(made_in + time.process_time() - used)
         if turn == 0:
             started = time.perf_counter()
         elif turn >= _LEAST_ROUNDS and time.perf_counter() - started > _SECONDS:

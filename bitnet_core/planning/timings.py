@@ -27,7 +27,18 @@ def _is_timing(one: object) -> bool:
     if not isinstance(one, dict):
         return False
     numbers = [
-        one.get(name) for name in ("seconds", "memory_factor", "spread", "supervised_per_step", "load", "at", "steps")
+        one.get(name)
+        for name in (
+            "seconds",
+            "processor_seconds",
+            "threads",
+            "memory_factor",
+            "spread",
+            "supervised_per_step",
+            "load",
+            "at",
+            "steps",
+        )
     ]
     return all(type(number) in (int, float) for number in numbers) and isinstance(one.get("timed_layers"), list)
 

@@ -44,6 +44,7 @@ def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeyp
     first = _facts(tmp_path, time=True)["step"]
     assert first["seconds"] > 0 and first["memory_factor"] >= 1 and first["timed_layers"] == [5]
     assert first["supervised_per_step"] == 32 and not first["cached"]
+    assert first["processor_seconds"] > 0 and first["threads"] > 0
     kept = _facts(tmp_path, time=True)["step"]
     assert kept == first | {"cached": True}
     assert not _facts(tmp_path, time=True, again=True)["step"]["cached"]
@@ -72,7 +73,7 @@ def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     facts = _facts(tmp_path)
-    facts["step"] = {"seconds": 2.0, "memory_factor": 1.5}
+    facts["step"] = {"seconds": 2.0, "processor_seconds": 1.6, "threads": 2, "memory_factor": 1.5}
     facts["traces"] = {
         "sequences": 10,
         "train_tokens": 320,
@@ -84,6 +85,7 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     assert record["course"]["steps"] == 40 and record["course"]["flip_step"] == 37
     assert record["time"] | {"timed": None} == {
         "tokens_per_s": 8.0,
+        "undisturbed": 20.0,
         "origin": "measured",
         "step_seconds": 2.0,
         "seconds": 80.0,
@@ -153,3 +155,28 @@ def test_a_shape_of_a_known_model_tells_what_it_may_start_from(
 def test_a_number_that_is_none_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *words]) == 2
     assert f"{words[0]} is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("processor_seconds", "shown"), [(0.8, 40.0), (3.6, None), (0.0, None)])
+def test_what_other_programs_take_is_told_where_it_is_much(
+    tmp_path: Path, processor_seconds: float, shown: float | None
+) -> None:
+    """A step of 2 s with 16 tokens and two threads; on a GPU no processor time is told."""
+    facts = _facts(tmp_path)
+    about = {"timed_layers": [5], "steps": 3, "load": 9.0, "spread": 0.5, "cached": False}
+    facts["step"] = {
+        "seconds": 2.0,
+        "processor_seconds": processor_seconds,
+        "threads": 2,
+        "memory_factor": 1.5,
+    } | about
+    facts["traces"] = {
+        "sequences": 10,
+        "train_tokens": 320,
+        "supervised_per_step": 16.0,
+        "bytes": 1000,
+        "teacher_tokens": None,
+    }
+    rows = {row[0]: row[1] for _, _, rows in tables(plan(facts, OPTIONS, 20, None, Asked())) for row in rows}
+    assert rows.get("tokens/s, undisturbed") == shown
+    assert rows["tokens/s"] == 8.0
