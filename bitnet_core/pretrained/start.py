@@ -25,8 +25,8 @@ from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-_FIT_POSITIONS = 1 << 16
-"""Positions of the rows that layers are fitted on: their streams are in memory, three at once."""
+_FIT_ROWS, _FIT_POSITIONS = 256, 1 << 16
+"""The most rows that layers are fitted on, and the most positions: their streams are in memory, three at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _ROTATED = ("o_proj.weight", "down_proj.weight")
@@ -183,8 +183,9 @@ def fit(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Fit the layers of a rotated student to its source on the first examples; what the checkpoints record of it."""
-    longest = max(one.length for one in examples)
-    text = _text(student, examples[: max(1, _FIT_POSITIONS // longest)])
+    some = examples[:_FIT_ROWS]
+    longest = max(one.length for one in some)
+    text = _text(student, some[: max(1, _FIT_POSITIONS // longest)])
     wanted = (turned(states_RTD) for states_RTD in source_states(source, kept, text, reporter))
     fitted = reconstruct(student, wanted, text, steps, reporter)
     return {"tokens": int(text.real_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
