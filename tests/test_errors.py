@@ -63,7 +63,7 @@ READERS: dict[str, tuple[object, str, Callable[[], object]]] = {
     "rejected": (stats, "open_parquet", lambda: stats._rejected(_path(schema.SEQUENCES_FILE).parent)),
     "tokens": (stats, "open_parquet", lambda: stats.rejected_tokens(_path(schema.SEQUENCES_FILE).parent)),
     "teacher space": (reproject, "open_parquet", lambda: reproject._opened(_path("x.parquet"))),
-    "prompts": (parquet, "open_parquet", lambda: list(prompts.records(_path("x.parquet")))),
+    "prompts": (parquet, "open_parquet", lambda: list(prompts.records(prompts.Source(_path("x.parquet"))))),
     "gguf": (mmap, "mmap", lambda: gguf_read.opened(_path("x.gguf"), "f").__enter__()),
 }
 

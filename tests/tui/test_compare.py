@@ -14,7 +14,7 @@ from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher, _block
 from bitnet_tui.view.spans import Line
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.pilots import click_on, notices, settled, shown, until, words
 
 
 def _whole(home: Path, name: str, loss: float, **settings: object) -> Path:
@@ -113,5 +113,6 @@ async def test_the_report_is_saved_and_its_place_is_told(home: Path):
             await settled(pilot)
             await click_on(pilot, kind.upper())
             (path,) = (home / "base" / "reports").glob(f"report-*.{kind}")
-            assert f"base/reports/{path.name}." in "".join(notices(pilot)).replace(" ", "")
+            told = f"base/reports/{path.name}."
+            await until(pilot, lambda told=told: told in "".join(notices(pilot)).replace(" ", ""))
             assert words_in_it in path.read_text()

@@ -14,7 +14,7 @@ from bitnet_tui.keymap import Keymap, checked, remapped
 from bitnet_tui.widgets.buttons import KeyButton
 from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import finished_experiment, leave_traces, save_checkpoint
 
 _IDS = [action.id for action in ACTIONS]
@@ -227,4 +227,4 @@ async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
                 (kept,) = home.parent.rglob("copied.txt")
                 assert kept.read_text() == copied + more
             told = "is too long for a terminal's clipboard" if more else "takes no copies"
-            assert told in " ".join(notices(pilot))
+            await until(pilot, lambda told=told: told in " ".join(notices(pilot)))

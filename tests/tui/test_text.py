@@ -109,13 +109,14 @@ def test_the_bar_has_its_length_and_one_flip_mark(share, cells, mark):
 
 
 def test_the_gauge_of_training():
-    view = RunView(metric=Metric(seen_tokens=75_000, activation_bits=8))
+    view = RunView(metric=Metric(activation_bits=8), seen=75_000)
     text = _text([gauge.gauge(_run(view=view), 80)])
     assert text.startswith("tokens 75k of 150k  ━")
     assert text.endswith("  50%   A8  flips at 135k (hybrid)")
     assert len(text) == 80
     flipped = RunView(
-        metric=Metric(seen_tokens=140_000, activation_bits=4),
+        metric=Metric(activation_bits=4),
+        seen=140_000,
         flip=Flip(step=1, seen_tokens=135_040, from_bits=8, to_bits=4),
     )
     assert " A4  flipped at 135k (hybrid)" in _text([gauge.gauge(_run(view=flipped), 80)])
