@@ -8,8 +8,8 @@ import pytest
 
 from bitnet_core.collecting import newest
 from bitnet_core.collecting.newest import Newest
+from bitnet_core.runs.event_files import _encoded as encoded
 from bitnet_core.runs.events import Trace, to_dict
-from bitnet_core.runs.events import _encoded as encoded
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.tokenizer.steps import TokenTable
 
