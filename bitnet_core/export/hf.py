@@ -93,7 +93,8 @@ def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
 def require_same_model(folder: Path, student: Student, tokenizer: StudentTokenizer) -> None:
     """BitnetError for a folder whose configuration is not this student's.
 
-    A library builds whatever it says, such as a billion layers. What it does not say has the library's own value.
+    Otherwise the library would build whatever it says, even a billion layers. A field that is not in it is left to
+    the library's default.
     """
     path = folder / CONFIG_FILE
     found, config = files.read_json(path), student.config

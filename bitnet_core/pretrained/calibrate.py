@@ -42,7 +42,7 @@ class _Observed(nn.Module):
 def _sub_norms_observed(student: Student, real_N: Tensor) -> Iterator[list[_Observed]]:
     """Inside the block the student computes what its source does: full precision, and no sub-norms."""
     bits, observers = student.layer_bits, []
-    owners = [(part, name) for layer in student.model.layers for part, name in _owners(layer)]
+    owners = [(part, name) for layer in student.model.layers for part, name in sub_norms(layer)]
     try:
         student.activation_bits = None
         for part, name in owners:
@@ -56,7 +56,8 @@ def _sub_norms_observed(student: Student, real_N: Tensor) -> Iterator[list[_Obse
         student.set_layer_bits(bits)
 
 
-def _owners(layer: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+def sub_norms(layer: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """The parts of a layer that have a norm which its source has not, and its name there."""
     if not isinstance(layer, Layer):
         raise AssertionError("the student has a layer of another kind")
     yield layer.self_attn, "attn_sub_norm"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bitnet_core.model.layers import Layer, Rotation, bit_linears
 from bitnet_core.model.student import Student
+from bitnet_core.pretrained.calibrate import sub_norms
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.runs.reporter import Reporter
 
@@ -33,7 +34,7 @@ _LABEL = "fitting the layers to their source"
 
 @dataclass(frozen=True)
 class Text:
-    """What layers are fitted on: ids [R, T], which of them are no padding, and their rotary embedding."""
+    """The text that layers are fitted on: its ids [R, T], which of them are not padding, and the rotary embedding."""
 
     ids_RT: Tensor
     real_RT: Tensor
@@ -69,7 +70,7 @@ def source_states(source: Source, kept: Sequence[int], text: Text, reporter: Rep
 
 def _in_full_precision(layer: Layer) -> Layer:
     """The layer as a source has it: no sub-norms, and nothing quantised."""
-    for owner, name in ((layer.self_attn, "attn_sub_norm"), (layer.mlp, "ffn_sub_norm")):
+    for owner, name in sub_norms(layer):
         setattr(owner, name, nn.Identity())
     for linear in bit_linears(layer):
         linear.activation_bits = None

@@ -114,7 +114,7 @@ class EventReader:
         return self._lines.size
 
     def read_new(self) -> list[Event]:
-        """Some events that were not read before; no event and `at_end` mean that there is no other now."""
+        """Events that were not read before. If there are none and `at_end` is true, the file has no more for now."""
         for _ in range(_MOST_CHUNKS):
             try:
                 lines = self._lines.read_new()

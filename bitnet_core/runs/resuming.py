@@ -127,8 +127,8 @@ class Verdict:
 def judge(reached: Reached, wanted: Mapping[str, Any], options: TrainOptions, epoch_tokens: int) -> Verdict:
     """What a training of the recipe `wanted` does with the checkpoint. `options` have the budget that is asked for.
 
-    How long it trains is no part of the recipe that has to stay; and a setting that may change counts as unchanged
-    where an older version did not keep it.
+    How long it trains may change. A setting that may change counts as unchanged where an older version did not keep
+    it.
     """
     found = changes(reached.recipe, wanted)
     free = {*MAY_CHANGE}

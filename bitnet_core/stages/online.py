@@ -13,18 +13,19 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import OnlineOptions, TeacherOptions
 from bitnet_core.teachers.opening import fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.online import OnlineTeacher
 
 
 def open_online(
-    ctx: StageContext, data: Path, longest: int, config: StudentConfig, device: torch.device
+    ctx: StageContext, data: Path, examples: Examples, config: StudentConfig, device: torch.device
 ) -> OnlineTeacher | None:
-    """The teacher, if TRAIN_ONLINE wants one; `data` are the traces that it is asked about, `longest` in tokens.
+    """The teacher, if TRAIN_ONLINE wants one; `data` is the folder of the traces that it is asked about.
 
     UsageError for a teacher whose weights are elsewhere. BitnetError if its tokenizer is not that of the traces, if
-    it can't read texts that long, or if there is no room for it beside a student of `config`; all before its weights
-    are loaded.
+    the longest of the `examples` is too long for it, or if there is no room for it beside a student of `config`.
+    Each of these is found before its weights are loaded.
     """
     if not OnlineOptions.of(ctx.settings).online:
         return None
@@ -34,6 +35,7 @@ def open_online(
     ctx.progress(0, None, "models", f"loading {name}")
     tokenizer = load_tokenizer(tokenizer_folder(data))
     require_same_tokens(name, model.tokens(), tokens_of(tokenizer.definition), OTHERWISE)
+    longest = int(examples.lengths_S.max(initial=0))
     if model.positions is not None and longest > model.positions:
         raise BitnetError(
             f"{name} reads at most {model.positions:,} tokens, and a text of the traces has {longest:,}; set "

@@ -54,8 +54,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         resumed = _resumed_shape(health, start, shape, options.max_seq_len)
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
         require_room(config, device)
-    longest = int(Examples(traces.sequences, options.max_seq_len).lengths_S.max(initial=0))
-    teacher = open_online(ctx, folder, longest, config, device)
+    teacher = open_online(ctx, folder, Examples(traces.sequences, options.max_seq_len), config, device)
     torch.manual_seed(options.seed)
     trainer = Trainer(
         Student(config),
@@ -83,13 +82,14 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
 
 
 def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmStart | EmbeddingStart | None:
-    """The start of the settings. Steps of fitting that are not set stay those of the checkpoints."""
+    """The start of the settings. Steps of fitting that are not set stay those of the checkpoints of this start."""
     found = wanted(InitOptions.of(ctx.settings), TeacherOptions.of(ctx.settings))
     if found is None:
         return None
     made = _settings_of_start(health)
-    if made and "STUDENT_INIT_FIT_STEPS" not in ctx.settings.origins:
-        found = replace(found, fit_steps=made["STUDENT_INIT_FIT_STEPS"])
+    kept = replace(found, fit_steps=made.get("STUDENT_INIT_FIT_STEPS", 0))
+    if kept.settings() == made and "STUDENT_INIT_FIT_STEPS" not in ctx.settings.origins:
+        found = kept
     return (EmbeddingStart if found.embedding_alone else WarmStart)(
         found,
         partial(open_source, found, fetch_progress(ctx), ctx.secret("HF_TOKEN")),

@@ -114,7 +114,7 @@ def _row(prompt_idx: int, one: TokenScores) -> dict[str, Any]:
 
 
 class ScoreFile:
-    """A file of scores, of which only each token's KL is held; DamagedScores also for one of another version."""
+    """A file of scores. Only each token's KL is kept in memory. DamagedScores for a file of another version, too."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -35,6 +35,13 @@ def _facts(tmp_path: Path, *, time: bool = False, again: bool = False, **values:
 
 
 OPTIONS = TrainOptions.of(from_values(TINY))
+TRACES = {
+    "sequences": 10,
+    "train_tokens": 320,
+    "supervised_per_step": 16.0,
+    "bytes": 1000,
+    "teacher_tokens": None,
+}
 
 
 def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,13 +81,7 @@ def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     facts = _facts(tmp_path)
     facts["step"] = {"seconds": 2.0, "processor_seconds": 1.6, "threads": 2, "memory_factor": 1.5}
-    facts["traces"] = {
-        "sequences": 10,
-        "train_tokens": 320,
-        "supervised_per_step": 16.0,
-        "bytes": 1000,
-        "teacher_tokens": None,
-    }
+    facts["traces"] = TRACES
     record = plan(facts, OPTIONS, 20, None, Asked())
     assert record["course"]["steps"] == 40 and record["course"]["flip_step"] == 37
     assert record["time"] | {"timed": None} == {
@@ -170,13 +171,7 @@ def test_what_other_programs_take_is_told_where_it_is_much(
         "threads": 2,
         "memory_factor": 1.5,
     } | about
-    facts["traces"] = {
-        "sequences": 10,
-        "train_tokens": 320,
-        "supervised_per_step": 16.0,
-        "bytes": 1000,
-        "teacher_tokens": None,
-    }
+    facts["traces"] = TRACES
     rows = {row[0]: row[1] for _, _, rows in tables(plan(facts, OPTIONS, 20, None, Asked())) for row in rows}
     assert rows.get("tokens/s, undisturbed") == shown
     assert rows["tokens/s"] == 8.0

@@ -19,6 +19,7 @@ from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
 from bitnet_core.storage.target import Target
 from tests.storage import stands
+from tests.storage.tls_proxy import Proxy
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ class Stand:
     missing: Callable[[], str] = str
     races: bool = True
     """Whether put-if-absent has one winner among many writers; some servers ignore conditions."""
+
+
+def behind_a_proxy(
+    proxy: Proxy, settings: Mapping[str, str], keys: Mapping[str, str], wrong_keys: Mapping[str, str], page: int
+) -> Running:
+    """A fake of a vendor's hosts, reached through its proxy."""
+    return Running(
+        settings,
+        keys,
+        wrong_keys,
+        port=proxy.port,
+        through=proxy.through,
+        environment=proxy.environment(),
+        page=page,
+    )
 
 
 def all_stands() -> list[Stand]:

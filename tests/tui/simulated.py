@@ -38,9 +38,25 @@ def experiment(home: Path, name: str) -> Experiment:
     return made
 
 
+LEAVES = {
+    "teacher": "reports/teacher_baseline.json",
+    "collect": "data/kd_shard_000.parquet",
+    "train": "checkpoints/mini_bitnet_step_00000001.pt",
+}
+"""What a stage leaves that another one reads, as far as a start looks."""
+
+
+def ready(root: Path) -> Path:
+    """The experiment, now with what its stages read, so that each may start."""
+    for left in LEAVES.values():
+        (root / left).parent.mkdir(exist_ok=True)
+        (root / left).touch()
+    return root
+
+
 def leave_traces(exp: Experiment) -> None:
     """As far as a start looks: without traces a training is refused."""
-    (exp.data / "kd_shard_000.parquet").touch()
+    (exp.root / LEAVES["collect"]).touch()
 
 
 def save_checkpoint(exp: Experiment, step: int, bits: int = 8, **health: object) -> Path:

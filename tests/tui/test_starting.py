@@ -20,14 +20,9 @@ from bitnet_tui.services.launching import foresee
 from bitnet_tui.view import starting
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
+from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 NEEDS = {"teacher": (), "collect": (), "train": ("collect",), "eval": ("teacher", "collect", "train"), "dryrun": ()}
-LEAVES = {
-    "teacher": "reports/teacher_baseline.json",
-    "collect": "data/kd_shard_000.parquet",
-    "train": "checkpoints/mini_bitnet_step_00000001.pt",
-}
 
 
 @given(st.sets(st.sampled_from(sorted(LEAVES))), st.booleans())

@@ -36,7 +36,7 @@ from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.words import SafeLines
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
 from tests.tui.pilots import settled, shown
-from tests.tui.test_starting import LEAVES
+from tests.tui.simulated import ready
 
 _SEQUENCES = re.compile(r"\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b]22;\w+\x07|\x1b]52;c;[\w+/]{20,}=*\x07")
 """What Textual moves and colours with, and the pointer's shape. An escape that is left came from outside."""
@@ -197,7 +197,7 @@ async def test_what_opens_from_the_list(home: Path, sent: Sent, monkeypatch: pyt
 
 
 async def test_a_refused_start_and_a_warning(home: Path, sent: Sent):
-    root = ready(home)
+    root = ready(experiment(home))
     async with BitnetApp(home, root, launch=_refuse(BitnetError(TEXT))).run_test(size=(200, 40)) as pilot:
         await settled(pilot)
         await pilot.press("r")
@@ -206,17 +206,8 @@ async def test_a_refused_start_and_a_warning(home: Path, sent: Sent):
         sent.check("·]52;c;cHduZWQ=·")
 
 
-def ready(home: Path) -> Path:
-    """A hostile experiment that has what its stages read, so that they may start."""
-    root = experiment(home)
-    for left in LEAVES.values():
-        (root / left).parent.mkdir(exist_ok=True)
-        (root / left).touch()
-    return root
-
-
 async def test_notifications(home: Path, sent: Sent):
-    app = BitnetApp(home, ready(home), launch=lambda *_: Launched("run", (TEXT,)))
+    app = BitnetApp(home, ready(experiment(home)), launch=lambda *_: Launched("run", (TEXT,)))
     async with app.run_test(size=(200, 40), notifications=True) as pilot:
         await settled(pilot)
         app.notify(TEXT, title=TEXT)
@@ -232,7 +223,7 @@ async def test_notifications(home: Path, sent: Sent):
 
 
 async def test_a_locked_vault(home: Path, sent: Sent, tmp_path: Path):
-    root = ready(home)
+    root = ready(experiment(home))
     locked = VaultLocked(tmp_path / FOLDER, TEXT)
     async with BitnetApp(home, root, launch=_refuse(locked)).run_test(size=(200, 40)) as pilot:
         await settled(pilot)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.storage.fakes.box import HOSTS, FakeBox
-from tests.storage.stand import Running, Stand
+from tests.storage.stand import Running, Stand, behind_a_proxy
 from tests.storage.tls_proxy import Proxy, behind, proxy
 
 SETTINGS = {"STORAGE_BACKEND": "box", "BOX_CLIENT_ID": "the-client-id", "BOX_ROOT_FOLDER_ID": "0"}
@@ -27,14 +27,8 @@ def faked(folder: Path) -> Iterator[tuple[FakeBox, Proxy]]:
 def _box(folder: Path) -> Iterator[Running]:
     with faked(folder) as (fake, running):
         # A refresh token works once, and the tests of a stand open it several times.
-        yield Running(
-            SETTINGS,
-            DEVELOPER,
-            {**REFRESH, "BOX_REFRESH_TOKEN": "a-revoked-token"},
-            port=running.port,
-            through=running.through,
-            environment=running.environment(),
-            page=fake.page,
+        yield behind_a_proxy(
+            running, SETTINGS, DEVELOPER, {**REFRESH, "BOX_REFRESH_TOKEN": "a-revoked-token"}, fake.page
         )
         assert not running.faults, running.faults[0]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.storage.fakes.dropbox import HOSTS, FakeDropbox
-from tests.storage.stand import Running, Stand
+from tests.storage.stand import Running, Stand, behind_a_proxy
 from tests.storage.tls_proxy import Proxy, behind, proxy
 
 SETTINGS = {"STORAGE_BACKEND": "dropbox", "DROPBOX_APP_KEY": "the-app-key", "DROPBOX_ROOT": "/Experiments/one"}
@@ -25,15 +25,7 @@ def faked(folder: Path) -> Iterator[tuple[FakeDropbox, Proxy]]:
 def _dropbox(folder: Path) -> Iterator[Running]:
     with faked(folder) as (fake, running):
         wrong = {**KEYS, "DROPBOX_REFRESH_TOKEN": "a-revoked-token"}
-        yield Running(
-            SETTINGS,
-            KEYS,
-            wrong,
-            port=running.port,
-            through=running.through,
-            environment=running.environment(),
-            page=fake.page,
-        )
+        yield behind_a_proxy(running, SETTINGS, KEYS, wrong, fake.page)
         assert not running.faults, running.faults[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.storage.fakes.drive import HOSTS, FakeDrive
-from tests.storage.stand import Running, Stand, below_a_file, overwriting
+from tests.storage.stand import Running, Stand, behind_a_proxy, below_a_file, overwriting
 from tests.storage.tls_proxy import Proxy, behind, proxy
 
 SETTINGS = {"STORAGE_BACKEND": "gdrive", "GDRIVE_CLIENT_ID": "the-client", "GDRIVE_FOLDER": "/bitnet/one"}
@@ -27,15 +27,7 @@ def faked(folder: Path) -> Iterator[tuple[FakeDrive, Proxy]]:
 def _gdrive(folder: Path) -> Iterator[Running]:
     with faked(folder) as (fake, running):
         wrong = {**KEYS, "GDRIVE_REFRESH_TOKEN": "a-revoked-token"}
-        yield Running(
-            SETTINGS,
-            KEYS,
-            wrong,
-            port=running.port,
-            through=running.through,
-            environment=running.environment(),
-            page=fake.page,
-        )
+        yield behind_a_proxy(running, SETTINGS, KEYS, wrong, fake.page)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.storage.fakes.graph import HOSTS, FakeGraph
-from tests.storage.stand import Running, Stand
+from tests.storage.stand import Running, Stand, behind_a_proxy
 from tests.storage.tls_proxy import Proxy, behind, proxy
 
 SETTINGS = {"STORAGE_BACKEND": "onedrive", "ONEDRIVE_CLIENT_ID": "the-client", "ONEDRIVE_ROOT": "/BitNet/one"}
@@ -26,15 +26,7 @@ def faked(folder: Path) -> Iterator[tuple[FakeGraph, Proxy]]:
 def _onedrive(folder: Path) -> Iterator[Running]:
     with faked(folder) as (fake, running):
         wrong = {"ONEDRIVE_REFRESH_TOKEN": "a-revoked-token"}
-        yield Running(
-            SETTINGS,
-            KEYS,
-            wrong,
-            port=running.port,
-            through=running.through,
-            environment=running.environment(),
-            page=fake.page,
-        )
+        yield behind_a_proxy(running, SETTINGS, KEYS, wrong, fake.page)
 
 
 STANDS = [Stand("onedrive", _onedrive)]
