@@ -16,7 +16,7 @@ from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
 from bitnet_core.text import printable
 from bitnet_tui import actions, bindings, themes
-from bitnet_tui.keystrokes import Keystrokes
+from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
@@ -111,13 +111,13 @@ class BitnetApp(Telling):
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
             if isinstance(event, events.Key) and event.key in self._quit_keys:
                 await self.run_action("quit")
-        elif isinstance(event, events.Key | events.Paste) and not event.is_forwarded and self.screen_stack:
+        elif isinstance(event, Typed) and not event.is_forwarded and self.screen_stack:
             if self._keystrokes.take(event):
                 await self._type(event)
         else:
             await super().on_event(event)
 
-    async def _type(self, event: events.Key | events.Paste) -> None:
+    async def _type(self, event: Typed) -> None:
         focused = self.focused
         await super().on_event(event)
         self._keystrokes.sent(focused)

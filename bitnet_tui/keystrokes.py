@@ -1,7 +1,8 @@
-"""Keys one after the other: the next one waits until the one before has done its work.
+"""Keys and clicks one after the other: the next one waits until the one before has done its work.
 
 A key goes through the queues of the focused widget and of all around it before its action runs. In a burst (a paste,
-a slow connection) the next keys would meanwhile go to the widget that had the focus before that action moved it.
+a slow connection) the next keys would meanwhile go to the widget that had the focus before that action moved it, and
+a click would take the focus before what was typed has reached its field.
 """
 
 from collections import deque
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from textual.app import App
     from textual.screen import Screen
 
-_Typed = events.Key | events.Paste
+Typed = events.Key | events.Paste | events.MouseDown | events.MouseUp
 _ROUNDS = 2
 """In the first one its action runs; in the second what that has sent, such as that a field was submitted."""
 _LONGEST_SECONDS = 0.5
@@ -29,14 +30,14 @@ _LOOK_SECONDS, _LOOKS = 0.01, 50
 
 @dataclass(frozen=True)
 class _Waiting:
-    event: _Typed
+    event: Typed
     screen: "Screen[Any]"
 
 
 class Keystrokes:
     """`send` handles a key as Textual does, and then calls `sent`."""
 
-    def __init__(self, app: "App[None]", send: "Callable[[_Typed], object]") -> None:
+    def __init__(self, app: "App[None]", send: "Callable[[Typed], object]") -> None:
         self._app = app
         self._send = send
         self._waiting: deque[_Waiting] = deque()
@@ -44,7 +45,7 @@ class Keystrokes:
         """Of the key that is at work."""
         self._at_work = False
 
-    def take(self, event: _Typed) -> bool:
+    def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is."""
         if not self._at_work:
             self._begin()

@@ -26,6 +26,7 @@ from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.launching import Launched
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
+from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled
 from tests.tui.simulated import experiment, finished_experiment
@@ -265,6 +266,20 @@ async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
             assert pilot.app.screen.query_one(field, Input).value == "qa", field
             await pilot.press("escape")
             await settled(pilot)
+
+
+async def test_a_click_waits_for_what_was_typed_before_it(home: Path):
+    """Else it takes the focus, and the rest of the text goes to what was clicked."""
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        _burst(pilot.app, ["slash", *"kd"])  # type: ignore[arg-type]
+        place = pilot.app.screen.query_one(Table).region
+        for kind in (events.MouseDown, events.MouseUp):
+            pilot.app.post_message(kind(None, place.x + 5, place.y + 4, 0, 0, 1, False, False, False))
+        await _processed(pilot.app)  # type: ignore[arg-type]
+        assert pilot.app.screen.query_one("#filter", Input).value == "kd"
+        assert not isinstance(pilot.app.focused, Input)
 
 
 @pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["enter", "n"], ["escape", "enter"]])
