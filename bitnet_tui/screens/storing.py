@@ -45,6 +45,14 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
         "Leave it",
     ),
 }
+_NAMES: dict[Action, str] = {
+    "verify": "Verify",
+    "pull": "Pull",
+    "repair": "Repair",
+    "overwrite": "Push over",
+    "replace": "Pull over",
+}
+"""As the buttons call them."""
 
 
 class StoringScreen(AttemptingScreen[None]):
@@ -74,7 +82,7 @@ class StoringScreen(AttemptingScreen[None]):
         if not self.copy_shown.backend:
             return
         if self._command is not None:
-            self.notify(f"{self._command.action} is still running.", severity="warning")
+            self.notify(f"{_NAMES[self._command.action]} is still running.", severity="warning")
         elif what == "push":
             if self.copy_shown.sending:
                 self.notify("The copy is being brought up to date already.")
@@ -96,8 +104,9 @@ class StoringScreen(AttemptingScreen[None]):
 
     def _run(self, action: Action) -> None:
         self._command = command = StoreCommand(self.shell.home, self.root, action)
-        self._say("value", f"{action}: starting…")
-        self.attempt(command.start, self._follow, without=f"{action} was not started", title=f"Storage: {action}")
+        name = _NAMES[action]
+        self._say("value", f"{name}: starting…")
+        self.attempt(command.start, self._follow, without=f"{name} was not started", title=f"Storage: {name}")
 
     def store_refused(self, problem: str) -> bool:
         """Whether it was a command about the copy that could not be started; then that is said."""
@@ -116,10 +125,10 @@ class StoringScreen(AttemptingScreen[None]):
         shell.call_later(self._ended, command, well, sentence)
 
     def _ended(self, command: StoreCommand, well: bool, sentence: str) -> None:
-        self._command = None
-        self._say("good" if well else "bad", f"{command.action}: {sentence}")
+        self._command, name = None, _NAMES[command.action]
+        self._say("good" if well else "bad", f"{name}: {sentence}")
         if not self.on_stack:
-            title, severity = f"Storage: {command.action}", "information" if well else "error"
+            title, severity = f"Storage: {name}", "information" if well else "error"
             self.app.notify(sentence, title=title, severity=severity)  # type: ignore[arg-type]
 
     def _say(self, style: Literal["good", "bad", "value"], words: str) -> None:

@@ -20,16 +20,16 @@ class KeyButton(Button):
     def __init__(self, words: str, action: str, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__("", name=by_id(action).name, compact=True, id=id)
         self._action = action
-        self._words, self._form = words, LONG
+        self.words, self._form = words, LONG
 
     def on_mount(self) -> None:
         shell = cast("Shell", self.app)
-        shell.keymap_signal.subscribe(self, lambda _: self.say(self._words, self._form))
-        self.say(self._words, self._form)
+        shell.keymap_signal.subscribe(self, lambda _: self.say(self.words, self._form))
+        self.say(self.words, self._form)
 
     def say(self, words: str, form: str = LONG) -> None:
         """Show other words."""
-        self._words, self._form = words, form
+        self.words, self._form = words, form
         relabel(self, form.format(words, key_of(self, self._action)))
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Button
 
+from bitnet_core.cli.main import main
 from bitnet_core.runs.health import Finding
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
@@ -88,13 +90,13 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         await pilot.press("5")
         await settled(pilot)
         assert "Nothing is stored yet" in words(pilot)
-        await _click(pilot, "Push now")
+        await _click(pilot, "Push")
         assert launch.launched == [(root, "upload")]
         await pilot.press("1", "u")
         await settled(pilot)
         assert launch.launched == [(root, "upload")] * 2
-        assert "Push now" in shown(pilot)
-        await _click(pilot, "Pull (U)")
+        assert "Push over" in shown(pilot)
+        await _click(pilot, "Pull")
         assert isinstance(pilot.app.screen, ConfirmScreen)
         await pilot.press("escape")
         await settled(pilot)
@@ -108,8 +110,83 @@ async def test_a_verification_that_fails_says_why(home: Path, isolated: Path):
         await settled(pilot)
         await pilot.press("v")
         await until(pilot, lambda: "✗" in shown(pilot))
-        assert "✗ verify:" in words(pilot)
+        assert "✗ Verify:" in words(pilot)
         assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
+
+
+_NOTE = "reports/note.txt"
+
+
+def _pushed(home: Path, target: Path) -> Path:
+    root = _with_target(home, target)
+    _write(root, "mine")
+    assert main(["--root", str(root), "store", "push"]) == 0
+    return root
+
+
+def _write(root: Path, text: str) -> None:
+    path = root / _NOTE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+
+
+def _opened(root: Path, folder: Path) -> Path:
+    """The copy, brought to another folder as to another machine."""
+    target = folder.parent / "target"
+    assert main(["open", f"local:{root.name}", str(folder), "--set", f"STORAGE_LOCAL_DIR={target}"]) == 0
+    return folder
+
+
+async def _clicked(home: Path, root: Path, button: str, yes: str, size: tuple[int, int] = (80, 24)) -> str:
+    """Click the button and agree; returns what is on the screen when the command has ended. A real process."""
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await settled(pilot)
+        await _click(pilot, button)
+        await _click(pilot, yes)
+        await until(pilot, lambda: f"✓ {button}:" in shown(pilot) or "✗" in shown(pilot))
+        return words(pilot)
+
+
+async def test_what_is_damaged_there_is_repaired(home: Path, isolated: Path):
+    root = _pushed(home, isolated / "target")
+    stored = isolated / "target" / root.name / _NOTE
+    stored.write_text("dust")
+    assert main(["--root", str(root), "store", "verify"]) == 1
+    assert "✓ Repair: 1 file repaired" in await _clicked(home, root, "Repair", "Repair it")
+    assert stored.read_text() == "mine"
+
+
+async def test_what_another_machine_has_stored_is_pushed_over(home: Path, isolated: Path):
+    root = _pushed(home, isolated / "target")
+    other = _opened(root, isolated / "other")
+    _write(other, "theirs")
+    assert main(["--root", str(other), "store", "push"]) == 0
+    _write(root, "mine again")
+    assert main(["--root", str(root), "store", "push"]) == 1
+    assert "✓ Push over:" in await _clicked(home, root, "Push over", "Push over it", (120, 36))
+    assert (_opened(root, isolated / "third") / _NOTE).read_text() == "mine again"
+
+
+async def test_what_was_changed_here_is_pulled_over_and_moved_aside(home: Path, isolated: Path):
+    root = _pushed(home, isolated / "target")
+    _write(root, "changed")
+    assert "✓ Pull over: 1 file" in await _clicked(home, root, "Pull over", "Replace them", (200, 55))
+    assert (root / _NOTE).read_text() == "mine"
+    assert [path.read_text() for path in root.rglob("note.txt*") if path != root / _NOTE] == ["changed"]
+
+
+@pytest.mark.parametrize("size", [(60, 15), (70, 20), (80, 24), (120, 36), (140, 40), (200, 55)])
+async def test_every_button_is_seen_whole(home: Path, isolated: Path, size: tuple[int, int]):
+    root = _with_target(home, isolated / "target")
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await settled(pilot)
+        bar = pilot.app.screen.query_one("#store-buttons")
+        assert [one for one in bar.query(Button) if not bar.region.contains_region(one.region)] == []
+        assert len({one.region.right for one in bar.query(Button)}) == 6
 
 
 async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch):
