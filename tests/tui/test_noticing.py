@@ -6,11 +6,12 @@ import pytest
 from textual.events import MouseDown
 from textual.pilot import Pilot
 from textual.widgets import Button
+from textual.widgets._toast import Toast
 
 from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, click_on, notices, settled
+from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until
 from tests.tui.simulated import finished_experiment
 
 
@@ -90,6 +91,19 @@ async def test_a_notice_waits_for_somebody_to_read_it(home: Path, clock: Clock):
             pilot.app.notify(str(number))
         await settled(pilot)
         assert len(_seconds(pilot)) == 20
+
+
+@pytest.mark.usefixtures("slow_reader")
+async def test_a_notice_is_seen_whole_however_its_lines_break(home: Path):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        for letters in range(112, 121):
+            pilot.app.notify(f"{'a' * letters} {'b' * letters} end{letters}")
+            await until(pilot, lambda end=f"end{letters}": end in shown(pilot))
+            for toast in pilot.app.screen.query(Toast):
+                toast._expire()
+            await settled(pilot)
 
 
 @pytest.mark.parametrize("size", SIZES)
