@@ -28,7 +28,7 @@ _WIDE = 74
 _STORED = {
     "stored": ("✓ stored", "good"),
     "waiting": ("▲ waits", "warn"),
-    "here": ("· only here", "label"),
+    "here": ("· unsent", "label"),
     "": ("", ""),
 }
 
@@ -169,6 +169,7 @@ def _whole(value: object) -> int | None:
 
 # -- drawing ---------------------------------------------------------------------------------------------------------
 
+_COPY_CELLS = 10
 _COLUMNS = (("step", 8), ("tokens", 8), ("held-out", 10), ("bits", 6), ("size", 8), ("age", 13))
 
 
@@ -178,7 +179,7 @@ def heading(cells: int) -> Line:
 
 
 def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
-    """A row in the columns of `heading`, then whether it is the newest or the best one, and its copy."""
+    """A row in the columns of `heading`, then its copy, and whether it is the newest or the best one."""
     mark = "◆" if row.best else "▸" if row.newest else " "
     figures = (
         count(row.step),
@@ -201,15 +202,15 @@ def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
     }
     notes = [one for one, holds in told.items() if holds]
     rest = max(0, cells - 2 - sum(width for _, width in _COLUMNS))
+    copied = pad(f"  {words}", _COPY_CELLS) if words and rest >= _COPY_CELLS else ""
+    rest -= len(copied)
     while len(notes) > 1 and width(", ".join(notes)) + 2 > rest:
         notes.pop()
-    note = crop(f"  {', '.join(notes)}", rest)
-    left = max(0, rest - len(note))
     return line(
         Span(f"{mark} ", "accent"),
         Span(crop(text, max(0, cells - 2)), "value" if row.whole else "label"),
-        Span(note, "accent" if row.whole else "warn"),
-        Span(crop(f"  {words}", left) if words else "", style),
+        Span(copied, style),
+        Span(crop(f"  {', '.join(notes)}", rest), "accent" if row.whole else "warn"),
     )
 
 

@@ -47,6 +47,19 @@ def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Exp
     assert line.split() == ["◆", "100", "70k", "5.100", "A8", "1.1", "kB", "1", "min", "ago", "best"]
 
 
+@pytest.mark.parametrize("cells", [75, 100])
+def test_copies_stand_below_each_other(cells: int):
+    rows = [
+        Saved(Path("a.pt"), 300, 1150, NOON, newest=True, best=True, copy="here"),
+        Saved(Path("b.pt"), 200, 1150, NOON, best=True, copy="waiting"),
+        Saved(Path("c.pt"), 100, 1150, NOON, copy="stored"),
+    ]
+    lines = [_text([checkpoints.row_line(row, cells, NOON + 160)]) for row in rows]
+    wanted = [lines[0].index("· unsent"), lines[1].index("▲ waits"), lines[2].index("✓ stored")]
+    assert len(set(wanted)) == 1
+    assert lines[0].index("best") == lines[1].index("best")
+
+
 @pytest.mark.parametrize(
     "health", ["", "{", "[]", '{"bytes": 7}', '{"seen_tokens": 1e400, "best": 3, "heldout": "x"}']
 )
