@@ -62,10 +62,15 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
     if view.run.of > 1:
         place = view.run.of - view.run.position + 1
-        parts.append(
-            Span(f"   run {place} of {view.run.of}  {key('experiment.older')} {key('experiment.newer')}", "label")
-        )
+        parts.append(Span(f"   run {place} of {view.run.of}  {_turns(view.run.position, view.run.of)}", "label"))
     return _fit(parts, cells)
+
+
+def _turns(position: int, of: int) -> str:
+    """The keys to older and newer runs, where there are some; 1 is the newest."""
+    older = f"{key('experiment.older')} older" if position < of else ""
+    newer = f"{key('experiment.newer')} newer" if position > 1 else ""
+    return "  ".join(filter(None, (older, newer)))
 
 
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:

@@ -78,9 +78,10 @@ async def test_older_runs_of_a_stage(home: Path):
         await settled(pilot)
         assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
         assert "output.log" in shown(pilot).replace("\n", "")
+        assert "run 2 of 2  [ older " in shown(pilot)
         await pilot.press("left_square_bracket")
         await settled(pilot)
-        assert "run 1 of 2" in shown(pilot)
+        assert "run 1 of 2  ] newer " in shown(pilot)
         assert "train was stopped" in shown(pilot)
 
 
