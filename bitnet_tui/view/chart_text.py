@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from bitnet_core.results.curves import Curve
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.text import count, scientific, significant, size, width
-from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
+from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
 
@@ -65,13 +65,18 @@ def title(
     needed = cells_of(right) + 1 if right and right[0].style == "accent" else 0
     room = cells - needed
     marks: list[Line] = []
-    if alone or chart is CHARTS[0]:
+    if alone or chart is _roomy(view):
         told = _marks(view, lens.cursor, short=False)
         fits = sum(map(cells_of, [*parts, *told])) <= room
         marks = told if fits else _marks(view, lens.cursor, short=True)
     if alone and chart is CHARTS[0] and sum(map(cells_of, [*parts, *marks])) > room:
         parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
     return spread(_fit([*parts, *marks], room), right, cells)
+
+
+def _roomy(view: RunView) -> Chart:
+    """Of many charts, the one that tells for all what the lines mark: the second, as the first names many curves."""
+    return [CHARTS[0], *shown_charts(view)[:2]][-1]
 
 
 def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:

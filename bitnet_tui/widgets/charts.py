@@ -64,5 +64,5 @@ class Charts(Container):
 
 
 def _even(number: int, most: int) -> int:
-    """How many beside each other leave the fewest holes in the last row; the more the better."""
-    return min(range(1, most + 1), key=lambda across: (-(-number // across) * across - number > 1, -across))
+    """How many beside each other make the fewest rows, and so the highest charts; of these, the widest."""
+    return min(range(1, most + 1), key=lambda across: (-(-number // across), across))

@@ -14,6 +14,7 @@ from bitnet_tui.view.chart import drawing, lettered, stripes, ticks
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
+from bitnet_tui.widgets import charts
 from tests.builders import event
 
 _COLOURS = dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3))
@@ -208,3 +209,10 @@ def test_heights_are_the_same_number_of_rows_apart(low: float, span: float, rows
     at = [math.floor(round(0.5 + gaps * (place - bottom) / (top - bottom), 8)) for place, _ in picture.y_ticks]
     assert len({b - a for a, b in itertools.pairwise(at)}) <= 1
     assert bottom <= low and low + span <= top
+
+
+@pytest.mark.parametrize(
+    ("number", "most", "across"), [(7, 3, 3), (4, 3, 2), (5, 3, 3), (2, 3, 2), (1, 3, 1), (7, 1, 1)]
+)
+def test_a_grid_has_as_few_rows_as_there_is_room_for(number: int, most: int, across: int):
+    assert charts._even(number, most) == across
