@@ -26,6 +26,8 @@ _PLACES = PlaceOptions.setting_names()
 _UNSET = "–"
 _MASKED = "•••"
 _NAME_CELLS, _ORIGIN_CELLS, _NARROW_NAME = 30, 16, 28
+_MOST_VALUE, _MOST_DEFAULT = 56, 28
+"""Cells of the columns in a wide window: what belongs together stays together."""
 _WIDE = 96
 
 
@@ -139,7 +141,8 @@ def row_line(row: Row, cells: int, *, against: bool) -> Line:
     rest = max(8, cells - 3 - names)
     origins = _ORIGIN_CELLS if wide else 0 if against else min(_ORIGIN_CELLS, rest // 3)
     others = (rest - origins) // 2 if against or wide else 0
-    values = rest - origins - others
+    values = min(rest - origins - others, _MOST_VALUE)
+    others = min(others, _MOST_VALUE if against else _MOST_DEFAULT)
     other = _shown(row.other) if against else f"default {_shown(row.setting.default)}" if row.differs else ""
     return line(
         Span("● " if row.differs else "  ", "accent"),
