@@ -29,7 +29,7 @@ class ExportedScreen(DialogScreen[bool]):
         self._exported = exported
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message"):
+        with Vertical(classes="card message wide"):
             yield Words(self._exported.path.name, classes="title")
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Painted(id="exported-lines")
