@@ -22,7 +22,7 @@ from textual.widgets import Button, Input
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import remember
-from bitnet_core.text import flat
+from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
@@ -45,7 +45,6 @@ from bitnet_tui.widgets.words import Words
 _CLASSES: dict[str, type[Step]] = {
     one.step: one for one in (MachineStep, TeacherStep, StorageStep, StudentStep, ReviewStep)
 }
-_ROOM_FOR_WAYS = 100
 
 
 class NewExperimentScreen(KeptGuide):
@@ -102,9 +101,11 @@ class NewExperimentScreen(KeptGuide):
         title = f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
         left = [Span(title, "title")]
         back, skip, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
-        ways = f"{back} back · {skip} skip · {test} test · " if self.app.size.width >= _ROOM_FOR_WAYS else ""
-        right = [Span(f"{ways}{leave} leaves, the draft is kept", "label")]
-        head: Line = spread(left, right, max(0, self.app.size.width - 2))
+        cells = max(0, self.app.size.width - 2)
+        ways, leaves = f"{back} back · {skip} skip · {test} test · ", f"{leave} leaves, the draft is kept"
+        told = (f"{ways}{leaves}", f"{ways}{leave} leaves", leaves)
+        right = [Span(next((one for one in told if width(title) + 2 + width(one) <= cells), leaves), "label")]
+        head: Line = spread(left, right, cells)
         self.query_one("#head", Painted).show((head,))
 
     # -- the way --------------------------------------------------------------------------------------------------

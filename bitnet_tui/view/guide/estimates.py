@@ -86,7 +86,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         row("Student", f"{count(plan['parameters'])} parameters", "value"),
         row("", size_words, "label"),
         row("Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""),
-        row("Budget", *_budget(plan["budget"])),
+        *_budget(plan["budget"]),
         row("Time", *_time(plan, draft, timing=timing)),
         row("Disk", _disk(plan), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
@@ -133,14 +133,14 @@ def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
     return "unknown", "label", plain(str(spent.get("missing", ""))).partition(";")[0]
 
 
-def _budget(budget: Record) -> tuple[str, str, str]:
-    """Tokens, or the epochs that decide them and how many that will be."""
+def _budget(budget: Record) -> tuple[Line, ...]:
+    """Tokens, or the epochs that decide them, and below those how many that will be: beside them it would wrap."""
     tokens, epochs, most = budget["tokens"], budget["epochs"], budget["most_tokens"]
     if epochs is None:
-        return f"{count(tokens)} tokens", "value", ""
-    about = "" if most is None else f", at most {count(most)} tokens"
-    about = about if tokens is None else f", about {count(tokens)} tokens"
-    return f"{epochs:g} epochs", "value", f"of what is collected{about}"
+        return (row("Budget", f"{count(tokens)} tokens", "value"),)
+    about = f"about {count(tokens)} tokens" if tokens is not None else f"at most {count(most)} tokens" if most else ""
+    first = row("Budget", f"{epochs:g} epochs", "value", "of what is collected")
+    return (first, row("", about, "label")) if about else (first,)
 
 
 def _teacher(teacher: Record | None) -> list[Line]:
