@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pty
-import re
 import select
 import signal
 import struct
@@ -14,8 +13,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.tui.emulator import Emulator
+
 _REPO = str(Path(__file__).parents[2])
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")
 
 
 class Terminal:
@@ -42,7 +42,8 @@ class Terminal:
         )
         os.close(inner)
         self.written = b""
-        self._mark = 0
+        self._mark = self._emulated = 0
+        self._emulator = Emulator()
 
     def __enter__(self) -> "Terminal":
         return self
@@ -97,11 +98,18 @@ class Terminal:
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def until(self, wanted: str, seconds: float = 60) -> None:
-        """Wait until the text has been written since the last key."""
+        """Wait until something has been written since the last key, and the text is on the screen."""
         deadline = time.monotonic() + seconds
-        while wanted not in (shown := _ESCAPE.sub(b"", self.written[self._mark :]).decode(errors="replace")):
-            assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{shown}"
+        while len(self.written) == self._mark or wanted not in self.shown:
+            assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{self.shown}"
             self.read(0.1)
+
+    @property
+    def shown(self) -> str:
+        """The text on the screen."""
+        self._emulator.write(self.written[self._emulated :])
+        self._emulated = len(self.written)
+        return self._emulator.text
 
     def read(self, seconds: float) -> int:
         """Take what is written in this time; returns how many bytes."""
