@@ -13,6 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from tests.tui.emulator import Emulator
 
 _REPO = str(Path(__file__).parents[2])
@@ -61,6 +63,15 @@ class Terminal:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def wait_until_stopped(self) -> None:
+        while psutil.Process(self._process.pid).status() != psutil.STATUS_STOPPED:
+            self.read(0.05)
+
+    def wipe(self) -> None:
+        """Somebody else clears the screen."""
+        self.read(0)
+        self._emulator, self._emulated = Emulator(), len(self.written)
 
     def wait(self, seconds: float = 60) -> int:
         """The exit code, once the app has ended; what it writes until then is read."""

@@ -88,7 +88,7 @@ def test_a_kill_leaves_the_terminal_in_order(home: Path):
         assert terminal.modes == before
 
 
-def test_signals_to_go_on_start_nothing_twice(home: Path):
+def test_signals_to_go_on_draw_everything_again_and_start_nothing_twice(home: Path):
     """SIGCONT comes without SIGTSTP after SIGSTOP, which no program can see."""
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
@@ -96,9 +96,14 @@ def test_signals_to_go_on_start_nothing_twice(home: Path):
         terminal.until("7.28")
         terminal.wait_until_quiet(0.3)
         for _ in range(3):
-            terminal.send(b"")
+            terminal.wipe()
             terminal.signal(signal.SIGCONT)
             terminal.until("7.28")  # others may have drawn there meanwhile
+        terminal.signal(signal.SIGTSTP)
+        terminal.wait_until_stopped()
+        terminal.wipe()
+        terminal.signal(signal.SIGCONT)
+        terminal.until("7.28")
         terminal.press("q")
         assert terminal.wait() == 0
         assert terminal.modes == before
