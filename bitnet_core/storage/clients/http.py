@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -33,6 +33,8 @@ _FINAL = {501, 505, 507, 508}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_WORDS = 300
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a server that answers without TLS; its versions differ."""
 _TAG = re.compile(r"<[^<>]*>")
 
 Authorize = Callable[[bool], Mapping[str, str]]
@@ -196,9 +198,19 @@ class Http:
             fix = ""
             if isinstance(error, httpx.ConnectError) and self._socket is None:
                 where, fix = f"{self._title} at {_server(url)}", "; check its address, and that its server runs"
+                if any(words in why for words in _NO_TLS):
+                    fix = "; it may speak http, so check the beginning of its address"
             raise Unreachable(f"{where} can't be reached ({why}){fix}.") from error
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError, UnicodeError) as error:
             raise Refused(f"{where} can't be used ({flat(str(error))}); correct its address.") from error
+
+
+def require_address(setting: str, address: str) -> None:
+    """UsageError if the address that this setting gives is none."""
+    try:
+        _host(address)
+    except Refused:
+        raise UsageError(f"{setting} is not an http(s) address; write it as https://HOST/PATH.") from None
 
 
 def _server(url: str) -> str:
