@@ -36,13 +36,17 @@ class Upload:
 
 @dataclass(frozen=True)
 class CopyView:
-    """`backend` is empty without a target. `ended_since` names the stages that ended after the last push."""
+    """`backend` is empty without a target. `ended_since` names the stages that ended after the last push.
+
+    `problem` says what is wrong with the settings, where they name no target.
+    """
 
     backend: str = ""
     sync: str = "off"
     status: CopyStatus = field(default_factory=CopyStatus)
     upload: Upload | None = None
     ended_since: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def sending(self) -> bool:
@@ -76,7 +80,7 @@ def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
 def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...]:
     """Everything that is known; `said` is what the last command of the user said, and in which style."""
     if not copy.backend:
-        return _no_target(cells)
+        return _no_target(copy.problem, cells)
     status = copy.status
     lines = [line(Span(pad("copy", 9), "label"), flat(status.place) or copy.backend)]
     when = _WHEN.get(copy.sync, copy.sync)
@@ -102,14 +106,15 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
     return tuple(lines)
 
 
-def _no_target(cells: int) -> tuple[Line, ...]:
+def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
+    wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
     how = line(
         "Press ",
         Span(actions.key("experiment.settings"), "key"),
         " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.",
     )
-    return (*_wrapped("", text, "", cells), (), how)
+    return (*wrong, *_wrapped("", text, "", cells), (), how)
 
 
 def _standing(copy: CopyView, cells: int) -> list[Line]:

@@ -128,17 +128,17 @@ class ExperimentWatcher:
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
-        shown, copy = self._shown(history, stage, back), self._copied(history)
+        shown, copy = self._shown(history, stage, back), self._copied(history, problem)
         rows = tuple(_as_shown(row, shown) for row in rows)
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()
         return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
 
-    def _copied(self, history: History) -> CopyView:
+    def _copied(self, history: History, problem: str) -> CopyView:
         """How the copy stands, by its files here and by its newest upload."""
         backend, sync = target_of(history.experiment.settings)
         if not backend:
-            return CopyView()
+            return CopyView(problem=problem)
         mark = version(self.root)
         if mark != self._copy[0]:
             self._copy = mark, copy_status(self.root)

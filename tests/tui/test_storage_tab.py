@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
@@ -12,7 +13,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.view.copy import CopyView, Upload, copy_lines
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
-from tests.tui.simulated import experiment, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folder("checkpoints", 3, 5e8)))
 
@@ -24,6 +25,11 @@ def _text(copy: CopyView, said=None) -> str:
 def test_without_a_target_one_sentence_and_one_key():
     assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
     assert "Press e to open its settings" in _text(CopyView())
+
+
+def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
+    wrong = CopyView(problem="STORAGE_BACKEND=webdv is not allowed.")
+    assert _text(wrong).startswith("✗ STORAGE_BACKEND=webdv is not allowed.\n")
 
 
 def test_what_is_stored_the_largest_first():
@@ -101,13 +107,18 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         assert not isinstance(pilot.app.screen, ConfirmScreen)
 
 
-async def test_a_verification_that_fails_says_why(home: Path, isolated: Path):
+async def test_a_verification_that_fails_says_why_also_where_a_run_has_much_to_say(home: Path, isolated: Path):
     """A real process; nothing is stored yet."""
     root = _with_target(home, isolated / "target")
-    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
+    run = SimulatedRun(Experiment.open(root), "train", NOON + 9000)
+    run.train(1, 14)
+    for code in ("one", "two", "three"):
+        run.emit("alert", severity="warning", code=code, message="What is wrong. " * 8, advice="What to do. " * 4)
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
+        await until(pilot, lambda: "What is wrong." in shown(pilot))
         await pilot.press("v")
-        await until(pilot, lambda: "✗" in shown(pilot))
+        await until(pilot, lambda: "✗ verify" in shown(pilot))
         assert "✗ verify:" in words(pilot)
         assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
 

@@ -54,7 +54,7 @@ def about(backend: str) -> str:
 
 
 def fields(backend: str) -> tuple[str, ...]:
-    """The settings of a target's form: those that it needs first, then its keys, then the rest."""
+    """The settings of a target's form: those that it needs first, then the rest, a user or an id before its key."""
     if backend == HERE:
         return ()
     kind = KINDS[backend]
@@ -63,8 +63,7 @@ def fields(backend: str) -> tuple[str, ...]:
         for name, one in REGISTRY.items()
         if one.section in SECTIONS[backend] and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
     ]
-    rank = {name: (0 if name in kind.needs else 1 if REGISTRY[name].secret else 2) for name in own}
-    return tuple(sorted(own, key=lambda name: rank[name]))
+    return tuple(sorted(own, key=lambda name: name not in kind.needs))
 
 
 def _read(backend: str) -> frozenset[str]:
