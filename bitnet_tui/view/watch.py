@@ -22,11 +22,10 @@ from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
-from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import crop, flat
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
-from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
+from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, progress_note, running, stage_rows
@@ -102,7 +101,7 @@ class ExperimentWatcher:
     _cache: RecordCache = field(default_factory=RecordCache)
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
-    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
+    _known: KnownCopy = field(default_factory=KnownCopy)
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
@@ -139,10 +138,7 @@ class ExperimentWatcher:
         backend, sync = target_of(history.experiment.settings)
         if not backend:
             return CopyView(problem=problem)
-        mark = version(self.root)
-        if mark != self._copy[0]:
-            self._copy = mark, copy_status(self.root)
-        status = self._copy[1]
+        status = self._known.of(history.experiment)
         latest, upload = history.latest(UPLOAD.name), None
         if latest is not None:
             findings = health(UPLOAD.name, latest.state, self._view(latest.run, whole=True).vitals, Plan())

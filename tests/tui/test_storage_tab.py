@@ -7,10 +7,12 @@ from textual.pilot import Pilot
 
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
+from bitnet_core.storage.copy import open_copy
+from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
-from bitnet_tui.view.copy import CopyView, Upload, copy_lines
+from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -68,6 +70,16 @@ def test_names_from_the_target_are_shown_as_signs():
     text = _text(CopyView("s3", "off", evil), ("bad", "no\x1b"))
     assert "\x1b" not in text
     assert "[bold]x·" in text
+
+
+def test_after_a_change_of_the_target_the_older_copy_is_not_told(home: Path, isolated: Path):
+    root, known = _with_target(home, isolated / "one"), KnownCopy()
+    with open_copy(Experiment.open(root), Keys()) as copy:
+        copy.state.note_stored(1, [])
+    assert known.of(Experiment.open(root)).counter == 1
+    env = root / ".env"
+    env.write_text(env.read_text().replace(f"{isolated}/one", f"{isolated}/two"))
+    assert known.of(Experiment.open(root)) == CopyStatus()
 
 
 def _with_target(home: Path, target: Path) -> Path:
