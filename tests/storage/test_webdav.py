@@ -269,6 +269,14 @@ def test_an_address_that_is_none_is_told_with_its_setting(backend: str, address:
         pass
 
 
+@pytest.mark.parametrize("body", ["<h1>no entry</h1>", "", "<h1></h1>"])
+def test_what_a_page_says_twice_is_told_once(body: str, tmp_path: Path) -> None:
+    page = f"<html>\n<HEAD><title>no entry</title></HEAD>\n<body>{body}</body></html>".encode()
+    with _answered_by(lambda _: Reply(401, page), tmp_path) as target, pytest.raises(Refused) as refused:
+        target.check()
+    assert "(HTTP 401: no entry)" in str(refused.value)
+
+
 def test_https_where_a_server_speaks_http_is_told(tmp_path: Path) -> None:
     with (
         serving(lambda _: Reply(200)) as port,

@@ -36,6 +36,8 @@ _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 """What OpenSSL says of a server that answers without TLS; its versions differ."""
 _TAG = re.compile(r"<[^<>]*>")
+_HEAD = re.compile(r"<head\b.*?</head>", re.IGNORECASE)
+"""Of a page: its title is most often said again in the text."""
 
 Authorize = Callable[[bool], Mapping[str, str]]
 """Gives the headers that carry the key; True = they were refused, so renew them. Empty if they can't be renewed."""
@@ -61,7 +63,8 @@ class Response:
     @property
     def words(self) -> str:
         """What the server says, cut to a clause: its body as plain text without tags, or its status."""
-        said = " ".join(_TAG.sub(" ", flat(self.body[:4000].decode(errors="replace"))).split())
+        page = flat(self.body[:4000].decode(errors="replace"))
+        said = _plain(_HEAD.sub(" ", page)) or _plain(page)
         return f"HTTP {self.status}: {said[:_LONGEST_WORDS]}" if said else f"HTTP {self.status}"
 
 
@@ -230,6 +233,10 @@ def _drop_keys_elsewhere(request: httpx.Request) -> None:
     if not at_home:
         for name in names:
             request.headers.pop(name, None)
+
+
+def _plain(page: str) -> str:
+    return " ".join(_TAG.sub(" ", page).split())
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:

@@ -116,7 +116,10 @@ def _each(seconds: list[float]) -> str:
 
 def failed(problem: str, backend: str) -> Found:
     """Why the test failed, and the field to go to if the sentence names one."""
-    named = next((name for name in fields(backend) if name in problem), "")
+    kind = KINDS[backend]
+    # A sentence that names a user and a password is most often about the password.
+    likely = sorted(fields(backend), key=lambda name: (name not in kind.needs, not REGISTRY[name].secret))
+    named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
     return Found(lines, f"Go to {label(named)}" if named else "", field=named, why=in_short(problem))
