@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from bitnet_core import process
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
 from bitnet_core.storage.copy import open_copy
@@ -12,6 +13,7 @@ from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.services.copying import StoreCommand
 from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
@@ -133,6 +135,23 @@ async def test_a_verification_that_fails_says_why_also_where_a_run_has_much_to_s
         await until(pilot, lambda: "✗ verify" in shown(pilot))
         assert "✗ verify:" in words(pilot)
         assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
+
+
+def test_what_is_tried_again_is_said_meanwhile(home: Path):
+    """A real process; nobody listens on that port."""
+    root = experiment(home, "far").root
+    with (root / ".env").open("a") as env:
+        env.write("STORAGE_BACKEND=webdav\nWEBDAV_URL=http://127.0.0.1:1\n")
+    command, said = StoreCommand(home, root, "verify").start(), []
+
+    def listen(sentence: str) -> None:
+        said.append(sentence)
+        if "Trying again" in sentence and command._child is not None:
+            process.kill_group(command._child.pid)
+
+    well, _ = command.follow(listen)
+    assert not well
+    assert any(one.startswith("WebDAV at 127.0.0.1:1 can't be reached") for one in said), said
 
 
 async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch):
