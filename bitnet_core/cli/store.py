@@ -200,7 +200,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     answer(
         arguments,
         {},
-        f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them where they are",
+        f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them on a machine that "
+        "has them",
     )
     return 1
 

@@ -45,6 +45,7 @@ class FolderTarget:
         self._folders = FolderSync()
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        self._require_disk()
         path = self._path(key)
         temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
         try:
@@ -109,14 +110,18 @@ class FolderTarget:
                 folder = folder.parent
 
     def check(self) -> Account:
-        """Free bytes of its file system. Refused if the folder's parent is missing: a disk that is not mounted."""
-        if not self._folder.is_dir() and not self._folder.parent.is_dir():
-            raise Refused(f"{self._folder} is not there; mount its disk, or create its folder.")
+        """Free bytes of its file system."""
+        self._require_disk()
         existing = self._folder if self._folder.is_dir() else self._folder.parent
         try:
             return Account(shutil.disk_usage(existing).free)
         except OSError as error:
             raise self._refused(existing, error) from error
+
+    def _require_disk(self) -> None:
+        """Refused if the folder's parent is missing, too: the copy would land where the disk is not mounted."""
+        if not self._folder.is_dir() and not self._folder.parent.is_dir():
+            raise Refused(f"{self._folder} is not there; mount its disk, or create its folder.")
 
     def _path(self, key: str) -> Path:
         return self._folder / key
