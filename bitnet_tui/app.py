@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
 from textual.screen import Screen
@@ -16,6 +16,7 @@ from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
 from bitnet_core.text import printable
 from bitnet_tui import actions, bindings, themes
+from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
@@ -66,6 +67,7 @@ class BitnetApp(Telling):
         self._root = root
         self.keymap_signal = Signal(self, "keymap")
         self._safe_lines = SafeLines()
+        self._cells = Cells()
         self._keystrokes = Keystrokes(self, self._type)
         self._launch = launch
         over_ssh = bool(os.environ.get("SSH_CONNECTION"))
@@ -88,6 +90,10 @@ class BitnetApp(Telling):
         from bitnet_tui.driver import AnyTerminal
 
         return AnyTerminal
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        """As in Textual, but only cells that have changed are written."""
+        super()._display(screen, self._cells.changes(renderable))
 
     def get_default_screen(self) -> Screen[None]:
         from bitnet_tui.screens.experiments import ExperimentsScreen

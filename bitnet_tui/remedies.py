@@ -5,6 +5,7 @@ where it takes them in or shows them. `tests/tui/test_remedies.py` finds the sen
 """
 
 import re
+from functools import cache
 
 from bitnet_tui import actions
 
@@ -56,7 +57,6 @@ _SAID = (
     (r" \(--root\)", ""),
     (r"`bitnet demo`", "the demo ({list.demo})"),
 )  # fmt: skip
-_PATTERNS = tuple((re.compile(pattern), words) for pattern, words in _SAID)
 _KEY = re.compile(r"\{([a-z-]+\.[a-z-]+)\}")
 
 
@@ -64,9 +64,15 @@ def in_app(sentence: str) -> str:
     """The sentence with the keys and actions of the app as its remedy. What names no command is left as it is."""
     if "`" not in sentence and "--" not in sentence:
         return sentence
-    for pattern, words in _PATTERNS:
+    for pattern, words in _patterns():
         sentence = pattern.sub(_with_keys(words), sentence)
     return sentence
+
+
+@cache
+def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Compiled when the first sentence comes, which is after the first paint."""
+    return tuple((re.compile(pattern), words) for pattern, words in _SAID)
 
 
 def _with_keys(words: str) -> str:

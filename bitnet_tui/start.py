@@ -1,6 +1,7 @@
 """`bitnet-tui`: reads the options, checks the terminal, then starts the app. Textual is imported last."""
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ NO_TERMINAL = (
 )
 IN_BROWSER = "textual.drivers.web_driver:WebDriver"
 """What textual-serve sets TEXTUAL_DRIVER to."""
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 
 
@@ -84,6 +86,8 @@ def _run(options: argparse.Namespace) -> int:
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
+    # By default, every 700 objects that stay; importing makes hundreds of thousands, and none of them is garbage.
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     from bitnet_tui.app import BitnetApp
 
     app = BitnetApp(home, root)

@@ -24,14 +24,13 @@ _LOOK_SECONDS = 2.0
 class Telling(Noticing):
     """The part of the app that tells."""
 
+    _opened: "Path | None" = None
     _reader: "NewsReader | None" = None
     _reading = False
 
     def begin_telling(self, opened: "Path | None") -> None:
         """From now on tell what happens in the workspace and in the experiment `opened`."""
-        from bitnet_tui.view.news import NewsReader
-
-        self._reader = NewsReader(self.home, opened)
+        self._opened = opened
         self.call_after_refresh(self.look_for_news)
         self.set_interval(_LOOK_SECONDS, self.look_for_news)
 
@@ -41,8 +40,11 @@ class Telling(Noticing):
             self.run_worker(self._read, thread=True, group="news", description="look for runs that have ended")
 
     def _read(self) -> None:
+        from bitnet_tui.view.news import NewsReader  # after the first paint, which need not wait for it
+
         try:
-            for news in self._reader.look() if self._reader else ():
+            self._reader = self._reader or NewsReader(self.home, self._opened)
+            for news in self._reader.look():
                 self.call_later(self.tell, news)
         finally:
             self._reading = False

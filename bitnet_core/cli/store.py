@@ -37,6 +37,8 @@ _ACTIONS = {
     "login": "log in to Google Drive, OneDrive, Dropbox or Box",
 }
 _DAY = 86400.0
+_MOST_NAMED = 4
+"""Files in a sentence, which is all that the app shows."""
 
 
 def add_to(commands: Commands) -> None:
@@ -180,7 +182,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage import verify
-    from bitnet_core.text import size
+    from bitnet_core.text import listed, size
 
     with copy_of(arguments, look_only=True) as (copy, _, stop):
         report = compare(arguments, copy, verify.newest(copy.place), stop, quick=arguments.quick)
@@ -196,11 +198,13 @@ def _verify(arguments: argparse.Namespace) -> int:
         return 1
     rows = [[fault.file, fault.what, fault.key] for fault in report.faults[:MOST_LISTED]]
     answer_table(arguments, copy.place.place, ["path", "fault", "object"], rows, [])
-    count = len(report.damaged)
+    damaged = report.damaged
+    named = listed(damaged if len(damaged) <= _MOST_NAMED else [*damaged[: _MOST_NAMED - 1], "others"])
     answer(
         arguments,
         {},
-        f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them where they are",
+        f"damaged: {named}, {len(damaged)} of {report.files} files; `bitnet store push --verify` repairs them on a "
+        "machine that has them",
     )
     return 1
 

@@ -129,11 +129,12 @@ def _pair_up(buckets: list[_Bucket], *, keep_gaps: bool) -> list[_Bucket]:
     return merged
 
 
-def thin(segments: Iterable[Segment], most: int) -> tuple[Segment, ...]:
+def thin(segments: Iterable[Segment], most: int, limits: Point | None = None) -> tuple[Segment, ...]:
     """At most about `most` points, with the extremes of each stretch of x kept.
 
-    Stretches have equal widths; one that a gap cuts counts on both sides. If there are more gaps than a tenth of
-    `most`, they would be too small to see, so the curve is joined.
+    Stretches have equal widths between the limits, or else between the first and the last point. One that a gap cuts
+    counts on both sides. With the same limits, later points change no earlier stretch. If there are more gaps than a
+    tenth of `most`, they would be too small to see, so the curve is joined.
     """
     kept = tuple(segment for segment in segments if segment)
     if len(kept) > max(1, most // 10):
@@ -141,7 +142,7 @@ def thin(segments: Iterable[Segment], most: int) -> tuple[Segment, ...]:
     points = [point for segment in kept for point in segment]
     if len(points) <= most:
         return kept
-    left, right = min(p[0] for p in points), max(p[0] for p in points)
+    left, right = limits or (min(p[0] for p in points), max(p[0] for p in points))
     stretches = max(1, most // 2)
     width = (right - left) / stretches or 1.0
     return tuple(_thin_one(segment, left, width, stretches) for segment in kept)

@@ -63,7 +63,8 @@ def _words(event: Event) -> str:
         case events.Artifact():
             return f"wrote {_file(event.path)}, {text.size(event.bytes)}"
         case events.Upload():
-            return f"upload of {_file(event.path)} to {event.target}: {event.state}"
+            how = f", {text.progress_words(event.done, event.bytes, 'bytes')}" if event.done < event.bytes else ""
+            return f"upload of {_file(event.path)} to {event.target}: {event.state}{how}"
         case events.Alert():
             return "\n".join(filter(None, (event.message, event.advice)))
         case Log():

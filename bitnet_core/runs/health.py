@@ -107,7 +107,10 @@ def trained(vitals: Vitals) -> tuple[Finding, ...]:
         return ()
     first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
     way = "fell" if last < first else "rose"
-    words = f"Done. Held-out {way} from {significant(first)} to {significant(last)}"
+    went = f"{way} from {significant(first)} to {significant(last)}"
+    if significant(first) == significant(last):
+        went = f"stayed at {significant(last)}"
+    words = f"Done. Held-out {went}"
     at = f", best {significant(best.loss)} at step {number(best.step)}" if best.loss < last else ""
     return (Finding("good", f"{words}{at}."),)
 

@@ -9,7 +9,6 @@ import base64
 import re
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from html.entities import codepoint2name
 
 SHORTEST_KEY = 6
 """A shorter value is not masked inside a text: it would be found by chance."""
@@ -128,6 +127,8 @@ def _compiled(token: str, flags: int) -> re.Pattern[str]:
 @lru_cache(maxsize=1024)
 def _token(char: str) -> str:
     """One character in every encoding. A repeated encoding repeats its own sign: `%25`, a backslash, `&amp;`."""
+    from html.entities import codepoint2name  # a large table, and most keys have letters and digits only
+
     if char.isascii() and char.isalnum():
         return char
     code = ord(char)

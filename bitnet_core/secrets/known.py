@@ -11,12 +11,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from bitnet_core.secrets.encodings import SHORTEST_KEY
-from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
+
+if TYPE_CHECKING:
+    from bitnet_core.secrets.redaction import Redactor
 
 _SHORTEST_FOREIGN = 8
 """Another program's variable that is only named like a secret may be `true` or `always`."""
@@ -28,7 +31,6 @@ _ADDRESS_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/:@]*:(.+)@", re.IGN
 """Up to the last @: a password that is not encoded may have one."""
 
 _values: set[str] = set()
-_redactor_of = lru_cache(maxsize=4)(Redactor)
 
 
 def remember(values: Iterable[str]) -> None:
@@ -65,9 +67,16 @@ def values() -> frozenset[str]:
     return frozenset(_values | {value for name, value in os.environ.items() if value and _is_secret(name, value)})
 
 
-def redactor() -> Redactor:
+def redactor() -> "Redactor":
     """A redactor that masks every value that is known now."""
     return _redactor_of(values())
+
+
+@lru_cache(maxsize=4)
+def _redactor_of(known: frozenset[str]) -> "Redactor":
+    from bitnet_core.secrets.redaction import Redactor  # compiles many patterns, and the first paint needs none
+
+    return Redactor(known)
 
 
 def is_secret_name(name: str) -> bool:

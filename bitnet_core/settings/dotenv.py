@@ -11,13 +11,15 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from dotenv.parser import Binding, parse_stream
+from typing import TYPE_CHECKING
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.inputs import read_input, refuse_to_write
 from bitnet_core.settings.references import MAX_LENGTH, as_reference
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 _BOM = "\ufeff"
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
@@ -64,7 +66,7 @@ def parse(text: str, path: Path) -> DotenvFile:
     values: dict[str, str] = {}
     given: dict[str, int] = {}
     _refuse_many_blanks(text, str(path))
-    for binding in parse_stream(io.StringIO(text.removeprefix(_BOM), newline=None)):
+    for binding in _bindings(text, newline=None):
         # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
         line = binding.original.line + binding.original.string[:blank].count("\n")
@@ -95,7 +97,14 @@ def _refuse_many_blanks(text: str, where: str) -> None:
         raise UsageError(f"{where} line {line} has more than {_MOST_BLANKS:,} blanks in a row; remove them.")
 
 
-def _comment_of(binding: Binding) -> str:
+def _bindings(text: str, newline: str | None) -> "Iterable[Binding]":
+    """What python-dotenv finds in a text; `newline` as in `io.StringIO`. Often there is no `.env`."""
+    from dotenv.parser import parse_stream
+
+    return parse_stream(io.StringIO(text.removeprefix(_BOM), newline=newline))
+
+
+def _comment_of(binding: "Binding") -> str:
     """The text that is passed over, of a line or behind a value."""
     return binding.original.string if binding.key is None else _around_value(binding)[1]
 
@@ -143,14 +152,14 @@ def quoted(value: str) -> str:
     return '"' + "".join(_ESCAPES.get(char, char) for char in value) + '"'
 
 
-def _parsed(text: str) -> tuple[str, list[Binding]]:
+def _parsed(text: str) -> tuple[str, list["Binding"]]:
     """The BOM, if there is one, and the parts of the text; joined, they are the text again. UsageError as `parse`."""
     _refuse_many_blanks(text, "The .env file's")
     bom = _BOM if text.startswith(_BOM) else ""
-    return bom, list(parse_stream(io.StringIO(text.removeprefix(_BOM), newline="")))
+    return bom, list(_bindings(text, newline=""))
 
 
-def _around_value(binding: Binding) -> tuple[str, str]:
+def _around_value(binding: "Binding") -> tuple[str, str]:
     """The text before the value and after it: `export NAME=`, and a comment with the line end."""
     text = binding.original.string
     head = _HEAD.match(text)

@@ -1,10 +1,13 @@
 """Storage settings as typed groups. `storage/catalog.py` says which target reads which group."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.settings.group import Group, combined, setting
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolved import Settings
 
 SECTIONS = {
     "local": ("Storage",),
@@ -24,6 +27,8 @@ SECTIONS = {
     "rclone": ("Storage: rclone",),
 }
 """Which sections of the registry a STORAGE_BACKEND reads."""
+
+_NOT_LEADING = frozenset({"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC"})
 
 SyncMode = Literal["off", "end", "live"]
 
@@ -45,6 +50,17 @@ class StorageOptions(Group):
     def key_names(self) -> tuple[str, ...]:
         """The secrets that the target may read."""
         return tuple(n for n, one in REGISTRY.items() if one.secret and one.section in SECTIONS[self.backend])
+
+
+def target_mark(settings: Settings, name: str) -> str:
+    """A digest of the settings that lead to the copy of this name, to know it again; no key is in it."""
+    backend = str(settings.values["STORAGE_BACKEND"] or "local")
+    leading = {
+        one: str(settings.values.get(one))
+        for one, setting in REGISTRY.items()
+        if setting.section in SECTIONS[backend] and not setting.secret and one not in _NOT_LEADING
+    }
+    return hashlib.sha256(json.dumps([backend, name, leading]).encode()).hexdigest()
 
 
 class ICloudOptions(Group):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.settings.storage import GoogleDriveOptions, ICloudOptions, StorageOptions
+from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.storage.state import FOLDER
@@ -68,14 +68,9 @@ def require_apart(experiment: Experiment, name: str) -> None:
 
 def _folder_of(experiment: Experiment) -> tuple[str, Path | None]:
     """The setting that names the target's folder, and the folder; None where the target is none."""
-    options = KINDS[StorageOptions.of(experiment.settings).backend].options.of(experiment.settings)
-    if isinstance(options, StorageOptions):
-        return "STORAGE_LOCAL_DIR", options.local_folder
-    if isinstance(options, ICloudOptions):
-        return "ICLOUD_DRIVE_DIR", options.folder
-    if isinstance(options, GoogleDriveOptions) and options.mounted:
-        return "GDRIVE_PROJECT_ROOT", Path(options.mounted).expanduser()
-    return "", None
+    setting = KINDS[StorageOptions.of(experiment.settings).backend].folder
+    given = experiment.settings.values.get(setting)
+    return setting, Path(str(given)).expanduser() if given else None
 
 
 def _is_in(inner: Path, outer: Path) -> bool:

@@ -1,7 +1,6 @@
 """The kinds of targets: what each is called, which settings and keys it reads, and which module it is. Light.
 
-To add a kind: a row here, its name in STORAGE_BACKENDS and its section in `settings/registry.py`, a group in
-`settings/storage.py`, and a module in `targets/` with `opened(options, keys)`.
+To add a kind, follow "Adding a storage target" in docs/ARCHITECTURE.md.
 """
 
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ class Kind:
     """The package to import beyond the base; empty if there is none."""
     extra: str = ""
     """The extra of bitnet-tui that installs it."""
+    folder: str = ""
+    """The setting that names a folder or file of this machine, where the target is or may be one."""
     login: str = ""
     """The secret that `bitnet store login` gets; empty if there is no login."""
 
@@ -33,14 +34,19 @@ _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 KINDS = {
     kind.backend: kind
     for kind in (
-        Kind("local", "A folder", "local", storage.StorageOptions, ("STORAGE_LOCAL_DIR",)),
-        Kind("icloud", "iCloud Drive", "local", storage.ICloudOptions, ("ICLOUD_DRIVE_DIR",)),
+        Kind(
+            "local", "A folder", "local", storage.StorageOptions, ("STORAGE_LOCAL_DIR",), folder="STORAGE_LOCAL_DIR"
+        ),
+        Kind(
+            "icloud", "iCloud Drive", "local", storage.ICloudOptions, ("ICLOUD_DRIVE_DIR",), folder="ICLOUD_DRIVE_DIR"
+        ),
         Kind(
             "gdrive",
             "Google Drive",
             "gdrive",
             storage.GoogleDriveOptions,
             keys=("GDRIVE_CLIENT_SECRET", "GDRIVE_REFRESH_TOKEN"),
+            folder="GDRIVE_PROJECT_ROOT",
             login="GDRIVE_REFRESH_TOKEN",
         ),
         Kind(

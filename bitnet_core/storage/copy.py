@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment, is_name
-from bitnet_core.settings.storage import StorageOptions
+from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.apart import require_apart, require_no_experiment
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
@@ -48,7 +48,8 @@ def open_copy(
             with looked_at(experiment.root, place.place) as state:
                 yield Copy(place, patient, state)
             return
-        with exclusive(experiment.root), opened(experiment.root, place.place) as state:
+        mark = target_mark(experiment.settings, name)
+        with exclusive(experiment.root), opened(experiment.root, place.place, mark) as state:
             require_no_experiment(place)  # now, as a folder of this experiment shows what is in use
             yield Copy(place, patient, state)
 

@@ -14,7 +14,7 @@ from bitnet_core.runs.experiment import Experiment, is_name
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.storage import SECTIONS, StorageOptions
+from bitnet_core.settings.storage import SECTIONS, StorageOptions, target_mark
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.identity import experiment_id
 from bitnet_core.storage.manifest import Published
@@ -99,7 +99,8 @@ class Opening:
             raise self._unknown_name() from None
         published = newest.published
         with self._marked(published):
-            with opened(self._root, self._place.place) as state:
+            mark = target_mark(self._experiment.settings, self._name)
+            with opened(self._root, self._place.place, mark) as state:
                 # What an earlier attempt put there may be replaced; what was changed since is somebody's work.
                 pull = Pull(
                     self._experiment, self._place, state, published,

@@ -2,20 +2,10 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from bitnet_core.storage.target import (
-    Account,
-    AlreadyThere,
-    Found,
-    Target,
-    Unreachable,
-    holds,
-    put_soon,
-    settle,
-)
+from bitnet_core.storage.target import Account, AlreadyThere, Found, Target, Unreachable, holds
 from bitnet_core.storage.walk import Walk
 
 ATTEMPTS = 6
@@ -51,21 +41,12 @@ class Patient:
         self.name, self.place, self.limits = target.name, target.place, target.limits
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        self._put(self._target.put, key, data, only_if_absent=only_if_absent)
-
-    def put_soon(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        self._put(partial(put_soon, self._target), key, data, only_if_absent=only_if_absent)
-
-    def settle(self, keys: Iterable[str]) -> None:
-        settle(self._target, keys)
-
-    def _put(self, put: Callable[..., None], key: str, data: bytes, *, only_if_absent: bool) -> None:
         unknown = False
 
         def once() -> None:
             nonlocal unknown
             try:
-                put(key, data, only_if_absent=only_if_absent)
+                self._target.put(key, data, only_if_absent=only_if_absent)
             except Unreachable:
                 unknown = True
                 raise

@@ -2,15 +2,8 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import Protocol
 
-from bitnet_core.storage.target import AlreadyThere, Target, holds, settle
-
-
-class Put(Protocol):
-    """`put` or `put_soon` of a target."""
-
-    def __call__(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None: ...
+from bitnet_core.storage.target import AlreadyThere, Target, holds
 
 
 @dataclass(frozen=True)
@@ -32,31 +25,23 @@ def put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tu
     """
     if stems.own:
         with contextlib.suppress(Taken):
-            return stems.own, put_durably(target, stems.own, data, shared=True, listed=looked_at)
+            return stems.own, put_part(target, stems.own, data, shared=True, listed=looked_at)
     target.put(stems.new, data)
     return stems.new, True
 
 
-def put_durably(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
-    """As `put_part` with `put`. What is there already is made durable: who put it may have been killed before."""
-    was_sent = put_part(target, target.put, key, data, shared=shared, listed=listed)
-    if not was_sent:
-        settle(target, [key])
-    return was_sent
-
-
-def put_part(target: Target, put: Put, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
-    """`put` a part or an index, unless it is there already; returns whether it was sent. Taken if other content is.
+def put_part(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
+    """Put a part or an index, unless it is there already; returns whether it was sent. Taken if other content is.
 
     `shared`: another machine may use the key too, so nothing is replaced. `listed`: it seems to be there.
     """
     if listed and holds(target, key, data):
         return False
     if not shared:
-        put(key, data)
+        target.put(key, data)
         return True
     try:
-        put(key, data, only_if_absent=True)
+        target.put(key, data, only_if_absent=True)
     except AlreadyThere:
         if not holds(target, key, data):
             raise Taken from None

@@ -9,7 +9,6 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -18,20 +17,17 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied, version_of_database
 from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
-from bitnet_core.storage.putting import Stems, Taken, put_durably, put_new, put_part
+from bitnet_core.storage.putting import Stems, Taken, put_new, put_part
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.settler import Settler
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
-from bitnet_core.storage.target import Target, put_soon
+from bitnet_core.storage.target import Target
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 _MOST_PASSES = 3
 _WHOLE = -2
 """In the place of a part's number: the one object of a file."""
-_BEGUN = ""
-"""In the place of a part's hash: it was put, and was not known to be durable."""
 
 
 @dataclass
@@ -83,7 +79,6 @@ class Sending:
         self.target = target
         self.state = state
         self.sender = sender
-        self.settler = Settler(target, sender)
         self.on_bytes = on_bytes
         self.sent = Sent()
         self._stems = stems
@@ -98,7 +93,7 @@ class Sending:
             self._again = []
             for file in files:
                 self._send(file, work_folder)
-            self.settler.drain()
+            self.sender.drain()
             files = [fresh for file in self._again if (fresh := _looked_at_again(file)) is not None]
             if not files:
                 return self.sent
@@ -140,7 +135,7 @@ class Sending:
                     if version_of_database(file.path) != version:  # no other copy is this one
                         version = f"{version} {secrets.token_hex(4)}"
                     self._send_content(replace(file, size=size, version=version), copy, size)
-                    self.settler.drain()
+                    self.sender.drain()
             else:
                 self._send_content(file, file.path, file.size)
         except FileNotFoundError:  # removed meanwhile, such as a checkpoint that a newer one replaces
@@ -213,14 +208,12 @@ class _Parts:
         for number in range(-(-self._size // self._part_bytes)):
             size = min(self._part_bytes, self._size - number * self._part_bytes)
             listed = there.get(part_key(self._stem, number)) == size
-            self._sending.settler.make_room()
-            self._submit(source, number, size, arrived.get(number, _BEGUN), listed=listed, trusted=listed and ours)
+            self._submit(source, number, size, arrived.get(number, ""), listed=listed, trusted=listed and ours)
             if self._given_up:
                 return
 
     def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool) -> None:
         target, key = self._sending.target, part_key(self._stem, number)
-        soon = partial(put_soon, target)
 
         def put() -> tuple[str, bool]:
             data = _read_at(source, number * self._part_bytes, size)
@@ -230,7 +223,7 @@ class _Parts:
             if known and trusted:
                 return digest, False
             with hashed(data, digest):
-                return digest, put_part(target, soon, key, data, shared=self._shared, listed=listed)
+                return digest, put_part(target, key, data, shared=self._shared, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:
@@ -240,20 +233,13 @@ class _Parts:
                 return
             digest, was_sent = found
             self._sending.sent.bytes += size if was_sent else 0
-            if known and trusted:
-                self._take(source, number, Part(size, digest))
-                return
-            if target.limits.settles:
-                self._sending.state.arrive(self._stem, number, self._file.version, _BEGUN)
-            self._sending.settler.settle(key, lambda: self._take(source, number, Part(size, digest)))
+            self._take(source, number, Part(size, digest))
 
         self._sending.sender.submit(lambda: _returned(put, Taken, _Changed, OSError), size, then)
 
     def _take(self, source: BinaryIO, number: int, part: Part) -> None:
-        """A part has arrived for good: a later push relies on it. After the last one the index is put."""
+        """A part has arrived: a later push relies on it. After the last one the index is put."""
         self._sending.state.arrive(self._stem, number, self._file.version, part.sha256)
-        if self._given_up:
-            return
         self._parts[number] = part
         self._done += part.size
         self._sending.on_bytes(self._file, self._done)
@@ -274,7 +260,7 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            return put_durably(target, key, data, shared=self._shared, listed=False)
+            return put_part(target, key, data, shared=self._shared, listed=False)
 
         self._sending.sender.submit(
             lambda: _returned(put, Taken),

@@ -232,8 +232,11 @@ class State:
 
 
 @contextlib.contextmanager
-def opened(root: Path, place: str) -> Iterator[State]:
-    """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew."""
+def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
+    """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew.
+
+    `mark` is that of the settings that lead there (`target_mark`), for who is told of the copy without asking it.
+    """
     path = _path(root, place)
     folder = path.parent
     try:
@@ -254,6 +257,8 @@ def opened(root: Path, place: str) -> Iterator[State]:
         state.belong_to(root)
         if state.note("place") != place:
             state.remember("place", place)
+        if mark and state.note("mark") != mark:
+            state.remember("mark", mark)
         yield state
 
 

@@ -49,12 +49,16 @@ def version(root: Path) -> tuple[float, ...]:
     return tuple(found)
 
 
-def copy_status(root: Path) -> CopyStatus:
-    """Of the target that was used last. Nothing is known where no file can be read."""
+def copy_status(root: Path, mark: str = "") -> CopyStatus:
+    """Of the target that was used last; with `mark` (`target_mark`), of the one that the settings lead to.
+
+    Nothing is known where no file can be read.
+    """
     newest = sorted((root / FOLDER).glob("*.sqlite"), key=_changed, reverse=True)
     for path in newest:
         with contextlib.suppress(sqlite3.Error, OSError, ValueError, TypeError):
-            return _read(path)
+            if (found := _read(path, mark)) is not None:
+                return found
     return CopyStatus()
 
 
@@ -66,12 +70,17 @@ def _changed(path: Path) -> float:
     return max(times)
 
 
-def _read(path: Path) -> CopyStatus:
+def _read(path: Path, mark: str) -> CopyStatus | None:
+    """None if it is of another target than `mark` says. One of an earlier version has no mark."""
     # Where nobody has it open it is read as it stands, so that SQLite makes no files beside it.
     open_now = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'' if open_now else '&immutable=1'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as found:
-        notes = dict(found.execute("select name, value from notes where name in ('place', 'stored')").fetchall())
+        notes = dict(
+            found.execute("select name, value from notes where name in ('place', 'stored', 'mark')").fetchall()
+        )
+        if mark and notes.get("mark", mark) != mark:
+            return None
         waiting = found.execute("select name, since from waiting order by since, name limit 10000").fetchall()
         tables = {row[0] for row in found.execute("select name from sqlite_master")}  # an earlier version's has fewer
         wanted = "select name, size from shared where name like 'checkpoints/mini_bitnet_step_%.pt' limit 10000"

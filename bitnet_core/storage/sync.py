@@ -19,6 +19,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.storage import target_mark
 from bitnet_core.storage.apart import require_no_experiment
 from bitnet_core.storage.copy import copy_name
 from bitnet_core.storage.keys import Keys
@@ -120,7 +121,8 @@ class Uploader:
             return False
 
     def _push(self, place: Target, *, last: bool) -> None:
-        with exclusive(self.experiment.root), opened(self.experiment.root, place.place) as state:
+        mark = target_mark(self.experiment.settings, copy_name(self.experiment))
+        with exclusive(self.experiment.root), opened(self.experiment.root, place.place, mark) as state:
             require_no_experiment(place)
             began = time.monotonic()
             with_growing = last or began >= self._growing_due

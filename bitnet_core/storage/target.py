@@ -5,9 +5,9 @@ visible whole or not at all. A call is tried once: `patient.py` tries again what
 come from several threads at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from bitnet_core.errors import BitnetError
 
@@ -29,8 +29,6 @@ class Limits:
     """Whether `a` and `A` are two objects."""
     workers: int = 4
     """How many calls at once it takes well."""
-    settles: bool = False
-    """Whether it is `Settling`."""
     spelled: Callable[[str], str] = str
     """How it writes a key, if it escapes some characters: what it writes must be within the limits."""
 
@@ -110,29 +108,3 @@ def holds(target: Target, key: str, data: bytes) -> bool:
         return target.get(key) == data
     except (NoSuchObject, Corrupt):
         return False
-
-
-@runtime_checkable
-class Settling(Protocol):
-    """What a target on a disk can do besides: put several objects, and wait for the disk once."""
-
-    def put_soon(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        """Like `put`, but the object may be lost or damaged by a power failure until `settle` has returned."""
-
-    def settle(self, keys: Iterable[str]) -> None:
-        """Return when these objects are durable; what is gone is passed over.
-
-        Refused if one can't be made so; it is removed, for the disk does not try again.
-        """
-
-
-def put_soon(target: Target, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-    """As `Settling.put_soon`; on any other target, `put`."""
-    put = target.put_soon if isinstance(target, Settling) else target.put
-    put(key, data, only_if_absent=only_if_absent)
-
-
-def settle(target: Target, keys: Iterable[str]) -> None:
-    """As `Settling.settle`; on any other target every object is durable already."""
-    if isinstance(target, Settling):
-        target.settle(keys)

@@ -1,9 +1,9 @@
 """A part of a target as a target of its own: every key gets a prefix."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
-from bitnet_core.storage.target import Account, Found, Target, put_soon, settle
+from bitnet_core.storage.target import Account, Found, Target
 
 
 class Under:
@@ -18,12 +18,6 @@ class Under:
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         self._target.put(self._prefix + key, data, only_if_absent=only_if_absent)
-
-    def put_soon(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        put_soon(self._target, self._prefix + key, data, only_if_absent=only_if_absent)
-
-    def settle(self, keys: Iterable[str]) -> None:
-        settle(self._target, [self._prefix + key for key in keys])
 
     def get(self, key: str) -> bytes:
         return self._target.get(self._prefix + key)

@@ -13,7 +13,6 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
@@ -150,6 +149,7 @@ class BaseScreen(ShellScreen[None]):
 
     def action_demo(self) -> None:
         """Open the demo, and run it if it is new."""
+        from bitnet_core.runs.catalog import PIPELINE
         from bitnet_core.runs.experiment import Workspace
 
         try:

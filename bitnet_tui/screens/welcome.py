@@ -19,10 +19,11 @@ _TRY = (
     "evaluation and a 7B dry run, in minutes on two cores. The teacher is fetched once (93 MB)."
 )
 _NEW = "Choose a teacher, a student and a token budget of your own."
+_FETCH = "Go on here with one that another machine has put on a storage target."
 
 
 class WelcomeScreen(BaseScreen):
-    """Two ways to begin; the first has the focus."""
+    """Three ways to begin; the first has the focus."""
 
     CSS_PATH = ["cards.tcss", "welcome.tcss"]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,7 +46,14 @@ class WelcomeScreen(BaseScreen):
             Words(_TRY, classes="about"),
             Button("New experiment", id="new", name="new"),
             Words(_NEW, classes="about"),
+            Button("Fetch a stored experiment", id="fetch", name="fetch"),
+            Words(_FETCH, classes="about"),
             Words(f"Experiments are kept in {flat(str(self.shell.home))}", classes="place"),
             id="welcome",
         )
         yield Center(card, id="middle")
+
+    def action_fetch(self) -> None:
+        from bitnet_tui.screens.guide.fetch import FetchScreen
+
+        self.app.push_screen(FetchScreen(), lambda made: self.shell.open_experiment(made.root) if made else None)

@@ -5,7 +5,7 @@ Slow (a network, a keyring), so call it in a thread.
 
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from bitnet_tui.services import commands
 from bitnet_tui.services.settings import resolved
 
 Action = Literal["verify", "pull", "repair", "overwrite", "replace"]
+_NOTE = "bitnet: note: "
 _ARGUMENTS: dict[Action, tuple[str, ...]] = {
     "verify": ("verify",),
     "pull": ("pull",),
@@ -42,12 +43,22 @@ class StoreCommand:
         return self
 
     def follow(self, said: Callable[[str], object]) -> tuple[bool, str]:
-        """Call `said` with each line until the process ends. Returns whether all is well, and its last sentence."""
+        """Call `said` with each line until the process ends, also from a thread of its own with what is tried again.
+
+        Returns whether all is well, and its last sentence.
+        """
         child = self._child
         if child is None or child.stdout is None or child.stderr is None:
             raise AssertionError("followed before it was started")
         complaints: list[str] = []
-        reader = threading.Thread(target=complaints.extend, args=(child.stderr,), daemon=True)
+
+        def read(stderr: Iterable[str]) -> None:
+            for text in stderr:
+                complaints.append(text)
+                if text.startswith(_NOTE):
+                    said(flat(text.removeprefix(_NOTE)))
+
+        reader = threading.Thread(target=read, args=(child.stderr,), daemon=True)
         reader.start()
         last = ""
         for text in child.stdout:

@@ -53,7 +53,7 @@ def drawing(
     of seen tokens to draw, None for all that these curves have.
     """
     cut = [(c.name, _within(c.segments, window)) for c in view.curves if c.name in shown]
-    picked = [(name, thin(segments, 2 * columns)) for name, segments in cut if segments]
+    picked = [(name, thin(segments, 2 * columns, window)) for name, segments in cut if segments]
     if not picked:
         return None
     log = log and any(y > 0 for _, segments in picked for segment in segments for _, y in segment)

@@ -11,14 +11,14 @@ from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.values import flip_fraction_at
-from bitnet_core.storage.status import CopyStatus, copy_status, version
+from bitnet_core.storage.status import CopyStatus
 from bitnet_core.storage.steps import step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
 from bitnet_tui import actions
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
-from bitnet_tui.view.copy import target_of
+from bitnet_tui.view.copy import KnownCopy, target_of
 from bitnet_tui.view.exports import names
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -87,17 +87,14 @@ class CheckpointReader:
     root: Path
     home: Path
     _health: JsonFiles = field(default_factory=lambda: JsonFiles(_MOST_BYTES))
-    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
+    _known: KnownCopy = field(default_factory=KnownCopy)
 
     def read(self) -> CheckpointsView:
         try:
             require_experiment(self.root)
             experiment, _ = experiment_at(self.root, self.home)
-            mark = version(self.root)
-            if mark != self._copy[0]:
-                self._copy = mark, copy_status(self.root)
             has_target = bool(target_of(experiment.settings)[0])
-            return self._rows(experiment.checkpoints, self._copy[1] if has_target else None)
+            return self._rows(experiment.checkpoints, self._known.of(experiment) if has_target else None)
         except BitnetError as error:
             return CheckpointsView(problem=str(error))
         except OSError as error:

@@ -7,12 +7,13 @@ from typing import Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import UPLOAD
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.storage import StorageOptions
-from bitnet_core.storage.status import CopyStatus
+from bitnet_core.settings.storage import StorageOptions, target_mark
+from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
 from bitnet_tui import actions
 from bitnet_tui.remedies import in_app
@@ -36,13 +37,17 @@ class Upload:
 
 @dataclass(frozen=True)
 class CopyView:
-    """`backend` is empty without a target. `ended_since` names the stages that ended after the last push."""
+    """`backend` is empty without a target. `ended_since` names the stages that ended after the last push.
+
+    `problem` says what is wrong with the settings, where they name no target.
+    """
 
     backend: str = ""
     sync: str = "off"
     status: CopyStatus = field(default_factory=CopyStatus)
     upload: Upload | None = None
     ended_since: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def sending(self) -> bool:
@@ -56,6 +61,22 @@ def target_of(settings: Settings) -> tuple[str, str]:
     except UsageError:
         return "", "off"
     return (options.backend or "local", options.sync) if options.has_target else ("", options.sync)
+
+
+@dataclass
+class KnownCopy:
+    """What this machine knows of a copy, read again only if it has changed or the settings lead elsewhere."""
+
+    _seen: tuple[object, CopyStatus] = (None, CopyStatus())
+
+    def of(self, experiment: Experiment) -> CopyStatus:
+        """Of the copy at the target that the experiment's settings name."""
+        settings = experiment.settings
+        mark = target_mark(settings, StorageOptions.of(settings).name or experiment.name)
+        now = (experiment.root, mark, version(experiment.root))
+        if now != self._seen[0]:
+            self._seen = now, copy_status(experiment.root, mark)
+        return self._seen[1]
 
 
 def ended_since(history: History, at: float | None) -> tuple[str, ...]:
@@ -76,7 +97,7 @@ def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
 def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...]:
     """Everything that is known; `said` is what the last command of the user said, and in which style."""
     if not copy.backend:
-        return _no_target(cells)
+        return _no_target(copy.problem, cells)
     status = copy.status
     lines = [line(Span(pad("copy", 9), "label"), flat(status.place) or copy.backend)]
     when = _WHEN.get(copy.sync, copy.sync)
@@ -102,14 +123,15 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
     return tuple(lines)
 
 
-def _no_target(cells: int) -> tuple[Line, ...]:
+def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
+    wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
     how = line(
         "Press ",
         Span(actions.key("experiment.settings"), "key"),
         " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.",
     )
-    return (*_wrapped("", text, "", cells), (), how)
+    return (*wrong, *_wrapped("", text, "", cells), (), how)
 
 
 def _standing(copy: CopyView, cells: int) -> list[Line]:
@@ -127,7 +149,8 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         return _wrapped("▲ ", f"Nothing is stored yet, as far as this machine knows.{why}", "warn", cells)
     if copy.status.waiting:
         late = duration(max(0.0, time.time() - copy.status.waiting[0][1]) // 60 * 60)
-        words = f"Behind: {files(len(copy.status.waiting))} wait, the first for {late}.{why}"
+        waits = "waits" if len(copy.status.waiting) == 1 else "wait"
+        words = f"Behind: {files(len(copy.status.waiting))} {waits}, the first for {late}.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.ended_since:
         words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"

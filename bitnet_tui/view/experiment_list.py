@@ -101,7 +101,10 @@ def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
 def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:
     """What to say where the table has no line."""
     if not rows:
-        return f"No experiments yet. Press {key('list.new')} to create one, {key('list.demo')} for the demo."
+        return (
+            f"No experiments yet. Press {key('list.new')} to create one, {key('list.fetch')} to fetch one, "
+            f"{key('list.demo')} for the demo."
+        )
     if wanted.strip():
         found = f"No experiment has {flat(wanted)!r} in its name, teacher, student or state."
         return f"{found} Press {key('list.clear')} to see all."

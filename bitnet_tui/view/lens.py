@@ -4,6 +4,7 @@ Places are seen tokens throughout, so that they stay where they are when the run
 """
 
 import bisect
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,6 +19,8 @@ AXES: tuple[By, ...] = ("tokens", "step", "time")
 AXIS_NAMES = {"tokens": "seen tokens", "step": "steps", "time": "time trained"}
 _SHORTEST = 1e-3
 """The shortest stretch that can be looked at, as a share of the whole."""
+_STEPS = 16
+"""How often what is drawn moves while a run becomes twice as long."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,20 @@ def chart_named(name: str | None) -> Chart:
 
 
 def extent(view: RunView) -> Point | None:
-    """From the first to the last seen tokens of all curves; None without a stretch."""
+    """The stretch of seen tokens that shows all curves; None if they have none.
+
+    It ends a little behind the last point, but not behind the budget: so a run that grows rarely moves what is drawn.
+    """
     ends = [(curve.segments[0][0][0], curve.segments[-1][-1][0]) for curve in view.curves if curve.segments]
     if not ends:
         return None
     left, right = min(end[0] for end in ends), max(end[1] for end in ends)
-    return (left, right) if right > left else None
+    if right <= left:
+        return None
+    step = 2.0 ** math.floor(math.log2(right - left)) / _STEPS
+    budget = view.vitals.budget
+    end = left + math.ceil((right - left) / step) * step
+    return left, max(right, end if budget is None else min(end, budget))
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,10 @@ from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
-from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import crop, flat
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
-from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
+from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, progress_note, running, stage_rows
@@ -102,7 +101,7 @@ class ExperimentWatcher:
     _cache: RecordCache = field(default_factory=RecordCache)
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
-    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
+    _known: KnownCopy = field(default_factory=KnownCopy)
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
@@ -128,21 +127,18 @@ class ExperimentWatcher:
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
-        shown, copy = self._shown(history, stage, back), self._copied(history)
+        shown, copy = self._shown(history, stage, back), self._copied(history, problem)
         rows = tuple(_as_shown(row, shown) for row in rows)
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()
         return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
 
-    def _copied(self, history: History) -> CopyView:
+    def _copied(self, history: History, problem: str) -> CopyView:
         """How the copy stands, by its files here and by its newest upload."""
         backend, sync = target_of(history.experiment.settings)
         if not backend:
-            return CopyView()
-        mark = version(self.root)
-        if mark != self._copy[0]:
-            self._copy = mark, copy_status(self.root)
-        status = self._copy[1]
+            return CopyView(problem=problem)
+        status = self._known.of(history.experiment)
         latest, upload = history.latest(UPLOAD.name), None
         if latest is not None:
             findings = health(UPLOAD.name, latest.state, self._view(latest.run, whole=True).vitals, Plan())

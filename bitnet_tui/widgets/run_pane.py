@@ -32,7 +32,7 @@ from bitnet_tui.widgets.traces_pane import TracesPane
 
 VIEWS = ("live", "traces", "reports", "checkpoints", "storage", "config", "log")
 """The id of each tab, which is also that of the action that opens it."""
-_ALONE = frozenset({"checkpoints", "config", "log", "traces"})
+_ALONE = frozenset({"checkpoints", "config", "log", "storage", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _TAB_GAP = 2
 _MOST_ALERT_LINES = 6

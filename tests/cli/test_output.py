@@ -55,6 +55,11 @@ def test_a_metric_without_a_step_has_no_line() -> None:
     assert render(event("metric", answers=3, tokens_per_s=10.0)) == ""
 
 
+def test_an_upload_that_goes_on_says_how_far_it_is() -> None:
+    sending = {"path": "/x/data/a", "target": "s3", "bytes": 193_000_000, "done": 8_400_000, "state": "sending"}
+    assert render(event("upload", **sending)) == "  upload of data/a to s3: sending, 8.4 MB of 193 MB"
+
+
 def test_a_ramp_says_how_many_layers_have_flipped() -> None:
     flip = {"step": 9, "seen_tokens": 900, "from_bits": 8, "to_bits": 4, "layers_total": 4}
     assert "A8 → A4 in 2 of 4 layers at step 9" in render(event("flip", **flip, layers_flipped=2))

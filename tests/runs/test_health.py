@@ -266,6 +266,12 @@ def test_other_stages_say_what_they_do_now():
     assert [one.words for one in told] == ["The copy is behind.", "Sending checkpoints/a.pt, 30 MB of 100 MB."]
 
 
+def test_a_loss_that_ends_where_it_began_did_not_rise():
+    training = _falling().steps(5).evaluate(5.901, "end")
+    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
+    assert said.words == "Done. Held-out stayed at 5.90, best 5.60 at step 40."
+
+
 def test_a_training_that_has_ended_says_what_it_reached():
     training = _falling().steps(5).evaluate(5.7, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)

@@ -42,6 +42,7 @@ def test_a_kind_reads_settings_that_there_are(kind: Kind) -> None:
     assert set(SECTIONS[kind.backend]) <= set(REGISTERED)
     assert importlib.util.find_spec(f"bitnet_core.storage.targets.{kind.module}")
     assert all(not REGISTRY[name].secret for name in kind.needs)
+    assert all(name == kind.folder for name in kind.needs if REGISTRY[name].kind == "path")
     secrets = {name for name, one in REGISTRY.items() if one.secret and one.section in SECTIONS[kind.backend]}
     assert {*kind.keys, kind.login} - {""} <= secrets
 
@@ -74,8 +75,10 @@ def test_the_page_says_what_is_atomic_for_each_kind() -> None:
     assert set(re.findall(r"`(\w+)`", named)) == set(KINDS)
 
 
-def test_readme_says_what_each_kind_was_tested_against() -> None:
-    named = ", ".join(cells[0] for cells in rows("README.md", "target"))
+def test_readme_lists_each_kind_and_says_what_it_was_tested_against() -> None:
+    tested = ", ".join(cells[0] for cells in rows("README.md", "target"))
+    listed = (ROOT / "README.md").read_text().partition("`STORAGE_BACKEND` is ")[2].partition(".")[0]
     for kind in KINDS.values():
         name = README_NAMES.get(kind.backend, kind.title.removeprefix("AWS "))
-        assert re.search(rf"\b{re.escape(name)}\b", named), kind.title
+        for place in (tested, listed):
+            assert re.search(rf"\b{re.escape(name)}\b", " ".join(place.split())), kind.title

@@ -38,6 +38,18 @@ def test_a_file_in_the_place_of_a_folder_is_refused_and_is_not_taken_for_the_obj
     assert not list((tmp_path / "_temp").iterdir())
 
 
+def test_a_disk_that_is_not_mounted_is_refused_and_not_replaced_by_a_folder(tmp_path: Path) -> None:
+    """What `check` refuses, a push refuses as well."""
+    target = FolderTarget("local", tmp_path / "disk" / "copy")
+    for call in (target.check, lambda: target.put("a", b"x"), lambda: target.put("a", b"x", only_if_absent=True)):
+        with pytest.raises(Refused, match="is not there; mount its disk, or create its folder"):
+            call()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "disk").mkdir()
+    target.put("a", b"x")
+    assert target.get("a") == b"x"
+
+
 @pytest.mark.parametrize(("older", "newer"), [("reports/a", "reports/a/b/c"), ("reports/a/b/c", "reports/a")])
 @pytest.mark.parametrize("size", [1, 33 << 20])
 def test_a_file_that_became_a_folder_is_stored_where_a_file_cannot_be_one(

@@ -293,6 +293,12 @@ def test_a_bucket_that_can_have_no_such_name_is_refused(script: Scripted, bucket
         assert ";" in sentence(told)
 
 
+def test_a_bucket_given_as_an_address_is_told_what_to_leave_out() -> None:
+    options = S3Options(bucket="s3://mine/folder", endpoint=address(1))
+    with s3.opened(options, Keys(KEYS)) as target, pytest.raises(Refused, match=r"^S3_BUCKET .* without s3://"):
+        target.check()
+
+
 @pytest.mark.usefixtures("no_keys")
 def test_a_profile_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "gone")

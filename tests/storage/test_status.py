@@ -4,9 +4,13 @@ import sqlite3
 import time
 from pathlib import Path
 
+from bitnet_core.settings.storage import target_mark
+from bitnet_core.storage.copy import open_copy
+from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.layout import Stored
 from bitnet_core.storage.state import FOLDER, opened
 from bitnet_core.storage.status import CopyStatus, Folder, copy_status, version
+from tests.storage.experiments import machine
 
 
 def _stored(name: str, size: int) -> Stored:
@@ -36,6 +40,25 @@ def test_the_target_that_was_used_last_is_told_and_a_damaged_file_harms_nothing(
         assert copy_status(tmp_path).place == "two/"
     (tmp_path / FOLDER / "ffff.sqlite").write_bytes(b"no database" * 1000)
     assert copy_status(tmp_path).place == "two/"
+
+
+def test_a_copy_is_told_of_while_the_settings_lead_to_it(tmp_path: Path) -> None:
+    """After a change of the target nothing is stored there yet, and what is at the older one does not count."""
+
+    def told(**given: str) -> str:
+        return copy_status(tmp_path / "demo", target_mark(machine(tmp_path / "demo", **given).settings, "demo")).place
+
+    one, two = {"STORAGE_LOCAL_DIR": str(tmp_path / "one")}, {"STORAGE_LOCAL_DIR": str(tmp_path / "two")}
+    for given in (one, two):
+        with open_copy(machine(tmp_path / "demo", **given), Keys()) as copy:
+            copy.state.note_stored(1, [])
+    assert told(**one) == f"{tmp_path}/one/demo/"
+    assert told(**two) == f"{tmp_path}/two/demo/"
+    assert told(**two, STORAGE_SYNC="off") == f"{tmp_path}/two/demo/"
+    assert told(STORAGE_LOCAL_DIR=str(tmp_path / "three")) == ""
+    assert told(STORAGE_BACKEND="icloud", ICLOUD_DRIVE_DIR=str(tmp_path / "two")) == ""
+    with opened(tmp_path / "demo", "noted by an earlier version/"):
+        assert told(STORAGE_LOCAL_DIR=str(tmp_path / "three")) == "noted by an earlier version/"
 
 
 def test_a_note_of_another_version_is_not_read(tmp_path: Path) -> None:

@@ -180,3 +180,9 @@ def test_a_redirect_on_the_same_host_keeps_the_key(tmp_path: Path) -> None:
         with opened(running(service.port), tmp_path) as target:
             target.get("x")
         assert [request.headers["apikey"] for request in service.requests] == [KEY, KEY]
+
+
+def test_an_address_that_is_none_is_told_with_its_setting(tmp_path: Path) -> None:
+    given = {"SUPABASE_URL": "project.supabase.co"}
+    with pytest.raises(UsageError, match=r"^SUPABASE_URL is not an http"), opened(running(1), tmp_path, given):
+        pass

@@ -112,6 +112,19 @@ def test_a_folder_that_contains_itself_ends(tmp_path: Path) -> None:
         assert 10 < len(list(target.list(""))) < 1000
 
 
+@pytest.mark.parametrize("root", ["", "/new"])
+def test_the_servers_own_root_is_a_folder_like_others(root: str, tmp_path: Path) -> None:
+    """It has no name, and before the first push nothing is in it."""
+
+    def answer(request: Request) -> Reply:
+        there = request.method == "PROPFIND" and request.path == "/"
+        return _listing(_member("/", folder=True)) if there else Reply(404)
+
+    with serving(answer) as port, opened(webdav.running(port, path="", root=root), tmp_path) as target:
+        assert target.check().free_bytes is None
+        assert not list(target.list(""))
+
+
 BOMB = '<!DOCTYPE b [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
 
 
@@ -245,6 +258,39 @@ def test_an_address_with_a_password_is_refused_without_showing_it(tmp_path: Path
     with pytest.raises(UsageError) as refused, opened(webdav.running(1), tmp_path, given):
         pass
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("address", ["dav.example/files", "127.0.0.1:8080", "ftp://dav.example", "http://"])
+@pytest.mark.parametrize("backend", ["webdav", "nextcloud"])
+def test_an_address_that_is_none_is_told_with_its_setting(backend: str, address: str, tmp_path: Path) -> None:
+    name = "WEBDAV_URL" if backend == "webdav" else "NC_WEBDAV_URL"
+    running = webdav.running(1) if backend == "webdav" else nextcloud.running(1)
+    with pytest.raises(UsageError, match=rf"^{name} is not an http"), opened(running, tmp_path, {name: address}):
+        pass
+
+
+@pytest.mark.parametrize("body", ["<h1>no entry</h1>", "", "<h1></h1>"])
+def test_what_a_page_says_twice_is_told_once(body: str, tmp_path: Path) -> None:
+    page = f"<html>\n<HEAD><title>no entry</title></HEAD>\n<body>{body}</body></html>".encode()
+    with _answered_by(lambda _: Reply(401, page), tmp_path) as target, pytest.raises(Refused) as refused:
+        target.check()
+    assert "(HTTP 401: no entry)" in str(refused.value)
+
+
+def test_https_where_a_server_speaks_http_is_told(tmp_path: Path) -> None:
+    with (
+        serving(lambda _: Reply(200)) as port,
+        opened(webdav.running(port), tmp_path, {"WEBDAV_URL": f"https://127.0.0.1:{port}"}) as target,
+        pytest.raises(Unreachable, match="; it may speak http, so check the beginning of its address"),
+    ):
+        target.check()
+
+
+def test_a_user_without_a_password_is_told_which_key_to_set(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="WEBDAV_PASSWORD is not set"), opened(webdav.running(1), tmp_path, keys={}):
+        pass
+    with opened(webdav.running(1), tmp_path, {"WEBDAV_USERNAME": ""}, keys={}) as anonymous:
+        assert anonymous.name == "webdav"
 
 
 def test_a_locked_file_is_tried_again_later(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pty
-import re
 import select
 import signal
 import struct
@@ -14,8 +13,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
+from tests.tui.emulator import Emulator
+
 _REPO = str(Path(__file__).parents[2])
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")
 
 
 class Terminal:
@@ -42,7 +44,8 @@ class Terminal:
         )
         os.close(inner)
         self.written = b""
-        self._mark = 0
+        self._mark = self._emulated = 0
+        self._emulator = Emulator()
 
     def __enter__(self) -> "Terminal":
         return self
@@ -60,6 +63,15 @@ class Terminal:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def wait_until_stopped(self) -> None:
+        while psutil.Process(self._process.pid).status() != psutil.STATUS_STOPPED:
+            self.read(0.05)
+
+    def wipe(self) -> None:
+        """Somebody else clears the screen."""
+        self.read(0)
+        self._emulator, self._emulated = Emulator(), len(self.written)
 
     def wait(self, seconds: float = 60) -> int:
         """The exit code, once the app has ended; what it writes until then is read."""
@@ -97,11 +109,18 @@ class Terminal:
         fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def until(self, wanted: str, seconds: float = 60) -> None:
-        """Wait until the text has been written since the last key."""
+        """Wait until something has been written since the last key, and the text is on the screen."""
         deadline = time.monotonic() + seconds
-        while wanted not in (shown := _ESCAPE.sub(b"", self.written[self._mark :]).decode(errors="replace")):
-            assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{shown}"
+        while len(self.written) == self._mark or wanted not in self.shown:
+            assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{self.shown}"
             self.read(0.1)
+
+    @property
+    def shown(self) -> str:
+        """The text on the screen."""
+        self._emulator.write(self.written[self._emulated :])
+        self._emulated = len(self.written)
+        return self._emulator.text
 
     def read(self, seconds: float) -> int:
         """Take what is written in this time; returns how many bytes."""

@@ -74,10 +74,10 @@ async def test_older_runs_of_a_stage(home: Path):
         "failed", "Memory ran out; take a smaller TRAIN_BATCH_SIZE."
     )
     failed.run.output_path.write_text("a trace")
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(240, 40)) as pilot:
         await settled(pilot)
         assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
-        assert "output.log" in shown(pilot).replace("\n", "")
+        assert "output.log" in shown(pilot)
         assert "run 2 of 2  [ older " in shown(pilot)
         await pilot.press("left_square_bracket")
         await settled(pilot)

@@ -201,6 +201,13 @@ def test_no_record_harms(record):
         assert found.step in STEPS
 
 
+def test_a_user_or_an_id_is_asked_for_before_its_key():
+    assert storing.fields("webdav") == ("WEBDAV_URL", "WEBDAV_USERNAME", "WEBDAV_PASSWORD", "WEBDAV_ROOT_PATH")
+    for client, key in (("GDRIVE_CLIENT_ID", "GDRIVE_CLIENT_SECRET"), ("DROPBOX_APP_KEY", "DROPBOX_APP_SECRET")):
+        fields = storing.fields(client.partition("_")[0].lower())
+        assert fields.index(client) < fields.index(key)
+
+
 @pytest.mark.parametrize("backend", [HERE, *STORAGE_BACKENDS])
 def test_every_target_has_a_card_and_a_form_of_what_it_reads(backend):
     assert backend in [name for _, targets in storing.groups() for name, _ in targets]

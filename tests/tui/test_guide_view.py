@@ -70,6 +70,12 @@ def test_two_settings_of_one_field_are_named_once():
     assert labels.plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 
+def test_a_refused_sign_in_leads_to_the_password():
+    assert storing.failed("Signing in failed; check WEBDAV_USERNAME and WEBDAV_PASSWORD.", "webdav").field == (
+        "WEBDAV_PASSWORD"
+    )
+
+
 def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
     found = storing.failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
     assert text(found.lines).endswith("check “Region”. The keys were not checked.")

@@ -138,3 +138,27 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             assert (home / "three" / "logs").is_dir()
     finally:
         live.end_process()
+
+
+async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated: Path):
+    (isolated / "copies").mkdir()
+    exp = finished_experiment(home, "one")
+    with (exp.root / ".env").open("a") as env:
+        env.write(f"STORAGE_LOCAL_DIR={isolated / 'copies'}\n")
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    (isolated / "elsewhere").mkdir()
+    app = BitnetApp(isolated / "elsewhere", launch=RecordingLaunch())
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "Fetch a stored experiment")
+        assert isinstance(pilot.app.screen, FetchScreen)
+        pilot.app.screen.query_one("#field-STORAGE_LOCAL_DIR", Input).value = str(isolated / "copies")
+        await click_on(pilot, "Open ", last=True)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        assert (isolated / "elsewhere" / "one" / "logs").is_dir()
+        await settled(pilot)
+        await pilot.press("5")
+        await _until(pilot, "Up to date")
+        await pilot.press("escape")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentsScreen)

@@ -101,13 +101,28 @@ def test_an_axis_is_what_was_done_after_so_many_tokens(gaps, share):
     assert resumed.place(points[-1][0]) == pytest.approx(points[-1][2] - points[1][2], abs=1e-6)
 
 
+@pytest.mark.parametrize("budget", [None, 30_000.0])
+def test_what_is_drawn_of_a_growing_run_moves_seldom_and_ends_with_its_budget(budget: float | None):
+    ends = []
+    for steps in range(100, 301):
+        view = _fold(steps)
+        left, right = extent(replace(view, vitals=replace(view.vitals, budget=budget))) or (0.0, 0.0)
+        assert left == 100.0
+        assert steps * 100 <= right <= left + (steps * 100 - left) * 17 / 16
+        assert budget is None or right <= budget
+        ends.append(right)
+    assert len(set(ends)) <= 2 * 17
+    assert budget is None or ends[-1] == budget
+
+
 def test_the_window_is_what_is_drawn_and_its_scale_fits_it():
     view = _fold(100)
     picture = drawing(view, ("loss",), 80, 20, log=False, window=(2_000.0, 3_000.0))
     assert picture.x_limits == (2_000.0, 3_000.0)
     assert all(2_000 <= x <= 3_000 for segment in picture.curves[0][1] for x, _ in segment)
     by_time = drawing(view, ("loss",), 80, 20, log=False, axis=Axis.of(view, "time"), window=extent(view))
-    assert by_time.x_limits == (0.0, 198.0)
+    assert by_time.x_limits[0] == 0.0
+    assert 198.0 <= by_time.x_limits[1] <= 198.0 * 17 / 16
     assert [label for _, label in time_ticks(0, 198, 4)] == ["0", "1m", "2m", "3m"]
     assert [label for _, label in time_ticks(0, 9000, 5)] == ["0", "30m", "1h", "1h30", "2h", "2h30"]
 

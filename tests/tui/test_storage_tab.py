@@ -6,15 +6,20 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button
 
+from bitnet_core import process
 from bitnet_core.cli.main import main
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
+from bitnet_core.storage.copy import open_copy
+from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
-from bitnet_tui.view.copy import CopyView, Upload, copy_lines
+from bitnet_tui.services.copying import StoreCommand
+from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
-from tests.tui.simulated import experiment, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folder("checkpoints", 3, 5e8)))
 
@@ -26,6 +31,11 @@ def _text(copy: CopyView, said=None) -> str:
 def test_without_a_target_one_sentence_and_one_key():
     assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
     assert "Press e to open its settings" in _text(CopyView())
+
+
+def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
+    wrong = CopyView(problem="STORAGE_BACKEND=webdv is not allowed.")
+    assert _text(wrong).startswith("✗ STORAGE_BACKEND=webdv is not allowed.\n")
 
 
 def test_what_is_stored_the_largest_first():
@@ -66,6 +76,16 @@ def test_names_from_the_target_are_shown_as_signs():
     assert "[bold]x·" in text
 
 
+def test_after_a_change_of_the_target_the_older_copy_is_not_told(home: Path, isolated: Path):
+    root, known = _with_target(home, isolated / "one"), KnownCopy()
+    with open_copy(Experiment.open(root), Keys()) as copy:
+        copy.state.note_stored(1, [])
+    assert known.of(Experiment.open(root)).counter == 1
+    env = root / ".env"
+    env.write_text(env.read_text().replace(f"{isolated}/one", f"{isolated}/two"))
+    assert known.of(Experiment.open(root)) == CopyStatus()
+
+
 def _with_target(home: Path, target: Path) -> Path:
     target.mkdir()
     exp = finished_experiment(home, "copied")
@@ -103,15 +123,37 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         assert not isinstance(pilot.app.screen, ConfirmScreen)
 
 
-async def test_a_verification_that_fails_says_why(home: Path, isolated: Path):
+async def test_a_verification_that_fails_says_why_also_where_a_run_has_much_to_say(home: Path, isolated: Path):
     """A real process; nothing is stored yet."""
     root = _with_target(home, isolated / "target")
-    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
+    run = SimulatedRun(Experiment.open(root), "train", NOON + 9000)
+    run.train(1, 14)
+    for code in ("one", "two", "three"):
+        run.emit("alert", severity="warning", code=code, message="What is wrong. " * 8, advice="What to do. " * 4)
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
+        await until(pilot, lambda: "What is wrong." in shown(pilot))
         await pilot.press("v")
-        await until(pilot, lambda: "✗" in shown(pilot))
+        await until(pilot, lambda: "✗ Verify" in shown(pilot))
         assert "✗ Verify:" in words(pilot)
         assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
+
+
+def test_what_is_tried_again_is_said_meanwhile(home: Path):
+    """A real process; nobody listens on that port."""
+    root = experiment(home, "far").root
+    with (root / ".env").open("a") as env:
+        env.write("STORAGE_BACKEND=webdav\nWEBDAV_URL=http://127.0.0.1:1\n")
+    command, said = StoreCommand(home, root, "verify").start(), []
+
+    def listen(sentence: str) -> None:
+        said.append(sentence)
+        if "Trying again" in sentence and command._child is not None:
+            process.kill_group(command._child.pid)
+
+    well, _ = command.follow(listen)
+    assert not well
+    assert any(one.startswith("WebDAV at 127.0.0.1:1 can't be reached") for one in said), said
 
 
 _NOTE = "reports/note.txt"

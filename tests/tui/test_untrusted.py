@@ -35,6 +35,7 @@ from bitnet_tui.services.launching import Launched
 from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.words import SafeLines
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
+from tests.tui.emulator import Emulator
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import ready
 
@@ -326,23 +327,23 @@ def test_the_bytes_of_a_real_terminal(home: Path):
     command = [sys.executable, "-m", "bitnet_tui", "--home", str(home)]
     app = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
-    got = b""
+    got, screen = b"", Emulator()
 
-    def read_until(part: bytes) -> None:
+    def read_until(part: str) -> None:
         nonlocal got
-        start = len(got)
-        while part not in got[start:]:
-            got += os.read(ours, 1 << 16)
+        while part not in screen.text:
+            got += (more := os.read(ours, 1 << 16))
+            screen.write(more)
 
     try:
-        read_until(b"52;c;cHduZWQ=")  # the folder's name in the list
+        read_until("52;c;cHduZWQ=")  # the folder's name in the list
         os.write(ours, b"\r")
-        read_until(LITERAL.encode())
+        read_until(LITERAL)
         os.write(ours, b"4")
-        read_until(b"upload of S [@click")
+        read_until("upload of S [@click")
         os.write(ours, b"q")
         with contextlib.suppress(OSError):  # the terminal is closed
-            read_until(b"\0")
+            read_until("\0")
         assert app.wait(60) == 0
     finally:
         app.kill()

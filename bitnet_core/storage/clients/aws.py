@@ -199,6 +199,11 @@ class Aws:
             if isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), BitnetError):
                 raise error.kwargs["error"] from None
             raise self._unreached(error) from error
+        except exceptions.ParamValidationError as error:
+            if "Invalid bucket name" not in str(error):
+                raise self._refused(error, "correct the settings") from error
+            fix = "write it without s3:// and without a folder, which S3_PREFIX takes"
+            raise Refused(f"S3_BUCKET is not the name of a bucket; {fix}.") from None
         except exceptions.BotoCoreError as error:
             raise self._refused(error, "correct the settings or the AWS configuration") from error
 

@@ -54,8 +54,8 @@ class Dav:
             members = multistatus.members(response.body)
         except ValueError as error:
             raise Refused(f"{url} answers a listing with something else ({error}); check the address.") from None
-        found = [(path, member) for member in members if (path := _path_of(url, member.href))]
-        if not any(path == folder.rstrip("/") or folder == "/" for path, _ in found):
+        found = [(path, member) for member in members if (path := _path_of(url, member.href)) is not None]
+        if not any(path == folder.rstrip("/") for path, _ in found):
             raise Refused(
                 f"{url} lists another folder than itself; give {self.setting('URL')} as the server knows it."
             )
@@ -119,18 +119,18 @@ class Dav:
         return self.origin + quote(path)
 
 
-def _path_of(url: str, href: str) -> str:
-    """The decoded path of a member, without a last `/`; empty for other hosts and what can't be decoded.
+def _path_of(url: str, href: str) -> str | None:
+    """The decoded path of a member, without a last `/`; None for other hosts and what can't be decoded.
 
     A server behind a proxy may write another scheme or port than it is reached by.
     """
     try:
         parts = urlsplit(urljoin(url, href))
         if parts.hostname != urlsplit(url).hostname:
-            return ""
+            return None
         segments = [unquote(segment, errors="strict") for segment in parts.path.rstrip("/").split("/")]
     except ValueError:
-        return ""
+        return None
     if any("/" in segment for segment in segments):
-        return ""
+        return None
     return unicodedata.normalize("NFC", "/".join(segments))

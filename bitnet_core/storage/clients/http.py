@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -33,7 +33,11 @@ _FINAL = {501, 505, 507, 508}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_WORDS = 300
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+"""What OpenSSL says of a server that answers without TLS; its versions differ."""
 _TAG = re.compile(r"<[^<>]*>")
+_HEAD = re.compile(r"<head\b.*?</head>", re.IGNORECASE)
+"""Of a page: its title is most often said again in the text."""
 
 Authorize = Callable[[bool], Mapping[str, str]]
 """Gives the headers that carry the key; True = they were refused, so renew them. Empty if they can't be renewed."""
@@ -59,7 +63,8 @@ class Response:
     @property
     def words(self) -> str:
         """What the server says, cut to a clause: its body as plain text without tags, or its status."""
-        said = " ".join(_TAG.sub(" ", flat(self.body[:4000].decode(errors="replace"))).split())
+        page = flat(self.body[:4000].decode(errors="replace"))
+        said = _plain(_HEAD.sub(" ", page)) or _plain(page)
         return f"HTTP {self.status}: {said[:_LONGEST_WORDS]}" if said else f"HTTP {self.status}"
 
 
@@ -196,9 +201,19 @@ class Http:
             fix = ""
             if isinstance(error, httpx.ConnectError) and self._socket is None:
                 where, fix = f"{self._title} at {_server(url)}", "; check its address, and that its server runs"
+                if any(words in why for words in _NO_TLS):
+                    fix = "; it may speak http, so check the beginning of its address"
             raise Unreachable(f"{where} can't be reached ({why}){fix}.") from error
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError, UnicodeError) as error:
             raise Refused(f"{where} can't be used ({flat(str(error))}); correct its address.") from error
+
+
+def require_address(setting: str, address: str) -> None:
+    """UsageError if the address that this setting gives is none."""
+    try:
+        _host(address)
+    except Refused:
+        raise UsageError(f"{setting} is not an http(s) address; write it as https://HOST/PATH.") from None
 
 
 def _server(url: str) -> str:
@@ -218,6 +233,10 @@ def _drop_keys_elsewhere(request: httpx.Request) -> None:
     if not at_home:
         for name in names:
             request.headers.pop(name, None)
+
+
+def _plain(page: str) -> str:
+    return " ".join(_TAG.sub(" ", page).split())
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:

@@ -6,12 +6,12 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.folder_sync import FolderSync
-from bitnet_core.files.regular import open_for_fsync, open_regular
+from bitnet_core.files.regular import open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
@@ -36,7 +36,7 @@ class FolderTarget:
     """Objects are files below a folder."""
 
     # While some writes wait for the disk, others keep the cores busy.
-    limits = Limits(key_bytes=3000, workers=8, settles=True)
+    limits = Limits(key_bytes=3000, workers=8)
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -45,31 +45,12 @@ class FolderTarget:
         self._folders = FolderSync()
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        self._put(key, data, _write_durably, only_if_absent=only_if_absent)
-        self._sync(self._path(key).parent)
-
-    def put_soon(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        self._put(key, data, _write_soon, only_if_absent=only_if_absent)
-
-    def settle(self, keys: Iterable[str]) -> None:
-        paths, failures = [self._path(key) for key in keys], []
-        for path in paths:  # all of them: the system tells each failure once
-            try:
-                with contextlib.suppress(*_GONE), open_for_fsync(path) as file:
-                    _settle(path, file.fileno())
-            except OSError as error:
-                failures.append(self._refused(path, error))
-        if failures:
-            raise failures[0]
-        for folder in {path.parent for path in paths}:
-            self._sync(folder)
-
-    def _put(self, key: str, data: bytes, write: Callable[[Path, bytes], object], *, only_if_absent: bool) -> None:
+        self._require_disk()
         path = self._path(key)
         temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
         try:
             try:
-                _in_its_folder(temp, lambda: write(temp, data))
+                _in_its_folder(temp, lambda: _write_durably(temp, data))
                 _in_its_folder(path, lambda: _link(temp, path) if only_if_absent else temp.replace(path))
             finally:
                 temp.unlink(missing_ok=True)
@@ -77,6 +58,7 @@ class FolderTarget:
             raise AlreadyThere(f"{path} is already there.") from None
         except OSError as error:
             raise self._refused(path, error) from error
+        self._sync(path.parent)
 
     def get(self, key: str) -> bytes:
         path = self._path(key)
@@ -128,14 +110,18 @@ class FolderTarget:
                 folder = folder.parent
 
     def check(self) -> Account:
-        """Free bytes of its file system. Refused if the folder's parent is missing: a disk that is not mounted."""
-        if not self._folder.is_dir() and not self._folder.parent.is_dir():
-            raise Refused(f"{self._folder} is not there; mount its disk, or create its folder.")
+        """Free bytes of its file system."""
+        self._require_disk()
         existing = self._folder if self._folder.is_dir() else self._folder.parent
         try:
             return Account(shutil.disk_usage(existing).free)
         except OSError as error:
             raise self._refused(existing, error) from error
+
+    def _require_disk(self) -> None:
+        """Refused if the folder's parent is missing, too: the copy would land where the disk is not mounted."""
+        if not self._folder.is_dir() and not self._folder.parent.is_dir():
+            raise Refused(f"{self._folder} is not there; mount its disk, or create its folder.")
 
     def _path(self, key: str) -> Path:
         return self._folder / key
@@ -172,25 +158,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _write_soon(path: Path, data: bytes) -> None:
-    with path.open("xb") as out:
-        out.write(data)
-        out.flush()
-        if hasattr(os, "posix_fadvise"):  # the disk begins to write, and nobody waits for it
-            with contextlib.suppress(OSError):
-                os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _settle(path: Path, fd: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError:
-        # A later fsync would succeed although the disk never wrote the file.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
 
 
 def _link(temp: Path, path: Path) -> None:

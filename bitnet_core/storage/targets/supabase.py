@@ -14,7 +14,7 @@ from urllib.parse import quote
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.storage import SupabaseOptions
 from bitnet_core.storage import names
-from bitnet_core.storage.clients.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response, require_address
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.storage.walk import Inside, Walk
@@ -37,6 +37,7 @@ def opened(options: SupabaseOptions, keys: Keys) -> Iterator["SupabaseTarget"]:
         raise UsageError(
             f"Neither {_SERVICE_KEY} nor {_ANON_KEY} is set; `bitnet keys set {_SERVICE_KEY}` keeps one."
         )
+    require_address("SUPABASE_URL", options.url)
     authorization = {"Authorization": f"Bearer {keys.get(name)}", "apikey": keys.get(name)}
 
     def authorize(renew: bool) -> Mapping[str, str]:

@@ -16,7 +16,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.settings.storage import DavPlace, NextcloudOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.dav import GONE, Dav
-from bitnet_core.storage.clients.http import LOOPBACK, Http, Response
+from bitnet_core.storage.clients.http import LOOPBACK, Http, Response, require_address
 from bitnet_core.storage.clients.multistatus import Member
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import (
@@ -43,13 +43,15 @@ _MOST_LISTED = 1_000_000
 
 @contextlib.contextmanager
 def opened(options: DavPlace | NextcloudOptions, keys: Keys) -> Iterator["DavTarget"]:
-    """The target of these options. UsageError for an address with a password in it."""
-    name, prefix, password = "webdav", "WEBDAV", keys.get("WEBDAV_PASSWORD")
+    """The target of these options. UsageError for a wrong address or a missing key."""
+    name, prefix, setting, key = "webdav", "WEBDAV", "WEBDAV_URL", "WEBDAV_PASSWORD"
     if isinstance(options, NextcloudOptions):
-        name, prefix, password = "nextcloud", "NC", keys.need("NC_APP_PASSWORD")
+        name, prefix, setting, key = "nextcloud", "NC", "NC_WEBDAV_URL", "NC_APP_PASSWORD"
         options = options.place
     if "@" in options.url.split("?")[0].partition("://")[2].split("/")[0]:
         raise UsageError(f"The address of {prefix} has a user in it; give user and password in their own settings.")
+    require_address(setting, options.url)
+    password = keys.need(key) if options.user else keys.get(key)
     url = options.url
     if name == "nextcloud" and ".php" not in url:
         url = f"{url.rstrip('/')}/remote.php/dav/files/{quote(options.user, safe='')}"

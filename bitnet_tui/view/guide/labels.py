@@ -50,9 +50,6 @@ _LABELS = {
     "SUPABASE_SERVICE_ROLE_KEY": "Service key",
     "RCLONE_CONFIG": "Config file",
 }
-_PREFIXES = re.compile(
-    r"^(GDRIVE|ONEDRIVE|DROPBOX|ICLOUD|AWS|S3|BOX|NC|WEBDAV|FIREBASE|AMPLIFY|SUPABASE|MONGODB|DYNAMO|RCLONE)_"
-)
 _NAMES = re.compile(r"\b(" + "|".join(sorted(REGISTRY, key=len, reverse=True)) + r")\b(=\S*)?")
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
 """Two settings may have one field."""
@@ -71,7 +68,9 @@ def label(name: str) -> str:
     for suffix, words in (("_MODEL", "Model"), ("_BASE_URL", "Address"), ("_API_KEY", "Key"), ("HF_TOKEN", "Key")):
         if name.endswith(suffix):
             return words
-    words = _PREFIXES.sub("", name).lower().replace("_", " ").removesuffix(" url")
+    # All settings of a target begin with the same word, which its form does not repeat.
+    own = name.partition("_")[2] if REGISTRY[name].section.startswith("Storage: ") else name
+    words = own.lower().replace("_", " ").removesuffix(" url")
     return f"{words[0].upper()}{words[1:]}" if words != "url" else "Address"
 
 

@@ -54,7 +54,7 @@ def about(backend: str) -> str:
 
 
 def fields(backend: str) -> tuple[str, ...]:
-    """The settings of a target's form: those that it needs first, then its keys, then the rest."""
+    """The settings of a target's form: those that it needs first, then the rest, a user or an id before its key."""
     if backend == HERE:
         return ()
     kind = KINDS[backend]
@@ -63,8 +63,7 @@ def fields(backend: str) -> tuple[str, ...]:
         for name, one in REGISTRY.items()
         if one.section in SECTIONS[backend] and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
     ]
-    rank = {name: (0 if name in kind.needs else 1 if REGISTRY[name].secret else 2) for name in own}
-    return tuple(sorted(own, key=lambda name: rank[name]))
+    return tuple(sorted(own, key=lambda name: name not in kind.needs))
 
 
 def _read(backend: str) -> frozenset[str]:
@@ -117,7 +116,10 @@ def _each(seconds: list[float]) -> str:
 
 def failed(problem: str, backend: str) -> Found:
     """Why the test failed, and the field to go to if the sentence names one."""
-    named = next((name for name in fields(backend) if name in problem), "")
+    kind = KINDS[backend]
+    # A sentence that names a user and a password is most often about the password.
+    likely = sorted(fields(backend), key=lambda name: (name not in kind.needs, not REGISTRY[name].secret))
+    named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
     return Found(lines, f"Go to {label(named)}" if named else "", field=named, why=in_short(problem))
