@@ -140,6 +140,14 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
         live.end_process()
 
 
+async def test_the_ways_to_begin_are_reached_in_a_small_window(home: Path):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(60, 15)) as pilot:
+        await settled(pilot)
+        await pilot.press("down", "down")
+        await settled(pilot)
+        assert "Fetch a stored experiment" in shown(pilot)
+
+
 async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated: Path):
     (isolated / "copies").mkdir()
     exp = finished_experiment(home, "one")

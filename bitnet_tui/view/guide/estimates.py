@@ -139,7 +139,7 @@ def _budget(budget: Record) -> tuple[Line, ...]:
     if epochs is None:
         return (row("Budget", f"{count(tokens)} tokens", "value"),)
     about = f"about {count(tokens)} tokens" if tokens is not None else f"at most {count(most)} tokens" if most else ""
-    first = row("Budget", f"{epochs:g} epochs", "value", "of what is collected")
+    first = row("Budget", f"{epochs:g} epochs", "value", "of the traces")
     return (first, row("", about, "label")) if about else (first,)
 
 
