@@ -65,7 +65,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def _line(self, place: int) -> Line:
         one = self._choices[place]
-        mark = Span("● ", "accent") if place in self._marked else Span("○ ", "faint")
+        mark = Span("● " if place in self._marked else "○ ")  # seen on the colour of the highlighted row, too
         return line(mark, Span(f"{pad(crop_middle(one.name, _NAME_CELLS), _NAME_CELLS)} "), Span(one.note, "label"))
 
     def action_mark(self) -> None:
