@@ -144,6 +144,26 @@ def test_links_at_the_destination_lead_nowhere(
     assert not Path("a/exp/logs/train-1/output.log").is_symlink()
 
 
+def test_links_that_lead_round_end_in_a_sentence(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    write(Path("a/exp/.env"), "")
+    for place in ("logs/train-1", "data"):
+        path = Path("a/exp", place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(path.name)
+        only = place.partition("/")[0]
+        assert f"{path.absolute()}/" in complaint(capsys, "--root", "a/exp", "store", "pull", "--only", only)
+    assert main(["--root", "a/exp", "store", "push", "--dry-run", "--force"]) == 0
+    assert f"{Path('a/exp/data').absolute()} is not stored" in capsys.readouterr().err
+    around = target.with_name("around")
+    around.symlink_to(around.name)
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(around))
+    for action in ("check", "push", "verify"):
+        assert str(around) in complaint(capsys, "--root", str(exp), "store", action)
+
+
 def test_hostile_settings_do_not_become_settings_here(
     target: Path, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
