@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
 _GONE = (FileNotFoundError, NotADirectoryError)
 _TRIES = 100
+_CLAIM_TRIES, _CLAIM_PAUSE = 50, 0.1
+"""How often to ask for a claim, and the seconds between."""
 _PLACEHOLDER = ".icloud"
 
 
@@ -167,6 +170,33 @@ def _link(temp: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Mounts without links: the name is taken first, so that one writer wins, and then filled by a rename.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        temp.replace(path)
+        with _claimed(temp, path):
+            _require_free(path)
+            temp.replace(path)
+
+
+@contextlib.contextmanager
+def _claimed(temp: Path, path: Path) -> Iterator[None]:
+    """Be the one writer of a name on a mount without links, where a file would be seen before it is whole.
+
+    The claim is a folder, as only one writer can make it. After a few seconds it is taken for one that a writer left
+    who is gone.
+    """
+    key = path.relative_to(temp.parents[1])
+    claim = temp.with_name(f"claim-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}")
+    for _ in range(_CLAIM_TRIES):
+        with contextlib.suppress(FileExistsError):
+            claim.mkdir()
+            break
+        _require_free(path)
+        time.sleep(_CLAIM_PAUSE)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            claim.rmdir()
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
