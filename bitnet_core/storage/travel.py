@@ -1,4 +1,4 @@
-"""The settings of an experiment as they travel: without secrets, without the places of this machine.
+"""The settings of an experiment as they travel: without secrets, without places and programs of this machine.
 
 What comes back was written by whoever can write to the target: it may name no file outside the experiment, no other
 target, and nothing that is not a setting.
@@ -23,7 +23,8 @@ from bitnet_core.text import flat, is_utf8
 
 SETTINGS_FILE = "settings.env"
 INPUTS = "inputs/"
-_OF_THE_MACHINE = {"Place", "Caches", "Keys"}
+_OF_THE_MACHINE = {"Place", "Caches", "Keys", "Notifications"}
+"""A notification is a program of this machine: whoever can write to the target must not choose it."""
 _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
 _TRAVELS = {"STORAGE_SYNC"}

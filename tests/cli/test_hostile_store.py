@@ -174,6 +174,7 @@ def test_hostile_settings_do_not_become_settings_here(
         "KD_PROMPTS_FILE": str(private), "EVAL_PROMPTS_FILE": "inputs/../../private.key", "S3_BUCKET": "theirs",
         "STORAGE_BACKEND": "s3", "STORAGE_LOCAL_DIR": "/theirs", "CHECKPOINTS_DIR": "/theirs", "HF_HOME": "/theirs",
         "BITNET_VAULT": "/theirs", "OPENAI_API_KEY": "theirs", "TEACHER_MODEL": "${OPENAI_API_KEY}", "LR": "cold",
+        "NOTIFY_COMMAND": "/theirs/program", "NOTIFY_WEBHOOK_FORM": "json",
         "NOT_A_SETTING": "1", "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
     }  # fmt: skip
     text = "".join(f"{name}={value}\n" for name, value in hostile.items())
