@@ -8,6 +8,7 @@ import pytest
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push, Pushed
 from bitnet_core.storage.state import opened
 from bitnet_core.storage.target import Limits, Target
@@ -83,3 +84,17 @@ def test_of_two_names_that_differ_only_in_how_they_are_composed_one_is_left_and_
         pytest.skip("this file system takes both for one")
     (left,) = push(one, MemoryTarget()).left
     assert left.endswith(" is not stored: one that looks the same is stored; rename one of them.")
+
+
+def test_a_file_with_a_decomposed_name_is_the_one_that_is_stored(tmp_path: Path) -> None:
+    one, target = machine(tmp_path / "one"), MemoryTarget()
+    path = write(one, f"data/{unicodedata.normalize('NFD', 'é/é')}", b"1")
+    push(one, target)
+    with opened(one.root, "memory") as state:
+        published = newest(target)
+        done = Pull(one, target, state, published).run(published.manifest.files)
+        assert [name for name in done.files if name.startswith("data/")] == []
+        path.unlink()
+        Pull(one, target, state, published).run(published.manifest.files)
+    assert [file.read_bytes() for file in one.data.rglob("*") if file.is_file()] == [b"1"]
+    assert not push(one, target).left
