@@ -8,6 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
@@ -46,6 +47,8 @@ class FolderTarget:
         self.place = str(folder)
         self._folder = folder
         self._folders = FolderSync()
+        if not _tells_cases_apart(folder):
+            self.limits = replace(self.limits, case_sensitive=False)
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         self._require_disk()
@@ -140,6 +143,23 @@ class FolderTarget:
     @staticmethod
     def _refused(path: Path, error: OSError) -> Refused:
         return Refused(f"{path} can't be used {explained(error, 'check its permissions')}.")
+
+
+def _tells_cases_apart(folder: Path) -> bool:
+    """Whether `a` and `A` are two files there, by a name that is there; taken for granted without one."""
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as entries:
+            there = next((folder / entry.name for entry in entries if _other_case(entry.name)), None)
+        if there is None and _other_case(folder.name) and folder.stat().st_dev == folder.parent.stat().st_dev:
+            there = folder
+        if there is not None:
+            return not there.samefile(there.with_name(_other_case(there.name)))
+    return True
+
+
+def _other_case(name: str) -> str:
+    """The name in the other case; empty if there is no other."""
+    return name.swapcase() if name.isascii() and name.swapcase() != name else ""
 
 
 def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
