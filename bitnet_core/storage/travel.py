@@ -127,7 +127,7 @@ def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
             arrived.remarks.append(f"{name} was left out: {why}.")
         else:
             arrived.values[name] = text
-            leads = setting.kind == "text" and ("://" in text or text.startswith(("/", "~")))
+            leads = setting.kind == "text" and ("://" in text or text.startswith(("/", "~", "./", "../")))
             if leads or name in _ABOUT_MONEY:
                 shown = f"{name}={flat(text)[:200]}"
                 arrived.remarks.append(f"{shown} came with the experiment; check that it is right here.")

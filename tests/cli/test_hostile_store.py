@@ -175,14 +175,14 @@ def test_hostile_settings_do_not_become_settings_here(
         "STORAGE_BACKEND": "s3", "STORAGE_LOCAL_DIR": "/theirs", "CHECKPOINTS_DIR": "/theirs", "HF_HOME": "/theirs",
         "BITNET_VAULT": "/theirs", "OPENAI_API_KEY": "theirs", "TEACHER_MODEL": "${OPENAI_API_KEY}", "LR": "cold",
         "NOTIFY_COMMAND": "/theirs/program", "NOTIFY_WEBHOOK_FORM": "json",
-        "NOT_A_SETTING": "1", "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
+        "NOT_A_SETTING": "1", "STUDENT_INIT": "../theirs", "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
     }  # fmt: skip
     text = "".join(f"{name}={value}\n" for name, value in hostile.items())
     publish(target, [put(target, "settings.env", text)])
     assert main(["open", "local:exp", "new"]) == 0
     warnings = capsys.readouterr().err
     assert dotenv_values("new/.env", interpolate=False) == {
-        "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
+        "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1", "STUDENT_INIT": "../theirs",
         "STORAGE_BACKEND": "local", "STORAGE_NAME": "exp", "STORAGE_LOCAL_DIR": str(target),
     }  # fmt: skip
     for name in hostile.keys() - {"TOTAL_STEPS"}:
