@@ -91,10 +91,10 @@ class AnyTerminal(LinuxDriver):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def _sigcont_application(self, *signal_and_frame: Any) -> None:
-        """As in Textual after SIGTSTP. After SIGSTOP the terminal still is the app's; others may have drawn on it."""
+        """As in Textual after SIGTSTP. After SIGSTOP the terminal still is the app's. Others may have drawn on it."""
         if self._must_signal_resume:
             super()._sigcont_application(*signal_and_frame)
-        elif self._drawing:
+        if self._drawing:
             self._loop.call_soon_threadsafe(self._app.refresh)
 
     def run_input_thread(self) -> None:
