@@ -235,7 +235,8 @@ def open_here(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{backend!r} is not a kind of storage target; it is one of {', '.join(KINDS)}.")
     if (colon or name) and not is_name(name):
         raise UsageError(
-            f"{name!r} can't be an experiment's name; `bitnet open {backend}` lists those that are there."
+            f"{name!r} can't be an experiment's name; `bitnet store ls --all --set STORAGE_BACKEND={backend}` lists "
+            "those that are there."
         )
     arguments.assignments = [*arguments.assignments, f"STORAGE_BACKEND={backend}"]
     resolved = resolution(arguments)

@@ -165,6 +165,11 @@ def is_file(path: Path) -> bool:
     return False
 
 
+def real_path(path: Path) -> Path:
+    """The path without links, as far as they lead: `Path.resolve` fails before Python 3.13 where they lead round."""
+    return Path(os.path.realpath(path))
+
+
 def require_regular(path: Path) -> None:
     """BitnetError for a pipe, a socket or a device: reading it could wait for ever, and gives its content once."""
     if not path.is_file() and not path.is_dir() and path.exists():

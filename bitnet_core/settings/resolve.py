@@ -347,12 +347,15 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
 
 
 def _of_another_target(name: str, values: Mapping[str, Value]) -> str:
-    """What a storage setting has no effect for: another target is chosen. Empty for any other setting."""
+    """Why a storage setting has no effect: its target is another one, or is reached without it. Empty if it has."""
     if not REGISTRY[name].section.startswith("Storage: ") and name != "STORAGE_LOCAL_DIR":
         return ""
-    from bitnet_core.settings.storage import SECTIONS
+    from bitnet_core.settings.storage import IDLE, SECTIONS
 
     backend = str(values["STORAGE_BACKEND"])
-    if REGISTRY[name].section in SECTIONS.get(backend, ()) or backend not in SECTIONS:
-        return ""
-    return f"has no effect while STORAGE_BACKEND is {backend}"
+    if REGISTRY[name].section not in SECTIONS.get(backend, (REGISTRY[name].section,)):
+        return f"has no effect while STORAGE_BACKEND is {backend}"
+    idle, other, if_set = IDLE.get(backend, ((), "", True))
+    if name in idle and bool(values.get(other)) == if_set:
+        return f"has no effect while {other} is {'set' if if_set else 'empty'}"
+    return ""

@@ -30,6 +30,17 @@ SECTIONS = {
 
 _NOT_LEADING = frozenset({"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC"})
 
+IDLE = {
+    "gdrive": (
+        ("GDRIVE_FOLDER", "GDRIVE_CLIENT_ID", "GDRIVE_CLIENT_SECRET", "GDRIVE_REFRESH_TOKEN"),
+        "GDRIVE_PROJECT_ROOT",
+        True,
+    ),
+    "amplify": (("AMPLIFY_APP_ID", "AMPLIFY_ENV"), "S3_BUCKET", True),
+    "dynamodb": (("S3_PREFIX", "S3_ENDPOINT_URL"), "S3_BUCKET", False),
+}
+"""Of a STORAGE_BACKEND: settings that nothing reads while another one of it is set, or (False) is empty."""
+
 SyncMode = Literal["off", "end", "live"]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bitnet_core.errors import UsageError
+from bitnet_core.files import real_path
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage import manifest as manifests
@@ -52,13 +53,13 @@ def require_apart(experiment: Experiment, name: str) -> None:
     setting, folder = _folder_of(experiment)
     if folder is None:
         return
-    copy, data = (folder / name).resolve(), experiment.data.resolve()
+    copy, data = real_path(folder / name), real_path(experiment.data)
     # What is beside the data under its name and a dot is stored, too.
     beside = [
         one for one in (copy, *copy.parents) if one.parent == data.parent and one.name.startswith(f"{data.name}.")
     ]
     places = (experiment.root, experiment.checkpoints, data, experiment.reports, experiment.logs, *beside)
-    for place in (one.resolve() for one in places):
+    for place in map(real_path, places):
         if _is_in(copy, place) or _is_in(place, copy):
             raise UsageError(
                 f"The copy in {copy} and the experiment's folder {place} would lie in each other; "

@@ -1,9 +1,11 @@
 """What is here of a copy: where a stored file belongs, and whether it is here as it is stored. Changes nothing."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import real_path
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage.aside import logs_of
@@ -34,10 +36,10 @@ class Here:
             "logs": self._experiment.logs,
         }
         if top in folders and rest and not is_left_out(name):
-            return folders[top] / rest
+            return _as_spelled(folders[top], rest)
         if top.startswith("data.") and rest and not is_left_out(name):
-            data = self._experiment.data.resolve()
-            return data.with_name(data.name + top.removeprefix("data")) / rest
+            data = real_path(self._experiment.data)
+            return _as_spelled(data.with_name(data.name + top.removeprefix("data")), rest)
         if name == SETTINGS_FILE:  # a copy to look at, so it may be replaced; the settings here are in `.env`
             return lock_path(self._experiment.root).with_name(name)
         if top == "inputs" and rest and not is_left_out(name):
@@ -83,7 +85,7 @@ class Here:
     def require_inside(self, path: Path) -> None:
         """No folder on the way may be a link out of the experiment: what is stored must not choose where it goes."""
         tops = {
-            folder.resolve()
+            real_path(folder)
             for folder in (
                 self._experiment.root,
                 self._experiment.checkpoints,
@@ -92,6 +94,12 @@ class Here:
                 self._experiment.logs,
             )
         }
-        parent = path.parent.resolve()
+        parent = real_path(path.parent)
         if not any(parent.is_relative_to(top) for top in tops):
             raise BitnetError(f"{path} would be written outside the experiment, through a link; remove that link.")
+
+
+def _as_spelled(folder: Path, name: str) -> Path:
+    """Where a file is in a folder: its name is stored composed, and may be decomposed here (`snapshot.py`)."""
+    composed, decomposed = folder / name, folder / unicodedata.normalize("NFD", name)
+    return decomposed if not os.path.lexists(composed) and os.path.lexists(decomposed) else composed

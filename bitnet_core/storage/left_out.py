@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bitnet_core.files import real_path
 from bitnet_core.runs.record import COPIED
 from bitnet_core.secrets import known
 from bitnet_core.settings.registry import REGISTRY
@@ -56,7 +57,7 @@ def may_hold_keys(name: str) -> bool:
 
 def leads_to_keys(path: Path) -> bool:
     """Whether a file, or what it is a link to, holds keys as far as its name and that of its hidden folder say it."""
-    for one in (path, path.resolve()):
+    for one in (path, real_path(path)):
         folder = one.parent.name
         in_folder = folder.startswith(".") or folder.lower() == "huggingface"
         if is_left_out(one.name) or may_hold_keys(f"{folder}/{one.name}" if in_folder else one.name):

@@ -21,6 +21,8 @@ _MOST_FILES = 200_000
 _MOST_OBJECTS = 1_000_000
 """Of all files: an entry of a few bytes may name 100,000 parts."""
 _MOST_COUNTER = 10**9
+_LATEST = 2.5e11
+"""Unix seconds in the year 9892: a calendar must know the time."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -144,6 +146,8 @@ def decoded(key: str, data: bytes) -> Published:
         raise Damaged(f"{shown} can't be read as a manifest.") from None
     if manifest.counter > _MOST_COUNTER:
         raise Damaged(f"{shown} has a number that no push can have reached.")
+    if not 0 <= manifest.created <= _LATEST:
+        raise Damaged(f"{shown} has a time that is none.")
     if manifest.format != 1 or manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import explained
+from bitnet_core.files import real_path
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage.digest import sha256
@@ -102,13 +103,13 @@ def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:
         else:
             yield from _file(_composed(name), "input", path, left, keys)
     for name, role, folder in _folders(experiment):
-        yield from _below(folder, f"{name}/", role, left, folder.resolve(), keys)
+        yield from _below(folder, f"{name}/", role, left, real_path(folder), keys)
 
 
 def _folders(experiment: Experiment) -> Iterator[tuple[str, str, Path]]:
     yield "reports", "report", experiment.reports
     yield "checkpoints", "checkpoint", experiment.checkpoints
-    data = experiment.data.resolve()
+    data = real_path(experiment.data)
     if data.name:
         for beside in sorted(data.parent.glob(f"{glob.escape(data.name)}.*")):
             if beside.is_dir() and not beside.is_symlink() and not is_left_out(beside.name):

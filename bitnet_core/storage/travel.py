@@ -1,4 +1,4 @@
-"""The settings of an experiment as they travel: without secrets, without the places of this machine.
+"""The settings of an experiment as they travel: without secrets, without places and programs of this machine.
 
 What comes back was written by whoever can write to the target: it may name no file outside the experiment, no other
 target, and nothing that is not a setting.
@@ -23,7 +23,8 @@ from bitnet_core.text import flat, is_utf8
 
 SETTINGS_FILE = "settings.env"
 INPUTS = "inputs/"
-_OF_THE_MACHINE = {"Place", "Caches", "Keys"}
+_OF_THE_MACHINE = {"Place", "Caches", "Keys", "Notifications"}
+"""A notification is a program of this machine: whoever can write to the target must not choose it."""
 _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
 _TRAVELS = {"STORAGE_SYNC"}
@@ -126,7 +127,7 @@ def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
             arrived.remarks.append(f"{name} was left out: {why}.")
         else:
             arrived.values[name] = text
-            leads = setting.kind == "text" and ("://" in text or text.startswith(("/", "~")))
+            leads = setting.kind == "text" and ("://" in text or text.startswith(("/", "~", "./", "../")))
             if leads or name in _ABOUT_MONEY:
                 shown = f"{name}={flat(text)[:200]}"
                 arrived.remarks.append(f"{shown} came with the experiment; check that it is right here.")

@@ -144,6 +144,26 @@ def test_links_at_the_destination_lead_nowhere(
     assert not Path("a/exp/logs/train-1/output.log").is_symlink()
 
 
+def test_links_that_lead_round_end_in_a_sentence(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    write(Path("a/exp/.env"), "")
+    for place in ("logs/train-1", "data"):
+        path = Path("a/exp", place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(path.name)
+        only = place.partition("/")[0]
+        assert f"{path.absolute()}/" in complaint(capsys, "--root", "a/exp", "store", "pull", "--only", only)
+    assert main(["--root", "a/exp", "store", "push", "--dry-run", "--force"]) == 0
+    assert f"{Path('a/exp/data').absolute()} is not stored" in capsys.readouterr().err
+    around = target.with_name("around")
+    around.symlink_to(around.name)
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(around))
+    for action in ("check", "push", "verify"):
+        assert str(around) in complaint(capsys, "--root", str(exp), "store", action)
+
+
 def test_hostile_settings_do_not_become_settings_here(
     target: Path, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,14 +174,15 @@ def test_hostile_settings_do_not_become_settings_here(
         "KD_PROMPTS_FILE": str(private), "EVAL_PROMPTS_FILE": "inputs/../../private.key", "S3_BUCKET": "theirs",
         "STORAGE_BACKEND": "s3", "STORAGE_LOCAL_DIR": "/theirs", "CHECKPOINTS_DIR": "/theirs", "HF_HOME": "/theirs",
         "BITNET_VAULT": "/theirs", "OPENAI_API_KEY": "theirs", "TEACHER_MODEL": "${OPENAI_API_KEY}", "LR": "cold",
-        "NOT_A_SETTING": "1", "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
+        "NOTIFY_COMMAND": "/theirs/program", "NOTIFY_WEBHOOK_FORM": "json",
+        "NOT_A_SETTING": "1", "STUDENT_INIT": "../theirs", "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
     }  # fmt: skip
     text = "".join(f"{name}={value}\n" for name, value in hostile.items())
     publish(target, [put(target, "settings.env", text)])
     assert main(["open", "local:exp", "new"]) == 0
     warnings = capsys.readouterr().err
     assert dotenv_values("new/.env", interpolate=False) == {
-        "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1",
+        "TOTAL_STEPS": "7", "TEACHER_BASE_URL": "http://elsewhere.example/v1", "STUDENT_INIT": "../theirs",
         "STORAGE_BACKEND": "local", "STORAGE_NAME": "exp", "STORAGE_LOCAL_DIR": str(target),
     }  # fmt: skip
     for name in hostile.keys() - {"TOTAL_STEPS"}:

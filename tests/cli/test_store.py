@@ -98,6 +98,7 @@ def test_keys_and_env_files_never_reach_the_target(
     secret.write_text(CANARY)
     with (exp / ".env").open("a") as env:
         env.write(f"KD_PRICES_FILE={secret}\nTEACHER_MODEL=model-{CANARY}\nWANDB_ENTITY={other}\n")
+        env.write("NOTIFY_COMMAND=notify --token unknown-to-us\n")
     found = answer(capsys, "--root", str(exp), "store", "push")
     assert any("may hold keys" in sentence for sentence in found["left"])
     for name in stored(target):
@@ -105,6 +106,7 @@ def test_keys_and_env_files_never_reach_the_target(
         data = (target / name).read_bytes()
         assert CANARY.encode() not in data, name
         assert other.encode() not in data, name
+        assert b"unknown-to-us" not in data, name
 
 
 def test_a_dry_run_writes_nothing_at_all(exp: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,6 +227,32 @@ def test_settings_of_another_target_have_no_effect(text: str, without_effect: li
     assert found == [f"warning: {given}" for given in without_effect]
 
 
+@pytest.mark.parametrize(
+    ("text", "without_effect", "while_"),
+    [
+        (
+            "STORAGE_BACKEND=gdrive\nGDRIVE_PROJECT_ROOT=/x\nGDRIVE_CLIENT_ID=a\nGDRIVE_FOLDER=/y\n",
+            ["GDRIVE_FOLDER=/y", "GDRIVE_CLIENT_ID=a"],
+            "GDRIVE_PROJECT_ROOT is set",
+        ),
+        ("STORAGE_BACKEND=gdrive\nGDRIVE_CLIENT_ID=a\nGDRIVE_FOLDER=/y\n", [], ""),
+        (
+            "STORAGE_BACKEND=amplify\nS3_BUCKET=b\nAMPLIFY_APP_ID=a\nAMPLIFY_ENV=e\nAMPLIFY_REGION=r\n",
+            ["AMPLIFY_APP_ID=a", "AMPLIFY_ENV=e"],
+            "S3_BUCKET is set",
+        ),
+        ("STORAGE_BACKEND=amplify\nAMPLIFY_APP_ID=a\nAMPLIFY_ENV=e\nS3_PREFIX=x/\n", [], ""),
+        ("STORAGE_BACKEND=dynamodb\nS3_PREFIX=x/\n", ["S3_PREFIX=x/"], "S3_BUCKET is empty"),
+    ],
+)
+def test_settings_that_another_of_their_target_makes_idle_have_no_effect(
+    text: str, without_effect: list[str], while_: str, tmp_path: Path
+) -> None:
+    found = [message.partition(" (") for message in _messages(text, tmp_path)]
+    assert [head for head, _, _ in found] == [f"warning: {given}" for given in without_effect]
+    assert all(rest.endswith(f"has no effect while {while_}.") for _, _, rest in found)
+
+
 def test_a_secret_that_nothing_reads_yet_is_named_without_its_value(tmp_path: Path) -> None:
     text = f"AWS_SECRET_ACCESS_KEY={CANARY}\nOPENAI_API_KEY={CANARY}\nHF_TOKEN={CANARY}\n"
     assert _messages(text, tmp_path) == [

@@ -80,6 +80,12 @@ def all_stands() -> list[Stand]:
     return [stand for module in modules for stand in module.STANDS]
 
 
+def webdav() -> str:
+    """The name of the first WebDAV stand that can be started: Apache is no Python package."""
+    names = [one.name for one in all_stands() if one.name.startswith("webdav-") and not one.missing()]
+    return next(iter(names), "webdav-apache")
+
+
 def settings_of(given: Mapping[str, str], folder: Path) -> Settings:
     return resolve(dict(given), environ={}, cwd=folder, root=folder).checked()
 

@@ -12,6 +12,7 @@ from bitnet_core.settings.registry import SECTIONS as REGISTERED
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS, Kind
+from tests.storage.stand import all_stands
 
 ROOT = Path(__file__).parents[2]
 README_NAMES = {"local": "a folder", "mongodb_atlas": "MongoDB"}
@@ -58,6 +59,13 @@ def test_every_extra_is_declared_and_installed_by_all_of_them() -> None:
     (every,) = extras()["storage"]
     assert named <= set(extras())
     assert set(every.removeprefix("bitnet-tui[").removesuffix("]").split(",")) == named
+
+
+def test_each_kind_is_tested() -> None:
+    """A stand is called after its kind, and all of them are tried by `test_target_contract.py`."""
+    stands = [one.name for one in all_stands()]
+    for kind in KINDS:
+        assert any(re.match(rf"{kind.removesuffix('_atlas')}\b", name) for name in stands), kind
 
 
 def test_the_page_has_a_row_for_each_kind() -> None:

@@ -19,10 +19,10 @@ from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, repair, verify
 from tests.storage.experiments import CHECKPOINT, complete_state, content, fill, machine, write
 from tests.storage.memory import MemoryTarget
-from tests.storage.stand import Running, Stand, all_stands, opened
+from tests.storage.stand import Running, Stand, all_stands, opened, webdav
 
 DAMAGED = ["local", "s3 on seaweedfs", "firebase"]
-COLLECTED = ["local", "s3 on seaweedfs", "webdav-apache", "firebase", "mongodb"]
+COLLECTED = ["local", "s3 on seaweedfs", webdav(), "firebase", "mongodb"]
 SIZES = {CHECKPOINT: 250_001, "reports/r.json": 1000}
 MACHINES_TIME = 3600.0
 """More than any two clocks of this machine differ."""

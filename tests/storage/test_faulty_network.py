@@ -15,10 +15,10 @@ from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import CHECKPOINT, MIB, Watcher, complete_state, fill, machine, restored
 from tests.storage.faulty_proxy import Faults, FaultyProxy
-from tests.storage.stand import Running, Stand, all_stands, opened
+from tests.storage.stand import Running, Stand, all_stands, opened, webdav
 from tests.storage.stands.firebase import emulator_at
 
-SERVERS = ["s3 on seaweedfs", "webdav-apache", "firebase"]
+SERVERS = ["s3 on seaweedfs", webdav(), "firebase"]
 SIZES = [pytest.param(42, id="42 MB"), pytest.param(500, id="500 MB", marks=pytest.mark.storage_long)]
 
 

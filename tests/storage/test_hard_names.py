@@ -8,6 +8,7 @@ import pytest
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push, Pushed
 from bitnet_core.storage.state import opened
 from bitnet_core.storage.target import Limits, Target
@@ -83,3 +84,40 @@ def test_of_two_names_that_differ_only_in_how_they_are_composed_one_is_left_and_
         pytest.skip("this file system takes both for one")
     (left,) = push(one, MemoryTarget()).left
     assert left.endswith(" is not stored: one that looks the same is stored; rename one of them.")
+
+
+def test_a_file_with_a_decomposed_name_is_the_one_that_is_stored(tmp_path: Path) -> None:
+    one, target = machine(tmp_path / "one"), MemoryTarget()
+    path = write(one, f"data/{unicodedata.normalize('NFD', 'é/é')}", b"1")
+    push(one, target)
+    with opened(one.root, "memory") as state:
+        published = newest(target)
+        done = Pull(one, target, state, published).run(published.manifest.files)
+        assert [name for name in done.files if name.startswith("data/")] == []
+        path.unlink()
+        Pull(one, target, state, published).run(published.manifest.files)
+    assert [file.read_bytes() for file in one.data.rglob("*") if file.is_file()] == [b"1"]
+    assert not push(one, target).left
+
+
+@pytest.mark.parametrize("seen_by", ["what is in it", "its own name"])
+def test_a_folder_that_takes_two_cases_for_one_says_so(tmp_path: Path, seen_by: str) -> None:
+    """As exFAT or a Mac's disk: one file is there under both names, for which a link stands here."""
+    copy = tmp_path / "Copy"
+    copy.mkdir()
+    names = ["data/reports/x", "data/Reports/y"]
+    one = machine(tmp_path / "one")
+    for name in names:
+        write(one, name, b"1")
+    if len(list(one.data.iterdir())) == 1:
+        pytest.skip("the disk of the tests is such a folder itself")
+    assert FolderTarget("local", copy).limits.case_sensitive
+    if seen_by == "its own name":
+        (tmp_path / "cOPY").symlink_to(copy)
+    else:
+        (copy / "Notes").write_text("")
+        (copy / "nOTES").hardlink_to(copy / "Notes")
+    target = FolderTarget("local", copy)
+    with pytest.raises(UsageError, match="differ only in upper and lower case; rename one of them"):
+        push(one, target)
+    assert not list(target.list("data/"))

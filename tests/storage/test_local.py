@@ -1,5 +1,6 @@
 """A folder as a target: what other programs and threads do to it meanwhile."""
 
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.target import NoSuchObject, Refused
+from bitnet_core.storage.targets import local
 from bitnet_core.storage.targets.local import FolderTarget
+from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import complete_state, machine, restored, write
 from tests.storage.pushing import state_of
+from tests.storage.stands.gdrive import no_link
 
 
 def test_a_put_and_a_delete_that_empties_its_folder_do_not_harm_each_other(tmp_path: Path) -> None:
@@ -73,3 +77,47 @@ def test_a_file_that_became_a_folder_is_stored_where_a_file_cannot_be_one(
         assert set(pushed()) == {"settings.env", newer, "reports/z"}
         write(one, newer, bytes(size + 2 + number))
     assert pushed()[newer] == bytes(size + 5)
+
+
+def test_a_push_that_is_killed_while_it_takes_the_name_of_a_manifest_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file system has no links, as exFAT and mounted drives."""
+
+    def killed(path: Path, to: Path) -> Path:
+        if to.parent.name == "manifests":
+            raise SystemExit
+        return rename(path, to)
+
+    rename = Path.replace
+    monkeypatch.setattr(os, "link", no_link)
+    place = FolderTarget("local", tmp_path / "copy")
+    one = machine(tmp_path / "one")
+    write(one, "reports/r.json", b"1")
+    with state_of(one) as state:
+        Push(one, place, state).run()
+        before = newest(place)
+        write(one, "reports/r.json", b"22")
+        with monkeypatch.context() as patched, pytest.raises(SystemExit):
+            patched.setattr(Path, "replace", killed)
+            Push(one, place, state).run()
+        assert newest(place) == before
+        assert verify(place, before).faults == []
+        Push(one, place, state).run()
+    after = complete_state(place)
+    assert after.manifest.counter > before.manifest.counter
+    assert restored(place, after)["reports/r.json"] == b"22"
+
+
+def test_a_claim_of_a_writer_who_is_gone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", no_link)
+    monkeypatch.setattr(local, "_CLAIM_PAUSE", 0.001)
+    place = FolderTarget("local", tmp_path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "rmdir", lambda _: None)
+        place.put("folder/x", b"1", only_if_absent=True)
+    (claim,) = (tmp_path / "_temp").iterdir()
+    place.delete("folder/x")
+    place.put("folder/x", b"2", only_if_absent=True)
+    assert place.get("folder/x") == b"2"
+    assert not claim.exists()

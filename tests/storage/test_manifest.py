@@ -70,6 +70,8 @@ def test_an_impossible_entry_makes_a_manifest_damaged(entry: object) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
+        {"created": 1e300},
+        {"created": -1.0},
         {"files": [GOOD, GOOD]},
         {"files": [GOOD, GOOD | {"name": "data/a/b"}]},
         {"files": [GOOD | {"name": "data/a/b/c"}, GOOD]},

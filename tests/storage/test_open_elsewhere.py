@@ -10,13 +10,13 @@ import pytest
 
 from bitnet_core.cli.main import main
 from tests.e2e.test_kill_and_resume import experiment, last_checkpoint, metrics, require_equal, start, wait
-from tests.storage.stand import Stand, all_stands
+from tests.storage.stand import Stand, all_stands, webdav
 
 pytestmark = pytest.mark.timeout(600)
 THROUGH = (
     "s3 on seaweedfs",
     "local",
-    "webdav-apache",
+    webdav(),
     "firebase",
     "rclone to s3",
     "dynamodb on ministack",

@@ -4,13 +4,21 @@ import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.layout import PART_BYTES
 from bitnet_core.storage.patient import Patient
+from bitnet_core.storage.probe import check
+from bitnet_core.storage.pull import Pull
+from bitnet_core.storage.push import Push
+from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.verify import newest, repair, verify
+from tests.storage.experiments import CHECKPOINT, fill, machine
 from tests.storage.stand import Running, Stand, opened
 
 NAMES = [
@@ -33,6 +41,7 @@ NAMES = [
 
 ERRORS = (NoSuchObject, Corrupt, AlreadyThere, Refused, Unreachable)
 """What a call may raise; a test lets everything else through, UsageError too."""
+LONG = os.environ.get("STORAGE_LONG") == "1"
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -76,7 +85,7 @@ def test_a_listing_knows_when_objects_were_written(target: Target) -> None:
 
 def test_many_objects_are_all_listed(target: Target, running: Running) -> None:
     """In one folder there are more than a page of a listing has, and there are folders beside it."""
-    most = 1200 if os.environ.get("STORAGE_LONG") == "1" else running.page + 50
+    most = 1200 if LONG else running.page + 50
     names = {f"many/05/{number:05d}.bin" for number in range(most)} | {f"many/{n:02d}/x.bin" for n in range(12)}
     with ThreadPoolExecutor(target.limits.workers) as pool:
         list(pool.map(lambda name: Patient(target).put(name, name.encode()), sorted(names)))
@@ -150,9 +159,43 @@ def test_calls_from_many_threads(target: Target) -> None:
         assert all(pool.map(both, range(48)))
 
 
+def test_an_experiment_comes_back_and_what_is_damaged_there_is_named_and_mended(
+    target: Target, tmp_path: Path
+) -> None:
+    """With objects and parts of the target's own size in `make test-storage`, and of 100 kB else."""
+    if not LONG:
+        target.limits = replace(target.limits, object_bytes=100_000)
+    place, most = Patient(target), target.limits.object_bytes
+    part = min(PART_BYTES, most)
+    edges = {f"data/{size}": size for size in (0, 1, most - 1, most, most + 1, most + part - 1, most + part)}
+    odd = {"data/ a #? % + [x] ~é🙂/ü.txt": 777, CHECKPOINT: 50_000_000 if LONG else 250_001}
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    contents = fill(one, {**edges, **odd})
+    with opened_state(one.root, place.place) as state:
+        Push(one, place, state).run()
+    stored = newest(place)
+    assert verify(place, stored).faults == []
+    for name in (CHECKPOINT, "data/1"):
+        key = next(key for key, _ in stored.manifest.by_name()[name].objects())
+        whole = place.get(key)
+        place.put(key, bytes([whole[0] ^ 1]) + whole[1:])
+        assert [(fault.file, fault.what) for fault in verify(place, stored).faults] == [(name, "changed")]
+        place.delete(key)
+        report = verify(place, stored)
+        assert [(fault.file, fault.what) for fault in report.faults] == [(name, "missing")]
+        repair(one, place, stored, report)
+        assert place.get(key) == whole
+    assert verify(place, stored).faults == []
+    with opened_state(two.root, place.place) as state:
+        Pull(two, place, state, stored).run(stored.manifest.files)
+    assert {name: (two.root / name).read_bytes() for name in contents} == contents
+
+
 def test_a_usable_place_is_found_usable(target: Target) -> None:
-    free = target.check().free_bytes
-    assert free is None or free > 0
+    found = check(target)
+    assert found.seconds.keys() == {"look", "write", "read", "list", "delete"}
+    assert found.free_bytes is None or found.free_bytes > 0
+    assert not list(target.list(""))
 
 
 def test_a_wrong_key_is_refused_with_a_fix(running: Running, tmp_path: Path) -> None:
@@ -161,6 +204,7 @@ def test_a_wrong_key_is_refused_with_a_fix(running: Running, tmp_path: Path) -> 
     with opened(running, tmp_path, keys=running.wrong_keys) as target:
         for call in (
             target.check,
+            lambda: check(target),
             lambda: target.put("x", b"1"),
             lambda: target.get("x"),
             lambda: list(target.list("")),

@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
@@ -19,6 +21,8 @@ from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
 _GONE = (FileNotFoundError, NotADirectoryError)
 _TRIES = 100
+_CLAIM_TRIES, _CLAIM_PAUSE = 50, 0.1
+"""How often to ask for a claim, and the seconds between."""
 _PLACEHOLDER = ".icloud"
 
 
@@ -43,6 +47,8 @@ class FolderTarget:
         self.place = str(folder)
         self._folder = folder
         self._folders = FolderSync()
+        if not _tells_cases_apart(folder):
+            self.limits = replace(self.limits, case_sensitive=False)
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         self._require_disk()
@@ -139,6 +145,23 @@ class FolderTarget:
         return Refused(f"{path} can't be used {explained(error, 'check its permissions')}.")
 
 
+def _tells_cases_apart(folder: Path) -> bool:
+    """Whether `a` and `A` are two files there, by a name that is there; taken for granted without one."""
+    with contextlib.suppress(OSError):
+        with os.scandir(folder) as entries:
+            there = next((folder / entry.name for entry in entries if _other_case(entry.name)), None)
+        if there is None and _other_case(folder.name) and folder.stat().st_dev == folder.parent.stat().st_dev:
+            there = folder
+        if there is not None:
+            return not there.samefile(there.with_name(_other_case(there.name)))
+    return True
+
+
+def _other_case(name: str) -> str:
+    """The name in the other case; empty if there is no other."""
+    return name.swapcase() if name.isascii() and name.swapcase() != name else ""
+
+
 def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
     """Do what makes a file at `path`. A `delete` may remove its folder as empty meanwhile; then it is made again."""
     for _ in range(_TRIES):
@@ -167,6 +190,33 @@ def _link(temp: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        # Mounts without links: the name is taken first, so that one writer wins, and then filled by a rename.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        temp.replace(path)
+        with _claimed(temp, path):
+            _require_free(path)
+            temp.replace(path)
+
+
+@contextlib.contextmanager
+def _claimed(temp: Path, path: Path) -> Iterator[None]:
+    """Be the one writer of a name on a mount without links, where a file would be seen before it is whole.
+
+    The claim is a folder, as only one writer can make it. After a few seconds it is taken for one that a writer left
+    who is gone.
+    """
+    key = path.relative_to(temp.parents[1])
+    claim = temp.with_name(f"claim-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}")
+    for _ in range(_CLAIM_TRIES):
+        with contextlib.suppress(FileExistsError):
+            claim.mkdir()
+            break
+        _require_free(path)
+        time.sleep(_CLAIM_PAUSE)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            claim.rmdir()
+
+
+def _require_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))

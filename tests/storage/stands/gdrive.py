@@ -2,8 +2,12 @@
 folder in the place of a mounted Drive."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.storage.fakes.drive import HOSTS, FakeDrive
 from tests.storage.stand import Running, Stand, behind_a_proxy, below_a_file, overwriting
@@ -32,13 +36,20 @@ def _gdrive(folder: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def _mounted(folder: Path) -> Iterator[Running]:
+    """A folder that has no links, as the mount of a Drive."""
     drive = folder / "MyDrive"
     drive.mkdir()
-    yield Running(
-        {"STORAGE_BACKEND": "gdrive", "GDRIVE_PROJECT_ROOT": str(drive / "bitnet")},
-        nowhere={"GDRIVE_PROJECT_ROOT": str(below_a_file(folder))},
-        overwrite=overwriting(folder),
-    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "link", no_link)
+        yield Running(
+            {"STORAGE_BACKEND": "gdrive", "GDRIVE_PROJECT_ROOT": str(drive / "bitnet")},
+            nowhere={"GDRIVE_PROJECT_ROOT": str(below_a_file(folder))},
+            overwrite=overwriting(folder),
+        )
+
+
+def no_link(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 STANDS = [Stand("gdrive", _gdrive), Stand("gdrive-mounted", _mounted)]
