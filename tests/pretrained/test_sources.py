@@ -192,6 +192,8 @@ def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, "activation is 'gelu'"),
         ({"hidden_size": 96, "head_dim": 24}, "multiple of 64"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        ({"rms_norm_eps": "x" * 5000}, r"rms_norm_eps is 'x{39}\)"),
+        ({"vocab_size": ["x" * 5000]}, r"vocab_size is \['x{38}; "),
         *(({"head_dim": odd}, "are not as wide as 64") for odd in ("16", [16], {"a": 16}, 16.0, True)),
         ({"head_dim": "a" * 100, "num_attention_heads": 10**10, "hidden_size": 10**12}, "are not as wide as"),
     ],
