@@ -153,8 +153,9 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
         raise_if_not_the_file(error, path)
         raise torn(path) from error
     for field in wanted:
-        if field.name not in found.names:
-            raise BitnetError(f"{path} has no column {field.name}; {AGAIN}.")
+        if (times := found.names.count(field.name)) != 1:
+            lacks = f"has {times} columns" if times else "has no column"
+            raise BitnetError(f"{path} {lacks} {field.name}; {AGAIN}.")
         got = found.field(field.name).type
         if got != field.type:
             raise BitnetError(f"Column {field.name} of {path} is {got} instead of {field.type}; {AGAIN}.")

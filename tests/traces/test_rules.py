@@ -74,6 +74,15 @@ def test_a_foreign_parquet_file_is_named(data: Path) -> None:
         load_traces(data, 20)
 
 
+@pytest.mark.parametrize("name", ["topk_ids", "template_hash"])
+def test_a_column_that_is_there_twice_is_named(data: Path, name: str) -> None:
+    table, key_values = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata
+    twice = table.append_column(name, table[name]).replace_schema_metadata({b"bitnet": key_values[b"bitnet"]})
+    pq.write_table(twice, data / KD0)
+    with pytest.raises(BitnetError, match=f"has 2 columns {name}; move it away"):
+        load_traces(data, 20)
+
+
 def test_a_column_of_another_type_is_named(data: Path) -> None:
     table = pq.read_table(data / KD0)
     place = table.schema.get_field_index("other_logprob")
