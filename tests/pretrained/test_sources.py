@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -232,6 +234,26 @@ def test_a_number_of_layers_that_nothing_holds_takes_no_memory(
 def _layers_key(number: int) -> bytes:
     """The key of a GGUF that tells the number of layers."""
     return b"llama.block_count" + (4).to_bytes(4, "little") + number.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "old.bin", "more.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing", "device", "folder"])
+def test_what_is_no_file_among_the_weights_is_named_and_not_waited_for(
+    folder: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    copy = changed_folder(folder, tmp_path)
+    if name.startswith("model-"):
+        (copy / "model.safetensors").unlink(missing_ok=True)
+    make: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "link to nothing": lambda path: path.symlink_to(tmp_path / "nowhere"),
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "folder": Path.mkdir,
+    }
+    make[kind](copy / name)
+    with pytest.raises(BitnetError, match=re.escape(name)) as caught:
+        open_source(Wanted(str(copy), "")).sha256()
+    assert str(caught.value).endswith(".")
 
 
 def test_numbers_that_are_not_finite_are_refused(folder: Path) -> None:
