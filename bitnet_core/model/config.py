@@ -68,6 +68,8 @@ class StudentConfig:
                 f"num_key_value_heads is {self.num_key_value_heads}; it must divide the "
                 f"{self.num_attention_heads} attention heads."
             )
+        if type(self.hadamard) is not bool:
+            raise BitnetError(f"hadamard is {_told(self.hadamard)}; it is true or false.")
         if self.hidden_act not in ACTIVATIONS:
             raise BitnetError(f"hidden_act is {_told(self.hidden_act)}; it is one of {', '.join(ACTIVATIONS)}.")
 

@@ -118,3 +118,11 @@ def test_a_value_of_another_program_is_named_in_one_short_sentence(name: str, od
     with pytest.raises(BitnetError, match=name) as caught:
         StudentConfig.from_dict({**sound, name: odd})
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, None, "x" * 5000], ids=range(4))
+def test_a_switch_of_another_program_is_named(odd: object) -> None:
+    sound = preset("nano", 1000, max_positions=64).to_dict()
+    with pytest.raises(BitnetError, match=r"hadamard is .*; it is true or false") as caught:
+        StudentConfig.from_dict({**sound, "hadamard": odd})
+    assert len(str(caught.value)) < 200
