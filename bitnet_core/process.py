@@ -7,15 +7,18 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from bitnet_core.errors import BitnetError
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "1000"}
 """Environment of processes that compute with OpenMP: threads spin briefly at a barrier, then sleep.
@@ -30,6 +33,9 @@ _SESSION_TRIES = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP = Path("/sys/fs/cgroup")
 _LOG_END_BYTES = 1 << 16
+_SILENCE_SECONDS, _LOOK_SECONDS = 600.0, 0.5
+"""How long a helper may say nothing, and how often it is looked whether to stop. Reading gigabytes from a slow disk
+takes minutes; helpers tell after each token or answer that they are alive."""
 
 
 @dataclass(frozen=True)
@@ -133,11 +139,43 @@ def parents_pipe() -> Iterator[IO[str]]:
         yield parent
 
 
+def say_alive(parent: IO[str]) -> None:
+    """In a helper: a blank line, so that `lines_of` does not give it up."""
+    parent.write("\n")
+    parent.flush()
+
+
 def pipe_of(stream: IO[str] | None) -> IO[str]:
     """The pipe, which `Popen` types as optional. AssertionError if the process was started without it."""
     if stream is None:
         raise AssertionError("the process was started without this pipe")
     return stream
+
+
+def lines_of(
+    child: "subprocess.Popen[str]", who: str, check_stop: Callable[[], object] = lambda: None
+) -> Iterator[str]:
+    """What a helper writes to stdout, line by line, until it ends; `check_stop` is called meanwhile and may raise.
+
+    BitnetError, which names it as `who`, if it says nothing for ten minutes.
+    """
+    pipe, rest = pipe_of(child.stdout).fileno(), b""
+    while True:
+        waited = 0.0  # not by a clock: while all of us are stopped (Ctrl-Z), nobody is silent
+        while not select.select([pipe], [], [], _LOOK_SECONDS)[0]:
+            check_stop()
+            waited += _LOOK_SECONDS
+            if waited >= _SILENCE_SECONDS:
+                raise BitnetError(
+                    f"{who} gave no sign of life for {_SILENCE_SECONDS:.0f} s; close other programs and try again."
+                )
+        data = os.read(pipe, _LOG_END_BYTES)
+        *whole, rest = (rest + data).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+        if not data:
+            if rest:
+                yield rest.decode(errors="replace")
+            return
 
 
 def last_line(log: IO[str]) -> str:

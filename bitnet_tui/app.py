@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _MOST_COPIED = 70_000
-"""Terminals pass over what is longer."""
+"""Bytes of UTF-8. Terminals pass over what is longer."""
 _HERE = Path(__file__).parent
 
 
@@ -256,6 +256,8 @@ class BitnetApp(Telling):
         fits = len(text) <= _MOST_COPIED
         if fits:
             text = _copy_of(text)
+            fits = len(text.encode()) <= _MOST_COPIED
+        if fits:
             self.copy_to_clipboard(text)
         keep = partial(self._keep_copy, text, fits=fits)
         self.run_worker(keep, thread=True, group="copy", description="keep the copy")

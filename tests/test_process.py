@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import process
+from bitnet_core.errors import BitnetError
 
 _HANGING = """
 import subprocess, sys, time
@@ -52,6 +53,27 @@ def test_a_helper_that_dies_before_it_reads_its_job_leaves_a_complaint() -> None
         assert "no_such_module" in process.last_line(log)
 
 
+def test_the_lines_of_a_helper_come_one_by_one_and_as_it_wrote_them() -> None:
+    code = "import sys; sys.stdout.write('a\\n\\n' + 'b' * 200_000 + '\\nnaïve'); sys.stdout.flush(); input()"
+    with _start(code) as child:
+        lines = process.lines_of(child, "It")
+        assert [next(lines), next(lines), len(next(lines))] == ["a", "", 200_000]
+        process.pipe_of(child.stdin).close()
+        assert list(lines) == ["naïve"]
+
+
+def test_a_helper_that_says_nothing_is_given_up_and_looks_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    with _start("print('alive', flush=True); input()") as child:
+        lines = process.lines_of(child, "llama.cpp", lambda: looked.append(1))
+        assert next(lines) == "alive"
+        monkeypatch.setattr(process, "_SILENCE_SECONDS", 1.0)
+        with pytest.raises(BitnetError, match=r"^llama\.cpp gave no sign of life for 1 s; close other programs and"):
+            next(lines)
+        child.kill()
+    assert looked
+
+
 def test_of_a_long_log_only_the_end_is_read() -> None:
     with tempfile.TemporaryFile("w+") as log:
         os.truncate(log.fileno(), 1 << 40)
@@ -84,6 +106,7 @@ def test_available_memory_respects_the_containers_limit(tmp_path: Path, monkeypa
 _FIRST = """
 import os, pathlib, sys
 from bitnet_core import process
+from bitnet_core.errors import BitnetError
 process.let_others_go_first(int(sys.argv[1]))
 group = pathlib.Path("/proc/self/autogroup")
 print(os.nice(0), *(group.read_text().split() if group.exists() else []))

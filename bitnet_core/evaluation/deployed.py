@@ -18,7 +18,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
-from bitnet_core.process import last_line, pipe_of, start_helper
+from bitnet_core.process import last_line, lines_of, pipe_of, start_helper
 from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
@@ -92,7 +92,7 @@ def run_deployed(
     with scratch_folder(scratch, _PREFIX) as folder:
         path = folder / "student.pt"
         save_packed(packed, path)
-        with _child(job | {"path": str(path)}) as lines:
+        with _child(job | {"path": str(path)}, check_stop) as lines:
             for line in lines:
                 check_stop()
                 kind = line.pop("kind")
@@ -120,12 +120,12 @@ def scratch_folder(run: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+def _child(job: dict[str, Any], check_stop: Callable[[], None]) -> Iterator[Iterator[dict[str, Any]]]:
     """Start the process and yield its lines; end it when the block is left, also by an exception."""
     with tempfile.TemporaryFile("w+") as errors:
         child = start_helper("bitnet_core.evaluation.deployed_process", job, errors)
         try:
-            yield _lines(child, errors)
+            yield _lines(child, errors, check_stop)
         finally:
             child.kill()
             child.wait(_PATIENCE_SECONDS)
@@ -134,8 +134,10 @@ def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
             pipe_of(child.stdout).close()
 
 
-def _lines(child: "subprocess.Popen[str]", errors: IO[str]) -> Iterator[dict[str, Any]]:
-    for line in pipe_of(child.stdout):
+def _lines(
+    child: "subprocess.Popen[str]", errors: IO[str], check_stop: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
+    for line in lines_of(child, "The process that measures the student", check_stop):
         yield json.loads(line)
     code = child.wait(_PATIENCE_SECONDS)
     if code < 0:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import select
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_read import read_keys
-from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
+from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
 
@@ -20,8 +19,6 @@ CONTEXT_STEP = 256
 """llama.cpp rounds a context up to this many tokens."""
 _KV_VALUES, _KV_BYTES = 2, 2
 """K and V, in 16 bits."""
-_SILENCE_SECONDS = 300.0
-_POLL_SECONDS = 0.5
 _REASON_CELLS = 200
 
 
@@ -61,7 +58,8 @@ class Served:
     """A model that waits for turns."""
 
     def __init__(self, child: "subprocess.Popen[str]", check_stop: Callable[[], None], failure: Callable[[], str]):
-        self._child, self._check_stop, self._failure = child, check_stop, failure
+        self._child, self._failure = child, failure
+        self._lines = lines_of(child, "llama.cpp", check_stop)
         self.about: dict[str, Any] = self._read()
 
     def turn(self, prompt: Sequence[int], tokens: int, answers: int) -> Speed:
@@ -80,14 +78,7 @@ class Served:
         return self._read()
 
     def _read(self) -> dict[str, Any]:
-        answers = pipe_of(self._child.stdout)
-        waited = 0.0
-        while not select.select([answers], [], [], _POLL_SECONDS)[0]:
-            self._check_stop()
-            waited += _POLL_SECONDS
-            if waited > _SILENCE_SECONDS:
-                raise BitnetError(f"llama.cpp gave no answer for {_SILENCE_SECONDS:.0f} s; close other programs.")
-        line = answers.readline()
+        line = next(self._lines, "")
         if not line:
             raise BitnetError(self._failure())
         answer: dict[str, Any] = json.loads(line)

@@ -1,21 +1,22 @@
 """The process in which a GGUF is run by llama.cpp: `python -m bitnet_core.export.llamacpp_process`.
 
 It reads one job as a JSON line from stdin, writes the logprobs of every step to a file, and the rest as one JSON line
-to stdout. In a process of its own, because llama.cpp ends its process when a file is damaged in some ways, and so
-that the memory is that of this model alone. It knows no student.
+to stdout, with blank lines before it as signs of life. In a process of its own, because llama.cpp ends its process
+when a file is damaged in some ways, and so that the memory is that of this model alone. It knows no student.
 """
 
 import json
 import os
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitnet_core.process import parents_pipe, rss_bytes
+from bitnet_core.process import parents_pipe, rss_bytes, say_alive
 from bitnet_core.teachers.embedded.library import complete, parameters
 
 MOST_TOLD = 1000
@@ -26,17 +27,18 @@ _FORCED = 1e4
 def main() -> int:
     with parents_pipe() as parent:
         job = json.loads(sys.stdin.readline())
-        parent.write(json.dumps(_run(job)) + "\n")
+        parent.write(json.dumps(_run(job, partial(say_alive, parent))) + "\n")
         parent.flush()
         os._exit(0)  # the threads of the server have nothing to save
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def _run(job: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
     import xllamacpp
 
     before = rss_bytes()
     server = _serve(xllamacpp, job)
     memory = rss_bytes()
+    alive()
     # Speed first: what is asked for below makes large answers, whose memory is not the model's.
     texts, speeds = [], []
     for prompt in job["prompts"]:
@@ -44,7 +46,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         texts.append(answer["choices"][0]["text"])
         speeds.append(answer["timings"]["predicted_per_second"])
         memory = max(memory, rss_bytes())
-    steps = [_logprobs(server, ids, start, job) for ids, start in job["sequences"]]
+        alive()
+    steps = [_logprobs(server, ids, start, job, alive) for ids, start in job["sequences"]]
     if steps:
         np.save(job["values"], np.concatenate(steps))
     return {
@@ -66,7 +69,9 @@ def _ask(server: Any, prompt: Sequence[int], **fields: Any) -> dict[str, Any]:
     return complete(server, {"prompt": list(prompt), **fields}, "choices")
 
 
-def _logprobs(server: Any, ids: list[int], start: int, job: dict[str, Any]) -> NDArray[np.float32]:
+def _logprobs(
+    server: Any, ids: list[int], start: int, job: dict[str, Any], alive: Callable[[], None]
+) -> NDArray[np.float32]:
     """The distribution, [T, V], after each token of `ids` from place `start` on: NaN for all but the likeliest.
 
     They come as text, and telling all of a large vocabulary would take a second a step.
@@ -79,6 +84,7 @@ def _logprobs(server: Any, ids: list[int], start: int, job: dict[str, Any]) -> N
         answer = _ask(server, prompt, n_predict=1, n_probs=told, logit_bias=[[job["plain_id"], _FORCED]])
         for one in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
             table[row, one["id"]] = one["logprob"]
+        alive()
     return table
 
 

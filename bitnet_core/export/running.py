@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
 from bitnet_core.files import require_regular
-from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
+from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
 
@@ -77,7 +77,7 @@ def run_gguf(path: Path, task: Task) -> Run:
         "threads": threads(),
         "api_key": secrets.token_urlsafe(24),
     }
-    return _run("bitnet_core.export.llamacpp_process", job, task, f"{LLAMACPP} can't load or run {path}")
+    return _run("bitnet_core.export.llamacpp_process", job, task, LLAMACPP, path)
 
 
 def run_folder(folder: Path, task: Task) -> Run:
@@ -88,7 +88,7 @@ def run_folder(folder: Path, task: Task) -> Run:
             f"transformers needs accelerate to load {folder}; run pip install 'bitnet-tui[gguf]' and try again."
         )
     job = {"folder": str(folder)}
-    return _run("bitnet_core.export.transformers_process", job, task, f"{TRANSFORMERS} can't load or run {folder}")
+    return _run("bitnet_core.export.transformers_process", job, task, TRANSFORMERS, folder)
 
 
 def _require_whole(folder: Path) -> None:
@@ -116,7 +116,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(module: str, job: dict[str, Any], task: Task, failure: str) -> Run:
+def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path) -> Run:
     with tempfile.TemporaryDirectory(prefix="bitnet-export-") as scratch:
         place = Path(scratch) / "values.npy"
         job |= {
@@ -126,7 +126,7 @@ def _run(module: str, job: dict[str, Any], task: Task, failure: str) -> Run:
             "new_tokens": task.new_tokens,
             "values": str(place),
         }
-        told = _answer(module, job, failure)
+        told = _answer(module, job, runtime, path)
         rows = np.load(place) if task.sequences else np.empty((0, task.vocabulary), np.float32)
     ends = np.cumsum([len(ids) - start for ids, start in task.sequences])
     return Run(
@@ -138,12 +138,13 @@ def _run(module: str, job: dict[str, Any], task: Task, failure: str) -> Run:
     )
 
 
-def _answer(module: str, job: dict[str, Any], failure: str) -> dict[str, Any]:
+def _answer(module: str, job: dict[str, Any], runtime: str, path: Path) -> dict[str, Any]:
     environment = PATIENT_THREADS | environment_without_secrets() | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = start_helper(module, job, log, environment)
         try:
-            line = pipe_of(child.stdout).readline()
+            lines = lines_of(child, f"{runtime}, which runs {path},")
+            line = next(filter(None, lines), "")  # blank ones are signs of life
             if not line:  # how it ended says why
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=10)
@@ -154,6 +155,6 @@ def _answer(module: str, job: dict[str, Any], failure: str) -> dict[str, Any]:
                 pipe_of(pipe).close()
         if not line:
             reason = crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or f"it ended with {child.returncode}"
-            raise BitnetError(f"{failure} ({reason}); export it again.")
+            raise BitnetError(f"{runtime} can't load or run {path} ({reason}); export it again.")
     told: dict[str, Any] = json.loads(line)
     return told

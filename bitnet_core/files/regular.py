@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+_AT_ONCE = 1 << 16
+
 
 def open_regular(path: Path, *, follow_links: bool = True) -> "NoWaitReader":
     """Open a file to read it. OSError for a folder, a pipe or a device, and for a link that is not to be followed."""
@@ -72,9 +74,14 @@ class NoWaitReader(io.BufferedReader):
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:
     """The content of a regular file. OSError, also if it is longer than `limit_bytes`."""
+    data = bytearray()
     with open_regular(path) as source:
-        data = source.read(limit_bytes + 1)
+        # Python makes room for as much as is asked for: a small file is to be read also when memory is short.
+        while (asked := min(_AT_ONCE, limit_bytes + 1 - len(data))) > 0:
+            data += (part := source.read(asked))
+            if len(part) < asked:
+                break
     if len(data) > limit_bytes:
         limit = f"{limit_bytes >> 20} MiB" if limit_bytes >> 20 else f"{limit_bytes >> 10} KiB"
         raise OSError(errno.EOVERFLOW, f"it is longer than {limit}", str(path))
-    return data
+    return bytes(data)

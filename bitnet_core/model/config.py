@@ -18,6 +18,8 @@ _SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings"),
 )
+_NUMBERS = ("rope_theta", "rms_norm_eps", "initializer_range")
+_MOST, _TOO_LARGE = 1 << 40, 1e30
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         for name in _SIZES:
-            if type(getattr(self, name)) is not int:
-                raise BitnetError(f"{name} is {getattr(self, name)!r}; give a whole number.")
+            if type(size := getattr(self, name)) is not int or abs(size) > _MOST:
+                raise BitnetError(f"{name} is {_told(size)}; give a whole number of at most {_MOST:,}.")
+        for name in _NUMBERS:
+            if type(value := getattr(self, name)) not in (int, float) or not 0 < value < _TOO_LARGE:
+                raise BitnetError(f"{name} is {_told(value)}; give a number above 0.")
         for name in ("hidden_size", "intermediate_size"):
             if (size := getattr(self, name)) < 1 or size % LEAST_MULTIPLE:
                 raise BitnetError(f"{name} is {size}; give a multiple of {LEAST_MULTIPLE}.")
@@ -63,11 +68,13 @@ class StudentConfig:
                 f"num_key_value_heads is {self.num_key_value_heads}; it must divide the "
                 f"{self.num_attention_heads} attention heads."
             )
+        if type(self.hadamard) is not bool:
+            raise BitnetError(f"hadamard is {_told(self.hadamard)}; it is true or false.")
         if self.hidden_act not in ACTIVATIONS:
-            raise BitnetError(f"hidden_act is {self.hidden_act!r}; it is one of {', '.join(ACTIVATIONS)}.")
+            raise BitnetError(f"hidden_act is {_told(self.hidden_act)}; it is one of {', '.join(ACTIVATIONS)}.")
 
         if self.a4_policy not in A4_POLICIES:
-            raise BitnetError(f"a4_policy is {self.a4_policy!r}; it is one of {', '.join(A4_POLICIES)}.")
+            raise BitnetError(f"a4_policy is {_told(self.a4_policy)}; it is one of {', '.join(A4_POLICIES)}.")
 
     def input_bits(self, linear: str, layer_bits: int | None) -> int | None:
         """Bits of the input of a linear, by its name, in a layer at `layer_bits` (None = full precision)."""
@@ -125,7 +132,7 @@ class StudentConfig:
     def from_dict(cls, values: dict[str, Any]) -> "StudentConfig":
         """The inverse of `to_dict`. Other keys are ignored. BitnetError for another kind of model."""
         if values.get("model_type") != "bitnet":
-            raise BitnetError(f"model_type is {values.get('model_type')!r}; only bitnet students are supported.")
+            raise BitnetError(f"model_type is {_told(values.get('model_type'))}; only bitnet students are supported.")
         if not values.get("tie_word_embeddings", False) or values.get("attention_bias", False):
             raise BitnetError("This student has an untied head or attention biases; neither is supported.")
         known = {field.name for field in fields(cls)}
@@ -133,3 +140,10 @@ class StudentConfig:
             return cls(**{name: value for name, value in values.items() if name in known})
         except TypeError as error:
             raise BitnetError(f"The student's configuration is incomplete: {error}.") from error
+
+
+def _told(value: object) -> str:
+    """A value of whoever wrote the configuration, which may be anything, in a few characters."""
+    if isinstance(value, int) and abs(value) > _MOST:
+        return "too large"  # Python writes out no integer of more than 4,300 digits
+    return f"{value!r:.40}"

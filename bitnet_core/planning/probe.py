@@ -37,6 +37,7 @@ from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_s
 from bitnet_core.pretrained.start import warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.process import available_bytes, rss_bytes
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
@@ -51,9 +52,11 @@ from bitnet_core.settings.values import (
     TrainOptions,
 )
 from bitnet_core.teachers.embedded.files import VOCABULARY
+from bitnet_core.text import finite
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet, load_traces
 from bitnet_core.traces.examples import Examples
+from bitnet_core.traces.schema import SEQUENCES_FILE
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.step import Stepper
@@ -223,14 +226,15 @@ def _teacher_tokens(folder: Path) -> dict[str, float] | None:
     """Mean prompt and completion tokens of an answer, as the teacher counted them; None where it is not known."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
+    names = ["prompt_tokens", "completion_tokens"]
     try:
-        table = pq.read_table(folder / "sequences.parquet", columns=["prompt_tokens", "completion_tokens"])
-    except (OSError, pa.ArrowException):
+        with open_parquet(folder / SEQUENCES_FILE) as file:
+            table = file.read(names)
+        means = {name: pc.mean(table.column(name)).as_py() for name in names}
+    except (OSError, pa.ArrowException, KeyError):
         return None
-    means = {name: pc.mean(table.column(name)).as_py() for name in table.column_names}
-    return None if any(mean is None for mean in means.values()) else {**means, "answers": float(len(table))}
+    return None if any(finite(mean) is None for mean in means.values()) else {**means, "answers": float(len(table))}
 
 
 # -- the seconds of a step -------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import require_regular
 from bitnet_core.pretrained.source import HEAD, DoesNotFit, Source, require_tensors, shape_of, tokens_of
 from bitnet_core.teachers.hf.files import content_hash
 from bitnet_core.tokenizer.folder import read_text
@@ -103,7 +104,8 @@ def _where(folder: Path, name: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
 
 
 def _weights(path: Path) -> Any:
-    """An open safetensors file, to be closed by `with`; BitnetError for a damaged one."""
+    """An open safetensors file, to be closed by `with`; BitnetError for a damaged one, or a pipe in its place."""
+    require_regular(path)  # the library would wait for what a pipe gives
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:

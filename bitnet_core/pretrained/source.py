@@ -54,7 +54,7 @@ def shape_of(name: str, values: Mapping[str, Any]) -> StudentConfig:
     numbers = ("rope_theta", "rms_norm_eps")
     for key in numbers:
         if type(values[key]) not in (int, float) or not 0 < values[key] < 1e30:
-            raise DoesNotFit(name, f"{key} is {values[key]!r}")
+            raise DoesNotFit(name, f"{key} is {values[key]!r:.40}")
     try:
         return StudentConfig(**{**values, **{key: float(values[key]) for key in numbers}})
     except BitnetError as error:

@@ -29,6 +29,8 @@ _FIT_ROWS, _FIT_POSITIONS = 256, 1 << 16
 """The most rows that layers are fitted on, and the most positions: their streams are in memory, three at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
+SMALLER_SHAPE = "choose a smaller MINI_PRESET, or end other programs"
+SMALLER_MODEL = "keep fewer layers (STUDENT_INIT_LAYERS) or start from a smaller model (STUDENT_INIT)"
 _ROTATED = ("o_proj.weight", "down_proj.weight")
 
 
@@ -114,10 +116,12 @@ def warm_shape(
     )
 
 
-def require_room(config: StudentConfig, device: torch.device, teacher_bytes: int = 0) -> None:
-    """BitnetError if the student's masters, gradients and moments can't fit into the memory that is free.
+def require_room(
+    config: StudentConfig, device: torch.device, teacher_bytes: int = 0, fix: str = SMALLER_SHAPE
+) -> None:
+    """BitnetError, ending in `fix`, if the student's masters, gradients and moments can't fit into the free memory.
 
-    Nor a teacher of `teacher_bytes` beside it.
+    Nor a teacher of `teacher_bytes` beside it. Without this the system would end the process, or another one.
     """
     needed = _TRAINING_BYTES * config.parameters()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
@@ -130,8 +134,7 @@ def require_room(config: StudentConfig, device: torch.device, teacher_bytes: int
     if needed > free:
         raise BitnetError(
             f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory, and "
-            f"{size(free)} is free on {device}; keep fewer layers (STUDENT_INIT_LAYERS) or start from a smaller "
-            "model (STUDENT_INIT)."
+            f"{size(free)} is free on {device}; {fix}."
         )
 
 

@@ -191,7 +191,7 @@ def _list(name: str, written: Any, where: str) -> Values:
         return range(values.first, values.last + 1, values.step)
     repeated = next((one for place, one in enumerate(values) if one in values[:place]), None)
     if repeated is not None:
-        raise _Refused(f"{where} holds {repeated!r} twice; remove one of the two")
+        raise _Refused(f"{where} holds {repeated!r:.60} twice; remove one of the two")
     return tuple(values)
 
 

@@ -69,6 +69,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
                 summary = _in_presence(lambda: run_stage(context), context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
+        _let_go(error)
         end(run, state, code, redact(message), record=record)
     else:
         code = 0
@@ -145,6 +146,15 @@ def _device(options: DeviceOptions) -> str:
     if Path("/proc/driver/nvidia/version").exists():
         return "cuda"
     return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames behind an error hold: it may be all the memory there is, and an end needs some."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        traceback.clear_frames(error.__traceback__)
+        seen.append(error)
+        error = error.__cause__ or error.__context__
 
 
 def _explain(error: Exception, experiment: Experiment, redact: Redactor) -> tuple[str, int, str]:

@@ -16,7 +16,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import open_source, wanted
 from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
-from bitnet_core.pretrained.start import WarmStart, require_room
+from bitnet_core.pretrained.start import SMALLER_MODEL, SMALLER_SHAPE, WarmStart, require_room
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.settings.values import (
@@ -53,7 +53,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     else:
         resumed = _resumed_shape(health, start, shape, options.max_seq_len)
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
-        require_room(config, device)
+    require_room(config, device, fix=SMALLER_MODEL if isinstance(start, WarmStart) else SMALLER_SHAPE)
     teacher = open_online(ctx, folder, Examples(traces.sequences, options.max_seq_len), config, device)
     torch.manual_seed(options.seed)
     trainer = Trainer(

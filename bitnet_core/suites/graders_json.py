@@ -12,8 +12,8 @@ from bitnet_core.suites.schema import equal, mismatch
 _DEEPEST = 32
 _ATTEMPTS = 20
 # Possessive, so that blanks before an end that never comes are not tried again in every division.
-_FENCE = re.compile(r"```[ \t]*+[\w+-]*+[ \t]*+\r?\n?(.*?)```", re.DOTALL)
-_TOOL_TAG = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_FENCE = re.compile(r"```[ \t]*+[\w+-]*+[ \t]*+\r?\n?"), "```"
+_TOOL_TAG = re.compile("<tool_call>"), "</tool_call>"
 
 
 class _NotStrict(ValueError):
@@ -72,15 +72,17 @@ def _same(given: Any, accepted: Any) -> bool:
 def _only_value(answer: str) -> Any:
     """The one JSON object or array of an answer: all of it, in a fence, or with prose around it."""
     for wrapped in (_TOOL_TAG, _FENCE):
-        found = list(wrapped.finditer(answer))
-        if len(found) > 1:
+        found = _block(answer, 0, *wrapped)
+        if found is None:
+            continue
+        start, inside, end = found
+        if _block(answer, end, *wrapped):
             raise _NotStrict("it has several blocks")
-        if found:
-            outside = answer[: found[0].start()] + answer[found[0].end() :]
-            if _spans(outside):
-                raise _NotStrict("it has several JSON values")
-            _refuse_refusal(outside)
-            return _parsed(found[0][1])
+        outside = answer[:start] + answer[end:]
+        if _spans(outside):
+            raise _NotStrict("it has several JSON values")
+        _refuse_refusal(outside)
+        return _parsed(inside)
     if answer[0] in "[{" and answer[-1] in "]}":
         spans = _spans(answer)
         if len(spans) <= 1:
@@ -93,6 +95,16 @@ def _only_value(answer: str) -> Any:
     start, end = spans[0]
     _refuse_refusal(answer[:start] + " " + answer[end:])
     return _parsed(answer[start:end])
+
+
+def _block(text: str, place: int, opening: re.Pattern[str], closing: str) -> tuple[int, str, int] | None:
+    """Where the first block behind a place starts, what is in it, and where it ends.
+
+    One pass: an end that never comes is not looked for from every beginning.
+    """
+    begin = opening.search(text, place)
+    end = text.find(closing, begin.end()) if begin else -1
+    return (begin.start(), text[begin.end() : end], end + len(closing)) if begin and end >= 0 else None
 
 
 def _refuse_refusal(prose: str) -> None:

@@ -180,8 +180,11 @@ class HttpChat(ABC):
 
     @staticmethod
     @abstractmethod
-    def read_body(body: bytes, table: TokenTable) -> ChatResult:
-        """The result in a body. Raises BadReply, or anything else for an unknown shape; see `read_answer`."""
+    def read_body(body: bytes, table: TokenTable | None) -> ChatResult:
+        """The result in a body; without a `table`, its text alone. See `read_answer`.
+
+        Raises BadReply, or anything else for an unknown shape.
+        """
 
     fold: type[Fold]
     """Puts together a stream in this format."""
@@ -190,7 +193,7 @@ class HttpChat(ABC):
     # -- asking ------------------------------------------------------------------------------------------
 
     @classmethod
-    def read_answer(cls, body: bytes, table: TokenTable) -> ChatResult:
+    def read_answer(cls, body: bytes, table: TokenTable | None) -> ChatResult:
         """The result in a body, just received or kept in a journal. Raises BadReply and nothing else."""
         return read_checked(cls.read_body, body, table)
 
@@ -296,7 +299,8 @@ class HttpChat(ABC):
     def _read(self, body: bytes, sent: SentRequest) -> ChatResult:
         """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
         try:
-            result = self.read_answer(body, self.table)
+            # Some servers send logprobs that nobody asked for: wrong ones spoil no answer.
+            result = self.read_answer(body, self.table if sent.top_logprobs > 0 else None)
         except BadReply as error:
             if error.reason == "no_choice" and (said := _words_in(body, sent.key)):
                 raise BadReply(error.reason, f"{error}, but says: {said}", body) from None

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import is_utf8
+from bitnet_core.text import crop, is_utf8
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE
 
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 JSON_TEMPLATE_FILE = "chat_template.json"
 NAMED_TEMPLATES = "additional_chat_templates/*.jinja"
 _DEFAULT = "default"
+_LONGEST_NAME, _NAMES_CELLS = 200, 200
 _LARGEST_FILE = 1 << 25
 """Bytes of a file beside the tokenizer. Configurations that list each added token have a few million."""
 
@@ -73,14 +74,14 @@ def special_tokens(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     found = {name: text for name, value in own.items() if (text := _token_text(value)) is not None}
     for name, text in found.items():
         if not is_utf8(text):
-            raise BitnetError(f"{folder} names {text!r} as {name}, which is half a character; correct it.")
+            raise BitnetError(f"{folder} names {text!r:.60} as {name:.60}, which is half a character; correct it.")
     return found
 
 
 def own_name(folder: Path, config: dict[str, Any]) -> str:
     """The name that the configuration gives, else the folder's."""
     name = config.get("name")
-    return name if isinstance(name, str) and name and is_utf8(name) else folder.name
+    return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and is_utf8(name) else folder.name
 
 
 def own_template(folder: Path, config: dict[str, Any]) -> str:
@@ -97,9 +98,10 @@ def own_template(folder: Path, config: dict[str, Any]) -> str:
     if not found:
         return ""
     if _DEFAULT not in found:
+        names = crop(", ".join(sorted(found)), _NAMES_CELLS)
         raise BitnetError(
-            f"The tokenizer in {folder} has several chat templates ({', '.join(sorted(found))}) and none is named "
-            f"{_DEFAULT}; give one in TEMPLATE."
+            f"The tokenizer in {folder} has several chat templates ({names}) and none is named {_DEFAULT}; give one "
+            "in TEMPLATE."
         )
     return found[_DEFAULT]
 

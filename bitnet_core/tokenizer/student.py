@@ -61,7 +61,8 @@ class StudentTokenizer:
         eos_id = tokenizer.token_to_id(eos_token)
         if eos_id is None:
             raise BitnetError(
-                f"The tokenizer {name} names {eos_token!r} as its end token but does not contain it; use another one."
+                f"The tokenizer {name} names {eos_token!r:.60} as its end token but does not contain it; use another "
+                "one."
             )
         self.eos_id: int = eos_id
         self._tokenizer = tokenizer

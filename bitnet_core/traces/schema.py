@@ -15,6 +15,8 @@ PROJECTION_VERSION = 6
 METADATA_KEY = b"bitnet"
 MOST_TOKENS = 1 << 22
 """Of a vocabulary. The largest in use have a quarter of a million."""
+MOST_CANDIDATES = 100
+"""Of a step: the most that TEACHER_TOP_LOGPROBS may be. Readers make room for as many as a file claims."""
 
 SEQUENCES_FILE = "sequences.parquet"
 TOKENIZER_FOLDER = "_tokenizer"
@@ -164,5 +166,5 @@ def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | N
         known = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys() <= TraceMetadata.__annotations__.keys()
     except (KeyError, ValueError, RecursionError):  # ValueError: of msgspec, and bytes that are not UTF-8
         return None
-    sizes = 1 <= found.vocab_size <= MOST_TOKENS and 1 <= found.top_k <= MOST_TOKENS
+    sizes = 1 <= found.vocab_size <= MOST_TOKENS and 1 <= found.top_k <= MOST_CANDIDATES
     return found if known and sizes else None

@@ -19,6 +19,7 @@ from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.traces import places, schema
 
 AGAIN = "move it away and run `bitnet collect` again (the answers that were paid for are kept)"
+_OTHER_FOLDER = "name another folder in KD_DATA_PATH, or move it away and run `bitnet collect`"
 UNKNOWN, EARLIER = -1, -2
 _WINDOW_SEQUENCES = 1024
 _WINDOW_TOKENS = 1 << 16
@@ -152,9 +153,12 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, path)
         raise torn(path) from error
+    if schema.METADATA_KEY not in (key_values or {}):
+        raise BitnetError(f"{path} was not written by this program; {_OTHER_FOLDER}.")
     for field in wanted:
-        if field.name not in found.names:
-            raise BitnetError(f"{path} has no column {field.name}; {AGAIN}.")
+        if (times := found.names.count(field.name)) != 1:
+            lacks = f"has {times} columns" if times else "has no column"
+            raise BitnetError(f"{path} {lacks} {field.name}; {AGAIN}.")
         got = found.field(field.name).type
         if got != field.type:
             raise BitnetError(f"Column {field.name} of {path} is {got} instead of {field.type}; {AGAIN}.")

@@ -49,8 +49,9 @@ def first_hash(data_dir: Path) -> str | None:
     """The `sequence_hash` of the set's first sequence; None if no file has one that can be read."""
     for path in sorted(data_dir.glob("kd_stream_*.parquet")):
         try:
-            hashes = pq.read_table(path, columns=["sequence_hash"]).column(0).drop_null()
-        except (OSError, pa.ArrowException) as error:
+            with open_parquet(path) as file:
+                hashes = file.read(["sequence_hash"]).column("sequence_hash").drop_null()
+        except (OSError, pa.ArrowException, KeyError) as error:
             raise_if_not_the_file(error, path)
             continue
         if len(hashes):

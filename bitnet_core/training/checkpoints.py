@@ -217,7 +217,7 @@ def _fits(name: str, value: object) -> bool:
     """Whether a field of a checkpoint has its type. A bool is not a number."""
     match name:
         case "model":
-            return is_tensors(value)
+            return is_tensors(value) and all(tensor.is_floating_point() for tensor in value.values())
         case "step" | "seen_tokens":
             return type(value) is int and value >= 0
         case "activation_bits":
@@ -251,7 +251,7 @@ def student_from(checkpoint: Checkpoint) -> Student:
     """The student in evaluation mode, with the checkpoint's activation bits and its tensors, not copies.
 
     BitnetError for one that is not ternary yet: its figures and files would be those of another student than was
-    trained.
+    trained. And for weights that are not finite, which no answer could be made of.
     """
     if checkpoint.quantized_share < 1:
         raise BitnetError(
@@ -267,5 +267,10 @@ def student_from(checkpoint: Checkpoint) -> Student:
             f"The checkpoint of step {checkpoint.step} does not hold the student that it describes; "
             "move it away to use the one before it."
         ) from error
+    if not all(bool(torch.stack(tensor.aminmax()).isfinite().all()) for tensor in checkpoint.model.values()):
+        raise BitnetError(
+            f"The checkpoint of step {checkpoint.step} has weights that are not finite; move it away to use the one "
+            "before it."
+        )
     student.activation_bits = checkpoint.activation_bits
     return student.eval()

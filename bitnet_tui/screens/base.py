@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Generic, TypeVar, cast
 
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.events import Event
@@ -63,6 +64,13 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         while not self.is_active:
             self.app.pop_screen()
         return super().dismiss(result)
+
+    def action_copy_text(self) -> None:
+        """Textual's ctrl+c, which sends what the mouse has selected to the terminal, however long it is."""
+        selected = self.get_selected_text()
+        if not selected:
+            raise SkipAction
+        self.shell.copy_text(selected)
 
     async def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.name:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import io
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,21 @@ def test_a_file_that_would_have_to_be_waited_for_can_not_be_read(
     monkeypatch.setattr(io, "FileIO", Waiting)
     with pytest.raises((OSError, BitnetError), match="it has to be waited for"):
         read(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 65_535, 65_536, 65_537, 200_000, 200_001])
+def test_a_small_file_takes_little_memory_whatever_its_limit(tmp_path: Path, length: int) -> None:
+    (path := tmp_path / "file").write_bytes(content := os.urandom(length))
+    tracemalloc.start()
+    try:
+        assert read_bounded(path, 1 << 28) == content
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert read_bounded(path, length) == content
+    if length:
+        with pytest.raises(OSError, match="it is longer than"):
+            read_bounded(path, length - 1)
 
 
 def test_such_a_record_harms_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,3 +100,29 @@ def test_foreign_configurations_are_refused(config: StudentConfig) -> None:
         StudentConfig.from_dict(config.to_dict() | {"num_key_value_heads": 3})
     with pytest.raises(BitnetError, match="incomplete"):
         StudentConfig.from_dict({"model_type": "bitnet", "tie_word_embeddings": True})
+
+
+ODD = ("x" * 5000, [5] * 5000, None, True, -1, 0, 10**5000, float("nan"), float("inf"))
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads", "max_position_embeddings"),
+        *("rope_theta", "rms_norm_eps", "hidden_act", "a4_policy", "model_type"),
+    ],
+)
+def test_a_value_of_another_program_is_named_in_one_short_sentence(name: str, odd: object) -> None:
+    sound = preset("nano", 1000, max_positions=64).to_dict()
+    with pytest.raises(BitnetError, match=name) as caught:
+        StudentConfig.from_dict({**sound, name: odd})
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("odd", ["yes", 1, None, "x" * 5000], ids=range(4))
+def test_a_switch_of_another_program_is_named(odd: object) -> None:
+    sound = preset("nano", 1000, max_positions=64).to_dict()
+    with pytest.raises(BitnetError, match=r"hadamard is .*; it is true or false") as caught:
+        StudentConfig.from_dict({**sound, "hadamard": odd})
+    assert len(str(caught.value)) < 200

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.cli.main import main
@@ -175,3 +177,22 @@ def test_what_other_programs_take_is_told_where_it_is_much(
     rows = {row[0]: row[1] for _, _, rows in tables(plan(facts, OPTIONS, 20, None, Asked())) for row in rows}
     assert rows.get("tokens/s, undisturbed") == shown
     assert rows["tokens/s"] == 8.0
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"prompt_tokens": ["a"], "completion_tokens": ["b"]},
+        {"prompt_tokens": [1]},
+        {"prompt_tokens": [None], "completion_tokens": [2]},
+        {"prompt_tokens": [[1]], "completion_tokens": [2]},
+    ],
+    ids=range(4),
+)
+def test_what_another_program_says_of_the_answers_is_passed_over(
+    tmp_path: Path, columns: dict[str, list[Any]]
+) -> None:
+    pq.write_table(pa.table(columns), tmp_path / "sequences.parquet")
+    assert probe._teacher_tokens(tmp_path) is None
+    pq.write_table(pa.table({"prompt_tokens": [1, 2], "completion_tokens": [4, 6]}), tmp_path / "sequences.parquet")
+    assert probe._teacher_tokens(tmp_path) == {"prompt_tokens": 1.5, "completion_tokens": 5.0, "answers": 2.0}

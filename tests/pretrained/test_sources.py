@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +24,7 @@ from bitnet_core.pretrained.calibrate import calibrate, source_logits
 from bitnet_core.pretrained.choose import Wanted, kept_layers, open_source, require_no_sizes, spread_layers, wanted
 from bitnet_core.pretrained.gguf_source import open_gguf, unpermuted
 from bitnet_core.pretrained.source import EMBEDDING, DoesNotFit, Source, require_same_tokens, tokens_of
-from bitnet_core.pretrained.start import load, require_room, warm_shape
+from bitnet_core.pretrained.start import SMALLER_MODEL, load, require_room, warm_shape
 from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -192,6 +194,8 @@ def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, "activation is 'gelu'"),
         ({"hidden_size": 96, "head_dim": 24}, "multiple of 64"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
+        ({"rms_norm_eps": "x" * 5000}, r"rms_norm_eps is 'x{39}\)"),
+        ({"vocab_size": ["x" * 5000]}, r"vocab_size is \['x{38}; "),
         *(({"head_dim": odd}, "are not as wide as 64") for odd in ("16", [16], {"a": 16}, 16.0, True)),
         ({"head_dim": "a" * 100, "num_attention_heads": 10**10, "hidden_size": 10**12}, "are not as wide as"),
     ],
@@ -230,6 +234,26 @@ def test_a_number_of_layers_that_nothing_holds_takes_no_memory(
 def _layers_key(number: int) -> bytes:
     """The key of a GGUF that tells the number of layers."""
     return b"llama.block_count" + (4).to_bytes(4, "little") + number.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00001.safetensors", "old.bin", "more.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing", "device", "folder"])
+def test_what_is_no_file_among_the_weights_is_named_and_not_waited_for(
+    folder: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    copy = changed_folder(folder, tmp_path)
+    if name.startswith("model-"):
+        (copy / "model.safetensors").unlink(missing_ok=True)
+    make: dict[str, Callable[[Path], object]] = {
+        "pipe": os.mkfifo,
+        "link to nothing": lambda path: path.symlink_to(tmp_path / "nowhere"),
+        "device": lambda path: path.symlink_to("/dev/zero"),
+        "folder": Path.mkdir,
+    }
+    make[kind](copy / name)
+    with pytest.raises(BitnetError, match=re.escape(name)) as caught:
+        open_source(Wanted(str(copy), "")).sha256()
+    assert str(caught.value).endswith(".")
 
 
 def test_numbers_that_are_not_finite_are_refused(folder: Path) -> None:
@@ -313,8 +337,8 @@ def test_sizes_beside_a_source_are_refused() -> None:
 def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(folder: Path) -> None:
     shape = open_source(Wanted(str(folder), "")).shape
     require_room(shape, torch.device("cpu"))
-    with pytest.raises(BitnetError, match=r"takes at least .* is free on cpu; keep fewer layers"):
-        require_room(dataclasses.replace(shape, num_hidden_layers=10**9), torch.device("cpu"))
+    with pytest.raises(BitnetError, match=r"takes at least .* is free on cpu; keep fewer layers \(STUDENT"):
+        require_room(dataclasses.replace(shape, num_hidden_layers=10**9), torch.device("cpu"), fix=SMALLER_MODEL)
 
 
 @given(total=st.integers(1, 60), data=st.data())

@@ -82,6 +82,7 @@ def test_a_run_that_succeeds(start: Starter) -> None:
     [
         ("fail", "The moon is in the wrong phase; wait a week."),
         ("full", "The disk is full at"),
+        ("memory", "Memory ran out; choose a smaller"),
         ("bug", "The stage failed because of a bug in bitnet-tui (ValueError:"),
     ],
 )

@@ -86,3 +86,22 @@ def test_every_field_is_read_somewhere() -> None:
     for group in Group.__subclasses__():
         for item in dataclasses.fields(group):
             assert re.search(rf"\.{item.name}\b", code), item.name
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"KD_WEIGHT": "0", "ON_POLICY_FRACTION": "1"}, "ON_POLICY_FRACTION=1 leaves"),
+        (
+            {"KD_WEIGHT": "0", "KD_CE_WEIGHT": "0", "FORMAT_LOSS_WEIGHT": "0"},
+            "KD_CE_WEIGHT=0 and FORMAT_LOSS_WEIGHT=0",
+        ),
+    ],
+)
+def test_a_training_without_any_loss_is_refused(values: dict[str, str], named: str) -> None:
+    with pytest.raises(
+        UsageError, match=rf"With KD_WEIGHT=0 nothing would be learnt here: {named}.*raise KD_WEIGHT\.$"
+    ):
+        TrainOptions.of(from_values(values))
+    for kept in values:
+        TrainOptions.of(from_values({name: value for name, value in values.items() if name != kept}))

@@ -84,3 +84,12 @@ def test_cut_prompts_and_a_missing_held_out_side_are_reported(
         for e in events_of(ctx.run_dir / "events.jsonl")
         if e["kind"] == "log"
     )
+
+
+def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(
+    tmp_path: Path, sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = TraceSet(sequences, 1 << 40, TOP_K, "t" * 64, "p" * 64, "teacher")
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: found)
+    with pytest.raises(BitnetError, match=r"takes at least .* is free on cpu; choose a smaller MINI_PRESET, or end"):
+        train.run(context(tmp_path / "e"))

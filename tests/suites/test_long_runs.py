@@ -34,3 +34,19 @@ def test_four_times_the_answer_takes_no_sixteen_times_as_long(kind: str) -> None
     one = ITEMS[kind]
     assert _seconds(one, 500) < 10
     assert _seconds(one, 8000) < 8 * _seconds(one, 2000) + 0.5
+
+
+def test_an_end_that_never_comes_is_not_looked_for_from_every_beginning() -> None:
+    call = "<tool_call>"
+    short, long = (_fastest(call * times) for times in (700, 2900))
+    assert long < 8 * short + 0.02
+
+
+def _fastest(answer: str) -> float:
+    """The least processor time of five gradings."""
+    found = []
+    for _ in range(5):
+        began = time.thread_time()
+        grade(ITEMS["tool"], answer)
+        found.append(time.thread_time() - began)
+    return min(found)

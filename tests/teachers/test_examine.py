@@ -153,3 +153,11 @@ async def test_the_largest_number_of_candidates_takes_few_requests() -> None:
         async with chat:
             assert await largest_k(Teacher(chat), 20) == 61
     assert len(server.asked) <= 8
+
+
+async def test_wrong_logprobs_that_nobody_asked_for_spoil_no_answer_and_are_told_as_wrong() -> None:
+    wrong = [{**entry("t0", 0.7), "top_logprobs": [entry("t0", -0.5), entry("t1", -2.0)]}]
+    always = Canned(chat_body("t0", wrong))
+    report = await report_on(serving(0, lambda _: always, always))
+    assert (report["chat"], report["logprobs"]) == (True, False)
+    assert "can't be used" in report["problem"] and report["problem"].endswith(".")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -243,11 +244,12 @@ async def test_an_exception_of_on_text_reaches_the_caller(loaded: LoadedModel) -
             await chat.chat(ask("Hi.", most=200), on_text=raising)
 
 
-def test_nan_logits_reject_the_answer(loaded: LoadedModel) -> None:
+@pytest.mark.parametrize("draws", [False, True])
+def test_nan_logits_reject_the_answer(loaded: LoadedModel, draws: bool) -> None:
     with torch.no_grad():
         loaded.model.lm_head.weight.fill_(math.nan)
     with pytest.raises(BadReply) as caught:  # its first token is not one that a text may end with
-        asyncio.run(all_of(loaded, [ask("Hi.", 0, 1.0, 0.9, most=3)]))
+        asyncio.run(all_of(loaded, [replace(ask("Hi.", 0, 1.0, 0.9, most=3), draws=draws)]))
     assert json.loads(caught.value.body)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
 
 

@@ -186,6 +186,25 @@ def test_values_of_wrong_types_are_named(tmp_path: Path, content: Any, said: str
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        {"eos_token": "x" * 5000, "chat_template": "A"},
+        {"eos_token": {"content": "x" * 5000}, "chat_template": "A"},
+        {"eos_token": "x" * 5000 + "\ud800"},
+        {"x" * 5000 + "_token": "\ud800"},
+        {"eos_token": "<nowhere>", "chat_template": "A", "name": "x" * 5000},
+        _config(chat_template=[{"name": "x" * 5000, "template": "A"}]),
+        _config(chat_template=[{"name": str(number), "template": "A"} for number in range(5000)]),
+    ],
+    ids=range(7),
+)
+def test_a_message_is_one_short_sentence_however_long_a_value_is(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(BitnetError) as caught:
+        load_tokenizer(_folder(tmp_path, {_CONFIG: content}))
+    assert len(str(caught.value)) < 400 and str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic in the Rust library

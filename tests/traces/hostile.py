@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.reproject import _sequences
 from bitnet_core.traces.rules import faults
@@ -27,7 +28,7 @@ def check_metadata(data: bytes) -> None:
     assert all(isinstance(value, int | float) for value in found.counts.values())
     assert all(isinstance(key, str) for key in found.keys)
     assert min(found.top_k, found.vocab_size) >= 1
-    assert max(found.top_k, found.vocab_size) <= schema.MOST_TOKENS
+    assert found.top_k <= REGISTRY["TEACHER_TOP_LOGPROBS"].high and found.vocab_size <= schema.MOST_TOKENS
     assert schema.read_metadata({b"bitnet": found.as_key_values()["bitnet"].encode()}) == found
 
 

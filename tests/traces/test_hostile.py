@@ -58,6 +58,7 @@ def test_shards_with_any_bytes_changed(data: bytes) -> None:
         {"vocab_size": -1},
         {"vocab_size": 1 << 40},
         {"top_k": 10**30},
+        {"top_k": 101},
         {"top_k": 0},
         {"counts": []},
         {"counts": {"rows": "many"}},

@@ -68,16 +68,45 @@ def test_missing_parts_are_named(data: Path) -> None:
         load_traces(data, 20)
 
 
-def test_a_foreign_parquet_file_is_named(data: Path) -> None:
-    pq.write_table(pa.table({"a": [1]}), data / KD0)
-    with pytest.raises(BitnetError, match="has no column prompt_idx"):
+TEN = (
+    *("prompt_idx", "step_idx", "teacher_sample_id", "teacher_sample_text", "topk_ids", "topk_logprobs"),
+    *("other_logprob", "is_struct_token", "template_hash", "tokenizer_hash"),
+)
+"""The columns of the earlier scripts."""
+
+
+@pytest.mark.parametrize("columns", [TEN, ("prompt_idx",)], ids=["earlier scripts", "another program"])
+def test_a_file_of_another_program_is_named_and_no_answers_are_promised(data: Path, columns: tuple[str, ...]) -> None:
+    table = pq.read_table(data / KD0).select(columns)
+    pq.write_table(table.replace_schema_metadata(None), data / KD0)
+    with pytest.raises(
+        BitnetError, match=r"was not written by this program; name another folder in KD_DATA_PATH, or"
+    ):
+        load_traces(data, 20)
+
+
+def test_a_column_that_is_missing_is_named(data: Path) -> None:
+    table, key_values = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata
+    fewer = table.drop_columns(["stream_pos"]).replace_schema_metadata({b"bitnet": key_values[b"bitnet"]})
+    pq.write_table(fewer, data / KD0)
+    with pytest.raises(BitnetError, match="has no column stream_pos"):
+        load_traces(data, 20)
+
+
+@pytest.mark.parametrize("name", ["topk_ids", "template_hash"])
+def test_a_column_that_is_there_twice_is_named(data: Path, name: str) -> None:
+    table, key_values = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata
+    twice = table.append_column(name, table[name]).replace_schema_metadata({b"bitnet": key_values[b"bitnet"]})
+    pq.write_table(twice, data / KD0)
+    with pytest.raises(BitnetError, match=f"has 2 columns {name}; move it away"):
         load_traces(data, 20)
 
 
 def test_a_column_of_another_type_is_named(data: Path) -> None:
-    table = pq.read_table(data / KD0)
+    table, key_values = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata
     place = table.schema.get_field_index("other_logprob")
-    pq.write_table(table.set_column(place, "other_logprob", table["other_logprob"].cast(pa.float64())), data / KD0)
+    changed = table.set_column(place, "other_logprob", table["other_logprob"].cast(pa.float64()))
+    pq.write_table(changed.replace_schema_metadata({b"bitnet": key_values[b"bitnet"]}), data / KD0)
     with pytest.raises(BitnetError, match=r"other_logprob .* is double instead of float"):
         load_traces(data, 20)
 

@@ -1,11 +1,15 @@
 """Shards written and read back: nothing lost, nothing torn."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bitnet_core.prompts import parquet
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
@@ -154,3 +158,29 @@ def test_an_empty_shard_among_others_is_fine(data: Path) -> None:
     writer.write_shard(data, 2, metadata([]), ORIGIN, [])
     traces: TraceSet = load_traces(data, 20)
     assert len(traces.sequences) == 20
+
+
+ODD_FILES: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "folder": Path.mkdir,
+    "no column": lambda path: pq.write_table(pa.table({"a": [1]}), path),
+    "two columns": lambda path: pq.write_table(
+        pa.Table.from_arrays([pa.array(["x"])] * 2, names=["sequence_hash"] * 2), path
+    ),
+    "no rows": lambda path: pq.write_table(pa.table({"sequence_hash": pa.nulls(3, pa.string())}), path),
+    "a bomb": lambda path: pq.write_table(
+        pa.table({"sequence_hash": pa.array(np.zeros(parquet.MOST_BYTES // 8 + 1000, np.int64))}),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        row_group_size=1 << 30,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_a_stream_that_cannot_be_read_tells_nothing_of_how_prompts_are_divided(data: Path, kind: str) -> None:
+    sound = writer.first_hash(data)
+    assert sound
+    ODD_FILES[kind](data / "kd_stream_.parquet")
+    assert writer.first_hash(data) == sound

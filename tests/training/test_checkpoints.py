@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 
@@ -112,6 +113,16 @@ def test_bad_files_raise_an_error_that_names_them(tmp_path: Path) -> None:
         checkpoints.load(foreign)
 
 
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.bool])
+def test_tensors_of_other_numbers_are_damaged(tmp_path: Path, kind: torch.dtype) -> None:
+    path = Path(checkpoints.save(tmp_path, checkpoint(1), {}).path)
+    payload = torch.load(path, weights_only=True)
+    payload["model"] = {name: tensor.to(kind) for name, tensor in payload["model"].items()}
+    torch.save(payload, path)
+    with pytest.raises(BitnetError, match=r"_00000001\.pt has a damaged model; move it away"):
+        checkpoints.load(path)
+
+
 def test_the_error_for_another_student_names_both() -> None:
     given, path = checkpoint(1), Path("c.pt")
     checkpoints.require_same_student(path, given, CONFIG, "abc")
@@ -128,6 +139,16 @@ def test_a_config_that_does_not_fit_the_tensors_is_refused() -> None:
     given = checkpoint(3)
     with pytest.raises(BitnetError, match="step 3"):
         checkpoints.student_from(dataclasses.replace(given, config=dataclasses.replace(CONFIG, vocab_size=65)))
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(odd: float) -> None:
+    given = checkpoint(3)
+    for name, tensor in list(given.model.items())[::3]:
+        spoilt = tensor.clone()
+        spoilt.view(-1)[-1] = odd
+        with pytest.raises(BitnetError, match="step 3 has weights that are not finite; move it away"):
+            checkpoints.student_from(dataclasses.replace(given, model=given.model | {name: spoilt}))
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.keymap import Keymap, checked, remapped
 from bitnet_tui.widgets.buttons import KeyButton
+from bitnet_tui.widgets.words import Words
 from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, until, words
@@ -218,7 +219,7 @@ async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         assert isinstance(pilot.app, BitnetApp)
-        for more in ("", "x" * 80_000):
+        for more in ("", "x" * 80_000, "漢" * 30_000):
             for text, copied in _PASTED:
                 pilot.app.copy_to_clipboard("before")
                 pilot.app.copy_text(text + more)
@@ -228,3 +229,16 @@ async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
                 assert kept.read_text() == copied + more
             told = "is too long for a terminal's clipboard" if more else "takes no copies"
             await until(pilot, lambda told=told: told in " ".join(notices(pilot)))
+
+
+async def test_what_the_mouse_selects_is_copied_by_ctrl_c_in_the_same_way(home: Path):
+    async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        words_of = pilot.app.screen.query(Words).first()
+        words_of.update("a line, " + "漢" * 30_000)
+        await settled(pilot)
+        words_of.text_select_all()
+        await pilot.press("ctrl+c")
+        await settled(pilot)
+        (kept,) = home.parent.rglob("copied.txt")
+        assert pilot.app.clipboard == "" and kept.read_text().startswith("a line, 漢漢")

@@ -19,7 +19,7 @@ from bitnet_core.teachers.answers.json_body import as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, finite_numbers, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, finite_numbers, token_count
 from bitnet_core.tokenizer.steps import TokenTable
 
 _SHOWN = 200
@@ -56,8 +56,8 @@ class _Body(msgspec.Struct):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-def read_chat_completion(body: bytes, table: TokenTable) -> ChatResult:
-    """The result in a body. Raises BadReply, and ValueError for what is not JSON."""
+def read_chat_completion(body: bytes, table: TokenTable | None) -> ChatResult:
+    """The result in a body; without a `table`, its text alone. Raises BadReply, and ValueError for no JSON."""
     if not body.isascii():
         body.decode()  # msgspec does not check the UTF-8 of fields that it skips
     try:
@@ -71,11 +71,11 @@ def read_chat_completion(body: bytes, table: TokenTable) -> ChatResult:
         cause = choice.error.get("message") if isinstance(choice.error, dict) else choice.error
         raise BadReply("error", f"the server failed while answering ({cause})"[:_SHOWN])
     finish_reason = finish_of(choice.finish_reason)
-    reported = _reported(choice.logprobs)
+    reported = None if table is None else _reported(choice.logprobs)
     text = _text(choice.message)
     if not text and reported is None:
         raise BadReply("no_text", "the answer holds no text")
-    completion = completion_of(reported, text, finish_reason, table)
+    completion = Repaired(text) if table is None else completion_of(reported, text, finish_reason, table)
     usage = as_object(answer.usage)
     return ChatResult(
         **vars(completion),

@@ -117,11 +117,11 @@ def as_bad_reply(body: bytes) -> Iterator[None]:
         raise BadReply("malformed", detail[:_SHOWN], body) from error
 
 
-Reader = Callable[[bytes, TokenTable], ChatResult]
+Reader = Callable[[bytes, TokenTable | None], ChatResult]
 """Reads a body of one wire format. May raise anything for a body of another shape; see `read_checked`."""
 
 
-def read_checked(reader: Reader, body: bytes, table: TokenTable) -> ChatResult:
+def read_checked(reader: Reader, body: bytes, table: TokenTable | None) -> ChatResult:
     """What `reader` makes of `body`, with text that can be encoded as UTF-8. Raises BadReply and nothing else."""
     try:
         with as_bad_reply(body):

@@ -54,9 +54,13 @@ def drawn(logprobs_V: Tensor, token: int, count: int, generator: torch.Generator
     """A step whose candidates are `count` draws from the distribution, each with its share of them.
 
     The shares are an unbiased estimate of the whole distribution (sparse logit sampling, arXiv 2503.16870), where the
-    likeliest candidates alone are a biased one. A token that was not drawn has next to no share.
+    likeliest candidates alone are a biased one. A token that was not drawn has next to no share. Of what is no
+    distribution (NaN, as of a model that fp16 is too small for) nothing is drawn: its token has the logprob NaN.
     """
-    found_N = torch.multinomial(logprobs_V.exp(), count, replacement=True, generator=generator)
+    probs_V = logprobs_V.exp()
+    if not 0 < float(probs_V.sum()) < math.inf:
+        return Choice(token, math.nan, [], [])
+    found_N = torch.multinomial(probs_V, count, replacement=True, generator=generator)
     ids_K, counts_K = found_N.unique(return_counts=True)  # type: ignore[no-untyped-call]
     order_K = counts_K.argsort(descending=True, stable=True)
     ids = ids_K[order_K].tolist()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.folder import JSON_TEMPLATE_FILE, NAMED_TEMPLATES
 from bitnet_core.tokenizer.hub import download, is_hub_name
@@ -66,12 +66,22 @@ def origin(model: str) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Hash of a model's weights, configuration and tokenizer: of a folder, or a GGUF file and what is beside it."""
+    """Hash of a model's weights, configuration and tokenizer: of a folder, or a GGUF file and what is beside it.
+
+    BitnetError for one of them that can't be read, such as a pipe or a link to nothing.
+    """
     parts = [path] if is_gguf(path) else [found for pattern in _WEIGHTS for found in sorted(path.glob(pattern))]
     folder = path.parent if is_gguf(path) else path
     parts += [folder / name for name in _TEXTS if (folder / name).is_file()]
-    stats = [(part, part.stat()) for part in parts]
-    return _hash_files(tuple((str(part), stat.st_size, stat.st_mtime_ns) for part, stat in stats))
+    try:
+        stats = [(part, part.stat()) for part in parts]
+        return _hash_files(tuple((str(part), stat.st_size, stat.st_mtime_ns) for part, stat in stats))
+    except OSError as error:
+        raise_if_not_the_file(error, path)
+        place = error.filename or path
+        raise BitnetError(
+            f"{place} can't be read {explained(error, 'get the files of this model again')}."
+        ) from error
 
 
 @functools.cache

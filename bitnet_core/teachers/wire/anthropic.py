@@ -83,7 +83,7 @@ class AnthropicMessages(HttpChat):
         return body
 
     @staticmethod
-    def read_body(body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - it reports no tokens
+    def read_body(body: bytes, table: TokenTable | None) -> ChatResult:  # noqa: ARG004 - it reports no tokens
         payload = decode(body)
         blocks = as_object(payload).get("content")
         if not isinstance(blocks, list):

@@ -7,7 +7,7 @@ from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_list, as_obj
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -95,7 +95,7 @@ class GeminiContent(HttpChat):
         return body
 
     @staticmethod
-    def read_body(body: bytes, table: TokenTable) -> ChatResult:
+    def read_body(body: bytes, table: TokenTable | None) -> ChatResult:
         payload = decode(body)
         candidate = _candidate(payload)
         text = _text(candidate)
@@ -103,7 +103,9 @@ class GeminiContent(HttpChat):
         if not text:
             reason = "no_text" if finish_reason in ("", "stop", "length") else "refused"
             raise BadReply(reason, f"the answer holds no text ({finish_reason})")
-        completion = completion_of(_reported(candidate.get("logprobsResult")), text, finish_reason, table)
+        completion = Repaired(text)
+        if table is not None:
+            completion = completion_of(_reported(candidate.get("logprobsResult")), text, finish_reason, table)
         usage = as_object(payload.get("usageMetadata"))
         return ChatResult(
             **vars(completion),

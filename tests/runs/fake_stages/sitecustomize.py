@@ -1,15 +1,16 @@
 """On a child's PYTHONPATH, replaces the stages by small ones whose end a test can choose.
 
 Launching, the worker, signals, locks and files are real; only the work of the stage is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort, and lose (what it
-made is removed under it, and it does not notice). `die on import N` and `exit on import N WORDS` happen before the
-worker can take over.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, memory (it takes all there is), deaf, leak (a key in many
+ways), abort, and lose (what it made is removed under it, and it does not notice). `die on import N` and `exit on
+import N WORDS` happen before the worker can take over.
 """
 
 import errno
 import json
 import logging
 import os
+import resource
 import shutil
 import sys
 import threading
@@ -41,6 +42,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         raise BitnetError("The moon is in the wrong phase; wait a week.")
     if what == "full":
         raise OSError(errno.ENOSPC, "No space left on device", str(made))
+    if what == "memory":
+        _take_all_memory()
     key = ctx.secret("OPENAI_API_KEY") or ""
     if what in ("leak", "abort"):
         sys.stdout.write(f"debug: key={key}\n")
@@ -60,6 +63,21 @@ def run(ctx: StageContext) -> dict[str, Any]:
         secret_local = ctx.secret("OPENAI_API_KEY")
         raise ValueError(f"unexpected reply for {secret_local}")
     return {"answer": 42}
+
+
+def _take_all_memory() -> None:
+    """MemoryError with all that a limit leaves still held by this frame."""
+    import psutil
+
+    own = psutil.Process().memory_info().vms + (100 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (own, own))
+    held: list[bytearray] = []
+    for size in (1 << 20, 1 << 12, 1 << 6):
+        try:
+            held += (bytearray(size) for _ in range(1 << 16))
+        except MemoryError:
+            continue
+    raise MemoryError
 
 
 def _install() -> None:
