@@ -1,16 +1,8 @@
 """Every screen shows text from outside, and what the terminal is sent is read: safe signs, and markup as it is."""
 
 import ast
-import contextlib
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,9 +27,9 @@ from bitnet_tui.services.launching import Launched
 from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.words import SafeLines
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
-from tests.tui.emulator import Emulator
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import ready
+from tests.tui.terminal import Terminal
 
 _SEQUENCES = re.compile(r"\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b]22;\w+\x07|\x1b]52;c;[\w+/]{20,}=*\x07")
 """What Textual moves and colours with, and the pointer's shape. An escape that is left came from outside."""
@@ -320,36 +312,18 @@ async def test_what_slips_through_a_widget_is_caught_at_the_line(home: Path, sen
 @pytest.mark.skipif(not Path("/dev/ptmx").exists(), reason="no pseudo-terminals")
 def test_the_bytes_of_a_real_terminal(home: Path):
     experiment(home)
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(bitnet_tui.__file__).parents[1])}
-    command = [sys.executable, "-m", "bitnet_tui", "--home", str(home)]
-    app = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
-    os.close(theirs)
-    got, screen = b"", Emulator()
-
-    def read_until(part: str) -> None:
-        nonlocal got
-        while part not in screen.text:
-            got += (more := os.read(ours, 1 << 16))
-            screen.write(more)
-
-    try:
-        read_until("52;c;cHduZWQ=")  # the folder's name in the list
-        os.write(ours, b"\r")
-        read_until(LITERAL)
-        os.write(ours, b"4")
-        read_until("upload of S [@click")
-        os.write(ours, b"q")
-        with contextlib.suppress(OSError):  # the terminal is closed
-            read_until("\0")
-        assert app.wait(60) == 0
-    finally:
-        app.kill()
-        app.wait()
-        os.close(ours)
-    assert_harmless(_SEQUENCES.sub("", got.decode()).replace("\r", ""))
+    with Terminal("--home", str(home), columns=160, rows=40) as app:
+        app.until("52;c;cHduZWQ=")  # the folder's name in the list
+        app.press("\r")
+        app.until("7 Log")
+        assert LITERAL in app.shown
+        app.wait_until_quiet(0.5)  # its keys act when it is complete
+        app.press("7")
+        app.until("upload of S [@click")
+        app.press("q")
+        assert app.wait() == 0
+        written = app.written.decode()
+    assert_harmless(_SEQUENCES.sub("", written).replace("\r", ""))
 
 
 async def test_a_line_keeps_its_width():
