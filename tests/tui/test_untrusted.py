@@ -316,7 +316,7 @@ def test_the_bytes_of_a_real_terminal(home: Path):
         app.until("52;c;cHduZWQ=")  # the folder's name in the list
         app.press("\r")
         app.until("7 Log")
-        assert LITERAL in app.shown
+        app.until(LITERAL)
         app.wait_until_quiet(0.5)  # its keys act when it is complete
         app.press("7")
         app.until("upload of S [@click")
