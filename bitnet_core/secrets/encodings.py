@@ -127,10 +127,10 @@ def _compiled(token: str, flags: int) -> re.Pattern[str]:
 @lru_cache(maxsize=1024)
 def _token(char: str) -> str:
     """One character in every encoding. A repeated encoding repeats its own sign: `%25`, a backslash, `&amp;`."""
-    from html.entities import codepoint2name  # a large table, and most keys have letters and digits only
-
     if char.isascii() and char.isalnum():
         return char
+    from html.entities import codepoint2name  # a large table, and most keys have letters and digits only
+
     code = ord(char)
     data = char.encode("utf-8", "surrogatepass")
     units = char.encode("utf-16-be", "surrogatepass")
