@@ -28,6 +28,7 @@ from bitnet_core.storage.patient import Patient
 from bitnet_core.storage.push import Conflict, Push, Pushed
 from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import Busy, State, exclusive, opened
+from bitnet_core.storage.status import copy_status
 from bitnet_core.storage.steps import complete_steps, step_of
 from bitnet_core.storage.target import Target, Unreachable
 from bitnet_core.storage.under import Under
@@ -81,7 +82,7 @@ class Uploader:
             raise Stopped(f"The upload was stopped; what has arrived is kept, and `{push}` goes on.") from None
 
     def _until_stored(self) -> Pushed | None:
-        with self._watching_for_stop():
+        with self._watching():
             while True:
                 active, before = self._others_active(), self._runs()
                 if self._attempt(last=not active):
@@ -198,14 +199,18 @@ class Uploader:
             time.sleep(min(_POLL_SECONDS, seconds))
 
     @contextlib.contextmanager
-    def _watching_for_stop(self) -> Iterator[None]:
-        """Pass a stop on to the calls that wait."""
-        done = threading.Event()
+    def _watching(self) -> Iterator[None]:
+        """Pass a stop on to the calls that wait, and tell when the copy is behind although nothing arrives."""
+        done, looked = threading.Event(), time.monotonic()
 
         def watch() -> None:
+            nonlocal looked
             while not done.wait(0.2):
                 if self.report.stopping:
                     self._stop.set()
+                if time.monotonic() - looked >= self.pace.tick:
+                    looked = time.monotonic()
+                    self._warn_if_behind(dict(copy_status(self.experiment.root).waiting))
 
         threading.Thread(target=watch, daemon=True).start()
         try:

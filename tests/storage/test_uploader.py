@@ -151,6 +151,24 @@ def test_a_copy_that_is_behind_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert reports.alerts == ["storage_behind"]
 
 
+def test_a_copy_is_behind_also_while_a_target_takes_nothing_and_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    one.pace = Pace(tick=0.05, behind=0.1)
+    put, deadline = Failing.put, time.monotonic() + 60
+
+    def slow(target: Failing, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        while "storage_behind" not in reports.alerts and time.monotonic() < deadline:
+            time.sleep(0.02)
+        put(target, key, data, only_if_absent=only_if_absent)
+
+    monkeypatch.setattr(Failing, "put", slow)
+    monkeypatch.setattr(Uploader, "_on_bytes", lambda *_: None)
+    assert one.run() is not None
+    assert reports.alerts == ["storage_behind"]
+
+
 def test_checkpoints_that_never_arrive_are_behind_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is replaced before it has arrived: the copy is behind since the first of them."""
     now = [1000.0]
