@@ -106,13 +106,13 @@ def trained(vitals: Vitals) -> tuple[Finding, ...]:
     if vitals.first is None or vitals.best is None or not vitals.evaluations:
         return ()
     first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
-    way = "fell" if last < first else "rose"
-    went = f"{way} from {significant(first)} to {significant(last)}"
-    if significant(first) == significant(last):
-        went = f"stayed at {significant(last)}"
-    words = f"Done. Held-out {went}"
     at = f", best {significant(best.loss)} at step {number(best.step)}" if best.loss < last else ""
-    return (Finding("good", f"{words}{at}."),)
+    if significant(first) == significant(last):
+        return (Finding("good", f"Done. Held-out stayed at {significant(last)}{at}."),)
+    words = f"from {significant(first)} to {significant(last)}{at}."
+    if last < first:
+        return (Finding("good", f"Done. Held-out fell {words}"),)
+    return (Finding("warn", f"Done. Held-out rose {words}", "Fewer epochs, a lower LR or more answers may help."),)
 
 
 # -- the held-out loss -----------------------------------------------------------------------------------------------

@@ -272,6 +272,13 @@ def test_a_loss_that_ends_where_it_began_did_not_rise():
     assert said.words == "Done. Held-out stayed at 5.90, best 5.60 at step 40."
 
 
+def test_a_loss_that_rose_is_no_success():
+    training = _falling().steps(5).evaluate(6.2, "end")
+    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
+    assert (said.level, said.words) == ("warn", "Done. Held-out rose from 5.90 to 6.20, best 5.60 at step 40.")
+    assert said.advice
+
+
 def test_a_training_that_has_ended_says_what_it_reached():
     training = _falling().steps(5).evaluate(5.7, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
