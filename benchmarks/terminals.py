@@ -13,6 +13,10 @@ import termios
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.tui.emulator import Emulator
+
 _SECONDS = 120.0
 _EVERY = 0.02
 """Seconds between two keys."""
@@ -41,6 +45,7 @@ class Terminal:
             os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
             os.execv(command[0], command)  # noqa: S606
         self.seen = b""
+        self._screen, self._on_screen = Emulator(), 0
 
     def __enter__(self) -> "Terminal":
         return self
@@ -61,7 +66,7 @@ class Terminal:
 
     def until(self, *patterns: bytes, key: bytes = b"") -> float:
         """Milliseconds from the start until what is written matches all; the key is typed all the while."""
-        while not all(re.search(one, _ESCAPE.sub(b"", self.seen)) for one in patterns):
+        while not all(self._wrote(one, 0) or self._shows(one) for one in patterns):
             if time.perf_counter() - self.began > _SECONDS:
                 raise SystemExit(f"{patterns} were not drawn in {_SECONDS:.0f} s: {self.seen[-400:]!r}")
             if key:
@@ -69,12 +74,22 @@ class Terminal:
             self.read(_EVERY)
         return (time.perf_counter() - self.began) * 1000
 
+    def _wrote(self, pattern: bytes, since: int) -> bool:
+        return re.search(pattern, _ESCAPE.sub(b"", self.seen[since:])) is not None
+
+    def _shows(self, pattern: bytes) -> bool:
+        """Whether it is on the screen: the app writes only cells that change."""
+        self._screen.write(self.seen[self._on_screen :])
+        self._on_screen = len(self.seen)
+        return re.search(pattern, self._screen.text.encode()) is not None
+
     def answer_ms(self, key: bytes, pattern: bytes) -> float:
         """Milliseconds from a key until what is written after it matches."""
         self.read(0.0)
+        appears = not self._shows(pattern)
         mark, pressed = len(self.seen), time.perf_counter()
         self.press(key)
-        while not re.search(pattern, _ESCAPE.sub(b"", self.seen[mark:])):
+        while not (self._wrote(pattern, mark) or (appears and self._shows(pattern))):
             if time.perf_counter() - pressed > _SECONDS:
                 raise SystemExit(f"{pattern!r} did not follow {key!r}: {self.seen[mark:][-400:]!r}")
             if select.select([self._terminal], [], [], 1.0)[0]:
