@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from textual.events import MouseDown
+from textual.notifications import Notification
 from textual.pilot import Pilot
 from textual.widgets import Button
 from textual.widgets._toast import Toast
@@ -20,6 +21,8 @@ class Clock:
         self.now = noticing.time.time()
         monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: self.now))
         monkeypatch.setattr("textual.notifications.time", lambda: self.now)
+        dated = lambda *given, **named: Notification(*given, raised_at=self.now, **named)  # noqa: E731
+        monkeypatch.setattr("textual.app.Notification", dated)
 
 
 @pytest.fixture
