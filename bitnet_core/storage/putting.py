@@ -25,13 +25,13 @@ def put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tu
     """
     if stems.own:
         with contextlib.suppress(Taken):
-            return stems.own, put_part(target, stems.own, data, shared=True, listed=looked_at)
+            return stems.own, put_once(target, stems.own, data, shared=True, listed=looked_at)
     target.put(stems.new, data)
     return stems.new, True
 
 
-def put_part(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
-    """Put a part or an index, unless it is there already; returns whether it was sent. Taken if other content is.
+def put_once(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
+    """Put an object, unless it is there already; returns whether it was sent. Taken if other content is.
 
     `shared`: another machine may use the key too, so nothing is replaced. `listed`: it seems to be there.
     """

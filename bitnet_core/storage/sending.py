@@ -17,7 +17,7 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied, version_of_database
 from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
-from bitnet_core.storage.putting import Stems, Taken, put_new, put_part
+from bitnet_core.storage.putting import Stems, Taken, put_new, put_once
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
@@ -223,7 +223,7 @@ class _Parts:
             if known and trusted:
                 return digest, False
             with hashed(data, digest):
-                return digest, put_part(target, key, data, shared=self._shared, listed=listed)
+                return digest, put_once(target, key, data, shared=self._shared, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:
@@ -260,7 +260,7 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            return put_part(target, key, data, shared=self._shared, listed=False)
+            return put_once(target, key, data, shared=self._shared, listed=False)
 
         self._sending.sender.submit(
             lambda: _returned(put, Taken),

@@ -235,7 +235,7 @@ class State:
 def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
     """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew.
 
-    `mark` is that of the settings that lead there (`target_mark`), for who is told of the copy without asking it.
+    `mark` (`target_mark`) is kept with it: by that `copy_status` finds it without asking the target.
     """
     path = _path(root, place)
     folder = path.parent

@@ -65,6 +65,8 @@ class Uploader:
     report: Reporter
     pace: Pace = field(default_factory=Pace)
     _growing_due: float = 0.0
+    _mark: str = ""
+    """Of the copy that it pushes; empty before the first push."""
     _alerted: set[str] = field(default_factory=set)
     _failures: int = 0
     _quiet_until: float = 0.0
@@ -122,8 +124,8 @@ class Uploader:
             return False
 
     def _push(self, place: Target, *, last: bool) -> None:
-        mark = target_mark(self.experiment.settings, copy_name(self.experiment))
-        with exclusive(self.experiment.root), opened(self.experiment.root, place.place, mark) as state:
+        self._mark = target_mark(self.experiment.settings, copy_name(self.experiment))
+        with exclusive(self.experiment.root), opened(self.experiment.root, place.place, self._mark) as state:
             require_no_experiment(place)
             began = time.monotonic()
             with_growing = last or began >= self._growing_due
@@ -210,7 +212,7 @@ class Uploader:
                     self._stop.set()
                 if time.monotonic() - looked >= self.pace.tick:
                     looked = time.monotonic()
-                    self._warn_if_behind(dict(copy_status(self.experiment.root).waiting))
+                    self._warn_if_behind(dict(copy_status(self.experiment.root, self._mark).waiting))
 
         threading.Thread(target=watch, daemon=True).start()
         try:

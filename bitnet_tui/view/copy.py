@@ -63,19 +63,25 @@ def target_of(settings: Settings) -> tuple[str, str]:
     return (options.backend or "local", options.sync) if options.has_target else ("", options.sync)
 
 
+def status_of(experiment: Experiment) -> CopyStatus:
+    """What this machine knows of the copy at the target that the experiment's settings name."""
+    return copy_status(experiment.root, _mark_of(experiment))
+
+
+def _mark_of(experiment: Experiment) -> str:
+    return target_mark(experiment.settings, StorageOptions.of(experiment.settings).name or experiment.name)
+
+
 @dataclass
 class KnownCopy:
-    """What this machine knows of a copy, read again only if it has changed or the settings lead elsewhere."""
+    """`status_of` an experiment, read again only if it has changed or the settings lead elsewhere."""
 
     _seen: tuple[object, CopyStatus] = (None, CopyStatus())
 
     def of(self, experiment: Experiment) -> CopyStatus:
-        """Of the copy at the target that the experiment's settings name."""
-        settings = experiment.settings
-        mark = target_mark(settings, StorageOptions.of(settings).name or experiment.name)
-        now = (experiment.root, mark, version(experiment.root))
+        now = (experiment.root, _mark_of(experiment), version(experiment.root))
         if now != self._seen[0]:
-            self._seen = now, copy_status(experiment.root, mark)
+            self._seen = now, status_of(experiment)
         return self._seen[1]
 
 

@@ -16,7 +16,7 @@ from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOpti
 from bitnet_core.storage.status import version
 from bitnet_core.text import finite, flat
 from bitnet_tui.services.settings import experiment_beside
-from bitnet_tui.view.copy import KnownCopy, ended_since, target_of
+from bitnet_tui.view.copy import ended_since, status_of, target_of
 from bitnet_tui.view.figures import NO_FIGURES, Figures, FiguresReader
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
@@ -234,6 +234,6 @@ def _stored(history: History) -> Stored:
     backend, _sync = target_of(experiment.settings)
     if not backend:
         return Stored()
-    status, upload = KnownCopy().of(experiment), history.latest(UPLOAD.name)
+    status, upload = status_of(experiment), history.latest(UPLOAD.name)
     behind = status.at is not None and bool(ended_since(history, status.at))
     return Stored(backend, status.at, len(status.waiting), behind, upload.state if upload else "")

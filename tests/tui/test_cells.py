@@ -47,7 +47,7 @@ def whole(draw: st.DrawFn) -> LayoutUpdate:
 
 @st.composite
 def parts(draw: st.DrawFn) -> ChopsUpdate:
-    """Some lines in two pieces, of which one or both are drawn."""
+    """Each line has two pieces: both are drawn, or one, or none."""
     chops: list[dict[int, Strip | None]] = []
     ends, spans = [], []
     for y in range(_HEIGHT):

@@ -6,6 +6,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from bitnet_core.cli.main import main
+from bitnet_core.runs.experiment import Experiment
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
@@ -73,13 +74,19 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert "student" not in shown(pilot)
 
 
-async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
-    """Real commands. What runs is refused; what was deleted comes back from its copy."""
+def _stored(home: Path, isolated: Path) -> Experiment:
+    """The experiment `one`, with a copy in the folder `copies`."""
     (isolated / "copies").mkdir()
     exp = finished_experiment(home, "one")
     with (exp.root / ".env").open("a") as env:
         env.write(f"STORAGE_LOCAL_DIR={isolated / 'copies'}\n")
     assert main(["--root", str(exp.root), "store", "push"]) == 0
+    return exp
+
+
+async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
+    """Real commands. What runs is refused; what was deleted comes back from its copy."""
+    exp = _stored(home, isolated)
     live = SimulatedRun(experiment(home, "live"), "train", alive=True)
     Kept(home, exp.root).write({"draft": 1}, 1)
     try:
@@ -149,11 +156,7 @@ async def test_the_ways_to_begin_are_reached_in_a_small_window(home: Path):
 
 
 async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated: Path):
-    (isolated / "copies").mkdir()
-    exp = finished_experiment(home, "one")
-    with (exp.root / ".env").open("a") as env:
-        env.write(f"STORAGE_LOCAL_DIR={isolated / 'copies'}\n")
-    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    _stored(home, isolated)
     (isolated / "elsewhere").mkdir()
     app = BitnetApp(isolated / "elsewhere", launch=RecordingLaunch())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:

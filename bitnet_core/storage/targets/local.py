@@ -158,7 +158,7 @@ def _tells_cases_apart(folder: Path) -> bool:
 
 
 def _other_case(name: str) -> str:
-    """The name in the other case; empty if there is no other."""
+    """The name with upper and lower case exchanged; empty if it is not ASCII or has no letters."""
     return name.swapcase() if name.isascii() and name.swapcase() != name else ""
 
 
@@ -199,8 +199,8 @@ def _link(temp: Path, path: Path) -> None:
 def _claimed(temp: Path, path: Path) -> Iterator[None]:
     """Be the one writer of a name on a mount without links, where a file would be seen before it is whole.
 
-    The claim is a folder, as only one writer can make it. After a few seconds it is taken for one that a writer left
-    who is gone.
+    The claim is a folder, as only one writer can make it. One that stays for a few seconds counts as left by a writer
+    that was killed.
     """
     key = path.relative_to(temp.parents[1])
     claim = temp.with_name(f"claim-{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}")
