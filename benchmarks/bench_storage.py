@@ -27,6 +27,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_SETTLE_SECONDS = 4.0
+"""A virtual machine gives memory that was freed back to its host after some 2 s, and the way that starts before that
+is twice as fast. So each way waits, whatever its imports took."""
 sys.path.insert(0, str(ROOT))
 
 
@@ -89,6 +92,7 @@ def measured(arguments: dict[str, Any]) -> None:
         name: Path(value) if name in ("folder", "source", "target") else value for name, value in arguments.items()
     }
     work = way(**given)
+    time.sleep(_SETTLE_SECONDS)
     # Without this, the peak would be that of the process that started this one.
     Path("/proc/self/clear_refs").write_text("5")
     began, used = time.perf_counter(), time.process_time()

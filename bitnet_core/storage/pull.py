@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import fsync_folder
+from bitnet_core.files.pieces import write_at
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
@@ -222,8 +223,7 @@ class Pull:
     def _bring_whole(self, entry: Stored, temp: Path) -> None:
         data = self.read(entry)
         with os.fdopen(_opened(temp, os.O_TRUNC), "wb") as out:
-            out.write(data)
-            out.flush()
+            write_at(out.fileno(), data)
             os.fsync(out.fileno())
         self._on_bytes(entry.name, len(data), entry.size)
 
@@ -242,10 +242,7 @@ class Pull:
 
         def then_write(offset: int, data: bytes) -> None:
             # In this thread: after a failure others may still run when `fd` is another file's.
-            view, at = memoryview(data), offset
-            while view:
-                written = os.pwrite(fd, view, at)
-                view, at = view[written:], at + written
+            write_at(fd, data, offset)
             then(len(data))
 
         _remove_others(temp, self.here.path_of(entry.name))

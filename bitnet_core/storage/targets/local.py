@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.folder_sync import FolderSync
+from bitnet_core.files.pieces import write_at
 from bitnet_core.files.regular import open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
@@ -178,8 +179,7 @@ def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
 
 def _write_durably(path: Path, data: bytes) -> None:
     with path.open("xb") as out:
-        out.write(data)
-        out.flush()
+        write_at(out.fileno(), data)
         os.fsync(out.fileno())
 
 
