@@ -4,8 +4,7 @@ It knows no Textual, so that view models can name a key: `bindings.py` makes bin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Where = Literal[
     "app",
@@ -23,8 +22,7 @@ Where = Literal[
 ]
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """`name` stands for the method `action_<name>`, with its argument in brackets if it takes one."""
 
     id: str

@@ -80,6 +80,14 @@ class BitnetApp(Telling):
         usual = themes.TERMINAL if self.few_colours else themes.DARK
         self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
         self.theme = wanted if wanted in self.available_themes else usual.name
+        self._first_variables: dict[str, str] | None = self.get_css_variables()
+        self.stylesheet.set_variables(self._first_variables)
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """As in Textual, but not for the first theme: the styles were read with its variables."""
+        first, self._first_variables = self._first_variables, None
+        if self.get_css_variables() != first:
+            super().refresh_css(animate=animate)
 
     def get_driver_class(self) -> "type[Driver]":
         if "web_driver" in os.environ.get("TEXTUAL_DRIVER", ""):

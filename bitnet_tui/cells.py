@@ -90,8 +90,11 @@ class _Pen:
     def draw(self, y: int, x: int, cells: Sequence[_Cell]) -> None:
         """Write these cells from a place on."""
         self._move(y, x)
-        for sign, style in cells:
-            self._take(_look(style, self._system) if style else _PLAIN)
+        before: Style | None = None
+        for place, (sign, style) in enumerate(cells):
+            if place == 0 or style is not before:
+                self._take(_look(style, self._system) if style else _PLAIN)
+                before = style
             self._written.append(sign)
         self._place = y, x + len(cells)
 

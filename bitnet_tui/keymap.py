@@ -5,7 +5,7 @@ other keys, or a list of keys. A line that can't be used is left out, and the ot
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
 
 def remapped(keys: Mapping[str, str], actions: tuple[Action, ...] = ACTIONS) -> tuple[Action, ...]:
     """The actions with the user's keys."""
-    return tuple(replace(one, keys=keys.get(one.id, one.keys)) for one in actions)
+    return tuple(one._replace(keys=keys.get(one.id, one.keys)) for one in actions)
 
 
 def _flat(wanted: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:

@@ -6,9 +6,8 @@ a click would take the focus before what was typed has reached its field.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textual import events
 from textual.dom import DOMNode
@@ -28,8 +27,7 @@ _LONGEST_SECONDS = 0.5
 _LOOK_SECONDS, _LOOKS = 0.01, 50
 
 
-@dataclass(frozen=True)
-class _Waiting:
+class _Waiting(NamedTuple):
     event: Typed
     screen: "Screen[Any]"
 

@@ -21,6 +21,8 @@ _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the app; a wrong option is one sentence on stderr and exit code 2."""
+    # By default, every 700 objects that stay; importing makes hundreds of thousands, and none of them is garbage.
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     with safe_streams():
         return _guarded(argv)
 
@@ -86,8 +88,6 @@ def _run(options: argparse.Namespace) -> int:
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
-    # By default, every 700 objects that stay; importing makes hundreds of thousands, and none of them is garbage.
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
     from bitnet_tui.app import BitnetApp
 
     app = BitnetApp(home, root)

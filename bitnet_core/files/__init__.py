@@ -6,19 +6,13 @@ Knows nothing of experiments.
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
-from bitnet_core.files import owner_file
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
 
 _LOCK_POLL_SECONDS = 0.02
@@ -35,6 +29,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     OSError for a pipe, a socket or a device: it would be replaced by a file, even /dev/null.
     """
+    import secrets
+
     refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
@@ -49,6 +45,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _writer(pid: int) -> str:
+    import hashlib
+    import socket
+
     host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
     return f"{host}-{pid}"
 
@@ -58,6 +57,8 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
 
     Returns what was removed.
     """
+    from bitnet_core import process
+
     removed = []
     for temp in sorted(folder.glob("**/.*.part" if below else ".*.part")):
         host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
@@ -77,6 +78,8 @@ def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 
     On a file system without locks a file that names its owner is the lock (`owner_file.py`); then this yields a
     sentence that says so, else an empty text. HeldElsewhere if an owner on another host does not let go of it.
     """
+    from bitnet_core.files import owner_file
+
     is_folder = path.is_dir()
     own = path / ".lock.owner" if is_folder else path.with_name(f"{path.name}.owner")
     fd = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, mode)
@@ -155,6 +158,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """What `write_json` writes."""
+    import json
+
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
@@ -178,6 +183,8 @@ def require_regular(path: Path) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. BitnetError when it is missing, unreadable, longer than 16 MiB or not JSON."""
+    import json
+
     try:
         require_regular(path)
         return json.loads(read_bounded(path, _JSON_BYTES).decode())
@@ -193,6 +200,8 @@ def read_json(path: Path) -> Any:
 
 def sha256_file(path: Path) -> str:
     """OSError too for a pipe or a device, which may never end."""
+    import hashlib
+
     with open_regular(path) as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 

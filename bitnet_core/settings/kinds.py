@@ -5,10 +5,9 @@
 
 import os
 import re
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from bitnet_core.files.inputs import is_descriptor
@@ -23,8 +22,7 @@ _LONGEST_PATH = 4095
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One name of a `.env`. `default` is the text as it would be written there; empty means unset."""
 
     name: str

@@ -5,7 +5,7 @@ Only this module knows how they are written. The caller says what a name stands 
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 MAX_LENGTH = 30_000
@@ -14,8 +14,7 @@ MAX_DEPTH = 100
 """The most references that may follow one another until there is a text."""
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """`fallback` is None if the reference has none."""
 
     name: str

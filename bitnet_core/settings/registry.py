@@ -15,8 +15,6 @@ To add a setting:
 Data only: `kinds.py` checks a value, `resolve.py` finds it.
 """
 
-from dataclasses import replace
-
 from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
 from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.targets import STORAGE_BACKENDS, TARGETS
@@ -328,7 +326,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
 }
 
 REGISTRY: dict[str, Setting] = {
-    setting.name: replace(setting, section=section) for section, settings in SECTIONS.items() for setting in settings
+    setting.name: setting._replace(section=section) for section, settings in SECTIONS.items() for setting in settings
 }
 SECRET_NAMES = frozenset(name for name, setting in REGISTRY.items() if setting.secret)
 

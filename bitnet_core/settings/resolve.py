@@ -10,9 +10,8 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.inputs import read_input
@@ -90,8 +89,7 @@ def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:
 # -- layers ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Layer:
+class _Layer(NamedTuple):
     """One source of values. Relative paths in it are relative to `base`; `file` is the `.env` it was read from."""
 
     values: Mapping[str, str]
@@ -183,8 +181,7 @@ class _Layers:
         return found
 
 
-@dataclass(frozen=True)
-class _Expanded:
+class _Expanded(NamedTuple):
     """A text without references, None if it is not set, and how many names its references led through.
 
     A variable of the environment has no references, and counts for nothing.
@@ -234,7 +231,7 @@ def _experiment_layer(layer: _Layer, root: Path, problems: list[Problem]) -> _La
     if written is not None and not names_in(written) and as_path(written, layer.base) != root:
         message = f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {root}."
         problems.append(Problem("warning", message))
-    return replace(layer, values={name: text for name, text in layer.values.items() if name != "DRIVE_ROOT"})
+    return layer._replace(values={name: text for name, text in layer.values.items() if name != "DRIVE_ROOT"})
 
 
 # -- problems --------------------------------------------------------------------------------------------

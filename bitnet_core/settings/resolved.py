@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.kinds import Value
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """An `error` stops the command; a `warning` is shown and the command goes on."""
 
     severity: Literal["error", "warning"]

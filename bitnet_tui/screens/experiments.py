@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual.containers import Container
 from textual.widget import Widget
@@ -32,8 +32,7 @@ _MEASURE_SECONDS = 0.3
 _KEPT = "home"
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What a look has found, and what it took of a core; `kept` is the order of the last time, told once."""
 
     rows: "tuple[ExperimentRow, ...]"

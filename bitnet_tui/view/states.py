@@ -1,12 +1,11 @@
 """The colours of states; a colour only repeats what the glyph says."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bitnet_core.text import STATES
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     glyph: str
     word: str
     style: str

@@ -7,6 +7,7 @@ import pytest
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
 from textual.color import Color
+from textual.css.stylesheet import Stylesheet
 from textual.theme import Theme
 
 from bitnet_tui.app import BitnetApp
@@ -171,3 +172,23 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
     ):
         preferences.place().write_text(kept)
         assert BitnetApp(home).theme == shown
+
+
+@pytest.mark.parametrize("theme", ["bitnet-light", "bitnet-dark", "nord"])
+async def test_the_first_theme_is_there_without_reading_the_styles_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch, theme: str
+):
+    read_again: list[str] = []
+    reparse = Stylesheet.reparse
+    monkeypatch.setattr(Stylesheet, "reparse", lambda self: (read_again.append(""), reparse(self))[1])
+    monkeypatch.setenv("TEXTUAL_THEME", theme)
+    experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert read_again == []
+        assert pilot.app.screen.styles.background == Color.parse(pilot.app.theme_variables["background"])
+        assert pilot.app.has_class("-dark-mode") == pilot.app.current_theme.dark
+        before = pilot.app.screen.styles.background
+        pilot.app.theme = "bitnet-contrast"
+        await settled(pilot)
+        assert read_again and pilot.app.screen.styles.background != before
