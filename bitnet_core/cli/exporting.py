@@ -102,7 +102,10 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], *, must: bool) -> int:
-    """Compare exports and show the card. With `must`, a runtime that is not installed is an error."""
+    """Compare exports and show the card.
+
+    With `must` they were there before: nothing in them is changed, and a runtime that is not installed is an error.
+    """
     student, tokenizer = source.student, source.tokenizer
     deployed, answers = _in_process(source)
     found: dict[str, Verification] = {}
@@ -117,7 +120,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
             missing[TRANSFORMERS] = error
             continue
         found[one.runtime] = one
-        if path.is_dir():
+        if path.is_dir() and not must:
             files.write_text(path / hf.CARD_FILE, _model_card(source, [one]))
     rows = [
         _own_row(source, deployed),
