@@ -13,6 +13,7 @@ from bitnet_core.cli import exporting
 from bitnet_core.cli.main import main
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.export import hf
+from bitnet_core.export import verify as verifying
 from bitnet_core.export.verify import Verification
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
@@ -132,13 +133,13 @@ def test_verifying_an_export_changes_nothing_in_it(
 ) -> None:
     assert main(export(root, "hf", "gguf", "--no-verify")) == 0
     folder, file = (root / "exports" / name for name in ("experiment-step2-hf", "experiment-step2-TQ2_0.gguf"))
-    in_llamacpp = exporting.verifying.verify_gguf
+    in_llamacpp = verifying.verify_gguf
 
     def in_transformers(path: Path, *student: Any) -> Verification:
         """Its loader alone takes seconds to import."""
         return dataclasses.replace(in_llamacpp(file, *student), runtime="transformers", path=path)
 
-    monkeypatch.setattr(exporting.verifying, "verify_folder", in_transformers)
+    monkeypatch.setattr(verifying, "verify_folder", in_transformers)
     (folder / hf.CARD_FILE).write_text("# My own words\n")
     capsys.readouterr()
     assert answered(capsys, "verify-export", str(folder), "--root", str(root))["verified"]
