@@ -43,6 +43,7 @@ SHOWN = (
 )
 CASES = {
     "nano, 4 × 256: the head is most of it": (preset("nano", 49152, max_positions=256), 4, 256),
+    "mini, 2 × 128: the linears are": (preset("mini", 49152, max_positions=128), 2, 128),
     "8 layers of nano, 8 × 128: the activations are": (preset("nano", 8192, layers=8, max_positions=128), 8, 128),
 }
 

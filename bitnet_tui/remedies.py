@@ -24,7 +24,7 @@ _SAID = (
     (r"`bitnet export hf` did not write", "no export wrote"),
     (r"`bitnet export hf`", "Export ({checkpoints.export}) for transformers"),
     (r"`bitnet (export gguf|export|verify-export)`", "Export ({checkpoints.export})"),
-    (r"give --force to replace it, or --out another path", "Export ({checkpoints.export}) can replace it"),
+    (r"give --force to replace it, or --out another path", "move it away"),
     (r"give --out another path", "move it away"),
     (r"; give --no-verify", ""),
     (r"`bitnet keys delete \w+`", "delete it in API keys ({app.keys})"),

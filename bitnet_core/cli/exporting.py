@@ -61,8 +61,8 @@ def export(arguments: argparse.Namespace) -> int:
     """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
     source = open_source(arguments)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
-    for out in outs.values():
-        places.require_free(out, force=arguments.force)
+    for kind, out in outs.items():
+        places.require_free(out, folder=kind == exports.HF, force=arguments.force)
     if "gguf" in outs:
         gguf.require_computable(source.student, source.tokenizer)
     for kind, out in outs.items():
@@ -102,7 +102,10 @@ def verify(arguments: argparse.Namespace) -> int:
 
 
 def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], *, must: bool) -> int:
-    """Compare exports and show the card. With `must`, a runtime that is not installed is an error."""
+    """Compare exports and show the card.
+
+    With `must` they were there before: nothing in them is changed, and a runtime that is not installed is an error.
+    """
     student, tokenizer = source.student, source.tokenizer
     deployed, answers = _in_process(source)
     found: dict[str, Verification] = {}
@@ -117,7 +120,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
             missing[TRANSFORMERS] = error
             continue
         found[one.runtime] = one
-        if path.is_dir():
+        if path.is_dir() and not must:
             files.write_text(path / hf.CARD_FILE, _model_card(source, [one]))
     rows = [
         _own_row(source, deployed),
@@ -137,15 +140,17 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
 
 
 def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> Source:
-    """The experiment's student. BitnetError for a checkpoint of another tokenizer."""
+    """The experiment's student. BitnetError for a damaged checkpoint or one of another tokenizer."""
     experiment = open_experiment(arguments)
     path = arguments.checkpoint or _checkpoint(experiment, origin or {})
     checkpoint = checkpoints.load(path)
+    sha256 = files.sha256_file(path)
+    checkpoints.require_told(path, sha256)
     require_ternary(path, checkpoint.activation_bits)
     data = DataOptions.of(experiment.settings).path or experiment.data
     tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)
     student = pack_student(checkpoints.student_from(checkpoint))
-    return Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
+    return Source(experiment, path, checkpoint, sha256, student, tokenizer)
 
 
 def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:

@@ -77,7 +77,7 @@ def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool
     }
     environment = PATIENT_THREADS | child_environment(settings.values, ())
     if time and sys.stderr.isatty():
-        sys.stderr.write("bitnet: timing a few training steps; --no-probe leaves that out.\n")
+        sys.stderr.write("bitnet: timing a few training steps and decoding; --no-probe leaves that out.\n")
     with tempfile.TemporaryFile("w+") as log:
         child = start_helper("bitnet_core.planning.probe", job, log, environment)
         try:

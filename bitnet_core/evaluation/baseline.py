@@ -4,11 +4,11 @@ One at a time, so that a latency is the teacher's and not a queue's. `baseline_r
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import Prompt
@@ -17,11 +17,11 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.refusals import PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.2
 _ASKED_TWICE = 3
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ class Interview:
             self._reporter.progress(index, len(prompts), "prompts", "baseline")
             try:
                 answer = await self._ask_again_once(prompt)
-            except (BadReply, PromptRefused) as error:
+            except (BadReply, BitnetError) as error:
+                if not await self._fails_on(prompt, error):
+                    raise
                 failed.append({"prompt": prompt.text, "reason": str(error)})
                 continue
             answers.append(answer)
@@ -97,8 +99,11 @@ class Interview:
 
     async def _warm_up(self, prompt: Prompt) -> None:
         """Make the first request after loading, which also waits for the weights to be read, and don't count it."""
-        with contextlib.suppress(BadReply, PromptRefused):
+        try:
             await self._ask(prompt, dataclasses.replace(self._sampling, max_tokens=1))
+        except (BadReply, BitnetError) as error:
+            if not await self._fails_on(prompt, error):
+                raise
 
     async def _ask_again_once(self, prompt: Prompt) -> TimedAnswer:
         """Ask, and ask once more where a gateway may have garbled the first answer."""
@@ -118,12 +123,21 @@ class Interview:
             if not first:
                 first.append(time.monotonic() - began)
 
-        task = asyncio.create_task(self._teacher.chat(self._request(prompt, sampling), on_text=on_text))
+        result = await self._unless_stopped(self._teacher.chat(self._request(prompt, sampling), on_text=on_text))
+        return TimedAnswer(prompt, result, time.monotonic() - began, first[0] if first else None)
+
+    async def _fails_on(self, prompt: Prompt, error: Exception) -> bool:
+        """Whether only this prompt gets no answer."""
+        return await self._unless_stopped(self._teacher.fails_on(self._request(prompt, self._sampling), error))
+
+    async def _unless_stopped(self, asking: Coroutine[Any, Any, _T]) -> _T:
+        """What it gives; a requested stop abandons it at once."""
+        task = asyncio.create_task(asking)
         try:
             while not task.done():
                 self._reporter.check_stop()
                 await asyncio.wait({task}, timeout=_POLL_SECONDS)
-            return TimedAnswer(prompt, task.result(), time.monotonic() - began, first[0] if first else None)
+            return task.result()
         finally:
             task.cancel()
 
@@ -145,7 +159,9 @@ class Interview:
                 if self._sampling != greedy:
                     once = (await self._ask(answer.prompt, greedy)).result.text
                 twice = (await self._ask(answer.prompt, greedy)).result.text
-            except (BadReply, PromptRefused):
+            except (BadReply, BitnetError) as error:
+                if not await self._fails_on(answer.prompt, error):
+                    raise
                 continue
             asked += 1
             equal += once == twice

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Memory, Served, Speed, served
-from bitnet_core.evaluation.turns import Fastest, Spread, fastest, spread, take_turns
+from bitnet_core.evaluation.turns import AGREEMENT, FASTEST_TURNS, Fastest, Spread, fastest, spread, take_turns
 from bitnet_core.export.running import threads
 from bitnet_core.teachers.opening import Host
 
@@ -60,12 +60,6 @@ class Compared:
         """How many times as fast as the teacher the student is."""
         return self.student.speed / self.teacher.speed
 
-    @property
-    def said(self) -> str:
-        """How the speeds were taken, and whether they are sure."""
-        sure = self.student.sure and self.teacher.sure
-        return f"{self.how}, by turns" + ("" if sure else ", machine busy: speeds uncertain")
-
 
 @dataclass(frozen=True)
 class Load:
@@ -74,6 +68,12 @@ class Load:
     before: float | None
     after: float | None
     processors: int
+
+    @property
+    def high(self) -> float | None:
+        """The larger mean, where more processes wanted to run than there are processors."""
+        most = max(self.before or 0.0, self.after or 0.0)
+        return most if most > self.processors else None
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,19 @@ class Measured:
     def how(self) -> str:
         """Where and how the sides' speeds were taken."""
         return f"llama.cpp, decoding, {self.hardware}"
+
+    @property
+    def compared_how(self) -> str:
+        """How the compared speeds were taken; where they are not sure, what makes them so."""
+        compared = self.compared
+        if compared is None:
+            return ""
+        ours, theirs, said = compared.student, compared.teacher, f"{compared.how}, by turns"
+        if ours.sure and theirs.sure:
+            return said
+        load = "" if self.load.high is None else f", load {self.load.high:g} on {self.load.processors} processors"
+        agree = f"{ours.agreeing} and {theirs.agreeing} of {ours.turns} turns within {AGREEMENT:.1%} of the fastest"
+        return f"{said}, uncertain: {agree}, {FASTEST_TURNS} needed{load}"
 
 
 def measure(

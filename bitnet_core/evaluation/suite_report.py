@@ -1,6 +1,8 @@
 """The scores of a teacher or a student on suites: the report's fields, and the tables. Pure."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,6 +70,7 @@ class _Verdict(msgspec.Struct):
 
     hash: str
     passed: bool | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,17 +84,21 @@ class Common:
 
 def teacher_verdicts(baseline: Mapping[str, Any]) -> dict[str, bool]:
     """What the baseline says of the teacher's answers, by the item's hash; empty if it has no suites."""
+    return {one.hash: one.passed for one in _verdicts(baseline) if one.passed is not None}
+
+
+def teacher_unanswered(graded: Sequence[Graded], baseline: Mapping[str, Any]) -> Counter[str]:
+    """How many of these items the teacher was asked and did not answer, by the baseline's reason."""
+    asked = {one.item.hash for one in graded}
+    return Counter(one.reason for one in _verdicts(baseline) if one.passed is None and one.hash in asked)
+
+
+def _verdicts(baseline: Mapping[str, Any]) -> Iterator[_Verdict]:
     checks = baseline.get(REPORT_KEY)
     answers = checks.get("answers") if isinstance(checks, dict) else None
-    found = {}
     for one in answers if isinstance(answers, list) else ():
-        try:
-            verdict = msgspec.convert(one, _Verdict)
-        except msgspec.ValidationError:
-            continue
-        if verdict.passed is not None:
-            found[verdict.hash] = verdict.passed
-    return found
+        with contextlib.suppress(msgspec.ValidationError):
+            yield msgspec.convert(one, _Verdict)
 
 
 def parts(graded: Sequence[Graded], verdicts: Mapping[str, bool]) -> list[Part]:

@@ -1,5 +1,6 @@
 """What a teacher or a student scores on suites: the table, what was not answered, and the report's `checks`."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -35,7 +36,7 @@ def ask_student(
     verdicts = suite_report.teacher_verdicts(baseline)
     reporter.table("checks", suite_report.COMPARED, suite_report.compared_table(graded, verdicts, asked.seed))
     _alert_unanswered(graded, "student", reporter)
-    _alert_other_items(graded, verdicts, reporter)
+    _alert_other_items(graded, verdicts, suite_report.teacher_unanswered(graded, baseline), reporter)
     _alert_other_length(asked, baseline, reporter)
     return graded
 
@@ -48,7 +49,8 @@ def student_record(
         return None
     both = suite_report.common(graded, suite_report.teacher_verdicts(baseline), asked.seed)
     found = suite_report.record(graded, asked.seed, asked.max_tokens, runtime, keep_texts=keep_texts)
-    return {**found, "in_common": asdict(both) if both else None}
+    silent = suite_report.teacher_unanswered(graded, baseline)
+    return {**found, "in_common": asdict(both) if both else None, "teacher_unanswered": dict(silent)}
 
 
 def whole(found: Mapping[str, Any] | None) -> float | None:
@@ -60,25 +62,38 @@ def whole(found: Mapping[str, Any] | None) -> float | None:
 def _alert_unanswered(graded: Sequence[Graded], who: str, reporter: Reporter) -> None:
     """Say how many items got no answer, with the commonest reason; nothing if all were answered."""
     missing = unanswered(graded)
-    if not missing:
-        return
-    reason, _ = missing.most_common(1)[0]
-    reporter.alert(
-        "warning",
-        "items_unanswered",
-        f"The {who} answered {len(graded) - missing.total()} of {len(graded)} items ({reason[:_SHOWN].rstrip('.')}).",
-        "Its score is over the answered items alone; see the report.",
-    )
+    if missing:
+        reporter.alert(
+            "warning",
+            "items_unanswered",
+            f"The {who} answered {len(graded) - missing.total()} of {len(graded)} items ({_commonest(missing)}).",
+            "Its score is over the answered items alone; see the report.",
+        )
 
 
-def _alert_other_items(graded: Sequence[Graded], verdicts: Mapping[str, bool], reporter: Reporter) -> None:
-    """Say that the baseline lacks items that the student was asked."""
-    lacking = sum(one.item.hash not in verdicts for one in graded)
-    if lacking:
+def _commonest(reasons: Counter[str]) -> str:
+    reason, _ = reasons.most_common(1)[0]
+    return reason[:_SHOWN].rstrip(".")
+
+
+def _alert_other_items(
+    graded: Sequence[Graded], verdicts: Mapping[str, bool], silent: Counter[str], reporter: Reporter
+) -> None:
+    """Say that the teacher did not answer, or was not asked, items that the student was asked."""
+    if silent:
+        reporter.alert(
+            "warning",
+            "teacher_unanswered",
+            f"In its baseline the teacher left {silent.total()} of these {len(graded)} items unanswered "
+            f"({_commonest(silent)}).",
+            "They count for neither model; if its server was at fault, run `bitnet teacher` again.",
+        )
+    lacking = sum(one.item.hash not in verdicts for one in graded) - silent.total()
+    if lacking > 0:
         reporter.alert(
             "warning",
             "items_not_compared",
-            f"The teacher's verdict is known on {len(graded) - lacking} of the {len(graded)} items of the suites.",
+            f"The teacher's baseline has {len(graded) - lacking} of these {len(graded)} items.",
             "Run `bitnet teacher` with the same EVAL_SUITE and EVAL_LIMIT to compare on all of them.",
         )
 

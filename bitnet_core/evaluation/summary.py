@@ -15,6 +15,7 @@ from bitnet_core.evaluation.deployment import Measured, Side
 from bitnet_core.evaluation.imitation import Scores
 from bitnet_core.evaluation.qei import Index, Model, Quantity
 from bitnet_core.evaluation.quality import Quality
+from bitnet_core.evaluation.turns import notable
 from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
@@ -85,10 +86,9 @@ def _speeds(
     """Tokens/s of student and teacher: of decoding if both are known, otherwise both end to end."""
     where = f"{LLAMACPP}, {measured.hardware}" if measured else ""
     if measured is not None and measured.compared is not None:
-        compared = measured.compared
-        where = f"{LLAMACPP}, {compared.said}"
-        both = (compared.student, compared.teacher)
-        student, teacher = (qei.measured(one.speed, where, sure=one.sure) for one in both)
+        both = (measured.compared.student, measured.compared.teacher)
+        where = f"{LLAMACPP}, {measured.compared_how}"
+        student, teacher = (qei.measured(one.speed, where, notable(one.spread), sure=one.sure) for one in both)
         return student, teacher
     if decode := baseline.get("decode"):
         told = qei.measured(decode, "decoding, when the baseline was made")

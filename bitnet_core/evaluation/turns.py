@@ -41,7 +41,7 @@ class Spread:
     @property
     def notable(self) -> float | None:
         """The share where it is so large that it must stand beside the number."""
-        return self.share if self.share > NOTABLE_SPREAD else None
+        return notable(self.share)
 
     @property
     def remark(self) -> str:
@@ -51,15 +51,24 @@ class Spread:
 
 @dataclass(frozen=True)
 class Fastest:
-    """The mean speed of the turns that are within AGREEMENT of the fastest; `agreeing` of `turns` are."""
+    """The mean speed of the turns that are within AGREEMENT of the fastest; `agreeing` of `turns` are.
+
+    `spread` is the interquartile range of all turns as a share of their median.
+    """
 
     speed: float
     agreeing: int
     turns: int
+    spread: float
 
     @property
     def sure(self) -> bool:
         return self.agreeing >= FASTEST_TURNS
+
+
+def notable(share: float) -> float | None:
+    """A spread where it is so large that it must stand beside the number."""
+    return share if share > NOTABLE_SPREAD else None
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -72,7 +81,7 @@ def spread(values: Sequence[float]) -> Spread:
 def fastest(values: Sequence[float]) -> Fastest:
     """What a model does undisturbed, from at least one turn."""
     best = [value for value in values if value >= max(values) / (1 + AGREEMENT)]
-    return Fastest(statistics.fmean(best), len(best), len(values))
+    return Fastest(statistics.fmean(best), len(best), len(values), spread(values).share)
 
 
 def take_turns(

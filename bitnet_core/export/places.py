@@ -16,15 +16,24 @@ MARK = "bitnet_core"
 """The key in an exported `config.json` with what is kept of the checkpoint."""
 
 
-def require_free(path: Path, *, force: bool) -> None:
-    """UsageError if something is there that may not be replaced: with `force`, an earlier export may."""
+def require_free(path: Path, *, folder: bool, force: bool) -> None:
+    """UsageError if something is there that may not be replaced: with `force`, an earlier export may.
+
+    An export is a `folder` or a file. An empty folder may become one.
+    """
     if not path.is_symlink() and not path.exists():
         return
+    require_regular(path)
+    if path.is_dir() and not folder:
+        raise UsageError(f"{path} is a folder, and the export is one file; give --out another path.")
+    if path.is_file() and folder:
+        raise UsageError(f"{path} is a file, and the export is a folder; give --out another path.")
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.is_dir() and not _is_export(path):
+        raise UsageError(f"{path} is a folder that `bitnet export hf` did not write; give --out another path.")
     if not force:
         raise UsageError(f"{path} is there already; give --force to replace it, or --out another path.")
-    require_regular(path)
-    if path.is_dir() and any(path.iterdir()) and not _is_export(path):
-        raise UsageError(f"{path} is a folder that `bitnet export hf` did not write; give --out another path.")
 
 
 @contextlib.contextmanager

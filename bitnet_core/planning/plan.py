@@ -82,6 +82,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         | ({} if elsewhere else {"here": here}),
         "training_memory": memory | {"compiled": options.compiled},
         "deployment_memory": _deployment(config, asked.context),
+        "decoding": _decoding(None if elsewhere else facts["decoding"]),
         "budget": budget,
         "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
         "time": _time(found, supervised, step, asked.tokens_per_s, elsewhere),
@@ -153,6 +154,14 @@ def _deployment(config: StudentConfig, context: int) -> Record:
         "gguf_kv_cache": kv_cache_bytes(config, context),
         "fp32": _FP32 * config.parameters(),
     }
+
+
+def _decoding(timed: Record | None) -> Record:
+    """Tokens/s of one answer of the finished student in llama.cpp, as timed; else null with the reason."""
+    if timed is None or "missing" in timed:
+        missing = timed["missing"] if timed else "not timed; `bitnet eval` measures the finished student"
+        return {"tokens_per_s": None, "origin": "unknown", "missing": missing}
+    return {"tokens_per_s": timed["tokens_per_s"], "origin": "measured", "timed": timed}
 
 
 def _time(found: Course, supervised: float, step: Record | None, given: float | None, elsewhere: bool) -> Record:
@@ -271,6 +280,7 @@ def _course_rows(record: Record) -> list[list[Any]]:
         if spent["seconds"] is None:
             lasts = "how many steps there will be depends on the traces"
         rows.append(["duration", None if spent["seconds"] is None else duration(spent["seconds"]), lasts])
+    rows.append(["decoding afterwards, tokens/s", *_decoding_words(record["decoding"])])
     disk = record["disk"]
     rows.append(["disk, checkpoints", size(disk["checkpoints"]), f"{_CHECKPOINTS} × {size(disk['checkpoint'])}"])
     traces = "measured on those here" if disk["traces"] is not None else "unknown until some answers are collected"
@@ -310,6 +320,15 @@ def _timed_words(spent: Record) -> str:
     if timed["spread"] > 0.1:
         words += f"; steps differ by {timed['spread']:.0%}"
     return words + ("; kept from before" if timed["cached"] else "")
+
+
+def _decoding_words(found: Record) -> tuple[float | None, str]:
+    if found["tokens_per_s"] is None:
+        return None, found["missing"]
+    timed = found["timed"]
+    layers = " and ".join(map(str, timed["timed_layers"]))
+    words = f"{timed['how']}; timed here with {layers} layers, at a load of {timed['load']:.1f}"
+    return round(found["tokens_per_s"], 1), words + ("; kept from before" if timed["cached"] else "")
 
 
 def _memory_columns(record: Record) -> list[str]:

@@ -31,6 +31,7 @@ from bitnet_core.model.precision import Precision, configure, pick_device, pick_
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
+from bitnet_core.planning.decoding import token_seconds
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
@@ -82,7 +83,8 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     """`job`: `settings` as in a run's record, `vocabulary` or null, and whether to `time` and to time `again`.
 
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
-    what is known of `traces` and `step`, and the teacher that is asked `online`; null where there is none.
+    what is known of `traces`, the `step` and `decoding`, and the teacher that is asked `online`; null where there is
+    none.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -103,11 +105,13 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
         "device": _device(device, precision),
         "traces": _traces_record(usable, sampler, options, folder) if usable else None,
         "step": None,
+        "decoding": None,
         "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
     }
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher)
         answer["step"] = step_seconds(config, work, again=job["again"])
+        answer["decoding"] = token_seconds(config, available_bytes(), again=job["again"])
     if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
         answer["device"]["warm_bytes"] = program_bytes()
     return answer
@@ -279,15 +283,15 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
         room = int(_ROOM_SHARE * about["free_bytes"])
         return {"seconds": None, "needed_bytes": needed, "room_bytes": room}
     key = _key(config, work, about)
-    cached = timings.kept()
+    cached = timings.kept(timings.STEPS)
     if key in cached and not again:
         return {**cached[key], "cached": True}
     timed, peak_bytes = _by_turns(shapes, work)
     layers = config.num_hidden_layers
     found = {
-        "seconds": _at_depth(layers, depths, [statistics.median(one.seconds) for one in timed]),
+        "seconds": timings.at_depth(layers, depths, [statistics.median(one.seconds) for one in timed]),
         # On a GPU the processor's time says nothing of a step's.
-        "processor_seconds": _at_depth(layers, depths, [statistics.median(one.processor) for one in timed])
+        "processor_seconds": timings.at_depth(layers, depths, [statistics.median(one.processor) for one in timed])
         if work.device.type == "cpu"
         else 0.0,
         "threads": about["threads"],
@@ -301,14 +305,8 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
         "at": time.time(),
         "teacher": work.teacher.identity.model if work.teacher else "",
     }
-    timings.keep(cached | {key: found})
+    timings.keep(cached | {key: found}, timings.STEPS)
     return {**found, "cached": False}
-
-
-def _at_depth(layers: int, depths: tuple[int, ...], seconds: list[float]) -> float:
-    """Seconds of so many layers, from those at one depth or two: linear, and at least those of the deepest."""
-    slope = (seconds[-1] - seconds[0]) / (depths[-1] - depths[0]) if len(depths) > 1 else 0.0
-    return seconds[-1] + max(0.0, slope * (layers - depths[-1]))
 
 
 def _by_turns(shapes: list[StudentConfig], work: Work) -> tuple[list[_Timed], int]:

@@ -1,6 +1,9 @@
-"""Seconds of steps that this machine has timed, in the user's cache. What identifies them is the caller's matter."""
+"""What this machine has timed, in the user's cache: a file of one kind of timings.
 
-from collections.abc import Mapping
+What identifies a timing is the caller's matter.
+"""
+
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -8,43 +11,49 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import cache_folder
 
-FILE = "step_seconds.json"
+STEPS, DECODING = "step_seconds.json", "decoding_speed.json"
+_NUMBERS = {
+    STEPS: (
+        "seconds",
+        "processor_seconds",
+        "threads",
+        "memory_factor",
+        "spread",
+        "supervised_per_step",
+        "load",
+        "at",
+        "steps",
+    ),
+    DECODING: ("tokens_per_s", "load", "at"),
+}
 _MOST = 200
 Timing = dict[str, Any]
 
 
-def kept() -> dict[str, Timing]:
+def kept(file: str) -> dict[str, Timing]:
     """What was timed before, the oldest first; empty if the file is missing, damaged or foreign."""
     try:
-        found = files.read_json(cache_folder() / FILE)
+        found = files.read_json(cache_folder() / file)
     except (BitnetError, OSError):
         return {}
     entries = found if isinstance(found, dict) else {}
-    return {key: one for key, one in entries.items() if _is_timing(one)}
+    return {key: one for key, one in entries.items() if _is_timing(one, _NUMBERS[file])}
 
 
-def _is_timing(one: object) -> bool:
-    if not isinstance(one, dict):
+def _is_timing(one: object, numbers: Sequence[str]) -> bool:
+    if not isinstance(one, dict) or not isinstance(one.get("timed_layers"), list):
         return False
-    numbers = [
-        one.get(name)
-        for name in (
-            "seconds",
-            "processor_seconds",
-            "threads",
-            "memory_factor",
-            "spread",
-            "supervised_per_step",
-            "load",
-            "at",
-            "steps",
-        )
-    ]
-    return all(type(number) in (int, float) for number in numbers) and isinstance(one.get("timed_layers"), list)
+    return all(type(one.get(name)) in (int, float) for name in numbers)
 
 
-def keep(entries: Mapping[str, Timing]) -> None:
+def keep(entries: Mapping[str, Timing], file: str) -> None:
     """Keep the last of these."""
     with suppress(OSError, BitnetError):  # then it is timed again next time
         cache_folder().mkdir(parents=True, exist_ok=True)
-        files.write_json(cache_folder() / FILE, dict(list(entries.items())[-_MOST:]))
+        files.write_json(cache_folder() / file, dict(list(entries.items())[-_MOST:]))
+
+
+def at_depth(layers: int, depths: Sequence[int], seconds: Sequence[float]) -> float:
+    """Seconds of so many layers, from those at one depth or two: linear, and at least those of the deepest."""
+    slope = (seconds[-1] - seconds[0]) / (depths[-1] - depths[0]) if len(depths) > 1 else 0.0
+    return seconds[-1] + max(0.0, slope * (layers - depths[-1]))

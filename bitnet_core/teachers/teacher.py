@@ -12,9 +12,16 @@ from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import CallOptions, Chat, ChatRequest, HttpChat
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.retries import Watch
+from bitnet_core.teachers.http.retries import Unreachable, Watch
 from bitnet_core.teachers.neutral import few_tokens_seconds, is_neutral, neutral
-from bitnet_core.teachers.refusals import FieldRefused, PromptRefused, RefusesAll, SettingsRefused, failure_of
+from bitnet_core.teachers.refusals import (
+    Failing,
+    FieldRefused,
+    PromptRefused,
+    RefusesAll,
+    SettingsRefused,
+    failure_of,
+)
 
 _ATTEMPTS = 2
 """Of a neutral request."""
@@ -131,6 +138,19 @@ class Teacher:
             except BadReply:
                 return of_prompt
             return of_prompt
+
+    async def fails_on(self, request: ChatRequest, error: Exception) -> bool:
+        """Whether `error` is about this request alone; where a server kept failing, a neutral one shows it."""
+        if not isinstance(error, Failing | Unreachable):
+            return isinstance(error, BadReply | PromptRefused)
+        try:
+            seconds = few_tokens_seconds(self.provider)
+            await self.chat(neutral(request), attempts=_ATTEMPTS, seconds=seconds)
+        except BadReply as reply:
+            return not reply.retryable
+        except (PromptRefused, Failing, Unreachable):
+            return False
+        return True
 
     @property
     def _accepted(self) -> set[tuple[str, Any]]:

@@ -105,6 +105,14 @@ def is_complete(path: Path) -> bool:
         return False
 
 
+def require_told(path: Path, sha256: str) -> None:
+    """BitnetError if the health file of the checkpoint at `path` tells of another file than one with this sha256."""
+    if read_health(path).get("sha256", sha256) != sha256:
+        raise BitnetError(
+            f"{path} is damaged: it is not the file that {health_of(path).name} tells of; choose another checkpoint."
+        )
+
+
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint."""
     return next((path for path in found(folder) if is_complete(path)), None)

@@ -1,5 +1,6 @@
 """`bitnet export` and `bitnet verify-export` on an experiment with a checkpoint: what they write, show and refuse."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -12,6 +13,8 @@ from bitnet_core.cli import exporting
 from bitnet_core.cli.main import main
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.export import hf
+from bitnet_core.export import verify as verifying
+from bitnet_core.export.verify import Verification
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
@@ -122,6 +125,27 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     assert "\x1b" not in card
     assert "\n# title" not in card
     assert "evil\\](x)" in card
+
+
+@pytest.mark.usefixtures("_here")
+def test_verifying_an_export_changes_nothing_in_it(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(export(root, "hf", "gguf", "--no-verify")) == 0
+    folder, file = (root / "exports" / name for name in ("experiment-step2-hf", "experiment-step2-TQ2_0.gguf"))
+    in_llamacpp = verifying.verify_gguf
+
+    def in_transformers(path: Path, *student: Any) -> Verification:
+        """Its loader alone takes seconds to import."""
+        return dataclasses.replace(in_llamacpp(file, *student), runtime="transformers", path=path)
+
+    monkeypatch.setattr(verifying, "verify_folder", in_transformers)
+    (folder / hf.CARD_FILE).write_text("# My own words\n")
+    capsys.readouterr()
+    assert answered(capsys, "verify-export", str(folder), "--root", str(root))["verified"]
+    assert (folder / hf.CARD_FILE).read_text() == "# My own words\n"
+    assert answered(capsys, *export(root, "hf", "--force"))["verified"]
+    assert "own words" not in (folder / hf.CARD_FILE).read_text()
 
 
 def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ from tests.traces.samples import small_tokenizer
 PROMPTS = [[5, 6, 7, 8], [9, 10]]
 HERE = Deployed([Generation([3] * 5, "length", 4, 0.1, 0.2)], {"total": 7}, 50, "stood in", 1, 2, 3, "stood in", 2)
 SIDE = Side(spread([90.0, 100.0, 130.0]), Memory(100, 90, 4, 6, 150, "by a rule"))
-STEADY = Fastest(70.0, 9, 34)
+STEADY = Fastest(70.0, 9, 34, 0.02)
 SAME = Measured(SIDE, SIDE, Compared(STEADY, STEADY, "1 thread"), "2 threads", 256, Load(0.5, 1.5, 2))
 QUALITY = {"EVAL_STUDENT_QUALITY": "0.5", "EVAL_TEACHER_QUALITY": "0.5"}
 
@@ -138,17 +138,23 @@ def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     assert (memory["student, weights alone"], memory["teacher, whole process"]) == (100, 150)
 
 
-def test_what_the_load_did_is_said(root: Path) -> None:
-    unsteady = Compared(STEADY, replace(STEADY, speed=35.0, agreeing=2), "1 thread")
-    found = replace(SAME, compared=unsteady)
-    result = index(root, found, {"memory": {"bytes": 7}})
-    assert result.qei_speed.value == 2
+def test_the_scatter_of_turns_is_said_and_the_load_only_where_it_was_high(root: Path) -> None:
+    unsteady = Compared(STEADY, Fastest(35.0, 2, 34, 0.14), "1 thread")
+
+    def how(load: Load) -> str:
+        result = index(root, replace(SAME, compared=unsteady, load=load), {"memory": {"bytes": 7}})
+        assert result.qei_speed.value == 2
+        said: str = qei.table(result)[2][-1]
+        return said
+
+    scatter = "llama.cpp, 1 thread, by turns, uncertain: 9 and 2 of 34 turns within 1.5% of the fastest, 8 needed"
+    assert how(Load(0.5, 1.5, 2)) == f"{scatter}, spread < 10% and 14%"
+    assert how(Load(None, None, 2)) == f"{scatter}, spread < 10% and 14%"
+    assert how(Load(12.5, 1.5, 2)) == f"{scatter}, load 12.5 on 2 processors, spread < 10% and 14%"
     assert (
-        result.student.speed.how
-        == result.teacher.speed.how
-        == "llama.cpp, 1 thread, by turns, machine busy: speeds uncertain"
+        "load" not in index(root, replace(SAME, load=Load(12.5, 16, 2)), {"memory": {"bytes": 7}}).student.speed.how
     )
-    lines = summary.remarks(AsDeployed(found, None), [], "8", "in-process")
+    lines = summary.remarks(AsDeployed(SAME, None), [], "8", "in-process")
     both = "100.0 tokens/s, spread 20%, the teacher's 100.0, spread 20%"
     assert f"With 2 threads, by the wall clock: {both}." in lines
 

@@ -73,12 +73,23 @@ def test_a_model_beside_itself_has_exactly_one(root: Path, scorer: TextScorer) -
 
 
 def test_items_that_the_teacher_failed_on_count_for_neither(root: Path, scorer: TextScorer) -> None:
-    failing = {place: Unanswered("refused") if place < 4 else text for place, text in enumerate(REFERENCES)}
+    failing = {place: Unanswered("refused.") if place < 4 else text for place, text in enumerate(REFERENCES)}
     found, alerts = scored(root, scorer, baseline_of(failing), lambda: contextlib.nullcontext(scorer))
     assert found.found is not None
     assert [len(part.weights_N) for part in found.found.parts] == [2, 6, 1]
     assert found.found.items is not None and found.found.items.teacher.value == 1.0
-    assert alerts == ["items_not_compared"]
+    assert alerts == ["teacher_unanswered"]
+    assert found.checks is not None and found.checks["teacher_unanswered"] == {"refused.": 4}
+    (alert,) = events_of(next((root / "logs").glob("eval-*/events.jsonl")), "alert")
+    assert alert["message"] == "In its baseline the teacher left 4 of these 12 items unanswered (refused)."
+
+
+def test_items_that_the_teacher_was_not_asked_are_told_from_those_it_left(root: Path, scorer: TextScorer) -> None:
+    baseline = baseline_of({place: text for place, text in SOME.items() if place})
+    baseline["checks"]["answers"] = baseline["checks"]["answers"][:-2]
+    found, alerts = scored(root, scorer, baseline, lambda: contextlib.nullcontext(scorer))
+    assert alerts == ["teacher_unanswered", "items_not_compared"]
+    assert found.checks is not None and found.checks["in_common"]["items"] == 9
 
 
 def test_a_teacher_without_probabilities_is_said(root: Path, scorer: TextScorer) -> None:

@@ -152,18 +152,32 @@ def test_only_an_export_is_replaced_and_only_when_asked(
     student: Student, tokenizer: StudentTokenizer, tmp_path: Path
 ) -> None:
     folder = tmp_path / "student"
-    require_free(folder, force=False)
+    require_free(folder, folder=True, force=False)
     hf.write(student, tokenizer, folder)
     with pytest.raises(UsageError, match="--force"):
-        require_free(folder, force=False)
-    require_free(folder, force=True)
+        require_free(folder, folder=True, force=False)
+    require_free(folder, folder=True, force=True)
     os.mkfifo(pipe := tmp_path / "pipe")
     with pytest.raises(BitnetError, match="give a regular file"):
-        require_free(pipe, force=True)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="did not write"):
-        require_free(tmp_path / "mine", force=True)
+        require_free(pipe, folder=True, force=True)
+    (mine := tmp_path / "mine").mkdir()
+    require_free(mine, folder=True, force=False)
+    for force in (False, True):
+        with pytest.raises(UsageError, match="and the export is one file"):
+            require_free(mine, folder=False, force=force)
+    (mine / "config.json").write_text("{}")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="did not write"):
+            require_free(mine, folder=True, force=force)
+        with pytest.raises(UsageError, match="and the export is a folder"):
+            require_free(mine / "config.json", folder=True, force=force)
+
+
+def test_an_empty_folder_becomes_the_export(student: Student, tokenizer: StudentTokenizer, tmp_path: Path) -> None:
+    (folder := tmp_path / "student").mkdir()
+    hf.write(student, tokenizer, folder)
+    assert (folder / "config.json").is_file()
+    assert [one.name for one in tmp_path.iterdir()] == ["student"]
 
 
 def test_a_failure_half_way_leaves_the_old_folder(

@@ -97,6 +97,22 @@ def test_another_server_is_named(reply: dict[str, object], says: str) -> None:
             scorer.score_ids([([1], [2])], lambda _done: None)
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_text_that_the_server_fails_on_has_no_score(status: int) -> None:
+    token = {"id": 2, "logprob": -1.0, "top_logprobs": [{"id": 3, "logprob": -0.5}]}
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        fails = asked.body["prompt"] == [7]
+        return (
+            Canned({"error": {"message": "no"}}, status) if fails else Canned({"completion_probabilities": [token]})
+        )
+
+    with ChatServer(answer) as server:
+        scorer = LlamaCppScorer(server.base_url.removesuffix("/v1"), "key", slots=1, limit=50, whole=9)
+        found = scorer.score_ids([([1], [2]), ([7], [2]), ([5], [2])], lambda _done: None)
+    assert found == [(-1.0, False), None, (-1.0, False)]
+
+
 def test_what_the_progress_raises_stops_it() -> None:
     def answer(_number: int, _asked: Asked) -> Canned:
         return Canned(

@@ -1,0 +1,103 @@
+"""A teacher whose server breaks on some prompts: these are unanswered and said, and the others are asked."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.baseline import Baseline, Interview
+from bitnet_core.evaluation.suite_answers import TeacherAnswers
+from bitnet_core.prompts.prompt import Prompt
+from bitnet_core.runs.context import StageContext
+from bitnet_core.settings.values import Sampling, SuiteOptions
+from bitnet_core.suites.run import Answer, Unanswered
+from bitnet_core.teachers.neutral import MESSAGES
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.teacher import Teacher
+from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.builders import events_of, stage_context
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body
+
+PROMPTS = [f"prompt {place}" for place in range(40)]
+BROKEN = Canned({"error": {"message": "CUDA error"}}, 500)
+CUT = Canned(chat_body("Fine.", None), hang_up=True)
+FINE = Canned(chat_body("Fine.", None) | {"usage": {"prompt_tokens": 7, "completion_tokens": 4}})
+
+Fails = Callable[[str], bool]
+
+
+def said(asked: Asked) -> str:
+    text: str = asked.body["messages"][-1]["content"]
+    return text
+
+
+def server_that_fails(fails: Fails, failure: Canned = BROKEN) -> ChatServer:
+    return ChatServer(lambda _number, asked: failure if fails(said(asked)) else FINE)
+
+
+def asked_items(ctx: StageContext, server: ChatServer, parallel: int = 2) -> list[Answer]:
+    answers = TeacherAnswers(PROMPTS, SuiteOptions.of(ctx.settings), parallel, ctx)
+
+    async def ask() -> None:
+        async with OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.001) as chat:
+            await answers.ask(Teacher(chat))
+
+    asyncio.run(ask())
+    return [answers.found[place] for place in range(len(PROMPTS))]
+
+
+def interviewed(ctx: StageContext, server: ChatServer, prompts: Sequence[str]) -> Baseline:
+    async def ask() -> Baseline:
+        async with OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.001) as chat:
+            interview = Interview(Teacher(chat), Sampling(max_tokens=8), 1, ctx)
+            return await interview.measure([Prompt(({"role": "user", "content": text},)) for text in prompts])
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("failure", [BROKEN, CUT], ids=["500", "cut"])
+def test_the_items_after_one_that_the_server_breaks_on_are_asked(tmp_path: Path, failure: Canned) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda text: text in PROMPTS[3:6], failure) as server:
+        answers = asked_items(ctx, server)
+    assert [place for place, one in enumerate(answers) if isinstance(one, Unanswered)] == [3, 4, 5]
+    assert set(answers[:3] + answers[6:]) == {"Fine."}
+
+
+def test_a_server_that_breaks_on_every_request_is_not_asked_on(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda text: text not in PROMPTS[:2]) as server:
+        answers = asked_items(ctx, server)
+        assert {said(one) for one in server.asked if said(one) != MESSAGES[0]["content"]} <= set(PROMPTS[:4])
+    assert all(isinstance(one, Unanswered) and "keeps failing" in one.reason for one in answers[2:])
+
+
+def test_a_server_that_breaks_on_item_after_item_is_not_asked_for_all(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda text: text in PROMPTS[2:]) as server:
+        answers = asked_items(ctx, server)
+        assert len({said(one) for one in server.asked}) < 20
+    assert answers[:2] == ["Fine.", "Fine."]
+    assert all(isinstance(one, Unanswered) for one in answers[2:])
+
+
+@pytest.mark.parametrize("place", [0, 2], ids=["the first, which also warms up", "a later one"])
+def test_a_baseline_prompt_that_the_server_breaks_on_is_left_out_and_said(tmp_path: Path, place: int) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda text: text == PROMPTS[place]) as server:
+        found = interviewed(ctx, server, PROMPTS[:4])
+    assert len(found.answers) == 3
+    assert [one["prompt"] for one in found.failed] == [PROMPTS[place]]
+    assert "keeps failing" in found.failed[0]["reason"]
+    assert found.determinism["asked_twice"] == 3
+    codes = [one["code"] for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert"]
+    assert codes == ["prompts_failed"]
+
+
+def test_a_server_that_breaks_on_all_prompts_ends_the_baseline_at_the_first(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda _text: True) as server, pytest.raises(BitnetError, match="keeps failing"):
+        interviewed(ctx, server, PROMPTS[:4])
+    assert {said(one) for one in server.asked} == {PROMPTS[0], MESSAGES[0]["content"]}
