@@ -141,6 +141,7 @@ def test_what_is_drawn_does_not_grow_with_the_run():
 
 def test_the_crosshair_reads_the_nearest_value():
     assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 14) == 2.0
+    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 16) == 3.0
     assert value_at((((0.0, 1.0),), ((20.0, 3.0),)), 99) == 3.0
     assert value_at((), 1) is None
 

@@ -11,7 +11,8 @@ from bitnet_core.runs.history import History
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
-from bitnet_tui.view.watch import ExperimentWatcher
+from bitnet_tui.view.panels import title
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
@@ -29,6 +30,33 @@ def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, 
         assert seen.elapsed == pytest.approx(shown, abs=1e-3)
     finally:
         live.end_process()
+
+
+def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_with_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bitnet_core.runs.around._LOAD_SECONDS", 0.0)
+    exp = experiment(home, "busy")
+    live = SimulatedRun(exp, "train", time.time() - 61, alive=True)
+    try:
+        live.train(0, 30)
+        watcher = ExperimentWatcher(exp.root, home)
+        first = watcher.look("train")
+        assert " memory " in _title(first)
+        assert "CPU" not in _title(first)
+        time.sleep(0.1)
+        assert watcher.look("train").run.load is first.run.load
+        live.train(30, 31)
+        later = watcher.look("train")
+        assert "   CPU " in _title(later).split(" memory ")[1]
+        live.finish()
+        assert "memory" not in _title(watcher.look("train"))
+    finally:
+        live.end_process()
+
+
+def _title(view: ExperimentView) -> str:
+    return "".join(span.text for span in title(view, 120))
 
 
 @pytest.mark.parametrize("jump", [3600, -3600])
