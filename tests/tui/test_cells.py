@@ -89,6 +89,15 @@ def test_what_has_not_changed_is_not_written() -> None:
     assert written == "\x1b[1;10H\x1b[31;44m4\x1b[0m"
 
 
+def test_an_accent_that_a_neighbour_has_put_on_a_cell_goes_with_it() -> None:
+    cells, shown, console = Cells(), Emulator(), _CONSOLES[0]
+    plain, accent = Strip([Segment("a")]), Strip([Segment("\u0301b")])
+    beside = ChopsUpdate([{0: plain, 1: accent}], [(0, 0, 2)], [[1, 2]])
+    for update in (beside, ChopsUpdate([{0: plain}], [(0, 0, 1)], [[1]])):
+        shown.write(cells.changes(update).render_segments(console))
+    assert [sign for sign, _ in shown.cells.values()] == ["a", "b"]
+
+
 def test_the_whole_screen_is_written_whole() -> None:
     """Something else may have written to the terminal since."""
     cells, console = Cells(), _CONSOLES[0]
