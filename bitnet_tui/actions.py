@@ -207,6 +207,7 @@ ACTIONS: tuple[Action, ...] = (
             False,
         ),
         ("rejects", "R", "traces('rejects')", "Rejected answers", "Show why answers were rejected, or traces", False),
+        ("check", "i", "traces('check')", "Check traces", "Look at every row for what breaks a rule", False),
         ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected", False),
     ),
     *_at(
