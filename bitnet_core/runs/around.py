@@ -47,17 +47,17 @@ class Load:
     gpus: tuple[Gpu, ...] = ()
 
     def words(self) -> Iterator[str]:
-        """`memory 6.1 GB of 8.3 GB`, `GPU 83%, 61 GB of 80 GB`, `CPU 97%`; what is not known is left out.
+        """`memory 6.1/8.3 GB`, `GPU 83%, 61/80 GB`, `CPU 97%`; what is not known is left out.
 
         The last is known a moment later, so nothing moves.
         """
         free, memory = self.machine.memory_free, self.machine.memory
         if free is not None and memory:
-            yield f"memory {size(max(0.0, memory - free))} of {size(memory)}"
+            yield f"memory {_of(max(0.0, memory - free), memory)}"
         if self.gpus:
             busy = "/".join(percent(one.busy, 1) if one.busy is not None else "—" for one in self.gpus)
             used, memory = sum(one.used for one in self.gpus), sum(one.memory for one in self.gpus)
-            yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {size(used)} of {size(memory)}"
+            yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {_of(used, memory)}"
         if self.cpu is not None:
             yield f"CPU {percent(self.cpu, 1)}"
 
@@ -110,6 +110,13 @@ class LoadReader:
             busy, used, memory = ([_number(word) for word in line.split(",")] + [None] * 3)[:3]
             if used is not None and memory:
                 yield Gpu(None if busy is None else busy / 100, used * _MIB, memory * _MIB)
+
+
+def _of(part: float, whole: float) -> str:
+    """`6.1/8.3 GB`, `900 MB/8.3 GB`."""
+    one, all_of_it = size(part), size(whole)
+    same = one.rpartition(" ")[2] == all_of_it.rpartition(" ")[2]
+    return f"{one.rpartition(' ')[0] if same else one}/{all_of_it}"
 
 
 def _counted_twice(times: tuple[float, ...]) -> int:

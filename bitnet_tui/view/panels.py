@@ -45,10 +45,7 @@ FIGURES = {
 
 
 def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
-    """What is shown: stage, state, time, which run of how many, what the machine does now.
-
-    `stopping` means that it was asked to stop.
-    """
+    """What is shown: stage, state, time, which run of how many. `stopping` means that it was asked to stop."""
     name = stage(view.stage).title
     if view.run is None:
         return line(Span(name, "title"), Span("   not run yet" if view.rows else "", "label"))
@@ -66,8 +63,17 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
     if view.run.of > 1:
         place = view.run.of - view.run.position + 1
         parts.append(Span(f"   run {place} of {view.run.of}  {_turns(view.run.position, view.run.of)}", "label"))
-    parts += [Span(f"   {words}", "label") for words in view.run.load.words()]
     return _fit(parts, cells)
+
+
+def load(run: RunShown | None, cells: int) -> Line:
+    """What the machine of an active run does now; what does not fit into the cells is left out."""
+    parts: list[Span] = []
+    for words in run.load.words() if run else ():
+        part = Span(f"   {words}", "label")
+        if cells_of((*parts, part)) <= cells:
+            parts.append(part)
+    return tuple(parts)
 
 
 def _turns(position: int, of: int) -> str:

@@ -11,8 +11,8 @@ from bitnet_core.runs.history import History
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
-from bitnet_tui.view.panels import title
-from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.view.panels import load
+from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
@@ -42,21 +42,20 @@ def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_wit
         live.train(0, 30)
         watcher = ExperimentWatcher(exp.root, home)
         first = watcher.look("train")
-        assert " memory " in _title(first)
-        assert "CPU" not in _title(first)
+        assert [one.split()[0] for one in first.run.load.words()] == ["memory"]
         time.sleep(0.1)
         assert watcher.look("train").run.load is first.run.load
         live.train(30, 31)
         later = watcher.look("train")
-        assert "   CPU " in _title(later).split(" memory ")[1]
+        assert [one.split()[0] for one in later.run.load.words()] == ["memory", "CPU"]
+        assert "".join(span.text for span in load(later.run, 80)) == "".join(
+            f"   {one}" for one in later.run.load.words()
+        )
+        assert "CPU" not in "".join(span.text for span in load(later.run, 24))
         live.finish()
-        assert "memory" not in _title(watcher.look("train"))
+        assert load(watcher.look("train").run, 80) == ()
     finally:
         live.end_process()
-
-
-def _title(view: ExperimentView) -> str:
-    return "".join(span.text for span in title(view, 120))
 
 
 @pytest.mark.parametrize("jump", [3600, -3600])
