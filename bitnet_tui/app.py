@@ -285,10 +285,10 @@ class BitnetApp(Telling):
         self.call_later(self.notify, said)
 
     def action_help(self) -> None:
-        from bitnet_tui.screens.help import HelpScreen
+        from bitnet_tui.screens.help import HelpScreen, places_of
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+            self.push_screen(HelpScreen(places_of(self.screen)))
 
     def _fatal_error(self) -> None:
         # Textual would print a traceback with the values of local variables, keys among them.

@@ -59,7 +59,8 @@ class Cells:
         shown, cells = self._rows.setdefault(y, {}), _cells(strip)
         if cells is None:
             pen.draw_whole(y, x, strip)
-            for place in [one for one in shown if one >= x]:  # what stands behind may have been moved
+            # What stands behind may have been moved, and a first sign without a width has changed the cell before.
+            for place in [one for one in shown if one >= x - 1]:
                 del shown[place]
             return
         changed = [place for place, cell in enumerate(cells, x) if shown.get(place) != cell]

@@ -49,6 +49,7 @@ _SAID = (
     (r"`bitnet store (check|verify)`", "Verify the copy ({experiment.verify})"),
     (r"run `bitnet traces score`", "score them ({traces.score})"),
     (r"`bitnet traces score`", "Score ({traces.score})"),
+    (r"(?:run )?`bitnet traces validate`", "Check traces ({traces.check})"),
     (r"`bitnet traces list`", "Traces ({experiment.traces})"),
     (r", or give --all\b", ""),
     (r"not timed; leave out --no-probe, or give --tokens-per-s", "not timed"),

@@ -14,7 +14,7 @@ from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, o
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.event_files import EventReader
-from bitnet_core.runs.events import Event, RunStarted, Table
+from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, RunRecord
@@ -88,14 +88,20 @@ class _Events:
 
     def read(self) -> "_Events":
         while (events := self.reader.read_new()) or not self.reader.at_end:
+            metrics: list[Metric] = []  # most events are; many at once cost much less
             for event in events:
-                self._take(event)
+                if event.seq == 0:  # the file was replaced
+                    metrics.clear()
+                    self.curves, self.started, self.tables = CurveFold(), None, {}
+                if type(event) is Metric:
+                    metrics.append(event)
+                else:
+                    self._take(event)
+            self.curves.feed_metrics(metrics)
+            self.newest = next((t for one in reversed(events) if (t := finite(one.t))), self.newest)
         return self
 
     def _take(self, event: Event) -> None:
-        self.newest = finite(event.t) or self.newest
-        if event.seq == 0:  # the file was replaced
-            self.curves, self.started, self.tables = CurveFold(), None, {}
         if isinstance(event, RunStarted):
             self.started = event
         elif isinstance(event, Table):

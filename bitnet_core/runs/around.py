@@ -1,12 +1,22 @@
-"""How the machine of a run stands: memory and disk, where that can be seen from here. Call it in a thread."""
+"""How the machine of a run stands and what it does, where that can be seen from here. Call it in a thread."""
 
 import shutil
 import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core import process
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine
+from bitnet_core.text import finite, percent, size
+
+_LOAD_SECONDS = 3.0
+_ASK_GPU = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
+_GPU_SECONDS = 2.0
+_MIB = float(1 << 20)
 
 
 def machine(root: Path, host: str) -> Machine:
@@ -17,3 +27,105 @@ def machine(root: Path, host: str) -> Machine:
     with suppress(OSError):
         free = float(shutil.disk_usage(root).free)
     return Machine(process.available_bytes(), process.memory_bytes(), free)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`busy` is the share of the time in which it worked, from 0 to 1; None where that is not told. In bytes."""
+
+    busy: float | None
+    used: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a machine does now. `cpu` is the share of all processors at work, from 0 to 1; None = not known."""
+
+    cpu: float | None = None
+    machine: Machine = UNKNOWN_MACHINE
+    gpus: tuple[Gpu, ...] = ()
+
+    def words(self) -> Iterator[str]:
+        """`memory 6.1/8.3 GB`, `GPU 83%, 61/80 GB`, `CPU 97%`; what is not known is left out.
+
+        The last is known a moment later, so nothing moves.
+        """
+        free, memory = self.machine.memory_free, self.machine.memory
+        if free is not None and memory:
+            yield f"memory {_of(max(0.0, memory - free), memory)}"
+        if self.gpus:
+            busy = "/".join(percent(one.busy, 1) if one.busy is not None else "—" for one in self.gpus)
+            used, memory = sum(one.used for one in self.gpus), sum(one.memory for one in self.gpus)
+            yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {_of(used, memory)}"
+        if self.cpu is not None:
+            yield f"CPU {percent(self.cpu, 1)}"
+
+
+@dataclass
+class LoadReader:
+    """Reads the load of this machine again and again. Not thread-safe."""
+
+    now: Callable[[], float] = time.monotonic
+    _load: Load = Load()
+    _known: object = None
+    _due: float = 0.0
+    _times: tuple[float, float] | None = None
+    _asks_gpu: bool = field(default_factory=lambda: shutil.which(_ASK_GPU[0]) is not None)
+
+    def read(self, around: Machine, known: object, *, gpu: bool) -> Load:
+        """The load, at most every few seconds, and as it was while `known` stays the same: so what is still is still.
+
+        With `gpu`, that of NVIDIA's GPUs too. One that does not answer in time is not asked again.
+        """
+        if around == UNKNOWN_MACHINE:
+            return Load()
+        if known != self._known and self.now() >= self._due:
+            self._known, self._due = known, self.now() + _LOAD_SECONDS
+            self._load = Load(self._cpu(), around, tuple(self._gpus()) if gpu else ())
+        return self._load
+
+    def _cpu(self) -> float | None:
+        """The share of the processors' time since the last call in which they worked."""
+        import psutil
+
+        times = psutil.cpu_times()
+        idle, whole = times.idle + getattr(times, "iowait", 0.0), sum(times[: len(times) - _counted_twice(times)])
+        before, self._times = self._times, (idle, whole)
+        if before is None or whole <= before[1]:
+            return None
+        return float(min(1.0, max(0.0, 1 - (idle - before[0]) / (whole - before[1]))))
+
+    def _gpus(self) -> Iterator[Gpu]:
+        if not self._asks_gpu:
+            return
+        try:
+            said = subprocess.run(
+                _ASK_GPU, capture_output=True, text=True, errors="replace", timeout=_GPU_SECONDS, check=True
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            self._asks_gpu = False
+            return
+        for line in said.splitlines():
+            busy, used, memory = ([_number(word) for word in line.split(",")] + [None] * 3)[:3]
+            if used is not None and memory:
+                yield Gpu(None if busy is None else busy / 100, used * _MIB, memory * _MIB)
+
+
+def _of(part: float, whole: float) -> str:
+    """`6.1/8.3 GB`, `900 MB/8.3 GB`."""
+    one, all_of_it = size(part), size(whole)
+    same = one.rpartition(" ")[2] == all_of_it.rpartition(" ")[2]
+    return f"{one.rpartition(' ')[0] if same else one}/{all_of_it}"
+
+
+def _counted_twice(times: tuple[float, ...]) -> int:
+    """How many of the last figures are part of earlier ones: on Linux, the time of guests is also that of users."""
+    return sum(name.startswith("guest") for name in getattr(times, "_fields", ()))
+
+
+def _number(word: str) -> float | None:
+    try:
+        return finite(float(word))
+    except ValueError:
+        return None

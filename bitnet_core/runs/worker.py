@@ -36,6 +36,8 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions
 
 _Result = TypeVar("_Result")
+NICENESS = 2
+"""A stage leaves a busy machine's processors to the app first, so that keys answer; to others it gives way little."""
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _IRREPLACEABLE = ("data", "checkpoints")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -53,6 +55,8 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     faulthandler.enable()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = run.record()
+    if record.stage in catalog.STAGES:  # a pipeline passes its own priority on
+        process.let_others_go_first(NICENESS)
     experiment = Experiment.from_settings(Settings.from_record(record.settings, record.origins))
     context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())

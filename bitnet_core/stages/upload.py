@@ -10,9 +10,9 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.storage.finding_keys import keys_of_stage
 from bitnet_core.storage.sync import Uploader, summary
 
-_NICENESS = 10
-"""On Linux a tenth of a core that a training keeps busy. Its work takes as much of a busy machine at any priority; at
-the lowest one a copy would take minutes to begin."""
+_NICENESS = 12
+"""On Linux a tenth of a core that a training keeps busy, which is a little nice itself. Its work takes as much of a
+busy machine at any priority; at the lowest one a copy would take minutes to begin."""
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.view.chart_text import HIDDEN, legend
 from bitnet_tui.view.lens import Lens, extent
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.widgets.chart import Dragged, Pointed, Turned, Zoomed
+from bitnet_tui.widgets.chart import Dragged, Plot, Pointed, Toggled, Turned, Zoomed
 from bitnet_tui.widgets.charts import GRID_FROM
 
 _ZOOM, _PAN = 2.0, 0.25
@@ -44,6 +45,26 @@ class ChartingScreen(ShellScreen[None]):
 
     def action_axis(self) -> None:
         self.look_through(self.lens.next_axis())
+
+    def action_smooth(self) -> None:
+        self.look_through(self.lens.smoother())
+
+    def action_curves(self) -> None:
+        """Ask which curve to hide or to show again."""
+        from bitnet_tui.screens.picking import PickScreen
+
+        charts = [one.chart for one in self.query(Plot) if one.parent is not None and one.parent.display]
+        found = [(chart, *one) for chart in charts for one in legend(chart, self.charted)]
+        entries = [f"{'━' if name in self.lens.drawn(chart) else HIDDEN} {label}" for chart, name, label in found]
+
+        def answered(place: int | None) -> None:
+            if place is not None and self.on_stack:
+                self.look_through(self.lens.toggled(found[place][1]))
+
+        if found:
+            self.app.push_screen(PickScreen("Show or hide a curve", entries), answered)
+        else:
+            self.notify("There is one curve here.")
 
     def action_whole(self) -> None:
         self.look_through(self.lens.whole())
@@ -86,6 +107,9 @@ class ChartingScreen(ShellScreen[None]):
     def on_dragged(self, message: Dragged) -> None:
         if (all_of_it := extent(self.charted)) is not None:
             self.look_through(self.lens.panned(all_of_it, -message.share))
+
+    def on_toggled(self, message: Toggled) -> None:
+        self.look_through(self.lens.toggled(message.curve))
 
     def on_turned(self, message: Turned) -> None:
         if isinstance(message.to, str):

@@ -22,10 +22,10 @@ from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import starting
+from bitnet_tui.view import panels, starting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
@@ -63,7 +63,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             if self._chosen is None
             else f"{self.shell.key('experiment.follow')} follows what runs"
         )
-        return spread(left, [Span(following, "label")], max(0, self.app.size.width - 2))
+        right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
+        left += panels.load(self._view.run, cells - cells_of((*left, *right)) - 1)
+        return spread(left, right, cells)
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(StageList(id="stages"), Vertical(id="main"), id="body")

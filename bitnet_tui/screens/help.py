@@ -1,10 +1,12 @@
-"""The help (F1): every key, from the table of actions, and what the symbols mean."""
+"""The help (F1): every key, those of the screen below it first, and what the symbols mean."""
 
 import textwrap
+from collections.abc import Collection
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
+from textual.screen import Screen
 
 from bitnet_tui.actions import ACTIONS, TITLES, Action, keys_text
 from bitnet_tui.keymap import remapped
@@ -25,11 +27,19 @@ _MOVING = (
 )
 
 
-def help_lines(width: int, actions: tuple[Action, ...] = ACTIONS) -> tuple[Line, ...]:
-    """The whole text, what a key does wrapped beside the key."""
+def places_of(screen: Screen[object]) -> frozenset[str]:
+    """Whose keys work on a screen now: as those of a row of `ACTIONS`, `where`."""
+    return frozenset((one.binding.id or "").split(".")[0] for one in screen.active_bindings.values() if one.enabled)
+
+
+def help_lines(
+    width: int, actions: tuple[Action, ...] = ACTIONS, here: Collection[str] = frozenset()
+) -> tuple[Line, ...]:
+    """The whole text, what a key does wrapped beside the key. What works `here` comes first, an open tab's before."""
     lines: list[Line] = []
-    for where, title in TITLES.items():
-        lines.append(line(Span(title, "title")))
+    mine = sorted((where for where in reversed(TITLES) if where in here), key=lambda where: where == "app")
+    for where in (*mine, *(one for one in TITLES if one not in here)):
+        lines.append(line(Span(TITLES[where], "title")))
         # Two actions with one key and one tooltip are listed once.
         rows = dict.fromkeys((keys_text(one), one.tooltip) for one in actions if one.where == where)
         for keys, what in (*rows, *(_MOVING if where == "app" else ())):
@@ -52,10 +62,14 @@ def _row(keys: str, what: str, width: int) -> list[Line]:
 
 
 class HelpScreen(DialogScreen[None]):
-    """The text, which scrolls."""
+    """The text, which scrolls. `here` says whose keys work on the screen below."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
     BINDINGS = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Close", id="help.close")]  # noqa: RUF012
+
+    def __init__(self, here: Collection[str]) -> None:
+        super().__init__()
+        self._here = here
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
@@ -71,4 +85,6 @@ class HelpScreen(DialogScreen[None]):
 
     def _draw(self) -> None:
         width = self.query_one("#help-text").scrollable_content_region.width
-        self.query_one("#help-words", Words).update(paint(help_lines(width, remapped(self.shell.keymap.keys))))
+        self.query_one("#help-words", Words).update(
+            paint(help_lines(width, remapped(self.shell.keymap.keys), self._here))
+        )

@@ -34,6 +34,7 @@ class TabbedScreen(ShellScreen[None]):
 
     root: Path
     _export: Export | None = None
+    _checking = False
 
     @property
     def pane(self) -> "RunPane":
@@ -56,7 +57,27 @@ class TabbedScreen(ShellScreen[None]):
         return super().check_action(action, parameters)
 
     def action_traces(self, what: str) -> None:
-        self.query_one(TracesPane).act(what)
+        if what != "check":
+            self.query_one(TracesPane).act(what)
+        elif not self._checking:
+            self._checking = True
+            self.notify("Checking every row of the traces…")
+            work = partial(self._check, self.shell)
+            self.app.run_worker(work, thread=True, group="check", description="check the traces")
+
+    def _check(self, shell: Shell) -> None:
+        from bitnet_tui.services.tracing import checked
+
+        try:
+            wrong = checked(shell.home, self.root)
+        except BitnetError as error:
+            wrong = str(error)
+        shell.call_later(self._checked, wrong)
+
+    def _checked(self, wrong: str) -> None:
+        self._checking = False
+        severity: Literal["information", "error"] = "error" if wrong else "information"
+        self.app.notify(wrong or "Every row keeps every rule.", title="Traces", severity=severity)
 
     @property
     def _in_a_field(self) -> bool:

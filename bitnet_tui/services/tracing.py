@@ -12,12 +12,15 @@ from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.text import finite, number
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services import commands
 
 _SECONDS = 300.0
 """Traces that were never read before are first laid out in the cache."""
 _IDLE_SECONDS = 120.0
+_CHECK_SECONDS = 3600.0
+_MOST_SAID = 3
 
 
 class TraceSession:
@@ -95,6 +98,23 @@ class TraceSession:
             with self._child:
                 pass
         self._child = self._requests = None
+
+
+def checked(home: Path, root: Path) -> str:
+    """What is wrong with the traces, in a sentence; empty if nothing is. BitnetError if they can't be checked."""
+    arguments = ["--root", str(root), "traces", "validate"]
+    problems = commands.Command(home, arguments, {}, _CHECK_SECONDS, "The check").run().get("problems")
+    if not isinstance(problems, list):
+        raise BitnetError("The traces were not checked; try again.")
+    said = [in_app(_problem(one)) for one in problems if isinstance(one, dict)]
+    more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
+    return "; ".join(said[:_MOST_SAID]) + more
+
+
+def _problem(found: dict[str, Any]) -> str:
+    """One entry of `bitnet traces validate`; one that has no rows says itself which file is meant."""
+    reason, rows = str(found.get("reason")), finite(found.get("rows"))
+    return reason if rows is None else f"{Path(str(found.get('file'))).name}, {number(rows)} rows: {reason}"
 
 
 class Scoring(commands.Command):

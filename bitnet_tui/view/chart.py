@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bitnet_core.results.axes import Ticks, heights, multiples, round_step, ticks, widened
 from bitnet_core.results.series import Point, Segment, thin
 from bitnet_core.text import duration, tick
-from bitnet_tui.view.lens import Axis
+from bitnet_tui.view.lens import Axis, extent
 from bitnet_tui.view.run_fold import RunView
 
 _AXIS_ROWS = 2
@@ -46,13 +46,17 @@ def drawing(
     log: bool,
     axis: Axis = _TOKENS,
     window: Point | None = None,
+    smooth: float = 0.0,
 ) -> Drawing | None:
     """The curves named in `shown`, at most 2 × `columns` points each; None if there is nothing to draw.
 
     A logarithmic axis shows positive values only; if there are none, the axis stays linear. `window` is the stretch
-    of seen tokens to draw, None for all that these curves have.
+    of seen tokens to draw, None for all that these curves have. `smooth` is how far back a point looks, as a share of
+    the whole run: so what is zoomed in is the same curve.
     """
-    cut = [(c.name, _within(c.segments, window)) for c in view.curves if c.name in shown]
+    left, right = extent(view) or (0.0, 0.0)
+    back = smooth * (right - left)
+    cut = [(c.name, _within(smoothed(c.segments, back), window)) for c in view.curves if c.name in shown]
     picked = [(name, thin(segments, 2 * columns, window)) for name, segments in cut if segments]
     if not picked:
         return None
@@ -84,6 +88,25 @@ def drawing(
         on_axis(bad),
         log,
     )
+
+
+def smoothed(segments: tuple[Segment, ...], back: float) -> tuple[Segment, ...]:
+    """Each point moved to the mean of those up to it, which weigh 1/e for every `back` that they lie behind it.
+
+    A gap stays a gap.
+    """
+    if not back > 0:
+        return segments
+    found: list[Segment] = []
+    before, total, weight = -math.inf, 0.0, 0.0
+    for segment in segments:
+        points: list[Point] = []
+        for x, y in segment:
+            fades = math.exp((before - x) / back) if x > before else 1.0
+            before, total, weight = max(x, before), fades * total + y, fades * weight + 1.0
+            points.append((x, total / weight))
+        found.append(tuple(points))
+    return tuple(found)
 
 
 def _within(segments: tuple[Segment, ...], window: Point | None) -> tuple[Segment, ...]:

@@ -1,6 +1,6 @@
 """The line above a chart: its name, its curves with their newest values, or with those at the crosshair."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bitnet_core.results.curves import Curve
 from bitnet_core.results.verdict import LETTERS
@@ -26,6 +26,8 @@ _FORMATS: dict[str, Callable[[float | None], str]] = {
     "peak_device_bytes": size,
 }
 BACK, ON = "‹", "›"
+HIDDEN = "○"
+"""In place of a curve's mark."""
 
 
 def letter(curve: str) -> str:
@@ -61,6 +63,8 @@ def title(
         right = [Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")]
     elif alone:
         right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
+    if lens.smooth and (alone or chart is CHARTS[0]):
+        parts.append((Span("smoothed  ", "accent"),))
     # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
     needed = cells_of(right) + 1 if right and right[0].style == "accent" else 0
     room = cells - needed
@@ -83,8 +87,16 @@ def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
     value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
     label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
     words = value_words(curve.name, value)
+    if curve.name not in lens.drawn(chart):
+        return Span(f"{HIDDEN} ", f"curve-{curve.name}"), Span(f"{label} ", "faint")
     mark = letter(curve.name) if letters and len(chart.curves) > 1 else "━"
     return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
+
+
+def legend(chart: Chart, view: RunView) -> list[tuple[str, str]]:
+    """The curves of a chart that can be hidden, with their names; none where there is only one."""
+    drawn = [curve.name for curve in view.curves if curve.name in chart.curves and curve.segments]
+    return [(name, _TITLES.get(name, name)) for name in drawn] if len(drawn) > 1 else []
 
 
 def _marks(view: RunView, cursor: float | None, *, short: bool) -> list[Line]:
@@ -101,18 +113,31 @@ def _marks(view: RunView, cursor: float | None, *, short: bool) -> list[Line]:
 
 def turned(shown: Line, at: int) -> int | str | None:
     """What a click on a cell is for: -1 or 1 to turn, 0 to show all, a curve's own chart by name, or nothing."""
+    for span, curve in _at(shown, at):
+        if span.style == "key":
+            return -1 if BACK in span.text else 1
+        if span.style == "title":
+            return 0
+        own = next((one.name for one in ALONE if one.curves == (curve,)), None)
+        return own if span.style in (f"curve-{curve}", "label", "value") else None
+    return None
+
+
+def toggled(shown: Line, at: int) -> str | None:
+    """The curve that a click on a cell hides or shows: the one whose mark is there, if there are several."""
+    if sum(span.style.startswith("curve-") for span in shown) < 2:
+        return None
+    return next((curve for span, curve in _at(shown, at) if span.style == f"curve-{curve}"), None)
+
+
+def _at(shown: Line, at: int) -> Iterator[tuple[Span, str]]:
+    """What a cell shows, and the curve that it belongs to."""
     left, curve = 0, ""
     for span in shown:
         curve = span.style.removeprefix("curve-") if span.style.startswith("curve-") else curve
         if left <= at < left + width(span.text):
-            if span.style == "key":
-                return -1 if BACK in span.text else 1
-            if span.style == "title":
-                return 0
-            own = next((one.name for one in ALONE if one.curves == (curve,)), None)
-            return own if span.style in (f"curve-{curve}", "label", "value") else None
+            yield span, curve
         left += width(span.text)
-    return None
 
 
 def _fit(parts: Sequence[Line], cells: int) -> Line:

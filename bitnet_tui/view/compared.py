@@ -16,7 +16,7 @@ from bitnet_core.runs.experiment import Experiment, unreadable_words
 from bitnet_core.text import UNKNOWN, crop, crop_middle, width, wrap
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
-from bitnet_tui.view.chart_text import BACK, ON, value_words
+from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, value_words
 from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
@@ -134,8 +134,13 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
     for curve in seen.curves:
         if not curve.segments:
             continue
+        if curve.name not in lens.drawn(chart):
+            parts.append(Span(f" {HIDDEN}{curve.name} ", f"curve-{curve.name}"))
+            continue
         value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
         parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{value_words(chart.name, value)} ", "value")]
+    if lens.smooth:
+        parts.append(Span(" smoothed", "accent"))
     if seen.flips:
         parts.append(Span(" ┊ flip", "flip"))
     right = Span(f"{AXIS_NAMES[axis.by]} →", "faint")

@@ -134,8 +134,10 @@ def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
     text = "No storage target is set, so this experiment is only on this machine."
     how = line(
         "Press ",
-        Span(actions.key("experiment.settings"), "key"),
-        " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.",
+        Span(actions.key("experiment.config"), "key"),
+        " (Config) to set STORAGE_BACKEND, or STORAGE_LOCAL_DIR for a folder; ",
+        Span(actions.key("config.filter"), "key"),
+        " finds them there.",
     )
     return (*wrong, *_wrapped("", text, "", cells), (), how)
 

@@ -1,4 +1,4 @@
-"""What of a run's curves is looked at: which chart, by what, which stretch, and where the crosshair stands.
+"""What of a run's curves is looked at: which chart, by what, which stretch, where the crosshair stands.
 
 Places are seen tokens throughout, so that they stay where they are when the run grows or the axis changes.
 """
@@ -19,6 +19,8 @@ AXES: tuple[By, ...] = ("tokens", "step", "time")
 AXIS_NAMES = {"tokens": "seen tokens", "step": "steps", "time": "time trained"}
 _SHORTEST = 1e-3
 """The shortest stretch that can be looked at, as a share of the whole."""
+SMOOTH = (0.0, 0.02, 0.08)
+"""How far a smoothed curve looks back, as shares of the whole run; the first shows what was measured."""
 _STEPS = 16
 """How often what is drawn moves while a run becomes twice as long."""
 
@@ -58,6 +60,7 @@ class Lens:
     """`chart` is the one that is looked at alone, None for the grid or, where there is no room for one, for the loss.
 
     `window` is the stretch that is looked at, None for the whole run. `cursor` is where the crosshair stands.
+    `smooth` is one of `SMOOTH`, and `hidden` names curves that are left out where there are others.
     """
 
     chart: str | None = None
@@ -65,6 +68,19 @@ class Lens:
     log: bool = False
     window: Point | None = None
     cursor: float | None = None
+    smooth: float = SMOOTH[0]
+    hidden: frozenset[str] = frozenset()
+
+    def drawn(self, chart: Chart) -> tuple[str, ...]:
+        """The names of the chart's curves that are not hidden; all of them if none would be left."""
+        return tuple(name for name in chart.curves if name not in self.hidden) or chart.curves
+
+    def toggled(self, curve: str) -> "Lens":
+        """The curve hidden, or shown again."""
+        return replace(self, hidden=self.hidden ^ {curve})
+
+    def smoother(self) -> "Lens":
+        return replace(self, smooth=SMOOTH[(SMOOTH.index(self.smooth) + 1) % len(SMOOTH)])
 
     def next_chart(self, view: RunView, by: int, *, grid: bool = True) -> "Lens":
         """Look at the next chart that has curves, or at all of them again. Without a grid, all is the first chart."""

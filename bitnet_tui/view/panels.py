@@ -66,6 +66,16 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
     return _fit(parts, cells)
 
 
+def load(run: RunShown | None, cells: int) -> Line:
+    """What the machine of an active run does now; what does not fit into the cells is left out."""
+    parts: list[Span] = []
+    for words in run.load.words() if run else ():
+        part = Span(f"   {words}", "label")
+        if cells_of((*parts, part)) <= cells:
+            parts.append(part)
+    return tuple(parts)
+
+
 def _turns(position: int, of: int) -> str:
     """The keys to older and newer runs, where there are some; 1 is the newest."""
     older = f"{key('experiment.older')} older" if position < of else ""

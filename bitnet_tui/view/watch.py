@@ -9,7 +9,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import joined, of_one_training
 from bitnet_core.runs import clock
-from bitnet_core.runs.around import machine
+from bitnet_core.runs.around import Load, LoadReader, machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.changes import changes
 from bitnet_core.runs.clock import Moment
@@ -54,6 +54,8 @@ class RunShown:
     health: tuple[Finding, ...] = ()
     """How it is doing, the worst first."""
     plan: Plan = field(default_factory=Plan)
+    load: Load = field(default_factory=Load)
+    """What its machine does, while it is active."""
     since: tuple[Table, ...] = ()
     """The tables of an evaluation that succeeded after this pipeline."""
 
@@ -102,6 +104,7 @@ class ExperimentWatcher:
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
     _known: KnownCopy = field(default_factory=KnownCopy)
+    _load: LoadReader = field(default_factory=LoadReader)
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
@@ -162,6 +165,7 @@ class ExperimentWatcher:
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
+        load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
         if stage == "train":
             view = self._with_earlier_runs(view, runs[place + 1 :], state)
         return RunShown(
@@ -177,6 +181,7 @@ class ExperimentWatcher:
             flip=plan.decided(view.vitals.budget).flip,
             health=(*findings, being_read(view.unread)) if view.unread else findings,
             plan=plan,
+            load=load,
             since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
 

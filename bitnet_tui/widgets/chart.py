@@ -16,7 +16,7 @@ from textual.widget import Widget
 from bitnet_core.results.series import Point
 from bitnet_tui.theme import lettered, plot_colours
 from bitnet_tui.view.chart import PlotColour, drawing
-from bitnet_tui.view.chart_text import letter, title, turned
+from bitnet_tui.view.chart_text import letter, title, toggled, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line
@@ -61,13 +61,22 @@ class Turned(Message):
         self.to = to
 
 
+class Toggled(Message):
+    """A curve is to be hidden, or shown again."""
+
+    def __init__(self, curve: str) -> None:
+        super().__init__()
+        self.curve = curve
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """Everything that a drawing depends on."""
 
     view: RunView
-    chart: Chart
+    curves: tuple[str, ...]
     log: bool
+    smooth: float
     axis: Axis
     window: Point | None
     size: tuple[int, int]
@@ -78,8 +87,8 @@ class _Wanted:
         return other is not None and self._key() == other._key()
 
     def _key(self) -> tuple[object, ...]:
-        view, how = self.view, (self.chart, self.log, self.axis, self.window, self.size, self.theme, self.letters)
-        return view.curves, view.seams, view.flip, how
+        view, what = self.view, (self.curves, self.log, self.smooth, self.axis, self.window)
+        return view.curves, view.seams, view.flip, what, self.size, self.theme, self.letters
 
 
 class _Built(Message):
@@ -103,7 +112,7 @@ class Plot(Widget):
     lettered = False
     """Whether the curves have their letters where there are colours, too."""
     _view: RunView = RunView()
-    _chart: Chart = CHARTS[0]
+    chart: Chart = CHARTS[0]
     _lens: Lens = Lens()
     _axis: Axis = Axis("tokens")
     _window: Point | None = None
@@ -117,8 +126,8 @@ class Plot(Widget):
         before, self._view = self._view, view
         window = lens.window or extent(view)
         wanted = (chart, lens, axis, window)
-        changed = wanted != (self._chart, self._lens, self._axis, self._window)
-        self._chart, self._lens, self._axis, self._window = wanted
+        changed = wanted != (self.chart, self._lens, self._axis, self._window)
+        self.chart, self._lens, self._axis, self._window = wanted
         # Its size and the theme are compared when it is drawn, which a widget that can't be seen never is.
         if changed or (view.curves, view.seams, view.flip) != (before.curves, before.seams, before.flip):
             self.refresh()
@@ -134,9 +143,10 @@ class Plot(Widget):
 
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
-        log = self._lens.log and self._chart.log
+        log = self._lens.log and self.chart.log
         letters = self.lettered or _letters(self.app)
-        return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme, letters)
+        curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
+        return _Wanted(self._view, curves, log, smooth, self._axis, self._window, size, self.app.theme, letters)
 
     def render(self) -> RenderResult:
         wanted = self._wanted()
@@ -158,7 +168,14 @@ class Plot(Widget):
 
         columns, rows = wanted.size
         picture = drawing(
-            wanted.view, wanted.chart.curves, columns, rows, log=wanted.log, axis=wanted.axis, window=wanted.window
+            wanted.view,
+            wanted.curves,
+            columns,
+            rows,
+            log=wanted.log,
+            axis=wanted.axis,
+            window=wanted.window,
+            smooth=wanted.smooth,
         )
         if picture is None:
             words = "\n  Nothing to draw here." if wanted.window else "\n  Curves appear with the first metrics."
@@ -246,7 +263,7 @@ def _crossed(line: Text, column: int, colour: Style) -> Text:
 
 
 class ChartTitle(Painted):
-    """A click turns to another chart: of a grid, to the one below it."""
+    """A click on a curve's mark hides or shows it. One elsewhere turns to another chart, of a grid to that below."""
 
     _line: Line = ()
     below: str | None = None
@@ -257,8 +274,11 @@ class ChartTitle(Painted):
         super().show(lines)
 
     def on_click(self, event: events.Click) -> None:
+        curve = toggled(self._line, event.x)
         to = turned(self._line, event.x) if self.below is None else self.below
-        if to is not None:
+        if curve is not None:
+            self.post_message(Toggled(curve))
+        elif to is not None:
             self.post_message(Turned(to))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pytest
 
 from bitnet_core import process
@@ -21,6 +22,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
+from bitnet_core.runs.worker import NICENESS
 from bitnet_core.settings.resolve import from_values
 from tests.builders import events_of, followed
 
@@ -142,6 +144,22 @@ def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: P
     time.sleep(0.2)
     assert _wait(run, "running") == "running"
     assert run.stop() == "cancelled"
+
+
+def test_a_stage_lets_the_app_go_first_also_below_a_pipeline(start: Starter) -> None:
+    """A machine that a training keeps busy must answer keys; a pipeline makes its stages no slower."""
+    wanted = min(19, os.nice(0) + NICENESS)
+
+    def niceness(stage: Run) -> int:
+        _wait(stage, "running")
+        return int(psutil.Process(_pid(stage)).nice())
+
+    alone = start("teacher", "wait")
+    assert niceness(alone) == wanted > os.nice(0)
+    assert alone.stop() == "cancelled"
+    pipeline = start("pipeline")
+    assert niceness(_eventually(lambda: _history(pipeline).active("teacher"))) == wanted
+    assert pipeline.stop() == "cancelled"
 
 
 def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:

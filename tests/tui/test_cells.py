@@ -1,5 +1,8 @@
 """Only cells that change are written, and the terminal shows what Textual would have drawn."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -7,9 +10,12 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual._compositor import ChopsUpdate, LayoutUpdate
+from textual.app import App
 from textual.geometry import Region
+from textual.screen import Screen
 from textual.strip import Strip
 
+from bitnet_tui.app import BitnetApp
 from bitnet_tui.cells import Cells
 from tests.tui.emulator import Emulator
 
@@ -83,6 +89,15 @@ def test_what_has_not_changed_is_not_written() -> None:
     assert written == "\x1b[1;10H\x1b[31;44m4\x1b[0m"
 
 
+def test_an_accent_that_a_neighbour_has_put_on_a_cell_goes_with_it() -> None:
+    cells, shown, console = Cells(), Emulator(), _CONSOLES[0]
+    plain, accent = Strip([Segment("a")]), Strip([Segment("\u0301b")])
+    beside = ChopsUpdate([{0: plain, 1: accent}], [(0, 0, 2)], [[1, 2]])
+    for update in (beside, ChopsUpdate([{0: plain}], [(0, 0, 1)], [[1]])):
+        shown.write(cells.changes(update).render_segments(console))
+    assert [sign for sign, _ in shown.cells.values()] == ["a", "b"]
+
+
 def test_the_whole_screen_is_written_whole() -> None:
     """Something else may have written to the terminal since."""
     cells, console = Cells(), _CONSOLES[0]
@@ -92,3 +107,12 @@ def test_the_whole_screen_is_written_whole() -> None:
 
 def test_anything_else_is_left_as_it_is() -> None:
     assert [Cells().changes(one) for one in ("text", None)] == ["text", None]
+
+
+def test_the_app_writes_through_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    written: list[object] = []
+    monkeypatch.setattr(App, "_display", lambda _app, _screen, drawing: written.append(drawing))
+    app, console = BitnetApp(tmp_path), _CONSOLES[0]
+    for _ in range(2):
+        app._display(Screen(), _one_line("loss 2.125"))
+    assert [one.render_segments(console) != "" for one in written] == [True, False]  # type: ignore[attr-defined]

@@ -175,6 +175,7 @@ def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, d
 def test_the_share_is_where_one_clicks_and_moves_by_hundredths(cells, cell, value, steps):
     there = share.at_cell(cell, cells)
     assert 0 <= there <= 1
+    assert (share.at_cell(0, cells), share.at_cell(cells - 1, cells)) == (0, 1)
     assert abs(share.cell_of(there, cells) - min(cells - 1, max(0, cell))) <= cells / 200 + 1
     drawn = text((share.bar(value, cells, focused=False),))
     assert len(drawn) == cells

@@ -1,6 +1,7 @@
 """What is looked at of the curves, by keys and by mouse, and that a chart's cost does not grow with the run."""
 
 import itertools
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from textual.widget import Widget
 
 from bitnet_core.results.curves import TRACKED
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.view.chart import drawing, time_ticks
-from bitnet_tui.view.chart_text import title, turned
-from bitnet_tui.view.lens import ALONE, AXES, CHARTS, Axis, Lens, extent, shown_charts, value_at
+from bitnet_tui.view.chart import drawing, smoothed, time_ticks
+from bitnet_tui.view.chart_text import HIDDEN, title, toggled, turned
+from bitnet_tui.view.lens import ALONE, AXES, CHARTS, SMOOTH, Axis, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.widgets.chart import ChartPanel, Plot
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown
+from tests.tui.pilots import click_on, settled, shown
 from tests.tui.simulated import SimulatedRun, experiment
 
 WHOLE = (100.0, 1100.0)
@@ -140,6 +141,7 @@ def test_what_is_drawn_does_not_grow_with_the_run():
 
 def test_the_crosshair_reads_the_nearest_value():
     assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 14) == 2.0
+    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 16) == 3.0
     assert value_at((((0.0, 1.0),), ((20.0, 3.0),)), 99) == 3.0
     assert value_at((), 1) is None
 
@@ -154,6 +156,51 @@ def test_each_cell_of_a_title_turns_where_it_says():
     assert turned(shown_line, text.index("seen tokens")) is None
     alone = title(CHARTS[2], view, Lens(), Axis("tokens"), 78, alone=True)
     assert turned(alone, 4) == 0
+    assert toggled(shown_line, text.index("━ KL")) == "kl"
+    assert toggled(shown_line, text.index("KL")) is None
+    assert toggled(alone, "".join(span.text for span in alone).index("━")) is None
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.floats(0, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=9), max_size=4),
+    st.floats(1e-3, 1e3),
+)
+def test_a_smoothed_point_is_the_mean_of_what_came_before_weighed_by_its_distance(parts, back):
+    xs = itertools.count()
+    segments = tuple(tuple((float(next(xs)), y) for _, y in part) for part in parts)
+    points = [point for segment in segments for point in segment]
+    found = smoothed(segments, back)
+    assert [len(one) for one in found] == [len(one) for one in segments]
+    for x, y in (point for segment in found for point in segment):
+        weights = [(math.exp((at - x) / back), value) for at, value in points if at <= x]
+        mean = sum(weight * value for weight, value in weights) / sum(weight for weight, _ in weights)
+        assert y == pytest.approx(mean, rel=1e-9, abs=1e-9)
+    assert smoothed(segments, 0.0) == segments
+
+
+def test_a_smoothed_curve_is_calmer_and_the_same_when_one_looks_nearer():
+    fold = RunFold()
+    fold.feed(event("metric", t=float(n), step=n, seen_tokens=n * 100, loss=3.0 + (-1) ** n) for n in range(1, 101))
+    view = fold.view()
+    rough = drawing(view, ("loss",), 200, 20, log=False)
+    calm = drawing(view, ("loss",), 200, 20, log=False, smooth=SMOOTH[-1])
+    near = drawing(view, ("loss",), 200, 20, log=False, smooth=SMOOTH[-1], window=(5e3, 6e3))
+    assert calm.y_limits[1] - calm.y_limits[0] < rough.y_limits[1] - rough.y_limits[0]
+    (_, (whole,)), (_, (part,)) = calm.curves[0], near.curves[0]
+    assert set(part[1:-1]) <= set(whole)
+
+
+def test_hidden_curves_are_neither_drawn_nor_told_but_never_all():
+    view, lens = _fold(5), Lens().toggled("loss").toggled("ce")
+    assert lens.drawn(CHARTS[0]) == ("kl", "format")
+    text = "".join(span.text for span in title(CHARTS[0], view, lens, Axis("tokens"), 78, alone=True))
+    assert f"{HIDDEN} total" in text
+    assert "total 3" not in text
+    assert "KL 1.00" in text
+    assert lens.toggled("loss").toggled("ce") == Lens()
+    for name in ("kl", "format"):
+        lens = lens.toggled(name)
+    assert lens.drawn(CHARTS[0]) == CHARTS[0].curves
 
 
 # -- the app ---------------------------------------------------------------------------------------------------------
@@ -210,6 +257,31 @@ async def test_charts_by_keys_and_by_mouse(home: Path, size: tuple[int, int]):
                 await pilot.click(title_of_one if chart else _first_title(pilot), offset=(3, 0))
                 await settled(pilot)
                 assert _lens(pilot).chart == chart
+
+
+@pytest.mark.parametrize("size", [(80, 24), (150, 40)])
+async def test_curves_are_smoothed_and_hidden_by_keys_and_by_mouse(home: Path, size: tuple[int, int]):
+    root = _trained(home)
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        before = pilot.app.screen.query(Plot).first().drawn_lines
+        await pilot.press("m")
+        await settled(pilot)
+        assert _lens(pilot).smooth == SMOOTH[1]
+        smooth = pilot.app.screen.query(Plot).first().drawn_lines
+        assert smooth != before
+        await pilot.press("m", "m")
+        await settled(pilot)
+        assert pilot.app.screen.query(Plot).first().drawn_lines == before
+        await pilot.press("o", "down", "enter")
+        await settled(pilot)
+        assert _lens(pilot).hidden == {"kl"}
+        assert f"{HIDDEN} KL" in shown(pilot)
+        await click_on(pilot, f"{HIDDEN} KL")
+        assert _lens(pilot) == Lens()
+        await click_on(pilot, "━ total")
+        assert _lens(pilot).hidden == {"loss"}
+        assert pilot.app.screen.query(Plot).first().drawn_lines != before
 
 
 def _first_title(pilot: Pilot[None]) -> Widget:

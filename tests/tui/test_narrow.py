@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_tui.actions import ACTIONS, keys_text
+from bitnet_tui.actions import ACTIONS, TITLES, keys_text
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.help import help_lines
 from tests.tui.conftest import RecordingLaunch
@@ -36,6 +36,29 @@ async def test_the_help_wraps_as_wide_as_its_window(home: Path, size: tuple[int,
             assert {len(row) - len(row.lstrip()) for row in rows if row.strip()} <= {3, 5, 15}, rows
             await pilot.press("down", "down")
             await pilot.pause()
+
+
+async def test_the_help_begins_with_the_screen_and_the_tab_one_is_on(home: Path):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        for tab, first in (("7", "The tab Log"), ("1", "One experiment")):
+            await pilot.press(tab)
+            await settled(pilot)
+            await pilot.press("question_mark")
+            await until(pilot, lambda first=first: "esc closes" in shown(pilot) and first in shown(pilot))
+            under = shown(pilot)[shown(pilot).index("esc closes") :]
+            assert not any(title in under[: under.index(first)] for title in TITLES.values())
+            await pilot.press("escape")
+            await settled(pilot)
+
+
+def test_what_works_here_comes_first_and_nothing_is_left_out():
+    titles = [
+        one[0].text for one in help_lines(80, here={"app", "experiment", "log"}) if one and one[0].style == "title"
+    ]
+    assert titles[:4] == ["The tab Log", "One experiment", "Everywhere", "Experiments"]
+    assert sorted(titles) == sorted(one[0].text for one in help_lines(80) if one and one[0].style == "title")
 
 
 async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):

@@ -30,7 +30,7 @@ def _text(copy: CopyView, said=None) -> str:
 
 def test_without_a_target_one_sentence_and_one_key():
     assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
-    assert "Press e to open its settings" in _text(CopyView())
+    assert "Press 6 (Config) to set STORAGE_BACKEND, or STORAGE_LOCAL_DIR for a folder; /" in _text(CopyView())
 
 
 def test_settings_that_cannot_be_read_come_before_what_follows_from_them():

@@ -113,6 +113,8 @@ def test_the_gauge_of_training():
     text = _text([gauge.gauge(_run(view=view), 80)])
     assert text.startswith("tokens 75k of 150k  ━")
     assert text.endswith("  50%   A8  flips at 135k (hybrid)")
+    drawn = text[text.index("━") : text.rindex("─") + 1]
+    assert drawn.index("┃") == int(0.9 * len(drawn))
     assert len(text) == 80
     flipped = RunView(
         metric=Metric(activation_bits=4),

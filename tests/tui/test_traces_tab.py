@@ -20,7 +20,7 @@ from bitnet_tui.widgets.token_text import TokenText
 from tests.traces.scored import scored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, said, settled, shown
+from tests.tui.pilots import click_on, notices, said, settled, shown, until
 from tests.tui.simulated import experiment
 
 
@@ -56,6 +56,18 @@ def _worst(made: dict[int, TokenScores]) -> list[tuple[float, int, int]]:
 
 def _told(pilot: Pilot[None]) -> str:
     return said(pilot, "#trace-token")
+
+
+async def test_rows_that_break_a_rule_are_told(home: Path, root: Path, recorder: RecordingLaunch):
+    """By the real command, in a process of its own."""
+    shard = root / "data" / "kd_shard_000.parquet"
+    async with BitnetApp(home, root, recorder).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        for told in ("Traces: Every row keeps every rule.", "✗ Traces: "):
+            await pilot.press("2", "i")
+            await until(pilot, lambda told=told: any(one.startswith(told) for one in notices(pilot)))
+            shard.write_bytes(shard.read_bytes()[:-40])
+        assert any(shard.name in one for one in notices(pilot))
 
 
 async def test_a_journey_through_the_traces(

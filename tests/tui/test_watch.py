@@ -11,6 +11,7 @@ from bitnet_core.runs.history import History
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
+from bitnet_tui.view.panels import load
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
@@ -27,6 +28,32 @@ def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, 
         seen = watcher.look("train").run
         assert seen is not None
         assert seen.elapsed == pytest.approx(shown, abs=1e-3)
+    finally:
+        live.end_process()
+
+
+def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_with_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("bitnet_core.runs.around._LOAD_SECONDS", 0.0)
+    exp = experiment(home, "busy")
+    live = SimulatedRun(exp, "train", time.time() - 61, alive=True)
+    try:
+        live.train(0, 30)
+        watcher = ExperimentWatcher(exp.root, home)
+        first = watcher.look("train")
+        assert [one.split()[0] for one in first.run.load.words()] == ["memory"]
+        time.sleep(0.1)
+        assert watcher.look("train").run.load is first.run.load
+        live.train(30, 31)
+        later = watcher.look("train")
+        assert [one.split()[0] for one in later.run.load.words()] == ["memory", "CPU"]
+        assert "".join(span.text for span in load(later.run, 80)) == "".join(
+            f"   {one}" for one in later.run.load.words()
+        )
+        assert "CPU" not in "".join(span.text for span in load(later.run, 24))
+        live.finish()
+        assert load(watcher.look("train").run, 80) == ()
     finally:
         live.end_process()
 
