@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,26 @@ def test_the_app_ends_with_its_terminal(home: Path):
         terminal.until("7.28")
         terminal.hang_up()
         assert terminal.wait() == 128 + signal.SIGHUP
+
+
+def last_row(written: bytes) -> int:
+    """The lowest row that was drawn on."""
+    return max((int(row) for row in re.findall(rb"\x1b\[(\d+);\d+H", written)), default=0)
+
+
+@pytest.mark.parametrize("told", ["window", "typed"])
+def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path, told: str):
+    """A size that is typed is what a terminal says where it tells of changes in words of its own (mode 2048)."""
+    finished_experiment(home)
+    huge = {"columns": 60_000, "rows": 60_000} if told == "window" else {}
+    with Terminal("--home", str(home), **huge) as terminal:
+        if told == "typed":
+            terminal.until("7.28")
+            terminal.press("\x1b[48;60000;60000;0;0t")
+        deadline = time.monotonic() + 60
+        while last_row(terminal.written) < 100:
+            assert time.monotonic() < deadline
+            terminal.read(0.5)
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert last_row(terminal.written) <= 1000
