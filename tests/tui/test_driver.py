@@ -73,6 +73,11 @@ def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
         terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
 
 
+def test_a_log_of_textuals_that_can_not_be_written_is_named(home: Path, tmp_path: Path):
+    with Terminal("--home", str(home), TEXTUAL_LOG=str(tmp_path / "nowhere" / "log")) as terminal:
+        terminal.until("which can't be written (No such file or directory); correct it, or unset it.")
+
+
 _LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h")
 """What gives the terminal back: its own screen, no mouse, a cursor."""
 
