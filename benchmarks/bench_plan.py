@@ -27,6 +27,7 @@ from bitnet_core.model.precision import pick_precision
 from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
 from bitnet_core.planning import probe
+from bitnet_core.planning.batches import batches_of
 from bitnet_core.planning.memory import Batch, checkpoint_bytes, training_bytes
 from bitnet_core.process import PATIENT_THREADS, peak_rss_bytes, rss_bytes
 from bitnet_core.runs.events import Event, Metric
@@ -72,7 +73,7 @@ def options_of(rows: int, length: int, steps: int) -> TrainOptions:
 
 def planned(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
     precision = pick_precision(DeviceOptions(), CPU)
-    sampler = probe.batches_of(traces(config.vocab_size), options, config.vocab_size, 20)
+    sampler = batches_of(traces(config.vocab_size), options, config.vocab_size, 20)
     program = rss_bytes()
     step = probe.step_seconds(config, probe.Work(sampler, options, CPU, precision), again=True)
     batch = Batch(options.batch_size, options.max_seq_len)

@@ -4,12 +4,22 @@ import os
 import time
 import traceback
 
+from bitnet_core.errors import FREE_MEMORY, explained, is_about_the_machine, lacks_memory
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.secrets.known import redactor
 
 
 def report(error: BaseException) -> str:
-    """Write the traceback into the user's state folder; return the sentence to show. Never raises."""
+    """Write the traceback into the user's state folder; return the sentence to show. Never raises.
+
+    Where memory, the disk or another limit of the machine failed, the sentence says that instead.
+    """
+    cause = getattr(error, "error", error)  # a worker of Textual wraps what it failed for
+    if lacks_memory(cause):
+        return f"Memory ran out, and bitnet-tui had to close; runs continue. To open it again, {FREE_MEMORY}."
+    if isinstance(cause, OSError) and is_about_the_machine(cause):
+        why = explained(cause, "check it")
+        return f"{cause.filename or 'A file'} can't be used {why}; bitnet-tui had to close, and runs continue."
     what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs continue."
     try:
         path = state_folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"

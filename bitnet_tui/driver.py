@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.cells import cell_len
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+from textual.events import Resize
+from textual.geometry import Size
 
 from bitnet_core.terminal import SIGNS
 from bitnet_core.text import flat, printable
@@ -26,9 +28,12 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from textual.app import App
+    from textual.message import Message
 
 _READ_BYTES = 4096
 _READ_SECONDS = 0.1
+_MOST_COLUMNS, _MOST_ROWS = 1000, 400
+"""More than a screen shows in letters that can be read. What is typed may claim any size, as may the variables."""
 _NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "…": "."}
 _PLAIN_CELLS = "bitnet-plain-cells"
 
@@ -71,6 +76,7 @@ class AnyTerminal(LinuxDriver):
         signal.signal(signal.SIGTERM, self._leave)
         signal.signal(signal.SIGHUP, self._leave)
         self._has_title = False
+        self._size = self._get_terminal_size()  # until the first event tells it
 
     def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
         """End the app, from any thread; the exit code is that of the signal. The next signal of its kind kills."""
@@ -115,6 +121,16 @@ class AnyTerminal(LinuxDriver):
                 for message in parser.tick():
                     self.process_message(message)
 
+    def _get_terminal_size(self) -> tuple[int, int]:
+        return _drawable(*super()._get_terminal_size())
+
+    def process_message(self, message: "Message") -> None:
+        """As in Textual, but a terminal that claims a huge size in its own words is drawn on in part."""
+        if isinstance(message, Resize):
+            size = Size(*_drawable(*message.size))
+            message = Resize(size, size, pixel_size=message.pixel_size)
+        super().process_message(message)
+
     def _typed(self) -> bytes:
         """What was typed; nothing if the terminal is gone."""
         try:
@@ -147,6 +163,10 @@ class AnyTerminal(LinuxDriver):
     def stop_application_mode(self) -> None:
         self.set_title()
         super().stop_application_mode()
+
+
+def _drawable(columns: int, rows: int) -> tuple[int, int]:
+    return min(columns, _MOST_COLUMNS), min(rows, _MOST_ROWS)
 
 
 def _takes_titles(environment: "Mapping[str, str]") -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from bitnet_core import __version__
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.terminal import safe_streams
 
 NO_TERMINAL = (
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
     on_terminal = all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
     if not in_browser and (not on_terminal or os.environ.get("TERM", "dumb") == "dumb"):
         raise UsageError(NO_TERMINAL)
-    _require_colours()
+    _require_variables()
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
@@ -116,8 +116,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _require_colours() -> None:
+def _require_variables() -> None:
     """UsageError if a variable that Textual reads has a value that ends it in a traceback."""
+    if log := os.environ.get("TEXTUAL_LOG"):
+        try:
+            os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
+        except (OSError, ValueError) as error:
+            why = explained(error, "correct it") if isinstance(error, OSError) else "(it is no path); correct it"
+            raise UsageError(f"TEXTUAL_LOG is {log!r}, which can't be written {why}, or unset it.") from error
     given = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
     if given not in _COLOURS:
         known = ", ".join(_COLOURS)

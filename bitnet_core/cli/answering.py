@@ -64,6 +64,14 @@ def request_of(fields: Mapping[str, Any]) -> Request:
     )
 
 
+@dataclass(frozen=True)
+class _Refused:
+    """A line that is not a request; `id` is None where it has none."""
+
+    id: int | None
+    problem: str
+
+
 class Inbox:
     """Reads stdin in a thread. When stdin ends, the answer in progress is stopped, and soon the process ends."""
 
@@ -72,7 +80,7 @@ class Inbox:
         """Set when the present answer is no longer wanted."""
         self.on_stop: Callable[[], object] = lambda: None
         """Called then, in the reading thread."""
-        self._lines: queue.SimpleQueue[Request | UsageError | None] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[Request | _Refused | None] = queue.SimpleQueue()
         self._now = -1
         self._stops: set[int] = set()
         self._lock = threading.Lock()
@@ -82,8 +90,8 @@ class Inbox:
     def requests(self) -> Iterator[Request]:
         """The requests one after the other. A line that is not a request is answered with an error."""
         while (found := self._lines.get()) is not None:
-            if isinstance(found, UsageError):
-                emit("error", None, problem=str(found))
+            if isinstance(found, _Refused):
+                emit("error", found.id, problem=found.problem)
                 continue
             with self._lock:
                 self._now = found.id
@@ -120,6 +128,7 @@ class Inbox:
             os._exit(0)  # it hangs; what it has started ends when this process is gone
 
     def _take(self, line: str | UsageError) -> None:
+        fields: Any = None
         try:
             if isinstance(line, UsageError):
                 raise line
@@ -129,9 +138,10 @@ class Inbox:
             else:
                 self._lines.put(request_of(fields if isinstance(fields, dict) else {}))
         except UsageError as error:
-            self._lines.put(error)
+            found = fields.get("id") if isinstance(fields, dict) else None
+            self._lines.put(_Refused(found if type(found) is int else None, str(error)))
         except (ValueError, RecursionError):
-            self._lines.put(UsageError("A line is not a JSON object; send one a line."))
+            self._lines.put(_Refused(None, "A line is not a JSON object; send one a line."))
 
     def _stop(self, request: int) -> None:
         """Stop this request, also if it waits for its turn."""

@@ -63,9 +63,11 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool) -> dict[str, Any]:
     """What a process of its own finds out about this machine and the traces; it may take a minute if it times."""
+    import contextlib
     import json
+    import subprocess
 
-    from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
+    from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
     from bitnet_core.secrets.handover import child_environment
 
     job = {
@@ -81,11 +83,16 @@ def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool
     with tempfile.TemporaryFile("w+") as log:
         child = start_helper("bitnet_core.planning.probe", job, log, environment)
         try:
-            line = pipe_of(child.stdout).readline()
-            code = child.wait()
+            lines = lines_of(child, "The process that looks at this machine")
+            line = next(filter(None, lines), "")  # blank ones are signs of life
+            if not line:  # how it ended says why
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=10)
         finally:
-            child.kill()
-            child.wait()
+            child.kill()  # with its line, what it was asked for is complete
+            code = child.wait()
+            for pipe in (child.stdin, child.stdout):
+                pipe_of(pipe).close()
         if not line:
             why = f"signal {-code}, most likely for lack of memory" if code < 0 else last_line(log)
             raise BitnetError(f"The process that looks at this machine ended early ({why}); try --no-probe.")

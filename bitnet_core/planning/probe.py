@@ -16,12 +16,13 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bitnet_core.errors import BitnetError, UsageError
@@ -31,13 +32,14 @@ from bitnet_core.model.precision import Precision, configure, pick_device, pick_
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
+from bitnet_core.planning.batches import batches_of
 from bitnet_core.planning.decoding import token_seconds
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.start import warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
-from bitnet_core.process import available_bytes, rss_bytes
+from bitnet_core.process import available_bytes, parents_pipe, rss_bytes, say_alive
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
@@ -55,7 +57,7 @@ from bitnet_core.settings.values import (
 from bitnet_core.teachers.embedded.files import VOCABULARY
 from bitnet_core.text import finite
 from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.traces.dataset import TraceSequence, TraceSet, load_traces
+from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.schema import SEQUENCES_FILE
 from bitnet_core.training.batches import Sampler
@@ -70,18 +72,20 @@ _ROOM_SHARE = 0.5
 
 
 def main() -> int:
-    job = json.loads(sys.stdin.readline())
-    try:
-        answer = examine(job)
-    except BitnetError as error:
-        answer = {"error": str(error), "exit_code": error.exit_code}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    with parents_pipe() as parent:
+        job = json.loads(sys.stdin.readline())
+        try:
+            answer = examine(job, partial(say_alive, parent))
+        except BitnetError as error:
+            answer = {"error": str(error), "exit_code": error.exit_code}
+        parent.write(json.dumps(answer) + "\n")
     return 0
 
 
-def examine(job: dict[str, Any]) -> dict[str, Any]:
+def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """`job`: `settings` as in a run's record, `vocabulary` or null, and whether to `time` and to time `again`.
 
+    `alive` is called after each timed step.
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
     what is known of `traces`, the `step` and `decoding`, and the teacher that is asked `online`; null where there is
     none.
@@ -109,7 +113,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
         "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
     }
     if job["time"]:
-        work = Work(sampler, options, device, precision, teacher)
+        work = Work(sampler, options, device, precision, teacher, alive)
         answer["step"] = step_seconds(config, work, again=job["again"])
         answer["decoding"] = token_seconds(config, available_bytes(), again=job["again"])
     if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
@@ -180,39 +184,6 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-# -- batches ---------------------------------------------------------------------------------------------------------
-
-
-def batches_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Sampler:
-    """The batches of training; without traces, rows of one sequence with every position supervised."""
-    sequences = traces.split()[0] if traces else [_synthetic(place, options, vocabulary, top_k) for place in range(8)]
-    shape = (options.batch_size, options.max_seq_len) if options.compiled else None
-    capacity = options.max_seq_len if options.pack else None
-    return Sampler(Examples(sequences, options.max_seq_len), options.batch_size, options.seed, capacity, shape=shape)
-
-
-def _synthetic(place: int, options: TrainOptions, vocabulary: int, top_k: int) -> TraceSequence:
-    rng = np.random.default_rng(place)
-    length = options.max_seq_len
-    candidates = min(top_k, vocabulary - 1)
-    ids_C1 = rng.integers(0, vocabulary, (length, 1))
-    return TraceSequence(
-        prompt_idx=place,
-        prompt_text="",
-        completion_text="",
-        prompt_ids_P=np.zeros(1, np.int32),
-        completion_ids_C=ids_C1[:, 0].astype(np.int32),
-        topk_ids_CK=((ids_C1 + np.arange(candidates)) % vocabulary).astype(np.int32),
-        topk_logprobs_CK=np.full((length, candidates), -np.log(candidates + 1), np.float32),
-        other_logprob_C=np.full(length, -np.log(candidates + 1), np.float32),
-        kd_valid_C=np.ones(length, bool),
-        is_struct_C=np.zeros(length, bool),
-        heldout=False,
-        finish_reason="stop",
-        sequence_hash=f"{place:064x}",
-    )
-
-
 def _traces_record(traces: TraceSet, sampler: Sampler, options: TrainOptions, folder: Path) -> dict[str, Any]:
     train, held_out = traces.split()
     examples = Examples(train, options.max_seq_len)
@@ -254,6 +225,8 @@ class Work:
     precision: Precision
     teacher: TeacherModel | None = None
     """Asked at every step, if there is one."""
+    alive: Callable[[], None] = lambda: None
+    """Called after each step."""
 
     @property
     def beside(self) -> Beside | None:
@@ -340,6 +313,7 @@ def _timed(shapes: list[StudentConfig], work: Work) -> list[_Timed]:
             stepper.step(batches, work.options.rate.floor)
             if work.device.type == "cuda":
                 torch.cuda.synchronize(work.device)
+            work.alive()
             if turn:
                 one.seconds.append(making + time.perf_counter() - begun)
                 one.processor.append(made_in + time.process_time() - used)

@@ -71,7 +71,9 @@ def _shape_values(name: str, config: dict[str, Any]) -> dict[str, Any]:
     if config.get("hidden_act", "silu") != "silu":
         raise DoesNotFit(name, f"its activation is {config['hidden_act']!r:.20}")
     positions, window = config.get("max_position_embeddings"), config.get("sliding_window")
-    if type(positions) is int and type(window) is int:
+    if window is not None and (type(window) is not int or window < 1):
+        raise DoesNotFit(name, f"its sliding_window is {window!r:.20}")
+    if type(positions) is int and window is not None:
         positions = min(positions, window)  # up to there, a sliding window sees everything
     return {
         "vocab_size": config.get("vocab_size"),

@@ -156,7 +156,11 @@ def _post(request: urllib.request.Request, seconds: float) -> str:
             return ""
     except urllib.error.HTTPError as error:
         return f"it answered {error.code}"
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except (http.client.InvalidURL, UnicodeError):
+        return "it is not an address"
+    except http.client.HTTPException as error:  # RemoteDisconnected is a ConnectionError, too
+        return "the connection broke" if isinstance(error, ConnectionError) else "it does not speak HTTP"
+    except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             return _late(seconds)

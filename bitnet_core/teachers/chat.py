@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import Given
-from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.parts import whole_characters
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.body import TooManyBytes
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
@@ -256,19 +257,20 @@ class HttpChat(ABC):
         self, sent: SentRequest, body: dict[str, Any], most_bytes: int, on_text: OnText, options: CallOptions
     ) -> ChatResult:
         fold = self.fold()
-        enough, cut = options.get("enough", lambda: False), False
+        enough, cut, half = options.get("enough", lambda: False), False, ""
 
         def on_event(data: str) -> bool:
-            nonlocal cut
+            nonlocal cut, half
             if data.strip() == "[DONE]":
                 return True
             with as_bad_reply(data.encode()):
-                event = json.loads(data)
+                event = decode(data)
             reply = Reply(200, data.encode(), event, asked=body)
             if reply.error is not None:
                 raise FailedAttempt.of(reply) if reply.retryable else sent.refusal(reply)
             with as_bad_reply(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
+            text, half = whole_characters(half + text)
             if text:
                 on_text(text)
             cut = enough()

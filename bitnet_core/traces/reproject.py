@@ -183,7 +183,7 @@ def _opened(path: Path) -> pq.ParquetFile:
         raise torn(path) from error
     place = source.schema_arrow.get_field_index("top_bytes")  # -1 also if there are two
     tops = source.schema_arrow.field(place).type if place >= 0 else None
-    width = tops.list_size if tops is not None and pa.types.is_fixed_size_list(tops) else 1
+    width = max(1, tops.list_size) if tops is not None and pa.types.is_fixed_size_list(tops) else 1
     optional = ("bytes_before",)  # shards of an earlier version have no such column
     require_columns(path, pa.schema([one for one in schema.teacher_steps(width) if one.name not in optional]))
     return source

@@ -116,9 +116,9 @@ def test_the_student_tells_text_tokens_and_candidates(
             assert one["text"] == text == best == one["top"][0][0]
             assert one["p"] == pytest.approx(p, abs=1e-4)
             assert len(one["top"]) == (3 if number == 1 else 2)
-    assert [one["problem"] for one in events if one["event"] == "error" and one["id"] is None] == [
-        "A line is not a JSON object; send one a line.",
-        "max_tokens must be a whole number from 1 to 1,048,576.",
+    assert [(one["id"], one["problem"]) for one in events if one["event"] == "error"][:2] == [
+        (None, "A line is not a JSON object; send one a line."),
+        (2, "max_tokens must be a whole number from 1 to 1,048,576."),
     ]
     (followed,) = of(events, 4)
     assert followed["event"] == "followed"
@@ -153,8 +153,8 @@ def test_a_hostile_line_is_answered_with_an_error_and_the_next_ones_as_ever(
     lines = [
         "\udcff" + question(9),
         question(9, "y" * 5000),
-        question(9, "\ud800"),
-        question(9, follow="\ud800"),
+        question(7, "\ud800"),
+        question(8, follow="\ud800"),
         question(2, follow=cut, top=1),
         question(3, temperature=1e-300),
         question(4, "the räin"),
@@ -163,6 +163,8 @@ def test_a_hostile_line_is_answered_with_an_error_and_the_next_ones_as_ever(
     problems = [one["problem"] for one in events if one["event"] == "error"]
     said = ["not UTF-8", "more than 3,000 characters", "half a character", "half a character"]
     assert all(words in problem for words, problem in zip(said, problems, strict=True)), problems
+    # Who asked must not wait for an answer.
+    assert [one["id"] for one in events if one["event"] == "error"] == [None, None, 7, 8]
     assert "".join(one["text"] for one in of(events, 2, "followed")[0]["tokens"]) == cut
     plain, near_zero = question(5), of(events, 3, "tokens")
     assert near_zero

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bitnet_core import process
 from bitnet_core.cli.main import main
 from bitnet_core.planning import probe, timings
 from bitnet_core.planning.plan import Asked, plan, tables
@@ -197,3 +199,25 @@ def test_what_another_program_says_of_the_answers_is_passed_over(
     assert probe._teacher_tokens(tmp_path) is None
     pq.write_table(pa.table({"prompt_tokens": [1, 2], "completion_tokens": [4, 6]}), tmp_path / "sequences.parquet")
     assert probe._teacher_tokens(tmp_path) == {"prompt_tokens": 1.5, "completion_tokens": 5.0, "answers": 2.0}
+
+
+def test_a_process_that_hangs_is_ended_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging, others = tmp_path / "python", set(psutil.Process().children())
+    hanging.write_text("#!/bin/sh\nexec sleep 600\n")
+    hanging.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(hanging))
+    monkeypatch.setattr(process, "_SILENCE_SECONDS", 1.0)
+    assert main(["plan", "--root", str(tmp_path / "e"), "--no-probe"]) == 1
+    assert "The process that looks at this machine gave no sign of life for 1 s" in capsys.readouterr().err
+    assert set(psutil.Process().children()) <= others
+
+
+def test_a_timed_step_is_a_sign_of_life(tmp_path: Path) -> None:
+    settings = from_values({"DRIVE_ROOT": str(tmp_path / "e"), **TINY})
+    job = {"settings": settings.to_record(), "preset": None, "vocabulary": 64, "time": True, "again": False}
+    told: list[int] = []
+    found = probe.examine(job, lambda: told.append(1))
+    warming = 1  # the first step is not counted
+    assert len(told) == found["step"]["steps"] + warming * len(found["step"]["timed_layers"])

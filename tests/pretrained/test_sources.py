@@ -197,6 +197,7 @@ def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
         ({"rms_norm_eps": "x" * 5000}, r"rms_norm_eps is 'x{39}\)"),
         ({"vocab_size": ["x" * 5000]}, r"vocab_size is \['x{38}; "),
         *(({"head_dim": odd}, "are not as wide as 64") for odd in ("16", [16], {"a": 16}, 16.0, True)),
+        *(({"sliding_window": odd}, "sliding_window is ") for odd in (0, -1, "4096", 4096.0, False, True, [64], {})),
         ({"head_dim": "a" * 100, "num_attention_heads": 10**10, "hidden_size": 10**12}, "are not as wide as"),
     ],
 )

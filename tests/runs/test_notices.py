@@ -4,6 +4,7 @@ import dataclasses
 import http.server
 import json
 import shlex
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -129,6 +130,37 @@ def test_a_webhook_is_told_and_its_address_is_never_shown(
     for odd in ("ftp://host/x", "http://[", "topic", "http://host:port/"):
         with pytest.raises(BitnetError, match="is not an address") as error:
             call_webhook(odd, "", NOTICE)
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"garbage\r\n\r\n", "it does not speak HTTP"),
+        (b"\0\0\x12\x04\0\0\0\0\0", "it does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "it does not speak HTTP"),
+        (b"", "the connection broke"),
+    ],
+)
+def test_what_is_no_answer_of_a_webhook_is_said_in_words(sent: bytes, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(sent)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not told: {why}; check"):
+            call_webhook(f"http://127.0.0.1:{server.getsockname()[1]}/x", "json", NOTICE)
+        thread.join()
+
+
+@pytest.mark.parametrize("address", ["http://a\0b/", "http://127.0.0.1:1/a b\r\nX: y", "http://\u202eexample/"])
+def test_what_is_no_address_of_a_webhook_is_said_in_words(address: str) -> None:
+    with pytest.raises(BitnetError, match="was not told: it is not an address; check NOTIFY_WEBHOOK"):
+        call_webhook(address, "json", NOTICE)
 
 
 def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import RefusesAll
+from bitnet_core.text import is_utf8
 from tests.teachers.server import Canned, chat_body, serving
 
 REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16, 0.7, 1.0)
@@ -72,6 +73,31 @@ async def test_packed_once_is_packed_once(encoding: str) -> None:
 
 
 # -- streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cut", [["\ud83d", "\ude00"], ["a\ud83d", "\ude00b\ud83d", "\ude00"], ["\ufeffa\ud83d", "", "\ude00"]]
+)
+async def test_a_character_that_is_cut_between_its_escapes_is_told_whole(cut: list[str]) -> None:
+    told: list[str] = []
+    canned = Canned(events(*map(piece, cut), piece("", "stop")), 200, SSE)
+    text = await text_of(canned, on_text=told.append)
+    assert "".join(told) == text == "".join(cut).encode("utf-16", "surrogatepass").decode("utf-16")
+    assert all(map(is_utf8, told))
+
+
+@pytest.mark.parametrize("code", [500, 429, 503])
+async def test_what_a_server_says_in_the_middle_of_a_stream_is_told(code: int) -> None:
+    failure = {"error": {"code": code, "message": "the graphics card is on fire"}}
+    with pytest.raises(BadReply, match=r"was cut off .*the graphics card is on fire"):
+        await streamed(events(piece("Hel"), failure))
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "-" + "9" * 10_000])
+async def test_a_number_of_thousands_of_digits_beside_an_answer_spoils_none(digits: str) -> None:
+    numbers = f'"usage": {{"prompt_tokens": {digits}}}, "timings": {{"predicted_ms": {digits}}}'
+    last = f'{{"choices": [{{"delta": {{"content": "Hello"}}, "finish_reason": "stop"}}], {numbers}}}'
+    assert await streamed(f"data: {last}\n\n".encode()) == "Hello"
 
 
 @pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])

@@ -1,5 +1,7 @@
 """Parquet files and metadata that this program did not write: refused in one sentence, before memory is allocated."""
 
+import base64
+import contextlib
 import json
 import os
 import struct
@@ -211,4 +213,23 @@ def test_a_column_of_teacher_space_that_is_missing_is_named(data: Path, tmp_path
     pq.write_table(table.replace_schema_metadata({b"bitnet": key_values[b"bitnet"]}), path)
     TOKENIZER.save(tmp_path / "own")
     with pytest.raises(BitnetError, match=f"teacher_shard_000.parquet has no column {column}"):
+        reproject(data, str(tmp_path / "own"))
+
+
+@pytest.mark.parametrize("column", ["top_bytes", "top_logprobs"])
+def test_lists_of_no_candidates_are_another_type(data: Path, tmp_path: Path, column: str) -> None:
+    """Arrow itself makes no such type, but reads one from the schema that a file keeps in base64."""
+    path = data / schema.teacher_shard(0)
+    written, kept = path.read_bytes(), pq.read_metadata(path).metadata[b"ARROW:schema"]
+    arrow = base64.b64decode(kept)
+    for place in range(len(arrow) - 3):
+        if arrow[place : place + 4] == struct.pack("<i", 5):
+            path.write_bytes(written.replace(kept, base64.b64encode(arrow[:place] + bytes(4) + arrow[place + 4 :])))
+            with contextlib.suppress(pa.ArrowException, OSError):
+                if getattr(pq.read_schema(path).field(column).type, "list_size", -1) == 0:
+                    break
+    else:
+        raise AssertionError("the schema has no list of 5 candidates")
+    TOKENIZER.save(tmp_path / "own")
+    with pytest.raises(BitnetError, match=rf"Column {column} of .*\[0\] instead of "):
         reproject(data, str(tmp_path / "own"))

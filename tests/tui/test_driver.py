@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
         terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
 
 
+def test_a_log_of_textuals_that_can_not_be_written_is_named(home: Path, tmp_path: Path):
+    with Terminal("--home", str(home), TEXTUAL_LOG=str(tmp_path / "nowhere" / "log")) as terminal:
+        terminal.until("which can't be written (No such file or directory); correct it, or unset it.")
+
+
 _LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h")
 """What gives the terminal back: its own screen, no mouse, a cursor."""
 
@@ -115,3 +121,26 @@ def test_the_app_ends_with_its_terminal(home: Path):
         terminal.until("7.28")
         terminal.hang_up()
         assert terminal.wait() == 128 + signal.SIGHUP
+
+
+def last_row(written: bytes) -> int:
+    """The lowest row that was drawn on."""
+    return max((int(row) for row in re.findall(rb"\x1b\[(\d+);\d+H", written)), default=0)
+
+
+@pytest.mark.parametrize("told", ["window", "typed"])
+def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path, told: str):
+    """A size that is typed is what a terminal says where it tells of changes in words of its own (mode 2048)."""
+    finished_experiment(home)
+    huge = {"columns": 60_000, "rows": 60_000} if told == "window" else {}
+    with Terminal("--home", str(home), **huge) as terminal:
+        if told == "typed":
+            terminal.until("7.28")
+            terminal.press("\x1b[48;60000;60000;0;0t")
+        deadline = time.monotonic() + 60
+        while last_row(terminal.written) < 100:
+            assert time.monotonic() < deadline
+            terminal.read(0.5)
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert last_row(terminal.written) <= 1000

@@ -132,6 +132,26 @@ def test_the_student_follows_an_answer_of_the_teacher_that_is_complete():
     assert [one.data for one in session.exchange.followed] == [b"Yes", b"."]
 
 
+@pytest.mark.parametrize("number", [None, 0])
+def test_a_request_that_a_side_refuses_is_over(number: int | None):
+    session = session_with()
+    session.take("teacher", [event("error", number, problem="Too long.")])
+    assert session.exchange.answers["teacher"] == Answer("failed", problem="Too long.")
+    assert session.sides["teacher"].state == "open"
+    session.take("student", [event("error", number, problem="Too long.")])
+    assert not session.busy
+
+
+@pytest.mark.parametrize("number", [None, 1])
+def test_a_way_along_an_answer_that_is_refused_is_over(number: int | None):
+    session = session_with()
+    session.take("student", [event("end", finish_reason="stop")])
+    session.take("teacher", [event("text", text="Yes"), event("tokens", **told("Yes")), event("end")])
+    assert session.busy
+    session.take("student", [event("error", number, problem="Too long.")])
+    assert not session.busy
+
+
 def test_the_loss_of_one_side_leaves_the_other():
     session = session_with()
     session.take("student", [event("text", text="No")])
@@ -143,6 +163,13 @@ def test_the_loss_of_one_side_leaves_the_other():
     events = [event("text", text="Yes"), event("tokens", **told("Yes")), event("end", finish_reason="stop")]
     assert session.take("teacher", events) == []
     assert not session.busy
+
+
+@pytest.mark.parametrize("reason", ["x" * 100_000, "\u6f22" * 9999])
+def test_a_reason_of_any_length_leaves_the_other_figures_in_sight(reason: str):
+    shown = text_of([words.status("teacher", Side("open"), Answer("ended", finish=reason, count=7), None)])
+    assert width(shown) < 60
+    assert shown.endswith("7 tokens")
 
 
 def test_prompts_of_the_session_are_kept_to_a_bound():

@@ -1,5 +1,6 @@
 """How the app starts and ends: options, what is imported, crashes, and that runs outlive it."""
 
+import errno
 import os
 import pty
 import signal
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.worker import WorkerFailed
 
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -120,6 +122,28 @@ def test_a_crash_report_that_can_not_be_written_shows_no_key(
     written = [path.read_text() for path in isolated.rglob("crash-*.log")]
     assert len(written) == (trouble == "half a letter")
     assert all("bad name \\udcff.env" in text and "canary" not in text for text in written)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "Memory ran out, "),
+        (WorkerFailed(MemoryError()), "Memory ran out, "),
+        (RuntimeError("can't start new thread"), "Memory ran out, "),
+        (WorkerFailed(RuntimeError("can't start new thread")), "Memory ran out, "),
+        (
+            OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/x"),
+            "/x can't be used (Too many open files); raise the ",
+        ),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x"), "/x can't be used (No space left on device); free "),
+        (WorkerFailed(OSError(errno.EIO, os.strerror(errno.EIO), "/x")), "/x can't be used (Input/output error); "),
+    ],
+)
+def test_what_the_machine_lacks_is_no_bug(isolated: Path, error: Exception, sentence: str):
+    said = crash.report(error)
+    assert said.startswith(sentence)
+    assert "bug" not in said
+    assert not [*isolated.rglob("crash-*.log")]
 
 
 def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch: pytest.MonkeyPatch):

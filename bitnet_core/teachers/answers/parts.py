@@ -59,3 +59,13 @@ def _kind(part: dict[str, Any]) -> str:
     """The part's type; where it has none, as in Gemini's format, the name of the field that it holds."""
     kind = part.get("type", "text" if "text" in part else next(iter(part), ""))
     return kind if isinstance(kind, str) else str(kind)
+
+
+def whole_characters(text: str) -> tuple[str, str]:
+    """A piece of a stream with each pair of surrogates joined, and the half at its end whose other half may follow.
+
+    JSON writes a character of 32 bits as two escapes, and some servers cut their text between the two.
+    """
+    end = len(text) - 1 if text[-1:] >= "\ud800" and text[-1:] < "\udc00" else len(text)
+    joined = text[:end].encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return joined, text[end:]

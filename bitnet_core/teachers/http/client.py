@@ -51,6 +51,7 @@ MOST_BYTES = 1 << 24
 QUICK_SECONDS = 60.0
 """For requests that are quick however slow the model is: a list of models, a single token."""
 _LONGEST_BACKOFF = 30.0
+_SHOWN = 200
 _HUNG_UP = ("disconnected", "closed connection")
 """What httpx says of a server that ends a connection early; all else is about what it sent."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -271,7 +272,8 @@ class JsonClient:
                     return None
         except FailedAttempt as failure:
             if begun:
-                raise StreamCut(failure.reason) from failure
+                said = failure.reply.words() if failure.reply else ""
+                raise StreamCut(f"{failure.reason}: {said}"[:_SHOWN] if said else failure.reason) from failure
             raise
 
     def _checked(self, reply: Reply) -> Reply:

@@ -108,6 +108,9 @@ class Session:
     def closed(self, who: Who, problem: str = "") -> None:
         """A side has ended, or can't be opened; what it was answering has failed."""
         self.sides[who] = replace(self.sides[who], state="closed", note="", problem=problem)
+        self._failed(who, problem)
+
+    def _failed(self, who: Who, problem: str) -> None:
         if who == "student":
             self._following = False
         for exchange in self.exchanges:
@@ -121,6 +124,8 @@ class Session:
                 self.sides[who] = _side(event)
             elif kind == "note":
                 self.sides[who] = replace(self.sides[who], note=str(event.get("text", "")))
+            elif kind == "error":  # of a request that it could not read
+                self._failed(who, str(event.get("problem", "")))
             elif kind == "gone":
                 self.closed(who, str(event.get("problem", "")))
 

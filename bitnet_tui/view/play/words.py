@@ -12,6 +12,7 @@ from bitnet_tui.view.spans import Line, Span, line, spread
 
 QUIET_SECONDS = 15.0
 """From then on it is said that nothing comes."""
+_FINISH_CELLS = 40
 _ENDS = {
     "stop": "complete",
     "length": "cut at the length",
@@ -46,9 +47,8 @@ def status(who: Who, side: Side, answer: Answer | None, quiet: float) -> Line:
         return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side goes on.", "warn"))
     if answer.state == "waiting":
         return line(Span(flat(side.note) or "Waiting for the first token…", "label"))
-    spans = [
-        Span("Writing" if answer.active else _ENDS.get(answer.finish, flat(answer.finish)).capitalize(), "label")
-    ]
+    finish = _ENDS.get(answer.finish) or crop(flat(answer.finish), _FINISH_CELLS)
+    spans = [Span("Writing" if answer.active else finish.capitalize(), "label")]
     if answer.count is not None:
         unit = " token" if answer.count == 1 else " tokens"
         spans += [Span(f"  {count(answer.count)}", "value"), Span(unit, "label")]
