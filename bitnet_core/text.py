@@ -133,7 +133,7 @@ def dollars(value: float | None) -> str:
 
 def tick(value: float, step: float) -> str:
     """A label on an axis whose labels are `step` apart: no more decimals than they need to differ."""
-    if abs(value) < step / 2:
+    if abs(value) <= step / 2:  # both are 0 for steps that a float can't hold
         return "0"
     if step < 1e-4 and abs(value) < 1:
         return scientific(value, max(2, 1 + math.floor(math.log10(abs(value))) - math.floor(math.log10(step) + 1e-9)))

@@ -209,3 +209,7 @@ def test_a_name_that_is_cut_in_the_middle_keeps_both_ends(name: str, cells: int)
 def test_the_labels_of_an_axis_differ(low: float, share: float, most: int):
     labels = [label for _, label in ticks(low, low * (1 + share), most)]
     assert len(set(labels)) == len(labels)
+
+
+def test_a_step_that_a_float_cannot_hold_has_a_label():
+    assert words.tick(0.0, 0.0) == "0"
