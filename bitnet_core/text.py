@@ -133,13 +133,13 @@ def dollars(value: float | None) -> str:
 
 def tick(value: float, step: float) -> str:
     """A label on an axis whose labels are `step` apart: no more decimals than they need to differ."""
-    if abs(value) < step / 2:
+    if abs(value) <= step / 2:  # both are 0 for steps that a float can't hold
         return "0"
-    if abs(value) >= 1000:
-        return count(value)
-    if step < 1e-4:
-        return scientific(value, 2)
-    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+    if step < 1e-4 and abs(value) < 1:
+        return scientific(value, max(2, 1 + math.floor(math.log10(abs(value))) - math.floor(math.log10(step) + 1e-9)))
+    unit, letter = next((one for one in _THOUSANDS if abs(value) >= one[0] * (1 - 1e-9)), (1, ""))
+    text = f"{value / unit:.{max(0, -math.floor(math.log10(step / unit) + 1e-9))}f}"
+    return text.rstrip("0").rstrip(".") + letter if letter and "." in text else text + letter
 
 
 def progress_words(done: float, total: float | None, unit: str) -> str:

@@ -150,6 +150,19 @@ class BitnetApp(Telling):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(themes.DEFAULTS)
 
+    def get_css_variables(self) -> dict[str, str]:
+        """As in Textual, with greys for what is told apart by its hue where there are no colours."""
+        variables = super().get_css_variables()
+        if self.no_color:
+            variables |= themes.greys(self.current_theme)
+            self.theme_variables = variables
+        return variables
+
+    @property
+    def native_ansi_color(self) -> bool:
+        """As in Textual; without colours, the terminal's own are turned into greys, else they would all be black."""
+        return super().native_ansi_color and not self.no_color
+
     def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
         from bitnet_tui.services import launching

@@ -232,6 +232,33 @@ THEMES: Mapping[str, tuple[Theme, str]] = {
     "Evening": (_theme("bitnet-evening", _EVENING), "Violet and peach."),
 }
 """Each with its label and what it is like."""
+_GREYS = {
+    "accent": "#ffffff",
+    "on-accent": "#121212",
+    "shade-1": "#3a3a3a",
+    "shade-2": "#4e4e4e",
+    "shade-3": "#8a8a8a",
+    "shade-4": "#c6c6c6",
+    **dict.fromkeys(("on-shade-1", "on-shade-2"), "#eeeeee"),
+    **dict.fromkeys(("on-shade-3", "on-shade-4"), "#121212"),
+}
+_GREYS_ON_WHITE = {
+    "accent": "#000000",
+    "on-accent": "#ffffff",
+    "shade-1": "#dadada",
+    "shade-2": "#bcbcbc",
+    "shade-3": "#767676",
+    "shade-4": "#444444",
+    **dict.fromkeys(("on-shade-1", "on-shade-2"), "#121212"),
+    **dict.fromkeys(("on-shade-3", "on-shade-4"), "#ffffff"),
+}
+
+
+def greys(theme: Theme) -> Mapping[str, str]:
+    """What a theme's colours that are told apart by their hue become where there are no colours (NO_COLOR)."""
+    return _GREYS if theme.dark else _GREYS_ON_WHITE
+
+
 LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))
 """Themes in which curves also have letters, as without colours."""
 FEW = frozenset(("standard", "windows"))

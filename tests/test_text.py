@@ -3,10 +3,11 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitnet_core import text as words
+from bitnet_core.results.axes import ticks
 
 
 @pytest.mark.parametrize(
@@ -200,3 +201,15 @@ def test_a_name_that_is_cut_in_the_middle_keeps_both_ends(name: str, cells: int)
     elif cells >= 3 and name.isascii() and name.isprintable():
         begin, end = cut.split("…")[0], cut.rsplit("…", 1)[1]
         assert name.startswith(begin) and name.endswith(end) and abs(len(begin) - len(end)) <= 1
+
+
+@given(st.floats(1e-6, 1e13), st.floats(1e-4, 2), st.integers(2, 9))
+@example(1.2e9, 0.1, 3)
+@example(100_000, 0.03, 4)
+def test_the_labels_of_an_axis_differ(low: float, share: float, most: int):
+    labels = [label for _, label in ticks(low, low * (1 + share), most)]
+    assert len(set(labels)) == len(labels)
+
+
+def test_a_step_that_a_float_cannot_hold_has_a_label():
+    assert words.tick(0.0, 0.0) == "0"

@@ -76,7 +76,7 @@ class KeyEntryScreen(DialogScreen[str | None]):
         where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
         with Vertical(classes="card message vault"):
             yield Words(self._name_of_key, classes="title")
-            yield Words(where)
+            yield Words(where, classes="where")
             yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

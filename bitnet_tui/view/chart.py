@@ -69,6 +69,7 @@ def drawing(
     if log:
         y_limits = widened(low, high)
         y_ticks = _log_ticks(*y_limits, max(2, rows // 2))
+        y_limits = _for_powers(*y_limits, y_ticks, rows)
     else:
         y_limits, y_ticks = _even(*heights(low, high), rows)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
@@ -198,14 +199,13 @@ def _even(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
 
     Three heights or more are wanted, then limits that leave little empty.
     """
-    gaps, span = rows - _AXIS_ROWS - 1, high - low
+    span = high - low
     rough = span / max(2, rows // 3)
     found: list[tuple[bool, float, float, int, int]] = []
     for step in {round_step(rough * share) for share in (0.25, 0.5, 1, 2)}:
-        apart = math.floor(step * gaps / span + 1e-9)
-        if apart < _LEAST_APART:
+        raised = _raised(span, step, rows)
+        if raised is None:
             continue
-        raised = step * gaps / apart
         first, last = multiples(low, low + raised, step)
         if last > first:
             found.append((last - first < 2, raised, step, first, last))
@@ -217,6 +217,20 @@ def _even(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
     return (low, max(high, low + raised)), tuple(
         (place * step, tick(place * step, step)) for place in range(first, last + 1)
     )
+
+
+def _for_powers(low: float, high: float, some: Ticks, rows: int) -> Point:
+    """The limits of a logarithmic axis, raised a little where its numbers are powers, so that these are even, too."""
+    steps = {round(b - a, 9) for (a, _), (b, _) in itertools.pairwise(some)}
+    raised = _raised(high - low, steps.pop(), rows) if len(some) > 2 and len(steps) == 1 else None
+    return low, high if raised is None else max(high, low + raised)
+
+
+def _raised(span: float, step: float, rows: int) -> float | None:
+    """The least span from this one on in which a step is a whole number of rows; None if those are too few."""
+    gaps = rows - _AXIS_ROWS - 1
+    apart = math.floor(step * gaps / span + 1e-9)
+    return step * gaps / apart if apart >= _LEAST_APART else None
 
 
 def _log_ticks(low: float, high: float, most: int) -> Ticks:

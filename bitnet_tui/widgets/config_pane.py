@@ -46,7 +46,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._against: Path | None = None
         self._only = False
         self._config = ConfigView()
-        self._drawn: tuple[object, ...] = ()
+        self._drawn: tuple[tuple[Row, ...], int, str] = ((), 0, "")
         self._asked: tuple[str, str] | None = None
         """The name and text whose preview is wanted next; only one is computed at a time."""
         self._asking = False
@@ -109,13 +109,14 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         against = view.against or ("defaults" if narrow else "the defaults")
         self.query_one("#config-against", KeyButton).say(f"from {crop(against, 9 if narrow else _NAME_CELLS)}")
         self.query_one("#config-unset", KeyButton).say("Unset", BARE if narrow else LONG)
-        if cells > 0 and not self.editing:
+        if cells > 0:
             self._fill(view, cells)
         self._describe()
 
     def _fill(self, view: ConfigView, cells: int) -> None:
-        """The list again if it differs, with the same setting highlighted."""
-        rows = config.chosen(view, self.query_one("#config-filter", Input).value, only=self._only)
+        """The list again if it differs, with the same setting highlighted; while one is changed, the same rows."""
+        wanted = self.query_one("#config-filter", Input).value
+        rows = self._drawn[0] if self.editing else config.chosen(view, wanted, only=self._only)
         if (rows, cells, view.against) == self._drawn:
             return
         self._drawn = (rows, cells, view.against)

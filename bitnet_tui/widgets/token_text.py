@@ -5,6 +5,7 @@ from typing import ClassVar
 from textual import events
 from textual.app import RenderResult
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
@@ -48,6 +49,10 @@ class TokenText(Widget, can_focus=True):
         self._tokens, self._shading, self._top = trace.positions, shading, 0
         self._laid = Laid(self._tokens, self.content_size.width)
         self.go(cursor)
+        self.refresh(layout=self.styles.is_auto_height)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002 - Textual's
+        return len(Laid(self._tokens, width).lines)
 
     def shade(self, shading: Shading) -> None:
         self._shading = shading

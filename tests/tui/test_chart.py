@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bitnet_tui.view.chart import drawing, lettered, stripes, ticks
+from bitnet_tui.view.chart import Drawing, drawing, lettered, stripes, ticks
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
@@ -205,10 +205,27 @@ def test_a_letter_stands_on_its_curve(points, many):
 def test_heights_are_the_same_number_of_rows_apart(low: float, span: float, rows: int) -> None:
     picture = drawing(_view([low, low + span]), ("loss",), 80, rows, log=False)
     assert picture is not None
+    assert len(_rows_apart(picture, rows)) <= 1
+    bottom, top = picture.y_limits
+    assert bottom <= low and low + span <= top
+
+
+@given(st.floats(1e-6, 1e6), st.floats(100, 1e9), st.integers(9, 60))
+@example(0.08, 180.0, 10)
+def test_powers_of_ten_are_the_same_number_of_rows_apart(low: float, times: float, rows: int) -> None:
+    picture = drawing(_view([low, low * times]), ("loss",), 80, rows, log=True)
+    assert picture is not None
+    places = [place for place, _ in picture.y_ticks]
+    if all(place == round(place) for place in places) and 2 * (len(places) + 1) <= rows - 3:
+        assert len(_rows_apart(picture, rows)) <= 1
+    assert picture.y_limits[0] <= math.log10(low) and math.log10(low * times) <= picture.y_limits[1]
+
+
+def _rows_apart(picture: Drawing, rows: int) -> set[int]:
+    """How many rows the numbers of the other axis are apart, each in the row in which plotext writes it."""
     (bottom, top), gaps = picture.y_limits, rows - 3
     at = [math.floor(round(0.5 + gaps * (place - bottom) / (top - bottom), 8)) for place, _ in picture.y_ticks]
-    assert len({b - a for a, b in itertools.pairwise(at)}) <= 1
-    assert bottom <= low and low + span <= top
+    return {b - a for a, b in itertools.pairwise(at)}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.effects import Effects
@@ -224,3 +224,16 @@ async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: P
         await click_on(pilot, "Save")
         await settled(pilot)
         assert "TOTAL_STEPS=\n" in (exp.root / ".env").read_text()
+
+
+async def test_each_setting_has_one_line_after_a_resize_while_one_is_changed(home: Path):
+    exp = experiment(home, "one")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(200, 55)) as pilot:
+        await settled(pilot)
+        await pilot.press("6", "slash", *"peak", "enter", "enter", "9")
+        await settled(pilot)
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        settings = pilot.app.screen.query_one("#config-list", OptionList)
+        assert settings.virtual_size.height == settings.option_count
+        assert pilot.app.screen.query_one("#config-value", Input).value == "9"

@@ -1,5 +1,6 @@
 """The app in terminals of other encodings: what is typed, and the signs that it draws with."""
 
+import ast
 import re
 import signal
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+import bitnet_tui
 from bitnet_tui.driver import in_cells
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
@@ -60,6 +62,17 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
 def test_a_plain_sign_is_as_wide_as_the_sign_that_it_replaces(encoding: str):
     for sign in _SIGNS:
         assert cell_len(in_cells(sign, encoding)) == cell_len(sign)
+
+
+def test_each_sign_that_the_app_draws_has_a_plain_one():
+    used: set[str] = set()
+    for path in Path(bitnet_tui.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                used |= {sign for sign in node.value if not sign.isascii()}
+    assert "☑" in used
+    assert [sign for sign in sorted(used - {"�"}) if in_cells(sign, "ascii") == "?"] == []
+    assert in_cells("☐", "ascii") != in_cells("☑", "ascii")
 
 
 def test_plain_signs():

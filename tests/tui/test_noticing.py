@@ -12,7 +12,7 @@ from textual.widgets._toast import Toast
 from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until
+from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
 from tests.tui.simulated import finished_experiment
 
 
@@ -123,3 +123,16 @@ async def test_a_notice_covers_nothing_to_press(home: Path, size: tuple[int, int
             assert toast.height == 1
             things = [*pilot.app.screen.query(Button), *pilot.app.screen.query("#stages, #views, Footer")]
             assert not any(toast.overlaps(one.region) for one in things if one.region)
+
+
+async def test_the_newest_notice_is_in_sight_however_many_there_are(home: Path, slow_reader: Clock):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        for number in range(1, 10):
+            pilot.app.notify(f"Notice {number}.")
+        await settled(pilot)
+        assert "Notice 9." in words(pilot)
+        pilot.app.notify("This one " + "is long " * 20 + "and ends here.")
+        await settled(pilot)
+        assert "and ends here." in words(pilot)

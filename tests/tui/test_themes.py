@@ -122,6 +122,38 @@ def test_the_shades_of_tokens_are_told_apart_in_16_colours_and_legible(theme: Th
         assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
 
 
+@pytest.mark.parametrize("theme", _MADE)
+def test_without_colours_the_shades_of_tokens_are_in_the_order_of_their_brightness(
+    home: Path, monkeypatch: pytest.MonkeyPatch, theme: str
+):
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = BitnetApp(home)
+    app.theme = theme
+    of = {name: Color.parse(value).monochrome.hex for name, value in app.get_css_variables().items() if "#" in value}
+    ground = of.get("background", "#000000")
+    steps = [_contrast(of[f"shade-{step}"], ground) for step in range(1, 5)]
+    assert all(b > 1.3 * a for a, b in itertools.pairwise([1.0, *steps])), steps
+    assert _contrast(of["accent"], ground) > steps[-1]
+    for step in range(1, 5):
+        assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
+
+
+@pytest.mark.parametrize("theme", _MADE)
+async def test_without_colours_everything_can_be_read(home: Path, monkeypatch: pytest.MonkeyPatch, theme: str):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TEXTUAL_THEME", theme)
+    experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        drawn = [one for strip in pilot.app.screen._compositor.render_strips() for one in strip if one.text.strip()]
+    assert any("kd" in one.text for one in drawn)
+    for one in drawn:
+        assert one.style and one.style.color and one.style.bgcolor
+        text, ground = (Color.from_rich_color(colour) for colour in (one.style.color, one.style.bgcolor))
+        assert len(set(text.rgb)) == len(set(ground.rgb)) == 1
+        assert _contrast(text.hex, ground.hex) > 1.5, one.text
+
+
 async def test_a_terminal_with_16_colours_has_its_own_theme_and_its_own_choice(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -166,3 +166,18 @@ def test_the_process_answers_more_than_once_and_ends(home: Path, root: Path):
         session.close()
     assert child is not None
     assert child.poll() is not None
+
+
+@pytest.mark.parametrize("size", [(100, 30), (120, 36), (200, 55)])
+async def test_the_candidates_follow_the_text_and_leave_it_room(
+    home: Path, root: Path, here: None, recorder: RecordingLaunch, size: tuple[int, int]
+):
+    async with BitnetApp(home, root, recorder).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        text, token = (pilot.app.screen.query_one(name).region for name in ("#trace-text", "#trace-token"))
+        assert text.height >= 4
+        written = len(pilot.app.screen.query_one(TokenText)._laid.lines)
+        assert token.y - (text.y + max(written, 6)) <= 3  # the legend, and buttons
+        assert token.bottom <= size[1]
