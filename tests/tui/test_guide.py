@@ -63,7 +63,7 @@ async def test_every_step_shows_its_fields_and_buttons(home: Path, size: tuple[i
                 if button.display and button.parent is guide.query_one("#bar"):
                     assert button.region.right <= size[0]
                     assert button.region.bottom <= size[1]
-            assert not guide.query("#body Input") or guide.query("#body Input").first().region.height == 1
+            assert not guide.query("#guide-body Input") or guide.query("#guide-body Input").first().region.height == 1
             await press(pilot, "ctrl+n")
 
 
@@ -125,13 +125,13 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         assert "Model is empty: type a name, or press List models." in said(pilot, "#problem")
         guide.query_one("#model", Input).value = "m"
         await answered(pilot)
-        before = {one.id: one.region for one in guide.query("#body Input")}
+        before = {one.id: one.region for one in guide.query("#guide-body Input")}
         await press(pilot, "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
         assert "20 candidates a step" in shown(pilot)
         await click_on(pilot, "another")
         assert guide.draft.model == "another"
-        assert {one.id: one.region for one in guide.query("#body Input")} == before
+        assert {one.id: one.region for one in guide.query("#guide-body Input")} == before
         await press(pilot, "ctrl+b", "ctrl+n")
         assert guide.query_one("#model", Input).value == "another"
 
@@ -261,12 +261,12 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         guide = await at(pilot, "student")
         field = guide.field_of("KD_NUM_PROMPTS")
         assert isinstance(field, Input)
-        before = [one.region for one in guide.query("#body *")]
+        before = [one.region for one in guide.query("#guide-body *")]
         field.value = "0"
         await settled(pilot)
         assert said(pilot, "#problem") == "Answers: a whole number from 1 to 1,073,741,824"
         assert field.has_class("-wrong")
-        assert [one.region for one in guide.query("#body *")] == before
+        assert [one.region for one in guide.query("#guide-body *")] == before
         await click_on(pilot, "Set it to 100")
         assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""
