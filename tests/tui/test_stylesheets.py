@@ -22,7 +22,7 @@ def _looks(app: App[None]) -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("keys", ["", "n", "U", "a", "f3", "K", "?", "D", "r", "x", "enter", "enter 2", "enter V",
                                   "enter 6", "P", "ctrl+p"])  # fmt: skip
-async def test_a_screen_looks_as_it_does_when_every_other_one_has_been_open(home: Path, keys: str):
+async def test_a_screen_looks_as_it_does_when_every_other_one_has_been_open(home: Path, keys: str) -> None:
     finished_experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(160, 50)) as pilot:
         await settled(pilot)
