@@ -114,6 +114,23 @@ async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Pat
     assert KEY not in files_text(home.parent)
 
 
+async def test_a_model_is_listed_and_taken_by_two_enters(home: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = answering(monkeypatch, Probe, {**GOOD, "model": None})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "custom")
+        assert "if it asks for one" in shown(pilot)
+        guide.query_one("#address", Input).value = "http://127.0.0.1:1/v1"
+        await answered(pilot)
+        guide.query_one("#list").focus()
+        await press(pilot, "enter")
+        assert "It has 2 models" in shown(pilot)
+        await press(pilot, "enter")
+        assert guide.draft.model == "m"
+        assert pilot.app.focused is guide.query_one("#test")
+    assert len(asked) == 1
+
+
 async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
