@@ -281,7 +281,8 @@ class TrainOptions(Group):
     on_policy: OnPolicyOptions = nested(OnPolicyOptions)
     quantize: bool = setting("STUDENT_QUANTIZE")
     compiled: bool = setting("TORCH_COMPILE")
-    log_interval: int = setting("LOG_INTERVAL")
+    log_interval: int | None = setting("LOG_INTERVAL")
+    """None = by the length of the training."""
     checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
     resume_step: int | None = setting("RESUME_STEP")
     """None = the newest checkpoint."""
