@@ -114,8 +114,9 @@ async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Pat
     assert KEY not in files_text(home.parent)
 
 
-async def test_a_model_is_listed_and_taken_by_two_enters(home: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = answering(monkeypatch, Probe, {**GOOD, "model": None})
+async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch):
+    reports = [{**GOOD, "model": None}, GOOD]
+    monkeypatch.setattr(Probe, "run", lambda _: reports.pop(0))
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "custom")
@@ -127,8 +128,11 @@ async def test_a_model_is_listed_and_taken_by_two_enters(home: Path, monkeypatch
         assert "It has 2 models" in shown(pilot)
         await press(pilot, "enter")
         assert guide.draft.model == "m"
-        assert pilot.app.focused is guide.query_one("#test")
-    assert len(asked) == 1
+        await press(pilot, "enter")
+        assert "answered in 0.42 s" in shown(pilot)
+        await press(pilot, "enter")
+        assert guide._step == "storage"
+    assert not reports
 
 
 async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
