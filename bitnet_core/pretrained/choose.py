@@ -17,7 +17,7 @@ from bitnet_core.teachers.hf.files import is_gguf
 from bitnet_core.teachers.identity import identify
 from bitnet_core.tokenizer.hub import download, is_hub_name
 
-RANDOM, TEACHER = "random", "teacher"
+TEACHER = "teacher"
 _HUB_FILES = ("config.json", "model*.safetensors", "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json")
 _CORRECT = "correct STUDENT_INIT"
 
@@ -52,9 +52,7 @@ class Wanted:
 
 def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
     """What the settings ask for; None for random weights. BitnetError for a teacher whose weights are elsewhere."""
-    if init.source in ("", RANDOM):
-        if init.layers:
-            raise UsageError("STUDENT_INIT_LAYERS keeps layers of a model, and STUDENT_INIT names none; set it too.")
+    if not init.names_model:
         return None
     fit_steps = 0 if keeps_no_layers(init.layers) else init.fit_steps
     if init.source != TEACHER:

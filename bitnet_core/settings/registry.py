@@ -199,7 +199,14 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer("SCHEDULER_TMAX", "", "Steps of the learning rate's decay; empty = all.", 1, 1 << 40, "steps"),
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
         integer("TOTAL_STEPS", "", "Most optimizer steps; empty = as many as the budget needs.", 1, 1 << 40, "steps"),
-        integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
+        integer(
+            "LOG_INTERVAL",
+            "",
+            "Steps from one metric to the next; empty = a thirtieth of the training, at most 50.",
+            1,
+            1 << 20,
+            "steps",
+        ),
         integer(
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),

@@ -208,9 +208,14 @@ class InitOptions(Group):
     fit_steps: int = setting("STUDENT_INIT_FIT_STEPS")
 
     @property
+    def names_model(self) -> bool:
+        """Whether the weights are those of a model."""
+        return self.source not in ("", "random")
+
+    @property
     def gives_shape(self) -> bool:
         """Whether the student has the shape of a model, instead of its own."""
-        return self.source not in ("", "random") and not keeps_no_layers(self.layers)
+        return self.names_model and not keeps_no_layers(self.layers)
 
 
 class DataOptions(Group):
@@ -264,6 +269,7 @@ class TrainOptions(Group):
     accumulate: int = setting("GRAD_ACCUM_STEPS")
     max_seq_len: int = setting("MAX_SEQ_LEN")
     pack: bool = setting("PACK_SEQUENCES")
+    init: InitOptions = nested(InitOptions)
     rate: RateOptions = nested(RateOptions)
     beta1: float = setting("ADAM_BETA1")
     beta2: float = setting("ADAM_BETA2")
@@ -275,7 +281,8 @@ class TrainOptions(Group):
     on_policy: OnPolicyOptions = nested(OnPolicyOptions)
     quantize: bool = setting("STUDENT_QUANTIZE")
     compiled: bool = setting("TORCH_COMPILE")
-    log_interval: int = setting("LOG_INTERVAL")
+    log_interval: int | None = setting("LOG_INTERVAL")
+    """None = by the length of the training."""
     checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
     resume_step: int | None = setting("RESUME_STEP")
     """None = the newest checkpoint."""
@@ -283,6 +290,11 @@ class TrainOptions(Group):
     seed: int = setting("SEED")
 
     def __post_init__(self) -> None:
+        if self.init.layers and not self.init.names_model:
+            raise UsageError(
+                "STUDENT_INIT_LAYERS keeps layers of a model, and STUDENT_INIT names none; set STUDENT_INIT, or "
+                "leave STUDENT_INIT_LAYERS empty."
+            )
         if self.flip.quant_ramp_fraction and not self.quantize:
             raise UsageError(
                 "QUANT_RAMP_FRACTION ramps up the quantisers, and STUDENT_QUANTIZE=0 switches them off; set "

@@ -22,7 +22,6 @@ from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.settings.values import (
     DataOptions,
     DeviceOptions,
-    InitOptions,
     StudentOptions,
     TeacherOptions,
     TrainOptions,
@@ -83,7 +82,7 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
 
 def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmStart | EmbeddingStart | None:
     """The start of the settings. Steps of fitting that are not set stay those of the checkpoints of this start."""
-    found = wanted(InitOptions.of(ctx.settings), TeacherOptions.of(ctx.settings))
+    found = wanted(TrainOptions.of(ctx.settings).init, TeacherOptions.of(ctx.settings))
     if found is None:
         return None
     made = _settings_of_start(health)

@@ -23,6 +23,13 @@ from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
 
+_LEAST_METRICS, _LONGEST_INTERVAL = 30, 50
+
+
+def interval(steps: int) -> int:
+    """Steps from one metric to the next where none are set: a training of 70 steps has a curve, too."""
+    return max(1, min(_LONGEST_INTERVAL, steps // _LEAST_METRICS))
+
 
 def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: int) -> None:
     """Say what MAX_SEQ_LEN cut off, on how few prompts is measured, what computes, and what a compiler costs."""

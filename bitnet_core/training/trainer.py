@@ -154,6 +154,7 @@ class Trainer:
         self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
         steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
         self.schedule = Schedule(options.rate, options.total_steps or steps)
+        self._log_interval = options.log_interval or report.interval(min(steps, options.total_steps or steps))
 
     def _begin(self) -> None:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
@@ -211,7 +212,7 @@ class Trainer:
         state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started, own_text=result.own_text)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
-        if saving or self.finished or state.step == 1 or state.step % self.options.log_interval == 0:
+        if saving or self.finished or state.step == 1 or state.step % self._log_interval == 0:
             before = state.last
             self._report_step(result, rate)
             self._stop_if_diverged(before)

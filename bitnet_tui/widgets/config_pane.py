@@ -26,6 +26,8 @@ from bitnet_tui.widgets.painted import Painted
 
 _ABOUT_LINES, _SAID_LINES = 4, 3
 _NAME_CELLS = 20
+_CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets it"
+"""What the empty field says."""
 
 
 class Previewed(Message, bubble=False):
@@ -63,7 +65,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         yield Entries(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
         with Horizontal(classes="bar"):
-            yield SteadyInput(placeholder="enter changes the highlighted one", compact=True, id="config-value")
+            yield SteadyInput(placeholder=_CLOSED, compact=True, id="config-value")
             yield Button("Save", name="config('save')", compact=True, id="config-save")
             yield KeyButton("Unset", "config.unset", id="config-unset")
         yield Painted(id="config-said")
@@ -198,7 +200,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _edit(self, row: Row) -> None:
         value = self._value
         value.suggester = SuggestFromList(row.setting.choices) if row.setting.choices else None
-        value.disabled = False
+        value.disabled, value.placeholder = False, _OPEN
         self._saved, self._found = False, Preview(row.name, row.text, same=True)
         value.value = row.text
         value.action_end()
@@ -206,7 +208,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._describe()
 
     def _end_edit(self) -> None:
-        self._value.disabled = True
+        self._value.disabled, self._value.placeholder = True, _CLOSED
         self._value.value = ""
         self._asked, self._save_then = None, False
         self.screen.set_focus(self._list)

@@ -105,3 +105,9 @@ def test_a_training_without_any_loss_is_refused(values: dict[str, str], named: s
         TrainOptions.of(from_values(values))
     for kept in values:
         TrainOptions.of(from_values({name: value for name, value in values.items() if name != kept}))
+
+
+def test_layers_of_no_model_are_refused_before_any_stage_works_for_them() -> None:
+    with pytest.raises(UsageError, match=r"STUDENT_INIT names none; set STUDENT_INIT, or leave STUDENT_INIT_LAYERS "):
+        TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0"}))
+    TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0", "STUDENT_INIT": "teacher"}))

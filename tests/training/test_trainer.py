@@ -14,6 +14,7 @@ from bitnet_core.runs.presence import Gone
 from bitnet_core.traces.examples import Batch
 from bitnet_core.training import checkpoints
 from bitnet_core.training.flip import flip_report
+from bitnet_core.training.report import interval
 from bitnet_core.training.step import StepResult
 from tests.training.conftest import StageTrainer, events
 
@@ -210,6 +211,13 @@ def test_events_health_and_files(make_trainer: Make) -> None:
     ids = torch.arange(20)[None]
     trainer.student.eval()
     assert torch.equal(student(ids), trainer.student(ids))
+
+
+def test_metrics_are_close_enough_for_a_curve_where_no_interval_is_set(make_trainer: Make) -> None:
+    assert [interval(steps) for steps in (1, 59, 70, 1499, 1500, 10**6)] == [1, 1, 2, 49, 50, 50]
+    trainer = make_trainer({"LOG_INTERVAL": "", "TOTAL_STEPS": "6"})
+    trainer.run()
+    assert [event["step"] for event in events(trainer, "metric") if "loss" in event] == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_twin_in_full_precision_trains_unquantised_and_never_flips(make_trainer: Make) -> None:

@@ -221,6 +221,7 @@ async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: P
         assert "200" in rows[0]
         assert "300" in rows[0]
         await click_on(pilot, "Unset")
+        assert "enter saves; empty unsets it" in shown(pilot)
         await click_on(pilot, "Save")
         await settled(pilot)
         assert "TOTAL_STEPS=\n" in (exp.root / ".env").read_text()

@@ -63,7 +63,7 @@ async def test_every_step_shows_its_fields_and_buttons(home: Path, size: tuple[i
                 if button.display and button.parent is guide.query_one("#bar"):
                     assert button.region.right <= size[0]
                     assert button.region.bottom <= size[1]
-            assert not guide.query("#body Input") or guide.query("#body Input").first().region.height == 1
+            assert not guide.query("#guide-body Input") or guide.query("#guide-body Input").first().region.height == 1
             await press(pilot, "ctrl+n")
 
 
@@ -114,6 +114,27 @@ async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Pat
     assert KEY not in files_text(home.parent)
 
 
+async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch):
+    reports = [{**GOOD, "model": None}, GOOD]
+    monkeypatch.setattr(Probe, "run", lambda _: reports.pop(0))
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "custom")
+        assert "if it asks for one" in shown(pilot)
+        guide.query_one("#address", Input).value = "http://127.0.0.1:1/v1"
+        await answered(pilot)
+        guide.query_one("#list").focus()
+        await press(pilot, "enter")
+        assert "It has 2 models" in shown(pilot)
+        await press(pilot, "enter")
+        assert guide.draft.model == "m"
+        await press(pilot, "enter")
+        assert "answered in 0.42 s" in shown(pilot)
+        await press(pilot, "enter")
+        assert guide._step == "storage"
+    assert not reports
+
+
 async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -125,13 +146,13 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         assert "Model is empty: type a name, or press List models." in said(pilot, "#problem")
         guide.query_one("#model", Input).value = "m"
         await answered(pilot)
-        before = {one.id: one.region for one in guide.query("#body Input")}
+        before = {one.id: one.region for one in guide.query("#guide-body Input")}
         await press(pilot, "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
         assert "20 candidates a step" in shown(pilot)
         await click_on(pilot, "another")
         assert guide.draft.model == "another"
-        assert {one.id: one.region for one in guide.query("#body Input")} == before
+        assert {one.id: one.region for one in guide.query("#guide-body Input")} == before
         await press(pilot, "ctrl+b", "ctrl+n")
         assert guide.query_one("#model", Input).value == "another"
 
@@ -261,12 +282,12 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         guide = await at(pilot, "student")
         field = guide.field_of("KD_NUM_PROMPTS")
         assert isinstance(field, Input)
-        before = [one.region for one in guide.query("#body *")]
+        before = [one.region for one in guide.query("#guide-body *")]
         field.value = "0"
         await settled(pilot)
         assert said(pilot, "#problem") == "Answers: a whole number from 1 to 1,073,741,824"
         assert field.has_class("-wrong")
-        assert [one.region for one in guide.query("#body *")] == before
+        assert [one.region for one in guide.query("#guide-body *")] == before
         await click_on(pilot, "Set it to 100")
         assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""

@@ -14,6 +14,7 @@ from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolve import from_values, resolve
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.settings.targets import STORAGE_BACKENDS
+from bitnet_core.settings.values import TrainOptions
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view.guide import draft as drafted
@@ -182,6 +183,16 @@ def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_sour
     default = REGISTRY["SEED"].default
     assert f"• SEED   default {default}" in marked(None)
     assert marked(drafted.settings(made(SEED="7", TOTAL_STEPS="4"))) == ["• TOTAL_STEPS   was 4"]
+    assert any(one.startswith("• LR left out   was 1e-3") for one in marked(drafted.settings(made(LR="1e-3"))))
+
+
+def test_a_random_start_asks_nothing_of_a_model():
+    draft = made(STUDENT_INIT="teacher", STUDENT_INIT_LAYERS="0", STUDENT_INIT_FIT_STEPS="8")
+    assert {"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"} <= drafted.settings(draft).keys()
+    for random in ("random", ""):
+        found = drafted.settings(draft.having("STUDENT_INIT", random))
+        assert not any(name.startswith("STUDENT_INIT") for name in found)
+        TrainOptions.of(from_values(found))
 
 
 _KEYS = st.sampled_from(["values", "step", "name", "source", "TOTAL_STEPS", TEACHER, BACKEND])

@@ -28,9 +28,9 @@ def _text(copy: CopyView, said=None) -> str:
     return "\n".join("".join(span.text for span in line) for line in copy_lines(copy, said, 78))
 
 
-def test_without_a_target_one_sentence_and_one_key():
+def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
     assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
-    assert "Press 6 (Config) to set STORAGE_BACKEND, or STORAGE_LOCAL_DIR for a folder; /" in _text(CopyView())
+    assert "Press 6 for Config, and / to find STORAGE_BACKEND" in _text(CopyView())
 
 
 def test_settings_that_cannot_be_read_come_before_what_follows_from_them():

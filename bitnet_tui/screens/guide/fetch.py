@@ -69,7 +69,7 @@ class FetchScreen(Guide):
 
     def compose(self) -> ComposeResult:
         yield Painted(classes="head", id="head")
-        with Container(id="body"):
+        with Container(id="guide-body"):
             yield TargetStep()
         with Vertical(id="names"):
             with Horizontal(classes="row"):

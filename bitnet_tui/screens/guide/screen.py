@@ -74,7 +74,7 @@ class NewExperimentScreen(KeptGuide):
     def compose(self) -> ComposeResult:
         yield Painted(classes="head", id="head")
         yield Rail(id="rail")
-        yield Container(id="body")
+        yield Container(id="guide-body")
         yield Painted(id="hint")
         with Horizontal(id="bar"):
             yield Painted(id="problem", classes="-empty")
@@ -120,7 +120,7 @@ class NewExperimentScreen(KeptGuide):
         before = self._current
         if before is not None:
             before.leave()
-        body = self.query_one("#body")
+        body = self.query_one("#guide-body")
         await body.remove_children()
         if not self.on_stack:
             return
@@ -192,7 +192,7 @@ class NewExperimentScreen(KeptGuide):
         """
         if not isinstance(self.focused, Input):
             raise SkipAction
-        fields = [one for one in self.query("#body Input") if not one.disabled and one.display]
+        fields = [one for one in self.query("#guide-body Input") if not one.disabled and one.display]
         place = fields.index(self.focused) + (1 if way == "next" else -1)
         if place < 0:
             self.focus_previous()

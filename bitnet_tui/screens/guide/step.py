@@ -110,6 +110,8 @@ class TestedStep(Step):
         self.guide.tested[self.step] = (question, found)
         if self.is_attached and question == self._question:
             self._show(found)
+            if not (found.why or found.offer) and self.query_one("#test").has_focus:
+                self.screen.query("#next").focus()  # Enter would only test it again
 
     def _show(self, found: Found | None) -> None:
         self._shown = found

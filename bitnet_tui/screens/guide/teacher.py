@@ -127,7 +127,7 @@ class TeacherStep(TestedStep):
             return f"{f'…{held.end} ' if held.end else ''}in the {held.origin}".replace(
                 "the environment", "environment"
             )
-        return "paste it here"
+        return "paste it here" if self.draft.teacher.needs_key else "if it asks for one"
 
     @property
     def _has_key(self) -> bool:
@@ -205,11 +205,8 @@ class TeacherStep(TestedStep):
         key = self.guide.keys.get(self.draft.teacher.key_setting, "")
         remember([key])
         probe = Probe(self.guide.shell.home, **{**asked, "model": model}, key=key)
-        self._show(
-            Found(
-                (line(Span(f"Asking the model for a few tokens… {actions.key('guide.leave')} stops it.", "label")),)
-            )
-        )
+        what = "the model for a few tokens" if model else "the server for its models"
+        self._show(Found((line(Span(f"Asking {what}… {actions.key('guide.leave')} stops it.", "label")),)))
         self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
@@ -225,7 +222,10 @@ class TeacherStep(TestedStep):
         self.query_one(_MODEL, Input).suggester = SuggestFromList(names) if names else None
         models.clear_options()
         models.add_options([Option(name, id=name) for name in dict.fromkeys(names)])
+        models.highlighted = 0 if names else None  # what Enter takes
         models.display = bool(names)
+        if names and self.query_one("#list").has_focus:
+            models.focus()
 
     def mend_found(self) -> None:
         found = self._shown

@@ -29,6 +29,8 @@ EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
 ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
+_OF_A_START = ("STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
+"""What is asked of the model that the student starts from, if there is one."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
 
@@ -129,7 +131,7 @@ def _counts(name: str, draft: Draft, backend: str) -> bool:
     if section == "Chat provider" and name != CHAT:
         used = {draft.get(TEACHER), draft.get(CHAT)}
         return any(name in (PROVIDERS[one].model_setting, PROVIDERS[one].base_url_setting) for one in used)
-    return True
+    return name not in _OF_A_START or draft.get("STUDENT_INIT") != default("STUDENT_INIT")
 
 
 def differing(draft: Draft) -> frozenset[str]:

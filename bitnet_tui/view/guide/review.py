@@ -64,6 +64,11 @@ def env_lines(
         lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
         if name in above and above[name] != value:
             lines.append(line(Span(f"  ! the environment says {above[name]}, and that one counts", "warn")))
+    for name, before in (source or {}).items():
+        if name not in settings(draft) and before != default(name):
+            lines.append(
+                line(Span("• ", "accent"), Span(f"{name} left out", "label"), Span(f"   was {before}", "faint"))
+            )
     lines += [line(Span(f"  {name} is kept apart, not in this file", "label")) for name in sorted(names)]
     return tuple(lines)
 
