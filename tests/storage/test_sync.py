@@ -89,10 +89,12 @@ def test_a_checkpoint_is_copied_while_the_stage_runs(start: Starter, tmp_path: P
     assert upload is not None
     pid = upload.record().pid
     assert pid is not None
-    assert psutil.Process(pid).nice() == min(19, os.nice(0) + 10)
+    training = run.record().pid
+    assert training is not None
+    assert psutil.Process(pid).nice() == min(19, psutil.Process(training).nice() + 12)
     group = Path(f"/proc/{pid}/autogroup")
     session = group.read_text() if group.exists() else ""
-    assert not session or session.endswith("nice 10\n")
+    assert not session or session.endswith("nice 12\n")
     run.stop()
     assert ended_upload(experiment_at(tmp_path / "exp")).state() == "succeeded"
     assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]

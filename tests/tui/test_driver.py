@@ -51,7 +51,7 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
         terminal.press("\x1b[A")
         terminal.until("total")
         terminal.press("?")
-        terminal.until("Open the highlighted experiment")
+        terminal.until("Run the selected stage")
         assert terminal.exit_code is None
         assert b"\\u" not in terminal.written
         assert set(re.findall(r"\S*\?\S*", terminal.shown)) <= {"?"}  # a key
