@@ -109,7 +109,7 @@ def measure(rounds: int) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--limit", type=float, default=1.3, help="largest ratio to accept")
+    parser.add_argument("--limit", type=float, default=1.25, help="largest ratio to accept")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     result = measure(options.rounds)

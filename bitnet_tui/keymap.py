@@ -5,9 +5,10 @@ other keys, or a list of keys. A line that can't be used is left out, and the ot
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from textual.keys import Keys, _character_to_key
 
@@ -27,11 +28,10 @@ _MOVING = frozenset(
 """Keys that lists, charts and dialogs take before any action."""
 
 
-@dataclass(frozen=True)
-class Keymap:
+class Keymap(NamedTuple):
     """The keys of actions by their ids, as Textual writes them, and the sentences about what is not used."""
 
-    keys: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = MappingProxyType({})
     problems: tuple[str, ...] = ()
 
 

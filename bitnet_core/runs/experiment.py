@@ -4,8 +4,9 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
@@ -20,8 +21,7 @@ ARCHIVED = ".archived"
 """A file in the folder of an experiment that lists leave out."""
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(NamedTuple):
     """The folders of one experiment. Nothing is created before `ensure`."""
 
     root: Path
@@ -109,8 +109,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-@dataclass(frozen=True)
-class Workspace:
+class Workspace(NamedTuple):
     """`BITNET_HOME`: the folder with the experiments."""
 
     home: Path

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from dotenv.parser import Binding
 
 _BOM = "\ufeff"
-_NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
+_NEEDS_NO_QUOTES = r"(?a:[\w./:@+,%=-]+)"
 _MOST_BLANKS = 1000
 _MANY_BLANKS = re.compile(rf"[^\S\r\n]{{{_MOST_BLANKS + 1}}}")
 """In a row. To look for what follows them, python-dotenv and this module take a time that grows with their square."""
 _HIDDEN_LINE = re.compile(r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S")
 """Line ends to editors, but not in a `.env`, with text behind them."""
-_HEAD = re.compile(r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)", re.UNICODE)
-_LINE_END = re.compile(r"(?:\r\n|\n|\r)?\Z")
-_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_HEAD = r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)"
+_LINE_END = r"(?:\r\n|\n|\r)?\Z"
+_QUOTED = r"(?s:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\")"
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -147,7 +147,7 @@ def with_value(text: str, name: str, value: str) -> str:
 
 def quoted(value: str) -> str:
     """The value as it is written in a `.env`; python-dotenv reads it back unchanged."""
-    if _NEEDS_NO_QUOTES.fullmatch(value):
+    if re.fullmatch(_NEEDS_NO_QUOTES, value):
         return value
     return '"' + "".join(_ESCAPES.get(char, char) for char in value) + '"'
 
@@ -162,15 +162,15 @@ def _parsed(text: str) -> tuple[str, list["Binding"]]:
 def _around_value(binding: "Binding") -> tuple[str, str]:
     """The text before the value and after it: `export NAME=`, and a comment with the line end."""
     text = binding.original.string
-    head = _HEAD.match(text)
+    head = re.match(_HEAD, text)
     if head is None:  # a name without `=`
         return text, ""
     rest = text[head.end() :]
-    line_end = _LINE_END.search(rest)
+    line_end = re.search(_LINE_END, rest)
     value = rest.lstrip(" \t")
     comment = ""
     if value[:1] in ("'", '"'):
-        closed = _QUOTED.match(value)
+        closed = re.match(_QUOTED, value)
         after = value[closed.end() :] if closed else ""
         comment = after if "#" in after else ""
     elif found := re.search(r"\s+#[^\r\n]*", rest):

@@ -16,7 +16,7 @@ from bitnet_core.text import is_utf8
 
 Kind = Literal["int", "float", "bool", "text", "path"]
 Value = int | float | bool | str | Path | None
-_GROUPED = re.compile(r"[-+]?\d{1,3}(_\d{3})+(\.\d*)?")
+_GROUPED = r"[-+]?\d{1,3}(_\d{3})+(\.\d*)?"
 """A number with its thousands set apart."""
 _LONGEST_PATH = 4095
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -88,7 +88,7 @@ class Setting(NamedTuple):
             raise not_allowed from None
         if not -inf < number < inf:  # "inf" would be a limit that limits nothing
             raise ValueError("it must be a finite number")
-        misplaced = "_" in text and not _GROUPED.fullmatch(text)  # 1_50 may be meant to be 1.50
+        misplaced = "_" in text and not re.fullmatch(_GROUPED, text)  # 1_50 may be meant to be 1.50
         if misplaced or not self.low <= number <= self.high:
             raise not_allowed
         return number

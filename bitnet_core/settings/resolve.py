@@ -24,7 +24,7 @@ from bitnet_core.settings.resolved import Problem, Resolution, Settings
 from bitnet_core.settings.spending import LIMITS, limit_inside, may_mean_limit, meant_limit
 from bitnet_core.text import escaped
 
-_KEYS_IN_ADDRESS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
+_KEYS_IN_ADDRESS = r"(?s:(?<=://).*@|\?.*)"
 """The parts of an address that may hold a key: everything before its last @, and its query."""
 _MOST_NAMED = 100
 """The most names and lines of one file that are reported one by one."""
@@ -314,7 +314,7 @@ def _short(text: str) -> str:
 def _without_keys(text: str) -> str:
     if "://" not in text:
         return text
-    return _KEYS_IN_ADDRESS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
+    return re.sub(_KEYS_IN_ADDRESS, lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
 
 
 def _settings_in_use() -> frozenset[str]:

@@ -15,8 +15,7 @@ _ALLOWANCE = {"BUDGET", "QUOTA", "ALLOWANCE"}
 _BOUNDS = {"MAX", "MAXIMUM", "LIMIT", "CAP", "MOST"} | _ALLOWANCE
 _MONEY = {"USD", "DOLLAR", "DOLLARS", "COST", "COSTS", "SPEND", "SPENDING", "MONEY", "EUR", "PRICE"}
 _ALL = {"TOTAL", "ALL", "SUM", "OVERALL"} | _ALLOWANCE
-_SET_INSIDE = re.compile(rf"(?<=[^A-Z_])({'|'.join(LIMITS)})[\"']?[ \t]*=")
-_NOT_IN_NAMES = re.compile(r"[^A-Z0-9_]")
+_SET_INSIDE = rf"(?<=[^A-Z_])({'|'.join(LIMITS)})[\"']?[ \t]*="
 
 
 def meant_limit(name: str) -> str | None:
@@ -50,7 +49,7 @@ def may_mean_limit(name: str) -> bool:
 
 def limit_inside(value: str) -> str | None:
     """The spending limit that is set inside a value: a quote or a line before it was not ended."""
-    match = _SET_INSIDE.search(unicodedata.normalize("NFKC", value))
+    match = re.search(_SET_INSIDE, unicodedata.normalize("NFKC", value))
     if match:
         return match[1]
     assigned = (line.partition("=") for line in value.splitlines()[1:])
@@ -59,4 +58,4 @@ def limit_inside(value: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return _NOT_IN_NAMES.sub("", unicodedata.normalize("NFKC", name).upper())
+    return re.sub(r"[^A-Z0-9_]", "", unicodedata.normalize("NFKC", name).upper())
