@@ -46,6 +46,9 @@ def reply(status: int, message: str, prompt: str = "", **more: Any) -> Reply:
         (403, "The service is overloaded", 503),
         (401, "Model m is currently loading", 503),
         (403, "The model is temporarily unavailable", 503),
+        (200, "Rate limit exceeded", 429),
+        (200, "overloaded", 503),
+        (200, "Sorry, the model is currently loading", 503),
     ],
 )
 def test_what_passes_is_waited_for_whatever_its_status(status: int, message: str, code: int) -> None:

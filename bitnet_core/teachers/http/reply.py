@@ -48,9 +48,10 @@ _CODES = {
     "service_unavailable": 503,
 }
 """Status codes of errors that have a name instead of a number: Anthropic's, OpenAI's and those of their imitators."""
-_RATE_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
-"""Status codes by the words of an error with status 200 and neither a number nor a name."""
-_BUSY_WORDS = _RATE_WORDS | {
+_BUSY_WORDS = {
+    "rate limit exceeded": 429,
+    "rate limit reached": 429,
+    "too many requests": 429,
     "too many connections": 429,
     "too many concurrent": 429,
     "maintenance": 503,
@@ -58,7 +59,8 @@ _BUSY_WORDS = _RATE_WORDS | {
     "currently loading": 503,
     "temporarily unavailable": 503,
 }
-"""Status codes by the words of an error with status 401 or 403, which some gateways give to every error."""
+"""Status codes by the words of an error with status 401 or 403, which some gateways give to every error, and of one
+with status 200 and neither a number nor a name."""
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented")
 """In a 500 or 503, these say that the same request will fail again."""
 _TOO_LARGE = "request too large"
@@ -146,7 +148,7 @@ class Reply:
                 return int(value)
             if value in _CODES:
                 return _CODES[value]
-        return self.status if self._names else self._by_words(_RATE_WORDS)
+        return self.status if self._names else self._by_words(_BUSY_WORDS)
 
     def _by_words(self, codes: Mapping[str, int]) -> int:
         """The code of the first words that the error has and the request has not; else the status."""
