@@ -241,6 +241,7 @@ def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(folder)
         try:
             state = State(path)
         except sqlite3.OperationalError:  # a full disk, or a lock: it is not damaged

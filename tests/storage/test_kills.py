@@ -13,6 +13,8 @@ import pytest
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.state import FOLDER
+from bitnet_core.storage.state import opened as state_at
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
@@ -46,6 +48,21 @@ def killed_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
     return process.wait() != 0
 
 
+def seconds_of(process: "subprocess.Popen[str]") -> float:
+    """How long the process works if it is left alone."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+    began = time.monotonic()
+    process.communicate()
+    assert process.returncode == 0
+    return time.monotonic() - began
+
+
+def moments(draw: random.Random, kills: int, seconds: float) -> list[float]:
+    """When to kill: once at the beginning, which no machine is too fast for, else at random."""
+    return [0.0, *(draw.uniform(0, seconds) for _ in range(kills - 1))]
+
+
 def filled(root: Path, seed: int) -> dict[str, bytes]:
     """An experiment with files of one object and of several parts; each seed gives other content."""
     experiment = Experiment.from_settings(from_values({"DRIVE_ROOT": str(root)}))
@@ -72,13 +89,13 @@ def test_killed_pushes(tmp_path: Path, kills: int) -> None:
     draw = random.Random(kills)
     place = Under(FolderTarget("local", copy), "exp/")
     filled(root, 0)
-    assert child("push", root, copy).wait() == 0
+    seconds = seconds_of(child("push", root, copy))
     before = newest(place)
     content = filled(root, 1)
     killed = 0
-    for _ in range(kills):
+    for moment in moments(draw, kills, seconds):
         known = parts_at(copy)
-        killed += killed_after(child("push", root, copy), draw.uniform(0, 0.5))
+        killed += killed_after(child("push", root, copy), moment)
         again = [path for path, inode in parts_at(copy).items() if path in known and known[path] != inode]
         assert len(again) <= 2  # at most one part of each of the two files
         state = complete_state(place)
@@ -112,9 +129,9 @@ def test_killed_pushes_to_s3(tmp_path: Path, kills: int) -> None:
         with opened(running, tmp_path) as direct:
             place = Under(direct, "exp/")
             with Watcher(place, {name: [data] for name, data in content.items()}) as watcher:
-                for _ in range(kills):
+                for moment in moments(draw, kills, 1.2):
                     before = proxy.seen.stored.copy()
-                    killed += killed_after(child_of("push", root, settings, running.keys), draw.uniform(0, 1.2))
+                    killed += killed_after(child_of("push", root, settings, running.keys), moment)
                     sent = proxy.seen.stored - before
                     twice = [path for path in sent if before[path] and "/0" in path]
                     again += len(twice)
@@ -147,3 +164,15 @@ def test_killed_pulls(tmp_path: Path, kills: int) -> None:
     assert child("pull", other, copy).wait() == 0
     assert all((other / name).read_bytes() == data for name, data in content.items())
     assert not list(other.rglob("*.part"))
+
+
+def test_what_a_kill_leaves_beside_the_state_goes_when_it_is_opened_again(tmp_path: Path) -> None:
+    """Such as the id of the experiment, half written."""
+    code = (
+        "import os, sys; from pathlib import Path; from bitnet_core import files\n"
+        "with files.atomic_path(Path(sys.argv[1])) as temp: temp.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / FOLDER / "experiment")]).returncode == -9
+    assert list((tmp_path / FOLDER).glob(".*.part"))
+    with state_at(tmp_path, "one/"):
+        assert not list((tmp_path / FOLDER).glob(".*.part"))
