@@ -86,7 +86,7 @@ class BitnetApp(Telling):
     def refresh_css(self, animate: bool = True) -> None:
         """As in Textual, but not for the first theme: the styles were read with its variables."""
         first, self._first_variables = self._first_variables, None
-        if self.get_css_variables() != first:
+        if first is None or self.get_css_variables() != first:
             super().refresh_css(animate=animate)
 
     def get_driver_class(self) -> "type[Driver]":
@@ -151,7 +151,7 @@ class BitnetApp(Telling):
         return dict(themes.DEFAULTS)
 
     def get_css_variables(self) -> dict[str, str]:
-        """As in Textual, with greys for what is told apart by its hue where there are no colours."""
+        """As in Textual; without colours, what differs only in hue is grey of different brightness."""
         variables = super().get_css_variables()
         if self.no_color:
             variables |= themes.greys(self.current_theme)

@@ -122,7 +122,7 @@ def _require_variables() -> None:
         try:
             os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))
         except (OSError, ValueError) as error:
-            why = explained(error, "correct it") if isinstance(error, OSError) else "(it is no path); correct it"
+            why = explained(error, "correct it") if isinstance(error, OSError) else "(it is not a path); correct it"
             raise UsageError(f"TEXTUAL_LOG is {log!r}, which can't be written {why}, or unset it.") from error
     given = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
     if given not in _COLOURS:

@@ -255,7 +255,7 @@ _GREYS_ON_WHITE = {
 
 
 def greys(theme: Theme) -> Mapping[str, str]:
-    """What a theme's colours that are told apart by their hue become where there are no colours (NO_COLOR)."""
+    """The greys, without colours (NO_COLOR), in place of a theme's colours that differ only in hue."""
     return _GREYS if theme.dark else _GREYS_ON_WHITE
 
 

@@ -28,7 +28,7 @@ class Quantity:
     spread: float | None = None
     """The interquartile range as a share of the value, where that is notable."""
     sure: bool = True
-    """False for a speed of which too few turns agree."""
+    """False for a speed on which too few turns agree."""
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):

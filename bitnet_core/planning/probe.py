@@ -10,7 +10,6 @@ linear in the layers: it takes a fraction of the time and of the memory. The pea
 the C library's allocator keeps more than the tensors that `memory.py` counts, and only a measurement says how much.
 """
 
-import hashlib
 import json
 import os
 import statistics
@@ -362,7 +361,7 @@ def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     }
     if work.teacher and beside:
         decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return timings.key_of(decides)
 
 
 if __name__ == "__main__":

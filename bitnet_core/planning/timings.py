@@ -1,8 +1,7 @@
-"""What this machine has timed, in the user's cache: a file of one kind of timings.
+"""What this machine has timed, in the user's cache: one file for each kind of timing."""
 
-What identifies a timing is the caller's matter.
-"""
-
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -44,6 +43,11 @@ def _is_timing(one: object, numbers: Sequence[str]) -> bool:
     if not isinstance(one, dict) or not isinstance(one.get("timed_layers"), list):
         return False
     return all(type(one.get(name)) in (int, float) for name in numbers)
+
+
+def key_of(decides: Mapping[str, Any] | Sequence[Any]) -> str:
+    """The key of a timing, from all that decides it, as JSON types."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
 def keep(entries: Mapping[str, Timing], file: str) -> None:

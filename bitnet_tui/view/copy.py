@@ -132,8 +132,9 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
 def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
     wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
-    keys = (Span(actions.key(one), "key") for one in ("experiment.config", "config.filter", "experiment.settings"))
-    config, search, editor = keys
+    config, search, editor = (
+        Span(actions.key(one), "key") for one in ("experiment.config", "config.filter", "experiment.settings")
+    )
     set_it = line("Press ", config, " for Config, and ", search, " to find STORAGE_BACKEND, or STORAGE_LOCAL_DIR.")
     return (*wrong, *_wrapped("", text, "", cells), (), set_it, line(editor, " opens .env in an editor."))
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -38,20 +39,25 @@ def child_of(what: str, root: Path, settings: Mapping[str, str], keys: Mapping[s
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def killed_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
-    """Whether the process was killed before it had ended; the time counts from its first sign of work."""
+def begun(process: "subprocess.Popen[str]") -> IO[str]:
+    """The output of the process, after its first sign of work."""
     assert process.stdout is not None
     assert process.stdout.readline() == "began\n"
+    return process.stdout
+
+
+def killed_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Whether the process was killed before it had ended; the time counts from its first sign of work."""
+    output = begun(process)
     time.sleep(seconds)
     process.kill()
-    process.stdout.close()
+    output.close()
     return process.wait() != 0
 
 
 def seconds_of(process: "subprocess.Popen[str]") -> float:
     """How long the process works if it is left alone."""
-    assert process.stdout is not None
-    assert process.stdout.readline() == "began\n"
+    begun(process)
     began = time.monotonic()
     process.communicate()
     assert process.returncode == 0
