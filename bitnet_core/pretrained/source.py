@@ -5,7 +5,7 @@ without scaling, SiLU. Tensors have the names of transformers' `LlamaForCausalLM
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -51,14 +51,11 @@ def layer_names(config: StudentConfig) -> dict[str, tuple[int, ...]]:
 
 def shape_of(name: str, values: Mapping[str, Any]) -> StudentConfig:
     """The shape of a model that says `values` of itself, which may be anything. DoesNotFit for no student's shape."""
-    numbers = ("rope_theta", "rms_norm_eps")
-    for key in numbers:
-        if type(values[key]) not in (int, float) or not 0 < values[key] < 1e30:
-            raise DoesNotFit(name, f"{key} is {values[key]!r:.40}")
     try:
-        return StudentConfig(**{**values, **{key: float(values[key]) for key in numbers}})
+        shape = StudentConfig(**values)
     except BitnetError as error:
         raise DoesNotFit(name, str(error).rstrip(".")) from error
+    return replace(shape, rope_theta=float(shape.rope_theta), rms_norm_eps=float(shape.rms_norm_eps))
 
 
 def require_tensors(name: str, found: Mapping[str, tuple[int, ...]], shape: StudentConfig) -> None:

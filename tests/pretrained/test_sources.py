@@ -194,7 +194,7 @@ def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
         ({"hidden_act": "gelu"}, "activation is 'gelu'"),
         ({"hidden_size": 96, "head_dim": 24}, "multiple of 64"),
         ({"rms_norm_eps": "small"}, "rms_norm_eps is 'small'"),
-        ({"rms_norm_eps": "x" * 5000}, r"rms_norm_eps is 'x{39}\)"),
+        ({"rms_norm_eps": "x" * 5000}, r"rms_norm_eps is 'x{39}; "),
         ({"vocab_size": ["x" * 5000]}, r"vocab_size is \['x{38}; "),
         *(({"head_dim": odd}, "are not as wide as 64") for odd in ("16", [16], {"a": 16}, 16.0, True)),
         *(({"sliding_window": odd}, "sliding_window is ") for odd in (0, -1, "4096", 4096.0, False, True, [64], {})),
