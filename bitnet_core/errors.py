@@ -1,9 +1,11 @@
 """Errors that are not bugs: a mistake of the user or a failure outside. One sentence names the thing and the fix."""
 
 import errno
+import sys
 from pathlib import Path
 
 _OTHER_FILE_SYSTEM = "choose a place on another file system, which can do that"
+_OWN_PACKAGES = ("bitnet_core", "bitnet_tui")
 FREE_MEMORY = "end other programs, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",
@@ -63,6 +65,26 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return not isinstance(error, BitnetError) and any(said in str(error) for said in _NO_MEMORY)
+
+
+def lacks_package(error: BaseException) -> str:
+    """The sentence about a package of others that is not installed or not whole; empty for any other error."""
+    if not isinstance(error, ImportError) or not error.name:
+        return ""
+    name = error.name.partition(".")[0]
+    if name in _OWN_PACKAGES:
+        return ""
+    missing = isinstance(error, ModuleNotFoundError) and error.name == name
+    if name in sys.stdlib_module_names:
+        what = f"Python at {sys.executable} was built without its module {name}; install bitnet-tui with another one."
+        return what if missing else ""
+    pip = f"{sys.executable} -m pip install"
+    if missing:
+        return f"The Python package {name} is not installed; run `{pip} bitnet-tui`, which installs what it lacks."
+    from importlib.metadata import packages_distributions  # takes a second, as it reads every package's files
+
+    reason, project = " ".join(str(error).split()), packages_distributions().get(name, ["bitnet-tui"])[0]
+    return f"The Python package {name} can't be used ({reason:.200}); run `{pip} --force-reinstall {project}`."
 
 
 def raise_if_not_the_file(error: BaseException, path: Path) -> None:
