@@ -5,6 +5,13 @@ import sys
 from pathlib import Path
 
 _OTHER_FILE_SYSTEM = "choose a place on another file system, which can do that"
+_IN_THE_WAY = {
+    errno.EISDIR: "move the folder away that is in the place of a file",
+    errno.ENOTDIR: "move the file away that is in the place of a folder",
+    errno.EEXIST: "move away what is there",
+    errno.ENOTEMPTY: "move away what is there",
+}
+"""What is about the path, and nothing that permissions or the machine could change."""
 _OWN_PACKAGES = ("bitnet_core", "bitnet_tui")
 FREE_MEMORY = "end other programs, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
 _FIXES = {
@@ -107,4 +114,4 @@ def is_about_the_machine(error: OSError) -> bool:
 def explained(error: OSError, otherwise: str) -> str:
     """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"({reason}); {_FIXES.get(error.errno or 0, otherwise)}"
+    return f"({reason}); {(_FIXES | _IN_THE_WAY).get(error.errno or 0, otherwise)}"

@@ -2,6 +2,7 @@
 
 import errno
 import mmap
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,15 @@ import pytest
 
 from bitnet_core.cli import main as command
 from bitnet_core.collecting import journal
-from bitnet_core.errors import BitnetError, UsageError, lacks_memory, lacks_package, raise_if_not_the_file
+from bitnet_core.errors import (
+    BitnetError,
+    UsageError,
+    explained,
+    is_about_the_machine,
+    lacks_memory,
+    lacks_package,
+    raise_if_not_the_file,
+)
 from bitnet_core.evaluation import answers
 from bitnet_core.export import gguf_read
 from bitnet_core.model import packing
@@ -178,6 +187,20 @@ def test_a_program_without_a_package_that_it_always_needs_says_so(program: str, 
     assert "Traceback" not in ended.stderr
     if ended.returncode:
         assert f"The Python package {package} is not installed; run `" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.EISDIR, "; move the folder away that is in the place of a file"),
+        (errno.ENOTDIR, "; move the file away that is in the place of a folder"),
+        (errno.EEXIST, "; move away what is there"),
+    ],
+)
+def test_what_is_in_the_way_is_no_matter_of_permissions(number: int, fix: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert explained(error, "check its permissions") == f"({os.strerror(number)}){fix}"
+    assert not is_about_the_machine(error)
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=str)

@@ -36,7 +36,7 @@ def is_there(path: Path) -> bool:
             f"{path} is a link to {path.readlink()}, which does not exist; restore that file or remove the link."
         ) from None
     except OSError as error:
-        raise BitnetError(f"{path} can't be read ({error.strerror or error}); check the path.") from error
+        raise BitnetError(f"{path} can't be read {explained(error, 'check the path')}.") from error
     except ValueError:  # a NUL character
         return False
     return True

@@ -165,6 +165,17 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
     return dict(key_values) if key_values else None
 
 
+def require_whole(path: Path) -> None:
+    """BitnetError for a Parquet file that can't be read to its end."""
+    try:
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(1 << 14):
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, path)
+        raise torn(path) from error
+
+
 def torn(path: Path) -> BitnetError:
     return BitnetError(f"{path} is truncated or not Parquet; {AGAIN}.")
 
