@@ -175,6 +175,22 @@ def real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds of such names, in order; nothing if it is none. BitnetError if it can't be listed.
+
+    `Path.glob` finds nothing then, and a closed folder would count as an empty one.
+    """
+    import fnmatch
+
+    try:
+        names = (path.name for path in folder.iterdir())
+        return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BitnetError(f"{folder} can't be read {explained(error, 'check its permissions')}.") from error
+
+
 def require_regular(path: Path) -> None:
     """BitnetError for a pipe, a socket or a device: reading it could wait for ever, and gives its content once."""
     if not path.is_file() and not path.is_dir() and path.exists():

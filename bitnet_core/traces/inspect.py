@@ -1,11 +1,13 @@
 """A trace set for people: every row that is wrong (`validate`), and one sequence in words (`show_text`)."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import render_table, significant
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -47,7 +49,8 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
                     entry[0] += len(fault.rows)
         except BitnetError as error:
             problems.append(_unreadable(path, error))
-    for path in [*data_dir.glob(schema.SEQUENCES_FILE), *sorted(data_dir.glob("teacher_shard_*.parquet"))]:
+    beside = (files.matching(data_dir, name) for name in (schema.SEQUENCES_FILE, "teacher_shard_*.parquet"))
+    for path in itertools.chain.from_iterable(beside):
         try:
             require_whole(path)
         except BitnetError as error:

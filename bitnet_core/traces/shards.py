@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.arrays import Array, Int64
@@ -122,7 +123,7 @@ def open_shards(data_dir: Path) -> list[Shard]:
 
 def kd_shards(data_dir: Path) -> list[Path]:
     """The KD files of a trace set, in order; BitnetError if there are none."""
-    found = sorted(data_dir.glob("kd_shard_*.parquet"))
+    found = files.matching(data_dir, "kd_shard_*.parquet")
     if not found:
         journals = (places.journal(data_dir), places.old_journal(data_dir))
         if journal := next(filter(Path.is_file, journals), None):

@@ -91,7 +91,7 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
 
 def found(folder: Path) -> list[Path]:
     """All files named like checkpoints, newest step first; some may be incomplete."""
-    steps = {int(match[1]): path for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))}
+    steps = {int(match[1]): path for path in files.matching(folder, "*.pt") if (match := _NAME.fullmatch(path.name))}
     return [steps[step] for step in sorted(steps, reverse=True)]
 
 
