@@ -1,9 +1,18 @@
 """Errors that are not bugs: a mistake of the user or a failure outside. One sentence names the thing and the fix."""
 
 import errno
+import sys
 from pathlib import Path
 
 _OTHER_FILE_SYSTEM = "choose a place on another file system, which can do that"
+_IN_THE_WAY = {
+    errno.EISDIR: "move the folder away that is in the place of a file",
+    errno.ENOTDIR: "move the file away that is in the place of a folder",
+    errno.EEXIST: "move away what is there",
+    errno.ENOTEMPTY: "move away what is there",
+}
+"""What is about the path, and nothing that permissions or the machine could change."""
+_OWN_PACKAGES = ("bitnet_core", "bitnet_tui")
 FREE_MEMORY = "end other programs, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",
@@ -65,6 +74,26 @@ def lacks_memory(error: BaseException) -> bool:
     return not isinstance(error, BitnetError) and any(said in str(error) for said in _NO_MEMORY)
 
 
+def lacks_package(error: BaseException) -> str:
+    """The sentence about a package of others that is not installed or not whole; empty for any other error."""
+    if not isinstance(error, ImportError) or not error.name:
+        return ""
+    name = error.name.partition(".")[0]
+    if name in _OWN_PACKAGES:
+        return ""
+    missing = isinstance(error, ModuleNotFoundError) and error.name == name
+    if name in sys.stdlib_module_names:
+        what = f"Python at {sys.executable} was built without its module {name}; install bitnet-tui with another one."
+        return what if missing else ""
+    pip = f"{sys.executable} -m pip install"
+    if missing:
+        return f"The Python package {name} is not installed; run `{pip} bitnet-tui`, which installs what it lacks."
+    from importlib.metadata import packages_distributions  # takes a second, as it reads every package's files
+
+    reason, project = " ".join(str(error).split()), packages_distributions().get(name, ["bitnet-tui"])[0]
+    return f"The Python package {name} can't be used ({reason:.200}); run `{pip} --force-reinstall {project}`."
+
+
 def raise_if_not_the_file(error: BaseException, path: Path) -> None:
     """Raise an error again that says nothing of the file's content: memory, a limit, a permission or the disk.
 
@@ -85,4 +114,4 @@ def is_about_the_machine(error: OSError) -> bool:
 def explained(error: OSError, otherwise: str) -> str:
     """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
     reason = error.strerror or str(error) or type(error).__name__
-    return f"({reason}); {_FIXES.get(error.errno or 0, otherwise)}"
+    return f"({reason}); {(_FIXES | _IN_THE_WAY).get(error.errno or 0, otherwise)}"

@@ -115,6 +115,21 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def python(module: str, *arguments: str) -> list[str]:
+    """The command that runs a module with this Python, which then imports nothing from the working folder.
+
+    A `random.py` of the user there would run in every stage, in the place of Python's own. Only in a checkout of ours
+    modules are found there: the package may not be installed.
+    """
+    return [sys.executable, *([] if _in_checkout() else ["-P"]), "-m", module, *arguments]
+
+
+def _in_checkout() -> bool:
+    with contextlib.suppress(OSError):
+        return Path.cwd() == Path(__file__).resolve().parents[1]
+    return False
+
+
 def start_helper(
     module: str, job: object, log: IO[str], environment: Mapping[str, str] | None = None
 ) -> "subprocess.Popen[str]":
@@ -122,7 +137,7 @@ def start_helper(
 
     Its stderr goes to `log`. It stays in our session and process group: what kills us as a group kills it too.
     """
-    command, pipe = [sys.executable, "-m", module], subprocess.PIPE
+    command, pipe = python(module), subprocess.PIPE
     helper = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
     # If the helper has already died, the caller notices by its exit.
     with contextlib.suppress(BrokenPipeError):

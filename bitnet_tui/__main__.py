@@ -2,6 +2,8 @@
 
 import sys
 
+from bitnet_core.errors import lacks_package
+
 
 def main() -> int:
     """Run the app. Ctrl-C may come while its modules are still being imported."""
@@ -11,6 +13,11 @@ def main() -> int:
         return run()
     except KeyboardInterrupt:
         return 130
+    except ImportError as error:
+        if not (lacking := lacks_package(error)):
+            raise
+        sys.stderr.write(f"bitnet-tui: {lacking}\n")
+        return 1
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import os
 import time
 import traceback
 
-from bitnet_core.errors import FREE_MEMORY, explained, is_about_the_machine, lacks_memory
+from bitnet_core.errors import FREE_MEMORY, explained, is_about_the_machine, lacks_memory, lacks_package
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.secrets.known import redactor
 
@@ -17,6 +17,8 @@ def report(error: BaseException) -> str:
     cause = getattr(error, "error", error)  # a worker of Textual wraps what it failed for
     if lacks_memory(cause):
         return f"Memory ran out, and bitnet-tui had to close; runs continue. To open it again, {FREE_MEMORY}."
+    if lacking := lacks_package(cause):
+        return f"{lacking} bitnet-tui had to close; runs continue."
     if isinstance(cause, OSError) and is_about_the_machine(cause):
         why = explained(cause, "check it")
         return f"{cause.filename or 'A file'} can't be used {why}; bitnet-tui had to close, and runs continue."

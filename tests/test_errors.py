@@ -2,6 +2,10 @@
 
 import errno
 import mmap
+import os
+import re
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +15,15 @@ import pytest
 
 from bitnet_core.cli import main as command
 from bitnet_core.collecting import journal
-from bitnet_core.errors import BitnetError, UsageError, lacks_memory, raise_if_not_the_file
+from bitnet_core.errors import (
+    BitnetError,
+    UsageError,
+    explained,
+    is_about_the_machine,
+    lacks_memory,
+    lacks_package,
+    raise_if_not_the_file,
+)
 from bitnet_core.evaluation import answers
 from bitnet_core.export import gguf_read
 from bitnet_core.model import packing
@@ -23,6 +35,7 @@ from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.tokenizer import load as tokenizers
 from bitnet_core.traces import reproject, schema, shards, stats
 from bitnet_core.training import checkpoints
+from bitnet_tui import crash
 
 SHORT: list[Exception] = [
     MemoryError(),
@@ -117,6 +130,77 @@ def test_a_command_and_a_stage_say_that_memory_ran_out(
     assert (state, code) == ("failed", 1)
     assert sentence.startswith("Memory ran out; choose a smaller TRAIN_BATCH_SIZE")
     assert "bug" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ModuleNotFoundError("No module named 'numpy'", name="numpy"), r"numpy is not installed; run `.*bitnet-tui`"),
+        (
+            ModuleNotFoundError("No module named 'dotenv.x'", name="dotenv.x"),
+            r"dotenv can't be used \(No module .*--force-reinstall python-dotenv`",
+        ),
+        (
+            ImportError("libz.so.1: cannot\nopen", name="torch._C"),
+            r"torch can't be used \(libz\.so\.1: cannot open\);",
+        ),
+        (
+            ModuleNotFoundError("No module named '_sqlite3'", name="_sqlite3"),
+            "was built without its module _sqlite3;",
+        ),
+    ],
+)
+def test_a_command_a_stage_and_the_app_name_a_package_that_is_missing(
+    error: Exception,
+    said: str,
+    isolated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(command, "_run", fails)
+    assert command.main(["plan"]) == 1
+    sentence = capsys.readouterr().err
+    assert re.search(said, sentence)
+    assert sentence.count("\n") == 1
+    assert re.search(said, _explain(error, Experiment.open(isolated / "exp"), Redactor([]))[2])
+    assert re.search(said, crash.report(error))
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("x"), ImportError("x", name="bitnet_core.x"), ImportError("x", name="re")]
+)
+def test_what_can_not_be_imported_of_our_own_is_a_bug(error: Exception) -> None:
+    assert lacks_package(error) == ""
+
+
+@pytest.mark.parametrize("package", ["msgspec", "dotenv", "platformdirs"])
+@pytest.mark.parametrize("program", ["bitnet_core", "bitnet_tui"])
+def test_a_program_without_a_package_that_it_always_needs_says_so(program: str, package: str, isolated: Path) -> None:
+    code = f"import sys; sys.modules['{package}'] = None; from {program}.__main__ import main; sys.exit(main())"
+    arguments = ["--plain"] if program == "bitnet_tui" else ["keys", "status", "--root", str(isolated / "exp")]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "Traceback" not in ended.stderr
+    if ended.returncode:
+        assert f"The Python package {package} is not installed; run `" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        (errno.EISDIR, "; move the folder away that is in the place of a file"),
+        (errno.ENOTDIR, "; move the file away that is in the place of a folder"),
+        (errno.EEXIST, "; move away what is there"),
+    ],
+)
+def test_what_is_in_the_way_is_no_matter_of_permissions(number: int, fix: str) -> None:
+    error = OSError(number, os.strerror(number))
+    assert explained(error, "check its permissions") == f"({os.strerror(number)}){fix}"
+    assert not is_about_the_machine(error)
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=str)

@@ -53,6 +53,27 @@ def test_a_helper_that_dies_before_it_reads_its_job_leaves_a_complaint() -> None
         assert "no_such_module" in process.last_line(log)
 
 
+@pytest.mark.parametrize("module", ["bitnet_core", "bitnet_core.stages", "pip"])
+def test_a_file_of_the_working_folder_is_not_run_in_the_place_of_a_module(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder may be anybody's, and a stage holds keys."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(process.__file__).parents[1]))
+    for name in ("argparse", "random", "secrets", "json", "msgspec", "pathlib"):
+        (tmp_path / f"{name}.py").write_text(f"open('ran', 'a').write('{name} ')\n")
+    subprocess.run(process.python(module, "--help"), capture_output=True, check=False, timeout=120)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_in_a_checkout_that_is_not_installed_modules_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(process.__file__).parents[1])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    command = process.python("bitnet_core", "--version")
+    without_packages = [command[0], "-S", *command[1:]]  # of what is installed, an editable install of ours included
+    assert subprocess.run(without_packages, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
 def test_the_lines_of_a_helper_come_one_by_one_and_as_it_wrote_them() -> None:
     code = "import sys; sys.stdout.write('a\\n\\n' + 'b' * 200_000 + '\\nnaïve'); sys.stdout.flush(); input()"
     with _start(code) as child:

@@ -43,7 +43,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        return f"{self.experiment.name}-step{self.checkpoint.step}"
+        return f"{files.short(self.experiment.name)}-step{self.checkpoint.step}"
 
     @property
     def origin(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from bitnet_core.cli import (
     traces,
 )
 from bitnet_core.cli.command import Commands, Handler, complain
-from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory
+from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory, lacks_package
 from bitnet_core.terminal import safe_streams
 
 _FAMILIES = (
@@ -79,6 +79,9 @@ def _guarded(argv: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - memory, a broken installation or a bug
         if lacks_memory(error):
             complain(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")
+            return 1
+        if lacking := lacks_package(error):
+            complain(f"bitnet: {lacking}\n")
             return 1
         import traceback
 

@@ -188,6 +188,9 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if "locked" in str(error):
             raise BitnetError(f"{path} is in use by another program; close it and start again.") from error
+        beside = (path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm", "-journal"))
+        if odd := next((one for one in beside if one.exists() and not one.is_file()), None):
+            raise BitnetError(f"{odd} is in the place of a file of the journal; move it away.") from error
         raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
     except sqlite3.DatabaseError as error:
         raise BitnetError(

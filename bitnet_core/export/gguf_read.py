@@ -21,6 +21,7 @@ from bitnet_core.files.regular import open_regular
 _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _TYPES = {one.number: one for one in (*LINEAR_TYPES.values(), *EMBEDDING_TYPES.values(), F32)}
+_VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _MOST_THINGS = 1 << 21
 """Keys, tensors and strings of lists, together. A file with holes may claim any number of empty ones."""
@@ -29,6 +30,10 @@ _LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
 
 class Damaged(ValueError):
     """The file is not what it should be."""
+
+
+class OtherFormat(ValueError):
+    """The file may be whole, and is of a format that is not read here."""
 
 
 class OtherModel(BitnetError):
@@ -63,6 +68,9 @@ def opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
     try:
         with open_regular(path) as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+    except OtherFormat as error:
+        fix = "convert its model again with llama.cpp's convert_hf_to_gguf.py"
+        raise BitnetError(f"{path} can't be read ({error}); {fix}.") from error
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise_if_not_the_file(error, path)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -131,13 +139,24 @@ def read_header(cursor: Cursor, lists: Container[str] = ()) -> tuple[int, dict[s
     """The number of tensors, and the keys; of arrays only those in `lists`. The cursor is then at the tensors."""
     if cursor.data[:4] != b"GGUF":
         raise Damaged("it does not begin as one")
-    cursor.at = 8
+    cursor.at = 4
+    _require_version(cursor.take("<I"))
     tensors, count = cursor.things(1), cursor.things(1)
     keys: dict[str, Any] = {}
     for _ in range(count):
         name = cursor.string()
+        if name in keys:
+            raise Damaged(f"it has two values of {name!r:.60}")
         keys[name] = cursor.value(cursor.take("<I"), keep=name in lists)
     return tensors, keys
+
+
+def _require_version(version: int) -> None:
+    if version in _VERSIONS:
+        return
+    if int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
+        raise OtherFormat("it is a big-endian GGUF")
+    raise OtherFormat(f"it is a GGUF of version {version}, and those of version 2 and 3 are read")
 
 
 def read_tensor(cursor: Cursor) -> tuple[str, tuple[int, ...], int, int]:

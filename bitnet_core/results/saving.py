@@ -18,7 +18,7 @@ _ZOOM = 2.0
 def default_path(subject: Subject, kind: str = FORMATS[0]) -> Path:
     """In the experiment's reports, named after the training, so that each one keeps its own."""
     train = subject.runs.get(TRAIN)
-    return subject.experiment.reports / f"report-{train.id if train else subject.root.name}{kind}"
+    return subject.experiment.reports / f"report-{train.id if train else files.short(subject.root.name)}{kind}"
 
 
 def save(subject: Subject, path: Path) -> Path:

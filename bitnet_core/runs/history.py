@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
@@ -266,4 +266,4 @@ def _runs_in(logs: Path) -> list[Run]:
     except NotADirectoryError:
         raise BitnetError(f"{logs} is not a folder, so no run can be read; move it away.") from None
     except OSError as error:
-        raise BitnetError(f"{logs} can't be read ({error.strerror}); check its permissions.") from error
+        raise BitnetError(f"{logs} can't be read {explained(error, 'check its permissions')}.") from error

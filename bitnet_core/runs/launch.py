@@ -89,7 +89,7 @@ def launch(
         ) from error
     environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
     environment["PYTHONUNBUFFERED"] = "1"
-    command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
+    command = process.python("bitnet_core.stages", str(run.path))
     try:
         with run.output_path.open("ab") as output:
             child = start_with_secrets(command, secrets or {}, environment, output)

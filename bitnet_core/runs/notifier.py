@@ -43,7 +43,7 @@ def start_beside(context: StageContext, record: RunRecord) -> None:
     # What an upload beside a stage has to say, the stage says.
     if not (options.command or keys) or (record.stage == "upload" and record.starter):
         return
-    command = [sys.executable, "-m", "bitnet_core.runs.notifier", str(context.run_dir)]
+    command = process.python("bitnet_core.runs.notifier", str(context.run_dir))
     environment = handover.environment_without_secrets(context.secrets.values())
     try:
         child = handover.start_with_secrets(command, keys, environment, subprocess.PIPE)

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bitnet_core import files, process
-from bitnet_core.errors import FREE_MEMORY, BitnetError, Stopped, explained, is_about_the_machine, lacks_memory
+from bitnet_core.errors import (
+    FREE_MEMORY,
+    BitnetError,
+    Stopped,
+    explained,
+    is_about_the_machine,
+    lacks_memory,
+    lacks_package,
+)
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext
@@ -176,6 +184,8 @@ def _machine_failure(error: Exception, experiment: Experiment) -> str:
     """What to do about a failure of the machine; empty for any other error."""
     if lacks_memory(error):
         return f"Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET, {FREE_MEMORY}."
+    if lacking := lacks_package(error):
+        return lacking
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or experiment.root
         return f"The disk is full at {place}; free space and start the stage again, it continues where it was."

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import fsync_folder
 from bitnet_core.files.pieces import write_at
@@ -33,7 +34,6 @@ from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
-_NAME_BYTES = 200
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
@@ -192,7 +192,7 @@ class Pull:
         if entry.name in self._lacking:
             raise LostFile(f"{printable(entry.name)} is missing or changed")
         path = self.here.path_of(entry.name)
-        temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
+        temp = path.with_name(f".{files.short(path.name)}.{entry.sha256[:16]}.part")
         try:
             self.here.require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -290,14 +290,9 @@ def _shown(some: list[str]) -> str:
     return ", ".join(some[:_SHOWN]) + more
 
 
-def _short(name: str) -> str:
-    """The first bytes of a name, so that a temporary file's name still has room after it."""
-    return name.encode()[:_NAME_BYTES].decode(errors="ignore")
-
-
 def _remove_others(temp: Path, path: Path) -> None:
     """Remove what a cut pull has left of another version of a large file."""
-    for other in path.parent.glob(f".{glob.escape(_short(path.name))}.{'[0-9a-f]' * 16}.part"):
+    for other in path.parent.glob(f".{glob.escape(files.short(path.name))}.{'[0-9a-f]' * 16}.part"):
         if other != temp:
             other.unlink(missing_ok=True)
 

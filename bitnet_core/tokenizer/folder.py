@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.text import crop, is_utf8
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE
 
@@ -36,7 +36,7 @@ def is_there(path: Path) -> bool:
             f"{path} is a link to {path.readlink()}, which does not exist; restore that file or remove the link."
         ) from None
     except OSError as error:
-        raise BitnetError(f"{path} can't be read ({error.strerror or error}); check the path.") from error
+        raise BitnetError(f"{path} can't be read {explained(error, 'check the path')}.") from error
     except ValueError:  # a NUL character
         return False
     return True
@@ -44,18 +44,25 @@ def is_there(path: Path) -> bool:
 
 def read_text(path: Path, most_bytes: int = _LARGEST_FILE, encoding: str = "utf-8-sig") -> str:
     """The text of a regular file. BitnetError if it can't be read, is too large or is not UTF-8."""
+    require_own(path, most_bytes)
+    try:
+        return path.read_text(encoding=encoding)
+    except OSError as error:
+        raise BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.") from error
+    except UnicodeDecodeError as error:
+        raise BitnetError(f"{path} is not UTF-8 text; replace it with the tokenizer's own file.") from error
+
+
+def require_own(path: Path, most_bytes: int) -> None:
+    """BitnetError for what a tokenizer's file can't be: a folder, a pipe or a device, or one that is too large."""
     if is_there(path) and not path.is_file():
         raise BitnetError(f"{path} is not a file; put the tokenizer's own file there.")
     try:
-        if path.stat().st_size > most_bytes:
-            raise BitnetError(
-                f"{path} is larger than {most_bytes >> 20} MiB, so it is not a tokenizer's; replace it."
-            )
-        return path.read_text(encoding=encoding)
+        size = path.stat().st_size
     except OSError as error:
-        raise BitnetError(f"{path} can't be read ({error.strerror or error}); check its permissions.") from error
-    except UnicodeDecodeError as error:
-        raise BitnetError(f"{path} is not UTF-8 text; replace it with the tokenizer's own file.") from error
+        raise BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.") from error
+    if size > most_bytes:
+        raise BitnetError(f"{path} is larger than {most_bytes >> 20} MiB, so it is not a tokenizer's; replace it.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

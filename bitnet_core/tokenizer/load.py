@@ -24,6 +24,7 @@ from bitnet_core.tokenizer.folder import (
     own_template,
     read_config,
     read_text,
+    require_own,
     special_tokens,
 )
 from bitnet_core.tokenizer.hub import download, is_hub_name
@@ -196,6 +197,7 @@ def _read_sentencepiece(path: Path, fix: str) -> Tokenizer:
     from transformers.convert_slow_tokenizer import SentencePieceExtractor
     from transformers.tokenization_utils_base import generate_merges
 
+    require_own(path, _LARGEST_TOKENIZER)  # the library would wait for what a pipe gives, and reads all of a file
     try:
         extractor = SentencePieceExtractor(str(path))
         extracted = extractor.extract(None)

@@ -1,18 +1,20 @@
 """A trace set for people: every row that is wrong (`validate`), and one sequence in words (`show_text`)."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import render_table, significant
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces import places
+from bitnet_core.traces import places, schema
 from bitnet_core.traces.browse import Browser, own_tokenizer
 from bitnet_core.traces.rules import faults
-from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration
+from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration, require_whole
 
 _SHOWN_CANDIDATES = 5
 _COLUMNS = ("at", "token", "json", "other")
@@ -26,7 +28,8 @@ OTHER_TEXT = "completion_text is not what completion_ids spell"
 def validate(data_dir: Path) -> list[dict[str, Any]]:
     """Every rule that is broken, by file: reason, number of rows, the first of them. Empty for a sound set.
 
-    An unreadable shard is one entry, without rows; the others are still checked.
+    An unreadable file is one entry, without rows; the others are still checked. Of the answers as they were told
+    (`teacher_shard_*`) and of SEQUENCES_FILE it is asked whether they can be read.
     """
     tokenizer = own_tokenizer(data_dir) if places.tokenizer(data_dir).is_dir() else None
     count_and_first: dict[tuple[Path, str], list[int]] = {}
@@ -45,12 +48,22 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
                     entry = count_and_first.setdefault((fault.path, fault.reason), [0, int(fault.rows[0])])
                     entry[0] += len(fault.rows)
         except BitnetError as error:
-            problems.append({"file": str(path), "reason": str(error), "rows": None, "first_row": None})
+            problems.append(_unreadable(path, error))
+    beside = (files.matching(data_dir, name) for name in (schema.SEQUENCES_FILE, "teacher_shard_*.parquet"))
+    for path in itertools.chain.from_iterable(beside):
+        try:
+            require_whole(path)
+        except BitnetError as error:
+            problems.append(_unreadable(path, error))
     problems += [
         {"file": str(path), "reason": reason, "rows": count, "first_row": row}
         for (path, reason), (count, row) in count_and_first.items()
     ]
     return problems
+
+
+def _unreadable(path: Path, error: BitnetError) -> dict[str, Any]:
+    return {"file": str(path), "reason": str(error), "rows": None, "first_row": None}
 
 
 def validate_text(data_dir: Path, problems: Sequence[dict[str, Any]]) -> str:

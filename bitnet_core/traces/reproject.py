@@ -88,7 +88,7 @@ def reproject(
 
 def _teacher_shards(data_dir: Path) -> dict[int, Path]:
     """The shards of teacher space, by index."""
-    found = ((_SHARD.fullmatch(path.name), path) for path in data_dir.glob("teacher_shard_*.parquet"))
+    found = ((_SHARD.fullmatch(path.name), path) for path in files.matching(data_dir, "teacher_shard_*.parquet"))
     shards = dict(sorted((int(match[1]), path) for match, path in found if match))
     if not shards:
         raise BitnetError(f"There is no teacher space in {data_dir}; run `bitnet collect` first.")

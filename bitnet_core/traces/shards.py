@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.arrays import Array, Int64
@@ -122,7 +123,7 @@ def open_shards(data_dir: Path) -> list[Shard]:
 
 def kd_shards(data_dir: Path) -> list[Path]:
     """The KD files of a trace set, in order; BitnetError if there are none."""
-    found = sorted(data_dir.glob("kd_shard_*.parquet"))
+    found = files.matching(data_dir, "kd_shard_*.parquet")
     if not found:
         journals = (places.journal(data_dir), places.old_journal(data_dir))
         if journal := next(filter(Path.is_file, journals), None):
@@ -163,6 +164,17 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
         if got != field.type:
             raise BitnetError(f"Column {field.name} of {path} is {got} instead of {field.type}; {AGAIN}.")
     return dict(key_values) if key_values else None
+
+
+def require_whole(path: Path) -> None:
+    """BitnetError for a Parquet file that can't be read to its end."""
+    try:
+        with open_parquet(path) as file:
+            for batch in file.iter_batches(1 << 14):
+                batch.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, path)
+        raise torn(path) from error
 
 
 def torn(path: Path) -> BitnetError:

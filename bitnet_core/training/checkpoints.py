@@ -91,15 +91,18 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
 
 def found(folder: Path) -> list[Path]:
     """All files named like checkpoints, newest step first; some may be incomplete."""
-    steps = {int(match[1]): path for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))}
+    steps = {int(match[1]): path for path in files.matching(folder, "*.pt") if (match := _NAME.fullmatch(path.name))}
     return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def is_complete(path: Path) -> bool:
     """Whether there is a health file with the sha256 that this file has. OSError if it is out of reach."""
-    told = read_health(path).get("sha256")
+    health = read_health(path)
+    told = health.get("sha256")
     try:
-        return told is not None and told == files.sha256_file(path)
+        # Its size first: a file that was cut, or one of a terabyte, need not be read.
+        is_as_long = health.get("bytes") in (None, path.stat().st_size)
+        return told is not None and is_as_long and told == files.sha256_file(path)
     except OSError as error:
         raise_if_not_the_file(error, path)
         return False

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,7 +87,7 @@ def start(
 
     With `given=subprocess.PIPE` it reads from a pipe, too.
     """
-    command = [sys.executable, "-m", "bitnet_core", *arguments]
+    command = process.python("bitnet_core", *arguments)
     for name, value in overrides(home, values).items():
         command += ["--set", f"{name}={value}"]
     environment = environment_without_secrets(keys.values())

@@ -17,6 +17,7 @@ from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
 from bitnet_core.errors import UsageError
+from bitnet_core.process import python
 from bitnet_tui.web.gate import COOKIE, Gate
 
 _END_SECONDS = 5.0
@@ -179,7 +180,7 @@ def serve(arguments: list[str], port: int) -> int:
         listener.close()
         raise UsageError(f"Port {port} can't be used ({error.strerror}); give --port another one.") from error
     gate = Gate(listener.getsockname()[1])
-    server = GuardedServer([sys.executable, "-m", "bitnet_tui", *arguments], gate)
+    server = GuardedServer(python("bitnet_tui", *arguments), gate)
     sys.stdout.write(
         f"Open {gate.address}\n"
         "The address works once, in one browser on this machine; Ctrl-C ends it, and runs continue.\n"

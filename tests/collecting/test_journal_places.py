@@ -176,3 +176,13 @@ def test_a_bug_is_not_covered_and_nothing_is_lost(data: Path) -> None:
         shutil.rmtree(journal.path.parent)
         raise KeyError
     found(data, "a")
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_a_folder_in_the_place_of_the_journals_own_files_is_named(data: Path, end: str) -> None:
+    """Permissions have nothing to do with it."""
+    path = write(data / "journal.sqlite", "a")
+    beside = path.with_name(path.name + end)
+    beside.mkdir()
+    with pytest.raises(BitnetError, match=rf"journal\.sqlite{end} is in the place of a file of the journal; move it"):
+        Journal(path)

@@ -63,3 +63,27 @@ def test_a_file_with_holes_does_not_claim_things_without_number(where: str, tmp_
         out.truncate(1 << 29)
     with pytest.raises(BitnetError, match=r"not a whole GGUF \(it claims more than any model has\);"):
         gguf_read.read_keys(path)
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (b"\0\0\0\3", "it is a big-endian GGUF"),
+        (b"\1\0\0\0", "it is a GGUF of version 1,"),
+        (b"\4\0\0\0", "it is a GGUF of version 4,"),
+    ],
+)
+def test_another_format_is_named_and_not_called_damaged(path: Path, version: bytes, reason: str) -> None:
+    path.write_bytes(b"GGUF" + version + path.read_bytes()[8:])
+    with pytest.raises(BitnetError, match=rf"student\.gguf can't be read \({reason}.*\); convert its model again"):
+        gguf_read.look(path)
+
+
+def test_a_key_with_two_values_has_none(path: Path) -> None:
+    """Each program would take another one of them."""
+    data = path.read_bytes()
+    key = (1).to_bytes(8, "little") + b"k" + bytes(5)
+    count = int.from_bytes(data[16:24], "little") + 2
+    path.write_bytes(data[:16] + count.to_bytes(8, "little") + key * 2 + data[24:])
+    with pytest.raises(BitnetError, match=r"not a whole GGUF .*\(it has two values of 'k'\)"):
+        gguf_read.look(path)

@@ -155,3 +155,11 @@ def test_a_path_too_long_is_called_that(tmp_path: Path) -> None:
         list(records(Source(path)))
     with pytest.raises(BitnetError, match=r"can't be written \(File name too long\); use a shorter path"):
         dotenv.write(path, "A=1\n")
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "ä" * 127])
+def test_every_name_that_a_file_may_have_can_be_written(tmp_path: Path, name: str) -> None:
+    """The temporary file beside it has more in its name."""
+    files.write_text(tmp_path / name, "text")
+    assert (tmp_path / name).read_text() == "text"
+    assert os.listdir(tmp_path) == [name]  # noqa: PTH208 - its names as they are

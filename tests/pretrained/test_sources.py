@@ -302,6 +302,33 @@ def test_a_gguf_of_another_kind_is_refused(write_gguf: Callable[..., Path], tmp_
     with pytest.raises(DoesNotFit, match=r"rotary positions are scaled"):
         open_gguf(write_gguf(tmp_path / "c.gguf", scaled), "c")
 
+    def split(writer: gguf.GGUFWriter) -> None:
+        writer.add_uint16("split.count", 3)
+
+    with pytest.raises(BitnetError, match=r"^d is one of the 3 files of its model; join them "):
+        open_gguf(write_gguf(tmp_path / "d.gguf", split), "d")
+
+
+def test_a_gguf_with_two_tensors_of_one_name_is_refused(write_gguf: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.0.ffn_up.weight"))
+    with pytest.raises(BitnetError, match=r"\(it has two tensors 'blk\.0\.ffn_up\.weight'\); download it again\.$"):
+        open_source(Wanted(str(path), ""))
+
+
+@pytest.mark.parametrize("place", [0, 64])
+def test_a_gguf_whose_tensors_share_bytes_is_refused(
+    write_gguf: Callable[..., Path], tmp_path: Path, place: int
+) -> None:
+    """The weights of one of them, at least, are another's."""
+    path = write_gguf(tmp_path / "m.gguf")
+    data, name = bytearray(path.read_bytes()), b"blk.0.ffn_up.weight"
+    at = data.index(name) + len(name) + 4 + 2 * 8 + 4  # behind the number of dimensions, the sizes and the type
+    data[at : at + 8] = place.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(BitnetError, match=r"\(its tensors lie on each other\); download it again\.$"):
+        open_source(Wanted(str(path), ""))
+
 
 def test_another_tokenizer_is_refused(tokenizer: StudentTokenizer) -> None:
     own = tokens_of(tokenizer.definition)

@@ -1,6 +1,7 @@
 """Which chat template and tokens a folder has, as in transformers; and files that are not what they should be."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,19 @@ def test_a_tokenizer_that_drops_blanks_is_refused(tmp_path: Path, pre_tokenizer:
     """Prompts would be read as one word, and answers not."""
     with pytest.raises(BitnetError, match="drops the blanks between words; correct TOKENIZER_NAME"):
         load_tokenizer(byte_level_folder(tmp_path, pre_tokenizer=pre_tokenizer))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_sentencepiece_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path, *, named: bool) -> None:
+    os.mkfifo(tmp_path / "tokenizer.model")
+    source = tmp_path / "tokenizer.model" if named else tmp_path
+    with pytest.raises(BitnetError, match=r"tokenizer\.model is not a (file|tokenizer)"):
+        load_tokenizer(source)
+
+
+def test_a_sentencepiece_model_is_read_within_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    with path.open("wb") as out:
+        out.truncate(1 << 40)
+    with pytest.raises(BitnetError, match=r"tokenizer\.model is larger than 128 MiB"):
+        load_tokenizer(path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -105,6 +106,26 @@ def test_an_unreadable_file_does_not_hide_the_others(data: Path) -> None:
     assert torn["rows"] is None
     assert Path(other["file"]).name == schema.kd_shard(1)
     assert schema.kd_shard(0) in inspect.validate_text(data, [torn, other])
+
+
+@pytest.mark.parametrize("name", [schema.SEQUENCES_FILE, schema.teacher_shard(0), schema.teacher_shard(1)])
+@pytest.mark.parametrize("how", ["torn", "zeros in its middle", "a folder"])
+def test_a_file_beside_the_projected_ones_is_looked_at_to_its_end(data: Path, name: str, how: str) -> None:
+    """What was paid for is in it, and a projection onto another tokenizer reads nothing else."""
+    path = data / name
+    if not path.exists():
+        shutil.copyfile(data / schema.SEQUENCES_FILE, path)
+    whole = bytearray(path.read_bytes())
+    path.unlink()
+    if how == "a folder":
+        path.mkdir()
+    else:
+        middle = len(whole) // 4
+        whole[middle : middle + 64] = bytes(64)
+        path.write_bytes(whole if how != "torn" else whole[:-9])
+    (problem,) = inspect.validate(data)
+    assert Path(problem["file"]).name == name
+    assert "is truncated or not Parquet" in problem["reason"]
 
 
 def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:

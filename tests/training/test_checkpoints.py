@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
@@ -50,6 +51,23 @@ def test_latest_skips_incomplete_checkpoints(tmp_path: Path) -> None:
     assert checkpoints.latest(tmp_path) == paths[0]
     checkpoints.health_of(paths[0]).write_text("{")
     assert checkpoints.latest(tmp_path) is None
+
+
+def test_a_checkpoint_of_another_length_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with holes may have any length, and reading it takes hours."""
+    first, second = (Path(checkpoints.save(tmp_path, checkpoint(step), {}).path) for step in (5, 10))
+    with second.open("r+b") as out:
+        out.truncate(1 << 40)
+    read: list[Path] = []
+
+    def hashed(path: Path) -> str:
+        read.append(path)
+        return "" if path == second else hash_of(path)
+
+    hash_of = files.sha256_file
+    monkeypatch.setattr(files, "sha256_file", hashed)
+    assert checkpoints.latest(tmp_path) == first
+    assert read == [first]
 
 
 def test_a_step_that_is_damaged_is_called_that(tmp_path: Path) -> None:
