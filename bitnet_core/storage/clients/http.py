@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.left_over import end_with_left_over
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -154,12 +155,14 @@ class Http:
             ) as response,
         ):
             body = bytearray()
-            for chunk in response.iter_raw():
+            raw = cast(httpx.SyncByteStream, response.stream)  # `iter_raw` would close the response at its end
+            for chunk in raw:
                 body += chunk
                 if len(body) > most_bytes:
                     raise Refused(
                         f"{self._title} sent more than was asked for; {_host(url)} is not what it should be."
                     )
+            end_with_left_over(raw)
             found = {name.lower(): value for name, value in response.headers.items()}
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):

@@ -7,13 +7,14 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
 import stamina
 
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.left_over import end_with_left_over
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
@@ -241,6 +242,7 @@ class JsonClient:
         try:
             yield response
         finally:
+            end_with_left_over(response.stream)
             await response.aclose()
 
     async def _streamed(
@@ -345,7 +347,8 @@ def _host(base_url: str) -> str:
 
 async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:
     """The body's bytes. TooManyBytes if it has more bytes or values."""
-    chunks = body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
+    raw = cast(httpx.AsyncByteStream, response.stream)  # `aiter_raw` would close the response at its end
+    chunks = body_chunks(aiter(raw), response.headers.get("content-encoding", ""), most_bytes)
     async for chunk in counted(chunks, most_values):
         await share.take(len(chunk))
         yield chunk

@@ -1,0 +1,41 @@
+"""The HTTP client of the targets, against a server that breaks the rules."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from bitnet_core.storage.clients.http import Http
+
+_END = b"\r\n\r\n"
+
+
+@contextlib.contextmanager
+def _telling_paths(more: bytes) -> Iterator[str]:
+    """A server that answers each GET with its path, and sends `more` behind it."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while asked := connection.recv(1 << 16):
+                while not asked.endswith(_END):
+                    asked += connection.recv(1 << 16)
+                path = asked.split()[1]
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s" % (len(path), path, more))
+
+    def accept(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnone", b"0"])
+def test_bytes_behind_a_response_are_no_response_to_the_next_request(more: bytes) -> None:
+    with _telling_paths(more) as url, Http("The server") as http:
+        for path in ("/first", "/second", "/third"):
+            assert http.send("GET", url + path).body == path.encode()
