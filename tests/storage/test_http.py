@@ -1,13 +1,15 @@
 """The HTTP client of the targets, against a server that breaks the rules."""
 
 import contextlib
+import datetime as dt
 import socket
 import threading
 from collections.abc import Iterator
+from email.utils import format_datetime
 
 import pytest
 
-from bitnet_core.storage.clients.http import Http
+from bitnet_core.storage.clients.http import Http, wait_of
 
 _END = b"\r\n\r\n"
 
@@ -39,3 +41,18 @@ def test_bytes_behind_a_response_are_no_response_to_the_next_request(more: bytes
     with _telling_paths(more) as url, Http("The server") as http:
         for path in ("/first", "/second", "/third"):
             assert http.send("GET", url + path).body == path.encode()
+
+
+@pytest.mark.parametrize("hours_off", [-9, -1, 0, 1, 9])
+def test_a_date_to_wait_for_is_told_by_the_servers_clock(hours_off: int) -> None:
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours_off)
+    until = format_datetime(now + dt.timedelta(seconds=90), usegmt=True)
+    wait = wait_of({"retry-after": until, "date": format_datetime(now, usegmt=True)})
+    assert wait is not None
+    assert 80 < wait < 95
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Mon, 01 Jan 99999999 00:00:00 GMT"])
+def test_without_the_servers_clock_a_date_is_told_by_ours(date: str) -> None:
+    until = format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90), usegmt=True)
+    assert 80 < (wait_of({"retry-after": until, "date": date}) or 0) < 95

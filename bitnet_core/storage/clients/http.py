@@ -243,12 +243,20 @@ def _plain(page: str) -> str:
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:
-    """The seconds that `Retry-After` asks for, given as seconds or as a date; None if it does not ask."""
+    """The seconds that `Retry-After` asks for, given as seconds or as a date; None if it does not ask.
+
+    A date is told by the server's clock, which is in its `Date`: this machine's may be an hour off.
+    """
     given = headers.get("retry-after", "").strip()
     if given.isdecimal() and len(given) < 10:
         return float(given)
+    until, now = _unix_time(given), _unix_time(headers.get("date", ""))
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _unix_time(date: str) -> float | None:
     with contextlib.suppress(ValueError, OverflowError, OSError):
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+        return parsedate_to_datetime(date).timestamp()
     return None
 
 
