@@ -103,6 +103,8 @@ class Fold(ABC):
 
     complete = False
     """Whether the server has ended the answer."""
+    ends_once = True
+    """Whether nothing of the answer can follow once it is complete."""
 
     @abstractmethod
     def add(self, event: Mapping[str, Any]) -> str:
@@ -261,6 +263,8 @@ class HttpChat(ABC):
 
         def on_event(data: str) -> bool:
             nonlocal cut, half
+            if not data.strip():  # it only keeps the connection open
+                return False
             if data.strip() == "[DONE]":
                 return True
             with as_bad_reply(data.encode()):
@@ -285,6 +289,7 @@ class HttpChat(ABC):
                 watch=options.get("watch"),
                 seconds=options.get("seconds"),
                 most_bytes=most_bytes,
+                is_whole=lambda: fold.complete and fold.ends_once,
             )
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error

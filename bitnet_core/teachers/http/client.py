@@ -47,6 +47,8 @@ from bitnet_core.teachers.http.retries import (
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 WHOLE_SECONDS = 1200.0
+REST_SECONDS = 30.0
+"""How long a server may take to tell what an answer cost, once the answer is whole."""
 MOST_BYTES = 1 << 24
 """Of a reply to a request that does not say how much it asks for, such as a list of models."""
 QUICK_SECONDS = 60.0
@@ -144,15 +146,17 @@ class JsonClient:
         watch: Watch | None = None,
         seconds: float | None = None,
         most_bytes: int = MOST_BYTES,
+        is_whole: Callable[[], bool] = lambda: False,
     ) -> Reply | None:
         """Call `on_event` with the data of each server-sent event, until it returns True or the stream has ended.
 
         Returns None, or the reply if the server refuses or does not stream. `on_event` may raise FailedAttempt.
-        Failures before the first event are retried as in `post`; after it they raise StreamCut.
+        Failures before the first event are retried as in `post`; after it they raise StreamCut. Once `is_whole` says
+        that no more than figures can follow, the stream may break, and REST_SECONDS without an event end it.
         """
         whole = self._whole_seconds if seconds is None else seconds
         return await self.send_with_retries(
-            lambda: self._streamed(path, payload, on_event, whole, most_bytes), attempts, watch
+            lambda: self._streamed(path, payload, on_event, whole, most_bytes, is_whole), attempts, watch
         )
 
     async def send_with_retries(
@@ -252,12 +256,13 @@ class JsonClient:
         on_event: Callable[[str], bool],
         whole: float,
         most_bytes: int,
+        is_whole: Callable[[], bool],
     ) -> Reply | None:
         begun = False
         try:
             with _failures_explained(whole, self._read_seconds):
                 async with (
-                    asyncio.timeout(whole),
+                    asyncio.timeout(whole) as limit,
                     self._response("POST", path, payload, self._read_seconds) as response,
                     self._in_flight.share() as share,
                 ):
@@ -271,8 +276,12 @@ class JsonClient:
                         begun = True
                         if ended:
                             break
+                        if is_whole():
+                            limit.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
                     return None
         except FailedAttempt as failure:
+            if failure.reply is None and is_whole():
+                return None
             if begun:
                 said = failure.reply.words() if failure.reply else ""
                 raise StreamCut(f"{failure.reason}: {said}"[:_SHOWN] if said else failure.reason) from failure
