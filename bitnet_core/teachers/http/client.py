@@ -32,7 +32,6 @@ from bitnet_core.teachers.http.payload import (
 from bitnet_core.teachers.http.reply import Reply, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
-    BadCertificate,
     FailedAttempt,
     NoAnswerInTime,
     NoConnection,
@@ -42,7 +41,9 @@ from bitnet_core.teachers.http.retries import (
     Unreachable,
     Unreadable,
     Watch,
+    no_connection,
 )
+from bitnet_core.text import flat
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
@@ -237,7 +238,13 @@ class JsonClient:
     ) -> AsyncIterator[httpx.Response]:
         """The response, once its headers have arrived. An interim one, such as `100 Continue`, does not count."""
         limits = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None)
-        request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
+        try:
+            request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
+        except (httpx.InvalidURL, UnicodeEncodeError):
+            raise BitnetError(
+                f"{flat(self.base_url + path)[:_SHOWN]} is not an address that can be asked; "
+                "correct the base URL or the model."
+            ) from None
         try:
             async with asyncio.timeout(CONNECT_SECONDS + read_seconds):
                 response = await self._client.send(request, stream=True)
@@ -312,7 +319,7 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
     except httpx.ConnectTimeout as error:
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
     except httpx.ConnectError as error:
-        raise _no_connection(error) from error
+        raise no_connection(error) from error
     except httpx.RemoteProtocolError as error:
         if any(words in str(error) for words in _HUNG_UP):
             raise FailedAttempt("the connection broke") from error
@@ -321,17 +328,6 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
         raise Unreadable(str(error)) from error
-
-
-def _no_connection(error: httpx.ConnectError) -> NoConnection:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BadCertificate(f"its certificate is not trusted: {cause.verify_message}")
-    if cause is not None:
-        return NoConnection(f"no TLS connection: {(cause.reason or 'unknown').replace('_', ' ').lower()}")
-    return NoConnection("connection refused" if "refused" in str(error).lower() else "no connection")
 
 
 def _trusted() -> ssl.SSLContext:

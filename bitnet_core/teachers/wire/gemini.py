@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
@@ -128,11 +129,12 @@ class GeminiContent(HttpChat):
             found += [
                 str(entry.get("name", "")).removeprefix("models/")
                 for entry in map(as_object, as_list(payload.get("models")))
-                if "generateContent" in (entry.get("supportedGenerationMethods") or ())
+                if "generateContent" in as_list(entry.get("supportedGenerationMethods"))
             ]
-            if not payload.get("nextPageToken"):
+            following = payload.get("nextPageToken")
+            if not isinstance(following, str) or not following:
                 break
-            page = f"&pageToken={payload['nextPageToken']}"
+            page = f"&pageToken={quote(following, safe='', errors='replace')}"
         return sorted(found)
 
 
