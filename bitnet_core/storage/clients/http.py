@@ -113,7 +113,7 @@ class Http:
 
         Unreachable without a complete response and, with `busy`, for a status that asks for patience (409, 423, 429,
         5xx …). Refused for an untrusted certificate and a 401 that renewing does not mend. Redirects are followed,
-        without the authorization where they lead to another host.
+        without the authorization where they lead to another host; Refused for one that makes a GET of another method.
         """
         given = self._authorize(False) if authorized and self._authorize else {}
         response = self._send(method, url, content, headers or {}, given, form, most_bytes)
@@ -163,6 +163,12 @@ class Http:
                         f"{self._title} sent more than was asked for; {_host(url)} is not what it should be."
                     )
             end_with_left_over(raw)
+            if response.request.method != method:
+                raise Refused(
+                    f"{self._title} at {_host(url)} redirects to {flat(str(response.url))[:_LONGEST_WORDS]}, where "
+                    f"nothing is stored or deleted (a {method} became a {response.request.method}); correct its "
+                    "address, or sign in to this network."
+                )
             found = {name.lower(): value for name, value in response.headers.items()}
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):
