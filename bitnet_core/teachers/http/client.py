@@ -265,11 +265,12 @@ class JsonClient:
         most_bytes: int,
         is_whole: Callable[[], bool],
     ) -> Reply | None:
-        begun = False
+        begun, now = False, asyncio.get_running_loop().time
+        end = now() + whole
         try:
             with _failures_explained(whole, self._read_seconds):
                 async with (
-                    asyncio.timeout(whole) as limit,
+                    asyncio.timeout_at(end) as limit,
                     self._response("POST", path, payload, self._read_seconds) as response,
                     self._in_flight.share() as share,
                 ):
@@ -283,8 +284,8 @@ class JsonClient:
                         begun = True
                         if ended:
                             break
-                        if is_whole():
-                            limit.reschedule(asyncio.get_running_loop().time() + REST_SECONDS)
+                        rest = now() + REST_SECONDS if is_whole() else end
+                        limit.reschedule(min(rest, end))
                     return None
         except FailedAttempt as failure:
             if failure.reply is None and is_whole():
