@@ -130,15 +130,19 @@ class HttpChat(ABC):
         pace: Pace | None = None,
         table: TokenTable | None = None,
         own: bool = True,
+        key_name: str = "",
     ) -> None:
-        """`own`: whether it is the teacher of the settings, to which TEACHER_MODEL and the like apply."""
+        """`own`: whether it is the teacher of the settings, to which TEACHER_MODEL and the like apply.
+
+        `key_name` is the setting that has the key, if known.
+        """
         self.provider = provider
         self.model = model
         self.base_url = base_url
         self.table = TokenTable() if table is None else table
         self.upstream = ""
         """Behind a router: the only one that may answer, once it is chosen."""
-        self._sent = SentRequest(provider, base_url, model, key, own=own)
+        self._sent = SentRequest(provider, base_url, model, key, own=own, key_name=key_name)
         self.left_out: frozenset[str] = frozenset()
         """The sampling fields that this model refuses, by their common names."""
         self.explicit = False
