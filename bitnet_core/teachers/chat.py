@@ -103,6 +103,8 @@ class Fold(ABC):
 
     complete = False
     """Whether the server has ended the answer."""
+    ends_once = True
+    """Whether nothing of the answer can follow once it is complete."""
 
     @abstractmethod
     def add(self, event: Mapping[str, Any]) -> str:
@@ -128,15 +130,19 @@ class HttpChat(ABC):
         pace: Pace | None = None,
         table: TokenTable | None = None,
         own: bool = True,
+        key_name: str = "",
     ) -> None:
-        """`own`: whether it is the teacher of the settings, to which TEACHER_MODEL and the like apply."""
+        """`own`: whether it is the teacher of the settings, to which TEACHER_MODEL and the like apply.
+
+        `key_name` is the setting that has the key, if known.
+        """
         self.provider = provider
         self.model = model
         self.base_url = base_url
         self.table = TokenTable() if table is None else table
         self.upstream = ""
         """Behind a router: the only one that may answer, once it is chosen."""
-        self._sent = SentRequest(provider, base_url, model, key, own=own)
+        self._sent = SentRequest(provider, base_url, model, key, own=own, key_name=key_name)
         self.left_out: frozenset[str] = frozenset()
         """The sampling fields that this model refuses, by their common names."""
         self.explicit = False
@@ -261,6 +267,8 @@ class HttpChat(ABC):
 
         def on_event(data: str) -> bool:
             nonlocal cut, half
+            if not data.strip():  # it only keeps the connection open
+                return False
             if data.strip() == "[DONE]":
                 return True
             with as_bad_reply(data.encode()):
@@ -285,6 +293,7 @@ class HttpChat(ABC):
                 watch=options.get("watch"),
                 seconds=options.get("seconds"),
                 most_bytes=most_bytes,
+                is_whole=lambda: fold.complete and fold.ends_once,
             )
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error

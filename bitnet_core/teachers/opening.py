@@ -95,11 +95,11 @@ def open_teacher(
         limit = min(options.context, MAX_CONTEXT)
         shared = limit * parallel if context is None else min(context, limit * parallel)
         return _open_embedded(host, teacher, parallel, waiting, shared, table)
-    key = _key(host, teacher)
+    key, key_name = _key(host, teacher)
     if key is None and teacher.provider.needs_key:
         raise missing_key(teacher.provider, own=teacher.own)
     if teacher.provider.wire != "transformers":
-        return _open_over_http(host, teacher, key, parallel, table)
+        return _open_over_http(host, teacher, key, parallel, table, key_name=key_name)
 
     def load() -> "TransformersChat":
         from bitnet_core.teachers.hf import chat, model  # only here, because they import torch
@@ -142,6 +142,7 @@ async def _open_over_http(
     connections: int,
     table: TokenTable | None,
     server: EmbeddedServer | None = None,
+    key_name: str = "",
 ) -> AsyncIterator[Teacher]:
     pace = Pace(connections)
     async with WIRES[identity.provider.wire](
@@ -153,12 +154,14 @@ async def _open_over_http(
         pace=pace,
         table=table,
         own=identity.own,
+        key_name=key_name,
     ) as chat:
         yield Teacher(chat, server, pace)
 
 
-def _key(host: Host, identity: Identity) -> str | None:
-    return next((found for name in identity.key_settings if (found := host.secret(name))), None)
+def _key(host: Host, identity: Identity) -> tuple[str | None, str]:
+    """The key, and the name of the setting that has it."""
+    return next(((found, name) for name in identity.key_settings if (found := host.secret(name))), (None, ""))
 
 
 def _alert_of_retries(host: Host, provider: Provider) -> OnRetry:
@@ -179,7 +182,7 @@ def _alert_of_retries(host: Host, provider: Provider) -> OnRetry:
 def fetch_model(host: Host, identity: Identity) -> None:
     """Download a model that runs in this process, so that `Identity.origin` can be known without a key."""
     if identity.provider.wire == "transformers":
-        locate(identity.model, _key(host, identity))
+        locate(identity.model, _key(host, identity)[0])
 
 
 def fetch_progress(host: Host) -> Progress:

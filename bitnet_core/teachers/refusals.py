@@ -151,6 +151,8 @@ class SentRequest:
     path: str = ""
     own: bool = True
     """Whether it is the teacher of the settings. Only then do its TEACHER_ settings count."""
+    key_name: str = ""
+    """The setting that has the key; empty if it is not known."""
 
     def refusal(self, reply: Reply) -> Exception:
         """The exception for a reply without an answer."""
@@ -196,8 +198,9 @@ class SentRequest:
         )
 
     def _key_refused(self, said: str) -> KeyRefused:
-        setting = self.provider.key_setting
-        where = f"{setting} (or TEACHER_API_KEY)" if self.own else setting
+        setting = where = self.key_name or self.provider.key_setting
+        if self.own and not self.key_name:
+            where = f"{setting} (or TEACHER_API_KEY)"
         return KeyRefused(
             f"{self.provider.name} refuses the key in {where} ({said}); "
             f"set a valid one in the environment or with `bitnet keys set {setting}`."

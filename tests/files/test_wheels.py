@@ -1,12 +1,20 @@
-"""How much of a wheel has arrived, while pip makes and removes its folders."""
+"""How much of a wheel has arrived, while pip makes and removes its folders, and an index that sends too much."""
 
+import contextlib
 import os
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from bitnet_core.files.wheels import _largest_file
+from bitnet_core.errors import BitnetError
+from bitnet_core.files import wheels
+from bitnet_core.files.wheels import Wheel, _largest_file, fetch
+
+PIECE = bytes(1 << 16)
+WHEEL = Wheel("endless==1.0", "endless-1.0-py3-none-any.whl", "0" * 64, 1000, "something")
 
 
 def test_the_largest_file_counts(tmp_path: Path) -> None:
@@ -36,3 +44,44 @@ def test_folders_and_files_that_pip_removes_meanwhile_are_passed_over(
 
     monkeypatch.setattr(os, "scandir", removing)
     assert _largest_file(tmp_path) == 9
+
+
+@contextlib.contextmanager
+def sending(pieces: int) -> Iterator[str]:
+    """An index whose only wheel is this many pieces long and takes a while to come."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            page = not self.path.endswith(".whl")
+            self.send_header("Content-Type", "text/html" if page else "application/octet-stream")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                if page:
+                    self.wfile.write(f'<a href="/{WHEEL.filename}">x</a>'.encode())
+                for _ in range(0 if page else pieces):
+                    self.wfile.write(PIECE)
+                    stopped.wait(0.02)
+
+        def log_message(self, *args: object) -> None:
+            """Keep the test's output clean."""
+
+    stopped = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/simple"
+    finally:
+        stopped.set()
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("grows", ["the file", "pip"])
+def test_an_index_that_sends_too_much_is_left(grows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if grows == "pip":
+        monkeypatch.setattr(wheels, "rss_bytes", lambda _pid: 2 << 30)
+    with sending(600 if grows == "the file" else 20) as index, pytest.raises(BitnetError, match="sends more than"):
+        fetch(WHEEL, tmp_path, {**os.environ, "PIP_INDEX_URL": index}, lambda *_: None)
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ import pytest
 
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import BadReply, read_checked
+from bitnet_core.teachers.opening import WIRES
 from bitnet_core.tokenizer.steps import TokenTable
 from tests.teachers.server import chat_body, entry, read_payload, steps_of, with_top
 
@@ -322,3 +323,18 @@ def test_no_count_throws_an_answer_away(name: str, number: str) -> None:
     body = json.dumps(chat_body("a", [with_top(a, a)]) | {"usage": {name: "ODD"}})
     result = read_checked(read_chat_completion, body.replace('"ODD"', number).encode(), TokenTable())
     assert (result.text, result.completion_tokens, result.prompt_tokens) == ("a", 1, 0)
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini"])
+def test_a_text_in_the_place_of_a_name_is_cut(wire: str) -> None:
+    long = "x" * 1_000_000
+    choice = {"message": {"content": "Hi"}, "finish_reason": long}
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": long}
+    bodies: dict[str, Any] = {
+        "openai": {"choices": [choice], "model": long, "provider": long},
+        "anthropic": {"content": [{"type": "text", "text": "Hi"}], "stop_reason": long, "model": long},
+        "gemini": {"candidates": [candidate], "modelVersion": long},
+    }
+    result = WIRES[wire].read_answer(json.dumps(bodies[wire]).encode(), None)
+    assert result.text == "Hi"
+    assert len(result.finish_reason + result.model + result.upstream) < 1000

@@ -303,6 +303,20 @@ async def test_a_request_that_is_always_rate_limited_is_given_up(
     assert (reply.status, requests_seen) == (429, requests)
 
 
+@pytest.mark.parametrize("more", [b"\r\n", b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"none": 1}', b"0"])
+async def test_bytes_behind_an_answer_are_no_answer_to_the_next_request(more: bytes) -> None:
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            asked = await reader.readexactly(len('{"number":0}'))
+            writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(asked) + asked + more)
+            await reader.readuntil(b"\r\n\r\n")
+
+    async with serving(twice) as url, client(url) as http:
+        for number in range(3):
+            reply = await http.post("/x", {"number": number})
+            assert decode(reply.body) == {"number": number}
+
+
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_unix_time_may_be_in_milliseconds(unit: int) -> None:
     wait = seconds_until(str(int((time.time() + 90) * unit)))

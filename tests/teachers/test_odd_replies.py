@@ -227,6 +227,95 @@ async def test_the_address_of_a_redirect_is_told_in_short() -> None:
     assert len(str(caught.value)) < 600
 
 
+# -- what comes behind a whole answer ------------------------------------------------------------------------
+
+ENDS = [
+    ("openai", events(piece("a"), piece("b", "stop")), "ab"),
+    ("openai", events(piece("a", "stop"), piece("b", "stop")), None),
+    ("openai", events(piece("a"), piece("b")), None),
+    ("openai", events(piece("a"), piece("b", "stop"), {"error": {"message": "worn out", "code": 500}}), None),
+    ("gemini", events({"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]}), None),
+]
+
+
+@contextlib.asynccontextmanager
+async def without_end(body: bytes, *, breaks: bool) -> AsyncIterator[str]:
+    """A stream that breaks or stalls behind `body`."""
+
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(head + b"%x\r\n%s\r\n" % (len(body), body))
+            await writer.drain()
+            if not breaks:
+                await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(give, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+@pytest.mark.parametrize(("wire", "body", "text"), ENDS)
+async def test_an_answer_that_is_whole_is_taken_whatever_its_stream_does(
+    wire: str, body: bytes, text: str | None, breaks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "REST_SECONDS", 0.1)
+    key = None if wire == "openai" else "k"
+    async with (
+        without_end(body, breaks=breaks) as address,
+        asyncio.timeout(60),
+        WIRES[wire](PROVIDERS[NAMES[wire]], address, "m", key, first_wait=0.01) as chat,
+    ):
+        asked = chat.chat(REQUEST, attempts=1, seconds=60 if text else 1, on_text=lambda _: None)
+        if text:
+            assert (await asked).text == text
+        else:
+            with pytest.raises(BadReply, match="cut off") as caught:
+                await asked
+            assert caught.value.reason == "stream_cut"
+
+
+@pytest.mark.parametrize(("first", "said"), [(None, None), ("stop", "ab")])
+async def test_events_without_end_end_with_the_attempt(
+    first: str | None, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "REST_SECONDS", 60.0)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + events(piece("ab", first)))
+            while True:
+                writer.write(b"data:\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with (
+        server,
+        asyncio.timeout(30),
+        WIRES["openai"](PROVIDERS["custom"], address, "m", None, first_wait=0.01) as chat,
+    ):
+        asked = chat.chat(REQUEST, attempts=1, seconds=1, on_text=lambda _: None)
+        if said:
+            assert (await asked).text == said
+        else:
+            with pytest.raises(BadReply, match="cut off"):
+                await asked
+
+
+@pytest.mark.parametrize("empty", [b"data:\n\n", b"data: \n\n", b"event: ping\ndata:\n\n", b"data:\ndata:\n\n"])
+async def test_an_empty_event_is_no_part_of_an_answer(empty: bytes) -> None:
+    body = empty + events(piece("a")) + empty + events(piece("b", "stop")) + empty
+    assert await streamed(body) == "ab"
+
+
 # -- interim replies without end -----------------------------------------------------------------------------
 
 

@@ -76,6 +76,24 @@ def test_a_moment_in_every_format() -> None:
         assert 80 < wait < 95
 
 
+@pytest.mark.parametrize("hours_off", [-9, -1, 1, 9])
+def test_a_moment_is_told_by_the_servers_clock(hours_off: int) -> None:
+    now = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours_off)
+    moment, date = now + dt.timedelta(seconds=90), format_datetime(now, usegmt=True)
+    for text in (format_datetime(moment, usegmt=True), moment.isoformat(), str(moment.timestamp())):
+        wait = requested_wait(Reply(429, b"", None, headers={"retry-after": text, "date": date}))
+        assert wait is not None
+        assert 80 < wait < 95
+        assert 80 < wait_until_reset({**counters(text), "date": date}) < 95
+
+
+@pytest.mark.parametrize("date", NO_TIMES)
+def test_a_clock_that_is_not_told_is_ours(date: str) -> None:
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
+    headers = {"retry-after": format_datetime(moment, usegmt=True), "date": date}
+    assert 80 < (requested_wait(Reply(429, b"", None, headers=headers)) or 0) < 95
+
+
 @pytest.mark.parametrize("code", ["9" * 5000, "-429", "42", "4290", "٤٢٩" * 2000, "4e2"])
 def test_a_code_of_any_length_is_no_status(code: str) -> None:
     assert Reply(200, b"", {"error": {"code": code, "message": "x"}}).code == 200

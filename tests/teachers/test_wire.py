@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -222,3 +223,38 @@ async def test_a_prompt_that_is_too_long_is_recognized_in_every_format() -> None
             async with client(server, provider) as chat:
                 with pytest.raises(ContextExceeded):
                     await chat.chat(REQUEST)
+
+
+@pytest.mark.parametrize("methods", [5, True, None, {"generateContent": 1}, "generateContent", [["generateContent"]]])
+async def test_a_model_whose_methods_are_no_list_is_left_out(methods: object) -> None:
+    listed = [{"name": "models/x", "supportedGenerationMethods": one} for one in (methods, ["generateContent"])]
+    listed[1]["name"] = "models/good"
+    with serving(Canned({"models": listed})) as server:
+        async with client(server, "gemini") as chat:
+            assert await chat.models() == ["good"]
+
+
+@pytest.mark.parametrize("token", ["a\nb", "\x00", "a&key=b#c", "\ud800", "é", "../x"])
+async def test_the_token_of_the_next_page_stays_in_its_place(token: str) -> None:
+    with serving(Canned({"models": [], "nextPageToken": token}), Canned({"models": []})) as server:
+        async with client(server, "gemini") as chat:
+            assert await chat.models() == []
+    found = parse_qs(server.asked[1].path.partition("?")[2], keep_blank_values=True)
+    assert found == {"pageSize": ["1000"], "pageToken": [token.encode(errors="replace").decode()]}
+
+
+@pytest.mark.parametrize("token", [5, True, ["a"], {"a": 1}, None, ""])
+async def test_a_token_that_is_none_ends_the_list(token: object) -> None:
+    with serving(Canned({"models": [], "nextPageToken": token})) as server:
+        async with client(server, "gemini") as chat:
+            assert await chat.models() == []
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("model", ["a\nb", "\x00", "x" * 100_000, "\ud800"])
+async def test_a_model_that_makes_no_address_is_said(model: str) -> None:
+    with serving(Canned({})) as server:
+        async with WIRES["gemini"](PROVIDERS["gemini"], server.base_url, model, "k", first_wait=0.01) as chat:
+            with pytest.raises(BitnetError, match="is not an address that can be asked"):
+                await chat.chat(REQUEST)
+    assert not server.asked

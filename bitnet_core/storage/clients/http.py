@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
 
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.left_over import end_with_left_over
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -112,7 +113,7 @@ class Http:
 
         Unreachable without a complete response and, with `busy`, for a status that asks for patience (409, 423, 429,
         5xx …). Refused for an untrusted certificate and a 401 that renewing does not mend. Redirects are followed,
-        without the authorization where they lead to another host.
+        without the authorization where they lead to another host; Refused for one that makes a GET of another method.
         """
         given = self._authorize(False) if authorized and self._authorize else {}
         response = self._send(method, url, content, headers or {}, given, form, most_bytes)
@@ -154,12 +155,20 @@ class Http:
             ) as response,
         ):
             body = bytearray()
-            for chunk in response.iter_raw():
+            raw = cast(httpx.SyncByteStream, response.stream)  # `iter_raw` would close the response at its end
+            for chunk in raw:
                 body += chunk
                 if len(body) > most_bytes:
                     raise Refused(
                         f"{self._title} sent more than was asked for; {_host(url)} is not what it should be."
                     )
+            end_with_left_over(raw)
+            if response.request.method != method:
+                raise Refused(
+                    f"{self._title} at {_host(url)} redirects to {flat(str(response.url))[:_LONGEST_WORDS]}, where "
+                    f"nothing is stored or deleted (a {method} became a {response.request.method}); correct its "
+                    "address, or sign in to this network."
+                )
             found = {name.lower(): value for name, value in response.headers.items()}
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):
@@ -240,12 +249,20 @@ def _plain(page: str) -> str:
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:
-    """The seconds that `Retry-After` asks for, given as seconds or as a date; None if it does not ask."""
+    """The seconds that `Retry-After` asks for, given as seconds or as a date; None if it does not ask.
+
+    A date is told by the server's clock, which is in its `Date`: this machine's may be an hour off.
+    """
     given = headers.get("retry-after", "").strip()
     if given.isdecimal() and len(given) < 10:
         return float(given)
+    until, now = _unix_time(given), _unix_time(headers.get("date", ""))
+    return None if until is None else max(0.0, until - (time.time() if now is None else now))
+
+
+def _unix_time(date: str) -> float | None:
     with contextlib.suppress(ValueError, OverflowError, OSError):
-        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+        return parsedate_to_datetime(date).timestamp()
     return None
 
 

@@ -19,7 +19,15 @@ from bitnet_core.teachers.answers.json_body import as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, finite_numbers, token_count
+from bitnet_core.teachers.answers.result import (
+    BadReply,
+    ChatResult,
+    Repaired,
+    finish_of,
+    finite_numbers,
+    short_name,
+    token_count,
+)
 from bitnet_core.tokenizer.steps import TokenTable
 
 _SHOWN = 200
@@ -83,9 +91,9 @@ def read_chat_completion(body: bytes, table: TokenTable | None) -> ChatResult:
         prompt_tokens=token_count(usage.get("prompt_tokens"), 0),
         completion_tokens=token_count(usage.get("completion_tokens"), len(completion.steps or ())),
         timings=finite_numbers(answer.timings),
-        model=str(answer.model or ""),
+        model=short_name(answer.model),
         body=body,
-        upstream=str(answer.provider or ""),
+        upstream=short_name(answer.provider),
     )
 
 

@@ -17,6 +17,8 @@ from bitnet_core.tokenizer.steps import Completion, TokenTable
 _FROM_GATEWAY = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
 _RETRYABLE = _FROM_GATEWAY | {"no_choice", "no_text"}
 _SHOWN = 200
+_LONGEST_NAME = 300
+"""Signs: a model may be named by the path of its file."""
 _TOKENS_LIMIT = 1 << 31
 _FINISHES = {
     "stop": ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "end", "complete"),
@@ -140,6 +142,12 @@ def checked(result: ChatResult) -> ChatResult:
     return result
 
 
+def short_name(name: Any) -> str:
+    """A name that a server gives, cut where it is no name but a text; "" for None."""
+    text = str(name or "")
+    return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"
+
+
 def token_count(value: Any, default: int) -> int:
     """A reported number of tokens, or `default` if it is not a plausible one."""
     plausible = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOKENS_LIMIT
@@ -157,12 +165,15 @@ def finite_numbers(value: Any) -> Mapping[str, float]:
 
 
 def finish_of(reason: Any) -> str:
-    """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure."""
+    """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure.
+
+    A name stands in every row of the traces and in tables, so a text in its place is cut.
+    """
     if reason is None:
         return ""
     if not isinstance(reason, str):
         raise BadReply("malformed", "the finish reason is not a string")
-    name = _FINISH_BY_NAME.get(reason.lower(), reason)
+    name = _FINISH_BY_NAME.get(reason.lower(), short_name(reason))
     if name == "error":
         raise BadReply("error", f"the server reports that it failed while answering ({reason})")
     return name

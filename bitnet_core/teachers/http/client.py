@@ -7,13 +7,14 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx
 import stamina
 
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.left_over import end_with_left_over
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
@@ -31,7 +32,6 @@ from bitnet_core.teachers.http.payload import (
 from bitnet_core.teachers.http.reply import Reply, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
-    BadCertificate,
     FailedAttempt,
     NoAnswerInTime,
     NoConnection,
@@ -41,11 +41,15 @@ from bitnet_core.teachers.http.retries import (
     Unreachable,
     Unreadable,
     Watch,
+    no_connection,
 )
+from bitnet_core.text import flat
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 WHOLE_SECONDS = 1200.0
+REST_SECONDS = 30.0
+"""How long a server may take to tell what an answer cost, once the answer is whole."""
 MOST_BYTES = 1 << 24
 """Of a reply to a request that does not say how much it asks for, such as a list of models."""
 QUICK_SECONDS = 60.0
@@ -143,15 +147,17 @@ class JsonClient:
         watch: Watch | None = None,
         seconds: float | None = None,
         most_bytes: int = MOST_BYTES,
+        is_whole: Callable[[], bool] = lambda: False,
     ) -> Reply | None:
         """Call `on_event` with the data of each server-sent event, until it returns True or the stream has ended.
 
         Returns None, or the reply if the server refuses or does not stream. `on_event` may raise FailedAttempt.
-        Failures before the first event are retried as in `post`; after it they raise StreamCut.
+        Failures before the first event are retried as in `post`; after it they raise StreamCut. Once `is_whole` says
+        that no more than figures can follow, the stream may break, and REST_SECONDS without an event end it.
         """
         whole = self._whole_seconds if seconds is None else seconds
         return await self.send_with_retries(
-            lambda: self._streamed(path, payload, on_event, whole, most_bytes), attempts, watch
+            lambda: self._streamed(path, payload, on_event, whole, most_bytes, is_whole), attempts, watch
         )
 
     async def send_with_retries(
@@ -232,7 +238,13 @@ class JsonClient:
     ) -> AsyncIterator[httpx.Response]:
         """The response, once its headers have arrived. An interim one, such as `100 Continue`, does not count."""
         limits = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None)
-        request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
+        try:
+            request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
+        except (httpx.InvalidURL, UnicodeEncodeError):
+            raise BitnetError(
+                f"{flat(self.base_url + path)[:_SHOWN]} is not an address that can be asked; "
+                "correct the base URL or the model."
+            ) from None
         try:
             async with asyncio.timeout(CONNECT_SECONDS + read_seconds):
                 response = await self._client.send(request, stream=True)
@@ -241,6 +253,7 @@ class JsonClient:
         try:
             yield response
         finally:
+            end_with_left_over(response.stream)
             await response.aclose()
 
     async def _streamed(
@@ -250,12 +263,14 @@ class JsonClient:
         on_event: Callable[[str], bool],
         whole: float,
         most_bytes: int,
+        is_whole: Callable[[], bool],
     ) -> Reply | None:
-        begun = False
+        begun, now = False, asyncio.get_running_loop().time
+        end = now() + whole
         try:
             with _failures_explained(whole, self._read_seconds):
                 async with (
-                    asyncio.timeout(whole),
+                    asyncio.timeout_at(end) as limit,
                     self._response("POST", path, payload, self._read_seconds) as response,
                     self._in_flight.share() as share,
                 ):
@@ -269,8 +284,12 @@ class JsonClient:
                         begun = True
                         if ended:
                             break
+                        rest = now() + REST_SECONDS if is_whole() else end
+                        limit.reschedule(min(rest, end))
                     return None
         except FailedAttempt as failure:
+            if failure.reply is None and is_whole():
+                return None
             if begun:
                 said = failure.reply.words() if failure.reply else ""
                 raise StreamCut(f"{failure.reason}: {said}"[:_SHOWN] if said else failure.reason) from failure
@@ -301,7 +320,7 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
     except httpx.ConnectTimeout as error:
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
     except httpx.ConnectError as error:
-        raise _no_connection(error) from error
+        raise no_connection(error) from error
     except httpx.RemoteProtocolError as error:
         if any(words in str(error) for words in _HUNG_UP):
             raise FailedAttempt("the connection broke") from error
@@ -310,17 +329,6 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
         raise Unreadable(str(error)) from error
-
-
-def _no_connection(error: httpx.ConnectError) -> NoConnection:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return BadCertificate(f"its certificate is not trusted: {cause.verify_message}")
-    if cause is not None:
-        return NoConnection(f"no TLS connection: {(cause.reason or 'unknown').replace('_', ' ').lower()}")
-    return NoConnection("connection refused" if "refused" in str(error).lower() else "no connection")
 
 
 def _trusted() -> ssl.SSLContext:
@@ -345,7 +353,8 @@ def _host(base_url: str) -> str:
 
 async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:
     """The body's bytes. TooManyBytes if it has more bytes or values."""
-    chunks = body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
+    raw = cast(httpx.AsyncByteStream, response.stream)  # `aiter_raw` would close the response at its end
+    chunks = body_chunks(aiter(raw), response.headers.get("content-encoding", ""), most_bytes)
     async for chunk in counted(chunks, most_values):
         await share.take(len(chunk))
         yield chunk

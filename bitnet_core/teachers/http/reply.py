@@ -265,16 +265,16 @@ def _decoded(raw: Any) -> Any:
 
 def wait_until_reset(headers: Mapping[str, str]) -> float:
     """Seconds until a used-up allowance of requests or tokens is renewed; 0 while something remains."""
-    waits = [0.0]
+    waits, now = [0.0], _server_time(headers)
     for remaining, reset in _COUNTERS:
         if _first(headers, remaining).strip() in ("0", "0.0"):
-            waits.append(seconds_until(_first(headers, reset)) or 0.0)
+            waits.append(seconds_until(_first(headers, reset), now) or 0.0)
     return min(max(waits), _LONGEST_WAIT)
 
 
 def requested_wait(reply: Reply) -> float | None:
     """Seconds to wait according to Retry-After, or to Google's RetryInfo in the body; None if neither is there."""
-    wait = seconds_until(reply.headers.get("retry-after", ""))
+    wait = seconds_until(reply.headers.get("retry-after", ""), _server_time(reply.headers))
     if wait is None:
         milliseconds = seconds_until(reply.headers.get("retry-after-ms", ""))
         wait = None if milliseconds is None else milliseconds / 1000
@@ -284,8 +284,19 @@ def requested_wait(reply: Reply) -> float | None:
     return None if wait is None else min(wait, _LONGEST_WAIT)
 
 
-def seconds_until(text: str) -> float | None:
-    """Seconds until a moment written as seconds, `1m30s`, Unix time or a date, at least 0; None if it is neither."""
+def _server_time(headers: Mapping[str, str]) -> dt.datetime | None:
+    """What the server's clock said when it answered; this machine's may be an hour off. None if it is not told."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return email.utils.parsedate_to_datetime(headers.get("date", "")).astimezone(dt.UTC)
+    return None
+
+
+def seconds_until(text: str, now: dt.datetime | None = None) -> float | None:
+    """Seconds until a moment written as seconds, `1m30s`, Unix time or a date, at least 0; None if it is neither.
+
+    `now` is what the clock says by which the moment was told; by default this machine's.
+    """
+    now = now or dt.datetime.now(dt.UTC)
     text = text.strip()
     found: float | None = None
     if text and _DURATION.sub("", text) == "":
@@ -294,11 +305,11 @@ def seconds_until(text: str) -> float | None:
         with contextlib.suppress(ValueError):
             found = float(text)
             found = found / 1000 if found > _EPOCH_MS else found
-            found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
+            found = found - now.timestamp() if found > _EPOCH else found
     if found is None:
         for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
             with contextlib.suppress(ValueError, TypeError, OverflowError):  # the year or the zone may be any number
-                found = (parse(text) - dt.datetime.now(dt.UTC)).total_seconds()
+                found = (parse(text) - now).total_seconds()
                 break
     return None if found is None or found != found else max(found, 0.0)
 

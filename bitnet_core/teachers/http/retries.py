@@ -1,5 +1,6 @@
 """How an attempt to get an answer fails, and whether another one follows. Knows no HTTP client and no provider."""
 
+import ssl
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -89,6 +90,18 @@ class BadCertificate(NoConnection):
         "correct the address or the certificate, or name a file with the certificate of the authority that signed it "
         "in SSL_CERT_FILE"
     )
+
+
+def no_connection(error: Exception) -> NoConnection:
+    """The failure of an attempt to connect, told by what caused it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BadCertificate(f"its certificate is not trusted: {cause.verify_message}")
+    if cause is not None:
+        return NoConnection(f"no TLS connection: {(cause.reason or 'unknown').replace('_', ' ').lower()}")
+    return NoConnection("connection refused" if "refused" in str(error).lower() else "no connection")
 
 
 class Unreadable(FailedAttempt):

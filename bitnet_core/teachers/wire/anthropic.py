@@ -5,7 +5,7 @@ from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, short_name, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -100,6 +100,6 @@ class AnthropicMessages(HttpChat):
             finish_reason=finish_reason,
             prompt_tokens=sum(token_count(usage.get(name), 0) for name in ("input_tokens", *cached)),
             completion_tokens=token_count(usage.get("output_tokens"), 0),
-            model=str(payload.get("model") or ""),
+            model=short_name(payload.get("model")),
             body=body,
         )

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, short_name, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -16,6 +17,9 @@ _PAGES = 20
 
 class _Parts(Fold):
     """Whole GenerateContentResponses, each with the next piece of text and of logprobs."""
+
+    ends_once = False
+    """Gemini 1.0 and 1.5 write a finish reason into every piece."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
@@ -113,7 +117,7 @@ class GeminiContent(HttpChat):
             prompt_tokens=token_count(usage.get("promptTokenCount"), 0),
             completion_tokens=token_count(usage.get("candidatesTokenCount"), len(completion.steps or ()))
             + token_count(usage.get("thoughtsTokenCount"), 0),
-            model=str(payload.get("modelVersion") or ""),
+            model=short_name(payload.get("modelVersion")),
             body=body,
         )
 
@@ -125,11 +129,12 @@ class GeminiContent(HttpChat):
             found += [
                 str(entry.get("name", "")).removeprefix("models/")
                 for entry in map(as_object, as_list(payload.get("models")))
-                if "generateContent" in (entry.get("supportedGenerationMethods") or ())
+                if "generateContent" in as_list(entry.get("supportedGenerationMethods"))
             ]
-            if not payload.get("nextPageToken"):
+            following = payload.get("nextPageToken")
+            if not isinstance(following, str) or not following:
                 break
-            page = f"&pageToken={payload['nextPageToken']}"
+            page = f"&pageToken={quote(following, safe='', errors='replace')}"
         return sorted(found)
 
 

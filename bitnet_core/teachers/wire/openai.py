@@ -41,6 +41,8 @@ class _Chunks(Fold):
         if isinstance(content, list):
             self._saw_logprobs = True
             self._content += content
+        if text and self.complete:  # this server gives a reason before the end
+            self.ends_once = False
         if choice.get("finish_reason"):
             self._finish = choice["finish_reason"]
             self.complete = True
