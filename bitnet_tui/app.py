@@ -14,10 +14,11 @@ from textual.signal import Signal
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
-from bitnet_core.text import printable
+from bitnet_core.text import number, printable
 from bitnet_tui import actions, bindings, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
+from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
@@ -122,6 +123,9 @@ class BitnetApp(Telling):
         """As in Textual, but in a window that is too small to draw, what is typed does nothing but leave the app."""
         if isinstance(event, events.InputEvent) and not event.is_forwarded:
             self.person_is_there(event)
+        if isinstance(event, events.Paste) and len(event.text) > MOST_PASTED:
+            event.text = event.text[:MOST_PASTED]
+            self.notify(f"Only the first {number(MOST_PASTED)} characters were pasted.", severity="warning")
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
             if isinstance(event, events.Key) and event.key in self._quit_keys:
                 await self.run_action("quit")

@@ -15,13 +15,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
-from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Resize
 from textual.geometry import Size
 
 from bitnet_core.terminal import SIGNS
 from bitnet_core.text import flat, printable
+from bitnet_tui.sequences import AnySequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -106,7 +106,7 @@ class AnyTerminal(LinuxDriver):
     def run_input_thread(self) -> None:
         """As in Textual, but nothing that is typed can't be decoded, and a terminal that is gone ends the app."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        parser = XTermParser(self._debug)
+        parser = AnySequences(self._debug)
         with selectors.SelectSelector() as selector:
             selector.register(self.fileno, selectors.EVENT_READ)
             while not self.exit_event.is_set():
@@ -115,8 +115,7 @@ class AnyTerminal(LinuxDriver):
                     if not typed:
                         self._leave()
                         return
-                    text = decoder.decode(typed)
-                    for message in parser.feed(text) if text else ():
+                    for message in parser.feed(decoder.decode(typed)):
                         self.process_message(message)
                 for message in parser.tick():
                     self.process_message(message)

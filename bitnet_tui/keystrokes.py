@@ -42,6 +42,8 @@ class Keystrokes:
         self._number = 0
         """Of the key that is at work."""
         self._at_work = False
+        self._screen: Screen[Any] | None = None
+        """The one that was shown when it began."""
 
     def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is."""
@@ -60,6 +62,7 @@ class Keystrokes:
     def _begin(self) -> None:
         self._at_work = True
         self._number += 1
+        self._screen = self._app.screen
         if self._waiting:
             self._limit()
 
@@ -85,7 +88,7 @@ class Keystrokes:
     def _look(self, number: int, looks: int = _LOOKS) -> None:
         """A dialog that the key has opened takes what is typed next."""
         screen = self._app.screen
-        opening = screen.is_modal and not (screen.is_mounted and screen.focused)
+        opening = screen.is_modal and not (screen.is_mounted and (screen.focused or screen is self._screen))
         if number == self._number and opening and looks:
             self._app.set_timer(_LOOK_SECONDS, partial(self._look, number, looks - 1))
         else:

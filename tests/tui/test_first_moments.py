@@ -16,6 +16,7 @@ from textual.widgets._select import SelectOverlay
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.places import VaultLocked
+from bitnet_tui import keystrokes
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -391,3 +392,18 @@ async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path)
         pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
         await settled(pilot)
         assert notices(pilot) == ["✗ Not stopped: It runs on another computer."]
+
+
+async def test_keys_do_not_wait_for_a_focus_that_a_dialog_does_not_get(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """It has none while the terminal says that it is not looked at."""
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("f1")
+        await settled(pilot)
+        monkeypatch.setattr(keystrokes, "_LOOK_SECONDS", 3600.0)
+        monkeypatch.setattr(keystrokes, "_LONGEST_SECONDS", 3600.0)
+        pilot.app.screen.set_focus(None)
+        _burst(pilot.app, [*"zzz", "escape"])  # type: ignore[arg-type]
+        await _processed(pilot.app)  # type: ignore[arg-type]
+        assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]

@@ -1,0 +1,93 @@
+"""What a terminal sends, read as keys, mouse and pastes. A sequence that makes no sense does nothing.
+
+Textual's parser ends the app at numbers that are no characters, at the sub-parameters of kitty's keyboard protocol,
+which another program may have left switched on, and at a mouse in a window that has no pixels. It takes what follows
+an escape sequence inside a paste for keys, and keeps a paste of any length.
+"""
+
+import re
+from collections.abc import Iterable
+
+from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
+from textual.events import Key, Paste
+from textual.keys import Keys
+from textual.message import Message
+
+MOST_PASTED = 20_000
+"""Characters. A field that holds more is slow."""
+_KEY = re.compile(
+    r"\x1b\[(?P<code>\d*)(?P<others>:[\d:]*)?"
+    r"(?:;(?P<modifiers>\d*)(?P<event>:\d*)?(?P<text>;[\d:]*)?)?(?P<end>[u~A-S])",
+    re.ASCII,
+)
+"""kitty's `CSI code:shifted:base ; modifiers:event ; text u`, or another end."""
+_RELEASED = ":3"
+
+
+class AnySequences(XTermParser):
+    """As Textual's parser, for any sequence. Of a paste it yields one character more than MOST_PASTED at most."""
+
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._before = ""
+        """The last characters outside of a paste: its mark may be cut."""
+        self._pasted: list[str] | None = None
+        """What has come of a paste, while one comes."""
+        self._mark = ""
+        """What may be the beginning of the mark that ends it."""
+
+    def feed(self, data: str) -> Iterable[Message]:
+        """As in Textual. The parser itself never sees what is pasted."""
+        while data:
+            if self._pasted is None:
+                head, begun, data = self._until_paste(data)
+                for message in super().feed(head + (BRACKETED_PASTE_END if begun else "")):
+                    if not isinstance(message, Paste):
+                        yield message
+                if begun:
+                    self._pasted = []
+            else:
+                data = self._mark + data
+                text, ended, data = data.partition(BRACKETED_PASTE_END)
+                self._mark = "" if ended else _beginning_of_mark(text)
+                self._keep(text.removesuffix(self._mark), self._pasted)
+                if ended:
+                    pasted, self._pasted = "".join(self._pasted), None
+                    yield Paste(pasted)
+
+    def _until_paste(self, data: str) -> tuple[str, bool, str]:
+        """What comes up to the end of the mark of a paste, whether there is one, and the rest."""
+        seen = self._before + data
+        head, begun, rest = seen.partition(BRACKETED_PASTE_START)
+        head = (head + begun)[len(self._before) :]
+        self._before = "" if begun else seen[1 - len(BRACKETED_PASTE_START) :]
+        return head, bool(begun), rest
+
+    @staticmethod
+    def _keep(text: str, pasted: list[str]) -> None:
+        room = MOST_PASTED + 1 - sum(map(len, pasted))
+        if kept := text.replace("\x00", "")[:room]:
+            pasted.append(kept)
+
+    def _sequence_to_key_events(self, sequence: str, alt: bool = False) -> Iterable[Key]:
+        found = _KEY.fullmatch(sequence)
+        if found and (found["others"] or found["event"]):
+            if found["event"] == _RELEASED:
+                return [Key(Keys.Ignore, sequence)]
+            sequence = f"\x1b[{found['code']};{found['modifiers'] or ''}{found['text'] or ''}{found['end']}"
+        try:
+            return list(super()._sequence_to_key_events(sequence, alt))
+        except (ValueError, OverflowError):
+            return [Key(Keys.Ignore, sequence)]
+
+    def parse_mouse_code(self, code: str) -> Message | None:
+        try:
+            return super().parse_mouse_code(code)
+        except ArithmeticError:
+            return None
+
+
+def _beginning_of_mark(text: str) -> str:
+    """The end of the text that may be the beginning of what ends a paste."""
+    place = text.rfind("\x1b", 1 - len(BRACKETED_PASTE_END))
+    return text[place:] if place >= 0 and BRACKETED_PASTE_END.startswith(text[place:]) else ""
