@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from terminals import Terminal, ours
 
@@ -53,7 +54,12 @@ def workspace(home: Path, many: int) -> None:
         ]
         (root / "logs" / "train-1" / "events.jsonl").write_text("\n".join(lines) + "\n")
         for stage, place in (("train", 1), ("eval", 2)):
-            record = {"id": f"{stage}-1", "stage": stage, "state": "succeeded", "settings": {"BUDGET_TOKENS": 700000}}
+            record: dict[str, Any] = {
+                "id": f"{stage}-1",
+                "stage": stage,
+                "state": "succeeded",
+                "settings": {"BUDGET_TOKENS": 700000},
+            }
             record |= {
                 "origins": {},
                 "argv": ["bench"],

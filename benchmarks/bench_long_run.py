@@ -55,7 +55,12 @@ def experiment(root: Path, many: int) -> Path:
     for folder in (run, root / "checkpoints", root / "data", root / "reports"):
         folder.mkdir(parents=True)
     (root / ".env").write_text("SEED=1\nMINI_PRESET=nano\nTEACHER_PROVIDER=embedded\n")
-    record = {"id": "train-1", "stage": "train", "state": "succeeded", "settings": {"BUDGET_TOKENS": many * _TOKENS}}
+    record: dict[str, Any] = {
+        "id": "train-1",
+        "stage": "train",
+        "state": "succeeded",
+        "settings": {"BUDGET_TOKENS": many * _TOKENS},
+    }
     record |= {"origins": {}, "argv": ["bench"], "created": _T, "started": _T, "ended": _T + many, "host": "bench"}
     record |= {"boot_id": "x", "fingerprint": "x", "number": 1, "summary": {}}
     (run / "run.json").write_text(json.dumps(record))

@@ -88,7 +88,7 @@ def run(variant: str, given: Problem, dtype: torch.dtype | None) -> tuple[float,
     with narrowed(variant, dtype):
         with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             loss = VARIANTS[variant](states, head, targets, counts)
-        loss.backward()
+        torch.autograd.backward(loss)
     return time.perf_counter() - begin, loss.item()
 
 

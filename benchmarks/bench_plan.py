@@ -6,8 +6,9 @@ Beside other programs, `OMP_NUM_THREADS=1` makes the speeds comparable: two thre
 matmul, and lose more time than the other programs take.
 
 Each case is planned and trained in processes of their own, by turns, on the same synthetic traces: the plan times its
-few steps anew, the training is a `Trainer` with checkpoints, evaluations and the flip. Measured are VmHWM of the
-training's process and the median of the tokens/s that it reports after its first steps.
+few steps anew, the training is a `Trainer` with evaluations, a checkpoint and the flip. Measured are VmHWM of the
+training's process and the median seconds of its steps after the first two, by the clock and in processor time; the
+tokens are those of an average step.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import bench_train
@@ -66,7 +68,7 @@ def options_of(rows: int, length: int, steps: int) -> TrainOptions:
         max_seq_len=length,
         total_steps=steps,
         log_interval=1,
-        checkpoint_interval=max(2, steps // 2),
+        checkpoint_interval=steps,  # one, at the end: in the processor time of a few steps it would count for half
         flip=flip,
     )
 
@@ -89,27 +91,26 @@ def planned(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
 
 
 def trained(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
-    speeds: list[float] = []
+    seconds: list[float] = []
     seen, used = [0], [time.process_time()]
 
     def on_event(event: Event) -> None:
-        if isinstance(event, Metric) and (speed := getattr(event, "tokens_per_s", None)):
-            speeds.append(speed)
+        if isinstance(event, Metric) and isinstance(event.seen_tokens, int) and isinstance(event.tokens_per_s, float):
+            seconds.append((event.seen_tokens - seen[-1]) / event.tokens_per_s)
             seen.append(event.seen_tokens)
             used.append(time.process_time())
 
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(Student(config), traces(config.vocab_size), options, folder=Path(folder), device=CPU).run(on_event)
+        trainer = Trainer(Student(config), traces(config.vocab_size), options, folder=Path(folder), device=CPU)
+        trainer.run(on_event)
         largest = max(path.stat().st_size for path in Path(folder).glob("*.pt"))
-    # The least disturbed steps: an evaluation or a checkpoint lies in the processor time of some.
-    per_processor_s = [
-        (now - before) / (later - earlier)
-        for before, now, earlier, later in zip(seen, seen[1:], used, used[1:], strict=False)
-    ]
+    processor = [later - earlier for earlier, later in pairwise(used)]
+    # A few steps have more or fewer tokens than the average one, and take as long.
+    tokens = trainer.sampler.mean_supervised
     return {
         "peak": peak_rss_bytes(),
-        "tokens_per_s": statistics.median(speeds[2:]),
-        "tokens_per_processor_s": statistics.median(per_processor_s[2:]),
+        "tokens_per_s": tokens / statistics.median(seconds[2:]),
+        "tokens_per_processor_s": tokens / statistics.median(processor[2:]),
         "checkpoint": largest,
     }
 

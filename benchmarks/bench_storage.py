@@ -85,9 +85,8 @@ def boto_upload(source: Path, endpoint: str, part_mib: int, threads: int) -> Cal
 
 def measured(arguments: dict[str, Any]) -> None:
     """Run one way and write its seconds and peak memory."""
-    way: Callable[..., Callable[[], object]] = {"push": push, "plain": plain_copy, "boto": boto_upload}[
-        arguments.pop("way")
-    ]
+    ways: dict[str, Callable[..., Callable[[], object]]] = {"push": push, "plain": plain_copy, "boto": boto_upload}
+    way = ways[arguments.pop("way")]
     given = {
         name: Path(value) if name in ("folder", "source", "target") else value for name, value in arguments.items()
     }
@@ -254,10 +253,11 @@ def training_bench(turns: int, steps: int) -> None:
                 shutil.rmtree(home / "copies", ignore_errors=True)
                 found[mode].append(_trained(root, [*few, *_sets(mode, home / "copies", steps)]))
                 print(f"training {mode:4} {found[mode][-1]}", flush=True)
-    for what, of in (
+    figures: tuple[tuple[str, Callable[[Trained], float]], ...] = (
         ("tokens by second", lambda one: one.tokens_per_s),
         ("tokens by second of its processor time", lambda one: one.tokens / one.processor),
-    ):
+    )
+    for what, of in figures:
         ratios = [of(live) / of(off) for live, off in zip(found["live"], found["off"], strict=True)]
         print(f"training  {what}: x{statistics.median(ratios):.3f} with live sync, turns {sorted(ratios)}")
     shares = [one.upload / (one.upload + one.processor) for one in found["live"]]

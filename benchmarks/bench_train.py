@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from bitnet_core.model.integers import Codes
 from bitnet_core.model.layers import BitLinear, FeedForward, RMSNorm
 from bitnet_core.model.precision import pick_precision
 from bitnet_core.model.presets import preset
@@ -76,7 +77,8 @@ class PlainLinear(BitLinear):
     def quantize_input(self, x: Tensor) -> Tensor:
         return x
 
-    def project(self, x_q: Tensor) -> Tensor:
+    def project(self, x_q: Tensor | Codes) -> Tensor:
+        assert isinstance(x_q, Tensor)  # `quantize_input` gives nothing else
         x_q = x_q + (quantize_activation(x_q, 8) - x_q).detach()
         weight = self.weight + (quantize_weight(self.weight) - self.weight).detach()
         return F.linear(x_q, weight)
@@ -102,7 +104,7 @@ _PLAIN = {BitLinear: PlainLinear, RMSNorm: PlainNorm, FeedForward: PlainFeedForw
 def plain_student(student: Student) -> Student:
     """The same parameters in modules written the obvious way."""
     for module in student.modules():
-        module.__class__ = _PLAIN.get(type(module), type(module))  # type: ignore[assignment]
+        module.__class__ = _PLAIN.get(type(module), type(module))
     return student
 
 

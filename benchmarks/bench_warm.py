@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bitnet_core.process import PATIENT_THREADS
 
@@ -43,6 +43,7 @@ from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import WarmStart, calibrate_on, load
 from bitnet_core.runs.events import Event, Metric
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.flip import A4Policy
 from bitnet_core.settings.values import (
     DeviceOptions,
     FlipOptions,
@@ -58,7 +59,8 @@ from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.trainer import Trainer
 
-STARTS, POLICIES = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted"), ("all", "hybrid")
+STARTS = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted")
+POLICIES: tuple[A4Policy, ...] = get_args(A4Policy)
 FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
 
 
@@ -87,7 +89,7 @@ class Bench:
             seed=seed,
         )
 
-    def trainer(self, start: str, policy: str, options: TrainOptions, folder: Path) -> Trainer:
+    def trainer(self, start: str, policy: A4Policy, options: TrainOptions, folder: Path) -> Trainer:
         shape = StudentOptions(hadamard=start == "hadamard", a4_policy=policy)
         config = self.warm.shape(shape, self.traces.vocab_size, options.max_seq_len)
         torch.manual_seed(options.seed)

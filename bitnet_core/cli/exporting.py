@@ -180,8 +180,8 @@ def _origin(path: Path) -> dict[str, Any]:
 
 
 def _default_path(source: Source, kind: str, type_name: str) -> Path:
-    name = exports.file_name(source.experiment.name, source.checkpoint.step, kind, type_name)
-    return source.experiment.root / exports.FOLDER / name
+    experiment = source.experiment
+    return exports.default_path(experiment.root, experiment.name, source.checkpoint.step, kind, type_name)
 
 
 def _in_process(source: Source) -> tuple[Deployed, Answers]:

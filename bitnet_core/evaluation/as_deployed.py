@@ -1,8 +1,7 @@
 """Measure a student's GGUF in llama.cpp beside the embedded teacher; or say why not."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.evaluation.answers import EvalPrompt
@@ -38,11 +37,15 @@ def measure_as_deployed(
     file: StudentFile,
     prompts: Sequence[EvalPrompt],
     new_tokens: int,
+    answers: Callable[[], Answers],
     host: Host,
     *,
     embedded: bool,
 ) -> AsDeployed:
-    """Measure a packed student's GGUF on this machine's processors, by turns with the teacher if it is `embedded`."""
+    """Measure a packed student's GGUF on this machine's processors, by turns with the teacher if it is `embedded`.
+
+    It is compared along the student's own `answers`.
+    """
     if file.path is None:
         return AsDeployed(None, None, file.why)
     room = packed.config.max_position_embeddings - TURN_TOKENS - 1
@@ -53,7 +56,9 @@ def measure_as_deployed(
         student = Contestant("student", file.path, [prompt.ids for prompt in asked])
         teacher = _teacher(tokenizer, asked, host) if embedded else None
         measured = measure(student, teacher, new_tokens, host)
-        verified = _verified(packed, tokenizer, file.path, host)
+        own = answers()
+        host.progress(0, None, "steps", "comparing with llama.cpp")
+        verified = verify.verify_gguf(file.path, packed, tokenizer, own, host.check_stop)
         for problem in verified.problems():
             host.alert("warning", "not_the_student", f"{problem.what}.", _NOT_THE_STUDENT)
         return AsDeployed(measured, verified, gguf_type=file.kind)
@@ -76,8 +81,9 @@ def _teacher(tokenizer: StudentTokenizer, prompts: Sequence[EvalPrompt], host: H
     return Contestant("teacher", files.gguf, ids)
 
 
-def _verified(packed: Student, tokenizer: StudentTokenizer, path: Path, host: Host) -> Verification:
-    host.progress(0, None, "steps", "comparing with llama.cpp")
+def runtime_answers(packed: Student, tokenizer: StudentTokenizer, host: Host) -> Answers:
+    """The student's greedy answers to packaged prompts, at the runtimes' bits, along which runtimes are compared."""
+    host.progress(0, None, "steps", "answering for comparison")
     prompts = verify.choose_prompts(packed, tokenizer)[:_VERIFIED_PROMPTS]
     greedy = Sampling(max_tokens=verify.NEW_TOKENS)
     own = packed.layer_bits
@@ -91,4 +97,4 @@ def _verified(packed: Student, tokenizer: StudentTokenizer, path: Path, host: Ho
                 answers.append(made.ids)
     finally:
         packed.set_layer_bits(own)
-    return verify.verify_gguf(path, packed, tokenizer, Answers(prompts, answers))
+    return Answers(prompts, answers)

@@ -6,6 +6,8 @@ The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage w
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from bitnet_core.evaluation import qei
@@ -18,9 +20,10 @@ from bitnet_core.evaluation.quality import Quality
 from bitnet_core.evaluation.turns import notable
 from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
-from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
+from bitnet_core.export.running import LLAMACPP
 from bitnet_core.export.verify import RUNTIME_BITS
 from bitnet_core.results import paired
+from bitnet_core.runs import exports
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.suites.intervals import Estimate
 
@@ -258,26 +261,34 @@ def _side_record(side: Side) -> dict[str, Any]:
     }
 
 
-def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.Row]:
-    """The rows of "runs anywhere": this program, transformers, llama.cpp."""
+def card_rows(
+    root: Path, export: Path, deployed: Deployed, transformers: card.Row, found: AsDeployed
+) -> list[card.Row]:
+    """The rows of "runs anywhere": this program, transformers, llama.cpp.
+
+    What was exported for them was there for this evaluation only; `export` is where `bitnet export hf` writes.
+    """
     own = card.Row(
         IN_PROCESS,
         "yes",
-        f"bitnet generate --root {root}",
+        f"bitnet generate --root {quote(str(root))}",
         tokens_per_s=deployed.decode_tokens_per_s,
         memory_bytes=deployed.memory_bytes,
         file_bytes=deployed.weights.get("total"),
     )
+    if transformers.found is not None:
+        first = "" if export.is_dir() else f"bitnet --root {quote(str(root))} export hf && "
+        transformers = replace(transformers, line=first + exports.serve_line(exports.HF, str(export)))
     if found.measured is None or found.verified is None:
-        return [own, card.not_exported(TRANSFORMERS), card.refused(LLAMACPP, found.why)]
-    # The exported file was of this evaluation only: it is speed and memory by turns that count.
+        return [own, transformers, card.refused(LLAMACPP, found.why)]
+    # It is speed and memory by turns that count.
     theirs = replace(
         card.row_of(found.verified),
-        line=f"bitnet serve {root}",
+        line=f"bitnet --root {quote(str(root))} serve",
         tokens_per_s=found.measured.student.speed.median,
         memory_bytes=found.measured.student.memory.deployed,
     )
-    return [own, card.not_exported(TRANSFORMERS), theirs]
+    return [own, transformers, theirs]
 
 
 def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str, answered_by: str) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from bitnet_core.text import crop, flat
 _SPARE_CONTEXT = 8
 _REASON_CELLS = 200
 LLAMACPP, TRANSFORMERS = "llama.cpp", "transformers"
+CheckStop = Callable[[], None]
 
 
 class RuntimeMissing(BitnetError):
@@ -64,8 +65,11 @@ class Run:
     """Resident memory that loading it and answering the prompts added, a mapped file included."""
 
 
-def run_gguf(path: Path, task: Task) -> Run:
-    """Run a GGUF in llama.cpp on this machine's processors. BitnetError if it can't load or run the file."""
+def run_gguf(path: Path, task: Task, check_stop: CheckStop = lambda: None) -> Run:
+    """Run a GGUF in llama.cpp on this machine's processors. BitnetError if it can't load or run the file.
+
+    `check_stop` is called about twice a second and may raise, which ends it.
+    """
     longest = max(
         [len(ids) for ids, _ in task.sequences] + [len(ids) + task.new_tokens for ids in task.prompts], default=0
     )
@@ -77,18 +81,23 @@ def run_gguf(path: Path, task: Task) -> Run:
         "threads": threads(),
         "api_key": secrets.token_urlsafe(24),
     }
-    return _run("bitnet_core.export.llamacpp_process", job, task, LLAMACPP, path)
+    return _run("bitnet_core.export.llamacpp_process", job, task, LLAMACPP, path, check_stop)
 
 
-def run_folder(folder: Path, task: Task) -> Run:
-    """Run a folder in transformers. BitnetError if it can't load or run it, RuntimeMissing without accelerate."""
+def run_folder(folder: Path, task: Task, check_stop: CheckStop = lambda: None) -> Run:
+    """Run a folder in transformers, as `run_gguf` does a file. RuntimeMissing without accelerate."""
     _require_whole(folder)
+    require_accelerate(folder)
+    job = {"folder": str(folder)}
+    return _run("bitnet_core.export.transformers_process", job, task, TRANSFORMERS, folder, check_stop)
+
+
+def require_accelerate(loaded: object) -> None:
+    """RuntimeMissing if transformers can't load a packed student here; `loaded` is named in the sentence."""
     if importlib.util.find_spec("accelerate") is None:
         raise RuntimeMissing(
-            f"transformers needs accelerate to load {folder}; run pip install 'bitnet-tui[gguf]' and try again."
+            f"transformers needs accelerate to load {loaded}; run pip install 'bitnet-tui[gguf]' and try again."
         )
-    job = {"folder": str(folder)}
-    return _run("bitnet_core.export.transformers_process", job, task, TRANSFORMERS, folder)
 
 
 def _require_whole(folder: Path) -> None:
@@ -116,7 +125,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path) -> Run:
+def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path, check_stop: CheckStop) -> Run:
     with tempfile.TemporaryDirectory(prefix="bitnet-export-") as scratch:
         place = Path(scratch) / "values.npy"
         job |= {
@@ -126,7 +135,7 @@ def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path)
             "new_tokens": task.new_tokens,
             "values": str(place),
         }
-        told = _answer(module, job, runtime, path)
+        told = _answer(module, job, runtime, path, check_stop)
         rows = np.load(place) if task.sequences else np.empty((0, task.vocabulary), np.float32)
     ends = np.cumsum([len(ids) - start for ids, start in task.sequences])
     return Run(
@@ -138,12 +147,12 @@ def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path)
     )
 
 
-def _answer(module: str, job: dict[str, Any], runtime: str, path: Path) -> dict[str, Any]:
+def _answer(module: str, job: dict[str, Any], runtime: str, path: Path, check_stop: CheckStop) -> dict[str, Any]:
     environment = PATIENT_THREADS | environment_without_secrets() | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = start_helper(module, job, log, environment)
         try:
-            lines = lines_of(child, f"{runtime}, which runs {path},")
+            lines = lines_of(child, f"{runtime}, which runs {path},", check_stop)
             line = next(filter(None, lines), "")  # blank ones are signs of life
             if not line:  # how it ended says why
                 with contextlib.suppress(subprocess.TimeoutExpired):

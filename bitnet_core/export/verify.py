@@ -17,7 +17,7 @@ from bitnet_core.export import gguf_read, hf
 from bitnet_core.export.compare import Comparison, compare, margins, noise, same_top
 from bitnet_core.export.parting import Parting, partings
 from bitnet_core.export.reference import logits, logprobs, logprobs_as_llamacpp
-from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, Run, Task, run_folder, run_gguf
+from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, CheckStop, Run, Task, run_folder, run_gguf
 from bitnet_core.model import integers
 from bitnet_core.model.student import Student
 from bitnet_core.prompts.prompt import load_prompts
@@ -115,11 +115,17 @@ def choose_prompts(student: Student, tokenizer: StudentTokenizer) -> list[list[i
     return found
 
 
-def verify_folder(folder: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
+def verify_folder(
+    folder: Path,
+    student: Student,
+    tokenizer: StudentTokenizer,
+    answers: Answers,
+    check_stop: CheckStop = lambda: None,
+) -> Verification:
     """Compare a folder in transformers with the student. BitnetError if it can't be loaded."""
     hf.require_same_model(folder, student, tokenizer)
     sequences = answers.sequences()
-    run = run_folder(folder, _task(student, tokenizer, answers, sequences))
+    run = run_folder(folder, _task(student, tokenizer, answers, sequences), check_stop)
     # Sums in another order put some inputs on another of their 256 levels, which changes logits by hundredths.
     with _at(student, RUNTIME_BITS), integers.left_out():
         ours = np.concatenate([logits(student, ids, start).numpy() for ids, start in sequences])
@@ -129,11 +135,17 @@ def verify_folder(folder: Path, student: Student, tokenizer: StudentTokenizer, a
     return _verified(TRANSFORMERS, folder, size, "the student at 8 bits, in fp32", steps, run, tokenizer, answers)
 
 
-def verify_gguf(path: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
+def verify_gguf(
+    path: Path,
+    student: Student,
+    tokenizer: StudentTokenizer,
+    answers: Answers,
+    check_stop: CheckStop = lambda: None,
+) -> Verification:
     """Compare a GGUF in llama.cpp with the student. BitnetError if it can't be loaded."""
     about = gguf_read.look(path)
     sequences = answers.sequences()
-    run = run_gguf(path, _task(student, tokenizer, answers, sequences))
+    run = run_gguf(path, _task(student, tokenizer, answers, sequences), check_stop)
     whole = about.linear_type == "F16"
     bits, words = (None, "the student with unrounded inputs") if whole else (RUNTIME_BITS, "the student at 8 bits")
     with _at(student, bits):

@@ -32,6 +32,11 @@ def file_name(experiment: str, step: int, kind: str, type_name: str) -> str:
     return f"{experiment}-step{step}" + (_HF_ENDING if kind == HF else f"-{type_name}{_GGUF_ENDING}")
 
 
+def default_path(root: Path, experiment: str, step: int, kind: str, type_name: str = "") -> Path:
+    """Where `bitnet export` writes unless it is told another place."""
+    return root / FOLDER / file_name(experiment, step, kind, type_name)
+
+
 def of(root: Path) -> tuple[Exported, ...]:
     """The exports of an experiment, the newest first; those in other places are not known. OSError as `Path.stat`."""
     found = sorted(_found(root / FOLDER), key=lambda one: one.written, reverse=True)

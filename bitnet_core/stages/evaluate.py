@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import torch
 
 from bitnet_core.evaluation import checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
-from bitnet_core.evaluation.as_deployed import measure_as_deployed
+from bitnet_core.evaluation.as_deployed import measure_as_deployed, runtime_answers
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.imitation import measure_imitation
+from bitnet_core.evaluation.in_transformers import row_in_transformers
 from bitnet_core.evaluation.scored import longest, score_student, tasks_to_score
 from bitnet_core.evaluation.scorers import teacher_scorer
 from bitnet_core.evaluation.student_runtime import student_file, student_runtime
@@ -24,6 +25,7 @@ from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
+from bitnet_core.runs import exports
 from bitnet_core.runs.catalog import EVALUATION_REPORT
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
@@ -81,13 +83,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
                 here, suites, tasks, asked, baseline, teacher, outside, ctx, keep_texts=options.keep_samples
             )
         deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
+        answers = cache(partial(runtime_answers, packed, tokenizer, ctx))
         found = measure_as_deployed(
-            packed, tokenizer, file, prompts, options.sampling.max_tokens, ctx, embedded=embedded
+            packed, tokenizer, file, prompts, options.sampling.max_tokens, answers, ctx, embedded=embedded
         )
+    there = row_in_transformers(packed, tokenizer, answers, ctx, ctx.run_dir)
 
     own = imitation.own if imitation else None
     # llama.cpp rounds inputs to 8 bits, and all figures of one table must belong to one program.
-    there = imitation.by_bits[RUNTIME_BITS] if imitation and found.measured else own
+    at_bits = imitation.by_bits[RUNTIME_BITS] if imitation and found.measured else own
     result = summary.quality_efficiency(
         options, ctx.settings.origin, scored.found, deployed, baseline, found.measured
     )
@@ -95,9 +99,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         figures = summary.imitation_table(imitation.by_bits, imitation.scores)
         ctx.table("imitation", summary.IMITATION_COLUMNS, figures)
     ctx.table("memory", summary.MEMORY_COLUMNS, summary.memory_table(deployed, found.measured))
-    ctx.table("qei", qei.COLUMNS, qei.table(result, summary.imitation(there)))
+    ctx.table("qei", qei.COLUMNS, qei.table(result, summary.imitation(at_bits)))
     in_use = summary.deployed_record(deployed, found)
-    rows = summary.card_rows(ctx.experiment.root, deployed, found)
+    export = exports.default_path(ctx.experiment.root, ctx.experiment.name, checkpoint.step, exports.HF)
+    rows = summary.card_rows(ctx.experiment.root, export, deployed, there, found)
     ctx.table(card.TITLE, card.COLUMNS, card.table(rows))
     for line in summary.remarks(found, rows, checkpoint.config.bits_words(bits), scored.runtime):
         ctx.log(line)

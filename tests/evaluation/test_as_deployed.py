@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation import as_deployed, llamacpp_process, qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
-from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
+from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed, runtime_answers
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.deployment import Compared, Contestant, Load, Measured, Side, measure
 from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
 from bitnet_core.evaluation.student_runtime import student_file
 from bitnet_core.evaluation.turns import FEWEST_ROUNDS, Fastest, spread
-from bitnet_core.export import gguf, verify
+from bitnet_core.export import card, gguf, verify
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
@@ -89,7 +90,8 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     def found(student: Student = student, prompts: Sequence[EvalPrompt] = prompts, device: str = "cpu") -> AsDeployed:
         where = torch.device(device)
         with student_file(student, tokenizer, embedded=False, device=where, scratch=ctx.run_dir) as file:
-            return measure_as_deployed(student, tokenizer, file, prompts, 8, ctx, embedded=False)
+            answers = partial(runtime_answers, student, tokenizer, ctx)
+            return measure_as_deployed(student, tokenizer, file, prompts, 8, answers, ctx, embedded=False)
 
     assert found(device="cuda").why == "it computes on cuda, and its teacher is not in llama.cpp"
     full = [EvalPrompt("long", [5] * student.config.max_position_embeddings)]
@@ -103,10 +105,20 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     assert alone.measured is not None and alone.measured.teacher is None
     assert alone.verified is not None and alone.verified.problems() == []
     assert list(ctx.run_dir.glob(".packed*")) == []
-    rows = summary.card_rows("x", HERE, alone)
-    assert [(row.runtime, row.loads) for row in rows][-1] == ("llama.cpp", "yes")
+    export, missing = root / "exports" / "x-step2-hf", card.unverified("transformers", "install it.")
+    rows = summary.card_rows(root, export, HERE, missing, alone)
+    assert [(row.runtime, row.loads) for row in rows][1:] == [("transformers", "not tried"), ("llama.cpp", "yes")]
+    assert rows[1].line == "install it."
     assert rows[-1].tokens_per_s == alone.measured.student.speed.median
     assert "the teacher's were taken at another time" in summary.remarks(alone, rows, "4", "in-process")[0]
+    # Each line works as it stands: what was not exported yet is exported first.
+    tried = replace(rows[-1], runtime="transformers")
+    lines = [row.line for row in summary.card_rows(root, export, HERE, tried, alone)]
+    assert lines[0].startswith("bitnet generate --root ")
+    assert lines[1] == f"bitnet --root {root} export hf && transformers serve {export}"
+    assert lines[2] == f"bitnet --root {root} serve"
+    export.mkdir(parents=True)
+    assert summary.card_rows(root, export, HERE, tried, alone)[1].line == f"transformers serve {export}"
 
 
 def test_a_file_that_is_not_the_student_is_told_of(
@@ -118,7 +130,9 @@ def test_a_file_that_is_not_the_student_is_told_of(
     student = pack_student(random_student(tokenizer.vocab_size))
     with student_file(student, tokenizer, embedded=False, device=torch.device("cpu"), scratch=ctx.run_dir) as file:
         prompts = [EvalPrompt("hi", ids) for ids in PROMPTS]
-        assert measure_as_deployed(student, tokenizer, file, prompts, 8, ctx, embedded=False).measured == SAME
+        answers = partial(runtime_answers, student, tokenizer, ctx)
+        found = measure_as_deployed(student, tokenizer, file, prompts, 8, answers, ctx, embedded=False)
+    assert found.measured == SAME
     (alert,) = (one for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert")
     assert alert["code"] == "not_the_student"
     assert "has a mean KL of" in alert["message"]

@@ -3,7 +3,6 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +12,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.deployed import run_deployed
 from bitnet_core.evaluation.llamacpp import served
 from bitnet_core.export import gguf, hf, running
-from bitnet_core.export.running import Run, Task, run_folder, run_gguf
+from bitnet_core.export.running import CheckStop, Run, Task, run_folder, run_gguf
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -66,8 +65,8 @@ def test_a_runtime_says_that_it_lives_after_loading_and_after_each_answer_or_tok
 ) -> None:
     told: list[str] = []
 
-    def noted(child: "subprocess.Popen[str]", who: str, **options: Any) -> Iterator[str]:
-        for line in process.lines_of(child, who, **options):
+    def noted(child: "subprocess.Popen[str]", who: str, check_stop: CheckStop) -> Iterator[str]:
+        for line in process.lines_of(child, who, check_stop):
             told.append(line)
             yield line
 

@@ -15,6 +15,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.scorers import teacher_scorer
 from bitnet_core.evaluation.student_runtime import StudentFile
+from bitnet_core.export import card
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
 from bitnet_core.results.paired import Answers
@@ -119,7 +120,7 @@ def table(ctx: StageContext, name: str) -> list[list[Any]]:
 
 @pytest.fixture
 def no_child(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Sequence[int]]]:
-    """Replace the measuring process where a test is about something else; gives the prompts that it was asked."""
+    """Replace the measuring processes where a test is about something else; gives the prompts that were asked."""
     asked: list[Sequence[Sequence[int]]] = []
 
     def stand_in(_packed: Student, prompts: Sequence[Sequence[int]], sampling: Sampling, **_: Any) -> Deployed:
@@ -128,6 +129,7 @@ def no_child(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Sequence[int]]]:
         return Deployed(answers, {"total": 7}, 100_000_000, "stood in", 1, 2, 3, "stood in", 2)
 
     monkeypatch.setattr(evaluate, "run_deployed", stand_in)
+    monkeypatch.setattr(evaluate, "row_in_transformers", lambda *_: card.not_exported("transformers"))
     return asked
 
 
@@ -178,9 +180,12 @@ def test_the_whole_stage(root: Path) -> None:
     assert (report["deployed"]["runtime"], report["deployed"]["why"]) == ("in-process", "llama.cpp is not here")
     assert [row[:2] for row in table(ctx, "runs anywhere")] == [
         ["in-process", "yes"],
-        ["transformers", "not exported"],
+        ["transformers", "yes"],
         ["llama.cpp", "no"],
     ]
+    there, export = report["runs_anywhere"][1], root / "exports" / f"experiment-step{report['checkpoint']['step']}-hf"
+    assert there["found"]["max_difference"] < 1e-4
+    assert there["line"].endswith(f"experiment export hf && transformers serve {export}")
     said = [one["message"] for one in events(ctx, "log")]
     assert "Speed and memory are those of this program, because llama.cpp is not here." in said
     assert "Items and given text were answered and scored by the student in this program." in said
@@ -188,7 +193,7 @@ def test_the_whole_stage(root: Path) -> None:
     assert [sample["source"] for sample in samples] == ["student", "student"]
     assert samples[0]["prompt"].startswith("prompt ")
     assert [sample["text"] for sample in report["samples"]] == [sample["text"] for sample in samples]
-    assert not list(ctx.run_dir.glob(".packed*"))
+    assert not [*ctx.run_dir.glob(".packed*"), *ctx.run_dir.glob(".in-transformers*")]
 
 
 def test_quality_does_not_depend_on_the_run(root: Path, no_child: object) -> None:

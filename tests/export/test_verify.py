@@ -1,0 +1,47 @@
+"""Which figures of a comparison make an export not the student."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.export.compare import Comparison
+from bitnet_core.export.verify import Verification
+
+SAME = Comparison(
+    steps=100,
+    max_difference=0.2,
+    mean_difference=0.01,
+    mean_kl=2e-3,
+    agreement=0.5,
+    decided_steps=50,
+    decided_agreement=0.98,
+)
+VERIFIED = Verification("llama.cpp", Path("x/student.gguf"), 9, "the student", SAME, [], [], True, 1.0, 1, 2e-3)
+
+
+def said(**changes: float | None) -> list[str]:
+    return [str(problem) for problem in replace(VERIFIED, found=replace(SAME, **changes)).problems()]
+
+
+def test_what_is_at_its_limit_is_the_student() -> None:
+    assert said() == []
+    assert said(decided_agreement=None, agreement=0.0) == [], "no step is decided, and rounding may change each"
+
+
+@pytest.mark.parametrize("kl", [2.1e-3, math.nan])
+def test_a_distribution_that_is_farther_away_is_not(kl: float) -> None:
+    (problem,) = said(mean_kl=kl)
+    assert problem.startswith("student.gguf in llama.cpp has a mean KL of ")
+    assert problem.endswith("above 0.002; export it again, and report this if it stays.")
+
+
+def test_another_token_on_more_than_two_percent_of_the_decided_steps_is_not() -> None:
+    (problem,) = said(decided_agreement=0.975)
+    assert "another most likely token on 2.5% of the steps where the margin exceeds its rounding" in problem
+
+
+def test_other_tokens_are_not() -> None:
+    (problem,) = replace(VERIFIED, same_tokens=False).problems()
+    assert "cuts texts into other tokens" in str(problem)
