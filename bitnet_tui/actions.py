@@ -117,6 +117,7 @@ ACTIONS: tuple[Action, ...] = (
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll back", False),
         ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning", False),
         ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end", False),
+        ("target", "W", "target", "Storage target", "Where it is kept as well: choose, log in, test", False),
         ("push", "u", "store('push')", "Push the copy", "Bring the copy on the storage target up to date now", False),
         (
             "verify",
@@ -169,6 +170,7 @@ ACTIONS: tuple[Action, ...] = (
             False,
         ),
         ("play", "P", "play", "Playground", "Ask teacher and student, and look behind their tokens", False),
+        ("benchmarks", "B", "benchmarks", "Benchmarks", "Public benchmarks: which are here; fetch others", False),
         ("back", "escape", "dismiss", "Back", "Back to the list of experiments", True),
     ),
     *_at(

@@ -184,6 +184,25 @@ class BitnetApp(Telling):
         else:
             self.push_screen(screen)
 
+    def go_home(self) -> None:
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+
+    def go_to(self, root: Path) -> None:
+        self.go_home()
+        self.open_experiment(root)
+
+    def use_theme(self, name: str) -> None:
+        self.theme = name
+        keep = partial(self._keep_theme, name)
+        self.run_worker(keep, thread=True, group="preferences", description="keep the theme")
+
+    def _keep_theme(self, name: str) -> None:
+        try:
+            preferences.keep_theme(name, few_colours=self.few_colours)
+        except BitnetError as error:
+            self.call_later(partial(self.notify, str(error), title="Theme", severity="warning"))
+
     def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:
         from bitnet_tui.screens.compare import CompareScreen
         from bitnet_tui.view.compared import Chosen

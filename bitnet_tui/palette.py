@@ -1,38 +1,215 @@
-"""The command palette: the actions that have keys on the screen below it."""
+"""The command palette: everything that can be done from the screen below it, found by name.
 
-from collections.abc import Awaitable, Callable, Iterator
-from typing import cast
+Actions come first, then screens, experiments, themes and settings. What works elsewhere alone is found, too: it
+stands last and faint, with the place where it works.
+"""
 
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from textual.actions import parse
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.fuzzy import Matcher
 
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Workspace
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import crop, flat
 from bitnet_tui.actions import Action, keys_text
 from bitnet_tui.keymap import remapped
+from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
+from bitnet_tui.theme import paint
+from bitnet_tui.themes import THEMES
+from bitnet_tui.view.spans import Span, line
+
+_PLACES = {
+    "list": "on Home, the table of experiments",
+    "welcome": "on the welcome page",
+    "guide": "in the guide for a new experiment",
+    "experiment": "in an experiment",
+    "compare": "in a comparison",
+    "traces": "in an experiment's tab Traces",
+    "checkpoints": "in an experiment's tab Checkpoints",
+    "config": "in an experiment's tab Config",
+    "log": "in an experiment's tab Log",
+    "play": "in the playground",
+    "keys": "in the dialog API keys",
+}
+_TABS = ("traces", "checkpoints", "config", "log")
+_NOT_NOW = {
+    "experiment.stop": "while a stage runs",
+    "experiment.pipeline": "while the pipeline does not run",
+    "experiment.follow": "while another stage is shown than the one that runs",
+}
+_ON_LIVE = frozenset(
+    {"curve", "log_scale", "smooth", "curves", "axis", "crosshair", "chart_move", "chart_zoom", "whole"}
+)
+"""Actions on charts, which the tab Live has."""
+_FROM_HOME = frozenset({"list.fetch", "list.filter"})
+"""Actions of Home that need no row, so going there is all that they need."""
+_SHOWN_HELP = 72
+_BY_NAME = 4
+"""The group of what is found by its name alone."""
+_MORE = "Type to find more"
+_MORE_HELP = "experiments, settings and themes by name, and the actions of other screens"
+
+
+class Found(NamedTuple):
+    """Something to do. `group` says how far down it stands; with `where`, it works there alone and not here."""
+
+    label: str
+    about: str
+    run: Callable[[], object]
+    group: int
+    keys: str = ""
+    where: str = ""
 
 
 class ActionCommands(Provider):
-    """Offers the actions that the screen accepts now."""
+    """Offers what can be done from the screen."""
+
+    _experiments: tuple[Path, ...] = ()
+
+    async def startup(self) -> None:
+        self._experiments = await asyncio.to_thread(_experiments, self._shell.home)
+
+    @property
+    def _shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     async def discover(self) -> Hits:
-        for action in self._possible():
-            yield DiscoveryHit(action.label, self._run(action), help=f"{action.tooltip}  ({keys_text(action)})")
+        for one in (*self._actions(), *self._goings()):
+            if not one.where:
+                yield DiscoveryHit(one.label, one.run, help=_help(one))
+        yield DiscoveryHit(paint([line(Span(_MORE, "faint"))]), lambda: None, text=_MORE, help=_MORE_HELP)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
-        for action in self._possible():
-            text = f"{action.label}: {action.tooltip}"
-            score = matcher.match(text)
-            if score > 0:
-                yield Hit(score, matcher.highlight(text), self._run(action), help=keys_text(action))
+        for one in (*self._actions(), *self._goings(), *self._themes(), *self._settings()):
+            score = _score(one, query, matcher)
+            if score > 0 and one.where:
+                shown = paint([line(Span(f"{one.label}: {one.about}", "faint"))])
+                yield Hit(score, shown, one.run, one.label, f"works {one.where}")
+            elif score > 0:
+                yield Hit(score, matcher.highlight(one.label), one.run, one.label, _help(one))
 
-    def _possible(self) -> Iterator[Action]:
-        bound = {active.binding.id for active in self.screen.active_bindings.values() if active.enabled}
-        keys = cast("Shell", self.app).keymap.keys
-        return (action for action in remapped(keys) if action.id in bound)
+    # -- what there is -----------------------------------------------------------------------------------------------
 
-    def _run(self, action: Action) -> Callable[[], Awaitable[None]]:
+    def _actions(self) -> Iterator[Found]:
+        """Every action once; of two with the same name, that which works here."""
+        here = {(binding.id or "").split(".")[0] for _, binding in self.screen._bindings} | {"app"}
+        every = [(one, self._where(one, here)) for one in remapped(self._shell.keymap.keys)]
+        possible = {(one.label, one.name) for one, where in every if where == ""}
+        told: set[tuple[str, str]] = set()
+        for one, where in every:
+            names = (one.label, one.name)
+            if where is None or names in told or (where and names in possible):
+                continue
+            told.add(names)
+            run = partial(self._tell, f"{one.label} works {where}.") if where else self._run(one, here)
+            yield Found(one.label, one.tooltip, run, 0, keys_text(one), where)
+
+    def _where(self, action: Action, here: set[str]) -> str | None:
+        """Empty if it can be carried out here; else where it can be; None if there is nothing to tell."""
+        _, name, parameters = parse(action.name)
+        if action.where not in here:
+            works = action.id in _FROM_HOME or (
+                action.where in ("list", "welcome") and self._has(name, "new", "demo")
+            )
+            if works:
+                return ""
+            return None if action.keys.startswith("escape") else _PLACES[action.where]
+        if action.where in _TABS:
+            return None if parameters == ("leave",) else ""
+        target = self.app if action.where == "app" else self.screen
+        allowed = target.check_action(name, parameters)
+        return "" if allowed else _NOT_NOW.get(action.id)
+
+    def _has(self, name: str, *names: str) -> bool:
+        return name in names and hasattr(self.screen, f"action_{name}")
+
+    def _goings(self) -> Iterator[Found]:
+        shell, here = self._shell, getattr(self.screen, "root", None)
+        if len(self.app.screen_stack) > 2:  # the list, a screen over it, and the palette
+            yield Found("Home", "Go to the table of experiments", shell.go_home, 1)
+        for root in self._experiments:
+            if root != here:
+                yield Found(f"Open {flat(root.name)}", "Go to this experiment", partial(shell.go_to, root), 1)
+
+    def _themes(self) -> Iterator[Found]:
+        for label, (theme, about) in THEMES.items():
+            yield Found(f"Theme: {label}", about, partial(self._shell.use_theme, theme.name), 2)
+
+    def _settings(self) -> Iterator[Found]:
+        in_one = hasattr(self.screen, "action_setting")
+        for name, one in REGISTRY.items():
+            if one.secret:
+                yield Found(f"API key {name}", in_app(one.help), self._app_action("keys"), _BY_NAME)
+            elif in_one:
+                yield Found(f"Setting {name}", in_app(one.help), self._action(f"setting({name!r})"), 3)
+            else:
+                where = _PLACES["config"]
+                tell = partial(self._tell, f"{name} is set {where}; open one first.")
+                yield Found(f"Setting {name}", in_app(one.help), tell, _BY_NAME, where=where)
+
+    # -- doing it ----------------------------------------------------------------------------------------------------
+
+    def _run(self, action: Action, here: set[str]) -> Callable[[], object]:
+        if action.where == "app":
+            return self._app_action(action.name)
+        if action.where not in here and action.id in _FROM_HOME:
+            return partial(self._at_home, action.name)
+        _, name, _ = parse(action.name)
+        tab = action.where if action.where in _TABS else "live" if name in _ON_LIVE else ""
+        return self._action(*([f"view({tab!r})"] if tab and "experiment" in here else []), action.name)
+
+    def _action(self, *names: str) -> Callable[[], object]:
         async def run() -> None:
-            target = self.app if action.where == "app" else self.screen
-            await target.run_action(action.name)
+            for name in names:
+                await self.screen.run_action(name)
 
         return run
+
+    def _app_action(self, name: str) -> Callable[[], object]:
+        return partial(self.app.run_action, name)
+
+    async def _at_home(self, name: str) -> None:
+        self._shell.go_home()
+        await self.app.screen.run_action(name)
+
+    def _tell(self, words: str) -> None:
+        self.app.notify(words, severity="warning")
+
+
+def _experiments(home: Path) -> tuple[Path, ...]:
+    try:
+        return tuple(one.absolute() for one in Workspace(home).experiments())
+    except (BitnetError, OSError):
+        return ()
+
+
+def _help(one: Found) -> str:
+    return f"{crop(one.about, _SHOWN_HELP)}  ({one.keys})" if one.keys else crop(one.about, _SHOWN_HELP)
+
+
+def _score(one: Found, query: str, matcher: Matcher) -> float:
+    """0 if it is not meant. Names come before descriptions, words before scattered letters, what works here first."""
+    wanted, label, about = query.lower().split(), one.label.lower(), one.about.lower()
+    begun = label.replace("_", " ").split()
+    if label.startswith(query.lower().strip()):
+        found = 50
+    elif all(any(part.startswith(word) for part in begun) for word in wanted):
+        found = 40
+    elif all(word in label for word in wanted):
+        found = 30
+    elif one.group < _BY_NAME and all(word in label or word in about for word in wanted):
+        found = 20
+    elif one.group < 3 and not one.where and matcher.match(one.label) > 0:
+        found = 10
+    else:
+        return 0.0
+    return found + 9 - one.group if not one.where else found / 10 - one.group / 20

@@ -56,6 +56,7 @@ _SAID = (
     (r"(?:; run `bitnet plan` there)?, or give --tokens-per-s", ""),
     (r"give --root ", "open "),
     (r" \(--root\)", ""),
+    (r"(?:run|fetch it again with) `bitnet bench get[^`]*`", "fetch it in Benchmarks ({experiment.benchmarks})"),
     (r"`bitnet demo`", "the demo ({list.demo})"),
 )  # fmt: skip
 _KEY = re.compile(r"\{([a-z-]+\.[a-z-]+)\}")

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.signal import Signal
 
 from bitnet_tui import actions
 from bitnet_tui.keymap import Keymap
+
+if TYPE_CHECKING:
+    from bitnet_tui.services.benchmarks import GetBenchmarks
 
 
 class Shell(App[None]):
@@ -26,6 +29,8 @@ class Shell(App[None]):
     keymap_signal: Signal[Keymap]
     """Tells that they were read."""
     played: dict[Path, Any]
+    getting: "GetBenchmarks | None" = None
+    """The benchmarks that are being fetched."""
     few_colours = False
     """Whether the terminal shows 16 colours."""
 
@@ -58,6 +63,18 @@ class Shell(App[None]):
 
     def open_dialog(self, name: str) -> None:
         """Open `themes`, `keymap` or `keys` over what is shown."""
+        raise NotImplementedError
+
+    def go_home(self) -> None:
+        """Close everything above the table of experiments."""
+        raise NotImplementedError
+
+    def go_to(self, root: Path) -> None:
+        """Show an experiment instead of what is above the table of experiments."""
+        raise NotImplementedError
+
+    def use_theme(self, name: str) -> None:
+        """Show a theme, and keep it for next time."""
         raise NotImplementedError
 
     def open_playground(self, root: Path) -> None:

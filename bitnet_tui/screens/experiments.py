@@ -17,7 +17,6 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
 from bitnet_tui.view.spans import Line, Span, line, short, spread
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.words import Words
 
 if TYPE_CHECKING:
     from bitnet_tui.view.home_order import Order
@@ -30,6 +29,8 @@ _SHARE, _LONGEST_SECONDS = 300, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _KEPT = "home"
+_LEGEND_SIDES = 8
+"""Cells left and right of the legend, as in the stylesheet."""
 
 
 class Seen(NamedTuple):
@@ -63,7 +64,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(id="experiments")
-        yield Words(paint([experiment_list.legend()]), id="legend")
+        yield Painted(paint([self._legend()]), id="legend")
 
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
@@ -114,7 +115,12 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         return look
 
+    def _legend(self) -> Line:
+        return experiment_list.legend(max(1, self.app.size.width - _LEGEND_SIDES))
+
     def on_resize(self) -> None:
+        if self.on_stack:
+            self.query_one("#legend", Painted).show((self._legend(),))
         if self.on_stack and self._rows is not None:
             self.call_after_refresh(self._redraw)
 

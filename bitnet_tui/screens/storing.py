@@ -10,10 +10,14 @@ from typing import Literal, cast
 
 from textual.app import SuspendNotSupported
 
+from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.keyed import AttemptingScreen
-from bitnet_tui.services.copying import Action, StoreCommand
+from bitnet_tui.services.copying import Action, StoreCommand, StoredFile, stored_files
+from bitnet_tui.services.drafts import settings_of
 from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView, Said
+from bitnet_tui.view.guide.draft import Draft, of_settings
+from bitnet_tui.view.stored import Tree
 
 _EDITORS = ("nano", "vim", "vi")
 _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
@@ -61,6 +65,14 @@ class StoringScreen(AttemptingScreen[None]):
     root: Path
     said: Said | None = None
     _command: StoreCommand | None = None
+    _reading_target = False
+    _listed: tuple[StoredFile, ...] | None = None
+    _listed_of: tuple[object, ...] = ()
+    """The state that was listed: another one is asked for anew."""
+    _damaged: frozenset[str] | None = None
+    """What the last verification of that state found damaged."""
+    _asking = False
+    _list_problem = ""
 
     @property
     def copy_shown(self) -> CopyView:
@@ -92,6 +104,75 @@ class StoringScreen(AttemptingScreen[None]):
             self._run("verify")
         else:
             self._ask_to(cast("Action", what))
+
+    # -- what is stored, as a tree -----------------------------------------------------------------------------------
+
+    @property
+    def stored_tree(self) -> Tree:
+        """What is known of the files of the copy."""
+        status = self.copy_shown.status
+        if self._listed_of and self._listed_of != self._state_of:
+            self._forget_list()
+        found = self._damaged or frozenset()
+        return Tree(status, self._listed, self._damaged is not None, found, self._asking, self._list_problem)
+
+    @property
+    def _state_of(self) -> tuple[object, ...]:
+        status = self.copy_shown.status
+        return status.place, status.counter, status.at
+
+    def _forget_list(self) -> None:
+        self._listed, self._listed_of, self._damaged, self._list_problem = None, (), None, ""
+
+    def on_stored_tree_wanted(self) -> None:
+        if self._asking:
+            return
+        self._asking, self._list_problem = True, ""
+        work = partial(self._list, self.shell, self._state_of)
+        self.app.run_worker(work, thread=True, group="list", description="list what is stored")
+        self.draw_storage()
+
+    def _list(self, shell: Shell, state: tuple[object, ...]) -> None:
+        found, problem = None, ""
+        try:
+            found = stored_files(shell.home, self.root)
+        except BitnetError as error:
+            problem = str(error)
+        shell.call_later(self._list_ended, state, found, problem)
+
+    def _list_ended(self, state: tuple[object, ...], found: tuple[StoredFile, ...] | None, problem: str) -> None:
+        self._asking, self._list_problem = False, problem
+        if found is not None:
+            self._listed, self._listed_of = found, state
+        if self.on_stack:
+            self.draw_storage()
+
+    # -- the target --------------------------------------------------------------------------------------------------
+
+    def action_target(self) -> None:
+        """Ask where the experiment is to be kept as well."""
+        self.show_storage()
+        if self._reading_target:
+            return
+        self._reading_target = True
+        work = partial(self._read_target, self.shell)
+        self.app.run_worker(work, thread=True, group="target", description="read the storage settings")
+
+    def _read_target(self, shell: Shell) -> None:
+        try:
+            draft = of_settings(settings_of(shell.home, self.root).values, "")
+            shell.call_later(self._ask_for_target, draft)
+        except BitnetError as error:
+            shell.call_later(self._ask_for_target, str(error))
+
+    def _ask_for_target(self, found: Draft | str) -> None:
+        from bitnet_tui.screens.guide.target import TargetScreen
+
+        self._reading_target = False
+        if isinstance(found, str):
+            self._say("bad", found)
+        elif self.is_active:
+            self.app.push_screen(TargetScreen(self.root, found, partial(self._say, "good")))
 
     def _ask_to(self, action: Action) -> None:
         from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -126,6 +207,10 @@ class StoringScreen(AttemptingScreen[None]):
 
     def _ended(self, command: StoreCommand, well: bool, sentence: str) -> None:
         self._command, name = None, _NAMES[command.action]
+        if command.damaged is not None:
+            self._damaged = command.damaged
+        else:
+            self._forget_list()
         self._say("good" if well else "bad", f"{name}: {sentence}")
         if not self.on_stack:
             title, severity = f"Storage: {name}", "information" if well else "error"

@@ -101,6 +101,11 @@ class TabbedScreen(ShellScreen[None]):
     def _config(self) -> ConfigPane:
         return self.query_one(ConfigPane)
 
+    def action_setting(self, name: str) -> None:
+        """Open the tab at a setting."""
+        self.pane.choose("config")
+        self._config.go_to(name)
+
     def action_config(self, what: str) -> None:
         if what == "against":
             self.run_worker(partial(self._find_others, self.shell), thread=True, group="others")

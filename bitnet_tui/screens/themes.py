@@ -1,17 +1,12 @@
 """Chooses the theme: the one that is highlighted is shown at once, Enter keeps it for next time, Escape goes back."""
 
-from functools import partial
-
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
-from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.base import DialogScreen
-from bitnet_tui.services import preferences
-from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
 from bitnet_tui.view.experiment_list import legend
@@ -76,13 +71,5 @@ class ThemesScreen(DialogScreen[None]):
         self.dismiss()
 
     def action_keep(self) -> None:
-        keep = partial(_keep, self.shell, self.app.theme)
-        self.app.run_worker(keep, thread=True, group="preferences", description="keep the theme")
+        self.shell.use_theme(self.app.theme)
         self.dismiss()
-
-
-def _keep(shell: Shell, name: str) -> None:
-    try:
-        preferences.keep_theme(name, few_colours=shell.few_colours)
-    except BitnetError as error:
-        shell.call_later(partial(shell.notify, str(error), title="Theme", severity="warning"))

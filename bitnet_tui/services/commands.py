@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from bitnet_core import process
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
-from bitnet_core.text import duration
+from bitnet_core.text import duration, finite, flat, progress_words
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import overrides, resolved
 
 _WARNING = "bitnet: warning: "
+_SILENT_SECONDS = 300.0
+"""How long a command that says how far it has come may say nothing."""
 _NICER = 5
 """So that the app's keys are answered while it works."""
 
@@ -75,6 +77,38 @@ class Command:
             yield child
 
 
+class Followed(Command):
+    """A command that says how far it has come. It may take as long as it likes, if only it is not silent."""
+
+    def followed(self, show: Callable[[str], object]) -> tuple[list[dict[str, Any]], str, int]:
+        """Run it; `show` hears its progress, in this thread. Its answers, its last complaint, and its exit code."""
+        answers: list[dict[str, Any]] = []
+        complaints: list[str] = []
+        heard, ended = threading.Event(), threading.Event()
+
+        def end_silence(pid: int) -> None:
+            while heard.wait(_SILENT_SECONDS) and not ended.is_set():
+                heard.clear()
+                ended.wait(1.0)
+            if not ended.is_set():
+                show(f"It said nothing for {duration(_SILENT_SECONDS)}, so it was ended.")
+                process.kill_group(pid)
+
+        with self.started(self.keys()) as child, contextlib.ExitStack() as stack:
+            stack.callback(heard.set)
+            stack.callback(ended.set)
+            threading.Thread(target=end_silence, args=(child.pid,), daemon=True).start()
+            for said in objects(child, complaints):
+                heard.set()
+                if said.get("kind") == "progress":
+                    words = progress_words(finite(said.get("done")) or 0.0, finite(said.get("total")), "bytes")
+                    show(f"{words}, {flat(str(said.get('label', '')))}")
+                else:
+                    answers.append(said)
+            code = child.wait()
+        return answers, last_sentence("".join(complaints)), code
+
+
 def start(
     home: Path,
     arguments: Sequence[str],
@@ -103,7 +137,7 @@ def objects(child: "subprocess.Popen[str]", complaints: list[str]) -> Iterator[d
     reader = threading.Thread(target=complaints.extend, args=(process.pipe_of(child.stderr),), daemon=True)
     reader.start()
     for line in process.pipe_of(child.stdout):
-        found = _object(line)
+        found = object_of(line)
         if found is not None:
             yield found
     reader.join(1)  # a process that the child has left behind may hold the pipe
@@ -126,13 +160,14 @@ def find_keys(
 
 def _report(output: str, complaint: str, exit_code: int) -> dict[str, Any]:
     """The last line of the output if it is a JSON object; else BitnetError with the command's own sentence."""
-    report = _object((output.splitlines() or [""])[-1])
+    report = object_of((output.splitlines() or [""])[-1])
     if report is None:
         raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
     return report
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def object_of(line: str) -> dict[str, Any] | None:
+    """The JSON object of a line; None if it is none."""
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,7 +1,7 @@
 """Changes one setting in an experiment's `.env`, and says before what that would do. For a thread: it reads files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,37 @@ def save(home: Path, root: Path, name: str, text: str) -> Preview:
         raise UsageError("\n".join(found.errors))
     dotenv.change(_file(resolved(home, root)), _edit(name, text))
     return found
+
+
+def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """Write what differs between two groups of settings about storage. Returns a sentence on what counts now.
+
+    What is only in `before` is unset. UsageError with the registry's sentences for what is not allowed.
+    """
+    require_experiment(root)
+    now = resolved(home, root)
+    gone = [name for name in before if name not in after]
+    fresh = {name: value for name, value in after.items() if before.get(name) != value}
+    for name, value in fresh.items():
+        if problem := _refusal(name, value):
+            raise UsageError(problem)
+
+    def edit(text: str) -> str:
+        text = dotenv.without_values(text, names=gone) if gone else text
+        for name, value in fresh.items():
+            text = dotenv.with_value(text, name=name, value=value)
+        return text
+
+    then = resolve_and_remember(overrides(home), root=root, instead={_file(now): edit(dotenv.read_text(_file(now)))})
+    known = {problem.message for problem in now.problems}
+    wrong = [one for one in then.problems if one.message not in known and one.severity == "error"]
+    if wrong:
+        raise UsageError("\n".join(redactor()(in_app(_short(one.message, now))) for one in wrong))
+    dotenv.change(_file(now), edit)
+    hidden = [name for name in (*fresh, *gone) if then.settings.origin(name) in ("environment", "command line")]
+    if hidden:
+        return f"Saved, but {hidden[0]} is also set by the {then.settings.origin(hidden[0])}, and that counts."
+    return "The storage target is saved." if after else "This experiment is kept on this machine only from now on."
 
 
 def _refusal(name: str, text: str) -> str:

@@ -4,21 +4,16 @@ Slow, so call it in a thread.
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.process import kill_group
 from bitnet_core.storage.catalog import KINDS
-from bitnet_core.text import duration, finite, flat, progress_words
-from bitnet_tui.services.commands import Command, find_keys, last_sentence, objects
+from bitnet_tui.services.commands import Command, Followed, find_keys
 from bitnet_tui.services.drafts import Kept
 
 _CHANGE_SECONDS = 600.0
-_SILENT_SECONDS = 300.0
-"""How long a fetch may say nothing."""
 
 
 def change(home: Path, action: str, names: Sequence[str], *options: str) -> dict[str, Any]:
@@ -36,7 +31,7 @@ def rename(home: Path, root: Path, name: str) -> dict[str, Any]:
     return done
 
 
-class Fetch(Command):
+class Fetch(Followed):
     """Opens an experiment from a target, `BACKEND` or `BACKEND:NAME`, under a name of its own if one is given.
 
     `values` are settings of the target that are set nowhere else. `show` hears how far it has come, in this thread.
@@ -49,45 +44,20 @@ class Fetch(Command):
         if backend not in KINDS:
             raise UsageError(f"{backend!r} is not a kind of storage target; it is one of {', '.join(KINDS)}.")
         folder = [str(home / name)] if name else []
-        super().__init__(home, ["open", target, *folder], values, _SILENT_SECONDS, f"bitnet open {target}")
+        super().__init__(home, ["open", target, *folder], values, 0.0, f"bitnet open {target}")
         self._kind = KINDS[backend]
         self._show = show
-        self._heard = threading.Event()
 
     def keys(self) -> dict[str, str]:
         return find_keys(self.home, self._kind.keys, self.values | {"STORAGE_BACKEND": self._kind.backend}, {})
 
     def run(self) -> dict[str, Any]:
         """Its answer; `root` is the new experiment. BitnetError if it failed or was cancelled, or VaultLocked."""
-        last: dict[str, Any] = {}
-        complaints: list[str] = []
-        with self.started(self.keys()) as child, contextlib.ExitStack() as stack:
-            ended = threading.Event()
-            stack.callback(self._heard.set)
-            stack.callback(ended.set)
-            threading.Thread(target=self._end_silence, args=(child.pid, ended), daemon=True).start()
-            for said in objects(child, complaints):
-                self._heard.set()
-                if said.get("kind") == "progress":
-                    self._tell(said)
-                else:
-                    last = said
-            code = child.wait()
+        answers, complaint, code = self.followed(self._show)
+        last = answers[-1] if answers else {}
         if "root" not in last:
             raise BitnetError(
-                last_sentence("".join(complaints))
+                complaint
                 or f"It ended early (exit code {code}); what has arrived is kept, so open it again to go on."
             )
         return last
-
-    def _tell(self, progress: Mapping[str, Any]) -> None:
-        words = progress_words(finite(progress.get("done")) or 0.0, finite(progress.get("total")), "bytes")
-        self._show(f"{words}, {flat(str(progress.get('label', '')))}")
-
-    def _end_silence(self, pid: int, ended: threading.Event) -> None:
-        while self._heard.wait(_SILENT_SECONDS) and not ended.is_set():
-            self._heard.clear()
-            ended.wait(1.0)
-        if not ended.is_set():
-            self._show(f"It said nothing for {duration(_SILENT_SECONDS)}, so it was ended.")
-            kill_group(pid)

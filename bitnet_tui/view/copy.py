@@ -20,7 +20,6 @@ from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line
 
 _WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
-_WIDE = 22
 _MOST_WAITING = 8
 Said = tuple[Literal["good", "bad", "value"], str]
 """What a command about the copy said last, and in which style it is shown."""
@@ -117,10 +116,6 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
     if said is not None:
         mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ "}[said[0]]
         lines += [(), *_wrapped(mark, said[1], said[0], cells)]
-    if status.folders:
-        lines += [(), line(Span(pad("folder", _WIDE), "label"), Span("files", "label"), Span("      size", "label"))]
-        for one in sorted(status.folders, key=lambda one: -one.bytes):
-            lines.append(line(pad(flat(one.name), _WIDE), f"{one.files:>5}", f"{size(one.bytes):>10}"))
     if status.waiting:
         lines += [(), line(Span(f"waiting: {files(len(status.waiting))}", "label"))]
         lines += [line(f"  {flat(name)}") for name, _ in status.waiting[:_MOST_WAITING]]
@@ -132,10 +127,8 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
 def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
     wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
-    config, search, editor = (
-        Span(actions.key(one), "key") for one in ("experiment.config", "config.filter", "experiment.settings")
-    )
-    set_it = line("Press ", config, " for Config, and ", search, " to find STORAGE_BACKEND, or STORAGE_LOCAL_DIR.")
+    target, editor = (Span(actions.key(one), "key") for one in ("experiment.target", "experiment.settings"))
+    set_it = line(target, " chooses one, logs in and tests it.")
     return (*wrong, *_wrapped("", text, "", cells), (), set_it, line(editor, " opens .env in an editor."))
 
 

@@ -1,18 +1,20 @@
 """What stands around the table of experiments: how many there are, the one under the cursor, what the marks mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bitnet_core.text import crop, flat, significant, width, wrap
 from bitnet_tui.actions import key
 from bitnet_tui.remedies import in_app
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.states import LEGEND, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _ABOUT_LINES = 2
+_PLAINEST = ("new", "done", "running")
+"""States whose glyphs need words least."""
 
 
 def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
@@ -70,12 +72,21 @@ def qei(row: "ExperimentRow") -> str:
     return f"QEI {significant(row.qei)}" + (" (outdated)" if row.qei_outdated else "")
 
 
-def legend() -> Line:
-    """What the glyphs mean, in one line."""
+def legend(cells: int = 0) -> Line:
+    """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first."""
+    names = list(LEGEND)
+    for plain in (*_PLAINEST, ""):
+        if not cells or not plain or cells_of(_legend(names)) <= cells:
+            break
+        names.remove(plain)
+    return _legend(names)
+
+
+def _legend(names: Iterable[str]) -> Line:
     parts: list[Span] = []
-    for name in LEGEND:
+    for name in names:
         state = look(name)
-        parts += [Span(f"{state.glyph} ", state.style), Span(f"{state.word}  ", "label")]
+        parts += [Span(f"{'  ' if parts else ''}{state.glyph} ", state.style), Span(state.word, "label")]
     return line(*parts)
 
 

@@ -5,6 +5,7 @@ from typing import cast
 from textual.widget import Widget
 from textual.widgets import Button
 
+from bitnet_core.text import width
 from bitnet_tui.actions import by_id
 from bitnet_tui.shell import Shell
 
@@ -26,6 +27,10 @@ class KeyButton(Button):
         shell = cast("Shell", self.app)
         shell.keymap_signal.subscribe(self, lambda _: self.say(self.words, self._form))
         self.say(self.words, self._form)
+
+    def cells(self, form: str) -> int:
+        """How many cells its words take in a form."""
+        return width(form.format(self.words, key_of(self, self._action)))
 
     def say(self, words: str, form: str = LONG) -> None:
         """Show other words."""

@@ -52,6 +52,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._asked: tuple[str, str] | None = None
         """The name and text whose preview is wanted next; only one is computed at a time."""
         self._asking = False
+        self._wanted = ""
+        """A setting to go to."""
         self._found = Preview()
         self._saved = False
         self._save_then = False
@@ -133,6 +135,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._list.set_options(options)
         names = [option.id for option in options]
         kept = before.name if before is not None and before.name in names else next(filter(None, names), None)
+        if self._wanted in names:
+            kept, self._wanted = self._wanted, ""
         self._list.highlighted = None if kept is None else names.index(kept)
         if before is not None and kept == before.name:
             self._list.scroll_to(y=top, animate=False)
@@ -173,6 +177,15 @@ class ConfigPane(Vertical, Looking[ConfigView]):
             self._ask()
         elif what == "leave":
             self._end_edit()
+
+    def go_to(self, name: str) -> None:
+        """Highlight a setting, as soon as the settings are read; what hides it is undone."""
+        if self.editing:
+            self._end_edit()
+        self._wanted, self._only = name, False
+        self.query_one("#config-filter", Input).value = ""
+        self._drawn = ((), 0, "")
+        self._draw()
 
     def compare_with(self, other: Path | None) -> None:
         """Show what differs from another experiment, or from the defaults."""

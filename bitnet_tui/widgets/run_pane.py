@@ -19,6 +19,7 @@ from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.stored import Tree, tree_lines
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
@@ -101,7 +102,8 @@ class RunPane(Vertical):
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
         self._open(name)
-        if isinstance(pane := self.query_one(f"#{name}"), CheckpointsPane | ConfigPane | LogPane | TracesPane):
+        pane = self.query_one(f"#{name}")
+        if isinstance(pane, CheckpointsPane | ConfigPane | LogPane | StoragePane | TracesPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
@@ -161,9 +163,11 @@ class RunPane(Vertical):
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
 
-    def show_storage(self, root: Path, copy: CopyView, said: Said | None) -> None:
+    def show_storage(self, root: Path, copy: CopyView, said: Said | None, tree: Tree) -> None:
         cells = max(20, self.content_size.width) - 2
-        self.query_one(StoragePane).show(copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells)))
+        self.query_one(StoragePane).show(
+            copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells), *tree_lines(tree, cells)), tree
+        )
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)

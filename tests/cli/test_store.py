@@ -298,6 +298,26 @@ def test_ls(exp: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "reports/report.json   11 B  report  just now" in capsys.readouterr().out
 
 
+def test_ls_tells_how_each_file_is_here_and_reads_only_the_manifest(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(exp / "reports/other.json", "1")
+    write(exp / "reports/third.json", "1")
+    answer(capsys, "--root", str(exp), "store", "push")
+    write(exp / "reports/report.json", "longer than before")
+    write(exp / "reports/other.json", "2")
+    (exp / "reports/third.json").unlink()
+    read, get = [], FolderTarget.get
+    monkeypatch.setattr(FolderTarget, "get", lambda self, key, *rest: read.append(key) or get(self, key, *rest))
+    found = {one["path"]: one["here"] for one in listed(capsys, exp, "--here")}
+    assert found["reports/report.json"] == "differs"
+    assert found["reports/other.json"] == "unread"  # of the same size, and not compared
+    assert found["reports/third.json"] == "missing"
+    assert found["settings.env"] == ""
+    assert "same" in found.values()
+    assert read and all("manifest" in one for one in read)
+
+
 def test_gc_removes_what_is_old_and_unreferenced(exp: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answer(capsys, "--root", str(exp), "store", "push")
     kept = stored(target)

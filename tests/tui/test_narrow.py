@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from textual.widgets._footer import FooterKey
 
 from bitnet_tui.actions import ACTIONS, TITLES, keys_text
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.help import help_lines
+from bitnet_tui.view.states import LEGEND, LOOKS
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown, until
 from tests.tui.simulated import finished_experiment
@@ -25,7 +27,7 @@ def test_what_a_key_does_is_wrapped_beside_it(width: int):
     assert all(" ".join(one.tooltip.split()) in said for one in ACTIONS)
 
 
-@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 36)])
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 36), (200, 55)])
 async def test_the_help_wraps_as_wide_as_its_window(home: Path, size: tuple[int, int]):
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
@@ -70,3 +72,31 @@ async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         await until(pilot, lambda: "6 Config  7 Log" in shown(pilot))
+
+
+@pytest.mark.parametrize("width", [60, 66, 72, 79, 120])
+async def test_keys_and_legend_at_the_foot_are_whole_and_the_most_important_stay(home: Path, width: int):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(width, 24)) as pilot:
+        for needed in (("enter Open", "n New", "? Help", "q Quit"), ("r Run stage", "esc Back", "? Help", "q Quit")):
+            await settled(pilot)
+            keys = list(pilot.app.screen.query(FooterKey))
+            assert all(key.region.right <= width for key in keys)
+            foot = shown(pilot).splitlines()[-1]
+            assert all(words in foot for words in needed), foot
+            if "n New" in needed:
+                legend = shown(pilot).splitlines()[-2]
+                shape = {LOOKS[name].glyph: LOOKS[name].word for name in LEGEND}
+                told = [one.split(" ", 1) for one in legend.strip().split("  ")]
+                assert all(shape[glyph] == word for glyph, word in told), legend
+                assert {"!", "✗", "↻"} <= {glyph for glyph, _ in told}
+            pilot.app.open_experiment(exp.root)
+
+
+async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(120, 24)) as pilot:
+        for width, there in ((120, True), (60, False), (120, True)):
+            await pilot.resize_terminal(width, 24)
+            await settled(pilot)
+            assert ("API keys" in shown(pilot).splitlines()[-1]) is there

@@ -23,7 +23,7 @@ _OF_THE_COMMAND_LINE = {
 """Only a command says what is there, or it is a file that is written."""
 _OTHERS = (
     r"--return-tokens-as-token-ids|--max-logprobs|--force-reinstall|--rc-|--disable-pip|`bitnet plan` also|"
-    r"`bitnet bench get|\(--env\)|^bitnet generate|^(bitnet)? --root x$|^bitnet --root x$"
+    r"\(--env\)|^bitnet generate|^(bitnet)? --root x$|^bitnet --root x$"
 )
 """Flags of other programs, and what the app has no action for."""
 

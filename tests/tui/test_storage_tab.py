@@ -14,9 +14,12 @@ from bitnet_core.storage.copy import open_copy
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens import storing
 from bitnet_tui.screens.dialogs import ConfirmScreen
-from bitnet_tui.services.copying import StoreCommand
+from bitnet_tui.services.copying import StoreCommand, StoredFile
 from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines
+from bitnet_tui.view.stored import Tree, nodes
+from bitnet_tui.widgets.stored_tree import StoredTree
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -30,7 +33,7 @@ def _text(copy: CopyView, said=None) -> str:
 
 def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
     assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
-    assert "Press 6 for Config, and / to find STORAGE_BACKEND" in _text(CopyView())
+    assert "W chooses one, logs in and tests it." in _text(CopyView())
 
 
 def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
@@ -43,7 +46,9 @@ def test_what_is_stored_the_largest_first():
     assert "✓ Up to date: nothing has run since the last push." in text
     assert "stored   state 7, 5 files, 505 MB" in text
     assert "sent     while stages run" in text
-    assert text.index("checkpoints") < text.index("data ")
+    rows = ["".join(span.text for span in one.text) for one in nodes(Tree(_STORED), frozenset({"data/"}), 70)]
+    assert [row.split()[1] for row in rows] == ["checkpoints/", "data/"]  # what is in them is not known yet
+    assert "500 MB  3 files" in rows[0]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,8 @@ def test_whether_the_copy_is_behind(copy: CopyView, told: str):
 def test_names_from_the_target_are_shown_as_signs():
     evil = CopyStatus("p\x1b[2J", 1.0, 1, (Folder("a\nb\x1b", 1, 1),), (("[bold]x\x07", 1.0),))
     text = _text(CopyView("s3", "off", evil), ("bad", "no\x1b"))
+    for tree in (Tree(evil), Tree(evil, (StoredFile("a\nb\x1b/c\x07", 1, "same"),))):
+        text += "".join(span.text for one in nodes(tree, {"a\nb\x1b/"}, 70) for span in one.text)
     assert "\x1b" not in text
     assert "[bold]x·" in text
 
@@ -227,8 +234,9 @@ async def test_every_button_is_seen_whole(home: Path, isolated: Path, size: tupl
         await pilot.press("5")
         await settled(pilot)
         bar = pilot.app.screen.query_one("#store-buttons")
-        assert [one for one in bar.query(Button) if not bar.region.contains_region(one.region)] == []
-        assert len({one.region.right for one in bar.query(Button)}) == 6
+        there = [one for one in bar.query(Button) if one.display]
+        assert [one for one in there if not bar.region.contains_region(one.region)] == []
+        assert len({one.region.right for one in there}) == (6 if size[0] < 66 else 7)
 
 
 async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -243,7 +251,102 @@ async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch
         await pilot.press("u")
         await settled(pilot)
         assert "No storage target is set" in words(pilot)
-        assert not pilot.app.screen.query_one("#store-buttons").display
+        assert "Push" not in shown(pilot) and "Target" in shown(pilot)
         await pilot.press("e")
         await settled(pilot)
         assert any(one.startswith("! No editor was found; set EDITOR, or edit") for one in notices(pilot))
+
+
+_LISTED = (
+    StoredFile("data/a.parquet", 5_000_000, "same"),
+    StoredFile("data/more/b.parquet", 100, "unread"),
+    StoredFile("reports/x.json", 10, "differs"),
+    StoredFile("reports/y.json", 10, "missing"),
+    StoredFile("settings.env", 5, ""),
+)
+
+
+@pytest.mark.parametrize("cells", [30, 48, 70, 120])
+def test_the_tree_shows_what_is_in_open_folders_and_how_each_file_is(cells: int):
+    tree = Tree(_STORED, _LISTED, verified=True, damaged=frozenset({"data/a.parquet"}))
+    found = nodes(tree, {"data/", "reports/"}, cells)
+    assert [one.path for one in found] == [
+        *("data/", "data/more/", "data/a.parquet"),
+        *("reports/", "reports/x.json", "reports/y.json", "settings.env"),
+    ]
+    rows = {one.path: "".join(span.text for span in one.text) for one in found}
+    assert all(len(row) <= max(cells, 26) for row in rows.values())
+    if cells >= 48:
+        assert "✗ damaged there" in rows["data/a.parquet"] and "5 MB" in rows["data/a.parquet"]
+        assert "! 1/2 damaged there" in rows["data/"]
+        assert "≠ verified, differs" in rows["reports/x.json"]
+        assert "↓ verified, not here" in rows["reports/y.json"]
+    assert "verified" not in "".join(
+        span.text for one in nodes(Tree(_STORED, _LISTED), {"data/"}, cells) for span in one.text
+    )
+
+
+async def test_the_tree_is_opened_by_keys_and_clicks_and_asks_once(home: Path, isolated: Path, monkeypatch):
+    """Real processes."""
+    root = _pushed(home, isolated / "target")
+    _write(root, "another text")
+    asked = []
+    list_there = storing.stored_files
+    monkeypatch.setattr(storing, "stored_files", lambda *where: asked.append(where) or list_there(*where))
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await until(pilot, lambda: "▸ reports/" in shown(pilot))
+        assert asked == []
+        assert isinstance(pilot.app.focused, StoredTree)
+        await _click(pilot, "▸ reports/")
+        await until(pilot, lambda: "≠ differs" in shown(pilot))
+        assert "▾ reports/" in shown(pilot) and "note.txt" in shown(pilot)
+        await pilot.press("left")
+        await settled(pilot)
+        assert "note.txt" not in shown(pilot) and "! 1/" in shown(pilot)
+        await pilot.press("right", "right")
+        await until(pilot, lambda: "note.txt" in shown(pilot))
+        await pilot.press("v")
+        await until(pilot, lambda: "≠ verified, differs" in shown(pilot))
+        assert len(asked) == 1
+
+
+async def test_a_list_that_cannot_be_read_says_why(home: Path, isolated: Path):
+    root = _pushed(home, isolated / "target")
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 36)) as pilot:
+        await settled(pilot)
+        (isolated / "target").rename(isolated / "elsewhere")
+        await pilot.press("5")
+        await until(pilot, lambda: "▸ reports/" in shown(pilot))
+        await _click(pilot, "▸ reports/")
+        await until(pilot, lambda: "✗" in shown(pilot))
+        assert str(isolated / "target") in words(pilot).replace(" ", "") or "target" in words(pilot)
+
+
+async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, isolated: Path):
+    root = finished_experiment(home, "alone").root
+    (root / ".env").write_text("# mine\nLR=1e-3\nS3_BUCKET=other\n")
+    target = isolated / "disk"
+    target.mkdir()
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await settled(pilot)
+        await _click(pilot, "Target W")
+        await until(pilot, lambda: "Where this experiment is kept as well" in shown(pilot))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: "Folder: needed for this target." in words(pilot))
+        await pilot.press(*str(target))
+        await _click(pilot, " Save ")
+        await until(pilot, lambda: "✓ The storage target is saved." in shown(pilot))
+        text = (root / ".env").read_text()
+        assert text.startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n") and f"STORAGE_LOCAL_DIR={target}" in text
+        await until(pilot, lambda: "Nothing is stored yet" in words(pilot))
+        await pilot.press("W")
+        await until(pilot, lambda: "Where this experiment is kept as well" in shown(pilot))
+        await _click(pilot, "Only on this machine")
+        await _click(pilot, " Save ")
+        await until(pilot, lambda: "No storage target is set" in words(pilot))
+        assert (root / ".env").read_text().startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n")
+        assert str(target) not in (root / ".env").read_text()

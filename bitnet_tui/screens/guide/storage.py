@@ -144,7 +144,7 @@ class StorageStep(TestedStep):
 
     def action_test(self) -> None:
         backend = self.draft.get(BACKEND)
-        if self.guide.busy or backend == HERE or self._lacks():
+        if self.guide.busy or backend == HERE or self.lacks():
             return
         guide, typed = self.guide, self._typed_keys
         remember(typed.values())
@@ -154,7 +154,8 @@ class StorageStep(TestedStep):
         question = self._question
         guide.test(check, partial(self._answered, question), partial(self._check_failed, question, backend))
 
-    def _lacks(self) -> bool:
+    def lacks(self) -> bool:
+        """Whether a field that the target needs is empty; then that is said, and it gets the focus."""
         missing = self.missing()
         if missing is not None:
             name = label((missing.id or "").removeprefix("field-"))

@@ -7,7 +7,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, size
-from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides
+from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides, settings
 from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
 from bitnet_tui.view.guide.labels import label, plain
 from bitnet_tui.view.guide.teachers import Found, in_short
@@ -78,6 +78,11 @@ def question(draft: Draft, root: Any) -> dict[str, str]:
     """The settings that a test of the target is made with."""
     found = overrides(draft, root)
     return {name: value for name, value in found.items() if REGISTRY[name].section.startswith("Storage")}
+
+
+def written(draft: Draft) -> dict[str, str]:
+    """What an experiment's `.env` says of its storage."""
+    return {name: value for name, value in settings(draft).items() if REGISTRY[name].section.startswith("Storage")}
 
 
 def asked(draft: Draft, root: Any, keys: Mapping[str, str]) -> object:

@@ -1,0 +1,144 @@
+"""The form of a storage target alone: the step of the guide with its login and test, outside the guide."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Button
+
+from bitnet_core.storage.catalog import KINDS
+from bitnet_tui import bindings
+from bitnet_tui.screens.base import TOO_SMALL
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.screens.guide.kept import keeper_of
+from bitnet_tui.screens.guide.storage import StorageStep
+from bitnet_tui.services import keys
+from bitnet_tui.view.guide import storing
+from bitnet_tui.view.guide.draft import BACKEND, Draft, Fault
+from bitnet_tui.view.spans import Span, spread
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+
+class TargetStep(StorageStep):
+    """The form of a target."""
+
+    def fail(self, backend: str, problem: str) -> None:
+        """Say why nothing came of it, and offer to go to the field that the sentence names."""
+        self._refused(backend, problem)
+
+
+class TargetForm(Guide):
+    """Its subclasses say what is done with the target: their action `act` does it."""
+
+    CSS_PATH = ["../cards.tcss", "guide.tcss", "storage.tcss", "form.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#cards"
+    ASKS_LATE = False
+    TITLE_WORDS: ClassVar[str]
+    ACT: ClassVar[str]
+    """The word on the button."""
+    DOES: ClassVar[str]
+    """What enter does, in the head line."""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", "Cancel", id="fetch.cancel"),
+        bindings.one("guide.test"),
+        Binding("enter", "enter", "Go on", show=False, priority=True, id="fetch.open"),
+        Binding("f1", "app.help", "Help", show=False),
+        Binding("down", "app.focus_next", "Next", show=False),
+        Binding("up", "app.focus_previous", "Previous", show=False),
+    ]
+
+    def __init__(self, draft: Draft) -> None:
+        super().__init__()
+        self.draft = draft
+        self.keys, self.tested, self.shared = {}, {}, {}
+        self._looks, self._commands = {}, {}
+        self._offer: Callable[[], object] = lambda: None
+
+    def compose(self) -> ComposeResult:
+        yield Painted(classes="head", id="head")
+        with Container(id="guide-body"):
+            yield self.form()
+        yield from self.more()
+        with Horizontal(id="bar"):
+            yield Painted(id="problem", classes="-empty")
+            yield Button("Mend it", id="offer", name="offered")
+            yield Button("Cancel", id="cancel", name="leave")
+            yield Button(self.ACT, id="open", name="act")
+        yield Words(TOO_SMALL, classes="too-small")
+
+    def form(self) -> TargetStep:
+        return TargetStep()
+
+    def more(self) -> Iterable[Widget]:
+        """What is asked below the form."""
+        return ()
+
+    def on_mount(self) -> None:
+        self.on_resize()
+        self.query_one("#offer").display = False
+        self._step.begin()
+        self.learn_keys()
+
+    def on_resize(self) -> None:
+        left = [Span(self.TITLE_WORDS, "title")]
+        right = [Span(f"{self.shell.key('guide.test')} test · enter {self.DOES} · esc leaves", "label")]
+        self.query_one("#head", Painted).show((spread(left, right, max(0, self.app.size.width - 2)),))
+
+    @property
+    def _step(self) -> TargetStep:
+        return self.query_one(TargetStep)
+
+    # -- what the form asks of a guide ---------------------------------------------------------------------------
+
+    def change(self, name: str, text: str) -> None:
+        self.draft = self.draft.having(name, text)
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        button = self.query_one("#offer", Button)
+        button.display, button.label, self._offer = bool(words), Content(words), act
+
+    def action_offered(self) -> None:
+        self._offer()
+
+    def faults(self) -> tuple[Fault, ...]:
+        return ()
+
+    def doubts(self) -> tuple[Fault, ...]:
+        return ()
+
+    def question(self, step: str) -> object:  # noqa: ARG002 - there is one
+        return storing.asked(self.draft, self.place, self.keys)
+
+    def key_counts(self, name: str) -> bool:
+        return name in KINDS[self.draft.get(BACKEND)].keys
+
+    def learn_keys(self) -> None:
+        self.look("keys", partial(keys.held, self.shell.home), self._know_keys)
+
+    def _know_keys(self, found: Any) -> None:
+        self.held, self.keeper = {one.name: one for one in found.keys}, keeper_of(found)
+        self._step.changed()
+
+    # -- what keys and buttons do --------------------------------------------------------------------------------
+
+    def action_test(self) -> None:
+        self._step.action_test()
+
+    def action_login(self) -> None:
+        self._step.action_login()
+
+    def action_enter(self) -> None:
+        """Press the button that has the focus; anywhere else, go on."""
+        if isinstance(self.focused, Button):
+            self.focused.press()
+        else:
+            self.action_act()
+
+    def action_act(self) -> None:
+        raise NotImplementedError

@@ -1,0 +1,45 @@
+"""The public benchmarks as lines: which are here, their licences, and what fetching some takes."""
+
+from collections.abc import Sequence
+
+from bitnet_core.text import crop, flat, listed, pad, size
+from bitnet_tui.services.benchmarks import Benchmark
+from bitnet_tui.view.spans import Line, Span, line
+
+_NAME, _ITEMS, _LICENCE = 19, 7, 14
+_MOST_NAMED = 6
+
+
+def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
+    """A line each: a mark, the name, the items, the licence, and what it is about."""
+    title = f"  {pad('benchmark', _NAME)}{'items':>{_ITEMS}}  {pad('licence', _LICENCE)}  about"
+    rows = [line(Span(crop(title, cells), "label"))]
+    for one in found:
+        mark, style = ("✓ ", "good") if one.here else ("! ", "warn") if one.wanted else ("· ", "faint")
+        text = f"{one.items:>{_ITEMS},}  {pad(flat(one.licence), _LICENCE)}  {flat(one.about)}"
+        name = Span(pad(flat(one.name), _NAME), "value" if one.wanted else "label")
+        rows.append(line(Span(mark, style), name, Span(crop(text, max(1, cells - _NAME - 2)), "label")))
+    marks = [Span("✓ ", "good"), Span("here   ", "label"), Span("! ", "warn")]
+    return (
+        *rows,
+        (),
+        line(*marks, Span("named in EVAL_SUITE and not here   ", "label"), Span("· not here", "label")),
+    )
+
+
+def cost(found: Sequence[Benchmark]) -> int:
+    """Bytes to download for those that are not here."""
+    return sum({one.package: one.package_bytes for one in found if not one.here}.values())
+
+
+def question(found: Sequence[Benchmark]) -> tuple[str, str, str, str]:
+    """Whether what is missing should be fetched before a stage, as the texts of a question."""
+    names = [one.name for one in found]
+    shown = names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], "others"]
+    licences = sorted({f"{one.licence}" for one in found})
+    verb = "is" if len(names) == 1 else "are"
+    why = (
+        f"EVAL_SUITE names {listed(shown)}, which {verb} not here yet. {size(cost(found))} come from the package "
+        f"index; the data sets' licences: {', '.join(licences)}. The stage starts when they are here."
+    )
+    return "Fetch the benchmarks first?", why, "Fetch, then start", "Start nothing"

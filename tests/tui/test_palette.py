@@ -1,0 +1,75 @@
+"""The palette finds everything that can be done, from wherever one is, and says where the rest works."""
+
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.services import preferences
+from bitnet_tui.widgets.config_pane import ConfigPane
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import notices, settled, shown, until
+from tests.tui.simulated import experiment, finished_experiment
+
+
+async def _choose(pilot: Pilot[None], typed: str, expected: str) -> None:
+    """Search, wait for what is expected to stand first, and take it."""
+    await pilot.press("ctrl+p", *("space" if one == " " else one for one in typed))
+    await until(pilot, lambda: expected in _first(pilot))
+    await pilot.press("enter")
+    await settled(pilot)
+
+
+def _first(pilot: Pilot[None]) -> str:
+    lists = pilot.app.screen.query("CommandList")
+    options = lists.first().options if lists else []  # type: ignore[attr-defined]
+    return str(getattr(getattr(options[0], "hit", None), "text", "")) if options else ""
+
+
+async def test_from_home_it_goes_to_experiments_and_changes_the_theme(home: Path):
+    experiment(home, "second")
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(110, 36)) as pilot:
+        await settled(pilot)
+        await _choose(pilot, "second", "Open second")
+        await until(pilot, lambda: getattr(pilot.app.screen, "root", None) == home / "second")
+        await _choose(pilot, "open kd", "Open kd")
+        await until(pilot, lambda: getattr(pilot.app.screen, "root", None) == home / "kd")
+        assert len(pilot.app.screen_stack) == 2  # the other one is closed
+        await _choose(pilot, "theme: light", "Theme: Light")
+        await until(pilot, lambda: preferences.kept_theme() == pilot.app.theme != "")
+        await _choose(pilot, "home", "Home")
+        assert len(pilot.app.screen_stack) == 1
+
+
+async def test_in_an_experiment_it_goes_to_settings_and_into_tabs(home: Path):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(110, 36)) as pilot:
+        await settled(pilot)
+        await _choose(pilot, "grad_clip_norm", "Setting GRAD_CLIP_NORM")
+        pane = pilot.app.screen.query_one(ConfigPane)
+        await until(pilot, lambda: pane._row is not None and pane._row.name == "GRAD_CLIP_NORM")
+        await _choose(pilot, "level", "Level")
+        assert pilot.app.screen.query_one("#switch").current == "log"  # type: ignore[attr-defined]
+        await until(pilot, lambda: "info+" in shown(pilot))
+        # The key R is that of another action in the tab Traces.
+        await pilot.press("2")
+        await _choose(pilot, "save report", "Save report")
+        assert "Save the report as" in shown(pilot)
+
+
+async def test_what_works_elsewhere_is_found_with_its_place(home: Path):
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(
+        size=(110, 36), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        await pilot.press("ctrl+p", *"crosshair")
+        await until(pilot, lambda: "works in an experiment" in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: any("Crosshair works in an experiment." in one for one in notices(pilot)))
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "Type to find more" in shown(pilot) or "Create an experiment" in shown(pilot))
+        assert "works in" not in "\n".join(shown(pilot).splitlines()[1:])
+        await pilot.press(*"grad_clip_norm")
+        await until(pilot, lambda: "works in an experiment's tab Config" in shown(pilot))
