@@ -1,6 +1,7 @@
 """Figures of a running training: loss, speed, memory, ternary weights. Only reading them waits for the device."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from bitnet_core.process import peak_rss_bytes
 PARTS = ("loss", "kl", "ce", "format", "agreement")
 # A loss beyond both limits is far above the lowest one; three such reports in a row are a divergence.
 _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
+_STEPS_TOGETHER, _FEWEST_STEPS = 64, 8
+"""Losses are compared as means of at least so many steps, at the start of a training of fewer: the lowest loss of a
+single small batch is that of an easy one."""
 
 
 @dataclass
@@ -42,6 +46,11 @@ class Meter:
             self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
+
+    @property
+    def completed(self) -> int:
+        """Steps since the last reading."""
+        return self.steps + self.own_steps
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, and supervised tokens per second; empty without a completed step.
@@ -75,24 +84,38 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
 class Divergence:
     """Tells a loss that keeps climbing from one that fluctuates, by the means between two reports."""
 
-    def __init__(self, lowest: float = math.inf, above: int = 0) -> None:
-        self.lowest, self.above = lowest, above
+    def __init__(self, lowest: float = math.inf, above: int = 0, recent: Sequence[tuple[float, int]] = ()) -> None:
+        """`recent` are the last reports: their losses and steps."""
+        self.lowest, self.above, self.recent = lowest, above, [(loss, steps) for loss, steps in recent]
 
-    def add(self, loss: float) -> None:
-        far = loss > max(_FAR_ABOVE * self.lowest, self.lowest + _NATS_ABOVE)
-        self.above = self.above + 1 if far else 0
-        self.lowest = min(self.lowest, loss)
+    def add(self, loss: float, steps: int) -> None:
+        """A report: the mean loss of so many steps."""
+        self.recent.append((loss, steps))
+        while sum(steps for _, steps in self.recent[1:]) >= _STEPS_TOGETHER:
+            del self.recent[0]
+        mean = _mean(self.recent)
+        self.above = self.above + 1 if self._is_far(mean) else 0
+        if sum(steps for _, steps in self.recent) >= _FEWEST_STEPS:
+            self.lowest = min(self.lowest, mean)
 
     @property
     def suspected(self) -> bool:
-        return self.above > 0
+        return self.above > 0 or self._is_far(_mean(self.recent[-_REPORTS_ABOVE:]))
 
     @property
     def certain(self) -> bool:
         return self.above >= _REPORTS_ABOVE
 
     def state(self) -> dict[str, Any]:
-        return {"lowest": self.lowest, "above": self.above}
+        return {"lowest": self.lowest, "above": self.above, "recent": self.recent}
+
+    def _is_far(self, loss: float) -> bool:
+        return loss > max(_FAR_ABOVE * self.lowest, self.lowest + _NATS_ABOVE)
+
+
+def _mean(reports: Sequence[tuple[float, int]]) -> float:
+    steps = sum(count for _, count in reports)
+    return sum(loss * count for loss, count in reports) / steps if steps else 0.0
 
 
 class TernaryWatch:

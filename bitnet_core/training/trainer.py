@@ -213,9 +213,9 @@ class Trainer:
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self._log_interval == 0:
-            before = state.last
+            before, steps = state.last, state.meter.completed
             self._report_step(result, rate)
-            self._stop_if_diverged(before)
+            self._stop_if_diverged(before, steps)
             self._follow_recovery()
         if saving:
             self._evaluate("checkpoint")
@@ -292,16 +292,17 @@ class Trainer:
             "It stops if that happens again; then start with a lower LR.",
         )
 
-    def _stop_if_diverged(self, before: dict[str, Any]) -> None:
+    def _stop_if_diverged(self, before: dict[str, Any], steps: int) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
 
-        Reports of steps before the student was ternary don't count: there the loss rises. `before` is the last one.
+        Reports of steps before the student was ternary don't count: there the loss rises. `before` is the last
+        report, and the present one is of so many steps.
         """
         state = self.state
         if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):
             return
         if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
-            state.divergence.add(state.last["loss"])
+            state.divergence.add(state.last["loss"], steps)
         if state.divergence.certain:
             raise BitnetError(
                 f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "

@@ -140,11 +140,11 @@ def test_a_rate_that_was_halved_after_a_failure_is_whole_again_when_another_is_s
 
 def test_losses_of_other_parts_are_not_compared() -> None:
     state = TrainState()
-    state.divergence.add(1.0)
+    state.divergence.add(1.0, 100)
     state.take({"LR": (1e-3, 1e-4)})
     assert state.divergence.lowest == 1.0
     state.take({"FORMAT_LOSS_WEIGHT": (0.2, 9.0)})
-    state.divergence.add(5.0)
+    state.divergence.add(5.0, 100)
     assert not state.divergence.suspected
 
 

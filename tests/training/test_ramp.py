@@ -170,7 +170,7 @@ def test_no_report_counts_as_diverging_that_is_of_steps_before(
     make_trainer: Make, interval: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[float] = []
-    monkeypatch.setattr(Divergence, "add", lambda _, loss: counted.append(loss))
+    monkeypatch.setattr(Divergence, "add", lambda _, loss, _steps: counted.append(loss))
     trainer = make_trainer(RAMP | {"LOG_INTERVAL": interval})
     trainer.run()
     reports = [event for event in events(trainer, "metric") if "loss" in event]

@@ -1,11 +1,13 @@
 """Trainings in trouble: steps that are not finite, rolling back, divergence, and the calibration of fp16."""
 
+import json
 import math
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
@@ -104,12 +106,29 @@ def test_a_diverging_loss_ends_the_training_and_is_not_saved(make_trainer: Make)
 def test_a_loss_that_fluctuates_by_less_than_a_nat_never_diverges(losses: list[float]) -> None:
     watch = Divergence()
     for loss in losses:
-        watch.add(5 + loss / 10)
+        watch.add(5 + loss / 10, 64)
         assert not watch.suspected
     for climbing in (50.0, 60.0, 70.0):
         assert not watch.certain
-        watch.add(climbing)
+        watch.add(climbing, 64)
+        assert watch.suspected
     assert watch.certain
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 8))
+@settings(max_examples=25)
+def test_the_losses_of_single_small_batches_are_no_divergence(seed: int, interval: int) -> None:
+    """Batches of one answer fluctuate by two nats, and the easiest of them has a loss near zero."""
+    losses = random.Random(seed)
+    watch = Divergence()
+    for step in range(1500):
+        watch.add(max(0.1, losses.gauss(6 + 4 * 0.98**step, 2 / interval**0.5)), interval)
+        assert not watch.certain
+    kept = Divergence(**json.loads(json.dumps(watch.state())))
+    assert json.dumps(kept.state()) == json.dumps(watch.state())
+    for _ in range(200):
+        kept.add(losses.gauss(12, 2), interval)
+    assert kept.certain
 
 
 def test_fp16_trains_with_a_loss_scale_whose_calibration_is_not_a_failure(make_trainer: Make) -> None:
