@@ -5,6 +5,7 @@ that was killed. In quiet hours it keeps what it has to tell until they end. Wha
 each way of sending: while the run lives it says so in a line to the run's process, which writes the events.
 """
 
+import math
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from bitnet_core.runs.events import Alert
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, end_notice, is_quiet, new_alerts
-from bitnet_core.runs.record import ACTIVE, Run, RunRecord
+from bitnet_core.runs.record import ACTIVE, KILL_SECONDS, Run, RunRecord
 from bitnet_core.secrets import handover, known
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
@@ -86,6 +87,7 @@ class Notifier:
                 if notice := alarms.notice(alert):
                     self._waiting.append(notice)
             if not active and not record.starter:
+                record, state = self._end(record, state)
                 self._waiting.append(end_notice(self.run, record, state, experiment))
             self._send()
             if active:
@@ -93,6 +95,16 @@ class Notifier:
         while self._waiting:
             self.sleep(_QUIET_POLL_SECONDS)
             self._send()
+
+    def _end(self, record: RunRecord, state: str) -> tuple[RunRecord, str]:
+        """The record and the state at the end. Whoever kills a run records that once its process is gone."""
+        for _ in range(math.ceil(KILL_SECONDS / _POLL_SECONDS) + 1):
+            if state != "interrupted":
+                break
+            self.sleep(_POLL_SECONDS)
+            record = self.run.record()
+            state = self.run.state(record)
+        return record, state
 
     def _send(self) -> None:
         """Send what waits, unless the hour is quiet."""

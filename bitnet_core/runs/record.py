@@ -30,6 +30,8 @@ BALLAST = ".ballast"
 """A file in the folder of a run that has recorded no end."""
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+KILL_SECONDS = 5.0
+"""How long a process that is killed may take to be gone."""
 GONE_SECONDS = 5.0
 """How long one who follows a run waits for its record, once removed: the run may record its end in a new folder."""
 SILENT_SECONDS = 600.0
@@ -270,7 +272,7 @@ class Run:
         self._signal(signal.SIGKILL)
         for child in self.active_children():
             child.kill()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + KILL_SECONDS
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
             time.sleep(0.02)
         if self.record().state in ACTIVE:

@@ -3,7 +3,9 @@
 import dataclasses
 import http.server
 import json
+import os
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -245,3 +247,15 @@ def test_a_killed_run_is_told_of_and_a_stage_of_a_pipeline_leaves_its_end_to_it(
     told: list[Notice] = []
     Notifier(run, NotifyOptions(), {"a": told.append}).follow()
     assert told == []
+
+
+def test_a_run_that_is_killed_is_told_as_stopped_once_that_is_recorded(start: Starter) -> None:
+    run = start("train", "wait", {})
+    _eventually(lambda: events_of(run.events_path, "progress"))
+    killed = run.record().process
+    assert killed is not None
+    os.killpg(killed.pid, signal.SIGKILL)
+    _eventually(lambda: run.state() == "interrupted" or None)
+    told: list[Notice] = []
+    Notifier(run, NotifyOptions(), {"a": told.append}, sleep=lambda _: run.kill()).follow()
+    assert [one.state for one in told] == ["cancelled"]

@@ -69,7 +69,7 @@ class TargetForm(Guide):
             yield Painted(id="problem", classes="-empty")
             yield Button("Mend it", id="offer", name="offered")
             yield Button("Cancel", id="cancel", name="leave")
-            yield Button(self.ACT, id="open", name="act")
+            yield Button(Content(self.ACT), id="open", name="act")
         yield Words(TOO_SMALL, classes="too-small")
 
     def form(self) -> TargetStep:
