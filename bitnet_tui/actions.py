@@ -55,6 +55,7 @@ ACTIONS: tuple[Action, ...] = (
         ("compare", "c", "compare", "Compare", "Show the marked experiments beside each other", True),
         ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", False),
         ("play", "P", "play", "Playground", "Ask teacher and student of the highlighted experiment", False),
+        ("benchmarks", "B", "benchmarks", "Benchmarks", "Public benchmarks: which are here; fetch others", False),
         ("rename", "r,f2", "rename", "Rename", "Give the highlighted experiment another name", False),
         (
             "archive",

@@ -7,6 +7,7 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
@@ -20,6 +21,10 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _TICK_SECONDS = 0.5
+_SCROLLING = {"up": "up", "down": "down", "pageup": "page_up", "pagedown": "page_down", "home": "home", "end": "end"}
+_AROUND = 12
+"""Rows of the dialog around the list: it scrolls, so that the buttons stay in sight."""
+_WANTED = "Fetch what this experiment scores"
 
 
 class BenchmarksScreen(KeyedScreen[None]):
@@ -31,9 +36,11 @@ class BenchmarksScreen(KeyedScreen[None]):
         Binding("escape,q", "dismiss", "Close", id="benchmarks.close"),
         Binding("left", "app.focus_previous", "Previous", show=False),
         Binding("right", "app.focus_next", "Next", show=False),
+        *(Binding(key, f"scroll('{key}')", "Scroll", show=False) for key in _SCROLLING),
     ]
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | None) -> None:
+        """Without `root`, "wanted" is what a new experiment would score."""
         super().__init__()
         self._root = root
         self._found: tuple[Benchmark, ...] = ()
@@ -41,13 +48,13 @@ class BenchmarksScreen(KeyedScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message wide"):
-            yield Words("Public benchmarks", classes="title")
+            yield Words("Public benchmarks    ↑ ↓ scroll", classes="title")
             with VerticalScroll(id="benchmarks-scroll", classes="why tall"):
                 yield Painted(id="benchmarks-lines")
             yield Painted(id="problem")
             with Horizontal(classes="buttons"):
                 yield Button("Fetch all", id="all", name="fetch('all')", disabled=True)
-                yield Button("Fetch what EVAL_SUITE names", id="wanted", name="fetch('wanted')", disabled=True)
+                yield Button(Content(_WANTED), id="wanted", name="fetch('wanted')", disabled=True)
                 yield Button("Close", id="close", name="dismiss")
 
     def on_mount(self) -> None:
@@ -67,7 +74,8 @@ class BenchmarksScreen(KeyedScreen[None]):
         self.say(problem, "bad")
 
     def on_resize(self) -> None:
-        self._draw()
+        self.query_one("#benchmarks-scroll").styles.max_height = max(3, self.size.height - _AROUND)
+        self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         lines = self.query_one("#benchmarks-lines", Painted)
@@ -81,7 +89,8 @@ class BenchmarksScreen(KeyedScreen[None]):
         asked = [one for one in self._found if one.wanted]
         cost = benchmarks.cost(asked)
         wanted.disabled = not (free and cost)
-        relabel(wanted, "Fetch what EVAL_SUITE names" + (f" ({size(cost)})" if cost else ""))
+        wanted.display = bool(cost)
+        relabel(wanted, f"{_WANTED} ({size(cost)})")
 
     def _tick(self) -> None:
         """Show how far it is; when it has ended, look again."""
@@ -92,6 +101,9 @@ class BenchmarksScreen(KeyedScreen[None]):
             self.say("", "label")
             self._look()
         self._was_getting = getting is not None
+
+    def action_scroll(self, key: str) -> None:
+        getattr(self.query_one("#benchmarks-scroll"), f"scroll_{_SCROLLING[key]}")(animate=False)
 
     def action_fetch(self, which: str) -> None:
         names = [one.name for one in self._found if which == "all" or (one.wanted and not one.here)]

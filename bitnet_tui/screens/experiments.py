@@ -225,6 +225,12 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if row is not None and self.is_active:
             self.shell.open_playground(row.root)
 
+    def action_benchmarks(self) -> None:
+        from bitnet_tui.screens.benchmarks import BenchmarksScreen
+
+        if self.is_active:
+            self.app.push_screen(BenchmarksScreen(self._current.root if self._current else None))
+
     def action_duplicate(self) -> None:
         row = self._current
         if row is not None and self.is_active:

@@ -31,7 +31,7 @@ class Benchmark(NamedTuple):
     wanted: bool
 
 
-def listed(home: Path, root: Path) -> tuple[Benchmark, ...]:
+def listed(home: Path, root: Path | None) -> tuple[Benchmark, ...]:
     """All of them. BitnetError if the list or the settings can't be read."""
     return _list(home, _named(resolved(home, root).checked()))
 

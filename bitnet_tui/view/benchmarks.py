@@ -23,7 +23,7 @@ def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
     return (
         *rows,
         (),
-        line(*marks, Span("named in EVAL_SUITE and not here   ", "label"), Span("· not here", "label")),
+        line(*marks, Span("scored and not here   ", "label"), Span("· not here", "label")),
     )
 
 

@@ -96,7 +96,7 @@ async def test_the_dialog_lists_licences_and_fetches(home: Path, bitnet):
         await pilot.press("B")
         await until(pilot, lambda: "! piqa" in shown(pilot))
         assert "· arc_easy" in shown(pilot) and "CC BY-SA 4.0" in shown(pilot)
-        await click_on(pilot, "Fetch what EVAL_SUITE names (86 MB)")
+        await click_on(pilot, "Fetch what this experiment scores (86 MB)")
         await until(pilot, lambda: "✓ piqa" in shown(pilot))
         assert "· arc_easy" in shown(pilot)
 
@@ -111,3 +111,25 @@ async def test_a_fetch_that_fails_says_why_and_starts_nothing(home: Path, bitnet
         await click_on(pilot, "Fetch, then start")
         await until(pilot, lambda: "go online" in words(pilot))
         assert launch.launched == [] and pilot.app.getting is None
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 15)])
+async def test_buttons_stay_in_sight_and_the_list_scrolls_by_keys_from_home_too(
+    home: Path, bitnet, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    rows = [{**_ROWS[0], "benchmark": f"one_{number}"} for number in range(24)]
+    monkeypatch.setattr(f"{__name__}._ROWS", rows)
+    bitnet()
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("B")
+        await until(pilot, lambda: "one_0" in shown(pilot))
+        await settled(pilot)
+        assert "Close" in shown(pilot) and "Fetch all" in shown(pilot)
+        assert "this experiment scores" not in shown(pilot)
+        assert "✓ here" not in shown(pilot)
+        await pilot.press("end")
+        await until(pilot, lambda: "✓ here" in shown(pilot))
+        await pilot.press("up", "up", "up", "home")
+        await until(pilot, lambda: "one_0" in shown(pilot))
