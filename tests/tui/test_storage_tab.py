@@ -340,6 +340,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await pilot.press("down", "enter")
         await until(pilot, lambda: "Folder: needed for this target." in words(pilot))
         await pilot.press(*str(target))
+        assert "Folder: needed for this target." not in words(pilot)
         await _click(pilot, " Save ")
         await until(pilot, lambda: "✓ The storage target is saved." in shown(pilot))
         text = (root / ".env").read_text()
@@ -352,3 +353,8 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await until(pilot, lambda: "No storage target is set" in words(pilot))
         assert (root / ".env").read_text().startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n")
         assert "STORAGE_LOCAL_DIR" not in (root / ".env").read_text()
+
+
+def test_a_file_of_which_nothing_is_known_here_is_verified_and_no_more():
+    found = nodes(Tree(_STORED, (StoredFile("settings.env", 5, ""),), verified=True), frozenset(), 70)
+    assert found[0].text[-1].text == "verified"
