@@ -3,11 +3,13 @@
 It knows nothing of screens. Textual's driver reads UTF-8 strictly, and ends in a traceback with the values of
 variables; it writes what the encoding lacks as escapes of up to ten cells, which push the rest of the line away; a
 SIGCONT that follows no SIGTSTP starts its threads twice, and then it never ends; killed by SIGTERM, it leaves the
-terminal without echo and reporting the mouse; and it waits for ever for a terminal that is gone.
+terminal without echo and reporting the mouse; and it waits for ever for a terminal that is gone or takes no output.
 """
 
 import codecs
+import contextlib
 import os
+import queue
 import selectors
 import signal
 import unicodedata
@@ -28,10 +30,14 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from textual.app import App
+    from textual.drivers._writer_thread import WriterThread
     from textual.message import Message
 
 _READ_BYTES = 4096
 _READ_SECONDS = 0.1
+_WAIT_SECONDS = 0.1
+_LONGEST_SILENCE_SECONDS = 2.0
+"""How long a terminal that takes no output keeps the app that is to end."""
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
 """More than a screen shows in letters that can be read. What is typed may claim any size, as may the variables."""
 _NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "…": "."}
@@ -41,12 +47,15 @@ _PLAIN_CELLS = "bitnet-plain-cells"
 class _Output:
     """The terminal's stream; once it can't be written, `lost` is called and what follows is dropped.
 
-    An error would end Textual's writing thread, and the app would wait for it.
+    An error would end Textual's writing thread, and the app would wait for it. A thread that waits in a write holds
+    the stream's lock, for which the interpreter waits when it ends; so the stream is one of its own.
     """
 
     def __init__(self, stream: "TextIO", lost: "Callable[[], None]") -> None:
-        self._stream = stream
+        self._stream = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
         self._lost = lost
+        self.taken = 0
+        """How many writes the terminal has taken."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -56,30 +65,36 @@ class _Output:
             self._stream.write(text)
         except OSError:
             self._lost()
+        self.taken += 1
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
             self._lost()
+        self.taken += 1
 
 
 class AnyTerminal(LinuxDriver):
     """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide.
 
-    SIGTERM, SIGHUP and the loss of the terminal end the app as a key does, so that the terminal is left in order.
+    SIGTERM, SIGHUP, SIGINT and the loss of the terminal end the app as a key does, so that the terminal is left in
+    order.
     """
 
     def __init__(self, app: "App[Any]", **options: Any) -> None:
         super().__init__(app, **options)
-        self._file = cast("Any", _Output(cast("TextIO", self._file), self._leave))
-        signal.signal(signal.SIGTERM, self._leave)
-        signal.signal(signal.SIGHUP, self._leave)
+        self._output = _Output(cast("TextIO", self._file), self._leave)
+        self._file = cast("Any", self._output)
+        self._told_to_leave = self._given_up = False
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, self._leave)
         self._has_title = False
         self._size = self._get_terminal_size()  # until the first event tells it
 
     def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
         """End the app, from any thread; the exit code is that of the signal. The next signal of its kind kills."""
+        self._told_to_leave = True
         self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=128 + number))
         if _frame is not None:
             signal.signal(number, signal.SIG_DFL)
@@ -145,7 +160,38 @@ class AnyTerminal(LinuxDriver):
             self._app.call_later(self._app._handle_exception, error)
 
     def write(self, data: str) -> None:
-        super().write(in_cells(data, getattr(self._file, "encoding", "utf-8")))
+        """As in Textual, in signs that the encoding has, and without waiting for ever when the app is to end."""
+        if (writer := self._writer_thread) is not None:
+            self._put(writer, in_cells(data, self._output.encoding))
+
+    def close(self) -> None:
+        """As in Textual, but a terminal that takes no output keeps the app for a while alone."""
+        if (writer := self._writer_thread) is not None:
+            self._put(writer, None)
+            self._wait_until(lambda: not writer.is_alive(), writer.join)
+
+    def _put(self, writer: "WriterThread", text: str | None) -> None:
+        """Hand it to the writing thread; None ends that thread."""
+        put = False
+
+        def try_to(seconds: float) -> None:
+            nonlocal put
+            with contextlib.suppress(queue.Full):
+                writer._queue.put(text, timeout=seconds)
+                put = True
+
+        self._wait_until(lambda: put, try_to)
+
+    def _wait_until(self, done: "Callable[[], bool]", wait: "Callable[[float], None]") -> None:
+        """Wait for the terminal; once the app is to end and no output was taken for a while, it is given up."""
+        silent, taken = 0.0, self._output.taken
+        while not self._given_up:
+            wait(_WAIT_SECONDS)
+            if done():
+                return
+            leaving, before, taken = self._told_to_leave or self._app._exit, taken, self._output.taken
+            silent = silent + _WAIT_SECONDS if leaving and taken == before else 0.0
+            self._given_up = silent >= _LONGEST_SILENCE_SECONDS
 
     def set_title(self, title: str = "") -> None:
         """Give the terminal's window a title; without one, and when the app ends, it gets its own back."""

@@ -128,6 +128,21 @@ def without_values(text: str, names: Iterable[str], mask: Callable[[str], str] =
     return bom + "".join(out)
 
 
+def without(text: str, names: Iterable[str]) -> str:
+    """Remove every assignment of these names; one with a comment behind its value is emptied, so that it stays."""
+    gone = set(names)
+    bom, bindings = _parsed(text)
+    out = []
+    for binding in bindings:
+        part = binding.original.string
+        if binding.key in gone:
+            head, tail = _around_value(binding)
+            blank = re.match(r"\s*?(?=[^\S\r\n]*\S)", head)
+            part = head + tail if tail.strip() else blank[0] if blank else ""
+        out.append(part)
+    return bom + "".join(out)
+
+
 def with_value(text: str, name: str, value: str) -> str:
     """Set `NAME=value` where the name is assigned last, or at the end. UsageError for a value that is a reference."""
     if as_reference(value):

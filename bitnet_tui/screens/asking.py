@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.catalog import stage
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.services.benchmarks import Benchmark
 from bitnet_tui.shell import Shell
@@ -72,9 +73,14 @@ class AskingScreen(ShellScreen[None]):
             self.notify("Benchmarks are being fetched still; start it when they are here.", severity="warning")
             return
 
+        shell, what = self.shell, f"{stage(name).title} of {self.root.name}"
+
         def start() -> None:
             if self.on_stack:
                 self.start_stage(name, values)
+            else:
+                why = "its experiment was closed meanwhile; open it and start it there."
+                shell.notify(f"{what} was not started: {why}", severity="warning")
 
         def answered(yes: bool | None) -> None:
             if yes and self.shell.getting is None:

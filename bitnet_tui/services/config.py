@@ -95,7 +95,7 @@ def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mappi
             raise UsageError(problem)
 
     def edit(text: str) -> str:
-        text = dotenv.without_values(text, names=gone) if gone else text
+        text = dotenv.without(text, names=gone) if gone else text
         for name, value in fresh.items():
             text = dotenv.with_value(text, name=name, value=value)
         return text
@@ -125,7 +125,7 @@ def _refusal(name: str, text: str) -> str:
 
 def _edit(name: str, text: str) -> Callable[[str], str]:
     if not text:
-        return partial(dotenv.without_values, names=[name])
+        return partial(dotenv.without, names=[name])
     return partial(dotenv.with_value, name=name, value=text)
 
 

@@ -153,7 +153,8 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
     if copy.ended_since:
         words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"
         return _wrapped("▲ ", words, "warn", cells)
-    return _wrapped("✓ ", "Up to date: nothing has run since the last push.", "good", cells)
+    words = "Up to date: nothing has run since the last push. The next one finds what was changed by hand."
+    return _wrapped("✓ ", words, "good", cells)
 
 
 def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:

@@ -87,8 +87,9 @@ def _folder(name: str, depth: int, many: int, total: float, worst: str, *, is_op
 
 def _file(name: str, depth: int, one: StoredFile, tree: Tree, cells: int) -> Line:
     mark, style, words = _DAMAGED if one.name in tree.damaged else _HERE.get(one.here, ("", "", ""))
-    sound = "verified, " if tree.verified and one.name not in tree.damaged else ""
-    return _row(f"  {flat(name)}", depth, one.bytes, Span(f"{mark} {sound}{words}".strip(), style), cells)
+    sound = "verified" if tree.verified and one.name not in tree.damaged else ""
+    said = ", ".join(filter(None, (sound, words)))
+    return _row(f"  {flat(name)}", depth, one.bytes, Span(f"{mark} {said}".strip(), style), cells)
 
 
 def _row(name: str, depth: int, total: float, state: Span, cells: int) -> Line:

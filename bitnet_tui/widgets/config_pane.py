@@ -137,6 +137,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         kept = before.name if before is not None and before.name in names else next(filter(None, names), None)
         if self._wanted in names:
             kept, self._wanted = self._wanted, ""
+            self._list.call_after_refresh(self._list.scroll_to_highlight)  # it may not be laid out yet
         self._list.highlighted = None if kept is None else names.index(kept)
         if before is not None and kept == before.name:
             self._list.scroll_to(y=top, animate=False)

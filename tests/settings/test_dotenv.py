@@ -38,6 +38,20 @@ def test_an_assignment_is_emptied_and_the_rest_stays(before: str, after: str) ->
     assert dotenv.without_values(before, [K], lambda text: text.replace("secret-1", "•••")) == after
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# a\nOPENAI_API_KEY=sk-1\nB=2 # b\n", "# a\nB=2 # b\n"),
+        ("OPENAI_API_KEY=sk-1 # mine\n", "OPENAI_API_KEY= # mine\n"),
+        ("A=1\n\n  export OPENAI_API_KEY='sk\n1'\n\nB=2", "A=1\n\n\nB=2"),
+        ("\ufeffOPENAI_API_KEY=one\r\nB=1\r\nOPENAI_API_KEY=", "\ufeffB=1\r\n"),
+        ("OPENAI_API_KEY\nB=1\n", "B=1\n"),
+    ],
+)  # fmt: skip
+def test_an_assignment_is_removed_and_the_rest_stays(before: str, after: str) -> None:
+    assert dotenv.without(before, [K]) == after
+
+
 _LINE = st.sampled_from(
     ["# note", "", "  ", "A=1", "export B='two words' # b", 'C="x\ny"', f"{K}=sk-123456", f"export {K}='sk 1' # c",
      f'{K}="p\nq#r"', f"{K} = v # w", "broken line", "D=${A}", f"#{K}=old"]
@@ -59,6 +73,9 @@ def test_only_the_assignment_is_changed(lines: list[str], newline: str, bom: boo
     ]
     assert after.count(newline) <= text.count(newline)
     assert dotenv.without_values(after, [K]) == after
+    removed = dotenv.without(text, [K])
+    assert {n: v for n, v in values(removed).items() if v} == {n: v for n, v in values(after).items() if v}
+    assert dotenv.without(removed, [K]) == dotenv.without(after, [K])
 
 
 @given(

@@ -86,6 +86,10 @@ class Terminal:
             self.read(0.05)
         return self._process.returncode
 
+    def wait_unread(self, seconds: float = 60) -> int:
+        """The exit code, once the app has ended; the terminal takes nothing of what it writes."""
+        return self._process.wait(seconds)
+
     @property
     def modes(self) -> list[object]:
         """How the terminal treats what is typed, as `stty` shows it."""

@@ -2,15 +2,17 @@
 
 import json
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import commands
+from bitnet_tui.services.benchmarks import GetBenchmarks
 from bitnet_tui.widgets.words import Words
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, settled, shown, until, words
+from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import finished_experiment
 
 _ROWS = [
@@ -111,6 +113,29 @@ async def test_a_fetch_that_fails_says_why_and_starts_nothing(home: Path, bitnet
         await click_on(pilot, "Fetch, then start")
         await until(pilot, lambda: "go online" in words(pilot))
         assert launch.launched == [] and pilot.app.getting is None
+
+
+async def test_a_stage_whose_experiment_was_closed_meanwhile_is_said_not_to_start(
+    home: Path, bitnet, monkeypatch: pytest.MonkeyPatch
+):
+    bitnet()
+    left = threading.Event()
+    monkeypatch.setattr(GetBenchmarks, "fetched", lambda *_: left.wait(60))
+    root, launch = _asks_for(home, "piqa"), RecordingLaunch(warning="")
+    async with BitnetApp(home, root, launch=launch).run_test(size=(110, 36), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("p")
+        await until(pilot, lambda: "Fetch, then start" in shown(pilot))
+        start = pilot.app.screen_stack[-2]
+        await pilot.press("y")
+        await until(pilot, lambda: pilot.app.screen is start)
+        await pilot.press("escape")
+        await until(pilot, lambda: start not in pilot.app.screen_stack)
+        left.set()
+        await until(
+            pilot, lambda: any("of kd was not started: its experiment was closed" in one for one in notices(pilot))
+        )
+        assert launch.launched == []
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 15)])

@@ -157,3 +157,18 @@ def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path, told
         terminal.press("q")
         assert terminal.wait() == 0
         assert last_row(terminal.written) <= 1000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_terminal_that_takes_no_output_keeps_no_app_that_is_told_to_end(home: Path, number: signal.Signals):
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        before = terminal.modes
+        terminal.until("7.28")
+        for columns in (200, 201) * 50:  # each draws the whole screen, and nobody takes it
+            terminal.resize(columns, 60)
+            terminal.signal(signal.SIGWINCH)
+            time.sleep(0.05)
+        terminal.signal(number)
+        assert terminal.wait_unread() == 128 + number
+        assert terminal.modes == before

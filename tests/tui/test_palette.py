@@ -1,5 +1,6 @@
 """The palette finds everything that can be done, from wherever one is, and says where the rest works."""
 
+import re
 from pathlib import Path
 
 from textual.pilot import Pilot
@@ -73,3 +74,12 @@ async def test_what_works_elsewhere_is_found_with_its_place(home: Path):
         assert "works in" not in "\n".join(shown(pilot).splitlines()[1:])
         await pilot.press(*"grad_clip_norm")
         await until(pilot, lambda: "works in an experiment's tab Config" in shown(pilot))
+
+
+async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):
+    root = finished_experiment(home, "kd").root
+    async with BitnetApp(home, root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        for name in ("LR", "GATE_QEI", "LR"):
+            await _choose(pilot, name.lower(), f"Setting {name}")
+            assert re.search(rf"^[ ●▸]*{name} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(pilot)

@@ -43,7 +43,9 @@ def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
 
 def test_what_is_stored_the_largest_first():
     text = _text(CopyView("s3", "live", _STORED))
-    assert "✓ Up to date: nothing has run since the last push." in text
+    assert (
+        "✓ Up to date: nothing has run since the last push. The next one finds what was\n  changed by hand." in text
+    )
     assert "stored   state 7, 5 files, 505 MB" in text
     assert "sent     while stages run" in text
     rows = ["".join(span.text for span in one.text) for one in nodes(Tree(_STORED), frozenset({"data/"}), 70)]
@@ -338,6 +340,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await pilot.press("down", "enter")
         await until(pilot, lambda: "Folder: needed for this target." in words(pilot))
         await pilot.press(*str(target))
+        assert "Folder: needed for this target." not in words(pilot)
         await _click(pilot, " Save ")
         await until(pilot, lambda: "✓ The storage target is saved." in shown(pilot))
         text = (root / ".env").read_text()
@@ -349,4 +352,9 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await _click(pilot, " Save ")
         await until(pilot, lambda: "No storage target is set" in words(pilot))
         assert (root / ".env").read_text().startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n")
-        assert str(target) not in (root / ".env").read_text()
+        assert "STORAGE_LOCAL_DIR" not in (root / ".env").read_text()
+
+
+def test_a_file_of_which_nothing_is_known_here_is_verified_and_no_more():
+    found = nodes(Tree(_STORED, (StoredFile("settings.env", 5, ""),), verified=True), frozenset(), 70)
+    assert found[0].text[-1].text == "verified"

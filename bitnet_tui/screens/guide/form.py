@@ -97,7 +97,9 @@ class TargetForm(Guide):
     # -- what the form asks of a guide ---------------------------------------------------------------------------
 
     def change(self, name: str, text: str) -> None:
-        self.draft = self.draft.having(name, text)
+        before, self.draft = self.draft, self.draft.having(name, text)
+        if self.draft != before and not self.busy:
+            self.say("", "label")  # it was about what stood there before
 
     def offer(self, words: str, act: Callable[[], object]) -> None:
         button = self.query_one("#offer", Button)
