@@ -25,6 +25,7 @@ from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, 
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import SentRequest
 from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
+from bitnet_core.teachers.usage import believed
 from bitnet_core.tokenizer.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
@@ -151,6 +152,8 @@ class HttpChat(ABC):
         """Whether the address has given a good answer before, so that it can't be wrong."""
         self.accepted: set[tuple[str, Any]] = set()
         """The sampling fields of good answers with their values, and `max_tokens`."""
+        self.absurd_counts = 0
+        """Answers with a count of tokens that is not believed (`usage.py`)."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -207,9 +210,12 @@ class HttpChat(ABC):
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
         """See `Chat.chat`. Raises FieldRefused and ValueRefused for what only seems to be refused; see `Teacher`."""
         try:
-            return await self._chat(request, options)
+            result = await self._chat(request, options)
         except TooManyBytes as error:
             raise BadReply("too_large", str(error)) from error
+        told = believed(result, request.messages, request.max_tokens)
+        self.absurd_counts += told is not result
+        return told
 
     async def _chat(self, request: ChatRequest, options: CallOptions) -> ChatResult:
         attempts, watch = options.get("attempts", ATTEMPTS), options.get("watch")
