@@ -158,7 +158,7 @@ def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
     named = origin.get("step")
     if type(named) is int and (path := checkpoints.path_of(experiment.checkpoints, named)).is_file():
         return path
-    return checkpoints.require_latest(experiment.checkpoints)
+    return checkpoints.require_latest(experiment.checkpoints, warn)
 
 
 def _origin(path: Path) -> dict[str, Any]:
