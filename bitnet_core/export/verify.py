@@ -110,8 +110,8 @@ def choose_prompts(student: Student, tokenizer: StudentTokenizer, fix: str) -> l
             found.append(ids)
     if not found:
         raise BitnetError(
-            f"No packaged prompt fits into {most} of the student's positions, so an export can't be compared with it; "
-            f"{fix}."
+            f"No packaged prompt fits into {most} of the student's positions, so an export can't be compared with it"
+            f"; {fix}."
         )
     return found
 

@@ -5,6 +5,7 @@ It must not know stages. A key is passed in and never shown.
 
 import contextlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,10 @@ _SHOWN = 200
 _FIXED_BYTES = 1 << 20
 _TOKEN_BYTES = 1 << 10
 """What a token or a candidate may take in an answer; about 100 bytes are usual, 300 in a stream."""
+_KEEPS_OPEN = re.compile(r"[A-Za-z][A-Za-z _-]{0,39}")
+"""An event of a word or two (`ping`, `keep-alive`) only keeps the connection open. What may be a piece of JSON, cut
+or garbled, is none of these: a part of the answer would be lost without a word."""
+_MOST_STRAY = 10_000
 
 OnText = Callable[[str], None]
 
@@ -270,6 +275,7 @@ class HttpChat(ABC):
     ) -> ChatResult:
         fold = self.fold()
         enough, cut, half = options.get("enough", lambda: False), False, ""
+        stray: list[str] = []
 
         def on_event(data: str) -> bool:
             nonlocal cut, half
@@ -277,6 +283,9 @@ class HttpChat(ABC):
                 return False
             if data.strip() == "[DONE]":
                 return True
+            if _KEEPS_OPEN.fullmatch(data.strip()) and len(stray) < _MOST_STRAY:
+                stray.append(data)
+                return False
             with as_bad_reply(data.encode()):
                 event = decode(data)
             reply = Reply(200, data.encode(), event, asked=body)
@@ -306,6 +315,8 @@ class HttpChat(ABC):
         if reply is not None:
             return self._result(reply, sent)
         if not (fold.complete or cut):
+            if stray:
+                raise BadReply("not_json", f"the stream ended before the answer did, and said: {stray[-1]}")
             raise BadReply("stream_cut", "the stream ended before the answer did")
         return self._read(json.dumps(fold.answer_body()).encode(), sent)
 
