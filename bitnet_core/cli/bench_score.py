@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.cli.ask import CommandHost
+from bitnet_core.cli.command import warn
 from bitnet_core.errors import UsageError
 from bitnet_core.evaluation.checks import own_tokenizer
 from bitnet_core.evaluation.scorers import student_scorer, teacher_scorer
@@ -39,7 +40,7 @@ def score(
         opened = teacher_scorer(host, options, device)
     else:
         experiment = Experiment.from_settings(resolved.settings)
-        path = checkpoint or checkpoints.require_latest(experiment.checkpoints)
+        path = checkpoint or checkpoints.require_latest(experiment.checkpoints, warn)
         loaded = checkpoints.load(path)
         data = DataOptions.of(resolved.settings).path or experiment.data
         tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)

@@ -68,7 +68,7 @@ class Traces:
     def _open(self) -> tuple[Browser, dict[str, Any]]:
         state = self._state()
         if self._opened is None or self._opened[0] != state:
-            scores = ScoreFile(self._scores_path) if self._scores_path.is_file() else None
+            scores = ScoreFile(self._scores_path) if os.path.lexists(self._scores_path) else None
             browser = Browser(self._data, self._top_k, scores)
             self._opened = state, browser, {"scored": self._about(scores, browser)}
         return self._opened[1], self._opened[2]

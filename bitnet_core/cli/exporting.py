@@ -107,7 +107,8 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
     With `must` they were there before: nothing in them is changed, and a runtime that is not installed is an error.
     """
     student, tokenizer = source.student, source.tokenizer
-    deployed, answers = _in_process(source)
+    prompts = verifying.choose_prompts(student, tokenizer, verifying.LONGER if must else "give --no-verify")
+    deployed, answers = _in_process(source, prompts)
     found: dict[str, Verification] = {}
     missing: dict[str, RuntimeMissing] = {}
     for path in paths:
@@ -158,7 +159,7 @@ def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
     named = origin.get("step")
     if type(named) is int and (path := checkpoints.path_of(experiment.checkpoints, named)).is_file():
         return path
-    return checkpoints.require_latest(experiment.checkpoints)
+    return checkpoints.require_latest(experiment.checkpoints, warn)
 
 
 def _origin(path: Path) -> dict[str, Any]:
@@ -184,9 +185,8 @@ def _default_path(source: Source, kind: str, type_name: str) -> Path:
     return exports.default_path(experiment.root, experiment.name, source.checkpoint.step, kind, type_name)
 
 
-def _in_process(source: Source) -> tuple[Deployed, Answers]:
+def _in_process(source: Source, prompts: list[list[int]]) -> tuple[Deployed, Answers]:
     """The greedy answers of the packed student at the runtimes' bits, in a process of its own."""
-    prompts = verifying.choose_prompts(source.student, source.tokenizer)
     own = source.student.layer_bits
     source.student.activation_bits = RUNTIME_BITS
     try:

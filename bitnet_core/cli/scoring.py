@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from bitnet_core.cli.command import answer, json_line, open_experiment
+from bitnet_core.cli.command import answer, json_line, open_experiment, warn
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.checks import own_tokenizer, require_one_tokenizer
 from bitnet_core.evaluation.token_scores import token_scores
@@ -22,7 +22,7 @@ def score(arguments: argparse.Namespace) -> int:
     """Score held-out traces, or all; the file of scores is as it was if that fails or is stopped."""
     experiment = open_experiment(arguments)
     options, hardware = DataOptions.of(experiment.settings), DeviceOptions.of(experiment.settings)
-    path = checkpoints.require_latest(experiment.checkpoints)
+    path = checkpoints.require_latest(experiment.checkpoints, warn)
     checkpoint = checkpoints.load(path)
     data = options.path or experiment.data
     traces = load_traces(data, options.top_k)

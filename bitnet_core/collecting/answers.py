@@ -14,6 +14,7 @@ from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.judge import MAX_UNREPORTED_TOKENS, answer_fault
 from bitnet_core.teachers.opening import reader
+from bitnet_core.teachers.usage import believed_completion, believed_prompt
 from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import RenderedPrompt
@@ -64,7 +65,7 @@ class AnswerReader:
             return ReadAnswer(rejected=entry.status)
         read = ReadAnswer()
         try:
-            read.result = self._read(entry.body, self.table) if result is None else result
+            read.result = self._read_body(entry.body) if result is None else result
             repairs = read.repairs = dict(read.result.repairs)
             read.answer = self._usable_answer(read.result, repairs)
         except (BadReply, Rejected) as error:
@@ -101,7 +102,7 @@ class AnswerReader:
             prompt_ids=prompt.ids,
             completion_text=result.text if result else "",
             finish_reason=result.finish_reason if result else "",
-            prompt_tokens=result.prompt_tokens if result else 0,
+            prompt_tokens=believed_prompt(result, request.prompt.messages).prompt_tokens if result else 0,
             completion_tokens=read.completion_tokens,
             text_matches_bytes=bool(result and result.text_matches_bytes),
             answer=read.answer,
@@ -109,6 +110,9 @@ class AnswerReader:
             rejected=rejected,
             repairs=read.repairs,
         )
+
+    def _read_body(self, body: bytes) -> ChatResult:
+        return believed_completion(self._read(body, self.table), self._collection.options.sampling.max_tokens)
 
     def _usable_answer(self, result: ChatResult, repairs: dict[str, int]) -> CheckedAnswer:
         """The checked answer with at most as many candidates a step as asked for. Raises Rejected."""

@@ -3,7 +3,7 @@
 A server counts more tokens than it is sent: its chat template, often a preface of its own. Whatever it has counted
 beyond a worst case (`overrun`) is added to every later one, and kept by the caller for later runs. Two things are
 assumed: the very first request, the probe's, which is sent alone, fits into the limit; and no later request exceeds
-its worst case by more than the largest overrun before it.
+its worst case by more than the largest overrun before it. Absurd counts do not come here (`teachers/usage.py`).
 
 Knows no HTTP and no files; the journal keeps the charges where a kill can't lose them.
 """
@@ -16,11 +16,7 @@ from bitnet_core.collecting.journal import Charge, Spent
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import LimitOptions
 from bitnet_core.teachers.prices import Price
-
-_TOKENS_PER_MESSAGE = 32
-"""More than any chat template adds to a message."""
-_TOKENS_PER_REQUEST = 128
-"""Twice the longest known preface of a server (gpt-oss: some 65 tokens before a prompt of one)."""
+from bitnet_core.teachers.usage import most_prompt_tokens
 
 
 class LimitReached(BitnetError):
@@ -54,10 +50,9 @@ class Budget:
         """The most prompt and completion tokens that the server has counted beyond a worst case."""
 
     def worst_case(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> Charge:
-        """The most that a request can cost, as far as is known: every token is at least one byte."""
-        prompt = sum(len(message["content"].encode()) + _TOKENS_PER_MESSAGE for message in messages)
+        """The most that a request can cost, as far as is known."""
         prompt_overrun, completion_overrun = overrun = self.overrun
-        charge = self.charge(prompt + _TOKENS_PER_REQUEST + prompt_overrun, max_tokens + completion_overrun)
+        charge = self.charge(most_prompt_tokens(messages) + prompt_overrun, max_tokens + completion_overrun)
         return replace(charge, overrun=overrun)
 
     def charge(self, prompt_tokens: int, completion_tokens: int) -> Charge:

@@ -240,6 +240,14 @@ class SessionReporter:
                 f"{teacher.name} sent a key back in {accounts.masked} of its answers; it is not kept.",
                 "Use another gateway, and change that key.",
             )
+        if teacher.absurd_counts:
+            self.reporter.alert(
+                "warning",
+                "absurd_counts",
+                f"{teacher.name} counted more tokens than a request can cost in {teacher.absurd_counts} of its "
+                "answers; the most that was expected is charged instead.",
+                "Compare its bill with what is said to be spent.",
+            )
         if asker.last_error is not None:
             self.reporter.alert(
                 "warning",

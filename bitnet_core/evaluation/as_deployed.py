@@ -23,7 +23,10 @@ _NOT_THE_STUDENT = "What llama.cpp answered and scored is not the student's; `bi
 
 @dataclass(frozen=True)
 class AsDeployed:
-    """What llama.cpp made of the student's GGUF. Without `measured`, `why` says why the student was not run there."""
+    """What llama.cpp made of the student's GGUF.
+
+    `why` says why the student was not run there (`measured` is None), or not compared (only `verified` is None).
+    """
 
     measured: Measured | None
     verified: Verification | None
@@ -56,7 +59,12 @@ def measure_as_deployed(
         student = Contestant("student", file.path, [prompt.ids for prompt in asked])
         teacher = _teacher(tokenizer, asked, host) if embedded else None
         measured = measure(student, teacher, new_tokens, host)
-        own = answers()
+        try:
+            own = answers()
+        except Stopped:
+            raise
+        except BitnetError as error:  # what was measured does not depend on it
+            return AsDeployed(measured, None, _clause(error), file.kind)
         host.progress(0, None, "steps", "comparing with llama.cpp")
         verified = verify.verify_gguf(file.path, packed, tokenizer, own, host.check_stop)
         for problem in verified.problems():
@@ -65,7 +73,11 @@ def measure_as_deployed(
     except Stopped:
         raise
     except BitnetError as error:
-        return AsDeployed(None, None, str(error).rstrip("."))
+        return AsDeployed(None, None, _clause(error))
+
+
+def _clause(error: BitnetError) -> str:
+    return str(error).rstrip(".")
 
 
 def _teacher(tokenizer: StudentTokenizer, prompts: Sequence[EvalPrompt], host: Host) -> Contestant:
@@ -84,7 +96,7 @@ def _teacher(tokenizer: StudentTokenizer, prompts: Sequence[EvalPrompt], host: H
 def runtime_answers(packed: Student, tokenizer: StudentTokenizer, host: Host) -> Answers:
     """The student's greedy answers to packaged prompts, at the runtimes' bits, along which runtimes are compared."""
     host.progress(0, None, "steps", "answering for comparison")
-    prompts = verify.choose_prompts(packed, tokenizer)[:_VERIFIED_PROMPTS]
+    prompts = verify.choose_prompts(packed, tokenizer, verify.LONGER)[:_VERIFIED_PROMPTS]
     greedy = Sampling(max_tokens=verify.NEW_TOKENS)
     own = packed.layer_bits
     packed.activation_bits = verify.RUNTIME_BITS

@@ -42,6 +42,11 @@ def row_in_transformers(
         return card.unverified(TRANSFORMERS, f"{why}; `bitnet export hf` tries it.")
     try:
         own = answers()
+    except Stopped:
+        raise
+    except BitnetError as error:  # it says nothing of transformers
+        return card.unverified(TRANSFORMERS, str(error))
+    try:
         host.progress(0, None, "steps", "comparing with transformers")
         with scratch_folder(scratch, _PREFIX) as folder:
             path = folder / "student-hf"

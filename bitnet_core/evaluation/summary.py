@@ -279,11 +279,11 @@ def card_rows(
     if transformers.found is not None:
         first = "" if export.is_dir() else f"bitnet --root {quote(str(root))} export hf && "
         transformers = replace(transformers, line=first + exports.serve_line(exports.HF, str(export)))
-    if found.measured is None or found.verified is None:
+    if found.measured is None:
         return [own, transformers, card.refused(LLAMACPP, found.why)]
     # It is speed and memory by turns that count.
     theirs = replace(
-        card.row_of(found.verified),
+        card.row_of(found.verified) if found.verified else card.Row(LLAMACPP, "yes, not compared", ""),
         line=f"bitnet --root {quote(str(root))} serve",
         tokens_per_s=found.measured.student.speed.median,
         memory_bytes=found.measured.student.memory.deployed,
@@ -317,6 +317,8 @@ def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str, answered_by:
                 f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "
                 f"{load.processors} processors."
             )
+        if found.verified is None:
+            lines.append(f"{LLAMACPP} was not compared with the student: {found.why}.")
     where = f"the student's GGUF in {LLAMACPP}" if answered_by == LLAMACPP else "the student in this program"
     lines.append(f"Items and given text were answered and scored by {where}.")
     return [*lines, *card.notes(rows, None, bits)]

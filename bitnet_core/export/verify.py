@@ -35,6 +35,7 @@ _MOST_KL = {"F16": 1e-5, TRANSFORMERS: 1e-4}
 _MOST_TERNARY_KL = 2e-3
 _LEAST_AGREEMENT = 0.98
 _AGAIN = "export it again, and report this if it stays"
+LONGER = "train with a larger MAX_SEQ_LEN"
 _OTHER_TOKENS = "send it token ids, or train with another tokenizer"
 _TEXTS = ("The rain in Spain, naïve café: 東京 🌧!", '{"name": "Alice", "age": 30}\n\n  12345 x=y')
 
@@ -96,8 +97,8 @@ class Verification:
         return found
 
 
-def choose_prompts(student: Student, tokenizer: StudentTokenizer) -> list[list[int]]:
-    """Ids of packaged prompts that the student is asked. BitnetError if none fits into its positions."""
+def choose_prompts(student: Student, tokenizer: StudentTokenizer, fix: str) -> list[list[int]]:
+    """Ids of packaged prompts that the student is asked. BitnetError, with the `fix`, if none fits its positions."""
     most = int(student.config.max_position_embeddings * _SHORT_PROMPTS)
     found: list[list[int]] = []
     for prompt in load_prompts(None, PROMPTS_FILE):
@@ -109,8 +110,8 @@ def choose_prompts(student: Student, tokenizer: StudentTokenizer) -> list[list[i
             found.append(ids)
     if not found:
         raise BitnetError(
-            f"No packaged prompt fits into {most} of the student's positions, so the export can't be verified; "
-            "give --no-verify."
+            f"No packaged prompt fits into {most} of the student's positions, so an export can't be compared with it"
+            f"; {fix}."
         )
     return found
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from bitnet_core.errors import UsageError
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.results.subject import SubjectReader
 from bitnet_core.runs.experiment import Experiment, is_experiment
 from bitnet_core.secrets.known import resolve_and_remember
@@ -29,13 +30,14 @@ def _split(text: str, home: Path, here: Path | None) -> tuple[Path, str]:
     if (root := _experiment(text, home)) is not None:
         return root, ""
     folder = Path(text)
-    if (folder / "run.json").is_file() and _is_experiment(folder.absolute().parents[1]):
+    if files.is_file(folder / "run.json") and _is_experiment(folder.absolute().parents[1]):
         return folder.absolute().parents[1], folder.name
     name, colon, run = text.rpartition(":")
     if colon and run and (root := _experiment(name, home)) is not None:
         return root, run
     if here is not None and _is_experiment(here):
         return here.absolute(), text
+    _require_open(text, home)
     raise UsageError(
         f"{text} is neither an experiment in {home} nor the folder of one; "
         "give its name, its folder, or NAME:RUN for one of its runs."
@@ -44,8 +46,22 @@ def _split(text: str, home: Path, here: Path | None) -> tuple[Path, str]:
 
 def _experiment(text: str, home: Path) -> Path | None:
     """A path is relative to the working folder; a mere name is first looked for in the workspace."""
-    places = [Path(text)] if "/" in text else [home / text, Path(text)]
-    return next((place.absolute() for place in places if text and _is_experiment(place)), None)
+    return next((place.absolute() for place in _places(text, home) if text and _is_experiment(place)), None)
+
+
+def _places(text: str, home: Path) -> list[Path]:
+    return [Path(text)] if "/" in text else [home / text, Path(text)]
+
+
+def _require_open(text: str, home: Path) -> None:
+    """BitnetError for a folder of this name that may not be entered: nobody knows what is in it."""
+    for place in _places(text, home):
+        try:
+            is_experiment(place)
+        except PermissionError as error:
+            raise BitnetError(f"{place} can't be read {explained(error, 'check its permissions')}.") from error
+        except (OSError, ValueError):
+            continue
 
 
 def _is_experiment(folder: Path) -> bool:

@@ -34,7 +34,7 @@ def save(subject: Subject, path: Path) -> Path:
         raise UsageError(f"{subject.root} has no curves yet; train first, or write .html instead.")
     files.require_regular(path)
     try:
-        _write(subject, path, kind)
+        _write(subject, files.real_path(path), kind)  # a link stays one
     except OSError as error:
         raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
     return path

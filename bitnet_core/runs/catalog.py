@@ -46,6 +46,9 @@ _RESULT_UNCHANGED_BY = {
 }
 """Settings that change what a stage reports or how fast it is, but not what it makes."""
 
+_MOST_HASHED = 1 << 32
+"""Bytes of a file that are read to know it: some seconds. A sparse file may claim a terabyte."""
+
 
 def _settings(*sections: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
     return tuple(name for name in (*in_sections(*sections), *extra) if name not in _RESULT_UNCHANGED_BY)
@@ -121,11 +124,16 @@ def stage(name: str) -> Stage:
 
 
 def _with_content(name: str, value: Any, now: Any) -> Any:
-    """A setting's value; for a file, its path and the hash of its content, which is `now` at another path perhaps."""
+    """A setting's value; for a file, its path and the hash of its content, which is `now` at another path perhaps.
+
+    A huge file is known by its size and date.
+    """
     if REGISTRY[name].kind != "path" or not value or not now or not files.is_file(Path(now)):
         return value
     try:
         status = Path(now).stat()
+        if status.st_size > _MOST_HASHED:
+            return [value, status.st_size, status.st_mtime_ns]
         version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return [value, _sha256_of(Path(now), version)]
     except OSError:  # the stage that reads it will say so

@@ -146,7 +146,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _newest_checkpoint(ctx: StageContext) -> tuple[Path, Checkpoint]:
-    path = checkpoints.require_latest(ctx.experiment.checkpoints)
+    skipped = partial(ctx.alert, "warning", "checkpoint_incomplete")
+    path = checkpoints.require_latest(ctx.experiment.checkpoints, skipped)
     return path, checkpoints.load(path)
 
 

@@ -23,6 +23,7 @@ from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.redirect import Redirect
 from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.untrusted import text_of
 from bitnet_core.text import finite, flat
 
 LOGIN_SECONDS = 600.0
@@ -127,8 +128,8 @@ class AccessToken:
     def _renew(self) -> None:
         with Http(self._app.title) as http:
             given = self._app.granted(http, {"grant_type": "refresh_token", "refresh_token": self._refresh})
-        newer = given.get("refresh_token")
-        if isinstance(newer, str) and newer and newer != self._refresh:
+        newer = text_of(given.get("refresh_token"))
+        if newer and newer != self._refresh:
             # First of all: the older one may be worthless from now on.
             remember([newer])
             self._refresh = newer
@@ -212,8 +213,8 @@ class _App:
         return body
 
     def refresh_token(self, given: Mapping[str, Any]) -> str:
-        token = given.get("refresh_token")
-        if not isinstance(token, str) or not token:
+        token = text_of(given.get("refresh_token"))
+        if not token:
             raise Refused(f"{self.title} gave no refresh token; allow the app offline access, and {_AGAIN}.")
         remember([token])
         return token
@@ -223,9 +224,9 @@ _HIDDEN = ("refresh_token", "code", "code_verifier", "device_code")
 
 
 def _by_device(app: _App, http: Http, code: dict[str, Any], show: Callable[[Prompt], object]) -> dict[str, Any]:
-    url = code.get("verification_uri") or code.get("verification_url")
-    device, typed = code.get("device_code"), code.get("user_code")
-    if not (isinstance(url, str) and _is_web(url) and isinstance(device, str) and isinstance(typed, str)):
+    url = text_of(code.get("verification_uri") or code.get("verification_url"))
+    device, typed = text_of(code.get("device_code")), text_of(code.get("user_code"))
+    if not (_is_web(url) and device and typed):
         raise Unreachable(f"{app.title} answered something that is not a login code.")
     remember([device])
     wait = min(max(finite(code.get("interval")) or 5.0, 1.0), 60.0)

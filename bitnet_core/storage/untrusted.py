@@ -6,6 +6,7 @@ from typing import Any
 
 from bitnet_core.storage.clients.http import Response
 from bitnet_core.storage.target import Unreachable
+from bitnet_core.text import is_utf8
 
 _MOST_DIGITS = 18
 
@@ -29,8 +30,8 @@ def objects_of(value: object) -> list[dict[str, Any]]:
 
 
 def text_of(value: object) -> str:
-    """The value if it is a string, else an empty one."""
-    return value if isinstance(value, str) else ""
+    """The value if it is a string, else an empty one. Half a surrogate pair, which JSON can spell, is no text."""
+    return value if isinstance(value, str) and is_utf8(value) else ""
 
 
 def count_of(value: object) -> int | None:

@@ -5,6 +5,7 @@ It must not know stages. A key is passed in and never shown.
 
 import contextlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, 
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import SentRequest
 from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
+from bitnet_core.teachers.usage import believed
 from bitnet_core.tokenizer.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
@@ -36,6 +38,10 @@ _SHOWN = 200
 _FIXED_BYTES = 1 << 20
 _TOKEN_BYTES = 1 << 10
 """What a token or a candidate may take in an answer; about 100 bytes are usual, 300 in a stream."""
+_KEEPS_OPEN = re.compile(r"[A-Za-z][A-Za-z _-]{0,39}")
+"""An event of a word or two (`ping`, `keep-alive`) only keeps the connection open. What may be a piece of JSON, cut
+or garbled, is none of these: a part of the answer would be lost without a word."""
+_MOST_STRAY = 10_000
 
 OnText = Callable[[str], None]
 
@@ -151,6 +157,8 @@ class HttpChat(ABC):
         """Whether the address has given a good answer before, so that it can't be wrong."""
         self.accepted: set[tuple[str, Any]] = set()
         """The sampling fields of good answers with their values, and `max_tokens`."""
+        self.absurd_counts = 0
+        """Answers with a count of tokens that is not believed (`usage.py`)."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -207,9 +215,12 @@ class HttpChat(ABC):
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
         """See `Chat.chat`. Raises FieldRefused and ValueRefused for what only seems to be refused; see `Teacher`."""
         try:
-            return await self._chat(request, options)
+            result = await self._chat(request, options)
         except TooManyBytes as error:
             raise BadReply("too_large", str(error)) from error
+        told = believed(result, request.messages, request.max_tokens)
+        self.absurd_counts += told is not result
+        return told
 
     async def _chat(self, request: ChatRequest, options: CallOptions) -> ChatResult:
         attempts, watch = options.get("attempts", ATTEMPTS), options.get("watch")
@@ -264,6 +275,7 @@ class HttpChat(ABC):
     ) -> ChatResult:
         fold = self.fold()
         enough, cut, half = options.get("enough", lambda: False), False, ""
+        stray: list[str] = []
 
         def on_event(data: str) -> bool:
             nonlocal cut, half
@@ -271,6 +283,9 @@ class HttpChat(ABC):
                 return False
             if data.strip() == "[DONE]":
                 return True
+            if _KEEPS_OPEN.fullmatch(data.strip()) and len(stray) < _MOST_STRAY:
+                stray.append(data)
+                return False
             with as_bad_reply(data.encode()):
                 event = decode(data)
             reply = Reply(200, data.encode(), event, asked=body)
@@ -300,6 +315,8 @@ class HttpChat(ABC):
         if reply is not None:
             return self._result(reply, sent)
         if not (fold.complete or cut):
+            if stray:
+                raise BadReply("not_json", f"the stream ended before the answer did, and said: {stray[-1]}")
             raise BadReply("stream_cut", "the stream ended before the answer did")
         return self._read(json.dumps(fold.answer_body()).encode(), sent)
 

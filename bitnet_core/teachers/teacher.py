@@ -211,6 +211,11 @@ class Teacher:
         if isinstance(self._chat, HttpChat):
             self._chat.left_out -= {field}
 
+    @property
+    def absurd_counts(self) -> int:
+        """Answers with a count of tokens that the request can't have cost, and that was not believed."""
+        return self._chat.absurd_counts if isinstance(self._chat, HttpChat) else 0
+
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None if it does not run on this machine."""
         return self._memory() if self._memory else None

@@ -6,7 +6,7 @@ checkpoint whose health file is missing or doesn't match was not written complet
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,12 +135,28 @@ def read_health(path: Path) -> dict[str, Any]:
     return health if isinstance(health, dict) else {}
 
 
-def require_latest(folder: Path) -> Path:
-    """The newest complete checkpoint. BitnetError if there is none."""
+def require_latest(folder: Path, on_skipped: Callable[[str], object] = lambda _: None) -> Path:
+    """The newest complete checkpoint. BitnetError if there is none.
+
+    `on_skipped` is told, in a sentence, of a newer file that is not complete.
+    """
     path = latest(folder)
+    there = found(folder)
     if path is None:
-        raise BitnetError(f"There is no complete checkpoint in {folder}; run `bitnet train` first.")
+        why = f" ({there[0].name} {fault(there[0])})" if there else ""
+        raise BitnetError(f"There is no complete checkpoint in {folder}{why}; run `bitnet train` first.")
+    if there[0] != path:
+        on_skipped(f"{there[0]} {fault(there[0])}, so {path.name} is used; move it away, or copy it again.")
     return path
+
+
+def fault(path: Path) -> str:
+    """What is wrong with a file that is not a complete checkpoint, in words that follow its name."""
+    if not files.is_file(path):
+        return "is not a regular file"
+    if "sha256" not in read_health(path):
+        return f"is incomplete or still being written: {health_of(path).name} does not tell of it"
+    return f"is damaged: it is not the file that {health_of(path).name} tells of"
 
 
 def of_step(folder: Path, step: int) -> Path:

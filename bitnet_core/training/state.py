@@ -199,7 +199,8 @@ def checkpoint_to_resume(
     for newer in checkpoints.found(folder) if step is None else ():
         if newer == path:
             break
-        reporter.alert("warning", "checkpoint_incomplete", f"{newer} is incomplete and is skipped.", "Move it away.")
+        why = f"{newer} {checkpoints.fault(newer)}, so it is skipped."
+        reporter.alert("warning", "checkpoint_incomplete", why, "Move it away.")
     if path is None:
         return None
     checkpoint = checkpoints.load(path)

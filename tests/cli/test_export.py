@@ -148,6 +148,16 @@ def test_verifying_an_export_changes_nothing_in_it(
     assert "own words" not in (folder / hf.CARD_FILE).read_text()
 
 
+def test_a_student_too_short_for_any_prompt_is_told_what_to_do(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifying, "_SHORT_PROMPTS", 1 / 1000)
+    assert refused(capsys, *export(root, "gguf")).endswith("can't be compared with it; give --no-verify.\n")
+    file = root / "exports" / "experiment-step2-TQ2_0.gguf"
+    said = refused(capsys, "verify-export", str(file), "--root", str(root))
+    assert said.endswith("can't be compared with it; train with a larger MAX_SEQ_LEN.\n")
+
+
 def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(export(root, "gguf", "--no-verify")) == 0
     file = root / "exports" / "experiment-step2-TQ2_0.gguf"

@@ -193,6 +193,19 @@ def test_the_student_generates_and_streams(root: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "bitnet: top_p is 2.0; give a number above 0 and at most 1.\n"
 
 
+def test_a_newer_checkpoint_that_is_a_pipe_is_named_when_the_student_generates(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = checkpoints.path_of(root / "checkpoints", 9)
+    os.mkfifo(newer)
+    assert main(["generate", "--root", str(root), "--max-tokens", "2", "the rain"]) == 0
+    said = capsys.readouterr().err
+    assert said == (
+        f"bitnet: warning: {newer} is not a regular file, so mini_bitnet_step_00000002.pt is used; "
+        "move it away, or copy it again.\n"
+    )
+
+
 def test_the_student_chats_beside_the_teacher(
     root: Path, capsys: pytest.CaptureFixture[str], served: LlamaServer
 ) -> None:

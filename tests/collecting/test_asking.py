@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.collecting.accounting import Accounts
@@ -19,8 +20,10 @@ from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import QuotaSpent
+from bitnet_core.teachers.usage import believed
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces import schema
 from tests.collecting.stage_runs import PROBES, events, sequential_context
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, read_payload
@@ -91,6 +94,37 @@ def test_the_cost_of_an_answer_is_not_guessed(tmp_path: Path) -> None:
         worst = budget.tokens
         asyncio.run(account.store(StoredAnswer("no_logprobs", b""), uncounted))
     assert budget.tokens == worst > 100
+
+
+@pytest.mark.parametrize("counted", ["prompt_tokens", "completion_tokens"])
+def test_an_absurd_count_of_tokens_is_said_once_and_not_believed(
+    tmp_path: Path, tokenizer: StudentTokenizer, counted: str
+) -> None:
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        if number in (PROBES + 2, PROBES + 4):
+            body["usage"][counted] = 2_000_000_000
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = sequential_context(tmp_path, server, KD_MAX_TOKENS_TOTAL="20000")
+        summary = collect.run(ctx)
+    assert (summary["sequences"], summary["rejected"]) == (12, {})
+    assert [event["code"] for event in events(ctx, "alert")] == ["absurd_counts"]
+    sequences = pq.read_table(tmp_path / "data" / schema.SEQUENCES_FILE)
+    assert max(sequences.column(counted).to_pylist()) < 1000
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
+        assert journal.spent().tokens < 20_000
+        assert not journal._db.execute("select * from notes where key like 'beyond%'").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "completion_tokens"),
+    [(60_000, 16), (20, 100_000)],  # what a server searches for, and hidden thinking
+)
+def test_a_large_count_that_can_be_is_believed(prompt_tokens: int, completion_tokens: int) -> None:
+    answer = chat_body("a", None)
+    answer["usage"] = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    read = read_payload(answer)
+    assert believed(read, [{"role": "user", "content": "Hi"}], 16) is read
 
 
 def test_a_teacher_that_refuses_everything_after_its_probe_ends_the_run(

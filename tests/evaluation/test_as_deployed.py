@@ -138,6 +138,25 @@ def test_a_file_that_is_not_the_student_is_told_of(
     assert "has a mean KL of" in alert["message"]
 
 
+def test_speeds_are_kept_where_no_prompt_fits_that_answers_are_compared_along(
+    tokenizer: StudentTokenizer, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_deployed, "measure", lambda *_, **__: SAME)
+    monkeypatch.setattr(verify, "_SHORT_PROMPTS", 1 / 1000)
+    ctx = stage_context(root, "eval", {})
+    student = pack_student(random_student(tokenizer.vocab_size))
+    with student_file(student, tokenizer, embedded=False, device=torch.device("cpu"), scratch=ctx.run_dir) as file:
+        answers = partial(runtime_answers, student, tokenizer, ctx)
+        prompts = [EvalPrompt("hi", ids) for ids in PROMPTS]
+        found = measure_as_deployed(student, tokenizer, file, prompts, 8, answers, ctx, embedded=False)
+    assert (found.measured, found.verified) == (SAME, None)
+    rows = summary.card_rows(root, root / "x-hf", HERE, card.unverified("transformers", "install it."), found)
+    assert (rows[-1].loads, rows[-1].tokens_per_s) == ("yes, not compared", 100.0)
+    said = summary.remarks(found, rows, "4", "in-process")
+    assert any("can't be compared with it; train with a larger MAX_SEQ_LEN." in line for line in said)
+    assert not any("--no-verify" in line for line in said)
+
+
 def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     result = index(root, SAME, {"memory": {"bytes": 7}, "tokens_per_s": {"decode": 9.0}})
     assert (result.qei.value, result.qei_speed.value) == (1.0, 1.0)

@@ -127,6 +127,15 @@ def test_a_full_disk_is_said_and_the_evaluation_goes_on(
     assert left_in(ctx.run_dir) == []
 
 
+def test_without_a_prompt_to_compare_along_transformers_is_not_blamed(
+    student: Student, tokenizer: StudentTokenizer, ctx: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "_SHORT_PROMPTS", 1 / 1000)
+    row = row_in_transformers(student, tokenizer, partial(runtime_answers, student, tokenizer, ctx), ctx, ctx.run_dir)
+    assert row.loads == "not tried"
+    assert "--no-verify" not in row.line
+
+
 def test_a_stop_ends_the_process_that_runs_it(
     student: Student, tokenizer: StudentTokenizer, ctx: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,12 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
+from bitnet_core.results import finding
 from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
 from bitnet_core.results.subject import older_trainings
+from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.runs.history import History
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.simulated import NOON, SimulatedRun
@@ -224,3 +226,21 @@ def test_older_trainings_leave_out_the_present_one_with_all_its_runs(home: Path)
     found = [entry.run.id for entry in older_trainings(History.read(exp))]
     assert found == [resumed.run.id, first.run.id]
     assert {newest.run.id, second.run.id}.isdisjoint(found)
+
+
+def test_a_folder_that_may_not_be_entered_is_said_to_be_closed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = home / "closed"
+    closed.mkdir(parents=True)
+
+    def no_entry(folder: Path) -> bool:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", str(folder / ".env"))
+        return is_experiment(folder)
+
+    monkeypatch.setattr(finding, "is_experiment", no_entry)
+    assert main(["compare", str(closed), str(closed)]) == 1
+    assert capsys.readouterr().err == (
+        f"bitnet: {closed} can't be read (Permission denied); check its permissions.\n"
+    )

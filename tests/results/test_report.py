@@ -241,6 +241,14 @@ def test_a_report_is_not_put_in_the_place_of_a_pipe(exp: Experiment, home: Path)
     assert pipe.is_fifo()
 
 
+def test_a_report_that_is_written_to_a_link_leaves_the_link(exp: Experiment, home: Path):
+    link, file = exp.root / "to.html", exp.root / "real.html"
+    link.symlink_to(file.name)
+    assert save(reader_of("kd-smol", home).read(), link) == link
+    assert link.is_symlink()
+    assert "<html" in file.read_text(encoding="utf-8")
+
+
 def test_runs_that_cannot_be_read_are_named(exp: Experiment, home: Path, capsys: pytest.CaptureFixture[str]):
     records = sorted(exp.logs.glob("*/run.json"), key=lambda one: "train" in one.parent.name)
     records[-1].write_text("{")

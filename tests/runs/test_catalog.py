@@ -41,6 +41,17 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert read == [prompts]
 
 
+def test_a_file_of_a_terabyte_is_known_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = tmp_path / "prompts.txt"
+    with prompts.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+    monkeypatch.setattr(files, "sha256_file", lambda path: pytest.fail(f"{path} is read"))
+    before = _fingerprint(prompts)
+    assert _fingerprint(prompts) == before
+    os.utime(prompts, ns=(0, 1))
+    assert _fingerprint(prompts) != before
+
+
 def _made_without(name: str) -> Settings:
     """The settings of a run that did not know one of today's."""
     values = {key: value for key, value in from_values({}).to_record().items() if key != name}

@@ -18,6 +18,7 @@ from tests.storage.stands.gdrive import KEYS, SETTINGS, faked
 from tests.storage.tls_proxy import Proxy, Reply, Request
 
 API = "www.googleapis.com"
+HALF = rb'{"files": [], "nextPageToken": "\ud800", "id": "\udfff", "access_token": "\ud800"}'
 
 
 class World:
@@ -275,7 +276,7 @@ def test_a_listing_without_an_end_ends(world: World, monkeypatch: pytest.MonkeyP
     "change",
     [
         {"description": 5}, {"description": "other"}, {"description": "../x"}, {"description": None},
-        {"appProperties": {}}, {"appProperties": [1]}, {"id": 5},
+        {"appProperties": {}}, {"appProperties": [1]}, {"id": 5}, {"id": "\ud800"},
         {"size": None}, {"size": -1}, {"size": "many"}, {"size": "9" * 5000},
     ],
 )  # fmt: skip
@@ -291,7 +292,9 @@ def test_files_of_others_are_no_objects(world: World, change: dict[str, Any]) ->
     assert len(world.files()) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"files": 5, "nextPageToken": 7}', b"[" * 60_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"[]", b"{}", b'{"files": 5, "nextPageToken": 7}', b"[" * 60_000, HALF]
+)
 @pytest.mark.parametrize("call", CALLS)
 def test_no_answer_raises_anything_else(world: World, call: Callable[[Target], object], body: bytes) -> None:
     world.running.instead = lambda request: Reply(200, body) if request.host == API else None

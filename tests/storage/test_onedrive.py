@@ -119,6 +119,14 @@ def test_a_conflict_about_a_folder_that_is_being_made_may_pass(world: World) -> 
         world.target.put(f"folder/{only_if_absent}", b"1", only_if_absent=only_if_absent)
 
 
+def test_half_a_surrogate_pair_is_no_id(world: World) -> None:
+    world.play("GET", GRAPH, page(id="\ud800", size=1, file={}))
+    world.target.delete("x")
+    world.play("PUT", GRAPH, Reply(201, rb'{"id": "\ud800", "size": 7}'))
+    with pytest.raises(Unreachable, match="other bytes"):
+        world.target.put("x", b"1")
+
+
 @pytest.mark.parametrize("wrong", [{"size": 2}, {"file": {"hashes": {"quickXorHash": "AAAA"}}}, {"size": "1"}])
 def test_an_object_with_other_bytes_does_not_stay(world: World, wrong: dict[str, Any]) -> None:
     world.target.put("x", b"1")

@@ -67,6 +67,11 @@ def test_a_model_that_cannot_be_loaded_is_explained_in_a_sentence(
     assert "no tokenizer.json beside" in fault_of(tmp_path / "m.gguf")
     folder = model_folder(tmp_path / "bare", teacher_tokenizer)
     assert "finds no such device" in fault_of(folder, "rocm")
+    config = (folder / "config.json").read_bytes()
+    with (folder / "config.json").open("r+b") as sparse:
+        sparse.truncate(1 << 40)
+    assert "config.json is longer than 128 MiB" in fault_of(folder)
+    (folder / "config.json").write_bytes(config)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "transformers can't load" in fault_of(folder)

@@ -161,6 +161,27 @@ async def test_answers_that_come_side_by_side_are_not_mixed(wire: str, body: byt
         assert await streamed(body, wire) == text
 
 
+@pytest.mark.parametrize("stray", ["ping", " ping", "keep-alive", "PROCESSING", "Still here"])
+async def test_a_word_that_keeps_a_stream_open_is_passed_over(stray: str) -> None:
+    body = events(piece("Hel")) + f"data: {stray}\n\n".encode() * 5 + events(piece("lo", "stop"))
+    assert await streamed(body) == "Hello"
+
+
+@pytest.mark.parametrize("garbled", ['{"choices": [{"delta"', '"lo"}}]}', "lo\\n", "0x5", "ping {", "x" * 41, "lo}"])
+async def test_what_may_be_a_piece_of_the_answer_is_not_passed_over(garbled: str) -> None:
+    with pytest.raises(BadReply) as caught:
+        await streamed(events(piece("Hel")) + f"data: {garbled}\n\n".encode() + events(piece("lo", "stop")))
+    assert caught.value.reason == "not_json"
+
+
+async def test_words_without_end_do_not_make_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadReply, match="said: ping"):
+        await streamed(events(piece("Hel")) + b"data: ping\n\n" * 3)
+    monkeypatch.setattr("bitnet_core.teachers.chat._MOST_STRAY", 2)
+    with pytest.raises(BadReply, match="not JSON"):
+        await streamed(b"data: ping\n\n" * 3 + events(piece("Hello", "stop")))
+
+
 async def test_a_second_answer_in_a_stream_is_not_added_to_the_first() -> None:
     start = {"type": "message_start", "message": {"model": "m"}}
     with pytest.raises(BadReply, match="second answer"):

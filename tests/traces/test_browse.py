@@ -253,15 +253,19 @@ def _zeroed(path: Path) -> bytes:
 
 @pytest.mark.parametrize(
     "damaged",
-    [lambda _: b"", lambda _: b"x" * 5000, lambda path: path.read_bytes()[:-40], _zeroed],
-    ids=["empty", "other", "cut", "zeroed"],
+    [lambda _: b"", lambda _: b"x" * 5000, lambda path: path.read_bytes()[:-40], _zeroed, os.mkfifo],
+    ids=["empty", "other", "cut", "zeroed", "pipe"],
 )
 def test_damaged_scores_are_said_and_everything_else_is_shown(
     data: Path, tmp_path: Path, damaged: Callable[[Path], bytes], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "reports" / FILE
     scored(data, path)
-    path.write_bytes(damaged(path))
+    if damaged is os.mkfifo:
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        path.write_bytes(damaged(path))
     words = f"{path} is not a file of scores that can be read; run `bitnet traces score` again."
     at = ["--set", f"KD_DATA_PATH={data}", "--set", f"REPORTS_DIR={path.parent}"]
     requests = b'{"ask": "show", "prompt_idx": 0}\n{"ask": "list"}\n{"ask": "worst"}\n{"ask": "rejects"}\n'

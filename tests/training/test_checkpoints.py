@@ -92,6 +92,29 @@ def test_a_step_that_is_damaged_is_called_that(tmp_path: Path) -> None:
         checkpoints.of_step(tmp_path, 15)
 
 
+@pytest.mark.parametrize("kind", ["cut", "pipe", "without health", "folder"])
+def test_a_newer_checkpoint_that_is_passed_over_is_named_with_the_reason(tmp_path: Path, kind: str) -> None:
+    older, newer = (Path(checkpoints.save(tmp_path, checkpoint(step), {}).path) for step in (5, 10))
+    told: list[str] = []
+    assert checkpoints.require_latest(tmp_path, told.append) == newer
+    assert not told
+    if kind == "cut":
+        newer.write_bytes(newer.read_bytes()[:-100])
+    elif kind == "without health":
+        checkpoints.health_of(newer).unlink()
+    else:
+        newer.unlink()
+        newer.mkdir() if kind == "folder" else os.mkfifo(newer)
+    why = {"cut": "is damaged", "without health": "is incomplete"}.get(kind, "is not a regular file")
+    assert checkpoints.require_latest(tmp_path, told.append) == older
+    (said,) = told
+    assert said.startswith(f"{newer} {why}")
+    assert f"so {older.name} is used;" in said
+    older.unlink()
+    with pytest.raises(BitnetError, match=f"no complete checkpoint in .* \\({newer.name} {why}"):
+        checkpoints.require_latest(tmp_path)
+
+
 def test_the_newest_three_and_the_best_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5, 6):
         checkpoints.save(tmp_path, checkpoint(step), {})

@@ -90,8 +90,8 @@ class OneDriveTarget:
         given = object_of(file.get("hashes")).get("quickXorHash")
         if stored.get("size") == len(data) and given in (None, quick_xor_hash(data)):
             return
-        if response.status == 201 and isinstance(stored.get("id"), str):
-            self._http.send("DELETE", f"{_DRIVE}/items/{quote(stored['id'], safe='!')}")
+        if response.status == 201 and (id_ := text_of(stored.get("id"))):
+            self._http.send("DELETE", f"{_DRIVE}/items/{quote(id_, safe='!')}")
         raise Unreachable(f"{_TITLE} stored {printable(key)} with other bytes than it was sent.")
 
     def get(self, key: str) -> bytes:
@@ -140,9 +140,10 @@ class OneDriveTarget:
 
     def delete(self, key: str) -> None:
         item = self._item(key)
-        if item is None or "file" not in item or not isinstance(item.get("id"), str):
+        id_ = text_of((item or {}).get("id"))
+        if item is None or "file" not in item or not id_:
             return  # by its path, a folder would go with all that is in it
-        response = self._http.send("DELETE", f"{_DRIVE}/items/{quote(item['id'], safe='!')}")
+        response = self._http.send("DELETE", f"{_DRIVE}/items/{quote(id_, safe='!')}")
         if response.status not in (200, 204, 404):
             raise self._refused(f"deleting {printable(key)}", response)
 

@@ -18,6 +18,8 @@ _TEXTS = (
 )
 _OTHER_TEMPLATES = (JSON_TEMPLATE_FILE, NAMED_TEMPLATES)
 _CORRECT = "correct TEACHER_MODEL or HF_MODEL"
+_MOST_JSON = 1 << 27
+"""Bytes of the largest JSON beside weights, a vocabulary or an index: some tens of MiB."""
 
 
 def is_gguf(path: Path) -> bool:
@@ -33,6 +35,9 @@ def locate(model: str, token: str | None = None) -> Path:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BitnetError(f"{path} holds no model (no config.json); {_CORRECT}.")
+        for one in path.glob("*.json"):
+            if files.is_file(one) and one.stat().st_size > _MOST_JSON:  # transformers would read it whole
+                raise BitnetError(f"{one} is longer than {_MOST_JSON >> 20} MiB, so it is no model's; {_CORRECT}.")
         return path
     if path.is_file() and is_gguf(path):
         return path
