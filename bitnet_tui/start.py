@@ -117,7 +117,11 @@ def _port(text: str) -> int:
 
 
 def _require_variables() -> None:
-    """UsageError if a variable that Textual reads has a value that ends it in a traceback."""
+    """UsageError if a variable that Textual or Rich reads has a value that ends it in a traceback."""
+    for name in ("COLUMNS", "LINES"):
+        size = os.environ.get(name, "")
+        if size.isdigit() and not (size.isascii() and len(size) < 9):  # Rich passes over what has no digits alone
+            raise UsageError(f"{name} is {size[:20]!r}; set it to a number of cells, or unset it.")
     if log := os.environ.get("TEXTUAL_LOG"):
         try:
             os.close(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600))

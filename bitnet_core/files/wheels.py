@@ -21,6 +21,7 @@ _MOST_MORE = 1 << 20
 """Bytes that a file beside the wheel may have more than it."""
 _MOST_MEMORY = 1 << 30
 """Of pip, which reads an index's pages whole; 100 MB are usual."""
+_SPACE_SIGNS = ("No space left", "quota exceeded")
 _NETWORK_SIGNS = (
     *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
     *("ssl", "certificate", "no matching distribution"),
@@ -105,7 +106,7 @@ def _pip_download(wheel: Wheel, folder: Path, environment: Mapping[str, str], re
             process.kill()  # nothing, if it has ended
             process.wait()
         if process.returncode != 0:
-            raise BitnetError(_pip_failure(wheel, log))
+            raise BitnetError(_pip_failure(wheel, log, folder))
     report(label, wheel.size, wheel.size)
 
 
@@ -133,13 +134,14 @@ def _largest_file(folder: Path) -> int:
     return largest
 
 
-def _pip_failure(wheel: Wheel, log: IO[str]) -> str:
+def _pip_failure(wheel: Wheel, log: IO[str], folder: Path) -> str:
+    """Why pip failed. On a full disk its own words may be lost: the log is there, too."""
     log.seek(0)
     text = log.read()
     errors = [line for line in text.splitlines() if line.startswith("ERROR:")]
     reason = (errors or text.splitlines() or ["no message"])[-1].removeprefix("ERROR:").strip()
     megabytes = f"{wheel.size / 1e6:.0f} MB"
-    if "No space left" in text:
+    if any(sign in text for sign in _SPACE_SIGNS) or shutil.disk_usage(folder).free < wheel.size:
         return f"The disk is too full to download {wheel.what} ({megabytes}); free some space and try again."
     if any(sign in text.lower() for sign in _NETWORK_SIGNS):
         return (

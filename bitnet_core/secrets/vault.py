@@ -20,7 +20,8 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 
-FORMAT = "bitnet-tui vault 1"
+_NAME, _VERSION = "bitnet-tui vault ", 1
+FORMAT = f"{_NAME}{_VERSION}"
 COST = 1 << 17
 """scrypt's n for a new vault: a guess takes 128 MB and about half a second."""
 SHORTEST_PASSPHRASE = 8
@@ -107,14 +108,25 @@ class OpenVault:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a vault. BitnetError if that can't be told."""
+    """Whether there is a vault. BitnetError if that can't be told: it or its folder may be a link to nothing."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
+        _require_no_broken_link(path)
         return False
     except OSError as error:
         raise _unreadable(path, error) from error
     return True
+
+
+def _require_no_broken_link(path: Path) -> None:
+    """BitnetError where the keys may be on a disk that is not mounted: a new vault there would hide them."""
+    for one in (path.parent, path):
+        if one.is_symlink() and not one.exists():
+            raise BitnetError(
+                f"{one} is a link to {one.readlink()}, which is not there; mount or restore that, or remove the link "
+                "to begin a new vault."
+            )
 
 
 def names(path: Path) -> tuple[str, ...]:
@@ -196,15 +208,28 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def parse(data: bytes, path: Path) -> dict[str, Any]:
-    """The content of a vault's file. DamagedVault unless its checksum and the form of every field are right."""
+    """The content of a vault's file. DamagedVault unless its checksum and the form of every field are right.
+
+    BitnetError for one of a newer version, which is whole and must not be moved away.
+    """
     try:
         content = json.loads(data.decode()) if len(data) <= _MOST_BYTES else {}
+        if _is_newer(content["format"]):
+            raise BitnetError(
+                f"{path} was written by a newer version of bitnet-tui; install that, or change BITNET_VAULT."
+            )
         whole = content["format"] == FORMAT and content["sha256"] == _checksum(content) and _well_formed(content)
     except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise _damaged(path)
     return dict(content)
+
+
+def _is_newer(form: object) -> bool:
+    """Whether a later version says so. Nothing else can be known of its file: not even its checksum."""
+    number = form.removeprefix(_NAME) if isinstance(form, str) and form.startswith(_NAME) else ""
+    return number.isascii() and number.isdigit() and len(number) < 5 and int(number) > _VERSION
 
 
 def _well_formed(content: dict[str, Any]) -> bool:
@@ -233,6 +258,7 @@ def _store(path: Path, content: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One writer at a time; the kernel releases the lock of one that dies."""
+    _require_no_broken_link(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):

@@ -1,7 +1,9 @@
 """How much of a wheel has arrived, while pip makes and removes its folders, and an index that sends too much."""
 
 import contextlib
+import io
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,3 +87,26 @@ def test_an_index_that_sends_too_much_is_left(grows: str, tmp_path: Path, monkey
     with sending(600 if grows == "the file" else 20) as index, pytest.raises(BitnetError, match="sends more than"):
         fetch(WHEEL, tmp_path, {**os.environ, "PIP_INDEX_URL": index}, lambda *_: None)
     assert not list(tmp_path.iterdir())
+
+
+FULL = f"The disk is too full to download something ({WHEEL.size / 1e6:.0f} MB); free some space and try again."
+
+
+@pytest.mark.parametrize(
+    ("words", "free", "said"),
+    [
+        ("", 0, FULL),
+        ("", WHEEL.size - 1, FULL),
+        ("ERROR: connection reset by peer", WHEEL.size - 1, FULL),
+        ("ERROR: [Errno 28] No space left on device", 1 << 40, FULL),
+        ("ERROR: [Errno 122] Disk quota exceeded", 1 << 40, FULL),
+        ("", WHEEL.size, "pip can't download something (endless==1.0): no message."),
+        ("ERROR: it broke.", 1 << 40, "pip can't download something (endless==1.0): it broke."),
+    ],
+)
+def test_a_full_disk_is_named_though_pip_could_not_write_why(
+    words: str, free: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free))
+    assert wheels._pip_failure(WHEEL, io.StringIO(words), tmp_path) == said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,49 @@ def test_a_file_that_is_not_a_vault_is_reported_as_damaged(tmp_path: Path, conte
         vault.unlock(tmp_path / "v.json", WORDS)
     with pytest.raises(vault.DamagedVault):
         vault.names(tmp_path / "v.json")
+
+
+@pytest.mark.parametrize("form", ["bitnet-tui vault 2", "bitnet-tui vault 10"])
+def test_a_vault_of_a_newer_version_is_not_called_damaged(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "v.json"
+    text = json.dumps({"format": form, "kdf": {"name": "argon2id"}})
+    path.write_text(text)
+    for attempt in (
+        lambda: vault.names(path),
+        lambda: vault.unlock(path, WORDS),
+        lambda: vault.names_over_keyring(path),
+    ):
+        with pytest.raises(BitnetError, match="was written by a newer version of bitnet-tui; install that"):
+            attempt()
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "form", ["bitnet-tui vault 0", "bitnet-tui vault -2", "bitnet-tui vault ²", "bitnet-tui vault ", "x 2", 2, None]
+)
+def test_a_format_that_no_version_has_is_damage(tmp_path: Path, form: object) -> None:
+    (tmp_path / "v.json").write_text(json.dumps({"format": form}))
+    with pytest.raises(vault.DamagedVault):
+        vault.names(tmp_path / "v.json")
+
+
+@pytest.mark.parametrize("broken", ["file", "folder"])
+def test_a_link_to_nothing_is_not_an_absent_vault(tmp_path: Path, broken: str) -> None:
+    """The keys may be on a disk that is not mounted. A new vault there would hide them."""
+    away = tmp_path / "disk" / "away"
+    path = tmp_path / "config" / "v.json"
+    link = path if broken == "file" else path.parent
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(away)
+    for attempt in (
+        lambda: vault.exists(path),
+        lambda: vault.names(path),
+        lambda: vault.readable_by_others(path),
+        lambda: vault.create(path, WORDS),
+    ):
+        with pytest.raises(BitnetError, match=re.escape(f"{link} is a link to {away}, which is not there; mount")):
+            attempt()
+    assert not away.parent.exists()
 
 
 _KILLED = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.clients.http import Http
 from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 
@@ -124,3 +126,25 @@ def test_a_wrong_ssl_cert_file_is_named(content: str | None, tmp_path: Path, mon
         (tmp_path / "ca.pem").write_text(content)
     with pytest.raises(BitnetError, match=r"The certificates of SSL_CERT_FILE .*; correct the variable"):
         JsonClient("https://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("http://user:canary@[::1", "it is not a proxy's address"),
+        ("http://host:port", "it is not a proxy's address"),
+        ("ftp://127.0.0.1:1", "it is not a proxy's address"),
+        ("socks5://user:canary@127.0.0.1:1", "SOCKS is not supported"),
+    ],
+)
+def test_a_proxy_that_can_not_be_used_is_named(proxy: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    for make in (
+        lambda: JsonClient("https://api.example.com"),
+        lambda: Http("S3")._client("https://api.example.com"),
+    ):
+        with pytest.raises(BitnetError, match=re.escape(f"can't be used ({why}); set it to")) as caught:
+            make()
+        assert "canary" not in str(caught.value)

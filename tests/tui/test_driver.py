@@ -86,6 +86,13 @@ def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
         terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
 
 
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+@pytest.mark.parametrize("value", ["²", "٣", "9" * 5000])
+def test_a_size_that_is_no_number_is_named(home: Path, name: str, value: str):
+    with Terminal("--home", str(home), **{name: value}) as terminal:
+        terminal.until(f"bitnet-tui: {name} is {value[:20]!r}; set it to a number of cells, or unset it.")
+
+
 def test_a_log_of_textuals_that_can_not_be_written_is_named(home: Path, tmp_path: Path):
     with Terminal("--home", str(home), TEXTUAL_LOG=str(tmp_path / "nowhere" / "log")) as terminal:
         terminal.until("which can't be written (No such file or directory); correct it, or unset it.")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import BitnetError, UsageError, explained, unusable_proxy
 from bitnet_core.left_over import end_with_left_over
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
@@ -180,17 +180,20 @@ class Http:
         outside = _host(url) not in LOOPBACK and self._socket is None
         plain = not outside and url.startswith("http:")
         if (outside, plain) not in self._clients:
-            self._clients[outside, plain] = httpx.Client(
-                event_hooks={"request": [_drop_keys_elsewhere]},
-                # Compressed bodies could unpack to any size.
-                headers={"Accept-Encoding": "identity"},
-                timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
-                transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
-                trust_env=outside,
-                follow_redirects=True,
-                # Loading every authority takes 20 ms, which many short clients for this machine would pay.
-                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else _trusted(),
-            )
+            try:
+                self._clients[outside, plain] = httpx.Client(
+                    event_hooks={"request": [_drop_keys_elsewhere]},
+                    # Compressed bodies could unpack to any size.
+                    headers={"Accept-Encoding": "identity"},
+                    timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
+                    transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
+                    trust_env=outside,
+                    follow_redirects=True,
+                    # Loading every authority takes 20 ms, which many short clients for this machine would pay.
+                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else _trusted(),
+                )
+            except (ImportError, ValueError, httpx.InvalidURL) as error:
+                raise unusable_proxy(error) from error
         return self._clients[outside, plain]
 
     @contextlib.contextmanager

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, explained, unusable_proxy
 from bitnet_core.left_over import end_with_left_over
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
@@ -91,14 +91,17 @@ class JsonClient:
         self._whole_seconds = whole_seconds
         self._on_retry = on_retry
         self._first_wait = first_wait
-        self._client = httpx.AsyncClient(
-            headers={"Accept-Encoding": ACCEPTED, **(headers or {})},
-            timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
-            # Proxies from the environment are for other machines, not for a server on this one.
-            trust_env=host not in _LOOPBACK,
-            verify=_trusted(),
-        )
+        try:
+            self._client = httpx.AsyncClient(
+                headers={"Accept-Encoding": ACCEPTED, **(headers or {})},
+                timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
+                limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
+                # Proxies from the environment are for other machines, not for a server on this one.
+                trust_env=host not in _LOOPBACK,
+                verify=_trusted(),
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise unusable_proxy(error) from error
 
     async def __aenter__(self) -> "JsonClient":
         return self
