@@ -85,7 +85,7 @@ class Traces:
         if about.traces != browser.content_hash:
             outdated = "the traces have changed"
         elif newest is not None and newest[1] != about.sha256:
-            outdated = f"the newest checkpoint is of step {newest[0]}"
+            outdated = f"the newest is step {newest[0]}"
         return {
             "step": about.step,
             "checkpoint": about.checkpoint,

@@ -24,7 +24,7 @@ from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
-_ABOUT_LINES, _SAID_LINES = 4, 3
+_ABOUT_LINES, _SAID_LINES = 4, 4
 _NAME_CELLS = 20
 _CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets it"
 """What the empty field says."""

@@ -301,7 +301,7 @@ def test_requests_are_answered_one_by_one_and_changes_are_seen(
     at = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     assert cli.main(["traces", "browse", "--requests", str(read_end), *at]) == 0
     listed, missing, shown, unknown, *odd, rejects = map(json.loads, capfd.readouterr().out.splitlines())
-    assert listed["scored"]["outdated"] == "the newest checkpoint is of step 9"
+    assert listed["scored"]["outdated"] == "the newest is step 9"
     assert "has no sequence 99" in missing["problem"]
     assert shown["prompt_idx"] == 0
     assert "something else" in unknown["problem"]

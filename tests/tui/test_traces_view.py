@@ -142,9 +142,9 @@ def test_shades_differ_at_their_limits_and_the_legend_says_of_which_student():
         "", "", "shade-1", "shade-3", "shade-4",
     ]  # fmt: skip
     assert "student of step 7 A4" in _text([lines.legend("kl", Scored(7, 4), 90)])
-    old = Scored(7, 4, outdated="the newest checkpoint is of step 9")
+    old = Scored(7, 4, outdated="the newest is step 9")
     for shading in ("kl", "other"):
-        assert "↻ KL of step 7: the newest checkpoint is of step 9" in _text([lines.legend(shading, old, 110)])
+        assert "↻ KL of step 7: the newest is step 9" in _text([lines.legend(shading, old, 110)])
     assert width(_text([lines.legend("kl", old, 30)])) <= 30
     assert _text([lines.legend("other", None, 40)]) == "Other  0.02  0.1  0.25  0.5 "
 
