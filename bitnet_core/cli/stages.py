@@ -177,7 +177,7 @@ def _watch(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
 
     history = History.read(open_experiment(arguments))
-    run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
+    run = history.find(arguments.run) if arguments.run is not None else history.active("pipeline") or history.active()
     return _follow(run or history.newest(), arguments, stop_on_interrupt=False, with_health=not arguments.json)
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.files.wheels import Wheel
+from bitnet_core.text import flat
 
 _UNSTATED = "not stated"
 
@@ -101,5 +102,5 @@ BENCHMARKS = {
 def find(name: str) -> Benchmark:
     """The benchmark of that name. UsageError names those that exist."""
     if name not in BENCHMARKS:
-        raise UsageError(f"{name} is not a benchmark; choose from {', '.join(BENCHMARKS)}.")
+        raise UsageError(f"{flat(name) or 'An empty name'} is not a benchmark; choose from {', '.join(BENCHMARKS)}.")
     return BENCHMARKS[name]

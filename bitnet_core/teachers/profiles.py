@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import flat
 
 Wire = Literal["openai", "anthropic", "gemini", "transformers"]
 Logprobs = Literal["yes", "no", "per model"]
@@ -260,7 +261,7 @@ _NOT_RECOMMENDED = frozenset({"aimlapi", "custom"})
 def profile(name: str) -> Provider:
     """The provider of this name. BitnetError names the others."""
     if name not in PROVIDERS:
-        raise BitnetError(f"{name or 'An empty name'} is not a provider; choose one of {', '.join(PROVIDERS)}.")
+        raise BitnetError(f"{flat(name) or 'An empty name'} is not a provider; choose one of {', '.join(PROVIDERS)}.")
     return PROVIDERS[name]
 
 

@@ -68,6 +68,8 @@ def test_fetching_shows_the_licences(small: benchmarks.Benchmark, tmp_path: Path
     ("words", "says", "code"),
     [
         (["get", "mmlu"], "mmlu is not a benchmark; choose from choice, text, calls.", 2),
+        (["get", "a\nb"], "a b is not a benchmark; choose from choice, text, calls.", 2),
+        (["get", ""], "An empty name is not a benchmark; choose from choice, text, calls.", 2),
         (["score"], "needs a benchmark's name", 2),
         (["score", "choice"], "not here yet; run `bitnet bench get choice`", 1),
         (["score", "calls"], "calls is not scored by likelihood", 2),

@@ -41,6 +41,12 @@ class Watch:
         return self.said[before:]
 
 
+def test_an_empty_name_follows_no_other_run(run: SimulatedRun, capsys: pytest.CaptureFixture[str]):
+    run.train(0, 1)
+    assert main(["--root", str(run.run.path.parents[1]), "watch", ""]) == 2
+    assert "The name of the run is empty" in capsys.readouterr().err
+
+
 def test_words_come_when_something_changes_and_else_once_a_minute(run: SimulatedRun):
     watch = Watch(run)
     run.train(0, 40)
