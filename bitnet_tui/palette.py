@@ -49,7 +49,7 @@ _ON_LIVE = frozenset(
     {"curve", "log_scale", "smooth", "curves", "axis", "crosshair", "chart_move", "chart_zoom", "whole"}
 )
 """Actions on charts, which the tab Live has."""
-_FROM_HOME = frozenset({"list.fetch", "list.filter"})
+_FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
 _SHOWN_HELP = 72
 _BY_NAME = 4
@@ -93,7 +93,7 @@ class ActionCommands(Provider):
             score = _score(one, query, matcher)
             if score > 0 and one.where:
                 shown = paint([line(Span(f"{one.label}: {one.about}", "faint"))])
-                yield Hit(score, shown, one.run, one.label, f"works {one.where}")
+                yield Hit(score, shown, one.run, one.label, f"only {one.where}")
             elif score > 0:
                 yield Hit(score, matcher.highlight(one.label), one.run, one.label, _help(one))
 
@@ -110,7 +110,7 @@ class ActionCommands(Provider):
             if where is None or names in told or (where and names in possible):
                 continue
             told.add(names)
-            run = partial(self._tell, f"{one.label} works {where}.") if where else self._run(one, here)
+            run = partial(self._tell, f"{one.label}: only {where}.") if where else self._run(one, here)
             yield Found(one.label, one.tooltip, run, 0, keys_text(one), where)
 
     def _where(self, action: Action, here: set[str]) -> str | None:

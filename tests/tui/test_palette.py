@@ -66,14 +66,14 @@ async def test_what_works_elsewhere_is_found_with_its_place(home: Path):
     ) as pilot:
         await settled(pilot)
         await pilot.press("ctrl+p", *"crosshair")
-        await until(pilot, lambda: "works in an experiment" in shown(pilot))
+        await until(pilot, lambda: "only in an experiment" in shown(pilot))
         await pilot.press("enter")
-        await until(pilot, lambda: any("Crosshair works in an experiment." in one for one in notices(pilot)))
+        await until(pilot, lambda: any("Crosshair: only in an experiment." in one for one in notices(pilot)))
         await pilot.press("ctrl+p")
         await until(pilot, lambda: "Type to find more" in shown(pilot) or "Create an experiment" in shown(pilot))
-        assert "works in" not in "\n".join(shown(pilot).splitlines()[1:])
+        assert "only in" not in "\n".join(shown(pilot).splitlines()[1:])
         await pilot.press(*"grad_clip_norm")
-        await until(pilot, lambda: "works in an experiment's tab Config" in shown(pilot))
+        await until(pilot, lambda: "only in an experiment's tab Config" in shown(pilot))
 
 
 async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):
