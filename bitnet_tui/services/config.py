@@ -109,7 +109,9 @@ def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mappi
     hidden = [name for name in (*fresh, *gone) if then.settings.origin(name) in ("environment", "command line")]
     if hidden:
         return f"Saved, but {hidden[0]} is also set by the {then.settings.origin(hidden[0])}, and that counts."
-    return "The storage target is saved." if after else "Nothing more is sent from now on; the copy stays where it is."
+    return (
+        "The storage target is saved." if after else "Nothing more is sent from now on; the copy stays where it is."
+    )
 
 
 def _refusal(name: str, text: str) -> str:

@@ -138,9 +138,12 @@ class TeacherStep(TestedStep):
     def hint(self, name: str) -> str:
         if name == "key":
             return self.key_hint(self.draft.teacher.key_setting)
+        usual = self.draft.teacher.base_url
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "address": "Where the server listens; empty is the usual address.",
+            "address": f"Where the server listens; empty is {usual}."
+            if usual
+            else "Where the server listens, such as http://127.0.0.1:8000/v1.",
             "cards": "Arrows or a click choose; enter goes on. The price is that of the cheapest known model, for a "
             "million tokens of input.",
         }.get(name, "")
