@@ -44,7 +44,7 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
     @property
     def on_stack(self) -> bool:
         """Whether it is one of the app's screens still. One that was closed, or whose app ends, loses its widgets."""
-        return self in self.app.screen_stack and not self.app._exit
+        return self in self.app.screen_stack and self.app.is_running and not self.app._exit
 
     @property
     def in_sight(self) -> bool:

@@ -19,6 +19,7 @@ from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui import keystrokes
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
@@ -407,3 +408,17 @@ async def test_keys_do_not_wait_for_a_focus_that_a_dialog_does_not_get(home: Pat
         _burst(pilot.app, [*"zzz", "escape"])  # type: ignore[arg-type]
         await _processed(pilot.app)  # type: ignore[arg-type]
         assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
+
+
+async def test_a_screen_does_not_go_on_building_in_an_app_whose_terminal_went_away(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with BitnetApp(home).run_test() as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, BaseScreen)
+        with monkeypatch.context() as ended:
+            ended.setattr(BitnetApp, "is_running", False)  # Textual's shutdown, which nobody asked the app for
+            ended.setattr(screen, "furnish", lambda: pytest.fail("built on"))
+            ended.setattr(screen, "begin", lambda: pytest.fail("begun"))
+            await screen._furnish()
