@@ -182,7 +182,7 @@ def real_path(path: Path) -> Path:
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
-    """What a folder holds of such names, in order; nothing if it is none. BitnetError if it can't be listed.
+    """What a folder holds of such names, in order; nothing if it is not there. BitnetError if it can't be listed.
 
     `Path.glob` finds nothing then, and a closed folder would count as an empty one.
     """
@@ -191,7 +191,7 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     try:
         names = (path.name for path in folder.iterdir())
         return [folder / name for name in sorted(fnmatch.filter(names, pattern))]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
     except OSError as error:
         raise BitnetError(f"{folder} can't be read {explained(error, 'check its permissions')}.") from error

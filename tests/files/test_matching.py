@@ -16,7 +16,8 @@ def test_names_are_given_in_order_and_nothing_is_given_of_no_folder(tmp_path: Pa
         (tmp_path / name).touch()
     assert [path.name for path in files.matching(tmp_path, "*.pt")] == ["a.pt", "b.pt"]
     assert files.matching(tmp_path / "none", "*") == []
-    assert files.matching(tmp_path / "a.txt", "*") == []
+    with pytest.raises(BitnetError, match=r"a\.txt can't be read .*move the file away"):
+        files.matching(tmp_path / "a.txt", "*")
 
 
 @pytest.mark.parametrize("read", [checkpoints.require_latest, kd_shards])
