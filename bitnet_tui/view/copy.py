@@ -99,8 +99,16 @@ def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
     return (*_wrapped("", f"Everything is in {root.absolute()} (reports/, checkpoints/).", "", cells), ())
 
 
-def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...]:
-    """Everything that is known; `said` is what the last command of the user said, and in which style."""
+def said_lines(said: Said | None, cells: int) -> tuple[Line, ...]:
+    """What the last command of the user said, and in which style. It stands first, where it is always in sight."""
+    if said is None:
+        return ()
+    mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ "}[said[0]]
+    return (*_wrapped(mark, said[1], said[0], cells), ())
+
+
+def copy_lines(copy: CopyView, cells: int) -> tuple[Line, ...]:
+    """Everything that is known of the copy."""
     if not copy.backend:
         return _no_target(copy.problem, cells)
     status = copy.status
@@ -113,9 +121,6 @@ def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...
         text = f"{number}{files(many)}, {size(total)}, {ago(status.at, time.time())}"
         lines.append(line(Span(pad("stored", 9), "label"), text))
     lines += [(), *_standing(copy, cells)]
-    if said is not None:
-        mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ "}[said[0]]
-        lines += [(), *_wrapped(mark, said[1], said[0], cells)]
     if status.waiting:
         lines += [(), line(Span(f"waiting: {files(len(status.waiting))}", "label"))]
         lines += [line(f"  {flat(name)}") for name, _ in status.waiting[:_MOST_WAITING]]

@@ -14,7 +14,7 @@ from bitnet_core.runs.catalog import stage
 from bitnet_tui import actions
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import panels
-from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines
+from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines, said_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
@@ -166,7 +166,14 @@ class RunPane(Vertical):
     def show_storage(self, root: Path, copy: CopyView, said: Said | None, tree: Tree) -> None:
         cells = max(20, self.content_size.width) - 2
         self.query_one(StoragePane).show(
-            copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells), *tree_lines(tree, cells)), tree
+            copy,
+            (
+                *said_lines(said, cells),
+                *folder_lines(root, cells),
+                *copy_lines(copy, cells),
+                *tree_lines(tree, cells),
+            ),
+            tree,
         )
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:

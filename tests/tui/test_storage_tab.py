@@ -17,7 +17,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import storing
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.services.copying import StoreCommand, StoredFile
-from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines
+from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines, said_lines
 from bitnet_tui.view.stored import Tree, nodes
 from bitnet_tui.widgets.stored_tree import StoredTree
 from tests.tui.conftest import RecordingLaunch
@@ -28,7 +28,7 @@ _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folde
 
 
 def _text(copy: CopyView, said=None) -> str:
-    return "\n".join("".join(span.text for span in line) for line in copy_lines(copy, said, 78))
+    return "\n".join("".join(span.text for span in line) for line in said_lines(said, 78) + copy_lines(copy, 78))
 
 
 def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
