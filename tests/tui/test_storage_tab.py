@@ -351,6 +351,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await _click(pilot, "Only on this machine")
         await _click(pilot, " Save ")
         await until(pilot, lambda: "No storage target is set" in words(pilot))
+        assert "✓ Nothing more is sent from now on; the copy stays where it is." in words(pilot)
         assert (root / ".env").read_text().startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n")
         assert "STORAGE_LOCAL_DIR" not in (root / ".env").read_text()
 
