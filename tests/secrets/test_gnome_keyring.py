@@ -324,19 +324,29 @@ def test_readers_never_restore_an_older_token(desktop: Desktop) -> None:
     assert problems == []
 
 
+_PATIENT = """
+import sys
+from bitnet_core.cli.main import main
+from bitnet_core.secrets import keyring_store
+keyring_store.SECONDS = 60.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def _patient(*words: str) -> "subprocess.CompletedProcess[str]":
+    """The command in a process of its own, where a busy machine is not a silent keyring."""
+    return subprocess.run([sys.executable, "-c", _PATIENT, *words], capture_output=True, text=True)
+
+
 def test_bitnet_keys_moves_a_key_into_the_real_keyring(desktop: Desktop, isolated: Path) -> None:
     """The whole way, with the real command and the real keyring."""
     desktop.log_in()
     (isolated / ".env").write_text(f"# mine\n{NAME}='sk-canary-0123456789' # work\nSEED=1\n")
-    moved = subprocess.run(
-        [sys.executable, "-m", "bitnet_core", "keys", "move", "--all", "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    moved = _patient("keys", "move", "--all", "--json")
+    assert moved.returncode == 0, moved.stderr
     env_file = str(isolated / ".env")
     assert json.loads(moved.stdout) == {"name": NAME, "kept": "keyring", "cleaned": [env_file]}
     assert (isolated / ".env").read_text() == f"# mine\n{NAME}= # work\nSEED=1\n"
     assert Keyring().read([NAME]) == {NAME: "sk-canary-0123456789"}
-    status = subprocess.run(
-        [sys.executable, "-m", "bitnet_core", "keys", "status"], capture_output=True, text=True, check=True
-    )
+    status = _patient("keys", "status")
     assert status.stdout == f"{NAME}: keyring, ends in '6789'\n"
