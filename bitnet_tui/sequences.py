@@ -1,8 +1,8 @@
 """What a terminal sends, read as keys, mouse and pastes. A sequence that makes no sense does nothing.
 
-Textual's parser ends the app at numbers that are no characters, at the sub-parameters of kitty's keyboard protocol,
-which another program may have left switched on, and at a mouse in a window that has no pixels. It takes what follows
-an escape sequence inside a paste for keys, and keeps a paste of any length.
+Textual's parser ends the app at key codes that are not characters, at the sub-parameters of kitty's keyboard
+protocol, which another program may have left switched on, and at a mouse in a window that has no pixels. It takes
+what follows an escape sequence inside a paste for keys, and keeps a paste of any length.
 """
 
 import re

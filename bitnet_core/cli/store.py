@@ -52,7 +52,9 @@ def add_to(commands: Commands) -> None:
     _add_push_and_pull(made["push"], made["pull"])
     made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")
     made["ls"].add_argument(
-        "--here", action="store_true", help="whether each is here, too, instead of when it was stored: asks for less"
+        "--here",
+        action="store_true",
+        help="how each file is here, not when it was stored; asks the target for less",
     )
     made["ls"].add_argument("--all", action="store_true", help="the experiments on the target instead")
     made["verify"].add_argument(

@@ -30,7 +30,7 @@ def objects_of(value: object) -> list[dict[str, Any]]:
 
 
 def text_of(value: object) -> str:
-    """The value if it is a string, else an empty one. Half a surrogate pair, which JSON can spell, is no text."""
+    """The value if it is a string, else an empty one. A lone surrogate, which JSON can hold, is not text."""
     return value if isinstance(value, str) and is_utf8(value) else ""
 
 

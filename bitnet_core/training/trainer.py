@@ -295,8 +295,7 @@ class Trainer:
     def _stop_if_diverged(self, before: dict[str, Any], steps: int) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
 
-        Reports of steps before the student was ternary don't count: there the loss rises. `before` is the last
-        report, and the present one is of so many steps.
+        Reports of steps before the student was ternary don't count: there the loss rises. `before` is the last one.
         """
         state = self.state
         if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):

@@ -125,7 +125,7 @@ def get(shell: Shell, names: Sequence[str], then: Callable[[], object] = lambda:
 def _get(shell: Shell, getting: GetBenchmarks, then: Callable[[], object]) -> None:
     problem = ""
     try:
-        getting.fetched(lambda _: None)
+        getting.fetched()
     except BitnetError as error:
         problem = str(error)
     shell.call_later(_got, shell, getting, problem, then)

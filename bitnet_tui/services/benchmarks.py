@@ -3,7 +3,7 @@
 Slow, so call it in a thread.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,12 +76,11 @@ class GetBenchmarks(Followed):
         """How far it has come."""
         super().__init__(home, ["bench", "get", *self.names], {}, 0.0, "The benchmarks")
 
-    def fetched(self, show: Callable[[str], object]) -> None:
+    def fetched(self) -> None:
         """Run it. BitnetError if it failed or was cancelled."""
 
         def say(words: str) -> None:
             self.said = words
-            show(words)
 
         _, complaint, code = self.followed(say)
         if code:

@@ -49,14 +49,8 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
     if problem := _refusal(name, text):
         return Preview(name, text, (problem,))
     now = resolved(home, root)
-    edited = _edit(name, text)(dotenv.read_text(_file(now)))
-    then = resolve_and_remember(overrides(home), root=root, instead={_file(now): edited})
-    known = {problem.message for problem in now.problems}
-    fresh = [one for one in then.problems if one.message not in known]
-    origin, mask = then.settings.origin(name), redactor()
-
-    def told(severity: str) -> tuple[str, ...]:
-        return tuple(mask(in_app(_short(one.message, now))) for one in fresh if one.severity == severity)
+    then, told = _edited(home, root, now, _edit(name, text))
+    origin = then.settings.origin(name)
 
     return Preview(
         name,
@@ -100,11 +94,9 @@ def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mappi
             text = dotenv.with_value(text, name=name, value=value)
         return text
 
-    then = resolve_and_remember(overrides(home), root=root, instead={_file(now): edit(dotenv.read_text(_file(now)))})
-    known = {problem.message for problem in now.problems}
-    wrong = [one for one in then.problems if one.message not in known and one.severity == "error"]
-    if wrong:
-        raise UsageError("\n".join(redactor()(in_app(_short(one.message, now))) for one in wrong))
+    then, told = _edited(home, root, now, edit)
+    if wrong := told("error"):
+        raise UsageError("\n".join(wrong))
     dotenv.change(_file(now), edit)
     hidden = [name for name in (*fresh, *gone) if then.settings.origin(name) in ("environment", "command line")]
     if hidden:
@@ -112,6 +104,20 @@ def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mappi
     return (
         "The storage target is saved." if after else "Nothing more is sent from now on; the copy stays where it is."
     )
+
+
+def _edited(
+    home: Path, root: Path, now: Resolution, edit: Callable[[str], str]
+) -> tuple[Resolution, Callable[[str], tuple[str, ...]]]:
+    """The settings with an edited `.env`, and what the edit makes wrong with them, by severity."""
+    then = resolve_and_remember(overrides(home), root=root, instead={_file(now): edit(dotenv.read_text(_file(now)))})
+    known, mask = {problem.message for problem in now.problems}, redactor()
+    fresh = [one for one in then.problems if one.message not in known]
+
+    def told(severity: str) -> tuple[str, ...]:
+        return tuple(mask(in_app(_short(one.message, now))) for one in fresh if one.severity == severity)
+
+    return then, told
 
 
 def _refusal(name: str, text: str) -> str:

@@ -5,7 +5,7 @@ Slow (a network, a keyring), so call it in a thread.
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,22 +40,26 @@ class StoredFile(NamedTuple):
 
 def stored_files(home: Path, root: Path) -> tuple[StoredFile, ...]:
     """What the newest manifest lists, and nothing else is read there. BitnetError, or VaultLocked, if it can't."""
-    resolution = resolved(home, root)
-    names = StorageOptions.of(resolution.checked()).key_names
-    keys = {name: secret.value for name, secret in find_secrets(names, resolution).items()} if names else {}
-    answers, complaint, code = _Listing(home, root, keys).followed(lambda _: None)
+    answers, complaint, code = _Listing(home, root).followed(lambda _: None)
     if code:
         raise BitnetError(complaint or f"The list of what is stored ended with exit code {code}; try again.")
     return tuple(StoredFile(str(one["path"]), int(one["bytes"]), str(one["here"])) for one in answers)
 
 
 class _Listing(commands.Followed):
-    def __init__(self, home: Path, root: Path, keys: Mapping[str, str]) -> None:
-        self._keys = dict(keys)
+    def __init__(self, home: Path, root: Path) -> None:
+        self._root = root
         super().__init__(home, ["--root", str(root), "store", "ls", "--here"], {}, 0.0, "The list")
 
     def keys(self) -> dict[str, str]:
-        return self._keys
+        return _target_keys(self.home, self._root)
+
+
+def _target_keys(home: Path, root: Path) -> dict[str, str]:
+    """The keys of the experiment's target. BitnetError, or VaultLocked, if they can't be found."""
+    resolution = resolved(home, root)
+    names = StorageOptions.of(resolution.checked()).key_names
+    return {name: secret.value for name, secret in find_secrets(names, resolution).items()} if names else {}
 
 
 class StoreCommand:
@@ -69,9 +73,7 @@ class StoreCommand:
 
     def start(self) -> "StoreCommand":
         """Find the target's keys and start the process. BitnetError, or VaultLocked, says why it can't be."""
-        resolution = resolved(self._home, self._root)
-        names = StorageOptions.of(resolution.checked()).key_names
-        keys = {name: secret.value for name, secret in find_secrets(names, resolution).items()} if names else {}
+        keys = _target_keys(self._home, self._root)
         as_json = ["--json"] if self.action == "verify" else []
         arguments = [*as_json, "--root", str(self._root), "store", *_ARGUMENTS[self.action]]
         self._child = commands.start(self._home, arguments, {}, keys)

@@ -36,7 +36,7 @@ def question(found: Sequence[Benchmark]) -> tuple[str, str, str, str]:
     """Whether what is missing should be fetched before a stage, as the texts of a question."""
     names = [one.name for one in found]
     shown = names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], "others"]
-    licences = sorted({f"{one.licence}" for one in found})
+    licences = sorted({one.licence for one in found})
     verb = "is" if len(names) == 1 else "are"
     why = (
         f"EVAL_SUITE names {listed(shown)}, which {verb} not here yet. {size(cost(found))} come from the package "

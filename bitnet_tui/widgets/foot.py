@@ -1,4 +1,4 @@
-"""The line of keys at the foot of a screen: each is whole; where there is no room for all, the least needed leave."""
+"""The line of keys at the foot of a screen: each is shown whole, and the least needed are left out."""
 
 from textual import events
 from textual.app import ComposeResult

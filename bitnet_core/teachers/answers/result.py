@@ -143,7 +143,7 @@ def checked(result: ChatResult) -> ChatResult:
 
 
 def short_name(name: Any) -> str:
-    """A name that a server gives, cut where it is no name but a text; "" for None."""
+    """A name that a server gives, cut if it is too long for one; "" for None."""
     text = str(name or "")
     return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "…"
 

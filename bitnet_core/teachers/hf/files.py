@@ -37,7 +37,9 @@ def locate(model: str, token: str | None = None) -> Path:
             raise BitnetError(f"{path} holds no model (no config.json); {_CORRECT}.")
         for one in path.glob("*.json"):
             if files.is_file(one) and one.stat().st_size > _MOST_JSON:  # transformers would read it whole
-                raise BitnetError(f"{one} is longer than {_MOST_JSON >> 20} MiB, so it is no model's; {_CORRECT}.")
+                raise BitnetError(
+                    f"{one} is longer than {_MOST_JSON >> 20} MiB, so it does not belong to a model; {_CORRECT}."
+                )
         return path
     if path.is_file() and is_gguf(path):
         return path
