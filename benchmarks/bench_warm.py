@@ -7,7 +7,7 @@ the source in --fit-steps; `warm`, the same with layers as they are (STUDENT_INI
 `warm` with the outliers of the source's residual stream; `ones`, as `warm` with weights of 1 in the sub-norms;
 `hadamard`, as `warm` with rotated inputs of o and down; `ramp`, as `warm`, becoming ternary over --ramp of the
 tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision); `relation`, as `fitted` with
-the attention relations of the source's last layer in the loss (`relation.py`). Each is trained at A8 for
+the attention relations of the source's last layer in the loss (ATTENTION_RELATION_WEIGHT). Each is trained at A8 for
 --tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and
 trains on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in
 nats.
@@ -35,14 +35,13 @@ from bitnet_core.process import PATIENT_THREADS
 os.environ.update(PATIENT_THREADS)  # before torch starts its threads
 
 import torch
-from relation import RelationStepper
 
 from bitnet_core.errors import Stopped
 from bitnet_core.model.precision import pick_device, pick_precision
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.source import tokens_of
-from bitnet_core.pretrained.start import WarmStart, calibrate_on, load
+from bitnet_core.pretrained.start import WarmStart, calibrate_on, load, source_student
 from bitnet_core.runs.events import Event, Metric
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.flip import A4Policy
@@ -59,6 +58,7 @@ from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import Example, Examples
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.relations import Relations
 from bitnet_core.training.trainer import Trainer
 
 STARTS = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted", "relation")
@@ -94,10 +94,14 @@ class Bench:
     def trainer(self, start: str, policy: A4Policy, options: TrainOptions, folder: Path) -> Trainer:
         shape = StudentOptions(hadamard=start == "hadamard", a4_policy=policy)
         config = self.warm.shape(shape, self.traces.vocab_size, options.max_seq_len)
+        relations = None
+        if start == "relation":
+            layers = self.warm.kept[-1] + 1
+            relations = Relations(source_student(self.warm.source, layers), self.arguments.relation_weight)
         torch.manual_seed(options.seed)
         device = pick_device(DeviceOptions())
         precision = pick_precision(DeviceOptions(), device)
-        trainer = Trainer(
+        return Trainer(
             Student(config),
             self.traces,
             options,
@@ -111,12 +115,8 @@ class Bench:
                 "fitted": self.fitted,
                 "relation": self.fitted,
             }.get(start, self.warm),
+            relations=relations,
         )
-        if start == "relation":
-            stepper = RelationStepper(trainer.student, trainer.options, device, precision)
-            stepper.teach(self.warm.source, self.warm.kept[-1], self.arguments.relation_share)
-            trainer.stepper = stepper
-        return trainer
 
 
 class _Unrotated:
@@ -203,10 +203,10 @@ class Kept:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.rows: dict[tuple[str, int], tuple[list[Any], list[list[Any]]]] = {}
         self._out: Path | None = arguments.out
-        ways = {"out", "starts", "seeds", "ramp", "fit_steps", "relation_share"}
+        ways = {"out", "starts", "seeds", "ramp", "fit_steps", "relation_weight"}
         self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
         fit = {"fit_steps": str(arguments.fit_steps)}
-        relation = fit | {"relation_share": str(arguments.relation_share)}
+        relation = fit | {"relation_weight": str(arguments.relation_weight)}
         self._own = {"ramp": {"ramp": str(arguments.ramp)}, "fitted": fit, "relation": relation}
         lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
         for line in map(json.loads, lines):
@@ -242,7 +242,7 @@ def main() -> int:
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
     parser.add_argument("--fit-steps", type=int, default=64, help="of the start `fitted`, for each layer")
-    parser.add_argument("--relation-share", type=float, default=0.5, help="of the relations' gradient, at first")
+    parser.add_argument("--relation-weight", type=float, default=2.5, help="as ATTENTION_RELATION_WEIGHT")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     parser.add_argument("--out", type=Path, metavar="FILE", help="keeps each measurement, and goes on from there")

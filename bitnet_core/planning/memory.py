@@ -56,12 +56,13 @@ def training_bytes(
     devices: int = 1,
     quantize: bool = True,
     teacher: Beside | None = None,
+    source: int = 0,
 ) -> dict[str, int]:
     """Bytes of one device by part, and their `peak`; without the program itself.
 
     `narrow` says that autocast computes in 2 bytes; `quantize` is False for a full-precision twin. With several
     `devices`, weights, gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is
-    whole; each device has its own batch, and the whole of a `teacher`.
+    whole; each device has its own batch, and the whole of a `teacher` and of a source of `source` bytes.
     """
     parameters, linears = config.parameters(), _linear_weights(config)
     embedding = config.vocab_size * config.hidden_size
@@ -94,7 +95,8 @@ def training_bytes(
         "whole layer": gathered,
         "two-bit copy": watch,
         **beside,
-        "peak": weights + adamw + max(forward_end, backward_end) + gathered + watch + _kept(beside),
+        **({"source's weights": source} if source else {}),
+        "peak": weights + adamw + max(forward_end, backward_end) + gathered + watch + _kept(beside) + source,
     }
 
 

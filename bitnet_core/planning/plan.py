@@ -64,6 +64,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         device_type=kind,
         quantize=options.quantize,
         teacher=_beside(online, kind, elsewhere=elsewhere),
+        source=facts["source_bytes"],
     )
     candidates = 0 if online else top_k
     batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack, candidates)

@@ -36,7 +36,7 @@ from bitnet_core.planning.decoding import token_seconds
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
 from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
-from bitnet_core.pretrained.start import warm_shape
+from bitnet_core.pretrained.start import as_source, source_bytes, warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.process import available_bytes, parents_pipe, rss_bytes, say_alive
 from bitnet_core.prompts.parquet import open_parquet
@@ -46,6 +46,7 @@ from bitnet_core.settings.values import (
     DataOptions,
     DeviceOptions,
     InitOptions,
+    LossWeights,
     OnlineOptions,
     PlaceOptions,
     StudentOptions,
@@ -61,6 +62,7 @@ from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.schema import SEQUENCES_FILE
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.online import OnlineTeacher
+from bitnet_core.training.relations import Relations
 from bitnet_core.training.step import Stepper
 
 _WHOLE_LAYERS, _DEPTHS = 12, (1, 3)
@@ -86,8 +88,8 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
 
     `alive` is called after each timed step.
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
-    what is known of `traces`, the `step` and `decoding`, and the teacher that is asked `online`; null where there is
-    none.
+    what is known of `traces`, the `step` and `decoding`, the teacher that is asked `online`, null where there is
+    none, and `source_bytes`, those of a source that is read beside the student.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -102,6 +104,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     usable = traces if traces and traces.vocab_size == vocabulary else None
     sampler = batches_of(usable, options, vocabulary, data.top_k)
     teacher = teacher_model(TeacherOptions.of(settings), device) if OnlineOptions.of(settings).online else None
+    source = _source_beside(settings, job["preset"])
     answer: dict[str, Any] = {
         "shape": config.to_dict(),
         "start_from": _start_from(settings, job["preset"]),
@@ -110,9 +113,10 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
         "step": None,
         "decoding": None,
         "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
+        "source_bytes": source_bytes(source, source.num_hidden_layers) if source else 0,
     }
     if job["time"]:
-        work = Work(sampler, options, device, precision, teacher, alive)
+        work = Work(sampler, options, device, precision, teacher, source, alive)
         answer["step"] = step_seconds(config, work, again=job["again"])
         answer["decoding"] = token_seconds(config, available_bytes(), again=job["again"])
     if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
@@ -131,6 +135,16 @@ def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len:
     source = open_source(start).shape
     kept = kept_layers(init.layers, source.num_hidden_layers)
     return warm_shape(source, len(kept), options, vocabulary, max_seq_len)
+
+
+def _source_beside(settings: Settings, preset: str | None) -> StudentConfig | None:
+    """The shape of the source's layers that training reads beside the student, if it does."""
+    init = InitOptions.of(settings)
+    start = None if preset else wanted(init, TeacherOptions.of(settings))
+    if not LossWeights.of(settings).relation or start is None:
+        return None
+    shape = open_source(start).shape
+    return replace(shape, num_hidden_layers=kept_layers(init.layers, shape.num_hidden_layers)[-1] + 1)
 
 
 def _start_from(settings: Settings, preset: str | None) -> str | None:
@@ -224,6 +238,8 @@ class Work:
     precision: Precision
     teacher: TeacherModel | None = None
     """Asked at every step, if there is one."""
+    source: StudentConfig | None = None
+    """The shape of what is read beside the student for its attention relations, if anything is."""
     alive: Callable[[], None] = lambda: None
     """Called after each step."""
 
@@ -296,11 +312,12 @@ def _by_turns(shapes: list[StudentConfig], work: Work) -> tuple[list[_Timed], in
 
 def _timed(shapes: list[StudentConfig], work: Work) -> list[_Timed]:
     teacher = _opened(work.teacher, work.device, shapes[0].vocab_size) if work.teacher else None
+    relations = Relations(as_source(Student(work.source)).to(work.device), 1.0) if work.source else None
     steppers = []
     for shape in shapes:
         torch.manual_seed(work.options.seed)
         student = Student(shape).to(work.device).train()
-        steppers.append(Stepper(student, work.options, work.device, work.precision, teacher))
+        steppers.append(Stepper(student, work.options, work.device, work.precision, teacher, relations))
     timed = [_Timed(shape.num_hidden_layers, [], []) for shape in shapes]
     started = time.perf_counter()
     for turn in range(_MOST_ROUNDS + 1):
@@ -340,6 +357,7 @@ def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
             device_type=work.device.type,
             quantize=options.quantize,
             teacher=work.beside,
+            source=source_bytes(work.source, work.source.num_hidden_layers) if work.source else 0,
         )
         for one in shapes
     ]
@@ -361,6 +379,8 @@ def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     }
     if work.teacher and beside:
         decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]
+    if work.source:
+        decides["source"] = work.source.to_dict()
     return timings.key_of(decides)
 
 

@@ -56,7 +56,8 @@ def source_states(source: Source, kept: Sequence[int], text: Text, reporter: Rep
     Raises Stopped when the reporter is asked to stop.
     """
     shape, device = replace(source.shape, num_hidden_layers=1, hadamard=False), text.ids_RT.device
-    layer = _in_full_precision(Layer(shape, 0)).to(device)
+    layer = Layer(shape, 0).to(device)
+    in_full_precision(layer)
     own = dict(layer.named_parameters())
     states_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
     for index in range(source.shape.num_hidden_layers):
@@ -68,13 +69,12 @@ def source_states(source: Source, kept: Sequence[int], text: Text, reporter: Rep
     yield states_RTD
 
 
-def _in_full_precision(layer: Layer) -> Layer:
-    """The layer as a source has it: no sub-norms, and nothing quantised."""
+def in_full_precision(layer: nn.Module) -> None:
+    """Change a layer to compute as a source has it: no sub-norms, and nothing quantised."""
     for owner, name in sub_norms(layer):
         setattr(owner, name, nn.Identity())
     for linear in bit_linears(layer):
         linear.activation_bits = None
-    return layer
 
 
 @torch.no_grad()

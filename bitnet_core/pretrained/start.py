@@ -15,7 +15,7 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.choose import Wanted, kept_layers, require_no_sizes
-from bitnet_core.pretrained.reconstruct import Text, reconstruct, source_states
+from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_states
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
 from bitnet_core.process import available_bytes
@@ -29,7 +29,9 @@ _FIT_ROWS, _FIT_POSITIONS = 256, 1 << 16
 """The most rows that layers are fitted on, and the most positions: their streams are in memory, three at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
+_SOURCE_BYTES = 4
 SMALLER_SHAPE = "choose a smaller MINI_PRESET, or end other programs"
+SMALLER_TEACHER = "train on the collected traces (TRAIN_ONLINE=0), or choose a smaller teacher or student"
 SMALLER_MODEL = "keep fewer layers (STUDENT_INIT_LAYERS) or start from a smaller model (STUDENT_INIT)"
 _ROTATED = ("o_proj.weight", "down_proj.weight")
 
@@ -117,25 +119,39 @@ def warm_shape(
 
 
 def require_room(
-    config: StudentConfig, device: torch.device, teacher_bytes: int = 0, fix: str = SMALLER_SHAPE
+    config: StudentConfig, device: torch.device, beside: str = "", beside_bytes: int = 0, *, fix: str = SMALLER_SHAPE
 ) -> None:
     """BitnetError, ending in `fix`, if the student's masters, gradients and moments can't fit into the free memory.
 
-    Nor a teacher of `teacher_bytes` beside it. Without this the system would end the process, or another one.
+    Nor what takes `beside_bytes` `beside` it. Without this the system would end the process, or another one.
     """
     needed = _TRAINING_BYTES * config.parameters()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
-    if teacher_bytes and needed + teacher_bytes > free:
+    if needed + beside_bytes > free:
+        also = f" and {beside} beside it {size(beside_bytes)}" if beside else ""
         raise BitnetError(
-            f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory and the teacher "
-            f"beside it {size(teacher_bytes)}, and {size(free)} is free on {device}; train on the collected traces "
-            "(TRAIN_ONLINE=0), or choose a smaller teacher or student."
-        )
-    if needed > free:
-        raise BitnetError(
-            f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory, and "
+            f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory{also}, and "
             f"{size(free)} is free on {device}; {fix}."
         )
+
+
+def source_bytes(source: StudentConfig, layers: int) -> int:
+    """Bytes of `source_student`."""
+    return _SOURCE_BYTES * replace(source, num_hidden_layers=layers).parameters()
+
+
+def source_student(source: Source, layers: int) -> Student:
+    """The first layers of a source as a student that computes what they do."""
+    student = Student(replace(source.shape, num_hidden_layers=layers, hadamard=False))
+    load(student, source, range(layers))
+    return as_source(student)
+
+
+def as_source(student: Student) -> Student:
+    """The student, changed to compute as a source with its weights does: no sub-norms, and nothing quantised."""
+    for layer in student.model.layers:
+        in_full_precision(layer)
+    return student
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ _LOG_MARKS = {"warning": "!", "error": "✗"}
 _METRICS = {
     **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},
     "own_text_kl": ("kl on its own text", 4),
+    "relation": ("relations", 3),
     "lr": ("lr", 3),
     "grad_norm": ("grad norm", 3),
     "tokens_per_s": ("tokens/s", 3),

@@ -76,6 +76,8 @@ class Metric(Event, tag="metric", kw_only=True):
     agreement: Number | UnsetType = UNSET
     own_text_kl: Number | UnsetType = UNSET
     """Of the steps whose answers the student wrote; `kl` and `ce` are of the others."""
+    relation: Number | UnsetType = UNSET
+    """Attention relations (ATTENTION_RELATION_WEIGHT), unweighted; `loss` does not count them."""
     lr: Number | UnsetType = UNSET
     grad_norm: Number | UnsetType = UNSET
     grad_norm_clipped: Number | UnsetType = UNSET

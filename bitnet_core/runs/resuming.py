@@ -15,6 +15,7 @@ _LENGTH = ("TOTAL_STEPS",)
 MAY_CHANGE = (
     *("LR", "SCHEDULER_ETA_MIN", "LR_SCHEDULE", "SCHEDULER_TMAX", *_LENGTH),
     *("WEIGHT_DECAY", "GRAD_CLIP_NORM", "ADAM_EPS", "FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL"),
+    "ATTENTION_RELATION_WEIGHT",
 )
 """They steer the steps to come: weights, moments, cursor and what was measured mean the same after a change."""
 
@@ -44,6 +45,7 @@ _BEFORE = {
     "ON_POLICY_FRACTION": 0.0,
     "ON_POLICY_KL": "",
     "QUANT_RAMP_FRACTION": 0.0,
+    "ATTENTION_RELATION_WEIGHT": 0.0,
     **RANDOM_START,
 }
 """What checkpoints of versions without these settings were trained with."""
@@ -76,6 +78,7 @@ def recipe(options: TrainOptions) -> dict[str, Any]:
         "KD_WEIGHT": options.loss.kd,
         "KD_CE_WEIGHT": options.loss.ce,
         "FORMAT_LOSS_WEIGHT": options.loss.format,
+        "ATTENTION_RELATION_WEIGHT": options.loss.relation,
         "SEED": options.seed,
         "PACK_SEQUENCES": options.pack,
         "STUDENT_QUANTIZE": options.quantize,

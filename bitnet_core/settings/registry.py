@@ -236,6 +236,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("KD_WEIGHT", "1.0", "Weight of the distillation loss.", 0, 1000),
         number("KD_CE_WEIGHT", "0.25", "Weight of the cross-entropy.", 0, 1000),
         number("FORMAT_LOSS_WEIGHT", "0.2", "Weight of the cross-entropy on structural tokens.", 0, 1000),
+        number(
+            "ATTENTION_RELATION_WEIGHT",
+            "0",
+            "Weight of the loss by which the last layer relates tokens as the model in STUDENT_INIT does; 0 = none.",
+            *(0, 1000),
+        ),
         switch(
             "TRAIN_ONLINE",
             "0",

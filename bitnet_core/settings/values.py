@@ -242,6 +242,7 @@ class LossWeights(Group):
     kd: float = setting("KD_WEIGHT")
     ce: float = setting("KD_CE_WEIGHT")
     format: float = setting("FORMAT_LOSS_WEIGHT")
+    relation: float = setting("ATTENTION_RELATION_WEIGHT")
 
     def __post_init__(self) -> None:
         if not self.tau > 0:
@@ -294,6 +295,11 @@ class TrainOptions(Group):
             raise UsageError(
                 "STUDENT_INIT_LAYERS keeps layers of a model, and STUDENT_INIT names none; set STUDENT_INIT, or "
                 "leave STUDENT_INIT_LAYERS empty."
+            )
+        if self.loss.relation and not self.init.gives_shape:
+            raise UsageError(
+                "ATTENTION_RELATION_WEIGHT is above 0, and the student has no layers of a model to compare its own "
+                "with; set STUDENT_INIT, or ATTENTION_RELATION_WEIGHT=0."
             )
         if self.flip.quant_ramp_fraction and not self.quantize:
             raise UsageError(

@@ -7,7 +7,7 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.pretrained.source import require_same_tokens, tokens_of
-from bitnet_core.pretrained.start import require_room
+from bitnet_core.pretrained.start import SMALLER_TEACHER, require_room
 from bitnet_core.pretrained.teacher_model import OTHERWISE, teacher_model
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import OnlineOptions, TeacherOptions
@@ -41,7 +41,7 @@ def open_online(
             f"{name} reads at most {model.positions:,} tokens, and a text of the traces has {longest:,}; set "
             f"MAX_SEQ_LEN={model.positions}, or {OTHERWISE}."
         )
-    require_room(config, device, model.weight_bytes)
+    require_room(config, device, "the teacher", model.weight_bytes, fix=SMALLER_TEACHER)
     states = model.states(device, config.vocab_size)
     ctx.log(
         f"{name} teaches online, in {str(model.dtype).removeprefix('torch.')} on {device}: its whole "

@@ -27,6 +27,7 @@ from bitnet_core.settings.values import (
     TrainOptions,
 )
 from bitnet_core.stages.online import open_online
+from bitnet_core.stages.relations import open_relations
 from bitnet_core.teachers.opening import fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
@@ -54,6 +55,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
     require_room(config, device, fix=SMALLER_MODEL if isinstance(start, WarmStart) else SMALLER_SHAPE)
     teacher = open_online(ctx, folder, Examples(traces.sequences, options.max_seq_len), config, device)
+    relations = open_relations(ctx, start, config, device, health)
     torch.manual_seed(options.seed)
     trainer = Trainer(
         Student(config),
@@ -64,6 +66,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         precision=pick_precision(hardware, device),
         first_weights=start,
         teacher=teacher,
+        relations=relations,
     )
     summary = trainer.run(ctx)
     commonest = commonest_token_agreement(traces)

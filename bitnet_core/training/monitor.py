@@ -35,9 +35,15 @@ class Meter:
     seconds: float = 0.0
     own_sums_5: Tensor | None = None
     own_steps: int = 0
+    relation_sum: Tensor | None = None
 
-    def add(self, parts_5: Tensor, tokens: int, seconds: float, *, own_text: bool = False) -> None:
+    def add(
+        self, parts_5: Tensor, tokens: int, seconds: float, *, own_text: bool = False, relation: Tensor | None = None
+    ) -> None:
         """Add a completed step; `parts_5` are means over the step's batch, in the order of `PARTS`."""
+        if relation is not None:
+            before = self.relation_sum
+            self.relation_sum = relation if before is None else before.to(relation.device) + relation
         if own_text:
             self.own_sums_5 = parts_5 if self.own_sums_5 is None else self.own_sums_5.to(parts_5.device) + parts_5
             self.own_steps += 1
@@ -65,7 +71,9 @@ class Meter:
             found |= {"loss": loss, "own_text_kl": kl}
         if self.sums_5 is not None:
             found |= dict(zip(PARTS, (self.sums_5 / self.steps).tolist(), strict=True))
-        self.sums_5, self.steps, self.tokens, self.seconds, self.own_sums_5, self.own_steps = None, 0, 0, 0.0, None, 0
+        if self.relation_sum is not None:
+            found["relation"] = float(self.relation_sum) / self.completed
+        vars(self).update(vars(Meter()))
         return found
 
     def state(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Batch, Counts
 from bitnet_core.training.losses import LossParts, distill_loss
 from bitnet_core.training.online import OnlineTeacher, whole
+from bitnet_core.training.relations import Relations, real_positions
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
@@ -28,6 +29,8 @@ class StepResult:
     finite: bool
     own_text: bool = False
     """Whether the student wrote the batches itself."""
+    relation: Tensor | None = None
+    """The attention-relation loss, unweighted and not in `parts_5`; None without one."""
 
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
@@ -50,10 +53,13 @@ class Stepper:
         device: torch.device,
         precision: Precision,
         teacher: OnlineTeacher | None = None,
+        relations: Relations | None = None,
     ) -> None:
-        """A `teacher` is asked at every step, instead of what the traces have of it."""
+        """A `teacher` is asked at every step, instead of what the traces have of it; `relations` add to the loss."""
         self.student, self.options, self.device, self.precision = student, options, device, precision
-        self.teacher = teacher
+        self.teacher, self.relations = teacher, relations
+        if relations:
+            relations.watch(student)  # before the compiler traces it
         # It shares the parameters, and is traced and fused at its first call.
         self._forward_pass = torch.compile(student) if options.compiled else student
         self.optimizer = build_optimizer(student, options, device)
@@ -68,12 +74,18 @@ class Stepper:
             batches = [whole(batch) for batch in batches]
         counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
         self.optimizer.zero_grad(set_to_none=True)
+        positions = sum(map(real_positions, batches)) if self.relations else 0
         held = self.student.held_weights() if len(batches) > 1 else contextlib.nullcontext()
         parts_5 = torch.zeros(5, device=self.device)
+        relation = torch.zeros((), device=self.device) if self.relations else None
         with held, self.precision.matmuls():
             for batch in batches:
-                parts = self._forward(batch, counts)
-                self.scaler.scale(parts.total).backward()  # type: ignore[no-untyped-call]
+                parts, related = self._forward(batch, counts, positions)
+                total = parts.total
+                if self.relations and related is not None and relation is not None:
+                    total = total + self.relations.weight * related
+                    relation += related.detach()
+                self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
                 parts_5 += torch.stack(parts).detach()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.options.clip_norm)
@@ -86,9 +98,10 @@ class Stepper:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         tokens = sum(len(batch.targets) for batch in batches)
-        return StepResult(parts_5, norm, tokens, finite, own_text=any(batch.own_text for batch in batches))
+        own_text = any(batch.own_text for batch in batches)
+        return StepResult(parts_5, norm, tokens, finite, own_text, relation)
 
-    def _forward(self, batch: Batch, counts: Counts) -> LossParts:
+    def _forward(self, batch: Batch, counts: Counts, positions: int) -> tuple[LossParts, Tensor | None]:
         reverse = self.options.on_policy.divergence == "reverse"
         teacher = self.teacher.of(batch, reverse_on_own=reverse) if self.teacher else None
         batch = batch.to(self.device)
@@ -97,7 +110,9 @@ class Stepper:
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
             head_VD, weights = self.student.output_weight, self.options.loss
-            return distill_loss(hidden_ND, head_VD, batch.targets, weights, counts, teacher=teacher)
+            parts = distill_loss(hidden_ND, head_VD, batch.targets, weights, counts, teacher=teacher)
+            related = self.relations.loss(self.student, batch, positions) if self.relations else None
+        return parts, related
 
     def state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}

@@ -30,6 +30,7 @@ from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
 from bitnet_core.training.on_policy import author
 from bitnet_core.training.online import OnlineTeacher
+from bitnet_core.training.relations import Relations
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import (
     FirstWeights,
@@ -63,13 +64,14 @@ class Trainer:
         precision: Precision | None = None,
         first_weights: FirstWeights | None = None,
         teacher: OnlineTeacher | None = None,
+        relations: Relations | None = None,
     ) -> None:
-        """Checkpoints are kept in `folder`, and training resumes from there; without one, nothing is written.
+        """Checkpoints are kept in `folder`, where training resumes; without one, nothing is written.
 
         `first_weights` are those of a training that resumes nothing; by default the student's own. A `teacher` says
         its whole distribution of the traces' texts while training, and their candidates are not looked at.
-        `device` and `precision` are by default the best that this machine has. Raises UsageError for a student whose
-        vocabulary or context doesn't fit the traces, and BitnetError when there is nothing to train on.
+        `device` and `precision` are by default this machine's best. Raises UsageError for a student whose vocabulary
+        or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
         require_fit(student.config, traces, options, online=teacher is not None)
         if options.compiled:
@@ -86,7 +88,7 @@ class Trainer:
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
         precision = precision or pick_precision(DeviceOptions(), device)
-        self.stepper = Stepper(student, options, device, precision, teacher)
+        self.stepper = Stepper(student, options, device, precision, teacher, relations)
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
@@ -209,7 +211,8 @@ class Trainer:
         state.refused_in_a_row = 0
         state.step += 1
         state.seen_tokens += result.tokens
-        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started, own_text=result.own_text)
+        seconds = time.perf_counter() - started
+        state.meter.add(result.parts_5, result.tokens, seconds, own_text=result.own_text, relation=result.relation)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self._log_interval == 0:

@@ -14,7 +14,7 @@ from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 from tests.traces.samples import small_tokenizer
 
 __all__ = ["_own_cache"]
-HIDDEN, LAYERS = 32, 2
+HIDDEN, LAYERS = 64, 2
 
 
 @pytest.fixture(scope="module")
