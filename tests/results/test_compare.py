@@ -15,7 +15,7 @@ from bitnet_core.results.subject import older_trainings
 from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.runs.history import History
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
-from tests.tui.simulated import NOON, SimulatedRun
+from tests.tui.simulated import NOON, SimulatedRun, save_checkpoint
 
 
 @pytest.fixture
@@ -136,6 +136,19 @@ def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):
         run.emit("metric", step=STEPS // 2 + 1, seen_tokens=11 * TOKENS, loss=4.0)
         assert reader.read().runs["train"].seconds == STEPS // 2 + 2
         assert reader.read().training.points("loss")[-1] == (11 * TOKENS, 4.0)
+    finally:
+        run.end_process()
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_training_without_figures_yet_has_those_before_only_if_it_goes_on(home: Path, resumed: bool):
+    exp = made(home, "exp")
+    trained(exp, 5.2, state="cancelled")
+    if resumed:
+        save_checkpoint(exp, STEPS // 2)
+    run = SimulatedRun(exp, "train", NOON + 900, alive=True)
+    try:
+        assert bool(reader_of("exp", home).read().training.points("loss")) == resumed
     finally:
         run.end_process()
 
