@@ -75,6 +75,11 @@ class Subject:
     def active(self) -> bool:
         return any(run.state in ACTIVE for run in self.runs.values())
 
+    @property
+    def trains(self) -> bool:
+        """Whether its training is not finished."""
+        return TRAIN in self.runs and self.runs[TRAIN].state in ACTIVE
+
 
 @dataclass
 class _Events:

@@ -153,6 +153,32 @@ def test_a_training_without_figures_yet_has_those_before_only_if_it_goes_on(home
         run.end_process()
 
 
+@pytest.mark.parametrize(
+    ("evaluated_at", "words"),
+    [
+        (10_100, "After 10k tokens, where both have measured, held-out KL + CE is A 7.000, B 6.500."),
+        (11_000, "There is no number of tokens yet after which both have measured."),
+    ],
+)
+def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
+    home: Path, evaluated_at: int, words: str
+):
+    trained(made(home, "done"), 5.0)
+    run = SimulatedRun(made(home, "live"), "train", NOON + 100, alive=True)
+    try:
+        run.emit("metric", step=0, seen_tokens=0, heldout_loss=12.0)
+        run.emit("metric", step=10, seen_tokens=evaluated_at, heldout_loss=6.5, heldout_ce=4.0)
+        run.emit("metric", step=12, seen_tokens=12_000, loss=6.0)
+        found = _compared(home, "done", "live")
+        assert found.sentence == (
+            f"B still trains, so none is called better yet. Seen so far: A 20k, B 12k tokens. {words} "
+            "No setting that decides a result differs."
+        )
+        assert _cells(found, "heldout_loss") == ["5.000", "6.500"]
+    finally:
+        run.end_process()
+
+
 def test_values_are_bounded_and_masked(home: Path, capsys: pytest.CaptureFixture[str]):
     _whole(home, "base", 5.21)
     _whole(home, "other", 5.00, CUSTOM_BASE_URL="http://me:hunter2hunter2@box/v1", TEMPLATE="x" * 500)
