@@ -1,7 +1,7 @@
 """Short notices over the head line, where nothing can be pressed: how long they stay, and what takes them away.
 
 A notice goes when its reading time is over, or at the next key or click. While nobody is there it waits. One that
-nobody has asked for takes one line beside the title of the screen, and the next of its kind comes when it has gone.
+nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
 """
 
 import time
@@ -44,6 +44,8 @@ class Noticing(Shell):
     """When somebody last used the keyboard or the mouse, and since when somebody has been there; `_now`."""
     _beside: Notification | None = None
     """The notice beside the title."""
+    _shown: tuple[str, "SeverityLevel"]
+    """What it says."""
 
     @staticmethod
     def _now() -> float:
@@ -77,8 +79,8 @@ class Noticing(Shell):
         self._show_next()
 
     def _show_next(self) -> None:
-        if self._next and self._beside is None:
-            text, severity = self._next.popleft()
+        if self._next and self._beside is None and not self._notifications:
+            text, severity = self._shown = self._next.popleft()
             seconds = _KEPT_SECONDS if self._away else reading_seconds(text)
             both = cast("SeverityLevel", f"{severity} -beside")  # Textual makes classes of it
             self._beside = Notification(text, severity=both, timeout=seconds, markup=False)
@@ -89,11 +91,11 @@ class Noticing(Shell):
         super()._unnotify(notification, refresh)
         if notification is self._beside:
             self._beside = None
-            self.call_later(self._show_next)
+        self.call_later(self._show_next)
         self.call_later(self._keep_title)
 
     def _refresh_notifications(self) -> None:
-        """As in Textual, and the title stays in sight unless the answer to a key needs the room."""
+        """As in Textual, and beside what nobody has asked for the title stays in sight."""
         super()._refresh_notifications()
         self.call_later(self._keep_title)
 
@@ -104,14 +106,19 @@ class Noticing(Shell):
             rack = self.screen.get_child_by_type(ToastRack)
         except NoMatches:
             return
-        alone = list(self._notifications) == [self._beside]
         title = next((cells for one in reversed(self.screen_stack) if (cells := getattr(one, "title_cells", 0))), 0)
-        left = min(title + _GAP, max(0, self.size.width - _FEWEST_CELLS)) if alone and title else 0
+        left = min(title + _GAP, max(0, self.size.width - _FEWEST_CELLS)) if self._beside and title else 0
         rack.styles.margin = (0, 0, 0, left)
 
     def on_notify(self, event: Notify) -> None:
-        """One more is about to be added: the one that said the same goes, and the oldest of too many."""
-        waiting = [one for one in self._notifications if one is not self._beside]
+        """One more is about to be added: the one that said the same goes, and the oldest of too many.
+
+        What nobody has asked for gives way, and comes again.
+        """
+        if self._beside is not None and event.notification is not self._beside:
+            self._next.appendleft(self._shown)
+            self._dismiss(self._beside)
+        waiting = list(self._notifications)
         same = [one for one in waiting if one.message == event.notification.message]
         for one in (*same, *waiting[: 1 - _MOST_WAITING]):
             self._dismiss(one)
