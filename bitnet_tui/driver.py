@@ -38,6 +38,8 @@ _LONGEST_SILENCE_SECONDS = 2.0
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
 """More than a screen shows in letters that can be read. The variables may claim any size."""
 _NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "…": "."}
+_WITH_EQUALS = "≤≥"
+"""Their second sign takes the place of the space that follows, if one does."""
 _PLAIN_CELLS = "bitnet-plain-cells"
 
 
@@ -240,8 +242,11 @@ def in_cells(text: str, encoding: str) -> str:
 def _plain_cells(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    missing = error.object[error.start : error.end]
-    return "".join(_sign(char) * cell_len(char) for char in missing), error.end
+    text, end = error.object, error.end
+    plain = "".join(_sign(char) * cell_len(char) for char in text[error.start : end])
+    if text[end - 1] in _WITH_EQUALS and text[end : end + 1] == " ":  # 0 < 0 would be wrong where 0 ≤ 0 is said
+        return f"{plain}=", end + 1
+    return plain, end
 
 
 def _sign(char: str) -> str:
