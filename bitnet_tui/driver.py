@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
 from textual.drivers.linux_driver import LinuxDriver
-from textual.events import Resize
-from textual.geometry import Size
 
 from bitnet_core.terminal import SIGNS
 from bitnet_core.text import flat, printable
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
     from textual.app import App
     from textual.drivers._writer_thread import WriterThread
-    from textual.message import Message
 
 _READ_BYTES = 4096
 _READ_SECONDS = 0.1
@@ -39,8 +36,10 @@ _WAIT_SECONDS = 0.1
 _LONGEST_SILENCE_SECONDS = 2.0
 """How long a terminal that takes no output keeps the app that is to end."""
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
-"""More than a screen shows in letters that can be read. What is typed may claim any size, as may the variables."""
+"""More than a screen shows in letters that can be read. The variables may claim any size."""
 _NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "…": "."}
+_WITH_EQUALS = "≤≥"
+"""Their second sign takes the place of the space that follows, if one does."""
 _PLAIN_CELLS = "bitnet-plain-cells"
 
 
@@ -138,12 +137,8 @@ class AnyTerminal(LinuxDriver):
     def _get_terminal_size(self) -> tuple[int, int]:
         return _drawable(*super()._get_terminal_size())
 
-    def process_message(self, message: "Message") -> None:
-        """As in Textual, but a terminal that claims a huge size in its own words is drawn on in part."""
-        if isinstance(message, Resize):
-            size = Size(*_drawable(*message.size))
-            message = Resize(size, size, pixel_size=message.pixel_size)
-        super().process_message(message)
+    def _query_in_band_window_resize(self) -> None:
+        """Textual asks to be told of sizes in what is typed, where anything may claim any; the kernel tells them."""
 
     def _typed(self) -> bytes:
         """What was typed; nothing if the terminal is gone."""
@@ -247,8 +242,11 @@ def in_cells(text: str, encoding: str) -> str:
 def _plain_cells(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    missing = error.object[error.start : error.end]
-    return "".join(_sign(char) * cell_len(char) for char in missing), error.end
+    text, end = error.object, error.end
+    plain = "".join(_sign(char) * cell_len(char) for char in text[error.start : end])
+    if text[end - 1] in _WITH_EQUALS and text[end : end + 1] == " ":  # 0 < 0 would be wrong where 0 ≤ 0 is said
+        return f"{plain}=", end + 1
+    return plain, end
 
 
 def _sign(char: str) -> str:

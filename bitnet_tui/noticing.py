@@ -1,14 +1,17 @@
 """Short notices over the head line, where nothing can be pressed: how long they stay, and what takes them away.
 
-A notice goes when its reading time is over, or at the next key or click. While nobody is there it waits.
+A notice goes when its reading time is over, or at the next key or click. While nobody is there it waits. One that
+nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
 """
 
 import time
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, cast
 
 from textual import events
+from textual.css.query import NoMatches
 from textual.notifications import Notification, Notify
-from textual.widgets._toast import Toast
+from textual.widgets._toast import Toast, ToastRack
 
 from bitnet_core.text import printable
 from bitnet_tui.remedies import in_app
@@ -24,6 +27,9 @@ _GLANCE_SECONDS = 1.0
 """A key this soon after a notice was not an answer to it."""
 _KEPT_SECONDS = 24 * 3600.0
 _MOST_WAITING = 20
+_FEWEST_CELLS = 40
+"""For a notice beside a long title."""
+_GAP = 3
 
 
 def reading_seconds(text: str) -> float:
@@ -36,6 +42,10 @@ class Noticing(Shell):
 
     _acted = _came = 0.0
     """When somebody last used the keyboard or the mouse, and since when somebody has been there; `_now`."""
+    _beside: Notification | None = None
+    """The notice beside the title."""
+    _shown: tuple[str, "SeverityLevel"]
+    """What it says."""
 
     @staticmethod
     def _now() -> float:
@@ -46,6 +56,7 @@ class Noticing(Shell):
         return abs(self._now() - self._acted) > _AWAY_SECONDS
 
     def on_load(self) -> None:
+        self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
         self._acted = self._came = self._now()
 
     def notify(
@@ -58,12 +69,55 @@ class Noticing(Shell):
         markup: bool = False,  # noqa: ARG002 - a widget passes True if it was not told
     ) -> None:
         """As in Textual, but in one line if there is room, never with markup, and for as long as it takes to read."""
-        text = _MARKS[severity] + ": ".join(filter(None, (printable(title), printable(in_app(message)))))
+        text = _text(title, message, severity)
         seconds = _KEPT_SECONDS if self._away else max(timeout or 0.0, reading_seconds(text))
         super().notify(text, severity=severity, timeout=seconds, markup=False)
 
+    def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
+        """Show what nobody has asked for, as far as one line has room for it."""
+        self._next.append((_text(title, message, severity), severity))
+        self._show_next()
+
+    def _show_next(self) -> None:
+        if self._next and self._beside is None and not self._notifications:
+            text, severity = self._shown = self._next.popleft()
+            seconds = _KEPT_SECONDS if self._away else reading_seconds(text)
+            both = cast("SeverityLevel", f"{severity} -beside")  # Textual makes classes of it
+            self._beside = Notification(text, severity=both, timeout=seconds, markup=False)
+            self.post_message(Notify(self._beside))
+
+    def _unnotify(self, notification: Notification, refresh: bool = True) -> None:
+        """As in Textual, and what waited for its place comes."""
+        super()._unnotify(notification, refresh)
+        if notification is self._beside:
+            self._beside = None
+        self.call_later(self._show_next)
+        self.call_later(self._keep_title)
+
+    def _refresh_notifications(self) -> None:
+        """As in Textual, and beside what nobody has asked for the title stays in sight."""
+        super()._refresh_notifications()
+        self.call_later(self._keep_title)
+
+    def _keep_title(self) -> None:
+        if not self.screen_stack:
+            return
+        try:
+            rack = self.screen.get_child_by_type(ToastRack)
+        except NoMatches:
+            return
+        title = next((cells for one in reversed(self.screen_stack) if (cells := getattr(one, "title_cells", 0))), 0)
+        left = min(title + _GAP, max(0, self.size.width - _FEWEST_CELLS)) if self._beside and title else 0
+        rack.styles.margin = (0, 0, 0, left)
+
     def on_notify(self, event: Notify) -> None:
-        """One more is about to be added: the one that said the same goes, and the oldest of too many."""
+        """One more is about to be added: the one that said the same goes, and the oldest of too many.
+
+        What nobody has asked for gives way, and comes again.
+        """
+        if self._beside is not None and event.notification is not self._beside:
+            self._next.appendleft(self._shown)
+            self._dismiss(self._beside)
         waiting = list(self._notifications)
         same = [one for one in waiting if one.message == event.notification.message]
         for one in (*same, *waiting[: 1 - _MOST_WAITING]):
@@ -87,3 +141,7 @@ class Noticing(Shell):
             if toast._notification is notification:
                 toast._expire()
         self._unnotify(notification)
+
+
+def _text(title: str, message: str, severity: "SeverityLevel") -> str:
+    return _MARKS[severity] + ": ".join(filter(None, (printable(title), printable(in_app(message)))))

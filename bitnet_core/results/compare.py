@@ -7,7 +7,7 @@ from typing import Any
 from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import MEASURES, Figure, Measure, figures_of
-from bitnet_core.results.subject import Subject
+from bitnet_core.results.subject import TRAIN, Subject
 from bitnet_core.results.verdict import LETTERS, Contender, verdict
 from bitnet_core.text import UNKNOWN
 
@@ -18,7 +18,8 @@ LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of all subjects. `best` are the places of the best values; none if all are alike."""
+    """One measure of all subjects. `best` are the places of the best values; none if all are alike, or while one of
+    them still trains."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -92,17 +93,21 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     """UsageError unless there are two to eight."""
     require_number(len(subjects))
     figures = [figures_of(one) for one in subjects]
-    rows = (_row(measure, [one.get(measure.name) for one in figures]) for measure in MEASURES)
+    unfinished = any(one.trains for one in subjects)
+    rows = (
+        _row(measure, [one.get(measure.name) for one in figures], judged=not (unfinished and measure.stage == TRAIN))
+        for measure in MEASURES
+    )
     known = tuple(row for row in rows if any(row.figures))
     found = differences(subjects)
     contenders = [Contender(place, subject, figures[place]) for place, subject in enumerate(subjects)]
     return Comparison(tuple(subjects), known, found, verdict(contenders, found))
 
 
-def _row(measure: Measure, figures: Sequence[Figure | None]) -> Row:
+def _row(measure: Measure, figures: Sequence[Figure | None], *, judged: bool) -> Row:
     values = {place: figure.value for place, figure in enumerate(figures) if figure is not None}
     best: frozenset[int] = frozenset()
-    if measure.better and len(set(values.values())) > 1:
+    if judged and measure.better and len(set(values.values())) > 1:
         value = (min if measure.better == "lower" else max)(values.values())
         best = frozenset(place for place, one in values.items() if one == value)
     return Row(measure, tuple(figures), best)

@@ -17,6 +17,7 @@ from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
+from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.text import finite, flat
 
@@ -73,6 +74,11 @@ class Subject:
     @property
     def active(self) -> bool:
         return any(run.state in ACTIVE for run in self.runs.values())
+
+    @property
+    def trains(self) -> bool:
+        """Whether its training is not finished."""
+        return TRAIN in self.runs and self.runs[TRAIN].state in ACTIVE
 
 
 @dataclass
@@ -192,8 +198,9 @@ class SubjectReader:
         """The training's runs back to the one that began it."""
         if newest is None:
             return []
-        if self._read(newest).curves.begins is None and newest.state not in ACTIVE:
-            return [newest]  # it ended before its first figures
+        ahead = self._read(newest).curves.begins is None
+        if ahead and not (newest.state in ACTIVE and resumes(history, newest)):
+            return [newest]  # it ended before its first figures, or begins anew
         runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
         return runs[: len(of_one_training(self._read(one).curves for one in runs))]
 

@@ -2,6 +2,7 @@
 
 Where both evaluations scored the same held-out answers, the difference is taken answer by answer (`paired.py`). Else
 the difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it exceeds √(a² + b²).
+While one of them still trains, nothing is called better: they are put beside each other after the same tokens.
 """
 
 import math
@@ -42,10 +43,14 @@ class Contender:
 
 
 def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> str:
-    """Two to four sentences."""
+    """A few sentences."""
     settings = _settings_words(differing)
     weighted = [one for one in differing if one.name in _WEIGHTS]
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out KL + CE")
+    names = " and ".join(one.name for one in weighted)
+    weighting = [f"Their losses are weighted differently ({names}), so CE is compared instead."] if weighted else []
+    if any(one.subject.trains for one in contenders):
+        return " ".join((*_so_far(contenders, measure, title), *weighting, settings))
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
     silent = [one.letter for one in contenders if measure not in one.figures]
     if len(ranked) < 2:
@@ -53,15 +58,38 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
         return f"{who} a held-out loss yet, so nothing can be said of which is better. {settings}"
     best, second = ranked[:2]
     low, high = best.figures[measure].value, second.figures[measure].value
-    parts = [_which(best, ranked[1:], measure, title, low, high)]
-    if weighted:
-        names = " and ".join(one.name for one in weighted)
-        parts.append(f"Their losses are weighted differently ({names}), so CE is compared instead.")
+    parts = [_which(best, ranked[1:], measure, title, low, high), *weighting]
     parts.append(_allowed(ranked, measure, high - low, differing))
     parts.append(_seen(ranked))
     if silent:
         parts.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
     return " ".join(filter(None, (*parts, settings)))
+
+
+def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[str]:
+    """Who still trains, and how all stand after the most tokens after which all have measured."""
+    training = [one.letter for one in contenders if one.subject.trains]
+    parts = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}, so none is called better yet."]
+    seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
+    if seen:
+        parts.append(f"Seen so far: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens.")
+    who = "both" if len(contenders) == 2 else "all"
+    found = _alike([one.subject.training.points(measure) for one in contenders])
+    if not found:
+        return [*parts, f"There is no number of tokens yet after which {who} have measured."]
+    values = ", ".join(
+        f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(contenders, found, strict=True)
+    )
+    return [*parts, f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."]
+
+
+def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
+    """Of each curve a point after the same tokens, as many as possible; none if there is no such place."""
+    for x, y in reversed(curves[0]):
+        near = [min(curve, key=lambda point: abs(point[0] - x), default=(0.0, 0.0)) for curve in curves[1:]]
+        if x > 0 and all(abs(other - x) <= _SAME_TOKENS * max(other, x) for other, _ in near):
+            return [(x, y), *near]
+    return []
 
 
 def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, low: float, high: float) -> str:

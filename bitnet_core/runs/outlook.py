@@ -80,6 +80,15 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     return Outlook(aside=steps, why_not=verdict.why_not, finished=not verdict.barred)
 
 
+def resumes(history: History, entry: Entry) -> bool:
+    """Whether an active training that has no figures yet goes on with an earlier one, as far as can be foreseen."""
+    record = entry.record
+    try:
+        return outlook(history, Settings.from_record(record.settings, record.origins)).step is not None
+    except (UsageError, TypeError, ValueError):
+        return False
+
+
 def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:
     """By step, the checkpoints whose health file tells of a file of that size."""
     found: dict[int, tuple[Path, Mapping[str, Any]]] = {}

@@ -16,7 +16,7 @@ from textual.widgets import Button
 from bitnet_core.errors import BitnetError
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Line
+from bitnet_tui.view.spans import Line, cells_of
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -120,6 +120,11 @@ class BaseScreen(ShellScreen[None]):
 
     def head(self) -> Line:
         raise NotImplementedError
+
+    @property
+    def title_cells(self) -> int:
+        """How many cells of the head line say what the screen shows."""
+        return cells_of(self.head()[:1])
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._furnish)

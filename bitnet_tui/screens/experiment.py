@@ -33,6 +33,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
+_HEAD_GAP = 3
+"""Cells between what the head line has at both ends."""
 _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
 """How long one look reads of a long run: if longer, another stage is shown late; if shorter, too much is drawn."""
 
@@ -66,7 +68,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             else f"{self.shell.key('experiment.follow')} follows what runs"
         )
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
-        left += panels.load(self._view.run, cells - cells_of((*left, *right)) - 1)
+        left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
         return spread(left, right, cells)
 
     def skeleton(self) -> Iterable[Widget]:

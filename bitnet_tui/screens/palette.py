@@ -12,6 +12,7 @@ class Palette(CommandPalette, ShellScreen[None]):
     """What it offers is in `bitnet_tui/palette.py`."""
 
     CSS_PATH = "palette.tcss"
+    _NO_MATCHES_COUNTDOWN = 0.01  # type: ignore[misc]  # Textual waits for slow providers; ours has searched by then
 
     def compose(self) -> ComposeResult:
         for widget in super().compose():

@@ -35,7 +35,7 @@ def collecting_lines(run: RunShown, cells: int) -> tuple[Line, ...]:
 
 
 def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
-    """The newest answer that came along with its tokens."""
+    """The newest answer with tokens. What is said about it comes first, where it stays for answers of any length."""
     newest = traces.newest
     if newest is None or not newest.pieces:
         return (line(Span("An answer is shown here as soon as one comes.", "label")),)
@@ -51,10 +51,10 @@ def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
     rest = f", the first {number(len(tokens))}" if more > 1 else ""
     about = f"newest answer  {number(newest.tokens)} tokens{rest}"
     return (
-        line(Span(crop(f"› {flat(newest.prompt or str(newest.prompt_idx))}", cells), "title")),
-        *laid.drawn(0, len(laid.lines), -1, "other", ""),
         line(Span(crop(about, cells), "label")),
         legend("other", None, cells),
+        line(Span(crop(f"› {flat(newest.prompt or str(newest.prompt_idx))}", cells), "title")),
+        *laid.drawn(0, len(laid.lines), -1, "other", ""),
     )
 
 

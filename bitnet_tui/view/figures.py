@@ -9,6 +9,7 @@ from msgspec import UNSET
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.events import Budget, Metric, Progress, decode
 from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import finite
 
@@ -87,13 +88,16 @@ class FiguresReader:
         self._known: dict[Path, _Read] = {}
 
     def read(self, history: History) -> Figures:
-        """Of the newest training; what one that was just resumed has not measured yet is that of the one before."""
+        """Of the newest training; what one that was just resumed has not measured yet is that of the one before.
+
+        One that begins anew has none until its first report.
+        """
         newest: Figures | None = None
         for entry in history.entries:
             if entry.record.stage == "train":
                 found = self._of(entry)
                 newest = found if newest is None else _continued(newest, found)
-                if newest.held_out is not None:
+                if newest.held_out is not None or _begins_anew(history, entry, found):
                     break
         return newest or NO_FIGURES
 
@@ -105,6 +109,11 @@ class FiguresReader:
             known = before or _Read()
         budget = known.figures.budget or finite(entry.record.settings.get("BUDGET_TOKENS"))
         return replace(known.figures, budget=budget, active=entry.state in ACTIVE)
+
+
+def _begins_anew(history: History, entry: Entry, found: Figures) -> bool:
+    """Whether it has reported nothing yet and goes on with no earlier training."""
+    return found.active and found.seen is None and not resumes(history, entry)
 
 
 def _continued(newest: Figures, before: Figures) -> Figures:

@@ -17,6 +17,7 @@ from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
+from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan
@@ -167,7 +168,7 @@ class ExperimentWatcher:
         findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
         if stage == "train":
-            view = self._with_earlier_runs(view, runs[place + 1 :], state)
+            view = self._with_earlier_runs(view, history, runs[place:])
         return RunShown(
             id=run.id,
             stage=stage,
@@ -197,16 +198,17 @@ class ExperimentWatcher:
             self._readings[run.id] = RunReading(run)
         return self._readings[run.id].view(math.inf if whole else self._deadline)
 
-    def _with_earlier_runs(self, view: RunView, earlier: Sequence[Entry], state: str) -> RunView:
-        """The view with the curves of its whole training, which an active run continues until its figures tell."""
-        if view.begins is None and state not in ACTIVE:
+    def _with_earlier_runs(self, view: RunView, history: History, runs: Sequence[Entry]) -> RunView:
+        """The view of the first of these with the curves of its whole training."""
+        newest, *earlier = runs
+        if view.begins is None and not (newest.state in ACTIVE and resumes(history, newest)):
             return view
-        runs = of_one_training(self._views(view, earlier))
-        if len(runs) == 1:
+        pieces = of_one_training(self._views(view, earlier))
+        if len(pieces) == 1:
             return view
-        whole = on(joined(runs), view)
+        whole = on(joined(pieces), view)
         held_out = view.held_out if view.unread else whole.held_out
-        return replace(whole, held_out=held_out, unread=max(run.unread for run in runs))
+        return replace(whole, held_out=held_out, unread=max(one.unread for one in pieces))
 
     def _views(self, view: RunView, earlier: Sequence[Entry]) -> Iterator[RunView]:
         """The view, then those of earlier runs, as long as it is known where each of them began."""

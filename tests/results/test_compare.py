@@ -15,7 +15,7 @@ from bitnet_core.results.subject import older_trainings
 from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.runs.history import History
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
-from tests.tui.simulated import NOON, SimulatedRun
+from tests.tui.simulated import NOON, SimulatedRun, save_checkpoint
 
 
 @pytest.fixture
@@ -136,6 +136,45 @@ def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):
         run.emit("metric", step=STEPS // 2 + 1, seen_tokens=11 * TOKENS, loss=4.0)
         assert reader.read().runs["train"].seconds == STEPS // 2 + 2
         assert reader.read().training.points("loss")[-1] == (11 * TOKENS, 4.0)
+    finally:
+        run.end_process()
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_training_without_figures_yet_has_those_before_only_if_it_goes_on(home: Path, resumed: bool):
+    exp = made(home, "exp")
+    trained(exp, 5.2, state="cancelled")
+    if resumed:
+        save_checkpoint(exp, STEPS // 2)
+    run = SimulatedRun(exp, "train", NOON + 900, alive=True)
+    try:
+        assert bool(reader_of("exp", home).read().training.points("loss")) == resumed
+    finally:
+        run.end_process()
+
+
+@pytest.mark.parametrize(
+    ("evaluated_at", "words"),
+    [
+        (10_100, "After 10k tokens, where both have measured, held-out KL + CE is A 7.000, B 6.500."),
+        (11_000, "There is no number of tokens yet after which both have measured."),
+    ],
+)
+def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
+    home: Path, evaluated_at: int, words: str
+):
+    trained(made(home, "done"), 5.0)
+    run = SimulatedRun(made(home, "live"), "train", NOON + 100, alive=True)
+    try:
+        run.emit("metric", step=0, seen_tokens=0, heldout_loss=12.0)
+        run.emit("metric", step=10, seen_tokens=evaluated_at, heldout_loss=6.5, heldout_ce=4.0)
+        run.emit("metric", step=12, seen_tokens=12_000, loss=6.0)
+        found = _compared(home, "done", "live")
+        assert found.sentence == (
+            f"B still trains, so none is called better yet. Seen so far: A 20k, B 12k tokens. {words} "
+            "No setting that decides a result differs."
+        )
+        assert _cells(found, "heldout_loss") == ["5.000", "6.500"]
     finally:
         run.end_process()
 

@@ -1,5 +1,6 @@
 """What the tab Live shows while traces are collected."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.watch import RunShown
 from tests.builders import event
-from tests.tui.pilots import settled, words
+from tests.tui.pilots import settled, shown, words
 from tests.tui.simulated import SimulatedRun, experiment
 
 _EVENTS = (
@@ -62,6 +63,16 @@ def test_before_an_answer_there_is_nothing_and_an_old_run_has_only_figures():
     assert "mended     0" in told
 
 
+@pytest.mark.parametrize("cells", [40, 76])
+def test_only_the_answer_itself_is_drawn_in_other_places_for_another_answer(cells: int):
+    def places(pieces: list[str]) -> list[int]:
+        one = event("trace", prompt_idx=1, tokens=9, kept=9, prompt="p", pieces=pieces, piece_other=[])
+        lines = _text(collecting_lines(_run([one]), cells)).split("\n")
+        return [next(row for row, line in enumerate(lines) if part in line) for part in ("newest", "0.25", "› p")]
+
+    assert places(["word"]) == places(["word\n"] * 9)
+
+
 def test_odd_figures_are_left_out():
     odd = [event("trace", prompt_idx=1, tokens=10, kept=10, pieces=["a", "b", "c"], piece_other=[None])]
     assert "abc" in _text(collecting_lines(_run(odd), 80))
@@ -77,5 +88,9 @@ async def test_collecting_is_shown_live(home: Path):
             await settled(pilot)
             assert "newest answer 30 tokens" in words(pilot)
             assert "coverage 80%" in words(pilot)
+            for columns in range(72, 92):
+                await pilot.resize_terminal(columns, 24)
+                await pilot.pause()
+                assert not re.search(r"[^ ] {1,2}following", shown(pilot).split("\n")[0]), columns
     finally:
         collect.end_process()

@@ -78,6 +78,7 @@ def test_each_sign_that_the_app_draws_has_a_plain_one():
 def test_plain_signs():
     assert in_cells(_SIGNS, "ascii") == "---||||+++++--||||#v^>.><^v+xo#>~x** ???v^"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
+    assert in_cells("0 ≤ 0.05 ≥≤ 1 ≥", "ascii") == "0 <=0.05 ><=1 >"
 
 
 @pytest.mark.parametrize("value", ["zzz", "", "TRUECOLOR"])
@@ -148,15 +149,9 @@ def last_row(written: bytes) -> int:
     return max((int(row) for row in re.findall(rb"\x1b\[(\d+);\d+H", written)), default=0)
 
 
-@pytest.mark.parametrize("told", ["window", "typed"])
-def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path, told: str):
-    """A size that is typed is what a terminal says where it tells of changes in words of its own (mode 2048)."""
+def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path):
     finished_experiment(home)
-    huge = {"columns": 60_000, "rows": 60_000} if told == "window" else {}
-    with Terminal("--home", str(home), **huge) as terminal:
-        if told == "typed":
-            terminal.until("7.28")
-            terminal.press("\x1b[48;60000;60000;0;0t")
+    with Terminal("--home", str(home), columns=60_000, rows=60_000) as terminal:
         deadline = time.monotonic() + 60
         while last_row(terminal.written) < 100:
             assert time.monotonic() < deadline
@@ -164,6 +159,21 @@ def test_a_terminal_that_claims_a_huge_size_is_drawn_on_in_part(home: Path, told
         terminal.press("q")
         assert terminal.wait() == 0
         assert last_row(terminal.written) <= 1000
+
+
+def test_no_size_that_is_typed_is_believed_and_the_window_is_followed(home: Path):
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        terminal.until("7.28")
+        for size in ("60000;60000", "0;0", "1;1", "5;20"):
+            terminal.press(f"\x1b[?2048;1$y\x1b[48;{size};0;0t")
+        terminal.press("?")
+        terminal.until("Open the highlighted experiment")
+        assert last_row(terminal.written) <= 24
+        assert "too small" not in terminal.shown
+        terminal.resize(20, 5)
+        terminal.signal(signal.SIGWINCH)
+        terminal.until("needs 60")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -26,7 +26,7 @@ from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
 from bitnet_tui.view.spans import cells_of
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
-from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
 
 _STATES = ("new", "running", "done", "outdated", "failed", "cancelled", "interrupted")
 _NUMBERS = st.none() | st.floats() | st.floats(0, 1e9)
@@ -267,6 +267,25 @@ def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: P
     assert (found.held_out, found.seen) == (6.0, 12 * 745.0)
     _held_out(second, 12, 5.5)
     assert _read(home).held_out == 5.5
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_an_active_training_has_figures_of_the_one_before_only_if_it_goes_on_with_it(home: Path, resumed: bool):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 10)
+    _held_out(first, 10, 6.0)
+    first.finish("cancelled")
+    if resumed:
+        save_checkpoint(exp, 10)
+    second = SimulatedRun(exp, "train", NOON + 100, alive=True)
+    try:
+        found = _read(home)
+        assert (found.held_out, found.seen) == ((6.0, 7450.0) if resumed else (None, None))
+        second.train(11, 12)
+        assert _read(home).held_out == 6.0
+    finally:
+        second.end_process()
 
 
 # -- the workspace -------------------------------------------------------------------------------------------------

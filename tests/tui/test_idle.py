@@ -30,7 +30,7 @@ _SCREENS = {
     "checkpoints of a silent run": ("experiments", "silent", ("4",), "No checkpoint yet"),
     "a setting being changed": ("experiments", "silent", ("6", "slash", "u", "d", "enter", "enter"), "counts now"),
     "log of a silent run": ("experiments", "silent", ("7",), "lines"),
-    "a comparison with a silent run": ("experiments", "silent", ("V", "enter"), "nothing can be said"),
+    "a comparison with a silent run": ("experiments", "silent", ("V", "enter"), "is called better yet"),
     "traces of a silent run": ("experiments", "silent", ("2",), "There are no traces"),
     "playground": ("experiments", "fresh", ("P",), "There is no student yet"),
     "a chart with a crosshair": ("experiments", "silent", ("c", "c", "x", "plus"), "‹ KL ›"),

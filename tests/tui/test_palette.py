@@ -1,11 +1,16 @@
 """The palette finds everything that can be done, from wherever one is, and says where the rest works."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from textual.pilot import Pilot
+from textual.timer import Timer
 
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.palette import Palette
 from bitnet_tui.services import preferences
 from bitnet_tui.widgets.config_pane import ConfigPane
 from tests.tui.conftest import RecordingLaunch
@@ -83,3 +88,24 @@ async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):
         for name in ("LR", "GATE_QEI", "LR"):
             await _choose(pilot, name.lower(), f"Setting {name}")
             assert re.search(rf"^[ ●▸]*{name} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(pilot)
+
+
+async def test_that_nothing_is_found_is_said_as_soon_as_it_is_known(home: Path, monkeypatch: pytest.MonkeyPatch):
+    waits: list[float] = []
+    monkeypatch.setattr(Palette, "set_timer", _noting(waits, Palette.set_timer))
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("ctrl+p", *"qqxzj")
+        waits.clear()
+        await pilot.press("v")
+        await until(pilot, lambda: "No matches found" in shown(pilot))
+        assert min(waits) < 0.1
+
+
+def _noting(waits: list[float], set_timer: Callable[..., Timer]) -> Callable[..., Timer]:
+    def noted(screen: Palette, delay: float, *given: Any, **named: Any) -> Timer:
+        waits.append(delay)
+        return set_timer(screen, delay, *given, **named)
+
+    return noted

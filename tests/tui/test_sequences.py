@@ -13,7 +13,7 @@ from textual.events import Key, MouseMove, Paste
 from textual.message import Message
 
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.sequences import MOST_PASTED, AnySequences
+from bitnet_tui.sequences import MOST_PASTED, PASTE_SECONDS, AnySequences
 from bitnet_tui.start import IN_BROWSER
 from bitnet_tui.widgets.inputs import SteadyInput
 from tests.tui.conftest import RecordingLaunch
@@ -63,11 +63,12 @@ def test_a_key_of_any_protocol_is_that_key_or_nothing(typed: str, key: str | Non
     assert _told(AnySequences().feed(typed)) == ([("key", key)] if key else [])
 
 
-@pytest.mark.parametrize("size", ["0;0;0;0", "24;80;0;0", "0;80;480;800", "24;0;480;800"])
-def test_a_mouse_in_a_window_without_cells_or_pixels_does_nothing(size: str):
+@pytest.mark.parametrize("size", ["0;0;0;0", "24;80;0;0", "0;80;480;800", "24;0;480;800", "24;80;480;800"])
+def test_a_size_that_is_typed_is_not_told_and_moves_no_mouse(size: str):
     parser = AnySequences()
-    list(parser.feed(f"\x1b[48;{size}t"))
-    assert [one for one in parser.feed("\x1b[<35;3;3M\x1b[<35;4;4M") if isinstance(one, MouseMove)] == []
+    assert list(parser.feed(f"\x1b[?2048;1$y\x1b[48;{size}t")) == []
+    moved = [one for one in parser.feed("\x1b[<35;3;3M\x1b[<35;4;4M") if isinstance(one, MouseMove)]
+    assert [(one.x, one.y) for one in moved] == [(2, 2), (3, 3)]
     assert _told(parser.feed("q")) == [("key", "q")]
 
 
@@ -102,8 +103,47 @@ def test_no_more_of_a_paste_is_kept_than_is_shown():
     for _ in range(200):
         told += _told(parser.feed("x" * MOST_PASTED))
         assert sum(map(len, parser._pasted or ())) <= MOST_PASTED + 1
+    assert [(kind, len(text)) for kind, text in told] == [("paste", MOST_PASTED + 1)]
+    assert _told(parser.feed("xq\x1b[201~r")) == [("key", "r")]
+
+
+class _Clock:
+    now = 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    made = _Clock()
+    monkeypatch.setattr("bitnet_tui.sequences.monotonic", lambda: made.now)
+    return made
+
+
+@pytest.mark.parametrize("begun", ["\x1b[200~", "\x1b[200~qx", "\x1b[200~qx\x1b[20"])
+def test_a_paste_whose_end_is_lost_ends_when_nothing_more_comes(clock: _Clock, begun: str):
+    parser = AnySequences()
+    told = _told(parser.feed(begun))
+    clock.now += PASTE_SECONDS - 0.1
+    told += _told(parser.tick())
     assert told == []
-    assert [(kind, len(text)) for kind, text in _told(parser.feed("\x1b[201~"))] == [("paste", MOST_PASTED + 1)]
+    told += _told(parser.feed("a"))
+    clock.now += PASTE_SECONDS - 0.1
+    assert told + _told(parser.tick()) == []
+    clock.now += 0.2
+    (kind, text), *others = _told(parser.tick())
+    assert (kind, text.startswith("qx" if "q" in begun else ""), text[-1], others) == ("paste", True, "a", [])
+    assert _told(parser.tick()) == []
+    assert _told(parser.feed("q\x1b[200~p\x1b[201~")) == [("key", "q"), ("paste", "p")]
+
+
+@pytest.mark.parametrize("text", ["q", "x" * (MOST_PASTED + 50)])
+def test_the_rest_of_a_paste_that_stalled_is_no_keys(clock: _Clock, text: str):
+    parser = AnySequences()
+    told = _told(parser.feed(f"\x1b[200~{text}"))
+    clock.now += PASTE_SECONDS
+    told += _told(parser.tick())
+    assert told == [("paste", text[: MOST_PASTED + 1])]
+    rest = _told(parser.feed("more\x1b[201~r\x1b[201~s"))
+    assert rest == [*([("paste", "more")] if len(text) == 1 else []), ("key", "r"), ("key", "s")]
 
 
 @pytest.mark.parametrize("more", [0, 1])

@@ -10,11 +10,13 @@ import pytest
 from bitnet_core.runs.notices import Notice
 from bitnet_core.runs.record import BALLAST
 from bitnet_core.settings.values import NotifyOptions
+from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.driver import desktop_sequence
 from bitnet_tui.telling import bell_and_desktop
 from bitnet_tui.view.news import News, NewsReader
-from tests.tui.pilots import notices, settled
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import SIZES, notices, settled, shown, until
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 from tests.tui.terminal import Terminal
 
@@ -127,3 +129,40 @@ def test_title_bell_and_desktop_in_a_terminal(home: Path):
         app.press("?")
         app.until("esc closes")
         assert app.written.count(b"\x1b[23;2t") == 1
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_news_leave_the_title_in_sight_and_come_one_after_the_other(
+    home: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)
+    monkeypatch.setattr(noticing, "_GLANCE_SECONDS", -1.0)
+    exp = finished_experiment(home)
+    app = BitnetApp(home, exp.root, launch=RecordingLaunch())
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settled(pilot)
+        for name in ("kd", "other"):
+            app.tell(News(Notice("alarm", name, "train", "t", "running", "It is long. " * 30), NotifyOptions()))
+        await settled(pilot)
+
+        async def is_beside_the_title(name: str) -> None:
+            await until(pilot, lambda: name in " ".join(notices(pilot)))
+            first = shown(pilot).split("\n")[0]
+            assert first.startswith(" demo ") and first.rstrip().endswith("…")
+            assert f"! train alarm: {name}: It is long. It" in first
+            assert [toast.region.height for toast in app.screen.query("Toast")] == [1]
+
+        await is_beside_the_title("kd")
+        app.action_command_palette()
+        await is_beside_the_title("kd")
+        app.pop_screen()
+        await is_beside_the_title("kd")
+        app.notify("It is saved.")
+        await until(pilot, lambda: notices(pilot) == ["It is saved."])
+        await pilot.press("down")
+        await is_beside_the_title("kd")
+        await pilot.press("down")
+        await is_beside_the_title("other")
+        await pilot.press("down")
+        await settled(pilot)
+        assert notices(pilot) == []

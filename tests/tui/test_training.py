@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.results.curves import joined, of_one_training
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.chart_text import title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import RunFold, RunView
@@ -15,8 +16,8 @@ from bitnet_tui.view.training import on
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown
-from tests.tui.simulated import NOON, SimulatedRun, experiment
+from tests.tui.pilots import settled, shown, until, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment, save_checkpoint
 
 
 def _metric(step: int, value: float | None):
@@ -135,6 +136,7 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
     first = SimulatedRun(exp, "train", NOON)
     first.train(0, 190)
     first.finish("cancelled", "train was stopped.")
+    save_checkpoint(exp, 185, bits=4)
     live = SimulatedRun(exp, "train", NOON + 500, alive=True)
     try:
         look = ExperimentWatcher(exp.root, home).look
@@ -151,5 +153,29 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
             assert text.count("┆") > 5
             assert "A8→A4" in text
             assert "┆ resumed" in text
+    finally:
+        live.end_process()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_a_training_that_begins_anew_shows_nothing_of_the_one_before(home: Path, size: tuple[int, int]):
+    exp = experiment(home, "anew")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 190)
+    first.emit("metric", 0, step=190, seen_tokens=141_550, heldout_loss=4.25, heldout_agreement=0.2)
+    first.finish()
+    save_checkpoint(exp, 185, bits=4)
+    with (exp.root / ".env").open("a") as env:
+        env.write("SEED=7\n")
+    live = SimulatedRun(experiment_at(exp.root, home)[0], "train", NOON + 500, alive=True)
+    try:
+        seen = ExperimentWatcher(exp.root, home).look("train").run.view
+        assert not any(curve.segments for curve in seen.curves)
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+            await settled(pilot)
+            assert "No step yet" in words(pilot)
+            assert "4.25" not in words(pilot) and "flipped" not in words(pilot)
+            live.train(0, 3)
+            await until(pilot, lambda: "No step yet" not in words(pilot) and "total" in words(pilot))
     finally:
         live.end_process()

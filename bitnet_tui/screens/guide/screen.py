@@ -97,8 +97,17 @@ class NewExperimentScreen(KeptGuide):
         if self.on_stack:
             self._say_head()
 
+    @property
+    def _title(self) -> str:
+        return f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
+
+    @property
+    def title_cells(self) -> int:
+        """As that of a `BaseScreen`."""
+        return width(self._title)
+
     def _say_head(self) -> None:
-        title = f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
+        title = self._title
         left = [Span(title, "title")]
         back, skip, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
         cells = max(0, self.app.size.width - 2)

@@ -199,5 +199,5 @@ def _number(draft: Draft, name: str) -> float | None:
 def colour_words(system: str | None, *, no_color: bool) -> str:
     """How the terminal shows colours."""
     if no_color or system is None:
-        return "none; signs tell things apart"
+        return "none, signs instead"
     return {"truecolor": "true colour", "256": "256"}.get(system, "16")
