@@ -114,9 +114,14 @@ class CheckpointReader:
             if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
         ]
         made = exports.of(self.root)
-        rows = [replace(row, exported=tuple(one for one in made if one.step == row.step)) for row in rows]
+        rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         return CheckpointsView(tuple(rows), "", aside)
+
+
+def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) -> tuple[Exported, ...]:
+    """Those of this file: a training that began again has other checkpoints of the same steps."""
+    return tuple(one for one in made if (one.step, one.sha256) == (row.step, health.get("sha256")))
 
 
 def _best(health: dict[str, Any]) -> int | None:
