@@ -64,6 +64,7 @@ class BitnetApp(Telling):
         actions.use({})
         self.stops_sent = {}
         self.played = {}
+        self.exports = {}
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self.keymap_signal = Signal(self, "keymap")

@@ -12,13 +12,15 @@ from bitnet_tui.keymap import Keymap
 
 if TYPE_CHECKING:
     from bitnet_tui.services.benchmarks import GetBenchmarks
+    from bitnet_tui.services.exporting import Export
 
 
 class Shell(App[None]):
     """The app as its screens see it.
 
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
-    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground.
+    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground, and `exports` the
+    export of each that runs, or whose end was not seen yet.
     """
 
     home: Path
@@ -29,6 +31,7 @@ class Shell(App[None]):
     keymap_signal: Signal[Keymap]
     """Tells that they were read."""
     played: dict[Path, Any]
+    exports: "dict[Path, Export]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""
     few_colours = False
