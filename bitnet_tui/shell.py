@@ -37,6 +37,11 @@ class Shell(App[None]):
     few_colours = False
     """Whether the terminal shows 16 colours."""
 
+    @property
+    def typed_at(self) -> float:
+        """When the key or click arrived that is at work, by the monotonic clock: those before it take their time."""
+        raise NotImplementedError
+
     def key(self, action: str) -> str:
         """The key to name for an action."""
         return actions.key(action)
