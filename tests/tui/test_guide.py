@@ -241,6 +241,30 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
         assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
 
 
+async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, {**GOOD, "largest_k": 10, "logprob_mode": "scaled"})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "Teacher · the test says: ask for 10, at temperature 1" in words(pilot)
+        await click_on(pilot, "Go to Teacher")
+        assert "! 10 are fewer than the 20 that will be asked for" in said(pilot, "#found")
+        await click_on(pilot, "Ask for 10, at temperature 1")
+        wanted = {"TEACHER_TOP_LOGPROBS": "10", "KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+        assert {name: guide.draft.get(name) for name in wanted} == wanted
+        assert "✓ collected at temperature 1" in said(pilot, "#found")
+        assert "fewer" not in said(pilot, "#found")
+        assert not guide.offers
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "the test says" not in words(pilot)
+        assert "TEACHER_TOP_LOGPROBS=10" in words(pilot)
+
+
 async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
     gate = threading.Event()
 
