@@ -12,6 +12,7 @@ from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import checkpoints, starting
 from bitnet_tui.view.checkpoints import Saved
+from bitnet_tui.view.guide.labels import label
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 TABS: tuple[Literal["traces", "checkpoints", "config", "log"], ...] = ("traces", "checkpoints", "config", "log")
 """Those that have keys of their own."""
 _TAB_OF = {"checkpoint": "checkpoints", "traces": "traces", "config": "config", "log": "log"}
-_TRAIN = "train"
+_TRAIN, _FLIP = "train", "FLIP_FRACTION"
 
 
 class TabbedScreen(ExportingScreen):
@@ -146,7 +147,7 @@ class TabbedScreen(ExportingScreen):
             self.run_worker(work, thread=True, exclusive=True, group="foresee", description="look ahead")
 
     def _foresee(self, shell: Shell, row: Saved, fraction: str) -> None:
-        values = {"RESUME_STEP": str(row.step)} | ({"FLIP_FRACTION": fraction} if fraction else {})
+        values = {"RESUME_STEP": str(row.step)} | ({_FLIP: fraction} if fraction else {})
         try:
             found = foresee(shell.home, self.root, _TRAIN, values)
             shell.call_later(self._ask_to_train, row, fraction, found, starting.refusal(found, shell.key))
@@ -168,7 +169,7 @@ class TabbedScreen(ExportingScreen):
         def answered(yes: bool | None) -> None:
             if yes and fraction:
                 work = partial(self._set_flip, self.shell, row.step, fraction)
-                self.run_worker(work, thread=True, group="flip", description="set FLIP_FRACTION")
+                self.run_worker(work, thread=True, group="flip", description="set the flip")
             elif yes:
                 self._train_from(row.step)
 
@@ -177,8 +178,9 @@ class TabbedScreen(ExportingScreen):
     def _set_flip(self, shell: Shell, step: int, fraction: str) -> None:
         problem = ""
         try:
-            found = config.save(shell.home, self.root, "FLIP_FRACTION", fraction)
-            problem = f"FLIP_FRACTION is also set by the {found.hidden_by}." if found.hidden_by else ""
+            found = config.save(shell.home, self.root, _FLIP, fraction)
+            if found.hidden_by:
+                problem = f"“{label(_FLIP)}” is also set by the {found.hidden_by}, which counts."
         except (BitnetError, OSError) as error:
             problem = str(error)
         shell.call_later(self._flip_set, step, problem)

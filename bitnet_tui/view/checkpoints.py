@@ -20,6 +20,7 @@ from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
 from bitnet_tui.view.exports import names
+from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
@@ -228,7 +229,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
-        text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
+        text = "No checkpoint yet. Training saves one every so many steps, when stopped, and at its end."
         return tuple(wrapped("", text, "label", cells)[:most])
     facts = [row.path.name]
     facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
@@ -261,7 +262,8 @@ def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
 
 def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, str, str]:
     """What flipping here does."""
-    why = f"FLIP_FRACTION in the .env becomes {fraction}, so that activations go to 4 bits at step {row.step}. "
+    set_it = f"“{label('FLIP_FRACTION')}” becomes {fraction} in the settings"
+    why = f"{set_it}, so that activations go to 4 bits at step {row.step}. "
     others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
     words = _goes_on_words(replace(found, changed=others))
     return f"Flip at step {row.step}?", why + words, "Flip here", "Leave it"

@@ -145,7 +145,7 @@ async def test_flip_from_a_chosen_checkpoint_by_keyboard(home: Path, saved: Expe
         assert "has flipped already; choose one at 8 bits." in words(pilot)
         await pilot.press("down", "F")
         await settled(pilot)
-        assert "FLIP_FRACTION in the .env becomes 0.7" in words(pilot)
+        assert "“Flip to 4 bits at” becomes 0.7 in the settings" in words(pilot)
         assert "(that of step 200) are moved" in words(pilot)
         await pilot.press("y")
         await settled(pilot)
