@@ -126,7 +126,7 @@ def settings(draft: Draft) -> dict[str, str]:
 def _counts(name: str, draft: Draft, backend: str) -> bool:
     section = REGISTRY[name].section
     if section.startswith("Storage"):
-        if name in (BACKEND, SYNC, "STORAGE_NAME"):
+        if name in (BACKEND, SYNC, "STORAGE_NAME", "STORAGE_CHECKPOINTS"):
             return bool(backend)
         return section in SECTIONS.get(backend, ()) and (section != "Storage" or backend == "local")
     if section == "Chat provider" and name != CHAT:
