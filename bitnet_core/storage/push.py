@@ -65,7 +65,9 @@ class Pushed:
     total_bytes: int
     left: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    dropped_bytes: int = 0
+    """The names that left the state; of them, the content of those `gone` left it, too."""
+    gone: list[str] = field(default_factory=list)
+    gone_bytes: int = 0
 
 
 class Push:
@@ -381,6 +383,8 @@ class Push:
 
     def _pushed(self, published: Published, sent: Sent) -> Pushed:
         made = published.manifest
+        kept = {one.key for one in made.files}
+        gone = [one for one in self._dropped if one.key not in kept]  # the others have another place there
         return Pushed(
             key=published.key,
             counter=made.counter,
@@ -390,5 +394,6 @@ class Push:
             total_bytes=sum(one.size for one in made.files),
             left=self.left,
             dropped=[one.name for one in self._dropped],
-            dropped_bytes=sum(one.size for one in self._dropped),
+            gone=[one.name for one in gone],
+            gone_bytes=sum(one.size for one in gone),
         )

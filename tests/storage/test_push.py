@@ -121,7 +121,7 @@ def test_a_pruned_checkpoint_goes_and_other_lost_files_stay(tmp_path: Path, targ
     done = push(one, target)
     assert set(stored(target)) >= {"checkpoints/mini_bitnet_step_00000020.pt", "data/kd.parquet"}
     assert CHECKPOINT not in stored(target)
-    assert (done.dropped, done.dropped_bytes) == ([CHECKPOINT], 3)
+    assert (done.dropped, done.gone, done.gone_bytes) == ([CHECKPOINT], [CHECKPOINT], 3)
 
 
 def test_checkpoints_that_were_lost_here_stay_in_the_copy(tmp_path: Path, target: MemoryTarget) -> None:
@@ -199,7 +199,9 @@ def test_what_was_set_aside_after_it_was_stored_is_not_sent_again(tmp_path: Path
     before = dict(target.objects)
     set_aside(one, "checkpoints", "checkpoints/superseded/2026", [path.name for path in first])
     write(one, "reports/r.json", b"{}")
-    assert push(one, target).sent_files == 1
+    done = push(one, target)
+    assert (done.sent_files, done.gone, done.gone_bytes) == (1, [], 0)
+    assert {*done.dropped} == {f"checkpoints/{path.name}" for path in first}
     assert {key for key in target.objects if key not in before} <= {"reports/r.json"} | set(manifests.keys(target))
     aside = "checkpoints/superseded/2026/mini_bitnet_step_00000020.pt"
     write(one, CHECKPOINT.replace("10", "20"), content(9000, 7))  # of the new training, under the same name
