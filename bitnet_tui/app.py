@@ -1,6 +1,7 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
@@ -64,6 +65,7 @@ class BitnetApp(Telling):
         actions.use({})
         self.stops_sent = {}
         self.played = {}
+        self.exports = {}
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self.keymap_signal = Signal(self, "keymap")
@@ -139,6 +141,10 @@ class BitnetApp(Telling):
         focused = self.focused
         await super().on_event(event)
         self._keystrokes.sent(focused)
+
+    @property
+    def typed_at(self) -> float:
+        return self._keystrokes.arrived or time.monotonic()
 
     @property
     def _quit_keys(self) -> list[str]:

@@ -42,13 +42,15 @@ class Keystrokes:
         self._number = 0
         """Of the key that is at work."""
         self._at_work = False
+        self.arrived: float | None = None
+        """When that key came, by the monotonic clock; None while none is at work."""
         self._screen: Screen[Any] | None = None
         """The one that was shown when it began."""
 
     def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is."""
         if not self._at_work:
-            self._begin()
+            self._begin(event)
             return True
         self._waiting.append(_Waiting(event, self._app.screen))
         if len(self._waiting) == 1:
@@ -59,8 +61,8 @@ class Keystrokes:
         """The key went to this widget, which had the focus."""
         self._follow(self._number, focused, _ROUNDS)
 
-    def _begin(self) -> None:
-        self._at_work = True
+    def _begin(self, event: Typed) -> None:
+        self._at_work, self.arrived = True, event.time
         self._number += 1
         self._screen = self._app.screen
         if self._waiting:
@@ -97,10 +99,10 @@ class Keystrokes:
     def _end(self, number: int) -> None:
         if number != self._number or not self._at_work:
             return
-        self._at_work = False
+        self._at_work, self.arrived = False, None
         while self._waiting and not self._at_work:
             one = self._waiting.popleft()
             # What was typed at a dialog that has closed since was not meant for what is below it.
             if one.screen in self._app.screen_stack:
-                self._begin()
+                self._begin(one.event)
                 self._app.call_later(self._send, one.event)

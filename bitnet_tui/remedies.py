@@ -15,7 +15,7 @@ _SAID = (
     (r"start again with `bitnet train --from 0`", "train again from step 0 (run train, {experiment.run})"),
     (r"`bitnet train --from \w+`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (_STAGE, r"run \g<stage> ({experiment.run})"),
-    (r"`bitnet pipeline --gate` then ends with exit code 3", "With GATE_ENFORCE=1 they end the pipeline"),
+    (r"`bitnet pipeline --gate` then ends with exit code 3", "Config ({experiment.config}) can make them end it"),
     (r" \(`bitnet pipeline --gate`\)", ""),
     (r"`bitnet pipeline`", "Pipeline ({experiment.pipeline})"),
     (r"`train --from STEP`", "Resume in Checkpoints ({experiment.checkpoints})"),

@@ -12,13 +12,15 @@ from bitnet_tui.keymap import Keymap
 
 if TYPE_CHECKING:
     from bitnet_tui.services.benchmarks import GetBenchmarks
+    from bitnet_tui.services.exporting import Export
 
 
 class Shell(App[None]):
     """The app as its screens see it.
 
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
-    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground.
+    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground, and `exports` the
+    export of each that runs, or whose end was not seen yet.
     """
 
     home: Path
@@ -29,10 +31,16 @@ class Shell(App[None]):
     keymap_signal: Signal[Keymap]
     """Tells that they were read."""
     played: dict[Path, Any]
+    exports: "dict[Path, Export]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""
     few_colours = False
     """Whether the terminal shows 16 colours."""
+
+    @property
+    def typed_at(self) -> float:
+        """When the key or click arrived that is at work, by the monotonic clock: those before it take their time."""
+        raise NotImplementedError
 
     def key(self, action: str) -> str:
         """The key to name for an action."""

@@ -22,6 +22,7 @@ LIGHT_FILES = (
     "teachers.stage_keys",
     "storage.state",
     "storage.status",
+    "storage.unlike",
 )
 SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
 """Programs that are run but never imported."""

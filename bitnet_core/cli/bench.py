@@ -3,10 +3,9 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, json_line, resolution
+from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, answer, answer_table, json_line, resolution
 from bitnet_core.errors import UsageError
 
 _TELL_SECONDS = 0.5
@@ -20,7 +19,7 @@ def add_to(commands: Commands) -> None:
         "--limit", type=int, metavar="N", help="score: this many items of each, drawn the same each time"
     )
     bench.add_argument("--model", choices=("teacher", "student"), default="teacher", help="score: (default: teacher)")
-    bench.add_argument("--checkpoint", type=Path, metavar="FILE", help="score: the student (default: the newest)")
+    bench.add_argument("--checkpoint", metavar="WHICH", help=f"score: the student; {CHECKPOINT_HELP}")
 
 
 def _bench(arguments: argparse.Namespace) -> int:

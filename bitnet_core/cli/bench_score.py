@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from bitnet_core.cli.ask import CommandHost
 from bitnet_core.cli.command import warn
@@ -25,7 +24,7 @@ _SEED = 0
 
 
 def score(
-    resolved: Resolution, names: list[str], limit: int | None, model: str, checkpoint: Path | None
+    resolved: Resolution, names: list[str], limit: int | None, model: str, checkpoint: str | None
 ) -> Iterator[BenchmarkScore]:
     """The figures of the teacher or the student on each benchmark, as they are ready."""
     benchmarks = [find(name) for name in names]
@@ -40,7 +39,7 @@ def score(
         opened = teacher_scorer(host, options, device)
     else:
         experiment = Experiment.from_settings(resolved.settings)
-        path = checkpoint or checkpoints.require_latest(experiment.checkpoints, warn)
+        path = checkpoints.chosen(experiment.checkpoints, checkpoint or "latest", warn)
         loaded = checkpoints.load(path)
         data = DataOptions.of(resolved.settings).path or experiment.data
         tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)

@@ -25,7 +25,7 @@ from bitnet_core.storage.steps import complete_steps
 from bitnet_core.text import render_table, share, significant
 from bitnet_core.traces import inspect
 from bitnet_core.traces.browse import Browser
-from bitnet_core.traces.scores import FILE, DamagedScores, ScoreFile
+from bitnet_core.traces.scores import FILE, About, DamagedScores, ScoreFile
 
 _SHOWN_REJECTS = 3
 
@@ -80,12 +80,9 @@ class Traces:
     def _about(self, scores: ScoreFile | None, browser: Browser) -> dict[str, Any] | None:
         if scores is None:
             return None
-        about, newest = scores.about, self._newest()
-        outdated = ""
-        if about.traces != browser.content_hash:
-            outdated = "the traces have changed"
-        elif newest is not None and newest[1] != about.sha256:
-            outdated = f"the newest is step {newest[0]}"
+        about = scores.about
+        changed = about.traces != browser.content_hash
+        outdated = "the traces have changed" if changed else self._newer_than(about)
         return {
             "step": about.step,
             "checkpoint": about.checkpoint,
@@ -96,16 +93,31 @@ class Traces:
             "outdated": outdated,
         }
 
-    def _newest(self) -> tuple[int, Any] | None:
-        """The step of the newest checkpoint and the sha256 that its health file tells."""
+    def _newer_than(self, about: About) -> str:
+        """Why another checkpoint than the scored one is the newest; empty if it is that one, or there is none."""
         folder = self._experiment.checkpoints
-        for step in complete_steps([f"checkpoints/{path.name}" for path in folder.glob("mini_bitnet_step_*")]):
-            try:
-                health = files.read_json(folder / f"mini_bitnet_step_{step:08d}_health.json")
-            except BitnetError:
+        steps = complete_steps([f"checkpoints/{path.name}" for path in folder.glob("mini_bitnet_step_*")])
+        for step in steps:
+            told = self._sha256(folder / f"mini_bitnet_step_{step:08d}_health.json")
+            if told is None:  # such a checkpoint counts as incomplete, and is passed over
                 continue
-            return step, health.get("sha256") if isinstance(health, dict) else None
-        return None
+            if step > about.step:
+                return f"the newest is step {step}"
+            if step == about.step:
+                return "" if told == about.sha256 else "that step was trained again"
+            why = "its health file is damaged" if about.step in steps else "it is no longer there"
+            return f"{why}; the newest complete one is step {step}"
+        return ""
+
+    @staticmethod
+    def _sha256(health: Path) -> str | None:
+        """Of the checkpoint that a health file tells of; None if that can't be read."""
+        try:
+            found = files.read_json(health)
+        except BitnetError:
+            return None
+        told = found.get("sha256") if isinstance(found, dict) else None
+        return told if isinstance(told, str) else None
 
 
 def _stat(path: Path) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
+CHECKPOINT_HELP = "best, latest, a step, or a file (default: latest)"
 
 
 class Commands:

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from bitnet_core.cli.command import Commands
+from bitnet_core.cli.command import CHECKPOINT_HELP, Commands
 from bitnet_core.errors import UsageError
 
 FORMATS = ("hf", "gguf")
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: the experiment's newest")
+    parser.add_argument("--checkpoint", metavar="WHICH", help=CHECKPOINT_HELP)
 
 
 def _export(arguments: argparse.Namespace) -> int:

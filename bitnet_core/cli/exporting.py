@@ -46,6 +46,10 @@ class Source:
         return f"{files.short(self.experiment.name)}-step{self.checkpoint.step}"
 
     @property
+    def words(self) -> str:
+        return f"Made from step {self.checkpoint.step} ({crop(flat(self.path.name), _NAME_CELLS)}):"
+
+    @property
     def origin(self) -> dict[str, Any]:
         return {
             "program": f"bitnet-tui {__version__}",
@@ -81,9 +85,8 @@ def export(arguments: argparse.Namespace) -> int:
             hf.write(source.student, source.tokenizer, out, origin=source.origin, card=text)
     if arguments.no_verify:
         paths = [str(out) for out in outs.values()]
-        answer(
-            arguments, {"exported": paths, "verified": False}, "\n".join(f"{path} (not verified)" for path in paths)
-        )
+        text = "\n".join([source.words, *(f"{path} (not verified)" for path in paths)])
+        answer(arguments, {"exported": paths, "step": source.checkpoint.step, "verified": False}, text)
         return 0
     return _verified(arguments, source, list(outs.values()), must=False)
 
@@ -96,7 +99,7 @@ def verify(arguments: argparse.Namespace) -> int:
         made_from = crop(flat(str(origin.get("checkpoint"))), _NAME_CELLS)
         raise BitnetError(
             f"{arguments.path} was made from {made_from}, of another content than {source.path}; "
-            "give --checkpoint FILE, or export it again."
+            "give --checkpoint WHICH, or export it again."
         )
     return _verified(arguments, source, [arguments.path], must=True)
 
@@ -131,9 +134,19 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
     notes = card.notes(rows, gap, student.config.bits_words(student.activation_bits))
     problems = [str(problem) for one in found.values() for problem in one.problems()]
     text = "\n".join(
-        [render_table(card.TITLE, card.COLUMNS, card.table(rows), terminal_columns()), *notes, *map(str, paths)]
+        [
+            render_table(card.TITLE, card.COLUMNS, card.table(rows), terminal_columns()),
+            *notes,
+            source.words,
+            *map(str, paths),
+        ]
     )
-    fields = {"exported": [str(path) for path in paths], "verified": not (problems or missing), "problems": problems}
+    fields = {
+        "exported": [str(path) for path in paths],
+        "step": source.checkpoint.step,
+        "verified": not (problems or missing),
+        "problems": problems,
+    }
     answer(arguments, fields | {"rows": [row.record() for row in rows], "notes": notes}, text)
     for problem in problems:
         warn(problem, "error")
@@ -143,7 +156,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
 def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> Source:
     """The experiment's student. BitnetError for a damaged checkpoint or one of another tokenizer."""
     experiment = open_experiment(arguments)
-    path = arguments.checkpoint or _checkpoint(experiment, origin or {})
+    path = _checkpoint(experiment, arguments.checkpoint, origin or {})
     checkpoint = checkpoints.load(path)
     sha256 = files.sha256_file(path)
     checkpoints.require_told(path, sha256)
@@ -154,12 +167,14 @@ def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = N
     return Source(experiment, path, checkpoint, sha256, student, tokenizer)
 
 
-def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
-    """The one that an export names if it is there, else the newest."""
+def _checkpoint(experiment: Experiment, asked: str | None, origin: dict[str, Any]) -> Path:
+    """The one that was asked for; else the one that an export names if it is there, or the newest."""
     named = origin.get("step")
-    if type(named) is int and (path := checkpoints.path_of(experiment.checkpoints, named)).is_file():
-        return path
-    return checkpoints.require_latest(experiment.checkpoints, warn)
+    if asked is None and type(named) is int:
+        path = checkpoints.path_of(experiment.checkpoints, named)
+        if path.is_file():
+            return path
+    return checkpoints.chosen(experiment.checkpoints, asked or "latest", warn)
 
 
 def _origin(path: Path) -> dict[str, Any]:
@@ -170,7 +185,7 @@ def _origin(path: Path) -> dict[str, Any]:
         except BitnetError as error:
             reason = str(error).rstrip(".").partition(";")[0]
             raise BitnetError(f"{reason}; export it again, or give a GGUF file.") from error
-        origin = config.get(places.MARK) if isinstance(config, dict) else None
+        origin = config.get(exports.MARK) if isinstance(config, dict) else None
         if not isinstance(origin, dict):
             raise BitnetError(f"{path} is not a folder of `bitnet export hf`; give one, or a GGUF file.")
         return origin

@@ -62,8 +62,8 @@ def push(arguments: argparse.Namespace) -> int:
     what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
     if repaired:
         what = f"{files(repaired)} repaired" + (f"; {what}" if done.sent_files else "")
-    if gone := sum(name.endswith(".pt") for name in done.dropped):
-        what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
+    if gone := sum(name.endswith(".pt") for name in done.gone):
+        what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.gone_bytes)})"
     state = f"state {done.counter} at {copy.place.place} has {files(done.files)}, {size(done.total_bytes)}"
     fields = {"target": copy.place.place, "manifest": done.key, "state": done.counter, "files": done.files}
     fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}

@@ -35,8 +35,9 @@ def student_at(arguments: argparse.Namespace, path: Path | None) -> Source:
     return open_source(_with(arguments, own if is_experiment(own) else arguments.root, path))
 
 
-def _with(arguments: argparse.Namespace, root: Path | None, checkpoint: Path | None) -> argparse.Namespace:
-    return argparse.Namespace(assignments=arguments.assignments, env=arguments.env, root=root, checkpoint=checkpoint)
+def _with(arguments: argparse.Namespace, root: Path | None, path: Path | None) -> argparse.Namespace:
+    which = None if path is None else str(path.absolute())
+    return argparse.Namespace(assignments=arguments.assignments, env=arguments.env, root=root, checkpoint=which)
 
 
 def generate(arguments: argparse.Namespace, prompts: Sequence[str]) -> int:

@@ -23,11 +23,12 @@ from bitnet_core.model.layers import BitLinear, Layer
 from bitnet_core.model.packing import PackedBitLinear, unpack
 from bitnet_core.model.quant import ternarize
 from bitnet_core.model.student import Student
+from bitnet_core.runs import exports
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 TYPES = tuple(LINEAR_TYPES)
 EMBEDDINGS = tuple(EMBEDDING_TYPES)
-ORIGIN = "bitnet_core."
+ORIGIN = f"{exports.MARK}."
 """Before the names of what is kept of the checkpoint; only this program reads it."""
 _LINEARS = {
     "self_attn.q_proj": "attn_q",
@@ -65,10 +66,10 @@ def write(
     # Every linear but `down_proj` reads rows of the hidden size, and so does the embedding.
     block = max(linear_type.weights, embedding_type.weights)
     wide = padding_for(student.config, block, linear_type.weights)
-    keys = _keys(student, wide, linear_type, name) | vocabulary_keys(tokenizer)
     own = {"activation_bits": student.activation_bits, "a4_policy": student.config.a4_policy, **(origin or {})}
-    keys |= {ORIGIN + key: value for key, value in own.items()}
-    write_gguf(path, keys, _tensors(student, wide, linear_type, embedding_type))
+    # Before the vocabulary, which is long: who lists exports reads only the beginning.
+    keys = _keys(student, wide, linear_type, name) | {ORIGIN + key: value for key, value in own.items()}
+    write_gguf(path, keys | vocabulary_keys(tokenizer), _tensors(student, wide, linear_type, embedding_type))
 
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.export.places import MARK, complete_folder
+from bitnet_core.export.places import complete_folder
 from bitnet_core.model.packing import CODES_PER_BYTE, PackedBitLinear, pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.runs.exports import MARK
 from bitnet_core.text import crop, flat
 from bitnet_core.tokenizer.student import StudentTokenizer
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import require_regular
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.runs.exports import MARK
 
 _CONFIG_BYTES = 1 << 20
-MARK = "bitnet_core"
-"""The key in an exported `config.json` with what is kept of the checkpoint."""
 
 
 def require_free(path: Path, *, folder: bool, force: bool) -> None:

@@ -1,28 +1,38 @@
 """What an experiment has exported: the files of its `exports/`, their names, and the lines that run them.
 
-Knows nothing of what is in a file: only `bitnet verify-export` can say whether it is the student.
+An export says of itself which checkpoint it was made from; only `bitnet verify-export` can say whether it is the
+student.
 """
 
-import re
+import functools
+import json
 import shlex
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitnet_core.files.regular import open_regular, read_bounded
+
 FOLDER = "exports"
 GGUF, HF = "gguf", "hf"
+MARK = "bitnet_core"
+"""In an exported `config.json` the key, in a GGUF the first word of the keys, with what is kept of the checkpoint."""
 _HF_ENDING, _GGUF_ENDING, _HF_CONFIG = "-hf", ".gguf", "config.json"
-_STEP = re.compile(r"-step(\d{1,19})-[^-]+$")
+_ARCHITECTURE = b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet"
+_BEGINNING, _MOST_HEAD, _MOST_CONFIG = 1 << 16, 1 << 24, 1 << 20
+"""Bytes. The keys are in the beginning; in files of earlier versions the vocabulary stands before them."""
 _MOST = 1000
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One export. `step` is None where the name doesn't tell it; `kind` is `gguf` or `hf`."""
+    """One export of the checkpoint of `step`, whose file has the hash `sha256`; `kind` is `gguf` or `hf`."""
 
     path: Path
     kind: str
-    step: int | None
+    step: int
+    sha256: str
     bytes: int
     written: float
 
@@ -49,15 +59,63 @@ def _found(folder: Path) -> Iterator[Exported]:
             return
         if path.name.startswith("."):  # not complete yet
             continue
-        step = _STEP.search(path.name)
         if path.suffix == _GGUF_ENDING and path.is_file():
-            kind, files = GGUF, [path]
-        elif path.name.endswith(_HF_ENDING) and (path / _HF_CONFIG).is_file():
-            kind, files = HF, [one for one in path.iterdir() if one.is_file()]
+            kind, says, files = GGUF, path, [path]
+        elif path.is_dir() and (path / _HF_CONFIG).is_file():
+            kind, says, files = HF, path / _HF_CONFIG, [one for one in path.iterdir() if one.is_file()]
         else:
             continue
-        sizes = sum(one.stat().st_size for one in files)
-        yield Exported(path, kind, int(step[1]) if step else None, sizes, path.stat().st_mtime)
+        status = says.stat()
+        origin = _origin(kind, says, status.st_size, status.st_mtime_ns)
+        if origin is not None:  # else it is another program's
+            sizes = sum(one.stat().st_size for one in files)
+            yield Exported(path, kind, *origin, sizes, path.stat().st_mtime)
+
+
+@functools.lru_cache(maxsize=_MOST)
+def _origin(kind: str, path: Path, _bytes: int, _changed: int) -> tuple[int, str] | None:
+    """The step and the hash of the checkpoint that an export says it was made from; None for what is no export."""
+    try:
+        step, sha256 = _in_config(path) if kind == HF else _in_gguf(path)
+    except (OSError, ValueError, RecursionError, struct.error):
+        return None
+    return (step, sha256) if type(step) is int and step >= 0 and isinstance(sha256, str) else None
+
+
+def _in_config(path: Path) -> tuple[object, object]:
+    config = json.loads(read_bounded(path, _MOST_CONFIG))
+    own = config.get(MARK) if isinstance(config, dict) else None
+    return (own.get("step"), own.get("checkpoint_sha256")) if isinstance(own, dict) else (None, None)
+
+
+def _in_gguf(path: Path) -> tuple[object, object]:
+    with open_regular(path) as source:
+        head = source.read(_BEGINNING)
+        if not head.startswith(b"GGUF") or _ARCHITECTURE not in head:
+            return None, None
+        if _key("step") not in head:
+            head += source.read(_MOST_HEAD)
+    return _number(head, "step"), _text(head, "checkpoint_sha256")
+
+
+def _key(name: str) -> bytes:
+    key = f"{MARK}.{name}".encode()
+    return struct.pack("<Q", len(key)) + key
+
+
+def _number(head: bytes, name: str) -> int | None:
+    """The value of a key: 32 bits, or 64 if it needs them."""
+    at = head.find(_key(name)) + len(_key(name))
+    kind, *_ = struct.unpack_from("<I", head, at)
+    form = {4: "<I", 10: "<Q"}.get(kind)
+    return int(struct.unpack_from(form, head, at + 4)[0]) if form and _key(name) in head else None
+
+
+def _text(head: bytes, name: str) -> str | None:
+    at = head.find(_key(name)) + len(_key(name))
+    kind, length = struct.unpack_from("<IQ", head, at)
+    known = _key(name) in head and kind == 8 and length <= len(head)
+    return head[at + 12 : at + 12 + length].decode() if known else None
 
 
 def serve_line(kind: str, path: str) -> str:

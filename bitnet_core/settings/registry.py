@@ -333,6 +333,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "When stages bring the copy up to date: never, at the end, or all the while.",
             *("off", "end", "live"),
         ),
+        text(
+            "STORAGE_CHECKPOINTS",
+            "needed",
+            "Which are sent: the newest, the best and the last one before the flip, or all, set-aside ones too.",
+            *("needed", "all"),
+        ),
         path("STORAGE_LOCAL_DIR", "", "local: the folder for the copy, best on another disk; empty = no copy."),
     ),
     **TARGETS,

@@ -28,7 +28,7 @@ SECTIONS = {
 }
 """Which sections of the registry a STORAGE_BACKEND reads."""
 
-_NOT_LEADING = frozenset({"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC"})
+_NOT_LEADING = frozenset({"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC", "STORAGE_CHECKPOINTS"})
 
 IDLE = {
     "gdrive": (
@@ -50,6 +50,7 @@ class StorageOptions(Group):
     backend: str = setting("STORAGE_BACKEND")
     name: str = setting("STORAGE_NAME")
     sync: SyncMode = setting("STORAGE_SYNC")
+    checkpoints: Literal["needed", "all"] = setting("STORAGE_CHECKPOINTS")
     local_folder: Path | None = setting("STORAGE_LOCAL_DIR")
 
     @property

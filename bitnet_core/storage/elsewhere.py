@@ -25,7 +25,7 @@ from bitnet_core.storage.target import Target
 from bitnet_core.storage.travel import SETTINGS_FILE, Arrived, read_settings
 from bitnet_core.storage.under import Under
 
-_OF_ALL_TARGETS = {"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC"}
+_OF_ALL_TARGETS = {"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC", "STORAGE_CHECKPOINTS"}
 _MARK = "opening"
 """A file in `.storage` while an experiment is being opened: the id of the experiment."""
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import fsync_folder
 from bitnet_core.storage.here import Here
-from bitnet_core.storage.layout import Known, Stored
-from bitnet_core.storage.replaced import PROJECTION, place_before, projection_of
+from bitnet_core.storage.layout import Known, Stored, place_before
+from bitnet_core.storage.replaced import PROJECTION, projection_of
 from bitnet_core.storage.snapshot import version_of
 from bitnet_core.storage.state import State
 

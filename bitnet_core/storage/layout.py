@@ -1,9 +1,11 @@
 """How a file is laid out in objects: one object, or a folder of numbered parts with an index that is written last.
 
 The objects of a file never change once a manifest names them. A file that changed is stored again under another stem:
-its own name, or `NAME.revisions/<counter>-<random>`, which nobody ever used, while the own name is in use.
+its own name, or `NAME.revisions/<counter>-<random>`, which nobody ever used, while the own name is in use. One that
+was set aside keeps the stem that it had at its place before.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +20,9 @@ from bitnet_core.text import printable
 PART_BYTES = 8 * MIB
 """The size of a part: several are sent at once within the memory that one whole object may take."""
 MOST_PARTS = 100_000
+_ASIDE = re.compile(
+    r"(?P<checkpoints>checkpoints/)(?:[^/]+/)+(?P<file>[^/]+)|(?P<data>data)(?:\.|/\.)superseded/[^/]+(?P<rest>/.+)"
+)
 _MOST_BYTES = 1 << 50
 _INDEX_BYTES, _ENTRY_BYTES = 64, 100
 """At most, of an index: all but its parts, and one part."""
@@ -94,9 +99,10 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         """BitnetError for an entry that nobody can have written in earnest."""
         require_key(self.name)
         shown = printable(self.name)[:200]
-        if self.stem and not any(
-            self.stem.startswith(f"{one}.revisions/") for one in (self.name, *folders_of(self.name))
-        ):
+        before = place_before(self.name)
+        own = (self.name, *folders_of(self.name), *([before] if before else []))
+        moved = bool(before) and self.stem == before
+        if self.stem and not moved and not any(self.stem.startswith(f"{one}.revisions/") for one in own):
             raise BitnetError(f"The manifest keeps {shown} under another file's name.")
         if self.stem:
             require_key(self.stem)
@@ -110,6 +116,12 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
             raise BitnetError(f"The manifest has no possible size of the parts of {shown}.")
         if not self.part_bytes and self.size > OBJECT_BYTES:
             raise BitnetError(f"The manifest has {shown} as one object, which is larger than any object.")
+
+
+def place_before(name: str) -> str:
+    """Where a file was before it was set aside; empty for one that was not."""
+    found = _ASIDE.fullmatch(name)
+    return "".join(filter(None, found.groups())) if found else ""
 
 
 def folders_of(name: str) -> Iterator[str]:

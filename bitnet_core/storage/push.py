@@ -7,16 +7,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage import fitting, snapshot
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.apart import require_not_in_itself
-from bitnet_core.storage.digest import sha256
-from bitnet_core.storage.hashing import hash_file
+from bitnet_core.storage.hashing import hash_of
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes
+from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes, place_before
 from bitnet_core.storage.manifest import Manifest, Published
+from bitnet_core.storage.needed import needed
 from bitnet_core.storage.probe import require_not_gone
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.putting import Stems
@@ -62,7 +65,9 @@ class Pushed:
     total_bytes: int
     left: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    dropped_bytes: int = 0
+    """The names that left the state; of them, the content of those `gone` left it, too."""
+    gone: list[str] = field(default_factory=list)
+    gone_bytes: int = 0
 
 
 class Push:
@@ -123,7 +128,8 @@ class Push:
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         fit, misfits = fitting.fit(taken.files, self._target, stored) if faults else (taken.files, [])
         self.left += misfits
-        to_send = [file for file in self._choose(fit) if file.name not in unchanged]
+        wanted = fit if StorageOptions.of(self._experiment.settings).checkpoints == "all" else needed(fit)
+        to_send = [file for file in self._choose(wanted) if file.name not in unchanged]
         if to_send:  # whether its manifest fits is known before the first byte is sent
             self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
         return Plan(to_send, unchanged, *self._to_drop(taken, stored))
@@ -233,13 +239,18 @@ class Push:
             )
 
     def _stored(self, file: LocalFile, stored: dict[str, Stored]) -> Stored | None:
-        """The entry of a file whose content is stored already. Only a file of unknown content is read."""
+        """The entry of a file whose content is stored already, perhaps at the place from which it was set aside.
+
+        Only a file of unknown content is read.
+        """
         entry = stored.get(file.name)
+        if entry is None and (before := stored.get(place_before(file.name))) is not None:
+            entry = structs.replace(before, name=file.name, stem=before.key)
         if entry is None:
             return None
         known = self._state.known(file.name, file.version)
         if known is None and entry.size == file.size:
-            known = _hashed(file, entry.part_bytes)
+            known = hash_of(file, entry.part_bytes)
         if known is None or not entry.has(known):
             return None
         self._state.know(file.name, file.version, known)
@@ -372,6 +383,8 @@ class Push:
 
     def _pushed(self, published: Published, sent: Sent) -> Pushed:
         made = published.manifest
+        kept = {one.key for one in made.files}
+        gone = [one for one in self._dropped if one.key not in kept]  # the others have another place there
         return Pushed(
             key=published.key,
             counter=made.counter,
@@ -381,17 +394,6 @@ class Push:
             total_bytes=sum(one.size for one in made.files),
             left=self.left,
             dropped=[one.name for one in self._dropped],
-            dropped_bytes=sum(one.size for one in self._dropped),
+            gone=[one.name for one in gone],
+            gone_bytes=sum(one.size for one in gone),
         )
-
-
-def _hashed(file: LocalFile, size_of_part: int) -> Known | None:
-    """The hash of a file's content; None if it can't be read, or is a database whose newest part is in its log."""
-    if file.content is not None:
-        return Known(sha256(file.content), 0)
-    if file.is_database and file.path.with_name(f"{file.path.name}-wal").exists():
-        return None
-    try:
-        return Known(hash_file(file.path, size_of_part), size_of_part)
-    except OSError:
-        return None

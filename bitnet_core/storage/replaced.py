@@ -7,21 +7,12 @@ machine had and has set aside itself: who opens the copy must go on from what is
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from bitnet_core.storage.layout import Stored, folders_of
+from bitnet_core.storage.layout import Stored, folders_of, place_before
 from bitnet_core.storage.steps import complete_steps, step_of
 
-_ASIDE = re.compile(
-    r"(?P<checkpoints>checkpoints/)(?:[^/]+/)+(?P<file>[^/]+)|(?P<data>data)(?:\.|/\.)superseded/[^/]+(?P<rest>/.+)"
-)
 _PROJECTED = re.compile(r"(data(?:\.|/\.)projected/[^/]+/).+")
 PROJECTION = "projection.json"
 """Without it a projection is not complete. A new one replaces the whole folder, and can be made again."""
-
-
-def place_before(name: str) -> str:
-    """Where a file was before it was set aside; empty for one that was not."""
-    found = _ASIDE.fullmatch(name)
-    return "".join(filter(None, found.groups())) if found else ""
 
 
 def projection_of(name: str) -> str:

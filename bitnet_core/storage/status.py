@@ -6,12 +6,15 @@ Light, and it writes nothing.
 import contextlib
 import json
 import sqlite3
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.storage.state import FOLDER
 from bitnet_core.text import finite
+
+_VERSIONS = "select name, version from hashes join shared using (name, sha256, part_bytes) limit 200000"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class CopyStatus:
     waiting: tuple[tuple[str, float], ...] = ()
     checkpoints: tuple[tuple[str, int], ...] = ()
     """The names and sizes of the checkpoints that are stored as they were here, such as `checkpoints/….pt`."""
+    versions: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of each file that was here as it is stored, by name: its size and times then (`LocalFile.version`)."""
 
 
 def version(root: Path) -> tuple[float, ...]:
@@ -85,6 +90,8 @@ def _read(path: Path, mark: str) -> CopyStatus | None:
         tables = {row[0] for row in found.execute("select name from sqlite_master")}  # an earlier version's has fewer
         wanted = "select name, size from shared where name like 'checkpoints/mini_bitnet_step_%.pt' limit 10000"
         shared = found.execute(wanted).fetchall() if "shared" in tables else []
+        both = {"shared", "hashes"} <= tables
+        versions = found.execute(_VERSIONS).fetchall() if both else []
     stored: dict[str, Any] = json.loads(notes.get("stored", "{}"))
     counter = finite(stored.get("counter"))
     return CopyStatus(
@@ -94,4 +101,5 @@ def _read(path: Path, mark: str) -> CopyStatus | None:
         tuple(Folder(str(name), int(many), float(size)) for name, (many, size) in stored.get("folders", {}).items()),
         tuple((str(name), float(since)) for name, since in waiting),
         tuple((str(name), int(size)) for name, size in shared),
+        {str(name): str(version) for name, version in versions},
     )

@@ -27,7 +27,7 @@ _OF_THE_MACHINE = {"Place", "Caches", "Keys", "Notifications"}
 """A notification is a program of this machine: whoever can write to the target must not choose it."""
 _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
-_TRAVELS = {"STORAGE_SYNC"}
+_TRAVELS = {"STORAGE_SYNC", "STORAGE_CHECKPOINTS"}
 _ONCE = "command line"
 """Where a setting comes from that was said for one command."""
 _ABOUT_MONEY = {*LIMITS, "KD_PRICES_FILE"}

@@ -26,6 +26,7 @@ _FORMAT = "bitnet-core student"
 _VERSION = 1
 _NAME = re.compile(r"mini_bitnet_step_(\d{8,})\.pt")
 _KEEP_LAST = 3
+_LONGEST_STEP = 19
 
 
 @dataclass
@@ -174,6 +175,26 @@ def of_step(folder: Path, step: int) -> Path:
             f"There is no complete checkpoint of step {step} in {folder}; steps that are there: {there}."
         )
     return path
+
+
+def chosen(folder: Path, which: str, on_skipped: Callable[[str], object] = lambda _: None) -> Path:
+    """The checkpoint that `best`, `latest`, a step, the name of a file in `folder`, or a path names.
+
+    BitnetError if there is none. `on_skipped` is as of `require_latest`.
+    """
+    if which == "latest":
+        return require_latest(folder, on_skipped)
+    if which == "best":
+        best = newest_health(folder).get("best")
+        step = best.get("step") if isinstance(best, dict) else None
+        if type(step) is not int:
+            raise BitnetError(f"No health file in {folder} names a best checkpoint; choose one by its step.")
+        return of_step(folder, step)
+    if which.isdecimal() and len(which) < _LONGEST_STEP:
+        return of_step(folder, int(which))
+    if (path := Path(which)).exists() or not (folder / which).exists():
+        return path
+    return folder / which
 
 
 def newer_than(folder: Path, path: Path) -> list[Path]:

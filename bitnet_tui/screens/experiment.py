@@ -108,6 +108,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
         self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         self.draw_storage()
+        self.draw_export()
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
         if self.charted.unread:

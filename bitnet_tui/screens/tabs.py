@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.exports import Exported
-from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.screens.exporting import ExportingScreen
 from bitnet_tui.services import config
-from bitnet_tui.services.exporting import FORMATS, Export
 from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import checkpoints, exports, starting
+from bitnet_tui.view import checkpoints, starting
 from bitnet_tui.view.checkpoints import Saved
-from bitnet_tui.view.spans import short
+from bitnet_tui.view.guide.labels import label
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
@@ -26,14 +24,13 @@ if TYPE_CHECKING:
 TABS: tuple[Literal["traces", "checkpoints", "config", "log"], ...] = ("traces", "checkpoints", "config", "log")
 """Those that have keys of their own."""
 _TAB_OF = {"checkpoint": "checkpoints", "traces": "traces", "config": "config", "log": "log"}
-_TRAIN = "train"
+_TRAIN, _FLIP = "train", "FLIP_FRACTION"
 
 
-class TabbedScreen(ShellScreen[None]):
+class TabbedScreen(ExportingScreen):
     """An action of a tab works while that tab is open."""
 
     root: Path
-    _export: Export | None = None
     _checking = False
 
     @property
@@ -41,6 +38,13 @@ class TabbedScreen(ShellScreen[None]):
         from bitnet_tui.widgets.run_pane import RunPane
 
         return self.query_one("#run", RunPane)
+
+    @property
+    def shows_checkpoints(self) -> bool:
+        return self.complete and self.pane.open == "checkpoints"
+
+    def on_run_pane_opened(self) -> None:
+        self.draw_export()
 
     @property
     def training(self) -> bool:
@@ -137,13 +141,13 @@ class TabbedScreen(ShellScreen[None]):
         if problem or row is None:
             pane.say("warn", problem)
         elif what == "export":
-            self._ask_format(row)
+            self.ask_format(row)
         else:
             work = partial(self._foresee, self.shell, row, row.fraction if what == "flip" else "")
             self.run_worker(work, thread=True, exclusive=True, group="foresee", description="look ahead")
 
     def _foresee(self, shell: Shell, row: Saved, fraction: str) -> None:
-        values = {"RESUME_STEP": str(row.step)} | ({"FLIP_FRACTION": fraction} if fraction else {})
+        values = {"RESUME_STEP": str(row.step)} | ({_FLIP: fraction} if fraction else {})
         try:
             found = foresee(shell.home, self.root, _TRAIN, values)
             shell.call_later(self._ask_to_train, row, fraction, found, starting.refusal(found, shell.key))
@@ -165,7 +169,7 @@ class TabbedScreen(ShellScreen[None]):
         def answered(yes: bool | None) -> None:
             if yes and fraction:
                 work = partial(self._set_flip, self.shell, row.step, fraction)
-                self.run_worker(work, thread=True, group="flip", description="set FLIP_FRACTION")
+                self.run_worker(work, thread=True, group="flip", description="set the flip")
             elif yes:
                 self._train_from(row.step)
 
@@ -174,8 +178,9 @@ class TabbedScreen(ShellScreen[None]):
     def _set_flip(self, shell: Shell, step: int, fraction: str) -> None:
         problem = ""
         try:
-            found = config.save(shell.home, self.root, "FLIP_FRACTION", fraction)
-            problem = f"FLIP_FRACTION is also set by the {found.hidden_by}." if found.hidden_by else ""
+            found = config.save(shell.home, self.root, _FLIP, fraction)
+            if found.hidden_by:
+                problem = f"“{label(_FLIP)}” is also set by the {found.hidden_by}, which counts."
         except (BitnetError, OSError) as error:
             problem = str(error)
         shell.call_later(self._flip_set, step, problem)
@@ -189,60 +194,6 @@ class TabbedScreen(ShellScreen[None]):
     def _train_from(self, step: int) -> None:
         self._say_there("value", f"Training goes on from step {step}.")
         self.start_stage(_TRAIN, {"RESUME_STEP": str(step)})
-
-    def _ask_format(self, row: Saved) -> None:
-        """Ask for what to export it; what is there already is shown, with how to use it."""
-        from bitnet_tui.screens.picking import PickScreen
-
-        if self._export is not None:
-            self._say_there("warn", "An export is still running.")
-            return
-        here = {one.kind: one for one in reversed(row.exported)}
-
-        def answered(place: int | None) -> None:
-            if place is None:
-                return
-            form = list(FORMATS)[place]
-            if form in here:
-                self._show_exported(row, here[form])
-            else:
-                self._begin_export(row, form)
-
-        names = [exports.choice(name, what, here.get(name)) for name, what in FORMATS.items()]
-        self.app.push_screen(PickScreen(f"Export the student of step {row.step}", names), answered)
-
-    def _show_exported(self, row: Saved, exported: Exported) -> None:
-        from bitnet_tui.screens.exported import ExportedScreen
-
-        def answered(again: bool | None) -> None:
-            if again and self._export is None:
-                self._begin_export(row, exported.kind, again=True)
-
-        self.app.push_screen(ExportedScreen(exported), answered)
-
-    def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
-        self._export = export = Export(self.shell.home, self.root, form, row.path, again=again)
-        self._say_there("value", f"Exporting step {row.step} {FORMATS[form].split(':')[0]}; this takes a minute…")
-        work = partial(self._run_export, self.shell, export)
-        self.app.run_worker(work, thread=True, group="export", description="export a checkpoint")
-
-    def _run_export(self, shell: Shell, export: Export) -> None:
-        try:
-            path, how = export.exported()
-            style, words = "good" if how == "verified" else "warn", f"Exported, {how}: {short(path)}"
-        except BitnetError as error:
-            style, words = "bad", str(error)
-        shell.call_later(self._export_ended, style, words)
-
-    def _export_ended(self, style: str, words: str) -> None:
-        """What came of it stays in the tab, and is told where that can't be seen."""
-        self._export = None
-        self._say_there(style, words)
-        if self.on_stack:
-            self.query_one(CheckpointsPane).look()
-        if not (self.on_stack and self.in_sight and self.pane.open == "checkpoints"):
-            severity: Literal["information", "error"] = "error" if style == "bad" else "information"
-            self.app.notify(words, title="Export", severity=severity)
 
     def _say_there(self, style: str, words: str) -> None:
         if self.on_stack:

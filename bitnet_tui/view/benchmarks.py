@@ -39,7 +39,7 @@ def question(found: Sequence[Benchmark]) -> tuple[str, str, str, str]:
     licences = sorted({one.licence for one in found})
     verb = "is" if len(names) == 1 else "are"
     why = (
-        f"EVAL_SUITE names {listed(shown)}, which {verb} not here yet. {size(cost(found))} come from the package "
+        f"The settings ask for {listed(shown)}, which {verb} not here yet. {size(cost(found))} come from the package "
         f"index; the data sets' licences: {', '.join(licences)}. The stage starts when they are here."
     )
     return "Fetch the benchmarks first?", why, "Fetch, then start", "Start nothing"

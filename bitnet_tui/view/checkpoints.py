@@ -20,6 +20,7 @@ from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
 from bitnet_tui.view.exports import names
+from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
@@ -114,9 +115,14 @@ class CheckpointReader:
             if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
         ]
         made = exports.of(self.root)
-        rows = [replace(row, exported=tuple(one for one in made if one.step == row.step)) for row in rows]
+        rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         return CheckpointsView(tuple(rows), "", aside)
+
+
+def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) -> tuple[Exported, ...]:
+    """Those of this file: a training that began again has other checkpoints of the same steps."""
+    return tuple(one for one in made if (one.step, one.sha256) == (row.step, health.get("sha256")))
 
 
 def _best(health: dict[str, Any]) -> int | None:
@@ -223,7 +229,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
-        text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
+        text = "No checkpoint yet. Training saves one every so many steps, when stopped, and at its end."
         return tuple(wrapped("", text, "label", cells)[:most])
     facts = [row.path.name]
     facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
@@ -256,7 +262,8 @@ def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
 
 def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, str, str]:
     """What flipping here does."""
-    why = f"FLIP_FRACTION in the .env becomes {fraction}, so that activations go to 4 bits at step {row.step}. "
+    set_it = f"“{label('FLIP_FRACTION')}” becomes {fraction} in the settings"
+    why = f"{set_it}, so that activations go to 4 bits at step {row.step}. "
     others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
     words = _goes_on_words(replace(found, changed=others))
     return f"Flip at step {row.step}?", why + words, "Flip here", "Leave it"

@@ -21,6 +21,8 @@ from bitnet_tui.view.spans import Line, Span, line
 
 _WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
 _MOST_WAITING = 8
+_LOOK_SECONDS, _SHARE = 5.0, 100.0
+"""How often it is looked whether files are as they were stored, and at least so many times as long as that took."""
 Said = tuple[Literal["good", "bad", "value"], str]
 """What a command about the copy said last, and in which style it is shown."""
 
@@ -47,6 +49,8 @@ class CopyView:
     upload: Upload | None = None
     ended_since: tuple[str, ...] = ()
     problem: str = ""
+    unlike: tuple[str, ...] = ()
+    """The files that are here otherwise than they were stored, by size and time."""
 
     @property
     def sending(self) -> bool:
@@ -82,6 +86,24 @@ class KnownCopy:
         if now != self._seen[0]:
             self._seen = now, status_of(experiment)
         return self._seen[1]
+
+
+@dataclass
+class Unlike:
+    """The files of an experiment that are here otherwise than they were stored, looked for now and then."""
+
+    _seen: tuple[object, ...] = ()
+    _found: tuple[str, ...] = ()
+    _due: float = 0.0
+
+    def of(self, experiment: Experiment, status: CopyStatus) -> tuple[str, ...]:
+        now, seen = time.monotonic(), (experiment.root, status.place, status.counter, status.at)
+        if seen != self._seen or now >= self._due:
+            from bitnet_core.storage.unlike import unlike
+
+            self._seen, self._found = seen, unlike(experiment, status)
+            self._due = now + max(_LOOK_SECONDS, _SHARE * (time.monotonic() - now))
+        return self._found
 
 
 def ended_since(history: History, at: float | None) -> tuple[str, ...]:
@@ -158,7 +180,11 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
     if copy.ended_since:
         words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"
         return _wrapped("▲ ", words, "warn", cells)
-    words = "Up to date: nothing has run since the last push. The next one finds what was changed by hand."
+    if copy.unlike:
+        were = "was" if len(copy.unlike) == 1 else "were"
+        words = f"Behind: {files(len(copy.unlike))} {were} changed here since the last push, such as {copy.unlike[0]}.{why}"
+        return _wrapped("▲ ", words, "warn", cells)
+    words = "Up to date: all files here are as they were stored, by size and time."
     return _wrapped("✓ ", words, "good", cells)
 
 

@@ -5,10 +5,11 @@ import shlex
 import socket
 import time
 
-from bitnet_core.runs.exports import HF, Exported, other_line, serve_line
+from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
 from bitnet_core.text import ago, flat, size
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
+_RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
 _COPY_WORDS = "Copy it to another machine, typed there:"
 
 
@@ -21,6 +22,17 @@ def choice(kind: str, what: str, here: Exported | None) -> str:
     """One format as an entry of a list, with what is there already."""
     there = f"  ✓ exported, {size(here.bytes)}" if here is not None else ""
     return f"{kind:<6}{what}{there}"
+
+
+def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
+    """How an export is doing that has not ended: in which style to say what. `exported` are those of its step.
+
+    What is written is compared with the student, which takes longer than writing it.
+    """
+    runtime = _RUNTIME[kind]
+    if any(one.kind == kind and one.written >= int(began) for one in exported):
+        return "value", f"Step {step} is exported for {runtime}; it is compared with the student there now…"
+    return "value", f"Exporting step {step} for {runtime}; this takes a minute…"
 
 
 def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:

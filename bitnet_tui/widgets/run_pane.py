@@ -88,6 +88,9 @@ class RunPane(Vertical):
     class Resized(Message):
         """The lines were made for another width."""
 
+    class Opened(Message):
+        """Another tab is open."""
+
     def on_resize(self) -> None:
         self._relabel()
         if self.content_size.width != self._drawn_at:
@@ -113,6 +116,7 @@ class RunPane(Vertical):
         self.set_class(name in _ALONE, "-alone")
         self._look(name)
         self.screen.refresh_bindings()
+        self.post_message(self.Opened())
 
     def _look(self, name: str) -> None:
         """Have a tab that reads files itself read them."""

@@ -108,6 +108,23 @@ def test_nothing_is_overwritten_unless_asked(root: Path, capsys: pytest.CaptureF
     assert (file.read_bytes(), sorted(one.name for one in folder.iterdir())) == before
 
 
+def test_each_checkpoint_can_be_exported_and_the_answer_names_it(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints.require_latest(root / "checkpoints")
+    made = checkpoints.load(path)
+    for step in (4, 6):
+        checkpoints.save(path.parent, dataclasses.replace(made, step=step), {"best": {"step": 4}})
+    for which, step in (("best", 4), ("2", 2), (path.name, 2), ("latest", 6)):
+        words = export(root, "gguf", "--checkpoint", which, "--no-verify", "--force")
+        told = answered(capsys, *words)
+        assert told["exported"] == [str(root / "exports" / f"experiment-step{step}-TQ2_0.gguf")]
+        assert told["step"] == step
+        assert main(words) == 0
+        assert f"Made from step {step} (mini_bitnet_step_0000000{step}.pt):" in capsys.readouterr().out
+    assert "steps that are there: 2, 4, 6." in refused(capsys, *export(root, "gguf", "--checkpoint", "5"))
+
+
 def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = {
         "checkpoint": {"step": 2},

@@ -23,8 +23,8 @@ _OBJECT = re.compile(r"(.+?)(?:\.revisions/\d{6}-[0-9a-f]+)?(?:\.parts/(index\.j
 
 
 def machine(folder: Path, **values: str) -> Experiment:
-    """An experiment with these settings, as if its `.env` had them."""
-    settings = from_values({"DRIVE_ROOT": str(folder), **values})
+    """An experiment with these settings, as if its `.env` had them; all its checkpoints are stored."""
+    settings = from_values({"DRIVE_ROOT": str(folder), "STORAGE_CHECKPOINTS": "all", **values})
     experiment = Experiment.from_settings(replace(settings, origins=dict.fromkeys(settings.origins, ".env line 1")))
     experiment.ensure()
     return experiment

@@ -1,5 +1,6 @@
 """Push above any target: what is stored, in which order, and what is left out."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def test_a_pruned_checkpoint_goes_and_other_lost_files_stay(tmp_path: Path, targ
     done = push(one, target)
     assert set(stored(target)) >= {"checkpoints/mini_bitnet_step_00000020.pt", "data/kd.parquet"}
     assert CHECKPOINT not in stored(target)
-    assert (done.dropped, done.dropped_bytes) == ([CHECKPOINT], 3)
+    assert (done.dropped, done.gone, done.gone_bytes) == ([CHECKPOINT], [CHECKPOINT], 3)
 
 
 def test_checkpoints_that_were_lost_here_stay_in_the_copy(tmp_path: Path, target: MemoryTarget) -> None:
@@ -189,6 +190,74 @@ def test_what_was_set_aside_here_leaves_the_state(tmp_path: Path, target: Memory
     write(one, "reports/r.json", b"{}")
     assert push(one, target).dropped == []
     assert stored(target)[f"checkpoints/{steps[0]}"] == b"of the new training"
+
+
+def test_what_was_set_aside_after_it_was_stored_is_not_sent_again(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    first = save(one, 20)
+    push(one, target)
+    before = dict(target.objects)
+    set_aside(one, "checkpoints", "checkpoints/superseded/2026", [path.name for path in first])
+    write(one, "reports/r.json", b"{}")
+    done = push(one, target)
+    assert (done.sent_files, done.gone, done.gone_bytes) == (1, [], 0)
+    assert {*done.dropped} == {f"checkpoints/{path.name}" for path in first}
+    assert {key for key in target.objects if key not in before} <= {"reports/r.json"} | set(manifests.keys(target))
+    aside = "checkpoints/superseded/2026/mini_bitnet_step_00000020.pt"
+    write(one, CHECKPOINT.replace("10", "20"), content(9000, 7))  # of the new training, under the same name
+    for number in range(3):  # until nothing of the older states is left
+        write(one, "reports/r.json", content(9, number))
+        push(one, target)
+    assert stored(target)[aside] == content(10_000, 20)
+    assert stored(target)[CHECKPOINT.replace("10", "20")] == content(9000, 7)
+    assert verify(target, newest(target)).faults == []
+    other = machine(tmp_path / "two")
+    pull(other, target)
+    assert (other.root / aside).read_bytes() == content(10_000, 20)
+
+
+def test_of_the_checkpoints_only_those_that_are_needed_are_sent(tmp_path: Path, target: MemoryTarget) -> None:
+    """The newest, the best as the newest says, the last one before the flip, and what the user has named."""
+    one = machine(tmp_path / "one", STORAGE_CHECKPOINTS="needed")
+
+    def save_with(step: int, bits: int, ramp: int = 0) -> None:
+        health = {"activation_bits": bits, "layers_at_4_bits": ramp, "best": {"step": 20}}
+        write(one, f"checkpoints/mini_bitnet_step_{step:08d}_health.json", json.dumps(health).encode())
+        write(one, f"checkpoints/mini_bitnet_step_{step:08d}.pt", content(50, step))
+
+    for step, bits, ramp in ((10, 8, 0), (20, 8, 0), (30, 8, 0), (35, 8, 2), (40, 4, 0), (50, 4, 0)):
+        save_with(step, bits, ramp)
+    write(one, "checkpoints/mini_bitnet_step_00000015.pt", b"torn")
+    write(one, "checkpoints/mini_bitnet_step_00000060.pt", b"being written")
+    write(one, "checkpoints/superseded/2026/mini_bitnet_step_00000070.pt", b"of a training before")
+    write(one, "checkpoints/mine.pt", b"pinned")
+    push(one, target)
+    assert {name for name in stored(target) if name.endswith(".pt")} == {
+        "checkpoints/mine.pt",
+        *(f"checkpoints/mini_bitnet_step_{step:08d}.pt" for step in (20, 30, 50, 60)),
+    }
+    save_with(60, 4)
+    save_with(65, 4)
+    done = push(one, target)
+    assert done.dropped == []  # what is in the copy stays there
+    assert "checkpoints/mini_bitnet_step_00000050.pt" in stored(target)
+    push(machine(tmp_path / "one", STORAGE_CHECKPOINTS="all"), target)
+    everything = {f"checkpoints/{path.relative_to(one.checkpoints)}" for path in one.checkpoints.rglob("*.pt")}
+    assert {name for name in stored(target) if name.endswith(".pt")} == everything
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{torn", b"[]", b'{"best": 3, "activation_bits": "x"}', b'{"best": {"step": "5"}}']
+)
+def test_a_damaged_health_file_leaves_the_newest_checkpoint(
+    tmp_path: Path, target: MemoryTarget, damage: bytes
+) -> None:
+    one = machine(tmp_path / "one", STORAGE_CHECKPOINTS="needed")
+    for step in (10, 20):
+        save(one, step)
+    write(one, "checkpoints/mini_bitnet_step_00000020_health.json", damage)
+    push(one, target)
+    assert "checkpoints/mini_bitnet_step_00000020.pt" in stored(target)
 
 
 def test_what_this_machine_never_had_stays_when_the_same_name_is_set_aside(

@@ -282,6 +282,42 @@ def test_damaged_scores_are_said_and_everything_else_is_shown(
     assert said.err == f"bitnet: warning: {words}\n" and "sequence 0" in said.out
 
 
+@pytest.mark.parametrize(
+    ("healths", "outdated"),
+    [
+        ({}, ""),
+        ({7: "own", 5: "other"}, ""),
+        ({7: "own", 9: "other"}, "the newest is step 9"),
+        ({7: "own", 9: None}, ""),  # what can't be read counts as incomplete, as for the training
+        ({7: None}, ""),
+        ({7: None, 5: "other"}, "its health file is damaged; the newest complete one is step 5"),
+        ({5: "other"}, "it is no longer there; the newest complete one is step 5"),
+        ({7: "other"}, "that step was trained again"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["{torn", "[]", '{"sha256": 7}'])
+def test_outdated_scores_say_why_without_contradiction(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    healths: dict[int, str | None],
+    outdated: str,
+    damage: str,
+) -> None:
+    scored(data, tmp_path / "reports" / FILE)  # step 7
+    own = ScoreFile(tmp_path / "reports" / FILE).about.sha256
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for step, told in healths.items():
+        (folder / f"mini_bitnet_step_{step:08d}.pt").touch()
+        health = json.dumps({"sha256": own if told == "own" else told}) if told else damage
+        (folder / f"mini_bitnet_step_{step:08d}_health.json").write_text(health)
+    settings = {"KD_DATA_PATH": data, "REPORTS_DIR": tmp_path / "reports", "CHECKPOINTS_DIR": folder}
+    at = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    assert cli.main(["traces", "list", "--json", *at]) == 0
+    assert json.loads(capsys.readouterr().out)["scored"]["outdated"] == outdated
+
+
 def test_requests_are_answered_one_by_one_and_changes_are_seen(
     data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,21 @@ def test_a_step_that_is_damaged_is_called_that(tmp_path: Path) -> None:
         checkpoints.of_step(tmp_path, 15)
 
 
+def test_one_is_chosen_by_best_by_latest_by_its_step_or_by_its_file(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        checkpoints.save(tmp_path, checkpoint(step), {"best": {"step": 2}})
+    name = "mini_bitnet_step_00000001.pt"
+    wanted = {"latest": 3, "best": 2, "1": 1, name: 1, str(tmp_path / name): 1}
+    found = {which: checkpoints.chosen(tmp_path, which) for which in wanted}
+    assert found == {which: checkpoints.path_of(tmp_path, step) for which, step in wanted.items()}
+    assert checkpoints.chosen(tmp_path, "other.pt") == Path("other.pt")
+    with pytest.raises(BitnetError, match=r"no complete checkpoint of step 7 .* steps that are there: 1, 2, 3\."):
+        checkpoints.chosen(tmp_path, "7")
+    checkpoints.save(tmp_path, checkpoint(4), {"best": "torn"})
+    with pytest.raises(BitnetError, match="names a best checkpoint; choose one by its step"):
+        checkpoints.chosen(tmp_path, "best")
+
+
 @pytest.mark.parametrize("kind", ["cut", "pipe", "without health", "folder"])
 def test_a_newer_checkpoint_that_is_passed_over_is_named_with_the_reason(tmp_path: Path, kind: str) -> None:
     older, newer = (Path(checkpoints.save(tmp_path, checkpoint(step), {}).path) for step in (5, 10))

@@ -13,6 +13,7 @@ from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
 from bitnet_core.errors import BitnetError
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
 from tests.tui.plans import PLAN, TIMED
@@ -72,6 +73,12 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def planned(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide's estimates without their process, which imports torch and times steps."""
     monkeypatch.setattr(planning.Plan, "run", lambda plan: PLAN if "--no-probe" in plan.arguments else TIMED)
+
+
+@pytest.fixture(autouse=True)
+def looked_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests press the guide's last Enter as soon as its step is shown."""
+    monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 0.0)
 
 
 WARNING = "KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"

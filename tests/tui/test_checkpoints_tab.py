@@ -7,18 +7,21 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.outlook import Outlook
-from bitnet_core.text import width
+from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
@@ -142,7 +145,7 @@ async def test_flip_from_a_chosen_checkpoint_by_keyboard(home: Path, saved: Expe
         assert "has flipped already; choose one at 8 bits." in words(pilot)
         await pilot.press("down", "F")
         await settled(pilot)
-        assert "FLIP_FRACTION in the .env becomes 0.7" in words(pilot)
+        assert "“Flip to 4 bits at” becomes 0.7 in the settings" in words(pilot)
         assert "(that of step 200) are moved" in words(pilot)
         await pilot.press("y")
         await settled(pilot)
@@ -164,59 +167,162 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
     async with BitnetApp(home, saved.root, launch=launch).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await click_on(pilot, "4 Checkpoints")
-        await click_on(pilot, " 70k ")
-        for told in ("✗ There is no room.", "✓ Exported, verified: "):
+        await click_on(pilot, " 105k ")
+        for told in ("✗ There is no room.", "✓ Exported step 150, verified: "):
             await click_on(pilot, "Export (E)")
             await click_on(pilot, "gguf  for llama.cpp")
             await settled(pilot)
             assert told in words(pilot)
-        path = saved.checkpoints / "mini_bitnet_step_00000100.pt"
+        path = saved.checkpoints / "mini_bitnet_step_00000150.pt"
         assert exported[0] == ["export", "gguf", "--checkpoint", str(path)]
         await click_on(pilot, "Resume from here")
         assert isinstance(pilot.app.screen, ConfirmScreen)
         await click_on(pilot, "Resume from here")  # in the dialog, which is above the button
         await settled(pilot)
-        assert launch.values == [{"RESUME_STEP": "100"}]
+        assert launch.values == [{"RESUME_STEP": "150"}]
         assert "1 Live" in shown(pilot)
 
 
-async def test_the_end_of_an_export_stays_in_its_tab_and_the_export_says_how_to_use_it(
+class Exporting:
+    """Stands for `bitnet export`, which writes an export when it `may_write`, and ends when it `may_end`."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
+        self.made = root / "exports" / "one-step200-TQ2_0.gguf"
+        self.arguments: list[list[str]] = []
+        self.may_write, self.may_end = threading.Event(), threading.Event()
+
+        def run(export: Export) -> dict[str, object]:
+            self.arguments.append(export.arguments[2:])
+            self.may_write.wait(60)
+            if problem:
+                raise BitnetError(problem)
+            keys = {"general.architecture": "bitnet", "bitnet_core.step": 200, "bitnet_core.checkpoint_sha256": "0"}
+            self.made.parent.mkdir(exist_ok=True)
+            write_gguf(self.made, keys, [])
+            self.may_end.wait(60)
+            return {"exported": [str(self.made)], "verified": True}
+
+        monkeypatch.setattr(Export, "run", run)
+
+    def end(self) -> None:
+        self.may_write.set()
+        self.may_end.set()
+
+
+async def begin_export(pilot: Pilot[None]) -> None:
+    await settled(pilot)
+    await pilot.press("4")
+    await settled(pilot)
+    await pilot.press("E", "enter")
+    await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
+
+
+def _page_is_open(pilot: Pilot[None]) -> bool:
+    return isinstance(pilot.app.screen, ExportedScreen)
+
+
+async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
-    made, given = saved.root / "exports" / "one-step200-TQ2_0.gguf", []
-    let_go = threading.Event()
-
-    def run(one: Export) -> dict[str, object]:
-        given.append(one.arguments[2:])
-        let_go.wait(60)
-        made.parent.mkdir(exist_ok=True)
-        made.write_bytes(b"x" * 4000)
-        return {"exported": [str(made)], "verified": True}
-
-    monkeypatch.setattr(Export, "run", run)
+    export = Exporting(saved.root, monkeypatch)
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await begin_export(pilot)
+        export.may_write.set()
+        await until(pilot, lambda: "is exported for llama.cpp; it is compared with the student" in words(pilot))
+        assert "Exporting" not in words(pilot)
+        await pilot.press("E", "enter")  # it is there already
+        await until(pilot, lambda: _page_is_open(pilot))
+        await pilot.press("enter")
+        export.may_end.set()
+        await until(pilot, lambda: _page_is_open(pilot))
+        for told in (
+            export.made.name,
+            "scp ",
+            f"bitnet serve {export.made.name}",
+            f"llama-server -m {export.made.name}",
+        ):
+            assert told in words(pilot)
+        await pilot.press("escape")
         await settled(pilot)
-        await pilot.press("4")
+        assert "✓ Exported step 200, verified: " in words(pilot)
+        assert "Exporting" not in words(pilot)
+        assert not pilot.app._notifications
+        await pilot.press("5", "4")
         await settled(pilot)
-        await pilot.press("E", "enter", "7")
-        let_go.set()
-        await settled(pilot)
-        said = [one.message for one in pilot.app._notifications]
-        assert said == ["Export: Exported, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"]
-        await pilot.press("4")
-        await settled(pilot)
-        assert "✓ Exported, verified: " in words(pilot)
-        assert made.name in words(pilot)
-        assert f"Exported: {made.name} (4 kB); E shows how to run it." in words(pilot)
+        assert not _page_is_open(pilot)  # it opens by itself once
         await pilot.press("E")
         await settled(pilot)
-        assert "✓ exported, 4 kB" in words(pilot)
+        assert f"✓ exported, {size(export.made.stat().st_size)}" in words(pilot)
         await pilot.press("enter")
         await settled(pilot)
-        for told in (made.name, "scp ", f"bitnet serve {made.name}", f"llama-server -m {made.name}"):
-            assert told in words(pilot)
         await click_on(pilot, "Export again")
-        assert [arguments[-1] for arguments in given] == [
+        assert [arguments[-1] for arguments in export.arguments] == [
             str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),
             "--force",
         ]
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, closes: bool
+):
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await begin_export(pilot)
+        await pilot.press("escape" if closes else "7")
+        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        export.end()
+        await until(pilot, lambda: bool(pilot.app._notifications))
+        told = "Export: Exported step 200, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"
+        assert [one.message for one in pilot.app._notifications] == [told]
+        assert not _page_is_open(pilot)
+        if closes:
+            await pilot.press("enter")
+            await settled(pilot)
+        await pilot.press("4")
+        await until(pilot, lambda: _page_is_open(pilot))
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "✓ Exported step 200, verified: " in words(pilot)
+        assert "Exporting" not in words(pilot)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_export_that_failed_says_so_and_opens_no_page(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, leaves: bool
+):
+    export = Exporting(saved.root, monkeypatch, "There is no room.")
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await begin_export(pilot)
+        if leaves:
+            await pilot.press("7")
+        export.end()
+        await settled(pilot)
+        assert [one.severity for one in pilot.app._notifications] == (["error"] if leaves else [])
+        await pilot.press("4")
+        await until(pilot, lambda: "✗ There is no room." in words(pilot))
+        assert "Exporting" not in words(pilot)
+        assert not _page_is_open(pilot)
+
+
+async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await begin_export(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(pilot.app.screen.query("Foot")))  # it is complete
+        await pilot.press("4")
+        await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
+        await pilot.press("E", "enter")
+        await until(pilot, lambda: "The export of step 200 is still running." in words(pilot))
+        export.end()
+        await until(pilot, lambda: _page_is_open(pilot))
+        assert len(export.arguments) == 1

@@ -53,6 +53,59 @@ async def test_the_same_by_mouse_and_only_create_it(home: Path):
     assert recorder.launched == []
 
 
+async def test_an_enter_that_came_before_the_review_was_shown_makes_nothing(home: Path):
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "student")
+        x, y = guide.query_one("#next").region.center
+        at_next = (None, int(x), int(y), 0, 0, 1, False, False, False)
+        early = [events.Key("enter", None), events.MouseDown(*at_next), events.MouseUp(*at_next)]
+        await press(pilot, "ctrl+n")
+        for event in early:  # they have waited while the step was made
+            pilot.app.post_message(event)
+            await settled(pilot)
+            assert pilot.app.screen is guide
+        assert guide.query_one("#next").has_focus  # the click arrived
+        assert said(pilot, "#problem") == "This is what will be made; Enter makes it."
+        guide.query_one("#starts").focus()  # the button takes no Enter while it is drawn as pressed
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert recorder.launched == [(home / "smollm2-nano", PIPELINE.name)]
+
+
+async def test_enters_pressed_in_haste_stop_at_the_review(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 1e6)  # no time between two keys is long enough
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot)
+        await press(pilot, *["enter"] * 20)
+        assert (pilot.app.screen, guide._step) == (guide, "review")
+        monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 0.0)
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert len(recorder.launched) == 1
+
+
+async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_the_next_step(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "custom")
+        guide.query_one("#model").focus()
+        await answered(pilot)
+        for field, text in (("model", "m"), ("key", ""), ("address", "http://127.0.0.1:1/v1")):
+            assert pilot.app.focused is guide.query_one(f"#{field}")
+            await press(pilot, *text, "enter")
+        assert guide._step == "storage"
+        assert (guide.draft.model, guide.draft.address) == ("m", "http://127.0.0.1:1/v1")
+        await guide._come_to("review", "NAME")
+        await press(pilot, *"mine", "enter")
+        assert (guide._step, guide.draft.name) == ("review", "mine")
+        assert pilot.app.focused is guide.query_one("#starts")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert (home / "mine" / ".env").is_file()
+
+
 @pytest.mark.parametrize("size", [(60, 15), (100, 30), (120, 36)])
 async def test_every_step_shows_its_fields_and_buttons(home: Path, size: tuple[int, int]):
     async with app(home).run_test(size=size) as pilot:
@@ -186,6 +239,30 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
         await press(pilot, "ctrl+t")
         await click_on(pilot, "Collect at temperature 1")
         assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
+
+
+async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, {**GOOD, "largest_k": 10, "logprob_mode": "scaled"})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "Teacher · the test says: ask for 10, at temperature 1" in words(pilot)
+        await click_on(pilot, "Go to Teacher")
+        assert "! 10 are fewer than the 20 that will be asked for" in said(pilot, "#found")
+        await click_on(pilot, "Ask for 10, at temperature 1")
+        wanted = {"TEACHER_TOP_LOGPROBS": "10", "KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+        assert {name: guide.draft.get(name) for name in wanted} == wanted
+        assert "✓ collected at temperature 1" in said(pilot, "#found")
+        assert "fewer" not in said(pilot, "#found")
+        assert not guide.offers
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "the test says" not in words(pilot)
+        assert "TEACHER_TOP_LOGPROBS=10" in words(pilot)
 
 
 async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """What the guide says, and its lines that are clicked: cards, rail, choices, the share, answers of commands."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ from hypothesis import strategies as st
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
 from bitnet_tui.view import pick, share
 from bitnet_tui.view.guide import doubts, estimates, labels, rail, review, storing, teachers
-from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft
+from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft, faults
 from bitnet_tui.view.spans import Line
 from tests.tui.plans import PLAN, TIMED
 
@@ -203,6 +205,27 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
         ({"largest_k": None}, "✓ logprobs\n", ""),
         ({"logprob_mode": "scaled"}, "collect at temperature 1", "Collect at temperature 1"),
         ({"logprob_mode": "unmeasured"}, "unknown whether they are exact", "Collect at temperature 1"),
+        ({"largest_k": 10}, "! 10 are fewer than the 20 that will be asked for", "Ask for 10 candidates"),
+        ({"largest_k": 1}, "! 1 is fewer than the 20 that will be asked for", "Ask for 1 candidate"),
+        ({"largest_k": 5, "logprob_mode": "scaled"}, "at temperature 1", "Ask for 5, at temperature 1"),
+        (
+            {"logprobs": None, "problem": str(too_many_candidates("custom", "m", 20, 5))},
+            "! 5 are fewer than the 20 that will be asked for",
+            "Ask for 5 candidates",
+        ),
+        (
+            {"logprobs": None, "problem": "It refuses; correct the teacher's settings: KD_TEACHER_TOP_P."},
+            "(It refuses; correct the teacher's settings: “Top-p while collecting”)",
+            "Collect at temperature 1",
+        ),
+        (
+            {
+                "logprobs": False,
+                "problem": str(unusable_logprobs("custom", "m", "it gives ids", "update the server")),
+            },
+            "! The logprobs that custom gives for m can't be used: it gives ids; update the server",
+            "Choose another model",
+        ),
         ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),
         ({"logprobs": None, "problem": "It is busy."}, "unknown whether it gives logprobs (It is busy)", ""),
         ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.50 in, $10.00 out per million tokens", ""),
@@ -248,10 +271,65 @@ def test_what_a_probe_found(changes: dict[str, Any], said: str, offer: str) -> N
     assert bool(found.why) == text(found.lines).startswith("✗")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"largest_k": 7, "logprob_mode": "scaled"},
+        {"largest_k": 7},
+        {"logprob_mode": "unmeasured"},
+        {"logprobs": None, "problem": str(too_many_candidates("custom", "m", 20, 5))},
+        {"logprobs": None, "problem": "Correct the teacher's settings: KD_TEACHER_TEMPERATURE or KD_TEACHER_TOP_P."},
+    ],
+)
+def test_what_a_probe_asks_to_change_is_offered_no_more_once_it_is_set(changes: dict[str, Any]) -> None:
+    found, draft = teachers.answer({**FOUND, **changes}), Draft()
+    assert found.offer
+    assert found.values
+    for name, value in found.values:
+        draft = draft.having(name, value)
+    assert found.report is not None
+    after = teachers.answer(found.report, draft)
+    assert (after.offer, after.values) == ("", ())
+    assert "!" not in text(after.lines)
+
+
 @given(report=st.dictionaries(st.sampled_from(sorted(FOUND)), st.none() | st.booleans() | st.text(max_size=3)))
 def test_a_probe_that_could_not_be_reached_never_counts_as_good(report):
     if not report.get("reachable") or not report.get("key_accepted"):
         assert text(teachers.answer(report).lines).startswith("✗")
+
+
+def test_any_server_of_ones_own_stands_with_the_others():
+    assert dict(teachers.groups()) == {
+        "On this machine": ("embedded", "hf"),
+        "Your own server": ("vllm", "llamacpp", "ollama", "custom"),
+        "Hosted": ("openai", "aimlapi", "gemini", "deepseek", "mistral", "together", "fireworks", "openrouter"),
+        "Chat and baseline only": ("anthropic", "groq"),
+    }
+    assert "your own" in text((teachers.card(PROVIDERS["custom"], None),))
+
+
+def test_more_candidates_than_a_teacher_gives_are_a_fault_with_the_number_that_is_right():
+    draft = Draft().having("TEACHER_PROVIDER", "fireworks").having("FIREWORKS_MODEL", "m")
+    (fault,) = faults(replace(draft, name="a"), frozenset())
+    assert review.fault_words(fault) == "Teacher · Candidates a step: this teacher gives at most 5"
+    assert review.offer_words(fault) == "Set it to 5"
+    assert faults(replace(draft.having(fault.name, fault.offer), name="a"), frozenset()) == ()
+    assert (
+        faults(replace(draft.having("TEACHER_PROVIDER", "together"), name="a"), frozenset())[0].why == "which model?"
+    )
+
+
+def test_what_a_test_asked_to_change_stays_a_doubt_until_it_is_set():
+    found, draft = teachers.answer({**FOUND, "largest_k": 7, "logprob_mode": "scaled"}), Draft()
+    (left,) = doubts.unset(draft, found)
+    assert review.fault_words(left) == "Teacher · the test says: ask for 7, at temperature 1"
+    assert review.offer_words(left) == "Go to Teacher"
+    (left,) = doubts.unset(draft.having("TEACHER_TOP_LOGPROBS", "7"), found)
+    assert review.fault_words(left) == "Teacher · the test says: collect at temperature 1"
+    for name, value in found.values:
+        draft = draft.having(name, value)
+    assert doubts.unset(draft, found) == ()
 
 
 def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():

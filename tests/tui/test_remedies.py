@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 import bitnet_core
+import bitnet_tui
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui import actions
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view import checkpoints, experiment_list
 from bitnet_tui.view.checkpoints import CheckpointsView
 
 _CORE = Path(bitnet_core.__file__).parent
+_APP = Path(bitnet_tui.__file__).parent
+_OF_THE_SETTINGS = {"start.py", "view/app_settings.py"}
+"""They are about the settings themselves."""
 _COMMAND = re.compile(r"`(?:bitnet|train) [^`]*`|(?<![\w-])--[a-z][a-z-]+")
 _OF_THE_COMMAND_LINE = {
     *("cli", "results/saving.py", "results/receipt.py", "settings/docs.py", "runs/events_docs.py"),
@@ -29,10 +34,10 @@ _OTHERS = (
 """Flags of other programs, and what the app has no action for."""
 
 
-def _sentences() -> Iterator[tuple[str, str]]:
-    """Every text with a blank in the core's code, without docstrings; what is filled in is `x`."""
-    for path in sorted(_CORE.rglob("*.py")):
-        name = path.relative_to(_CORE).as_posix()
+def _sentences(room: Path = _CORE) -> Iterator[tuple[str, str]]:
+    """Every text with a blank in the code of a room, without docstrings; what is filled in is `x`."""
+    for path in sorted(room.rglob("*.py")):
+        name = path.relative_to(room).as_posix()
         if name in _OF_THE_COMMAND_LINE or name.split("/")[0] in _OF_THE_COMMAND_LINE:
             continue
         tree = ast.parse(path.read_text())
@@ -55,6 +60,13 @@ def test_every_command_that_the_core_names_has_an_action_of_the_app():
     wrong = {where: text for where, text in wrong.items() if not re.search(_OTHERS, text)}
     assert wrong == {}
     assert not [text for text in left.values() if "{" in text or "run run" in text or "run the" in text]
+
+
+def test_no_sentence_of_the_app_names_a_setting_as_a_file_does():
+    names = re.compile(rf"\\b(?:{'|'.join(name for name in REGISTRY if '_' in name)})\\b")
+    found = {where: text for where, text in _sentences(_APP) if names.search(text)}
+    left = {where: text for where, text in found.items() if where.split(":")[0] not in _OF_THE_SETTINGS}
+    assert left == {}
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import storing
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.services.copying import StoreCommand, StoredFile
+from bitnet_tui.view import copy as copy_view
 from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines, said_lines
 from bitnet_tui.view.stored import Tree, nodes
+from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.widgets.stored_tree import StoredTree
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
 
 _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folder("checkpoints", 3, 5e8)))
 
@@ -43,9 +45,7 @@ def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
 
 def test_what_is_stored_the_largest_first():
     text = _text(CopyView("s3", "live", _STORED))
-    assert (
-        "✓ Up to date: nothing has run since the last push. The next one finds what was\n  changed by hand." in text
-    )
+    assert "✓ Up to date: all files here are as they were stored, by size and time." in text
     assert "stored   state 7, 5 files, 505 MB" in text
     assert "sent     while stages run" in text
     rows = ["".join(span.text for span in one.text) for one in nodes(Tree(_STORED), frozenset({"data/"}), 70)]
@@ -56,6 +56,10 @@ def test_what_is_stored_the_largest_first():
 @pytest.mark.parametrize(
     ("copy", "told"),
     [
+        (
+            CopyView("s3", "off", _STORED, unlike=("reports/a.json",)),
+            "▲ Behind: 1 file was changed here since the last push, such as reports/a.json.",
+        ),
         (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
         (CopyView("s3", "off", _STORED, None, ("train", "eval")), "▲ Behind: train, eval ran after the last push."),
         (
@@ -74,6 +78,32 @@ def test_what_is_stored_the_largest_first():
 )
 def test_whether_the_copy_is_behind(copy: CopyView, told: str):
     assert told in " ".join(_text(copy).split())
+
+
+def test_what_was_changed_on_disk_since_the_last_push_is_behind(isolated: Path, home: Path, monkeypatch):
+    monkeypatch.setattr(copy_view, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(copy_view, "_SHARE", 0.0)
+    exp = finished_experiment(home, "one")
+    (exp.root / ".env").open("a").write(f"STORAGE_LOCAL_DIR={isolated / 'target'}\n")
+    for step in (100, 200):
+        save_checkpoint(exp, step)
+    watcher = ExperimentWatcher(exp.root, home)
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+
+    def told() -> str:
+        return " ".join(_text(watcher.look(None).copy).split())
+
+    assert "✓ Up to date: all files here are as they were stored" in told()
+    report = exp.reports / "a.json"
+    report.write_text("{}")
+    assert "▲ Behind: 1 file was changed here since the last push, such as reports/a.json." in told()
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    assert "✓ Up to date" in told()
+    report.write_text("[]")  # as long as before
+    assert "such as reports/a.json" in told()
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    (exp.root / ".env").open("a").write("LR=0.5\n")
+    assert "such as settings.env" in told()
 
 
 def test_names_from_the_target_are_shown_as_signs():
@@ -306,9 +336,9 @@ async def test_the_tree_is_opened_by_keys_and_clicks_and_asks_once(home: Path, i
         assert "▾ reports/" in shown(pilot) and "note.txt" in shown(pilot)
         await pilot.press("left")
         await settled(pilot)
-        assert "note.txt" not in shown(pilot) and "! 1/" in shown(pilot)
+        assert "≠ differs" not in shown(pilot) and "! 1/" in shown(pilot)
         await pilot.press("right", "right")
-        await until(pilot, lambda: "note.txt" in shown(pilot))
+        await until(pilot, lambda: "≠ differs" in shown(pilot))
         await pilot.press("v")
         await until(pilot, lambda: "≠ verified, differs" in shown(pilot))
         assert len(asked) == 1

@@ -265,7 +265,8 @@ class KeptGuide(Guide):
         failed = {step: one.why for step, one in found.items() if one.why}
         lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
         works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
-        return tuple(one for one in lacking if one.step not in works)
+        unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
+        return (*(one for one in lacking if one.step not in works), *unset)
 
     def key_counts(self, name: str) -> bool:
         """Whether a typed key is one of the chosen teacher or target."""

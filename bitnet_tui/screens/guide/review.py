@@ -66,6 +66,10 @@ class ReviewStep(Step):
     def entry(self) -> Widget | None:
         return self.query_one("#starts")
 
+    def after_fields(self) -> Widget | None:
+        """An Enter that ends a name makes nothing yet."""
+        return self.query_one("#starts")
+
     def hint(self, name: str) -> str:
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",

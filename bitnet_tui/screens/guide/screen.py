@@ -61,6 +61,10 @@ class NewExperimentScreen(KeptGuide):
     ]
     AUTO_FOCUS = "#next"
     ASKS_LATE = False
+    LOOK_SECONDS: ClassVar[float] = 0.5
+    """An Enter or a click that comes sooner after the last step is shown belongs to the step before."""
+    _shown: float | None = None
+    """When the step was drawn."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings.of("guide"),
         Binding("f1", "app.help", "Help", show=False),
@@ -125,7 +129,7 @@ class NewExperimentScreen(KeptGuide):
             await self._show_step(step, field)
 
     async def _show_step(self, step: str, field: str) -> None:
-        self._ready = False
+        self._ready, self._shown = False, None
         before = self._current
         if before is not None:
             before.leave()
@@ -152,6 +156,7 @@ class NewExperimentScreen(KeptGuide):
         entry = (made.field(field) if field else None) or made.entry() or self.query_one("#next")
         entry.focus()
         self.refresh_bindings()
+        self.call_after_refresh(self._seen_now)
 
     def _beside(self, steps: int) -> str | None:
         names = list(STEPS)
@@ -170,10 +175,20 @@ class NewExperimentScreen(KeptGuide):
             await self._come_to(before)
 
     async def action_next(self) -> None:
-        if self._beside(1) is None:
+        if self._beside(1) is not None:
+            await self.action_skip()
+        elif self._is_meant:
             self.action_create()
         else:
-            await self.action_skip()
+            self.say("This is what will be made; Enter makes it.", "label")
+
+    @property
+    def _is_meant(self) -> bool:
+        """Whether the key or click at work is about the step that is shown: it came after one could see that."""
+        return self._shown is not None and self.shell.typed_at >= self._shown + self.LOOK_SECONDS
+
+    def _seen_now(self) -> None:
+        self._shown = time.monotonic()
 
     @on(Rail.Chosen)
     async def _jump(self, event: Rail.Chosen) -> None:
@@ -181,16 +196,18 @@ class NewExperimentScreen(KeptGuide):
             await self._come_to(event.step)
 
     async def action_enter(self) -> None:
-        """On a field: to the next one. Anywhere else, to what is missing here, or to the next step."""
+        """On a field: to the next one, or to what follows the last one. Elsewhere, to what is missing here first."""
         focused, step = self.focused, self._current
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
+        following: Widget | None = None
         if isinstance(focused, Input):
-            self.action_leave_field("next")
-            return
-        missing = step.missing() if step is not None and isinstance(focused, Cards) else None
-        if missing is not None:
-            self.set_focus(missing)
+            following = self._field_beside(focused, 1) or (step.after_fields() if step is not None else None)
+        elif step is not None and isinstance(focused, Cards):
+            following = step.missing()
+        if following is not None:
+            # At once: `Widget.focus` waits for the messages before it.
+            self.set_focus(following)
         else:
             await self.action_next()
 
@@ -201,13 +218,16 @@ class NewExperimentScreen(KeptGuide):
         """
         if not isinstance(self.focused, Input):
             raise SkipAction
-        fields = [one for one in self.query("#guide-body Input") if not one.disabled and one.display]
-        place = fields.index(self.focused) + (1 if way == "next" else -1)
-        if place < 0:
+        beside = self._field_beside(self.focused, 1 if way == "next" else -1)
+        if beside is None and way == "previous":
             self.focus_previous()
         else:
-            # At once: `Widget.focus` waits for the messages before it.
-            self.set_focus(fields[place] if place < len(fields) else self.query_one("#next"))
+            self.set_focus(beside or self.query_one("#next"))
+
+    def _field_beside(self, field: Input, steps: int) -> Input | None:
+        fields = [one for one in self.query("#guide-body Input").results(Input) if not one.disabled and one.display]
+        place = fields.index(field) + steps
+        return fields[place] if 0 <= place < len(fields) else None
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self._say_hint(event.widget)

@@ -49,6 +49,10 @@ class Step(Container):
         """The empty field to fill before one can go on."""
         return None
 
+    def after_fields(self) -> Widget | None:
+        """Where Enter leads from the last field; None = to the next step."""
+        return None
+
     def field(self, name: str) -> Widget | None:
         """The field of a setting."""
         try:

@@ -112,7 +112,9 @@ class TeacherStep(TestedStep):
         self._entry(_ADDRESS, draft.address, provider.base_url or "http://…/v1", needs.address)
         self.query_one("#test").disabled = not needs.model
         self.query_one("#list").disabled = not needs.model
-        self._show(self.guide.last_found("teacher"))
+        found = self.guide.last_found("teacher")
+        # What it asked to change may have been changed since.
+        self._show(teachers.answer(found.report, draft) if found and found.report is not None else found)
 
     def _entry(self, place: str, text: str, placeholder: str, needed: bool) -> None:
         entry = self.query_one(place, Input)
@@ -207,13 +209,14 @@ class TeacherStep(TestedStep):
         asked = teachers.question(self.draft)
         key = self.guide.keys.get(self.draft.teacher.key_setting, "")
         remember([key])
-        probe = Probe(self.guide.shell.home, **{**asked, "model": model}, key=key)
+        values = {**asked["values"], **teachers.sampling(self.draft)}
+        probe = Probe(self.guide.shell.home, asked["provider"], model, values, key)
         what = "the model for a few tokens" if model else "the server for its models"
         self._show(Found((line(Span(f"Asking {what}… {actions.key('guide.leave')} stops it.", "label")),)))
         self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
-        self._found_out(question, teachers.answer(report))
+        self._found_out(question, teachers.answer(report, self.draft))
 
     def _refused(self, question: object, problem: str) -> None:
         self._found_out(question, teachers.failed(problem))
@@ -236,7 +239,7 @@ class TeacherStep(TestedStep):
             return
         for name, value in found.values:
             self.guide.change(name, value)
-        if found.values:
-            self._show(Found((*found.lines[:-1], line(Span("✓ ", "good"), "set; collected at temperature 1"))))
+        if found.values and found.report is not None:
+            self._found_out(self._question, teachers.answer(found.report, self.draft))
         if found.field and (field := self.field(found.field)):
             field.focus()

@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.guide.teachers import Found
 
 _AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
 _ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -24,6 +26,13 @@ def doubts(
     last test failed; `kept`: whether this draft was left and opened again, so that keys may have been typed before.
     """
     return tuple(_doubts(draft, found, failed, kept=kept))
+
+
+def unset(draft: Draft, tested: Found) -> tuple[Fault, ...]:
+    """What a test of the teacher asked to change, and has not been changed; its step has the button that does it."""
+    again = teachers.answer(tested.report, draft) if tested.report is not None else tested
+    words = f"{again.offer[:1].lower()}{again.offer[1:]}"
+    return (Fault("teacher", "", words, subject="the test says"),) if again.values else ()
 
 
 def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool) -> Iterator[Fault]:

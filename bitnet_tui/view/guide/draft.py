@@ -25,6 +25,7 @@ STEPS = {
     "review": "Review",
 }
 TEACHER, CHAT, BACKEND, SYNC = "TEACHER_PROVIDER", "PROVIDER", "STORAGE_BACKEND", "STORAGE_SYNC"
+CANDIDATES = "TEACHER_TOP_LOGPROBS"
 EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
 ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
@@ -125,7 +126,7 @@ def settings(draft: Draft) -> dict[str, str]:
 def _counts(name: str, draft: Draft, backend: str) -> bool:
     section = REGISTRY[name].section
     if section.startswith("Storage"):
-        if name in (BACKEND, SYNC, "STORAGE_NAME"):
+        if name in (BACKEND, SYNC, "STORAGE_NAME", "STORAGE_CHECKPOINTS"):
             return bool(backend)
         return section in SECTIONS.get(backend, ()) and (section != "Storage" or backend == "local")
     if section == "Chat provider" and name != CHAT:
@@ -195,6 +196,12 @@ def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:
     return (*found, *_name_faults(draft, taken))
 
 
+def candidates(draft: Draft) -> int:
+    """How many candidates a step the draft asks for."""
+    text = draft.get(CANDIDATES)
+    return int(text) if text.isdecimal() else 0
+
+
 def wrong(name: str, value: str) -> str:
     """What is allowed for a setting if this value is not; empty if it is."""
     if not value:
@@ -240,6 +247,9 @@ def _teacher_faults(draft: Draft) -> Iterator[Fault]:
         yield Fault("teacher", provider.model_setting, "which model?")
     if asks_address(provider) and not provider.base_url and not draft.address:
         yield Fault("teacher", provider.base_url_setting, "which address?")
+    most = provider.max_top_logprobs
+    if most is not None and candidates(draft) > most:
+        yield Fault("teacher", CANDIDATES, f"this teacher gives at most {most}", str(most))
 
 
 def _storage_faults(draft: Draft) -> Iterator[Fault]:

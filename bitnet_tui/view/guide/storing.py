@@ -27,7 +27,7 @@ _ABOUT = {
     "icloud": "Its folder on this machine; macOS uploads it.",
     "dynamodb": "A table; with a bucket, contents go there.",
 }
-_NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "ICLOUD_SESSION_TOKEN"})
+_NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
 

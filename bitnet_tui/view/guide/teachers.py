@@ -2,28 +2,37 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import crop, dollars, pad, significant
-from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, Draft, asks_address
+from bitnet_tui.view.guide.draft import CANDIDATES, EMBEDDED, TEACHER, Draft, asks_address, candidates
 from bitnet_tui.view.guide.labels import plain
 from bitnet_tui.view.spans import Line, Span, line
 
-_GROUPS = ("On this machine", "Hosted", "Chat and baseline only")
+_GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")
 _NAME_CELLS, _LOGPROBS_CELLS = 14, 12
 _SHORT = {EMBEDDED: "SmolLM2-135M", "hf": "transformers", "custom": "Other server"}
 AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+_UNSET = Draft()
+_AT_MOST = re.compile(rf"\bset {CANDIDATES}=(\d{{1,3}})\b")
+"""In a refusal: the number of candidates that the model gives."""
 
 
 def groups() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The providers under their headings."""
     found: dict[str, list[str]] = {title: [] for title in _GROUPS}
     for provider in PROVIDERS.values():
-        found[_GROUPS[2 if provider.logprobs == "no" else 0 if provider.local else 1]].append(provider.name)
-    found[_GROUPS[1]].sort(key="custom".__eq__)  # whatever it is, it comes last
+        found[_group(provider)].append(provider.name)
     return tuple((title, tuple(names)) for title, names in found.items())
+
+
+def _group(provider: Provider) -> str:
+    here, own, hosted, chat = _GROUPS
+    if provider.logprobs == "no":
+        return chat
+    return own if asks_address(provider) else here if provider.local else hosted
 
 
 def short_name(provider: Provider) -> str:
@@ -37,7 +46,7 @@ def card(provider: Provider, price: float | None) -> Line:
         return line(name, Span("free, no key", "good"))
     logprobs = {"yes": "logprobs", "per model": "by model", "no": "no logprobs"}[provider.logprobs]
     style = {"yes": "good", "per model": "label", "no": "warn"}[provider.logprobs]
-    needs = "your own" if provider.loads_first else "key"
+    needs = "your own" if provider.loads_first or asks_address(provider) else "key"
     facts = dollars(price) if price is not None else needs
     return line(name, Span(pad(logprobs, _LOGPROBS_CELLS), style), Span(facts, "label"))
 
@@ -80,11 +89,17 @@ def question(draft: Draft) -> dict[str, Any]:
     return {"provider": provider.name, "model": draft.model, "values": values}
 
 
+def sampling(draft: Draft) -> dict[str, str]:
+    """The draft's settings that collecting asks with besides."""
+    return {name: draft.values[name] for name in AT_TEMPERATURE_1 if name in draft.values}
+
+
 @dataclass(frozen=True)
 class Found:
     """What a test found: the lines that say it, and how to mend it.
 
-    `offer` is the label of a button and what it does: settings to set, or the field to go to.
+    `offer` is the label of a button and what it does: settings to set, or the field to go to. `report` is what it was
+    read from, to be read again once they are set.
     """
 
     lines: tuple[Line, ...]
@@ -95,6 +110,7 @@ class Found:
     logprobs: bool | None = None
     why: str = ""
     """Why the test failed, in a few words; empty if it did not."""
+    report: Mapping[str, Any] | None = None
 
 
 def failed(problem: str) -> Found:
@@ -113,8 +129,12 @@ def in_short(problem: str) -> str:
     return crop(words, _SHORT_CELLS)
 
 
-def answer(report: Mapping[str, Any]) -> Found:
-    """What a probe found."""
+def answer(report: Mapping[str, Any], draft: Draft = _UNSET) -> Found:
+    """What a probe found, and what of the draft it asks to change."""
+    return replace(_answer(report, draft), report=report)
+
+
+def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
     raw = str(report.get("problem") or "")
     problem = plain(raw)
     provider = PROVIDERS.get(str(report.get("provider")))
@@ -138,14 +158,15 @@ def answer(report: Mapping[str, Any]) -> Found:
         return Found((_bad(words),), "Choose another model", field="MODEL", models=models, why=in_short(words))
     said = line(Span("✓ ", "good"), f"answered in {significant(report['latency_s'], 2)} s")
     if report.get("logprobs") is None:
-        why = f"unknown whether it gives logprobs ({problem.rstrip('.')})"
-        return Found((said, _warn(why), *_price(report)), models=models)
+        return _refused(report, draft, said, raw, models)
     if not report["logprobs"]:
         why = "gives no logprobs: good for chat and the baseline only"
+        if "can't be used" in raw:
+            why = problem.rstrip(".")
         return Found(
             (said, _warn(why), *_price(report)), "Choose another model", field="MODEL", models=models, logprobs=False
         )
-    return _with_logprobs(report, said, models)
+    return _with_logprobs(report, draft, said, models)
 
 
 def _of_address(provider: Provider | None, text: str, why: str) -> Found:
@@ -154,18 +175,55 @@ def _of_address(provider: Provider | None, text: str, why: str) -> Found:
     return Found((_bad(text),), "Change the address" if own else "", field="ADDRESS" if own else "", why=why)
 
 
-def _with_logprobs(report: Mapping[str, Any], said: Line, models: tuple[str, ...]) -> Found:
-    steps = line(Span("✓ ", "good"), f"logprobs{_candidates(report)}")
-    sampling = AT_TEMPERATURE_1.items()
-    if report.get("logprob_mode") == "raw":
-        exact = line(Span("✓ ", "good"), "exact at any temperature")
-        return Found((said, steps, exact, *_price(report)), models=models, logprobs=True)
-    if report.get("logprob_mode") == "scaled":
-        why = "they depend on the sampling, so collect at temperature 1"
+def _refused(report: Mapping[str, Any], draft: Draft, said: Line, raw: str, models: tuple[str, ...]) -> Found:
+    """It gives none with the settings that it was asked with; where the refusal names some, they are offered."""
+    most = _AT_MOST.search(raw)
+    named = {CANDIDATES: most[1]} if most else {name: one for name, one in AT_TEMPERATURE_1.items() if name in raw}
+    values = _unset(draft, named)
+    if named and not values:
+        told = line(Span("✓ ", "good"), "set; test it again")
+    elif most:
+        told = _warn(_too_many(int(most[1]), draft))
     else:
-        why = "unknown whether they are exact; at temperature 1 they are"
-    lines = (said, steps, _warn(why), *_price(report))
-    return Found(lines, "Collect at temperature 1", tuple(sampling), models=models, logprobs=True)
+        told = _warn(f"unknown whether it gives logprobs ({plain(raw).rstrip('.')})")
+    return Found((said, told, *_price(report)), _offer(values), tuple(values.items()), models=models)
+
+
+def _with_logprobs(report: Mapping[str, Any], draft: Draft, said: Line, models: tuple[str, ...]) -> Found:
+    lines, values = [said, line(Span("✓ ", "good"), f"logprobs{_candidates(report)}")], {}
+    most = report.get("largest_k")
+    if type(most) is int and 0 < most < candidates(draft):
+        lines.append(_warn(_too_many(most, draft)))
+        values[CANDIDATES] = str(most)
+    if report.get("logprob_mode") == "raw":
+        lines.append(line(Span("✓ ", "good"), "exact at any temperature"))
+    elif not (sampled := _unset(draft, AT_TEMPERATURE_1)):
+        lines.append(line(Span("✓ ", "good"), "collected at temperature 1"))
+    else:
+        scaled = report.get("logprob_mode") == "scaled"
+        depends = "they depend on the sampling, so collect at temperature 1"
+        lines.append(_warn(depends if scaled else "unknown whether they are exact; at temperature 1 they are"))
+        values |= sampled
+    found = (*lines, *_price(report))
+    return Found(found, _offer(values), tuple(values.items()), models=models, logprobs=True)
+
+
+def _too_many(most: int, draft: Draft) -> str:
+    return f"{most} {'is' if most == 1 else 'are'} fewer than the {candidates(draft)} that will be asked for"
+
+
+def _unset(draft: Draft, values: Mapping[str, str]) -> dict[str, str]:
+    """Those of these settings that the draft has otherwise."""
+    return {name: value for name, value in values.items() if draft.get(name) != value}
+
+
+def _offer(values: Mapping[str, str]) -> str:
+    """The words of the button that sets them."""
+    most, at_1 = values.get(CANDIDATES), AT_TEMPERATURE_1.keys() & values.keys()
+    if not most:
+        return "Collect at temperature 1" if at_1 else ""
+    noun = "candidate" if most == "1" else "candidates"
+    return f"Ask for {most}, at temperature 1" if at_1 else f"Ask for {most} {noun}"
 
 
 def _candidates(report: Mapping[str, Any]) -> str:

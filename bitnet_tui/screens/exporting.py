@@ -1,0 +1,111 @@
+"""Exporting a checkpoint from its tab: what for, how far it is, and at the end how to use what was exported.
+
+An export goes on when its screen is closed; the next screen of the experiment shows what came of it.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.exports import Exported
+from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.services.exporting import FORMATS, Export
+from bitnet_tui.shell import Shell
+from bitnet_tui.view import exports
+from bitnet_tui.view.checkpoints import Saved
+from bitnet_tui.view.spans import short
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
+
+
+class ExportingScreen(ShellScreen[None]):
+    """The page with what to type opens once, by itself, as soon as the tab is in sight after the end."""
+
+    root: Path
+    _told_of_export: tuple[str, str] | None = None
+
+    @property
+    def shows_checkpoints(self) -> bool:
+        """Whether the tab of the checkpoints is open, and complete."""
+        raise NotImplementedError
+
+    def ask_format(self, row: Saved) -> None:
+        """Ask for what to export it; what is there already is shown, with how to use it."""
+        from bitnet_tui.screens.picking import PickScreen
+
+        here = {one.kind: one for one in reversed(row.exported)}
+
+        def answered(place: int | None) -> None:
+            if place is None:
+                return
+            form = list(FORMATS)[place]
+            if form in here:
+                self._show_page(here[form])
+            else:
+                self._begin_export(row, form)
+
+        names = [exports.choice(name, what, here.get(name)) for name, what in FORMATS.items()]
+        self.app.push_screen(PickScreen(f"Export the student of step {row.step}", names), answered)
+
+    def _show_page(self, exported: Exported) -> None:
+        from bitnet_tui.screens.exported import ExportedScreen
+
+        def answered(again: bool | None) -> None:
+            row = self.query_one(CheckpointsPane).view.row(str(exported.step))
+            if again and row is not None:
+                self._begin_export(row, exported.kind, again=True)
+
+        self.app.push_screen(ExportedScreen(exported), answered)
+
+    def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
+        shell, before = self.shell, self.shell.exports.get(self.root)
+        if before is not None and not before.ended:
+            self.query_one(CheckpointsPane).say("warn", f"The export of step {before.step} is still running.")
+            return
+        shell.exports[self.root] = export = Export(shell.home, self.root, form, row.step, row.path, again=again)
+        self._told_of_export = None
+        self.draw_export()
+        shell.run_worker(partial(_run, shell, export), thread=True, group="export", description="export a checkpoint")
+
+    def draw_export(self) -> None:
+        """Say how the export is doing; what came of it has been seen once its tab is in sight."""
+        export, pane = self.shell.exports.get(self.root), self.query_one_optional(CheckpointsPane)
+        if export is None or pane is None:
+            return
+        row = pane.view.row(str(export.step))
+        made = row.exported if row is not None else ()
+        said = export.said if export.ended else exports.running(export.step, export.form, export.began, made)
+        if said != self._told_of_export:
+            self._told_of_export = said
+            pane.say(*said)
+        if export.ended and self.is_active and self.shows_checkpoints:
+            del self.shell.exports[self.root]
+            if export.page is not None:
+                self._show_page(export.page)
+
+    def export_ended(self) -> None:
+        self.query_one(CheckpointsPane).look()
+        self.draw_export()
+
+
+def _run(shell: Shell, export: Export) -> None:
+    page = None
+    try:
+        path, how, page = export.exported()
+        style, words = "good" if how == "verified" else "warn", f"Exported step {export.step}, {how}: {short(path)}"
+    except (BitnetError, OSError) as error:
+        style, words = "bad", str(error)
+    shell.call_later(_ended, shell, export, (style, words), page)
+
+
+def _ended(shell: Shell, export: Export, said: tuple[str, str], page: Exported | None) -> None:
+    """What came of it is told where the tab can't be seen."""
+    export.ended, export.said, export.page = True, said, page
+    screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == export.root]
+    seen = any(one.in_sight and one.shows_checkpoints for one in screens)
+    for one in screens:
+        if one.complete:
+            one.export_ended()
+    if not seen:
+        severity: Literal["information", "error"] = "error" if said[0] == "bad" else "information"
+        shell.notify(said[1], title="Export", severity=severity)
