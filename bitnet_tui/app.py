@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from textual.driver import Driver
     from textual.filter import LineFilter
 
+    from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.keymap import Keymap
     from bitnet_tui.services.launching import Launch
 
@@ -231,10 +232,10 @@ class BitnetApp(Telling):
 
         self.push_screen(NewExperimentScreen(source), made)
 
-    def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
+    def unlock_vault(self, locked: "VaultLocked", why: str, answered: Callable[[bool | None], None]) -> None:
         from bitnet_tui.screens.vault import VaultScreen
 
-        self.push_screen(VaultScreen(vault, why), answered)
+        self.push_screen(VaultScreen(locked.path, why, new=not locked.is_there), answered)
 
     def action_command_palette(self) -> None:
         """Textual's method, with the app's own palette."""

@@ -12,6 +12,7 @@ import os
 import queue
 import selectors
 import signal
+import sys
 import unicodedata
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
@@ -43,6 +44,19 @@ _WITH_EQUALS = "≤≥"
 _PLAIN_CELLS = "bitnet-plain-cells"
 
 
+def _is_told_to_be_plain(environment: "Mapping[str, str]") -> bool:
+    """Whether the locale is C because the user says so, and nothing says that the output is UTF-8 all the same.
+
+    Python writes UTF-8 in that locale (PEP 540), and tmux then shows `_` for each sign and for each cell of a curve.
+    A locale that is not installed on a server is C as well; there the terminal at the other end knows UTF-8.
+    """
+    if not sys.flags.utf8_mode or "utf8" in sys._xoptions:
+        return False
+    if environment.get("PYTHONUTF8") or environment.get("PYTHONIOENCODING"):
+        return False
+    return (environment.get("LC_ALL") or environment.get("LANG")) in ("C", "POSIX")
+
+
 class _Output:
     """The terminal's stream; once it can't be written, `lost` is called and what follows is dropped.
 
@@ -52,6 +66,8 @@ class _Output:
 
     def __init__(self, stream: "TextIO", lost: "Callable[[], None]") -> None:
         self._stream = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
+        self.drawn_in = "ascii" if _is_told_to_be_plain(os.environ) else stream.encoding
+        """The encoding whose signs are drawn."""
         self._lost = lost
         self.taken = 0
         """How many writes the terminal has taken."""
@@ -157,7 +173,7 @@ class AnyTerminal(LinuxDriver):
     def write(self, data: str) -> None:
         """As in Textual, in signs that the encoding has, and without waiting for ever when the app is to end."""
         if (writer := self._writer_thread) is not None:
-            self._put(writer, in_cells(data, self._output.encoding))
+            self._put(writer, in_cells(data, self._output.drawn_in))
 
     def close(self) -> None:
         """As in Textual, but a terminal that takes no output keeps the app for a while alone."""

@@ -11,6 +11,7 @@ from bitnet_tui import actions
 from bitnet_tui.keymap import Keymap
 
 if TYPE_CHECKING:
+    from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.services.benchmarks import GetBenchmarks
     from bitnet_tui.services.exporting import Export
 
@@ -61,8 +62,8 @@ class Shell(App[None]):
         """Ask for a new experiment, with the settings of `source` if there is one, and open it once it exists."""
         raise NotImplementedError
 
-    def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
-        """Ask for the passphrase of a vault; `answered` is told whether it is open now."""
+    def unlock_vault(self, locked: "VaultLocked", why: str, answered: Callable[[bool | None], None]) -> None:
+        """Ask for the passphrase of the vault; `answered` is told whether it is open now."""
         raise NotImplementedError
 
     def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:

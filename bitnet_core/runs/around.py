@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import process
@@ -71,7 +71,7 @@ class LoadReader:
     _known: object = None
     _due: float = 0.0
     _times: tuple[float, float] | None = None
-    _asks_gpu: bool = field(default_factory=lambda: shutil.which(_ASK_GPU[0]) is not None)
+    _asks_gpu: bool = True
 
     def read(self, around: Machine, known: object, *, gpu: bool) -> Load:
         """The load, at most every few seconds, and as it was while `known` stays the same: so what is still is still.

@@ -35,6 +35,8 @@ class VaultLocked(BitnetError):
     def __init__(self, path: Path, why: str, *, not_kept: str = "") -> None:
         """`not_kept`: a key that the keyring can't take, `why` being the reason, and the vault could."""
         self.path = path
+        self.is_there = vault.exists(path)
+        """Else a first key makes it."""
         self.why = why
         self.instead = bool(not_kept)
         """Whether the vault would take the keyring's place; else it holds what is needed."""

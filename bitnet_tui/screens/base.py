@@ -1,6 +1,8 @@
 """What the full screens share: the head line, creating an experiment, and reading files in a thread."""
 
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 from typing import Generic, TypeVar, cast
 
 from textual.actions import SkipAction
@@ -108,7 +110,7 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
 class BaseScreen(ShellScreen[None]):
     """`compose` is for the first paint; `furnish` adds heavier widgets after it."""
 
-    _furnished = False
+    _furnished = _making_demo = False
 
     def compose(self) -> ComposeResult:
         yield Painted(paint([self.head()]), classes="head", id="head")
@@ -162,16 +164,32 @@ class BaseScreen(ShellScreen[None]):
 
     def action_demo(self) -> None:
         """Open the demo, and run it if it is new."""
-        from bitnet_core.runs.catalog import PIPELINE
+        if not self._making_demo:
+            self._making_demo = True
+            work = partial(self._make_demo, self.shell)
+            self.app.run_worker(work, thread=True, group="demo", description="make the demo")
+
+    def _make_demo(self, shell: "Shell") -> None:
         from bitnet_core.runs.experiment import Workspace
 
         try:
-            root, new = Workspace(self.shell.home).demo()
+            made: tuple[Path, bool] | str = Workspace(shell.home).demo()
         except BitnetError as error:
-            from bitnet_tui.screens.dialogs import MessageScreen
+            made = str(error)
+        shell.call_later(self._demo_made, made)
 
-            self.app.push_screen(MessageScreen("The demo can't be created", str(error)))
+    def _demo_made(self, made: tuple[Path, bool] | str) -> None:
+        """It is opened unless something else was opened meanwhile; or else `made` says what was wrong."""
+        from bitnet_core.runs.catalog import PIPELINE
+        from bitnet_tui.screens.dialogs import MessageScreen
+
+        self._making_demo = False
+        if not self.is_active:
+            return
+        if isinstance(made, str):
+            self.app.push_screen(MessageScreen("The demo can't be created", made))
         else:
+            root, new = made
             self.shell.open_experiment(root, PIPELINE.name if new else None)
 
 

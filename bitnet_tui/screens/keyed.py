@@ -117,7 +117,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             else:
                 self._tell(job, problem, failed=True)
 
-        self.shell.unlock_vault(locked.path, question, answered)
+        self.shell.unlock_vault(locked, question, answered)
 
 
 def _late_words(job: _Job, result: Any, error: BitnetError | None) -> str:

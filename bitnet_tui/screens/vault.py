@@ -28,11 +28,11 @@ class VaultScreen(KeyedScreen[bool]):
         Binding("up", "app.focus_previous", "Field before", show=False),
     ]
 
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, path: Path, why: str, *, new: bool) -> None:
         super().__init__()
         self._path = path
         self._why = why
-        self._new = not path.exists()
+        self._new = new
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message vault"):

@@ -1,4 +1,4 @@
-"""While traces are collected: the newest answer with its tokens shaded by Other, and how collecting goes."""
+"""Traces that a run collects or has collected: its newest answer with the tokens shaded by Other, and how it goes."""
 
 from collections.abc import Sequence
 
@@ -79,16 +79,19 @@ def _figures(run: RunShown, cells: int) -> list[Line]:
 
 
 def _now(run: RunShown) -> list[_Pair]:
-    """What an active run does now: requests at once, the limiter, money, time left."""
+    """What was spent; of an active run also requests at once, the limiter, and the time left."""
     now, progress = run.view.vitals.collected, run.view.progress
-    if not run.active or now is None:
+    if now is None:
         return []
+    words = list(spent_words(run.view.vitals, run.plan)) or [UNKNOWN]
+    spent: list[_Pair] = [("" if place else "spent", word, "value") for place, word in enumerate(words)]
+    if not run.active:
+        return spent
     waits = flat(now.waits_for) if isinstance(now.waits_for, str) else ""
-    pairs: list[_Pair] = [
+    eta = progress.eta_s if progress is not None and progress.unit == "sequences" else None
+    return [
         ("at once", number(finite(now.requests_at_once)), "value"),
         ("limiter", waits or "holds nothing back", "warn" if waits else "value"),
+        *spent,
+        ("time left", roughly(eta) if eta is not None else UNKNOWN, "value"),
     ]
-    spent = list(spent_words(run.view.vitals, run.plan))
-    pairs += [("spent" if place == 0 else "", words, "value") for place, words in enumerate(spent or [UNKNOWN])]
-    eta = progress.eta_s if progress is not None and progress.unit == "sequences" else None
-    return [*pairs, ("time left", roughly(eta) if eta is not None else UNKNOWN, "value")]

@@ -249,13 +249,15 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """What is shown in place of curves: results, else what has arrived so far, else what to do next."""
     if view.run is None:
         return what_next(view, cells)
-    if view.stage == "collect" and view.run.active and (shown := collecting_lines(view.run, cells)):
-        return shown
+    collected = collecting_lines(view.run, cells) if view.stage == "collect" else ()
+    if collected and view.run.active:
+        return collected
     lines: list[Line] = []
     seen = view.run.view
     if seen.traces.dropped:
         lines += _dropped(seen.traces)
     lines += _tables(seen, cells)
+    lines += collected
     if not seen.tables and seen.samples:
         newest = seen.samples[-1]
         lines += [line(Span("latest sample", "title"), Span(f"  {flat(newest.source)}", "label"))]

@@ -16,6 +16,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
+from tests.tui.event_loop import watched
 from tests.tui.plans import PLAN, TIMED
 
 
@@ -67,6 +68,14 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks() -> Iterator[None]:
+    """Whatever a test does in the app, its event loop touches no file, no network and no process."""
+    with watched() as found:
+        yield
+    assert found == []
 
 
 @pytest.fixture(autouse=True)

@@ -142,7 +142,7 @@ async def test_a_stage_whose_experiment_was_closed_meanwhile_is_said_not_to_star
 async def test_buttons_stay_in_sight_and_the_list_scrolls_by_keys_from_home_too(
     home: Path, bitnet, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
-    rows = [{**_ROWS[0], "benchmark": f"one_{number}"} for number in range(24)]
+    rows = [{**_ROWS[0], "benchmark": f"one_{number}", "about": "what is asked " * 5} for number in range(24)]
     monkeypatch.setattr(f"{__name__}._ROWS", rows)
     bitnet()
     finished_experiment(home, "kd")
@@ -154,6 +154,7 @@ async def test_buttons_stay_in_sight_and_the_list_scrolls_by_keys_from_home_too(
         assert "Close" in shown(pilot) and "Fetch all" in shown(pilot)
         assert "this experiment scores" not in shown(pilot)
         assert "✓ here" not in shown(pilot)
+        assert pilot.app.screen.query_one("#benchmarks-lines").size.height == 1 + len(rows) + 2  # none is wrapped
         await pilot.press("end")
         await until(pilot, lambda: "✓ here" in shown(pilot))
         await pilot.press("up", "up", "up", "home")

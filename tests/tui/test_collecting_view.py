@@ -10,8 +10,9 @@ from bitnet_core.settings.values import LimitOptions
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.collecting import collecting_lines
+from bitnet_tui.view.panels import summary
 from bitnet_tui.view.run_fold import RunFold
-from bitnet_tui.view.watch import RunShown
+from bitnet_tui.view.watch import ExperimentView, RunShown
 from tests.builders import event
 from tests.tui.pilots import settled, shown, words
 from tests.tui.simulated import SimulatedRun, experiment
@@ -76,6 +77,22 @@ def test_only_the_answer_itself_is_drawn_in_other_places_for_another_answer(cell
 def test_odd_figures_are_left_out():
     odd = [event("trace", prompt_idx=1, tokens=10, kept=10, pieces=["a", "b", "c"], piece_other=[None])]
     assert "abc" in _text(collecting_lines(_run(odd), 80))
+
+
+def test_what_was_collected_stays_when_the_run_has_ended():
+    table = event("table", name="traces", columns=["sequences", "rejected"], rows=[[3, 1]])
+    run = _run((*_EVENTS, table), "succeeded")
+    told = " ".join(_text(summary(ExperimentView(Path("x"), stage="collect", run=run), 100)).split())
+    for words_ in (
+        "sequences rejected",
+        "› Where·?",
+        "newest answer 30 tokens",
+        "coverage 80%",
+        "spent $0.25 of $1.00",
+    ):
+        assert words_ in told, words_
+    for words_ in ("limiter", "at once", "time left"):
+        assert words_ not in told
 
 
 async def test_collecting_is_shown_live(home: Path):

@@ -34,6 +34,8 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
 @pytest.mark.parametrize(
     ("encoding", "variables"),
     [
+        ("ascii", {"LC_ALL": "C"}),
+        ("ascii", {"LC_ALL": "", "LC_CTYPE": "", "LANG": "C"}),
         ("ascii", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
         ("ascii", {"PYTHONIOENCODING": "ascii"}),
         ("latin-1", {"PYTHONIOENCODING": "latin-1"}),
@@ -56,6 +58,22 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
         assert b"\\u" not in terminal.written
         assert set(re.findall(r"\S*\?\S*", terminal.shown)) <= {"?"}  # a key
         terminal.written.decode(encoding)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LC_ALL": "C.UTF-8"},
+        {"LC_ALL": "", "LC_CTYPE": "C.UTF-8", "LANG": "C"},
+        {"LC_ALL": "xx_XX.UTF-8"},  # not installed
+        {"LC_ALL": "C", "PYTHONUTF8": "1"},
+    ],
+)
+def test_an_encoding_with_our_signs_gets_them(home: Path, variables: dict[str, str]):
+    finished_experiment(home)
+    with Terminal("--home", str(home), **variables) as terminal:
+        terminal.until("7.28")
+        terminal.until("▸")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "koi8-r", "cp1252", "shift_jis", "gb2312"])

@@ -31,6 +31,18 @@ async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, re
     assert (home / "demo" / ".env").read_text() == asset("demo.env").read_text()
 
 
+async def test_the_demo_that_is_asked_for_twice_is_opened_and_run_once(home: Path, recorder: RecordingLaunch):
+    finished_experiment(home, "kd")
+    async with BitnetApp(home, launch=recorder).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        asked = pilot.app.screen
+        asked.action_demo()  # type: ignore[attr-defined]
+        asked.action_demo()  # type: ignore[attr-defined]
+        await settled(pilot)
+        assert [type(one) for one in pilot.app.screen_stack] == [type(asked), ExperimentScreen]
+    assert recorder.launched == [(home / "demo", "pipeline")]
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_list_shows_states_progress_and_qei(home: Path, size: tuple[int, int]):
     finished_experiment(home)

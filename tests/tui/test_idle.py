@@ -1,24 +1,39 @@
 """Nothing is written to the terminal while nothing changes, whatever is on the screen and below it."""
 
 import asyncio
+import importlib
+import pkgutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.screen import Screen
 
+from bitnet_core.runs.exports import GGUF, Exported
 from bitnet_core.secrets import vault
+from bitnet_tui import screens
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.exported import ExportedScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 from tests.tui.terminal import Terminal
 
 _QUIET_SECONDS = 1.3
+"""Longer than a blink of Textual's cursor (0.5 s) and than the time between two looks at the files (1 s)."""
 _AT_ONCE = 10
 """More in one process keep each other from being drawn."""
-"""Longer than a blink of Textual's cursor (0.5 s) and than the time between two looks at the files (1 s)."""
-_SCREENS = {
+_Key = str | Callable[[], Screen[Any]]
+"""A key, or a screen that only something long opens."""
+
+
+def _exported() -> Screen[Any]:
+    return ExportedScreen(Exported(Path("exports/one.gguf"), GGUF, 200, 16_000_000, 0.0))
+
+
+_SCREENS: dict[str, tuple[str, str | None, tuple[_Key, ...], str]] = {
     "welcome": ("nothing", None, (), "Try it now"),
     "list": ("experiments", None, (), "train 30%"),
     "list after an experiment": ("experiments", None, ("enter", "escape"), "train 30%"),
@@ -33,6 +48,12 @@ _SCREENS = {
     "a comparison with a silent run": ("experiments", "silent", ("V", "enter"), "is called better yet"),
     "traces of a silent run": ("experiments", "silent", ("2",), "There are no traces"),
     "playground": ("experiments", "fresh", ("P",), "There is no student yet"),
+    "what to compare with": ("experiments", "silent", ("V",), "space marks several"),
+    "what a report is saved as": ("experiments", "silent", ("R",), "HTML"),
+    "a target for an experiment": ("experiments", "silent", ("W",), "Only on this machine"),
+    "what was exported": ("experiments", "finished", (_exported,), "Export again"),
+    "benchmarks": ("experiments", None, ("B",), "Public benchmarks"),
+    "a new name": ("experiments", None, ("r",), "Rename"),
     "a chart with a crosshair": ("experiments", "silent", ("c", "c", "x", "plus"), "‹ KL ›"),
     "experiment over the list": ("experiments", None, ("enter",), "following what runs"),
     "new experiment over the list": ("experiments", None, ("n",), "This machine"),
@@ -90,27 +111,43 @@ async def _quiet(written: list[object], is_shown: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, "still being redrawn"
 
 
-async def _stays_quiet(place: Path, home: str, root: str | None, keys: tuple[str, ...], text: str) -> None:
+async def _stays_quiet(place: Path, home: str, root: str | None, keys: tuple[_Key, ...], text: str) -> str:
+    """The name of the screen."""
     opened = place / home / root if root else None
     launch = None if root == "locked" else RecordingLaunch("It was refused.")
     async with BitnetApp(place / home, opened, launch=launch).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         for key in keys:
-            await pilot.press(key)
+            if isinstance(key, str):
+                await pilot.press(key)
+            else:
+                pilot.app.push_screen(key())
             await settled(pilot)
         written = _count_writes(pilot.app)  # type: ignore[arg-type]
         await _quiet(written, lambda: text in shown(pilot))
+        return type(pilot.app.screen).__name__
+
+
+def _names_of_all() -> set[str]:
+    """The screens of the package that no other one builds on."""
+    names = set()
+    for module in pkgutil.walk_packages(screens.__path__, f"{screens.__name__}."):
+        for one in vars(importlib.import_module(module.name)).values():
+            if isinstance(one, type) and issubclass(one, Screen) and one.__module__ == module.name:
+                names |= {one.__name__} if not [*one.__subclasses__()] else set()
+    return names
 
 
 async def test_no_screen_is_redrawn_while_nothing_changes(workspaces: Path):
     """Several screens at once, each in an app of its own: most of the time they only wait."""
-    ends: list[BaseException | None] = []
-    screens = list(_SCREENS.values())
-    for first in range(0, len(screens), _AT_ONCE):
-        some = screens[first : first + _AT_ONCE]
-        apps: list[Awaitable[None]] = [_stays_quiet(workspaces, *screen) for screen in some]
+    ends: list[BaseException | str] = []
+    every = list(_SCREENS.values())
+    for first in range(0, len(every), _AT_ONCE):
+        some = every[first : first + _AT_ONCE]
+        apps: list[Awaitable[str]] = [_stays_quiet(workspaces, *screen) for screen in some]
         ends += await asyncio.gather(*apps, return_exceptions=True)
-    assert {name: end for name, end in zip(_SCREENS, ends, strict=True) if end is not None} == {}
+    assert {name: end for name, end in zip(_SCREENS, ends, strict=True) if not isinstance(end, str)} == {}
+    assert _names_of_all() - {str(end) for end in ends} == set()
 
 
 def test_nothing_is_written_to_a_real_terminal(workspaces: Path):

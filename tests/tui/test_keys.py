@@ -187,7 +187,9 @@ async def test_a_hidden_field_is_never_copied(
             cards = pilot.app.screen.query_one("#cards", OptionList)
             cards.highlighted = cards.get_option_index("openai")
         else:
-            pilot.app.push_screen(KeyEntryScreen(NAME) if where == "key" else VaultScreen(home / "v.json", "Why."))
+            pilot.app.push_screen(
+                KeyEntryScreen(NAME) if where == "key" else VaultScreen(home / "v.json", "Why.", new=True)
+            )
         await settled(pilot)
         fields = [field for field in pilot.app.screen.query(Input) if field.password]
         assert len(fields) == (2 if where == "new passphrase" else 1)

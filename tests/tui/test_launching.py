@@ -14,8 +14,9 @@ from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import SIZES, notices, settled, shown, until, words
+from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
+from tests.tui.terminal import Terminal
 
 
 async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
@@ -113,6 +114,40 @@ async def test_stop_asks_first(home: Path):
             await settled(pilot)
             assert live.child.wait(60) == -15
             await until(pilot, lambda: "interrupted" in shown(pilot))
+    finally:
+        live.end_process()
+
+
+async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed_by_mouse(
+    home: Path, recorder: RecordingLaunch
+):
+    """A second app, in a terminal of its own, has the run open all the while."""
+    exp = experiment(home, "shared")
+    leave_traces(exp)
+    live = SimulatedRun(exp, "train", alive=True)
+    live.train(0, 60, bad_at=31)
+    try:
+        assert live.child is not None
+        with Terminal("--home", str(home), "--root", str(exp.root), columns=100, rows=30) as second:
+            second.until("44.7k of 150k")
+            async with BitnetApp(home, launch=recorder).run_test(size=(120, 36)) as pilot:
+                await settled(pilot)
+                await until(pilot, lambda: "shared" in shown(pilot))
+                await click_on(pilot, "shared")
+                await click_on(pilot, "shared")
+                await until(pilot, lambda: "! The loss was not finite. Lower LR." in words(pilot).replace("▎ ", ""))
+                gap = [line for line in shown(pilot).split("\n") if " 0┤" in line]
+                assert [line.strip("▎ ").split() for line in gap] == [["0┤", "x"]]
+                await until(pilot, lambda: "s Stop" in shown(pilot))
+                await click_on(pilot, "s Stop")
+                await until(pilot, lambda: "Let it run" in shown(pilot))
+                y = next(y for y, line in enumerate(shown(pilot).split("\n")) if "Let it run" in line)
+                await pilot.click(offset=(shown(pilot).split("\n")[y].index("Stop"), y))
+                assert live.child.wait(60) == -15
+                second.until("interrupted")
+                await until(pilot, lambda: "r Resume" in shown(pilot))
+                await click_on(pilot, "r Resume")
+        assert recorder.launched == [(exp.root, "train")]
     finally:
         live.end_process()
 

@@ -1,0 +1,76 @@
+"""Finds what the app does on its event loop that a disk, a network or a keyring can hold up: then keys wait, too."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import textual
+
+import bitnet_core
+import bitnet_tui
+
+_AUDITED = {
+    "open", "os.listdir", "os.scandir", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.utime",
+    "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "sqlite3.connect",
+}  # fmt: skip
+"""Of what Python tells an audit hook; looking at a path is not among it."""
+_LOOKS = ("stat", "lstat", "access", "readlink")
+_OWN = tuple(str(Path(str(one.__file__)).parent) for one in (bitnet_core, bitnet_tui, textual, os))
+"""Code and stylesheets, which a screen reads when it is first shown, lie in these folders."""
+_BEFORE_OR_AFTER = {("app.py", "on_mount"), ("kept.py", "on_unmount")}
+"""What nobody waits for a key in: which screen is the first, and the draft as the app ends."""
+_found: list[str] | None = None
+"""What was done while `watched`."""
+
+
+def _note(what: str, path: object) -> None:
+    if _found is None or asyncio._get_running_loop() is None:
+        return
+    name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else str(path)
+    if name.startswith(_OWN) or any(own.startswith(name) for own in _OWN):
+        return
+    callers: list[str] = []
+    frame = sys._getframe(2)
+    while frame is not None and "/textual/" not in (file := frame.f_code.co_filename):
+        if "/tests/" in file or "importlib" in file or (Path(file).name, frame.f_code.co_name) in _BEFORE_OR_AFTER:
+            return
+        callers.append(f"{Path(file).name}:{frame.f_lineno}")
+        frame = frame.f_back
+    if frame is not None and callers:
+        _found.append(f"{what} {name} ({' < '.join(callers)})")
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _found is not None and event in _AUDITED:
+        _note(event, arguments[0] if arguments else "")
+
+
+sys.addaudithook(_audit)
+
+
+def _noting(what: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(path: object, *arguments: Any, **options: Any) -> Any:
+        _note(what, path)
+        return call(path, *arguments, **options)
+
+    return noting
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """What the app does meanwhile, in an event loop, that may take long. What tests do themselves does not count."""
+    global _found
+    calls = {name: getattr(os, name) for name in _LOOKS}
+    for name, call in calls.items():
+        setattr(os, name, _noting(f"os.{name}", call))
+    _found = found = []
+    try:
+        yield found
+    finally:
+        _found = None
+        for name, call in calls.items():
+            setattr(os, name, call)
