@@ -115,12 +115,3 @@ def explained(error: OSError, otherwise: str) -> str:
     """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
     reason = error.strerror or str(error) or type(error).__name__
     return f"({reason}); {(_FIXES | _IN_THE_WAY).get(error.errno or 0, otherwise)}"
-
-
-def unusable_proxy(error: Exception) -> BitnetError:
-    """What is wrong when an HTTP client can't be made. The value is not shown: it may have a password."""
-    why = "SOCKS is not supported" if isinstance(error, ImportError) else "it is not a proxy's address"
-    return BitnetError(
-        f"HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or NO_PROXY can't be used ({why}); set it to an address such as "
-        "http://proxy:8080, or unset it."
-    )

@@ -102,6 +102,9 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
+    from bitnet_core.settings.resolve import working_folder
+
+    working_folder()  # without it the libraries of torch end the process with words of their own
     handler: Handler = arguments.handler
     return handler(arguments)
 

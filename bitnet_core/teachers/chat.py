@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import Given
+from bitnet_core.proxy import through_in_the_clear
 from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import whole_characters
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
@@ -148,7 +149,8 @@ class HttpChat(ABC):
         self.table = TokenTable() if table is None else table
         self.upstream = ""
         """Behind a router: the only one that may answer, once it is chosen."""
-        self._sent = SentRequest(provider, base_url, model, key, own=own, key_name=key_name)
+        named = base_url + through_in_the_clear(base_url)
+        self._sent = SentRequest(provider, named, model, key, own=own, key_name=key_name)
         self.left_out: frozenset[str] = frozenset()
         """The sampling fields that this model refuses, by their common names."""
         self.explicit = False

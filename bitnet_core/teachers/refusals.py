@@ -141,7 +141,8 @@ class SentRequest:
     """What was sent, and to whom: what it takes to explain a refusal."""
 
     provider: Provider
-    base_url: str
+    address: str
+    """As messages name it: with the proxy, where that may answer in the server's place."""
     model: str
     key: str | None
     top_logprobs: int = 0
@@ -187,7 +188,7 @@ class SentRequest:
         fix = f"correct {self._address_settings} (it usually ends in /v1)"
         if reply.body_kind in _OTHER_FORMS:
             fix = f"let the server give each answer as one JSON text in UTF-8, or {fix}"
-        return BitnetError(f"{self.base_url} answers with {reply.body_kind} instead of JSON; {fix}.")
+        return BitnetError(f"{self.address} answers with {reply.body_kind} instead of JSON; {fix}.")
 
     def _of_quota(self, reply: Reply, said: str) -> Exception | None:
         if not reply.quota_spent:
@@ -213,7 +214,7 @@ class SentRequest:
         if blames_key(_words(reply)):
             return self._key_refused(said)
         return RefusesAll(
-            f"{self.provider.name} at {self.base_url} lets no request in ({said}); "
+            f"{self.provider.name} at {self.address} lets no request in ({said}); "
             "correct what it names or settle it with the provider, then start again: it resumes."
         )
 
@@ -264,7 +265,7 @@ class SentRequest:
 
     def _of_model(self, reply: Reply, said: str) -> Exception | None:
         setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
-        server = f"{self.provider.name} at {self.base_url}"
+        server = f"{self.provider.name} at {self.address}"
         if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
             return RefusesAll(f"{server} has no model {self.model} ({said}); correct {setting}.")
         if reply.code in (401, 403) and _MODEL.search(reply.words().lower()):
@@ -277,12 +278,12 @@ class SentRequest:
         if reply.code not in (401, 403) or not _mentions(reply, _ACCOUNT_SIGNS):
             return None
         return RefusesAll(
-            f"{self.provider.name} at {self.base_url} accepts no requests of this account ({said}); "
+            f"{self.provider.name} at {self.address} accepts no requests of this account ({said}); "
             "settle that with the provider, then start again: it resumes."
         )
 
     def _of_address(self, reply: Reply, said: str) -> Exception | None:
-        server = f"{self.provider.name} at {self.base_url}"
+        server = f"{self.provider.name} at {self.address}"
         if 300 <= reply.code < 400:
             where = reply.headers.get("location", "")[:_SHOWN_CHARACTERS]
             return RefusesAll(
@@ -291,7 +292,7 @@ class SentRequest:
             )
         if reply.code in (404, 405):
             return RefusesAll(
-                f"{self.base_url} has no {self.path or 'such path'} ({said}); "
+                f"{self.address} has no {self.path or 'such path'} ({said}); "
                 f"correct {self._address_settings} (it usually ends in /v1)."
             )
         return None
@@ -301,12 +302,12 @@ class SentRequest:
         if reply.code == 429:
             return Failing(f"{name} accepts no more requests ({said}); wait a while, then start again.")
         if reply.code >= 500:
-            return Failing(f"{name} at {self.base_url} keeps failing ({said}); start again later.")
+            return Failing(f"{name} at {self.address} keeps failing ({said}); start again later.")
         return None
 
     def _not_accepted(self, reply: Reply, said: str, fix: str) -> PromptRefused:
         return PromptRefused(
-            f"{self.provider.name} at {self.base_url} refuses the request ({said}); {fix}.",
+            f"{self.provider.name} at {self.address} refuses the request ({said}); {fix}.",
             reply.body,
             billed=not reply.refused,
         )

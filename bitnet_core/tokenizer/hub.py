@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import NoHome
+from bitnet_core.proxy import through
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -22,7 +23,7 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
     Without a `token` the hub library looks for HF_TOKEN itself.
     """
     import huggingface_hub
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -44,6 +45,6 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
     except Exception as error:
         # No network, a full disk, a bad proxy: the library raises errors of many families.
         raise BitnetError(
-            f"The {kind} {name} can't be downloaded from the hub ({type(error).__name__}); check the name and the "
-            "network, or give a folder with its files."
+            f"The {kind} {name} can't be downloaded from the hub{through(ENDPOINT)} ({type(error).__name__}); check "
+            "the name and the network, or give a folder with its files."
         ) from error

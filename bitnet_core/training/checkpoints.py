@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import is_tensors, load_tensors, save_tensors
@@ -83,7 +83,7 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
             save_tensors(payload, temp)
     except OSError as error:
         raise BitnetError(
-            f"{path} can't be written ({error}); free some space in {folder}, the last checkpoint is still there."
+            f"{path} can't be written {explained(error, 'check its permissions')}; what was saved before stays."
         ) from error
     size, digest = path.stat().st_size, files.sha256_file(path)
     files.write_json(health_of(path), {"checkpoint": path.name, "sha256": digest, "bytes": size} | health)

@@ -151,6 +151,9 @@ def test_what_is_no_answer_of_a_webhook_is_said_in_words(sent: bytes, why: str) 
             with client:
                 client.recv(1 << 16)
                 client.sendall(sent)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 16):  # what is left unread would reset the connection
+                    pass
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()

@@ -14,6 +14,7 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.files import inputs
+from bitnet_core.process import python
 from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.settings.resolve import resolve
@@ -130,15 +131,17 @@ def test_a_key_that_is_in_a_pipe_and_in_a_file_stays_in_both(isolated: Path) -> 
     Path(".env").unlink()
 
 
-def test_a_working_folder_that_is_gone_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["config --check", "generate hello", "export hf", "traces score", "bench list"])
+def test_a_working_folder_that_is_gone_is_called_that(command: str, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     os.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     try:
-        assert main(["config", "--check"]) == 2
+        done = subprocess.run(python("bitnet_core", *command.split()), capture_output=True, text=True, check=False)
     finally:
         os.chdir(tmp_path)
-    assert capsys.readouterr().err == (
+    assert done.returncode == 2
+    assert done.stderr == (
         "bitnet: The working folder is gone or can't be entered (No such file or directory); "
         "change to another one (cd).\n"
     )

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.proxy import LOOPBACK, proxy_of
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, wait_of
 from bitnet_core.storage.keys import Keys
@@ -36,7 +37,6 @@ _ENDPOINTS = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}
 """The settings that give a server's address instead of Amazon's."""
 _URL = re.compile(r'"?https?://([^/?\s"]+)[^\s"]*"?')
 """botocore names the whole address of a request, and only its host is of use."""
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LATER = {
     *("408", "429", "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "LimitExceeded"),
     *("OperationAborted", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "RequestTimeout", "ResourceInUse"),
@@ -123,8 +123,7 @@ class Aws:
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                     s3={"payload_signing_enabled": False, **({"addressing_style": "path"} if endpoint else {})},
-                    # Proxies from the environment are for other machines, not for a server on this one.
-                    proxies={} if host in _LOOPBACK else None,
+                    proxies={} if host in LOOPBACK else None,
                 ),
             )
         self._sent = threading.local()
@@ -230,6 +229,8 @@ class Aws:
         fix = f"{self._endpoint} is right and its server runs" if self._endpoint else "AWS_DEFAULT_REGION is right"
         network = "" if self._endpoint else "the network works and "
         words = _URL.sub(r"\1", str(error)).replace("the endpoint URL: ", "")
+        if proxy := proxy_of(str(self._client.meta.endpoint_url), knows_all=False):
+            return Unreachable(f"{self._title} can't be reached{proxy.told(self._words(words), error)}.")
         return Unreachable(f"{self._title} can't be reached ({self._words(words)}); check that {network}{fix}.")
 
     def _refused(self, error: Exception, fix: str) -> Refused:

@@ -19,8 +19,17 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bitnet_core.errors import BitnetError, UsageError, explained, unusable_proxy
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.left_over import end_with_left_over
+from bitnet_core.proxy import (
+    LOOPBACK,
+    Proxy,
+    close_failed_tunnels,
+    proxy_of,
+    status_of_proxy,
+    through_in_the_clear,
+    unusable_proxy,
+)
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -31,7 +40,6 @@ MOST_BYTES = OBJECT_BYTES + MIB
 """Of a response: the largest object, and something around it."""
 _BUSY = {408, 409, 423, 425, 429}
 _FINAL = {501, 505, 507, 508}
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_WORDS = 300
 _ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
@@ -66,7 +74,8 @@ class Response:
         """What the server says, cut to a clause: its body as plain text without tags, or its status."""
         page = flat(self.body[:4000].decode(errors="replace"))
         said = _plain(_HEAD.sub(" ", page)) or _plain(page)
-        return f"HTTP {self.status}: {said[:_LONGEST_WORDS]}" if said else f"HTTP {self.status}"
+        status = f"HTTP {self.status}{through_in_the_clear(self.url)}"
+        return f"{status}: {said[:_LONGEST_WORDS]}" if said else status
 
 
 class Http:
@@ -169,6 +178,9 @@ class Http:
                     f"nothing is stored or deleted (a {method} became a {response.request.method}); correct its "
                     "address, or sign in to this network."
                 )
+            proxy = self._proxy(str(response.url))
+            if response.status_code == 407 and proxy is not None:
+                raise httpx.ProxyError("407")
             found = {name.lower(): value for name, value in response.headers.items()}
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):
@@ -176,7 +188,6 @@ class Http:
             return Response(response.status_code, bytes(body), found, str(response.url))
 
     def _client(self, url: str) -> httpx.Client:
-        # Proxies from the environment are for other machines, not for a server on this one.
         outside = _host(url) not in LOOPBACK and self._socket is None
         plain = not outside and url.startswith("http:")
         if (outside, plain) not in self._clients:
@@ -194,7 +205,11 @@ class Http:
                 )
             except (ImportError, ValueError, httpx.InvalidURL) as error:
                 raise unusable_proxy(error) from error
+            close_failed_tunnels(self._clients[outside, plain])
         return self._clients[outside, plain]
+
+    def _proxy(self, url: str) -> Proxy | None:
+        return None if self._socket else proxy_of(url)
 
     @contextlib.contextmanager
     def _failures_explained(self, url: str) -> Iterator[None]:
@@ -202,7 +217,9 @@ class Http:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise Unreachable(f"{where} does not respond.") from error
+            proxy = self._proxy(url)
+            way = f" through {proxy}" if proxy else ""
+            raise Unreachable(f"{where} does not respond{way}.") from error
         except httpx.TransportError as error:
             if why := _certificate_fault(error):
                 raise Refused(
@@ -211,6 +228,9 @@ class Http:
                 ) from error
             why = _ERROR_NUMBER.sub("", flat(str(error))) or "the connection broke"
             fix = ""
+            if proxy := self._proxy(url):
+                kind = Refused if (status_of_proxy(error) or 500) < 500 else Unreachable
+                raise kind(f"{where} can't be reached{proxy.told(why, error)}.") from error
             if isinstance(error, httpx.ConnectError) and self._socket is None:
                 where, fix = f"{self._title} at {_server(url)}", "; check its address, and that its server runs"
                 if any(words in why for words in _NO_TLS):

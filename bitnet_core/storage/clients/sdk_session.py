@@ -12,6 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.proxy import proxy_of, status_of_proxy, through
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, Response, wait_of
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
@@ -58,20 +59,23 @@ class _Once(HTTPAdapter):
         except BitnetError:
             raise
         except requests.Timeout as error:
-            raise Unreachable(f"{where} does not respond.") from error
+            raise Unreachable(f"{where} does not respond{through(str(request.url))}.") from error
         except requests.RequestException as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise Refused(
                     f"{where} has a certificate that is not trusted; name its authority in SSL_CERT_FILE."
                 ) from error
             # The error's own text has the address, which may hold a signature.
+            if proxy := proxy_of(str(request.url)):
+                kind = Refused if (status_of_proxy(error) or 500) < 500 else Unreachable
+                raise kind(f"{where} can't be reached{proxy.told(_reason(error), error)}.") from error
             raise Unreachable(f"{where} can't be reached ({_reason(error)}).") from error
         except OSError as error:
             raise Refused(
                 f"The certificates for {where} can't be read; correct SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
             ) from error
         if has_cut_head(response):
-            raise Unreachable(f"{where} can't be reached (the connection broke).")
+            raise Unreachable(f"{where} can't be reached{through(str(request.url))} (the connection broke).")
         self._raise_if_busy(response)
         return response
 

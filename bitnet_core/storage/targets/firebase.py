@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.proxy import proxy_of
 from bitnet_core.settings.storage import FirebaseOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of
@@ -149,7 +150,9 @@ class FirebaseTarget:
             raise Unreachable(f"{self.place} sent something else than it has stored.") from None
         except (RequestException, HTTPError, GoogleAuthError, OSError) as error:
             why = "it does not respond" if "timed out" in str(error) else type(error).__name__
-            raise Unreachable(f"{self.place} can't be reached ({why}).") from None
+            proxy = proxy_of("https://storage.googleapis.com")
+            told = proxy.told(why, error) if proxy else f" ({why})"
+            raise Unreachable(f"{self.place} can't be reached{told}.") from None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise Unreachable(f"{self.place} sent something unexpected ({type(error).__name__}).") from error
 

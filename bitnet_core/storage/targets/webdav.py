@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urlsplit
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.proxy import LOOPBACK
 from bitnet_core.settings.storage import DavPlace, NextcloudOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.dav import GONE, Dav
-from bitnet_core.storage.clients.http import LOOPBACK, Http, Response, require_address
+from bitnet_core.storage.clients.http import Http, Response, require_address
 from bitnet_core.storage.clients.multistatus import Member
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import (

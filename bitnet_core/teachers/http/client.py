@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
-from bitnet_core.errors import BitnetError, explained, unusable_proxy
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.left_over import end_with_left_over
+from bitnet_core.proxy import LOOPBACK, close_failed_tunnels, proxy_of, unusable_proxy
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
@@ -36,6 +37,7 @@ from bitnet_core.teachers.http.retries import (
     NoAnswerInTime,
     NoConnection,
     OnRetry,
+    RefusedByProxy,
     RetryPolicy,
     StreamCut,
     Unreachable,
@@ -58,7 +60,6 @@ _LONGEST_BACKOFF = 30.0
 _SHOWN = 200
 _HUNG_UP = ("disconnected", "closed connection")
 """What httpx says of a server that ends a connection early; all else is about what it sent."""
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 _T = TypeVar("_T")
 
@@ -96,12 +97,13 @@ class JsonClient:
                 headers={"Accept-Encoding": ACCEPTED, **(headers or {})},
                 timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
                 limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
-                # Proxies from the environment are for other machines, not for a server on this one.
-                trust_env=host not in _LOOPBACK,
+                trust_env=host not in LOOPBACK,
                 verify=_trusted(),
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise unusable_proxy(error) from error
+        close_failed_tunnels(self._client)
+        self._proxy = proxy_of(self.base_url)
 
     async def __aenter__(self) -> "JsonClient":
         return self
@@ -192,7 +194,7 @@ class JsonClient:
         except FailedAttempt as failure:
             if failure.reply is not None:
                 return failure.reply
-            raise Unreachable(f"{self.base_url} {failure.outcome} ({failure.reason}); {failure.fix}.") from None
+            raise Unreachable(f"{self.base_url} {failure.told(self._proxy)}.") from None
         raise AssertionError("stamina ends with a result or with the last error")
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
@@ -301,6 +303,8 @@ class JsonClient:
     def _checked(self, reply: Reply) -> Reply:
         """The reply. Raises FailedAttempt for one that is worth a retry."""
         self.apply_rate_limit_headers(reply.headers)
+        if reply.code == 407 and self._proxy is not None:
+            raise RefusedByProxy(reply.code)
         if reply.retryable:
             raise FailedAttempt.of(reply)
         return reply
@@ -322,14 +326,11 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise NoAnswerInTime(f"no answer within {read_seconds:.0f} s") from error
     except httpx.ConnectTimeout as error:
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
-    except httpx.ConnectError as error:
+    except (httpx.ConnectError, httpx.ProxyError) as error:
         raise no_connection(error) from error
-    except httpx.RemoteProtocolError as error:
-        if any(words in str(error) for words in _HUNG_UP):
-            raise FailedAttempt("the connection broke") from error
-        raise Unreadable("it does not speak HTTP") from error
     except httpx.TransportError as error:
-        raise FailedAttempt("the connection broke") from error
+        broke = not isinstance(error, httpx.RemoteProtocolError) or any(words in str(error) for words in _HUNG_UP)
+        raise FailedAttempt("the connection broke") if broke else Unreadable("it does not speak HTTP") from error
     except NotDecompressed as error:
         raise Unreadable(str(error)) from error
 

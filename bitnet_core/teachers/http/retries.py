@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.proxy import Proxy, answer_of_proxy, status_of_proxy
 from bitnet_core.teachers.http.reply import Reply, requested_wait
 
 ATTEMPTS = 6
@@ -55,12 +56,23 @@ class FailedAttempt(Exception):
 
     outcome = "can't be reached"
     fix = "check the address, the network and that a model server is running there"
+    final = False
+    """Whether another attempt would fail in the same way."""
 
     def __init__(self, reason: str, reply: Reply | None = None, wait: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.reply = reply
         self.wait = wait
+
+    def told(self, proxy: Proxy | None) -> str:
+        """What became of the request, why, and the fix: the end of a sentence. `proxy`: the one that is between."""
+        through = f" through {proxy}" if proxy else ""
+        return f"{self.outcome}{through} ({self.reason}); {self.fix_behind(proxy) if proxy else self.fix}"
+
+    def fix_behind(self, proxy: Proxy) -> str:
+        """The fix where a proxy is between."""
+        return proxy.advice()
 
     @classmethod
     def of(cls, reply: Reply) -> "FailedAttempt":
@@ -84,16 +96,35 @@ class NoConnection(FailedAttempt):
 
 
 class BadCertificate(NoConnection):
-    """The server's certificate is not to be trusted, and another attempt would see the same one."""
+    """The server's certificate is not to be trusted."""
 
     fix = (
         "correct the address or the certificate, or name a file with the certificate of the authority that signed it "
         "in SSL_CERT_FILE"
     )
+    final = True
+
+    def fix_behind(self, proxy: Proxy) -> str:
+        del proxy  # it may well be the one that ends TLS, and then its authority is the fix
+        return self.fix
+
+
+class RefusedByProxy(NoConnection):
+    """A proxy answered instead of connecting, with this status. Only an error of its own may pass."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(answer_of_proxy(status))
+        self.status = status
+        self.final = status < 500
+
+    def fix_behind(self, proxy: Proxy) -> str:
+        return proxy.advice(self.status)
 
 
 def no_connection(error: Exception) -> NoConnection:
     """The failure of an attempt to connect, told by what caused it."""
+    if status := status_of_proxy(error):
+        return RefusedByProxy(status)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__
@@ -125,7 +156,7 @@ class RetryPolicy:
         self._rate_limited_until: float | None = None
 
     def allows_another(self, failure: FailedAttempt) -> bool:
-        if isinstance(failure, BadCertificate):
+        if failure.final:
             return False
         if failure.rate_limited:
             return self._may_wait_longer(failure.wait or 0.0)
