@@ -14,7 +14,11 @@ from typing import Any
 from bitnet_core.storage.state import FOLDER
 from bitnet_core.text import finite
 
-_VERSIONS = "select name, version from hashes join shared using (name, sha256, part_bytes) limit 200000"
+_VERSIONS = """
+select name, version from hashes join shared using (name, sha256, part_bytes)
+union all select name, sha256 from shared where name not like '%/%' limit 200000
+"""
+"""In no folder are only the settings, which are no file here: their hash is their version."""
 
 
 @dataclass(frozen=True)

@@ -181,9 +181,8 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.unlike:
-        were = "was" if len(copy.unlike) == 1 else "were"
-        changed = f"{files(len(copy.unlike))} {were} changed here since the last push"
-        words = f"Behind: {changed}, such as {copy.unlike[0]}.{why}"
+        changed = f"{files(len(copy.unlike))} {'was' if len(copy.unlike) == 1 else 'were'} changed here"
+        words = f"Behind: {changed} since the last push, such as {copy.unlike[0]}.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     words = "Up to date: all files here are as they were stored, by size and time."
     return _wrapped("✓ ", words, "good", cells)

@@ -258,6 +258,7 @@ async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the
         wanted = {"TEACHER_TOP_LOGPROBS": "10", "KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
         assert {name: guide.draft.get(name) for name in wanted} == wanted
         assert "✓ collected at temperature 1" in said(pilot, "#found")
+        assert "✓ 10 will be asked for" in said(pilot, "#found")
         assert "fewer" not in said(pilot, "#found")
         assert not guide.offers
         await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")

@@ -192,6 +192,8 @@ def _refused(report: Mapping[str, Any], draft: Draft, said: Line, raw: str, mode
 def _with_logprobs(report: Mapping[str, Any], draft: Draft, said: Line, models: tuple[str, ...]) -> Found:
     lines, values = [said, line(Span("✓ ", "good"), f"logprobs{_candidates(report)}")], {}
     most = report.get("largest_k")
+    if CANDIDATES in draft.values and not (type(most) is int and most < candidates(draft)):
+        lines.append(line(Span("✓ ", "good"), f"{draft.get(CANDIDATES)} will be asked for"))
     if type(most) is int and 0 < most < candidates(draft):
         lines.append(_warn(_too_many(most, draft)))
         values[CANDIDATES] = str(most)
