@@ -4,7 +4,8 @@
 
 The app shows the live tab of a training, in a pseudo terminal of its own. First the training reports once a second,
 on this machine and as over SSH; then 1,000 times a second, while tabs are turned. The share of one core at 1,000
-events a second stands beside that of a loop of `json.loads` over as many lines.
+events a second stands beside that of a loop of `json.loads` over as many lines. The exit code is 1 if a limit is
+exceeded, and stderr says which.
 """
 
 import argparse
@@ -24,6 +25,13 @@ from terminals import Terminal, ours
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 _KEYS = ((b"7", b"lines"), (b"1", b"seen tokens"))
+_LIMITS = {
+    "bytes_a_second_over_ssh": 2000.0,
+    "bytes_a_second_fast": 20_000.0,
+    "core_share_fast": 0.25,
+    "key_ms": 100.0,
+}
+"""The last two on a quiet machine."""
 _BEFORE = 400
 """Reports that are there when the app opens."""
 
@@ -129,7 +137,10 @@ def main() -> int:
     else:
         for name, value in result.items():
             print(f"{name:<24} {value:>10}")
-    return 0
+    exceeded = [f"{name} is above {limit:g}" for name, limit in _LIMITS.items() if result[name] > limit]
+    if exceeded:
+        print("\n".join(exceeded), file=sys.stderr)
+    return 1 if exceeded else 0
 
 
 if __name__ == "__main__":

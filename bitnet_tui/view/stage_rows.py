@@ -1,24 +1,26 @@
 """The stages of an experiment as rows: state, progress, and what can be done with each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
-from bitnet_core.runs.history import Entry, History, StageStatus
+from bitnet_core.runs.history import History, StageStatus
 from bitnet_core.runs.record import ACTIVE
-from bitnet_core.text import duration, percent, progress_words
+from bitnet_core.text import duration, finite, percent, progress_words, roughly
 
 _TAIL_BYTES = 1 << 16
+QUEUED = "queued"
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """`note` is the progress while the stage runs, else how long its last run took.
+    """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    One that has not run yet can't while the stages in `lacking` have left nothing.
+    `eta` is the time left, while the stage runs and that is known. One that has not run yet can't while the stages
+    in `lacking` have left nothing.
     """
 
     name: str
@@ -27,10 +29,16 @@ class StageRow:
     note: str = ""
     run_id: str | None = None
     lacking: tuple[str, ...] = ()
+    eta: str = ""
 
     @property
     def active(self) -> bool:
         return self.state in ACTIVE
+
+    def at_work(self, progress: Progress | None) -> "StageRow":
+        """The row with the progress of its run."""
+        eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
+        return replace(self, note=progress_note(progress), eta=eta)
 
     @property
     def resumable(self) -> bool:
@@ -40,14 +48,27 @@ class StageRow:
 def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
     statuses = [history.status(name) for name in STAGES]
-    return tuple(_row(history, status) for status in (_pipeline(history, statuses), *statuses))
+    pipeline, *rows = (_row(history, status) for status in (_pipeline(history, statuses), *statuses))
+    return (pipeline, *(_queued(rows) if pipeline.active else rows))
 
 
 def _row(history: History, status: StageStatus) -> StageRow:
-    note = _note(status.last, status.state) if status.last else ""
-    run_id = status.last.run.id if status.last else None
+    last = status.last
     lacking = history.lacking(status.stage) if status.state == "new" else ()
-    return StageRow(status.stage, stage(status.stage).title, status.state, note, run_id, lacking)
+    row = StageRow(status.stage, stage(status.stage).title, status.state, "", last.run.id if last else None, lacking)
+    if last is None:
+        return row
+    if row.active:
+        return row.at_work(_last_progress(last.run.events_path))
+    record = last.record
+    return replace(row, note=duration(record.seconds()) if record.started and record.ended else "")
+
+
+def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
+    """The rows, of which those that a running pipeline has yet to come to say so."""
+    running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
+    waits = [place > running_at and row.state != "done" for place, row in enumerate(rows)]
+    return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]
 
 
 def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
@@ -57,13 +78,6 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
     if state == "succeeded":
         state = "done" if all(status.state == "done" for status in statuses) else "outdated"
     return StageStatus(PIPELINE.name, state, last)
-
-
-def _note(entry: Entry, state: str) -> str:
-    record = entry.record
-    if state in ACTIVE:
-        return progress_note(_last_progress(entry.run.events_path))
-    return duration(record.seconds()) if record.started and record.ended else ""
 
 
 def progress_note(progress: Progress | None) -> str:

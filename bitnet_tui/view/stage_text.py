@@ -12,6 +12,8 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     for index, row in enumerate(rows):
         state = look(row.state)
         note = crop(row.note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
+        if row.eta and width(f"{row.title}{note} {row.eta}") <= cells - 5:
+            note = f"{note} {row.eta}"
         name = pad(row.title, max(4, cells - width(note) - 5))
         if row.name == chosen:
             style = "chosen" if focused else "chosen-blurred"

@@ -29,7 +29,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import CopyView, KnownCopy, Unlike, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
-from bitnet_tui.view.stage_rows import StageRow, progress_note, running, stage_rows
+from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import on
 
 _LONGEST_SOURCE = 40
@@ -273,4 +273,4 @@ def _as_shown(row: StageRow, shown: RunShown | None) -> StageRow:
     """The row of the run that is shown, with the progress that is shown: it was read a moment later."""
     if shown is None or not row.active or row.run_id != shown.id or shown.view.unread:
         return row
-    return replace(row, note=progress_note(shown.view.progress))
+    return row.at_work(shown.view.progress)

@@ -243,6 +243,9 @@ def test_the_stages_as_a_column_and_as_a_strip():
     column = _text(stage_text.column(_ROWS, "train", 32, focused=True)).split("\n")
     assert column[1] == ""
     assert column[4] == " ▸ Train the student        58% "
+    timed = tuple(replace(row, eta="4 min") if row.name == "train" else row for row in _ROWS)
+    for cells, train in ((32, " ▸ Train the student  58% 4 min "), (30, " ▸ Train the student      58% ")):
+        assert _text(stage_text.column(timed, "train", cells, focused=True)).split("\n")[4] == train
     strip = _text([stage_text.strip(_ROWS, "train", 80, focused=True)])
     assert len(strip) <= 80
     assert "▸ train 58%" in strip

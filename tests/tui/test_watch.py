@@ -12,6 +12,7 @@ from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import load
+from bitnet_tui.view.stage_rows import QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
@@ -123,3 +124,25 @@ def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(
         assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
     finally:
         run.end_process()
+
+
+def test_what_a_running_pipeline_has_yet_to_come_to_is_queued(home: Path):
+    exp = experiment(home, "whole")
+    SimulatedRun(exp, "teacher", NOON - 300).finish()
+    (exp.root / "reports" / "teacher_baseline.json").touch()
+    SimulatedRun(exp, "eval", NOON - 200).finish("failed", "It failed.")
+    runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "collect")]
+    runs[1].emit("progress", done=30, total=100, unit="sequences", rate=1.0, eta_s=240.0, label="")
+    try:
+        rows = {row.name: row for row in ExperimentWatcher(exp.root, home).look(None).rows}
+        assert {name: row.note for name, row in rows.items() if row.note == QUEUED} == dict.fromkeys(
+            ("train", "eval", "dryrun"), QUEUED
+        )
+        assert (rows["collect"].note, rows["collect"].eta) == ("30%", "4 min")
+        assert rows["eval"].state == "failed"
+        runs[0].finish("cancelled")
+        rows = {row.name: row for row in ExperimentWatcher(exp.root, home).look(None).rows}
+        assert QUEUED not in {row.note for row in rows.values()}
+    finally:
+        for one in runs:
+            one.end_process()
