@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
@@ -220,3 +222,16 @@ async def test_the_end_of_an_export_stays_in_its_tab_and_the_export_says_how_to_
             str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),
             "--force",
         ]
+
+
+async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
+    export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, 1000, NOON)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(110, 30)) as pilot:
+        await settled(pilot)
+        pilot.app.push_screen(ExportedScreen(export))
+        await settled(pilot)
+        first = shown(pilot)
+        for size in ((20, 5), (110, 30)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        assert shown(pilot) == first
