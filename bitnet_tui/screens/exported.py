@@ -39,8 +39,12 @@ class ExportedScreen(DialogScreen[bool]):
                 yield Button("Close", id="close", name="dismiss(False)")
 
     def on_resize(self) -> None:
-        lines = self.query_one("#exported-lines", Painted)
-        lines.show(exports.card_lines(self._exported, max(20, lines.content_size.width)))
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        why = self.query_one(".why")
+        cells = max(20, why.size.width - why.styles.scrollbar_size_vertical)  # whether there is a scrollbar or not
+        self.query_one("#exported-lines", Painted).show(exports.card_lines(self._exported, cells))
 
     def action_copy(self) -> None:
         """Copy path and lines; nothing of them is cut to the width."""

@@ -140,6 +140,7 @@ class RunPane(Vertical):
         self._drawn_at = self.content_size.width
         cells = max(20, self._drawn_at)
         run = view.run
+        self.set_class(bool(view.problem) and not view.rows, "-gone")
         self._painted("title", (panels.title(view, cells, stopping=stopping),))
         self._painted("health", panels.health_lines(run, cells, _MOST_HEALTH_LINES))
         alerts = panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES)

@@ -12,6 +12,7 @@ from textual.pilot import Pilot
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
@@ -326,3 +327,16 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         export.end()
         await until(pilot, lambda: _page_is_open(pilot))
         assert len(export.arguments) == 1
+
+
+async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
+    export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, 1000, NOON)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(110, 30)) as pilot:
+        await settled(pilot)
+        pilot.app.push_screen(ExportedScreen(export))
+        await settled(pilot)
+        first = shown(pilot)
+        for size in ((20, 5), (110, 30)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        assert shown(pilot) == first

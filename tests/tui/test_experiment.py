@@ -9,7 +9,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, settled, shown, words
+from tests.tui.pilots import SIZES, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 
@@ -134,3 +134,22 @@ async def test_the_held_out_figures_are_shown_while_training_runs(home: Path, si
             assert "0.250   at step 60" in shown(pilot)
     finally:
         live.end_process()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_once_it_is_back(
+    home: Path, size: tuple[int, int]
+):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        parts = ("above 1", "Rejects", "Save report", "Export", "No storage", "filter", "wrap")
+        for key, part in zip("1234567", parts, strict=True):
+            await pilot.press(key)
+            await until(pilot, lambda part=part: part in words(pilot))
+            exp.root.rename(home / "elsewhere")
+            await until(pilot, lambda: "is not an experiment any more" in " ".join(said(pilot, "#alerts").split()))
+            pane = pilot.app.screen.query_one("#switch")
+            assert not pane.display and pilot.app.screen.query_one("#alerts").region.height, key
+            (home / "elsewhere").rename(exp.root)
+            await until(pilot, lambda pane=pane: pane.display)
