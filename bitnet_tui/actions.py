@@ -19,6 +19,9 @@ Where = Literal[
     "log",
     "play",
     "keys",
+    "move",
+    "field",
+    "dialog",
 ]
 
 
@@ -269,6 +272,31 @@ ACTIONS: tuple[Action, ...] = (
         ("close", "escape,q", "dismiss", "Close", "Back to the previous screen", False),
     ),
     *_at(
+        "move",
+        ("up", "up,k", "", "Up", "The row, line, stage or choice above; on a chart, zoom in", False),
+        ("down", "down,j", "", "Down", "The one below; on a chart, zoom out", False),
+        ("left", "left,h", "", "Left", "The token, stage, value or button before; on a chart, earlier", False),
+        ("right", "right,l", "", "Right", "The next one, or into the row; on a chart, later", False),
+        ("far_left", "shift+left,minus", "", "Far left", "Ten steps to the left on the bar of the flip", False),
+        ("far_right", "shift+right,plus", "", "Far right", "Ten steps to the right", False),
+        ("page_up", "pageup", "", "Page up", "A page up", False),
+        ("page_down", "pagedown", "", "Page down", "A page down", False),
+        ("first", "home,g", "", "First", "To the beginning", False),
+        ("last", "end,G", "", "Last", "To the end", False),
+    ),
+    *_at(
+        "field",
+        ("previous", "up", "", "Field before", "To the field before, in a form", False),
+        ("next", "down", "", "Next field", "To the next field", False),
+        ("cancel", "escape", "", "Cancel", "Leave the form, with nothing done", False),
+    ),
+    *_at(
+        "dialog",
+        ("close", "escape,q", "", "Close", "Close what lies over the screen, with nothing done", False),
+        ("yes", "y", "", "Yes", "Say yes to a question", False),
+        ("no", "escape,n", "", "No", "Say no", False),
+    ),
+    *_at(
         "app",
         ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or delete one", True),
         ("theme", "t", "themes", "Theme", "Choose one of six themes; each is shown as you move over it", False),
@@ -306,6 +334,9 @@ TITLES: dict[Where, str] = {
     "play": "Playground",
     "keys": "API keys",
     "app": "Everywhere",
+    "move": "Lists, texts, charts",
+    "field": "Fields of a form",
+    "dialog": "Dialogs",
 }
 _SHOWN = {
     "delete": "del",

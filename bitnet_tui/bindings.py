@@ -15,6 +15,12 @@ def one(name: str) -> Binding:
     return _binding(by_id(name))
 
 
+def shared(name: str, does: str, label: str = "", keys: str = "") -> Binding:
+    """A binding of an action that many widgets have and each does in its own way; `keys` where they differ."""
+    action = by_id(name)
+    return Binding(keys or action.keys, does, label or action.label, show=False, id=action.id)
+
+
 def _binding(action: Action) -> Binding:
     shown = first_key(action.id, {})
     return Binding(

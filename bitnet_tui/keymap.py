@@ -22,10 +22,11 @@ _MOST_BYTES = 1 << 16
 _MOST_PROBLEMS = 20
 _MODIFIERS = ("ctrl", "alt", "shift", "super")
 _NAMED = {key.value for key in Keys} | {"question_mark", "full_stop", "comma", "plus", "minus", "slash"}
-_MOVING = frozenset(
-    ("up", "down", "left", "right", *"hjkl", "tab", "shift+tab", "enter", "space", "escape", "ctrl+p", "ctrl+c")
-)
+_FIXED = frozenset(("tab", "shift+tab", "enter", "space", "escape", "ctrl+p", "ctrl+c"))
+_MOVING = _FIXED | {"up", "down", "left", "right", *"hjkl"}
 """Keys that lists, charts and dialogs take before any action."""
+_EVERYWHERE = frozenset(("app", "move"))
+"""Places whose keys work beside those of any other."""
 
 
 class Keymap(NamedTuple):
@@ -73,7 +74,9 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
         elif (keys := _keys(value)) is None:
             shown = crop(flat(str(value)), 40)
             problems.append(f"{name} has no usable key ({shown}); give it a key such as f5, ctrl+x or ?.")
-        elif taken := sorted(_MOVING & set(keys) - set(_of(name, actions).keys.split(","))):
+        elif name.startswith("field.") and any(len(key) == 1 for key in _plain(value)):
+            problems.append(f"{name} works while one types; give it a key that is no character, such as ctrl+n.")
+        elif taken := sorted(_reserved(name) & set(keys) - set(_of(name, actions).keys.split(","))):
             problems.append(f"{name} can't have {taken[0]}, which moves in lists and dialogs; give it another key.")
         else:
             usable.update(dict.fromkeys(_together(name, actions), ",".join(keys)))
@@ -118,6 +121,19 @@ def _name(value: object) -> str:
     return value if key in _NAMED or value in _NAMED else ""
 
 
+def _plain(value: object) -> list[str]:
+    return [str(one) for one in (value if isinstance(value, list) else [value])]
+
+
+def _reserved(name: str) -> frozenset[str]:
+    """What moves may be moved by any other key of those."""
+    return _FIXED if name.startswith("move.") else _MOVING
+
+
+def _meet(one: Action, other: Action) -> bool:
+    return one.where == other.where or bool(_EVERYWHERE & {one.where, other.where})
+
+
 def _of(name: str, actions: Iterable[Action]) -> Action:
     return next(one for one in actions if one.id == name)
 
@@ -131,8 +147,7 @@ def _together(name: str, actions: tuple[Action, ...]) -> list[str]:
 def _clash(usable: Mapping[str, str], actions: tuple[Action, ...]) -> tuple[str, str, str] | None:
     """Two actions that would be on one key where they meet, and are not meant to be; one of them was remapped."""
     for one, other in combinations(actions, 2):
-        meet = one.where == other.where or "app" in (one.where, other.where)
-        if not meet or other.id in _together(one.id, actions) or not {one.id, other.id} & set(usable):
+        if not _meet(one, other) or other.id in _together(one.id, actions) or not {one.id, other.id} & set(usable):
             continue
         meant = set(one.keys.split(",")) & set(other.keys.split(","))
         keys = [set(usable.get(action.id, action.keys).split(",")) for action in (one, other)]

@@ -4,13 +4,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
-from bitnet_tui import keymap
+from bitnet_tui import bindings, keymap
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.services import preferences
 from bitnet_tui.services.settings import own, resolved
@@ -32,7 +31,7 @@ class AppSettingsScreen(DialogScreen[None]):
 
     CSS_PATH = ["cards.tcss", "keys.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#entries"
-    BINDINGS = [Binding("escape,q", "dismiss", "Close", id="app-settings.close")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "dismiss")]  # noqa: RUF012
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import size
+from bitnet_tui import bindings
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.benchmarks import Benchmark, GetBenchmarks, listed
 from bitnet_tui.shell import Shell
@@ -21,7 +21,7 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _TICK_SECONDS = 0.5
-_SCROLLING = {"up": "up", "down": "down", "pageup": "page_up", "pagedown": "page_down", "home": "home", "end": "end"}
+_SCROLLING = {one: one for one in ("up", "down", "page_up", "page_down")} | {"first": "home", "last": "end"}
 _AROUND = 12
 """Rows of the dialog around the list: it scrolls, so that the buttons stay in sight."""
 _WANTED = "Fetch what this experiment scores"
@@ -33,10 +33,10 @@ class BenchmarksScreen(KeyedScreen[None]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#close"
     BINDINGS = [  # noqa: RUF012
-        Binding("escape,q", "dismiss", "Close", id="benchmarks.close"),
-        Binding("left", "app.focus_previous", "Previous", show=False),
-        Binding("right", "app.focus_next", "Next", show=False),
-        *(Binding(key, f"scroll('{key}')", "Scroll", show=False) for key in _SCROLLING),
+        bindings.shared("dialog.close", "dismiss"),
+        bindings.shared("move.left", "app.focus_previous"),
+        bindings.shared("move.right", "app.focus_next"),
+        *(bindings.shared(f"move.{name}", f"scroll('{way}')") for name, way in _SCROLLING.items()),
     ]
 
     def __init__(self, root: Path | None) -> None:

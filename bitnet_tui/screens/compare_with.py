@@ -12,6 +12,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.results.compare import MOST
 from bitnet_core.text import crop_middle, pad
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
@@ -30,8 +31,8 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     CSS_PATH = ["cards.tcss", "compare_with.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
-        Binding("space", "mark", "Mark", id="compare-with.mark"),
-        Binding("escape", "dismiss", "Cancel", id="compare-with.cancel"),
+        Binding("space", "mark", "Mark"),
+        bindings.shared("dialog.close", "dismiss", "Cancel", keys="escape"),
     ]
 
     def __init__(self, root: Path) -> None:

@@ -1,11 +1,11 @@
 """Small dialogs: a message to read, a yes or no, and an API key to type."""
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button, Input
 
+from bitnet_tui import bindings
 from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.widgets.inputs import SecretInput
@@ -16,7 +16,7 @@ class MessageScreen(DialogScreen[None]):
     """A message to read: what happened, and the sentences that say why and how to fix it."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,enter,q", "dismiss", "Close", id="message.close")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,enter,q")]  # noqa: RUF012
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class ConfirmScreen(DialogScreen[bool]):
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
-        Binding("escape,n", "dismiss(False)", "No", id="confirm.no"),
-        Binding("y", "dismiss(True)", "Yes", id="confirm.yes"),
-        Binding("left", "app.focus_previous", "Previous", show=False),
-        Binding("right", "app.focus_next", "Next", show=False),
+        bindings.shared("dialog.no", "dismiss(False)"),
+        bindings.shared("dialog.yes", "dismiss(True)"),
+        bindings.shared("move.left", "app.focus_previous"),
+        bindings.shared("move.right", "app.focus_next"),
     ]
 
     def __init__(self, what: str, why: str, yes: str, no: str) -> None:
@@ -63,9 +63,9 @@ class KeyEntryScreen(DialogScreen[str | None]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#value"
     BINDINGS = [  # noqa: RUF012
-        Binding("escape", "dismiss", "Cancel", id="key.cancel"),
-        Binding("down", "app.focus_next", "Next", show=False),
-        Binding("up", "app.focus_previous", "Previous", show=False),
+        bindings.shared("field.cancel", "dismiss"),
+        bindings.shared("field.next", "app.focus_next"),
+        bindings.shared("field.previous", "app.focus_previous"),
     ]
 
     def __init__(self, name: str) -> None:

@@ -1,12 +1,12 @@
 """A dialog about one export: where it is, how to take it elsewhere, what to type there."""
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_core.runs.exports import Exported
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.view import exports
 from bitnet_tui.widgets.painted import Painted
@@ -19,9 +19,9 @@ class ExportedScreen(DialogScreen[bool]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#close"
     BINDINGS = [  # noqa: RUF012
-        Binding("escape,q", "dismiss(False)", "Close", id="exported.close"),
-        Binding("left", "app.focus_previous", "Previous", show=False),
-        Binding("right", "app.focus_next", "Next", show=False),
+        bindings.shared("dialog.close", "dismiss(False)"),
+        bindings.shared("move.left", "app.focus_previous"),
+        bindings.shared("move.right", "app.focus_next"),
     ]
 
     def __init__(self, exported: Exported) -> None:

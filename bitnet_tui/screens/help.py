@@ -1,13 +1,12 @@
 """The help (F1): every key, those of the screen below it first, and what the symbols mean."""
 
 import textwrap
-from collections.abc import Collection
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from bitnet_tui import bindings
 from bitnet_tui.actions import ACTIONS, TITLES, Action, keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import DialogScreen
@@ -20,11 +19,12 @@ from bitnet_tui.widgets.words import Words
 
 _INDENT = 12
 _NARROWEST = 20
-_MOVING = (
-    ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen; g G to its ends"),
+_FIXED = (
     ("tab", "Go to the next part of the screen"),
     ("ctrl+p", "Command palette: find an action by its name"),
 )
+_SHARED = frozenset(("move", "field", "dialog"))
+"""What works on many screens comes behind what is a screen's own."""
 
 
 def places_of(screen: Screen[object]) -> frozenset[str]:
@@ -33,16 +33,16 @@ def places_of(screen: Screen[object]) -> frozenset[str]:
 
 
 def help_lines(
-    width: int, actions: tuple[Action, ...] = ACTIONS, here: Collection[str] = frozenset()
+    width: int, actions: tuple[Action, ...] = ACTIONS, here: frozenset[str] = frozenset()
 ) -> tuple[Line, ...]:
     """The whole text, what a key does wrapped beside the key. What works `here` comes first, an open tab's before."""
     lines: list[Line] = []
-    mine = sorted((where for where in reversed(TITLES) if where in here), key=lambda where: where == "app")
+    mine = sorted((one for one in reversed(TITLES) if one in here - _SHARED), key=lambda where: where == "app")
     for where in (*mine, *(one for one in TITLES if one not in here)):
         lines.append(line(Span(TITLES[where], "title")))
         # Two actions with one key and one tooltip are listed once.
         rows = dict.fromkeys((keys_text(one), one.tooltip) for one in actions if one.where == where)
-        for keys, what in (*rows, *(_MOVING if where == "app" else ())):
+        for keys, what in (*rows, *(_FIXED if where == "app" else ())):
             lines += _row(keys, what, width)
         lines.append(())
     lines.append(line(Span("Symbols", "title")))
@@ -54,7 +54,8 @@ def help_lines(
 
 
 def _row(keys: str, what: str, width: int) -> list[Line]:
-    first, *others = textwrap.wrap(what, max(_NARROWEST, width - _INDENT), break_on_hyphens=False)
+    rows = textwrap.wrap(what, max(_NARROWEST, width - _INDENT), break_on_hyphens=False)
+    first, *others = rows if len(keys) < _INDENT - 2 else ("", *rows)
     return [
         line(Span(f"  {keys:<{_INDENT - 3}}", "key"), Span(f" {first}")),
         *(line(Span(f"{'':{_INDENT}}{other}")) for other in others),
@@ -65,9 +66,9 @@ class HelpScreen(DialogScreen[None]):
     """The text, which scrolls. `here` says whose keys work on the screen below."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Close", id="help.close")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,q,question_mark,f1,enter")]  # noqa: RUF012
 
-    def __init__(self, here: Collection[str]) -> None:
+    def __init__(self, here: frozenset[str]) -> None:
         super().__init__()
         self._here = here
 

@@ -1,12 +1,11 @@
 """Shows every action with its id and keys, the file in which a user gives them others, and what is wrong with it."""
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import pad
-from bitnet_tui import keymap
+from bitnet_tui import bindings, keymap
 from bitnet_tui.actions import TITLES, keys_text
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.screens.base import DialogScreen
@@ -48,7 +47,7 @@ class KeymapScreen(DialogScreen[None]):
     """The text, which scrolls."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,q,enter,K", "dismiss", "Close", id="keymap.close")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,q,enter,K")]  # noqa: RUF012
 
     def __init__(self, found: Keymap) -> None:
         super().__init__()

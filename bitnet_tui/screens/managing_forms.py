@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
 from bitnet_core.text import flat
+from bitnet_tui import bindings
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
@@ -22,9 +22,9 @@ class NameScreen(KeyedScreen[dict[str, Any] | None]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#name"
     BINDINGS = [  # noqa: RUF012
-        Binding("escape", "dismiss", "Cancel", id="name.cancel"),
-        Binding("down", "app.focus_next", "Next", show=False),
-        Binding("up", "app.focus_previous", "Previous", show=False),
+        bindings.shared("field.cancel", "dismiss"),
+        bindings.shared("field.next", "app.focus_next"),
+        bindings.shared("field.previous", "app.focus_previous"),
     ]
 
     def __init__(self, root: Path) -> None:

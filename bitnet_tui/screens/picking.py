@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import line
@@ -20,7 +20,7 @@ class PickScreen(DialogScreen[int]):
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#entries"
-    BINDINGS = [Binding("escape,q", "dismiss", "Close", id="pick.close")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "dismiss")]  # noqa: RUF012
 
     def __init__(self, what: str, entries: Sequence[str]) -> None:
         super().__init__()

@@ -1,11 +1,11 @@
 """Chooses the theme: the one that is highlighted is shown at once, Enter keeps it for next time, Escape goes back."""
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
@@ -31,7 +31,7 @@ class ThemesScreen(DialogScreen[None]):
     """The list of themes, above a sample of what they colour."""
 
     CSS_PATH = ["cards.tcss", "themes.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,q", "leave", "Leave it", id="themes.leave")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "leave", "Leave it")]  # noqa: RUF012
 
     def __init__(self, before: str) -> None:
         super().__init__()

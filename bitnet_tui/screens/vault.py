@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
 from bitnet_core.secrets.places import unlock_vault
 from bitnet_core.secrets.vault import SHORTEST_PASSPHRASE
+from bitnet_tui import bindings
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.inputs import SecretInput
@@ -23,9 +24,9 @@ class VaultScreen(KeyedScreen[bool]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#passphrase"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(False)", "Cancel", id="vault.cancel"),
-        Binding("down", "app.focus_next", "Next field", show=False),
-        Binding("up", "app.focus_previous", "Field before", show=False),
+        bindings.shared("field.cancel", "dismiss(False)"),
+        bindings.shared("field.next", "app.focus_next"),
+        bindings.shared("field.previous", "app.focus_previous"),
     ]
 
     def __init__(self, path: Path, why: str, *, new: bool) -> None:

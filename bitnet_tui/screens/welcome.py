@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Center, Vertical
 from textual.widget import Widget
 from textual.widgets import Button
@@ -28,8 +28,8 @@ class WelcomeScreen(BaseScreen):
     CSS_PATH = ["cards.tcss", "welcome.tcss"]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings.of("welcome"),
-        Binding("down,j", "app.focus_next", "Next", show=False),
-        Binding("up,k", "app.focus_previous", "Previous", show=False),
+        bindings.shared("move.down", "app.focus_next"),
+        bindings.shared("move.up", "app.focus_previous"),
     ]
     AUTO_FOCUS = "#try"
 

@@ -7,13 +7,14 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import App, ComposeResult, RenderResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.color import Color
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.results.series import Point
+from bitnet_tui import bindings
 from bitnet_tui.theme import lettered, plot_colours
 from bitnet_tui.view.chart import PlotColour, drawing
 from bitnet_tui.view.chart_text import letter, title, toggled, turned
@@ -103,10 +104,10 @@ class Plot(Widget):
     """The curves and the crosshair. The screen holds what is looked at, and is told what the mouse does."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "screen.chart_move(-1)", "Earlier", show=False),
-        Binding("right,l", "screen.chart_move(1)", "Later", show=False),
-        Binding("up,k", "screen.chart_zoom(1)", "Zoom in", show=False),
-        Binding("down,j", "screen.chart_zoom(-1)", "Zoom out", show=False),
+        bindings.shared("move.left", "screen.chart_move(-1)", "Earlier"),
+        bindings.shared("move.right", "screen.chart_move(1)", "Later"),
+        bindings.shared("move.up", "screen.chart_zoom(1)", "Zoom in"),
+        bindings.shared("move.down", "screen.chart_zoom(-1)", "Zoom out"),
     ]
 
     lettered = False

@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view import pick, share
 from bitnet_tui.view.guide import rail
@@ -32,8 +33,8 @@ class Rail(_Line):
     """The steps. A click goes to one, and so do the arrows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "screen.back", "Step before", show=False),
-        Binding("right", "screen.skip", "Next step", show=False),
+        bindings.shared("move.left", "screen.back", "Step before"),
+        bindings.shared("move.right", "screen.skip", "Next step"),
     ]
 
     class Chosen(Message):
@@ -102,8 +103,9 @@ class Pick(_Line):
     """A choice among a few words."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "The one before", show=False),
-        Binding("right,l,space", "move(1)", "The next one", show=False),
+        bindings.shared("move.left", "move(-1)", "The one before"),
+        bindings.shared("move.right", "move(1)", "The next one"),
+        Binding("space", "move(1)", "The next one", show=False),
     ]
 
     class Picked(Message):
@@ -146,10 +148,10 @@ class ShareBar(_Line):
     """A share from 0 to 1. The arrows move it by a hundredth, with Shift by ten; the mouse drags it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "Earlier", show=False),
-        Binding("right,l", "move(1)", "Later", show=False),
-        Binding("shift+left,minus", "move(-10)", "Much earlier", show=False),
-        Binding("shift+right,plus", "move(10)", "Much later", show=False),
+        bindings.shared("move.left", "move(-1)", "Earlier"),
+        bindings.shared("move.right", "move(1)", "Later"),
+        bindings.shared("move.far_left", "move(-10)", "Much earlier"),
+        bindings.shared("move.far_right", "move(10)", "Much later"),
     ]
 
     class Moved(Message):

@@ -7,11 +7,13 @@ from typing import ClassVar, Literal
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.command import CommandList
 from textual.containers import VerticalScroll
 from textual.widgets import OptionList, Select
 from textual.widgets._select import SelectCurrent, SelectOverlay
+
+from bitnet_tui import bindings
 
 
 def _turn_page(entries: OptionList, direction: Literal[-1, 1]) -> None:
@@ -31,10 +33,10 @@ class Entries(OptionList):
     """A list. It also moves by the keys of vim."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", show=False, id="entries.down"),
-        Binding("k", "cursor_up", "Up", show=False, id="entries.up"),
-        Binding("g", "first", "First", show=False, id="entries.first"),
-        Binding("G", "last", "Last", show=False, id="entries.last"),
+        bindings.shared("move.down", "cursor_down"),
+        bindings.shared("move.up", "cursor_up"),
+        bindings.shared("move.first", "first"),
+        bindings.shared("move.last", "last"),
     ]
     _move_page = _turn_page
     _on_click = _take_click
@@ -44,10 +46,10 @@ class Reading(VerticalScroll):
     """A text to read. It also scrolls by the keys of vim."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "scroll_down", "Down", show=False, id="reading.down"),
-        Binding("k", "scroll_up", "Up", show=False, id="reading.up"),
-        Binding("g", "scroll_home", "Top", show=False, id="reading.top"),
-        Binding("G", "scroll_end", "End", show=False, id="reading.end"),
+        bindings.shared("move.down", "scroll_down"),
+        bindings.shared("move.up", "scroll_up"),
+        bindings.shared("move.first", "scroll_home"),
+        bindings.shared("move.last", "scroll_end"),
     ]
 
 

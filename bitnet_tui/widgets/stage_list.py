@@ -4,10 +4,11 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import RenderResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view import stage_text
 from bitnet_tui.view.stage_rows import StageRow
@@ -17,8 +18,10 @@ class StageList(Widget, can_focus=True):
     """Reports which stage was clicked; the screen decides which one is shown as chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,left,k,h", "screen.move_stage(-1)", "Stage before", show=False),
-        Binding("down,right,j,l", "screen.move_stage(1)", "Next stage", show=False),
+        bindings.shared("move.up", "screen.move_stage(-1)", "Stage before"),
+        bindings.shared("move.left", "screen.move_stage(-1)", "Stage before"),
+        bindings.shared("move.down", "screen.move_stage(1)", "Next stage"),
+        bindings.shared("move.right", "screen.move_stage(1)", "Next stage"),
     ]
 
     class Chosen(Message):

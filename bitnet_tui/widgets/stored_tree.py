@@ -7,6 +7,7 @@ from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view.stored import Node, Tree, nodes
 from bitnet_tui.widgets.lists import Entries
@@ -16,9 +17,9 @@ class StoredTree(Entries):
     """Shows a `Tree`, and remembers which folders are open."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right,l", "open_folder", "Open", show=False, id="stored.open"),
-        Binding("left,h", "close_folder", "Close", show=False, id="stored.close"),
-        Binding("space", "select", "Open or close", show=False, id="stored.turn"),
+        bindings.shared("move.right", "open_folder", "Open"),
+        bindings.shared("move.left", "close_folder", "Close"),
+        Binding("space", "select", "Open or close", show=False),
     ]
 
     class Wanted(Message):

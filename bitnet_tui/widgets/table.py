@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, Span
 from bitnet_tui.widgets.painted import Painted
@@ -54,12 +55,12 @@ class Table(ScrollView, can_focus=True):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "end(-1)", "Top", show=False),
-        Binding("end,G", "end(1)", "End", show=False),
+        bindings.shared("move.up", "move(-1)", "Up"),
+        bindings.shared("move.down", "move(1)", "Down"),
+        bindings.shared("move.page_up", "page(-1)", "Page up"),
+        bindings.shared("move.page_down", "page(1)", "Page down"),
+        bindings.shared("move.first", "end(-1)", "Top"),
+        bindings.shared("move.last", "end(1)", "End"),
     ]
 
     class Moved(Message):

@@ -4,11 +4,12 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import RenderResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.widget import Widget
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view.traces.found import Shading, Token, Trace
 from bitnet_tui.view.traces.text import Laid
@@ -18,14 +19,14 @@ class TokenText(Widget, can_focus=True):
     """Only the lines that are seen are drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "move(-1)", "Token before", show=False),
-        Binding("right,l", "move(1)", "Next token", show=False),
-        Binding("up,k", "rows(-1)", "Line above", show=False),
-        Binding("down,j", "rows(1)", "Line below", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "edge(0)", "First token", show=False),
-        Binding("end", "edge(1)", "Last token", show=False),
+        bindings.shared("move.left", "move(-1)", "Token before"),
+        bindings.shared("move.right", "move(1)", "Next token"),
+        bindings.shared("move.up", "rows(-1)", "Line above"),
+        bindings.shared("move.down", "rows(1)", "Line below"),
+        bindings.shared("move.page_up", "page(-1)", "Page up"),
+        bindings.shared("move.page_down", "page(1)", "Page down"),
+        bindings.shared("move.first", "edge(0)", "First token"),
+        bindings.shared("move.last", "edge(1)", "Last token"),
     ]
 
     class Moved(Message, bubble=True):

@@ -8,6 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widget import Widget
 
+from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view.traces.found import Page, Row
 from bitnet_tui.view.traces.lines import heading, row_line
@@ -20,13 +21,14 @@ class TraceList(Widget, can_focus=True):
     """It asks for the pages that it lacks, and says which trace is highlighted."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Trace before", show=False),
-        Binding("down,j", "move(1)", "Next trace", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "edge(0)", "First trace", show=False),
-        Binding("end", "edge(1)", "Last trace", show=False),
-        Binding("enter,l,right", "enter", "Its tokens", show=False),
+        bindings.shared("move.up", "move(-1)", "Trace before"),
+        bindings.shared("move.down", "move(1)", "Next trace"),
+        bindings.shared("move.page_up", "page(-1)", "Page up"),
+        bindings.shared("move.page_down", "page(1)", "Page down"),
+        bindings.shared("move.first", "edge(0)", "First trace"),
+        bindings.shared("move.last", "edge(1)", "Last trace"),
+        Binding("enter", "enter", "Its tokens", show=False),
+        bindings.shared("move.right", "enter", "Its tokens"),
     ]
 
     class Missing(Message, bubble=True):

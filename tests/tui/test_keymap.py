@@ -1,17 +1,22 @@
 """The user's own keys: what of the file is used, what is wrong in sentences, and the same keys in footer and help."""
 
+import importlib
+import pkgutil
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textual.binding import Binding
 
+import bitnet_tui
 from bitnet_tui import keymap
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.keymap import Keymap, checked, remapped
 from bitnet_tui.widgets.buttons import KeyButton
+from bitnet_tui.widgets.table import Table
 from bitnet_tui.widgets.words import Words
 from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
@@ -68,7 +73,14 @@ def test_no_two_actions_of_a_screen_are_ever_on_one_key_by_a_remapping(wanted: d
 
 
 def test_the_keys_as_they_are_clash_nowhere():
-    shared = {("experiment.run", "experiment.resume"), ("play.copy", "app.copy"), ("keys.close", "app.quit")}
+    shared = {
+        ("experiment.run", "experiment.resume"),
+        ("play.copy", "app.copy"),
+        ("keys.close", "app.quit"),
+        ("dialog.close", "dialog.no"),
+        ("dialog.close", "app.quit"),
+        ("dialog.yes", "app.copy"),
+    }
     for one, other in combinations(ACTIONS, 2):
         if one.where == other.where or "app" in (one.where, other.where):
             both = set(one.keys.split(",")) & set(other.keys.split(","))
@@ -242,3 +254,58 @@ async def test_what_the_mouse_selects_is_copied_by_ctrl_c_in_the_same_way(home: 
         await settled(pilot)
         (kept,) = home.parent.rglob("copied.txt")
         assert pilot.app.clipboard == "" and kept.read_text().startswith("a line, 漢漢")
+
+
+def _all_bindings() -> list[tuple[str, Binding]]:
+    """Every binding that a class of the app has of its own."""
+    found = []
+    for module in pkgutil.walk_packages(bitnet_tui.__path__, "bitnet_tui."):
+        if module.name.endswith("__main__"):
+            continue
+        for kind in vars(importlib.import_module(module.name)).values():
+            if isinstance(kind, type) and kind.__module__ == module.name and "BINDINGS" in vars(kind):
+                found += [(kind.__qualname__, one) for one in Binding.make_bindings(vars(kind)["BINDINGS"])]
+    return found
+
+
+def test_each_binding_has_an_id_of_the_table_but_those_of_keys_that_every_program_has():
+    of_every_program = {"tab", "shift+tab", "enter", "space"}
+    known = {*_IDS}
+    found = _all_bindings()
+    assert len(found) > 100
+    for owner, binding in found:
+        assert binding.id in known or (binding.id is None and binding.key in of_every_program), (owner, binding)
+
+
+def test_the_keys_that_move_can_be_others():
+    """Given to all lists, texts and charts at once, and not to what they would then hide."""
+    (problem,) = checked({"move.down": ["down", "n"]}).problems
+    assert f"would both be on n; {_OTHER}" in problem
+    found = checked({"move.down": ["down", "f9"], "move.up": ["up", "ctrl+e"], "field.next": "ctrl+w"})
+    assert found.problems == ()
+    assert found.keys["move.down"] == "down,f9"
+    (problem,) = checked({"move.up": "j"}).problems
+    assert f"would both be on j; {_OTHER}" in problem
+    (problem,) = checked({"field.next": "n"}).problems
+    assert problem == "field.next works while one types; give it a key that is no character, such as ctrl+n."
+
+
+_OTHER = "give one of them another key."
+
+
+async def test_a_list_moves_by_the_users_own_keys(home: Path):
+    keymap.place().parent.mkdir(parents=True)
+    keymap.place().write_text('"move.down" = ["down", "f9"]\n')
+    for name in ("one", "two"):
+        finished_experiment(home, name)
+    async with BitnetApp(home).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        table = pilot.app.screen.query_one(Table)
+        before = table.key
+        await pilot.press("f9")
+        await settled(pilot)
+        assert table.key != before
+        after = table.key
+        await pilot.press("j")
+        await settled(pilot)
+        assert table.key == after

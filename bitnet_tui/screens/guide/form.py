@@ -45,12 +45,12 @@ class TargetForm(Guide):
     DOES: ClassVar[str]
     """What enter does, in the head line."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Cancel", id="fetch.cancel"),
+        bindings.shared("field.cancel", "leave"),
         bindings.one("guide.test"),
-        Binding("enter", "enter", "Go on", show=False, priority=True, id="fetch.open"),
-        Binding("f1", "app.help", "Help", show=False),
-        Binding("down", "app.focus_next", "Next", show=False),
-        Binding("up", "app.focus_previous", "Previous", show=False),
+        Binding("enter", "enter", "Go on", show=False, priority=True),
+        bindings.shared("app.help", "app.help", keys="f1"),
+        bindings.shared("field.next", "app.focus_next"),
+        bindings.shared("field.previous", "app.focus_previous"),
     ]
 
     def __init__(self, draft: Draft) -> None:

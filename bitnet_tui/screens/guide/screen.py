@@ -67,12 +67,12 @@ class NewExperimentScreen(KeptGuide):
     """When the step was drawn."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings.of("guide"),
-        Binding("f1", "app.help", "Help", show=False),
+        bindings.shared("app.help", "app.help", keys="f1"),
         Binding("tab", "app.focus_next", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", show=False, priority=True),
         Binding("enter", "enter", show=False, priority=True),
-        Binding("down", "leave_field('next')", show=False, priority=True),
-        Binding("up", "leave_field('previous')", show=False, priority=True),
+        Binding("down", "leave_field('next')", show=False, priority=True, id="field.next"),
+        Binding("up", "leave_field('previous')", show=False, priority=True, id="field.previous"),
     ]
 
     def compose(self) -> ComposeResult:
