@@ -32,6 +32,13 @@ _SESSION_PRIORITY = Path("/proc/self/autogroup")
 _SESSION_TRIES = 20
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_VM_COUNTERS = Path("/proc/vmstat")
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file "),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
+)
+"""Of a cgroup of version 2 and 1: its limit, its use, and what of it in `memory.stat` gives way to an allocation."""
 _LOG_END_BYTES = 1 << 16
 _SILENCE_SECONDS, _LOOK_SECONDS = 600.0, 0.5
 """How long a helper may say nothing, and how often it is looked whether to stop. Reading gigabytes from a slow disk
@@ -261,33 +268,50 @@ def available_bytes() -> int:
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
-    if limit is None or used is None:
-        return free
-    return max(0, min(free, limit - used + _reclaimable()))
+    return max(0, min([free, *(limit - used for limit, used in _memory_limits())]))
 
 
 def memory_bytes() -> int:
     """The memory of the machine, or what the container may use of it."""
     import psutil
 
-    total, limit = int(psutil.virtual_memory().total), _cgroup_number("memory.max")
-    return total if limit is None else min(total, limit)
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits())])
 
 
-def _cgroup_number(name: str) -> int | None:
-    """A number of this container's cgroup (v2); None without one or without a limit."""
-    try:
-        text = (_CGROUP / name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
+def oom_kills() -> int | None:
+    """How many processes the system has killed for lack of memory since the boot, if it says so."""
+    return _number_in(_VM_COUNTERS, "oom_kill ")
 
 
-def _reclaimable() -> int:
-    """File pages that count against the container but give way to an allocation."""
+def _memory_limits() -> Iterator[tuple[int, int]]:
+    """Limit and use, in bytes, of each cgroup that holds this process and has a limit.
+
+    File pages that give way to an allocation don't count as used.
+    """
+    for group in _groups():
+        for limit_in, used_in, pages in _MEMORY_FILES:
+            limit, used = _number_in(group / limit_in), _number_in(group / used_in)
+            if limit is not None and used is not None:
+                yield limit, used - (_number_in(group / "memory.stat", pages) or 0)
+
+
+def _groups() -> Iterator[Path]:
+    """The cgroups that this process may be in, the whole container's first; some may not be there."""
+    yield _CGROUP
     with contextlib.suppress(OSError, ValueError):
-        for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    return 0
+        for line in _OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            base = _CGROUP / "memory" if controllers else _CGROUP
+            group = base / path.lstrip("/")
+            yield from (one for one in (group, *group.parents) if one.is_relative_to(base))
+
+
+def _number_in(path: Path, before: str = "") -> int | None:
+    """The number that is the file's line, or that follows `before` in its line; None if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            if line.startswith(before) and line[len(before) :].isdecimal():
+                return int(line[len(before) :])
+    return None

@@ -124,6 +124,42 @@ def test_available_memory_respects_the_containers_limit(tmp_path: Path, monkeypa
     assert process.available_bytes() > 350000
 
 
+@pytest.mark.parametrize(
+    ("own", "group", "names"),
+    [
+        ("0::/user.slice/job.scope\n", "user.slice/job.scope", ("memory.max", "memory.current")),
+        ("0::/user.slice/job.scope\n", "user.slice", ("memory.max", "memory.current")),
+        (
+            "5:cpu:/elsewhere\n4:hugetlb,memory:/jobs/a:b\n0::/\n",
+            "memory/jobs/a:b",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ),
+        ("4:memory:/not/shown/here\n", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")),
+    ],
+)
+def test_a_limit_of_any_group_that_holds_this_process_counts(
+    own: str, group: str, names: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a scope of systemd and a job of a batch system have one."""
+    monkeypatch.setattr(process, "_CGROUP", tmp_path)
+    monkeypatch.setattr(process, "_OWN_GROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text(own)
+    assert process.available_bytes() > 300000
+    (tmp_path / group).mkdir(parents=True, exist_ok=True)
+    (tmp_path / group / names[0]).write_text("1000000\n")
+    (tmp_path / group / names[1]).write_text("700000\n")
+    (tmp_path / group / "memory.stat").write_text("total_inactive_file 0\n")
+    assert process.available_bytes() == 300000
+    assert process.memory_bytes() == 1000000
+
+
+def test_processes_killed_for_lack_of_memory_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_VM_COUNTERS", tmp_path / "vmstat")
+    assert process.oom_kills() is None
+    (tmp_path / "vmstat").write_text("pgfault 9\noom_kill_x 3\noom_kill 4\n")
+    assert process.oom_kills() == 4
+
+
 _FIRST = """
 import os, pathlib, sys
 from bitnet_core import process

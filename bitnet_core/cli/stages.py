@@ -118,7 +118,7 @@ def _of_the_copy(run: "Run", settings: "Settings", bitnet: str) -> str:
     if not active:
         if upload.run.state() == "succeeded":
             return "the copy is up to date."
-        why = upload.run.record().error or "its process is gone."
+        why = upload.run.record().error or f"{upload.run.record().gone}."
         return f"the copy was not brought up to date: {why} `{bitnet} store push` tries it again."
     told = [event for event in read_events(upload.run.events_path) if isinstance(event, Alert | Upload)]
     if told and isinstance(told[-1], Alert) and told[-1].code.startswith("storage_"):
@@ -241,7 +241,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
         stage = record.stage if record.stage in _STAGES else "STAGE"
         raise BitnetError(
-            f"{run.id} was interrupted (its process is gone); start it again: "
+            f"{run.id} was interrupted ({record.gone}); start it again: "
             f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {stage}`."
         )
     return record.exit_code if record.exit_code is not None else 1

@@ -126,7 +126,7 @@ def _prompt(source: Source, place: str, record: Any) -> Prompt:
 def messages_of(messages: Any, refused: Callable[[str], BitnetError]) -> tuple[dict[str, str], ...]:
     """The roles and contents of a record's messages. Raises what `refused` makes of a reason."""
     if not isinstance(messages, list) or not messages:
-        raise refused('it has neither "prompt" nor "messages"')
+        raise refused('it has no text in "prompt" and no list of messages in "messages"')
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
             raise refused(f"a message has no role of {', '.join(_ROLES)}")

@@ -100,7 +100,7 @@ def end_notice(run: Run, record: RunRecord, state: str, experiment: str) -> Noti
 
 def _why(run: Run, record: RunRecord, state: str) -> str:
     if state == "interrupted":
-        return "Its process is gone without an end, as when it is killed or the machine restarts."
+        return f"I{record.gone[1:]}; it recorded no end."
     if state != "succeeded":
         return record.error or ""
     signs = VitalSigns()

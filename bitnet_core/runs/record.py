@@ -74,6 +74,8 @@ class RunRecord:
     created_uptime: _Seconds | None = None
     pid: _Pid | None = None
     process_start: float | None = None
+    oom_kills: int | None = None
+    """`process.oom_kills()` when it started."""
     started: _Seconds | None = None
     started_uptime: _Seconds | None = None
     ended: _Seconds | None = None
@@ -94,6 +96,17 @@ class RunRecord:
         if self.started is None:
             return Moment(self.created, self.created_uptime)
         return Moment(self.started, self.started_uptime)
+
+    @property
+    def gone(self) -> str:
+        """The clause for a process that is gone without an end, with what this machine knows of the reason."""
+        if self.boot_id != process.boot_id():
+            restarted = self.host == socket.gethostname()
+            return f"its process is gone{', as this machine was restarted' if restarted else ''}"
+        killed = process.oom_kills()
+        if killed is None or self.oom_kills is None or killed <= self.oom_kills:
+            return "its process is gone"
+        return "its process is gone, and since it began the system has killed processes because memory ran out"
 
     @property
     def starter(self) -> str:

@@ -121,8 +121,10 @@ def _take_over(run: Run, context: StageContext) -> RunRecord:
     """Record that this process is the run's, announce it, and remove what killed runs left unfinished."""
     me = process.current()
     identity = dataclasses.replace(run.record(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
-    now = clock.now(me.boot_id)
-    record = dataclasses.replace(identity, state="running", started=now.wall, started_uptime=now.uptime)
+    now, killed = clock.now(me.boot_id), process.oom_kills()
+    record = dataclasses.replace(
+        identity, state="running", started=now.wall, started_uptime=now.uptime, oom_kills=killed
+    )
     run.write(record)
     context.emit(
         RunStarted(

@@ -223,7 +223,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        text = f"Its process ended unexpectedly; {key('experiment.resume')} resumes from what was saved."
+        text = f"I{run.error[1:]}; {key('experiment.resume')} resumes from what was saved."
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):

@@ -52,7 +52,7 @@ def test_answers_to_one_prompt_are_held_out_together_and_prompts_keep_their_hash
         ({"prompt": "Why?", "answer": " "}, "a message is blank"),
         ({"prompt": "Why?", "answer": 3}, "a message has no text content"),
         ({"prompt": "Why?", "answer": "a\0"}, "it has a NUL character, so this is no text"),
-        ({"answer": "So."}, 'it has neither "prompt" nor "messages"'),
+        ({"answer": "So."}, 'it has no text in "prompt" and no list of messages in "messages"'),
         ({"messages": [{"role": "user", "content": "Hi"}]}, "the last message is not an answer to the user's"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "the last message is not an answer to the user's"),
         ([1], "this is not a JSON object"),

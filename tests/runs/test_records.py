@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ GOOD: dict[str, Any] = {
 }  # fmt: skip
 FULL = GOOD | {
     "number": 3, "created_uptime": 5.0, "pid": 12, "process_start": 5.0, "started": 2.0, "started_uptime": 6.0,
-    "folder": "x", "ended": 3.0, "ended_uptime": 7.0, "exit_code": 0, "error": None, "summary": {"qei": 1.5},
+    "oom_kills": 3, "folder": "x",
+    "ended": 3.0, "ended_uptime": 7.0, "exit_code": 0, "error": None, "summary": {"qei": 1.5},
 }  # fmt: skip
 
 
@@ -273,3 +275,19 @@ def test_every_field_of_a_record_is_written_and_read(tmp_path: Path) -> None:
     run.write(RunRecord(**FULL))
     assert run.record() == RunRecord(**FULL)
     assert set(json.loads(run.record_path.read_text())) == set(FULL)
+
+
+def test_a_process_that_is_gone_is_told_with_what_the_machine_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = tmp_path / "vmstat"
+    monkeypatch.setattr(process, "_VM_COUNTERS", counters)
+    here = {**FULL, "host": socket.gethostname(), "boot_id": process.boot_id(), "oom_kills": 3}
+    assert RunRecord(**here).gone == "its process is gone"
+    counters.write_text("oom_kill 3\n")
+    assert RunRecord(**here).gone == "its process is gone"
+    counters.write_text("oom_kill 4\n")
+    assert RunRecord(**here).gone.endswith("the system has killed processes because memory ran out")
+    assert RunRecord(**{**here, "oom_kills": None}).gone == "its process is gone"
+    assert RunRecord(**{**here, "boot_id": "another"}).gone == "its process is gone, as this machine was restarted"
+    assert RunRecord(**{**here, "boot_id": "another", "host": "another"}).gone == "its process is gone"
