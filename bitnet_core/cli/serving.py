@@ -128,7 +128,7 @@ def _limit(path: Path) -> int:
 def _key(arguments: argparse.Namespace) -> str:
     """The key that clients of a llama.cpp server are set to send, if there is one."""
     name = profile("llamacpp").key_setting
-    found = find_secrets([name], resolution(arguments), ask=ask_passphrase)
+    found = find_secrets([name], resolution(arguments), ask=ask_passphrase, sent=False)
     return found[name].value if name in found else ""
 
 
