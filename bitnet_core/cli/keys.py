@@ -1,4 +1,4 @@
-"""`bitnet keys set|list|status|delete|move`: where each key is kept, and moving it to a safer place.
+"""`bitnet keys set|list|status|delete|move|allow`: where each key is kept, and to which address it may go.
 
 Values come from stdin or a hidden prompt and are never shown.
 """
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 def add_to(commands: Commands) -> None:
     keys = commands.add("keys", "keep API keys in the OS keyring or an encrypted vault, out of files", _keys)
     keys.add_argument("action", nargs="?", default="status", choices=_ACTIONS, help="(default: status)")
-    keys.add_argument("names", nargs="*", metavar="NAME", help="such as OPENAI_API_KEY; its value comes from stdin")
+    keys.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="such as OPENAI_API_KEY; its value comes from stdin. allow: its NAME and an address that it may go to",
+    )
     keys.add_argument(
         "--to", type=str.lower, choices=("keyring", "vault"), default="", help="set, move: only to this place"
     )
@@ -33,7 +38,7 @@ def _keys(arguments: argparse.Namespace) -> int:
     from bitnet_core.secrets.places import require_secret
 
     arguments.names = [in_full(name) for name in arguments.names]
-    for name in arguments.names:
+    for name in arguments.names[: 1 if arguments.action == "allow" else None]:
         require_secret(name)
     _ACTIONS[arguments.action](_Command(arguments))
     return 0
@@ -178,6 +183,20 @@ class _Command:
                 raise UsageError(f"No .env holds a value of {name} that can be moved; {where}.")
         return list(dict.fromkeys(self._names or in_files))
 
+    # -- allow -----------------------------------------------------------------------------------------------------
+
+    def allow(self) -> None:
+        """Let a key go to an address that came with an experiment from a storage target."""
+        from bitnet_core.secrets import addresses
+
+        if len(self._names) != 2:
+            raise UsageError(
+                "bitnet keys allow needs a name and an address, such as OPENAI_API_KEY https://host:8000."
+            )
+        name, address = self._names
+        origin = addresses.allow(name, address)
+        self._say({"name": name, "address": origin}, f"{name} may go to {origin}")
+
     def _one_name(self) -> str:
         if len(self._names) != 1:
             raise UsageError(f"bitnet keys {self._arguments.action} needs one name, such as OPENAI_API_KEY.")
@@ -193,6 +212,7 @@ _ACTIONS: dict[str, Callable[[_Command], None]] = {
     "status": _Command.show_status,
     "delete": _Command.delete_key,
     "move": _Command.move_keys,
+    "allow": _Command.allow,
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.cli.command import answer, ask_passphrase, resolution
+from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
 from bitnet_core.cli.exporting import Source
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
@@ -75,13 +75,20 @@ def serve(arguments: argparse.Namespace) -> int:
 def exported(source: Source, type_name: str) -> Path:
     """The student as a GGUF in the user's cache, written there if it is missing.
 
-    Two processes may call it at the same time: the second waits for the first.
+    Two processes may call it at the same time: the second says that it waits for the first, however long that takes.
     """
     folder = cache_folder() / _CACHE
     path = folder / f"{source.sha256}-{type_name}.gguf"
+    said: list[str] = []
+
+    def wait() -> None:
+        if not said:
+            said.append(f"bitnet: another process writes a student into {folder}; waiting for it…\n")
+            complain(said[0])
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.locked(folder / ".lock"):
+        with files.locked(folder / ".lock", on_wait=wait):
             if not _is_whole(path):
                 gguf.write(source.student, source.tokenizer, path, type_name, name=source.name, origin=source.origin)
     except OSError as error:
@@ -128,7 +135,7 @@ def _limit(path: Path) -> int:
 def _key(arguments: argparse.Namespace) -> str:
     """The key that clients of a llama.cpp server are set to send, if there is one."""
     name = profile("llamacpp").key_setting
-    found = find_secrets([name], resolution(arguments), ask=ask_passphrase)
+    found = find_secrets([name], resolution(arguments), ask=ask_passphrase, sent=False)
     return found[name].value if name in found else ""
 
 

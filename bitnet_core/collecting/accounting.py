@@ -15,7 +15,7 @@ from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
 
 _POLL_SECONDS = 0.05
-_PROBE_KEY = "probe"
+PROBE_KEY = "probe"
 _NOTHING = Charge(0, 0)
 
 MaskKeys = Callable[[bytes], tuple[bytes, bool]]
@@ -42,7 +42,7 @@ class Accounts:
     masked: int = 0
     """Answers in which the server had put a key."""
 
-    def open(self, request: ChatRequest, key: str = _PROBE_KEY) -> "RequestAccount":
+    def open(self, request: ChatRequest, key: str = PROBE_KEY) -> "RequestAccount":
         return RequestAccount(self, key, request)
 
     def mask_keys(self, entry: StoredAnswer) -> tuple[StoredAnswer, bool]:
@@ -74,7 +74,7 @@ class RequestAccount:
         while not self._reserve():
             await asyncio.sleep(_POLL_SECONDS)
             self._raise_if_closed()
-        if self._key != _PROBE_KEY:  # the end of a run does not wait for probes
+        if self._key != PROBE_KEY:  # the end of a run does not wait for probes
             self._accounts.in_flight.add(self)
         self._sent = await asyncio.to_thread(self._accounts.journal.record_sent, self._key, self._worst)
 

@@ -35,6 +35,8 @@ _MAX_BODY_BYTES = 1 << 30
 """A stored length above this means that the row is damaged."""
 _MOST_SPENT = 1e15
 """Requests, tokens or dollars: no limit would hold if they could be endless or less than nothing."""
+MANY_TOKENS = 1 << 16
+"""No count of a request below this is absurd."""
 _DAMAGED = "damaged"
 _VERSION = 1
 """Version of the tables, stored as `pragma user_version`."""
@@ -242,6 +244,16 @@ class Journal:
         if not all(0 <= one < _MOST_SPENT for one in row):
             raise BitnetError(f"{self.path} is damaged: it counts impossible costs; restore it from a backup.")
         return Spent(int(row[0]), int(row[1]), float(row[2]))
+
+    def charged(self) -> list[tuple[int, str, Charge]]:
+        """The number, the key and the charge of each request of more than `MANY_TOKENS`."""
+        with self._lock, self._explain_errors():
+            rows = self._db.execute(
+                "select id, key, prompt_tokens, completion_tokens, usd from sendings "
+                "where prompt_tokens + completion_tokens > ?",
+                (MANY_TOKENS,),
+            ).fetchall()
+        return [(sent, key, Charge(prompt, completion, usd)) for sent, key, prompt, completion, usd in rows]
 
     def _close_sent(self, sent: int, state: str, charge: Charge | None, note: Note | None) -> None:
         if note is not None:

@@ -104,6 +104,15 @@ class SessionReporter:
             "Nothing to do.",
         )
 
+    def recounted(self, requests: int) -> None:
+        self.reporter.alert(
+            "warning",
+            "absurd_counts",
+            f"{requests} requests of earlier runs are charged with more tokens than they can have cost; now they "
+            "count with the most that they can.",
+            "If the provider's bill says otherwise, set the limits (KD_MAX_…) by the bill.",
+        )
+
     def journal(self, journal: Journal) -> None:
         for copy in journal.taken_in:
             self.reporter.log(f"The answers in {copy} were added to {journal.path}.")

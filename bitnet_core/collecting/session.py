@@ -24,6 +24,7 @@ from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
 from bitnet_core.collecting.prompt_check import PromptCheck
+from bitnet_core.collecting.recount import recount
 from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
@@ -36,6 +37,7 @@ from bitnet_core.teachers.prices import FREE, Price
 from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
+from bitnet_core.teachers.usage import is_absurd_overrun
 from bitnet_core.traces import schema, writer
 
 _QUEUED_EMBEDDED = 4
@@ -87,6 +89,7 @@ class CollectSession:
         self._report_figures: Callable[[], None] = lambda: None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
+        self._recounted = recount(journal, collection, self.price)
         self._budget = Budget(collection.options.limits, self.price, journal.spent(), self._known_overrun())
 
     def run(self) -> dict[str, Any]:
@@ -95,6 +98,8 @@ class CollectSession:
         self._require_journal_of_traces()
         if self._lost_requests:
             self._report.lost_requests(self._lost_requests, free=self.price == FREE)
+        if self._recounted:
+            self._report.recounted(self._recounted)
         summary = self._ask_and_publish()
         if self.journal.damaged:
             self._report.damaged_answers(self.journal)
@@ -171,7 +176,7 @@ class CollectSession:
 
     def _known_overrun(self) -> tuple[int, int]:
         prompt, completion = map(int, (self.journal.read_note(self._overrun_note) or "0 0").split())
-        return prompt, completion
+        return (0, 0) if is_absurd_overrun(prompt, completion) else (prompt, completion)
 
     def _prepare_folder(self) -> None:
         """Move foreign traces away. Called only once the teacher has proved that there will be new ones."""

@@ -16,6 +16,8 @@ from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
 
 _LOCK_POLL_SECONDS = 0.02
+LOCK_SECONDS = 10.0
+"""How long to wait for a lock that is only ever held for a moment."""
 _JSON_BYTES = 1 << 24
 _NAME_BYTES = 160
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
@@ -78,8 +80,8 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
 def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 0o666) -> Iterator[str]:
     """Hold an exclusive lock on a folder, or on a file that is created if missing.
 
-    The kernel releases the lock when its owner dies. Without `on_wait` this blocks until the lock is free; with it,
-    the lock is polled and `on_wait` called after each failed try: it may report, or raise to give up.
+    The kernel releases the lock when its owner dies. `on_wait` is called after each failed try: it may report, or
+    raise to give up. Without it, BitnetError after 10 s names the lock and, if known, the process that holds it.
 
     On a file system without locks a file that names its owner is the lock (`owner_file.py`); then this yields a
     sentence that says so, else an empty text. HeldElsewhere if an owner on another host does not let go of it.
@@ -90,7 +92,7 @@ def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 
     own = path / ".lock.owner" if is_folder else path.with_name(f"{path.name}.owner")
     fd = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, mode)
     try:
-        if _kernel_locked(fd, on_wait):
+        if _kernel_locked(fd, on_wait or _give_up_late(path, fd)):
             # Where a lock works now and did not before, or works for one host and not for another.
             owner_file.wait_until_gone(own, on_wait, lambda: not os.path.lexists(own))
             yield ""
@@ -101,13 +103,38 @@ def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 
         os.close(fd)
 
 
-def _kernel_locked(fd: int, on_wait: Callable[[], object] | None) -> bool:
+def _give_up_late(path: Path, fd: int) -> Callable[[], None]:
+    """Raises when it is called after LOCK_SECONDS."""
+    deadline = time.monotonic() + LOCK_SECONDS
+
+    def give_up() -> None:
+        if time.monotonic() > deadline:
+            raise held_too_long(path, _holder(fd))
+
+    return give_up
+
+
+def held_too_long(path: Path, holder: int | None) -> BitnetError:
+    who = f"process {holder}" if holder else "another process"
+    return BitnetError(f"{path} is held by {who}, which does not let go of it; end that, or try again later.")
+
+
+def _holder(fd: int) -> int | None:
+    """The process that holds the kernel's lock on a file. None if that can't be told."""
+    found = os.fstat(fd)
+    file = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # 1: FLOCK ADVISORY WRITE 4711 fd:00:1234 0 EOF
+            if words[1] == "FLOCK" and words[5] == file:
+                return int(words[4]) if int(words[4]) > 0 else None
+    return None
+
+
+def _kernel_locked(fd: int, on_wait: Callable[[], object]) -> bool:
     """Wait for the kernel's lock. False if the file system has none."""
     try:
-        if on_wait is None:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        else:
-            _poll_lock(fd, on_wait)
+        _poll_lock(fd, on_wait)
     except OSError as error:
         if error.errno in _WITHOUT_LOCKS:
             return False

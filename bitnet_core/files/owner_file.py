@@ -109,18 +109,27 @@ def held(path: Path, on_wait: Callable[[], object] | None = None) -> Iterator[No
 
 
 def wait_until_gone(path: Path, on_wait: Callable[[], object] | None, done: Callable[[], bool]) -> None:
-    """Return as soon as `done()`. Until then remove the file `path` if its owner is dead, else wait."""
+    """Return as soon as `done()`. Until then remove the file `path` if its owner is dead, else wait.
+
+    Without `on_wait`, BitnetError when it has waited too long.
+    """
+    from bitnet_core import files
+
     first: tuple[_Seen, float] | None = None
+    begun = time.monotonic()
     while not done():
         if (seen := _look(path)) is not None:
             if first is None or first[0] != seen:
                 first = (seen, time.monotonic())
             waited = time.monotonic() - first[1]
             owner = seen.owner
-            if not owner.is_alive() if owner else waited > UNFINISHED_SECONDS:
-                _remove(path, seen)
-            else:
+            is_left = not owner.is_alive() if owner else waited > UNFINISHED_SECONDS
+            if not (is_left and _remove(path, seen)):
                 _report_wait(path, owner, on_wait, waited)
+                if on_wait is None and time.monotonic() - begun > files.LOCK_SECONDS:
+                    if owner and owner.is_elsewhere():
+                        raise _held_elsewhere(path, owner)
+                    raise files.held_too_long(path, owner.pid if owner else None)
         time.sleep(POLL_SECONDS)
 
 
@@ -180,16 +189,20 @@ def _look(path: Path) -> _Seen | None:
         raise BitnetError(f"{path} can't be read {explained(error, 'check who owns it')}.") from error
 
 
-def _remove(path: Path, dead: _Seen) -> None:
-    """Remove the file of a dead owner, unless it is another's by now.
+def _remove(path: Path, dead: _Seen) -> bool:
+    """Remove the file of a dead owner, unless it is another's by now. False while another process is at it.
 
-    All processes that see the owner dead are on this host, so a lock of this host lets one after the other look.
+    All processes that see the owner dead are on this host, so a lock of this host lets one after the other look. It
+    is not waited for here: anybody may hold it for as long as they like.
     """
     guard = os.open(_GUARD, os.O_RDONLY)
     try:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _look(path) == dead:
             path.unlink(missing_ok=True)
+        return True
+    except BlockingIOError:
+        return False
     except OSError as error:
         raise BitnetError(
             f"{path} is left by a process that is gone and can't be removed {explained(error, 'delete it')}."

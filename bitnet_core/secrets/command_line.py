@@ -19,6 +19,8 @@ _OPTION = re.compile(r"--?[a-z-]{0,12}")
 _FOR_A_KEY = re.compile(r"--?(?:[a-z]+[-_])*(?:api[-_]?key|key|token|secret|password|value)", re.IGNORECASE)
 """Options for a key in other programs; we have none."""
 _ONE_NAME = ("set", "delete")
+_ADDRESS = re.compile(r"https?://[^\s@?#]+", re.IGNORECASE)
+"""What `keys allow` takes besides a name. A key may be before an @, or in a query."""
 _PLACES = ("keyring", "vault")
 
 
@@ -63,6 +65,8 @@ def _check_keys(words: Sequence[str]) -> None:
             plain.append(word)
         before = word
     action, *names = plain if plain and _WORD.fullmatch(plain[0]) else ["", *plain]
+    if action == "allow" and len(names) == 2 and _ADDRESS.fullmatch(names[1]):
+        names = names[:1]
     names = [in_full(name) for name in names]
     foreign |= not all(map(quotable, names))
     if action in _ONE_NAME and names[:1] and names[0] in SECRET_NAMES:

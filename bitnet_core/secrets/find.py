@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import known
+from bitnet_core.secrets.addresses import require_allowed
 from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.places import Ask, KeyPlaces
 from bitnet_core.settings.resolved import Resolution
@@ -26,13 +27,20 @@ class FoundSecret:
 
 
 def find_secrets(
-    names: Iterable[str], resolution: Resolution, *, ask: Ask | None = None, trouble: list[str] | None = None
+    names: Iterable[str],
+    resolution: Resolution,
+    *,
+    ask: Ask | None = None,
+    trouble: list[str] | None = None,
+    sent: bool = True,
 ) -> dict[str, FoundSecret]:
     """The secrets of these names that are set. A place is asked only for those that no stronger place has.
 
     VaultLocked when the vault holds a key that no stronger place has, and it can't be opened; the value of a `.env`
     is not used instead. A place that can't be read does not hide the others: it is skipped, and the clause that says
     why is added to `trouble`. Without `trouble`, an unreadable vault is raised if nothing at all is found.
+    NotAllowed when a key that was found would go to an address that came with somebody's experiment; `sent` says
+    whether it goes to the address in the settings at all.
     """
     places = KeyPlaces.of(resolution.settings)
     names, origins = list(names), resolution.secret_origins
@@ -67,4 +75,6 @@ def find_secrets(
     if unreadable is not None and trouble is None and not found:
         raise unreadable
     known.remember(secret.value for secret in found.values())
+    if sent:
+        require_allowed(found, resolution.settings)
     return found

@@ -11,6 +11,7 @@ from bitnet_core import files
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.regular import read_bounded
 from bitnet_core.runs.experiment import Experiment, is_name
+from bitnet_core.secrets import addresses
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Settings
@@ -24,6 +25,7 @@ from bitnet_core.storage.state import FOLDER, exclusive, opened
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.travel import SETTINGS_FILE, Arrived, read_settings
 from bitnet_core.storage.under import Under
+from bitnet_core.teachers.profiles import PROVIDERS
 
 _OF_ALL_TARGETS = {"STORAGE_BACKEND", "STORAGE_NAME", "STORAGE_SYNC", "STORAGE_CHECKPOINTS"}
 _MARK = "opening"
@@ -152,6 +154,9 @@ class Opening:
                 arrived = read_settings(data, by_name)
         if os.path.lexists(path):  # an earlier attempt wrote it, and may not have told
             return arrived.remarks
+        usual = [one.base_url for one in PROVIDERS.values() if one.base_url]
+        foreign = [text for name, text in arrived.values.items() if addresses.is_foreign(name, text, usual)]
+        addresses.note_arrived(foreign, f"{self._name} from {self._target.place}")
         lines = [f"# Settings of {self._name}, opened from {self._target.name}; `bitnet config` lists the names.\n"]
         lines += [f"{name}={dotenv.quoted(text)}\n" for name, text in arrived.values.items()]
         lines.append("\n# Where its copy is.\n")

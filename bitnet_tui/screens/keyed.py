@@ -1,7 +1,7 @@
 """Slow calls in a thread, and opening the vault when one needs it, for the screens whose actions need keys."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -11,6 +11,7 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
+    from bitnet_core.secrets.addresses import NotAllowed
     from bitnet_core.secrets.places import VaultLocked
 
 _Result = TypeVar("_Result")
@@ -83,20 +84,43 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         shell.call_later(self._attempted, job, result, error)
 
     def _attempted(self, job: _Job, result: Any, error: BitnetError | None) -> None:
-        """The call has ended; VaultLocked is an error that opening the vault resolves."""
-        from bitnet_core.secrets.places import VaultLocked  # the first paint does not need it
+        """The call has ended; opening the vault resolves VaultLocked, and the user's yes resolves NotAllowed."""
+        from bitnet_core.secrets.addresses import NotAllowed  # the first paint does not need them
+        from bitnet_core.secrets.places import VaultLocked
 
         if job is not self._job:
             return
         self._job = None
         if isinstance(error, VaultLocked) and (self.on_stack or (job.title and self.ASKS_LATE)):
             self._open_vault(error, job)
+        elif isinstance(error, NotAllowed) and self.on_stack:
+            self._ask_to_allow(error, job)
         elif not self.on_stack:
             self._tell(job, _late_words(job, result, error), failed=error is not None)
         elif error is not None:
             self.refused(str(error))
         else:
             job.then(result)
+
+    def _ask_to_allow(self, refused: "NotAllowed", job: _Job) -> None:
+        from bitnet_core.secrets.addresses import allow
+        from bitnet_tui.screens.dialogs import ConfirmScreen
+
+        def answered(yes: bool | None) -> None:
+            if not yes:
+                if self.on_stack:
+                    self.declined(f"{job.without}: {refused}")
+                return
+            work = job.work
+
+            def allowed() -> Any:
+                allow(refused.name, refused.origin)
+                return work()
+
+            self._begin(replace(job, work=allowed))
+
+        why = f"{refused.why}. Allow it only if you know whose server that is: it can use the key as you can."
+        self.app.push_screen(ConfirmScreen("Send the key there?", why, "Allow", "Don't"), answered)
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:
         """Tell the end of a call whose screen is closed, if it matters then."""

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from bitnet_core.secrets.addresses import require_allowed
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.services.commands import Command, find_keys
+from bitnet_tui.services.settings import resolved
 
 SECONDS = 90.0
 LOADING_SECONDS = 900.0
@@ -25,5 +27,6 @@ class Probe(Command):
         """A typed key goes under every name, so that no kept key is used in its place."""
         names = self._provider.key_settings(own=True)
         if self._key:
+            require_allowed(names, resolved(self.home, values=self.values).settings)
             return dict.fromkeys(names, self._key)
         return find_keys(self.home, names, self.values, {})

@@ -116,6 +116,47 @@ def test_an_absurd_count_of_tokens_is_said_once_and_not_believed(
         assert not journal._db.execute("select * from notes where key like 'beyond%'").fetchall()
 
 
+@pytest.mark.parametrize("counted", ["prompt_tokens", "completion_tokens"])
+def test_an_absurd_charge_of_an_earlier_run_blocks_no_later_one(
+    tmp_path: Path, tokenizer: StudentTokenizer, counted: str
+) -> None:
+    """An earlier version believed every count: of the probe, of an answer, and of what exceeds a worst case."""
+    path = tmp_path / "data.journal" / "journal.sqlite"
+    limits = {"KD_MAX_TOKENS_TOTAL": "20000", "KD_MAX_REQUESTS": str(PROBES + 5)}
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(sequential_context(tmp_path, server, **limits))
+        with Journal(path) as journal:
+            notes = [key for (key,) in journal._db.execute("select key from notes where key like 'probe:%'")]
+            beyond = f"beyond:{notes[0].split(':')[1]}"
+            journal.write_note(beyond, "2000000000 2000000000")
+            for which in ("key = 'probe'", "key <> 'probe'"):
+                one = f"(select max(id) from sendings where {which})"  # noqa: S608
+                journal._write(f"update sendings set {counted} = 2000000000 where id = {one}")  # noqa: S608
+            assert journal.spent().tokens > 4_000_000_000
+        ctx = sequential_context(tmp_path, server, KD_MAX_TOKENS_TOTAL="20000")
+        summary = collect.run(ctx)
+        assert (summary["sequences"], summary["rejected"]) == (12, {})
+    (said,) = [event for event in events(ctx, "alert") if event["code"] == "absurd_counts"]
+    assert said["message"].startswith("2 requests of earlier runs are charged with more tokens than they can have")
+    with Journal(path) as journal:
+        assert 0 < journal.spent().tokens < 20_000
+
+
+def test_a_large_charge_that_can_be_still_blocks(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """Hidden thinking, and a request that these settings don't know."""
+    path = tmp_path / "data.journal" / "journal.sqlite"
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(sequential_context(tmp_path, server, KD_MAX_REQUESTS=str(PROBES + 5)))
+        for change in ("completion_tokens = 100000", "completion_tokens = 2000000000, key = 'of other settings'"):
+            with Journal(path) as journal:
+                journal._write(f"update sendings set {change} where id = (select max(id) from sendings)")  # noqa: S608
+                before = journal.spent()
+            summary = collect.run(sequential_context(tmp_path, server, KD_MAX_TOKENS_TOTAL="20000"))
+            assert summary["sequences"] < 12
+            with Journal(path) as journal:
+                assert journal.spent() == before
+
+
 @pytest.mark.parametrize(
     ("prompt_tokens", "completion_tokens"),
     [(60_000, 16), (20, 100_000)],  # what a server searches for, and hidden thinking

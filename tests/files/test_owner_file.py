@@ -319,3 +319,34 @@ def test_keys_and_settings_are_written_under_it(
         kept.unlink()
     with pytest.raises(HeldElsewhere, match="on node-7"), contextlib.suppress(OSError):
         write(tmp_path)
+
+
+def test_a_wait_without_a_report_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with child(_HOLDER, tmp_path / "lock") as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+        with (
+            pytest.raises(BitnetError, match=rf"lock\.owner is held by process {holder.pid}, which does not let go"),
+            files.locked(tmp_path / "lock"),
+        ):
+            pytest.fail("the lock was held twice")
+        holder.kill()
+
+
+def test_a_stranger_who_holds_the_guard_of_the_host_stops_nobody_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every user may lock /tmp, and a dead owner's file is removed under that lock."""
+
+    def flock(fd: int, _operation: int) -> None:
+        is_guard = os.path.samestat(os.fstat(fd), owner_file._GUARD.stat())
+        raise BlockingIOError if is_guard else OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left_behind(tmp_path, start=1.0)
+    with pytest.raises(GaveUp), files.locked(tmp_path / "lock", give_up):
+        pytest.fail("the lock was taken")
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+    with pytest.raises(BitnetError, match="does not let go"), files.locked(tmp_path / "lock"):
+        pytest.fail("the lock was taken")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets import vault
@@ -236,6 +237,39 @@ def test_the_webhooks_address_is_looked_for_where_the_settings_speak_of_one(isol
     key_places._open_vaults.clear()
     (isolated / ".env").write_text("NOTIFY_WEBHOOK=https://ntfy.sh/mine\n")
     assert stage_keys.for_stage("train", resolve({})).values == {"NOTIFY_WEBHOOK": "https://ntfy.sh/mine"}
+
+
+def test_writing_ends_where_another_process_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.json"
+    opened = vault.create(path, WORDS)
+    hold = f"import fcntl, time; f = open({str(tmp_path / '.v.json.lock')!r}); fcntl.flock(f, fcntl.LOCK_EX); "
+    command = [sys.executable, "-c", f"{hold}print('held', flush=True); time.sleep(600)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr(files, "LOCK_SECONDS", 0.1)
+        for write in (lambda: opened.set(NAME, CANARY), lambda: opened.delete(NAME)):
+            with pytest.raises(
+                BitnetError, match=r"\.v\.json\.lock is held by .*process.* does not let go of it; end"
+            ):
+                write()
+        assert opened.read() == {}
+        holder.kill()
+    opened.set(NAME, CANARY)
+
+
+def test_the_process_that_holds_a_lock_is_named_as_the_system_lists_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        found = os.fstat(file.fileno())
+        dev = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
+        lines = f"1: POSIX  ADVISORY  WRITE 12 {dev}:{found.st_ino} 0 EOF\n"
+        lines += f"2: FLOCK  ADVISORY  WRITE 4711 {dev}:{found.st_ino} 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 9 x\n"
+        monkeypatch.setattr(Path, "read_text", lambda _path: lines)
+        assert files._holder(file.fileno()) == 4711
+        monkeypatch.setattr(Path, "read_text", lambda _path: "garbage\n\n")
+        assert files._holder(file.fileno()) is None
 
 
 def test_a_locked_vault_that_only_the_copy_needs_holds_no_stage_up(isolated: Path) -> None:

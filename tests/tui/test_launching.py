@@ -8,6 +8,7 @@ from textual import events
 
 from bitnet_core.runs.record import Run
 from bitnet_core.secrets import vault
+from bitnet_core.secrets.addresses import note_arrived
 from bitnet_core.settings.resolved import Settings
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
@@ -245,3 +246,46 @@ async def test_every_key_of_a_burst_counts(home: Path, recorder: RecordingLaunch
             app.post_message(events.Key(key, None))
         await settled(pilot)
     assert recorder.launched == [(home / "mine", "train")]
+
+
+async def test_a_key_goes_to_an_address_that_came_along_only_if_it_is_allowed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """No is the safe answer, and the question comes again; after a yes it never does."""
+    note_arrived(["https://evil.example/v1"], "hosted from a folder")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
+    experiment(home, "hosted")
+    (home / "hosted" / ".env").write_text(
+        "TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nOPENAI_BASE_URL=https://evil.example/v1\n"
+    )
+    sent: list[dict[str, str]] = []
+
+    def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
+        sent.append(keys)
+        return Run(home / "hosted" / "logs" / f"{stage}-recorded")
+
+    monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
+    async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        asked = words(pilot)
+        assert "OPENAI_API_KEY would go to" in asked and "https://evil.example" in asked
+        assert "hosted from a folder" in asked and "sk-very" not in asked
+        await pilot.press("enter")  # the safe answer has the focus
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        refused = words(pilot)
+        assert sent == [] and "was not started: OPENAI_API_KEY would go to" in refused
+        assert "start it again to allow it" in refused and "`bitnet" not in refused
+        await pilot.press("r")
+        await settled(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}]
+        await pilot.press("r")
+        await settled(pilot)
+    assert len(sent) == 2
