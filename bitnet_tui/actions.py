@@ -26,7 +26,10 @@ Where = Literal[
 
 
 class Action(NamedTuple):
-    """`name` stands for the method `action_<name>`, with its argument in brackets if it takes one."""
+    """`name` stands for the method `action_<name>`, with its argument in brackets if it takes one.
+
+    It is empty where each widget has a method of its own, as for keys that move.
+    """
 
     id: str
     keys: str

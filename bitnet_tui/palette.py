@@ -102,7 +102,7 @@ class ActionCommands(Provider):
     def _actions(self) -> Iterator[Found]:
         """Every action once; of two with the same name, that which works here."""
         here = {(binding.id or "").split(".")[0] for _, binding in self.screen._bindings} | {"app"}
-        every = [(one, self._where(one, here)) for one in remapped(self._shell.keymap.keys)]
+        every = [(one, self._where(one, here)) for one in remapped(self._shell.keymap.keys) if one.name]
         possible = {(one.label, one.name) for one, where in every if where == ""}
         told: set[tuple[str, str]] = set()
         for one, where in every:

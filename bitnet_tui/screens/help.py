@@ -23,7 +23,7 @@ _FIXED = (
     ("tab", "Go to the next part of the screen"),
     ("ctrl+p", "Command palette: find an action by its name"),
 )
-_SHARED = frozenset(("move", "field", "dialog"))
+_SHARED = frozenset(one.where for one in ACTIONS if not one.name)
 """What works on many screens comes behind what is a screen's own."""
 
 

@@ -330,7 +330,7 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
-    export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, 1000, NOON)
+    export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, "a" * 64, 1000, NOON)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(110, 30)) as pilot:
         await settled(pilot)
         pilot.app.push_screen(ExportedScreen(export))

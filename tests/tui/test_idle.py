@@ -30,7 +30,7 @@ _Key = str | Callable[[], Screen[Any]]
 
 
 def _exported() -> Screen[Any]:
-    return ExportedScreen(Exported(Path("exports/one.gguf"), GGUF, 200, 16_000_000, 0.0))
+    return ExportedScreen(Exported(Path("exports/one.gguf"), GGUF, 200, "a" * 64, 16_000_000, 0.0))
 
 
 _SCREENS: dict[str, tuple[str, str | None, tuple[_Key, ...], str]] = {
