@@ -235,7 +235,7 @@ async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
         await until(pilot, lambda: _page_is_open(pilot))
         await pilot.press("enter")
         export.may_end.set()
-        await until(pilot, lambda: _page_is_open(pilot))
+        await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
         for told in (
             export.made.name,
             "scp ",
