@@ -39,8 +39,16 @@ class Accounts:
     """Set to end the run: from then on no request is sent."""
     in_flight: "set[RequestAccount]" = field(default_factory=set)
     """Requests whose answer is awaited or being stored."""
+    at_once: int | None = None
+    """How many the teacher works on together, if more are handed to it than that; the others wait at it."""
     masked: int = 0
     """Answers in which the server had put a key."""
+
+    @property
+    def under_way(self) -> int:
+        """Requests that the teacher works on now."""
+        found = len(self.in_flight)
+        return found if self.at_once is None else min(found, self.at_once)
 
     def open(self, request: ChatRequest, key: str = PROBE_KEY) -> "RequestAccount":
         return RequestAccount(self, key, request)

@@ -217,7 +217,7 @@ class SessionReporter:
                 tokens=tally.tokens,
                 tokens_per_s=tally.tokens_per_s(),
                 requests=budget.requests,
-                requests_at_once=len(accounts.in_flight),
+                requests_at_once=accounts.under_way,
                 spent_tokens=budget.tokens,
                 spent_usd=budget.usd if budget.priced else None,
                 waits_for=waits_for,

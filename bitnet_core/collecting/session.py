@@ -200,6 +200,7 @@ class CollectSession:
             parallel=self._parallel, waiting=queued, context=context, table=self._answers.table
         ) as teacher:
             accounts = Accounts(self.journal, self._budget, self.mask_answers, self._overrun_note)
+            accounts.at_once = self._parallel if queued else None
             teacher.guard = accounts.open
             if not await self._probe(teacher):
                 return

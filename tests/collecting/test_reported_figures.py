@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.collecting import reporting
+from bitnet_core.collecting.accounting import Accounts
 from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.teachers.http.pace import Pace
@@ -19,9 +20,9 @@ class _Clock:
 
 
 def _session(pace: Pace | None, events: list[Any]) -> tuple[SessionReporter, tuple[Any, ...]]:
-    budget = SimpleNamespace(requests=12, tokens=340, usd=0.25, priced=True)
-    accounts: Any = SimpleNamespace(budget=budget, in_flight={1, 2, 3})
+    budget: Any = SimpleNamespace(requests=12, tokens=340, usd=0.25, priced=True)
     unused: Any = None
+    accounts = Accounts(unused, budget, in_flight={1, 2, 3})  # type: ignore[arg-type]
     teacher: Any = SimpleNamespace(pace=pace)
     return SessionReporter(Reporter(events.append), unused, unused), (Tally(), teacher, accounts)
 
@@ -33,6 +34,15 @@ def test_figures_say_what_is_under_way_and_what_is_spent():
     (told,) = events
     assert (told.requests, told.requests_at_once, told.spent_tokens, told.spent_usd) == (12, 3, 340, 0.25)
     assert told.waits_for == ""
+
+
+def test_requests_that_wait_at_a_model_in_this_process_are_not_under_way():
+    events: list[Any] = []
+    session, parts = _session(None, events)
+    parts[2].at_once = 2
+    session.figures(*parts)
+    (told,) = events
+    assert told.requests_at_once == 2
 
 
 def test_a_wait_is_told_when_it_begins_and_when_it_ends(monkeypatch: pytest.MonkeyPatch):
