@@ -22,6 +22,7 @@ from bitnet_tui.widgets.words import Words
 
 _TICK_SECONDS = 0.5
 _SCROLLING = {one: one for one in ("up", "down", "page_up", "page_down")} | {"first": "home", "last": "end"}
+"""The ways to scroll, by the names of the keys that move."""
 _AROUND = 12
 """Rows of the dialog around the list: it scrolls, so that the buttons stay in sight."""
 _WANTED = "Fetch what this experiment scores"
@@ -102,8 +103,8 @@ class BenchmarksScreen(KeyedScreen[None]):
             self._look()
         self._was_getting = getting is not None
 
-    def action_scroll(self, key: str) -> None:
-        getattr(self.query_one("#benchmarks-scroll"), f"scroll_{_SCROLLING[key]}")(animate=False)
+    def action_scroll(self, way: str) -> None:
+        getattr(self.query_one("#benchmarks-scroll"), f"scroll_{way}")(animate=False)
 
     def action_fetch(self, which: str) -> None:
         names = [one.name for one in self._found if which == "all" or (one.wanted and not one.here)]
