@@ -42,7 +42,8 @@ def effects(history: History, settings: Settings) -> Effects:
     def those(wanted: Callable[[str], bool]) -> tuple[str, ...]:
         return tuple(filter(wanted, STAGES))
 
-    concerned = those(lambda name: history.fingerprint(name) != later.fingerprint(name))
+    own = history.experiment.settings
+    concerned = those(lambda name: history.fingerprint(name) != later.fingerprint(name, own))
     return Effects(
         concerned,
         those(lambda name: before[name] == "done" and after[name] != "done"),

@@ -164,12 +164,11 @@ class History:
         known = ", ".join(run.id for run, _ in self.entries[:5])
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
-    def fingerprint(self, stage: str, made: RunRecord | None = None) -> str:
-        """The fingerprint that a run of the stage would get now, or the older run that is `made`."""
+    def fingerprint(self, stage: str, made: Settings | None = None) -> str:
+        """The fingerprint that a run of the stage would get now, or one that was `made` with older settings."""
         inputs = {name: self.latest(name, _succeeded) for name in catalog.stage(stage).needs}
         upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
-        then = Settings(made.settings, made.origins) if made else None
-        return catalog.fingerprint(stage, self.experiment.settings, upstream, then)
+        return catalog.fingerprint(stage, self.experiment.settings, upstream, made)
 
     def status(self, stage: str) -> StageStatus:
         """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed.
@@ -193,7 +192,7 @@ class History:
         if made is None:
             return None
         for _, record in itertools.takewhile(lambda entry: entry.run != made.run, self._runs_of(stage)):
-            if record.fingerprint == self.fingerprint(stage, record) or record.began.wall <= changed:
+            if self._would_repeat(record) or record.began.wall <= changed:
                 return None
         return made if self._is_current(made) else None
 
@@ -202,9 +201,13 @@ class History:
         stage = made.record.stage
         return (
             self.is_complete(stage)
-            and made.record.fingerprint == self.fingerprint(stage, made.record)
+            and self._would_repeat(made.record)
             and all(self._is_unchanged_since(made, need) for need in catalog.stage(stage).needs)
         )
+
+    def _would_repeat(self, record: RunRecord) -> bool:
+        """Whether a run of the same stage would have the settings and the input of this one."""
+        return record.fingerprint == self.fingerprint(record.stage, Settings(record.settings, record.origins))
 
     def _is_unchanged_since(self, made: Entry, need: str) -> bool:
         """Whether a stage that the run read from is current, and no later run of it has changed what is there."""
