@@ -29,8 +29,9 @@ class Outlook:
     """`step` is that of the checkpoint from which training goes on; None if it begins at its first step.
 
     The steps to come then have what is `changed`. `aside` are the steps whose checkpoints are moved to
-    `checkpoints/superseded`, and `why_not` says why training can't go on from them. It could from an earlier one, or
-    with a larger budget, if it is only `finished`. `refused` is the sentence with which the stage would end instead.
+    `checkpoints/superseded`, and `why_not` says why training can't go on from them. If it is only `finished`,
+    it could from an earlier one, or with a larger budget; with a `step`, no further one comes.
+    `refused` is the sentence with which the stage would end instead.
     If `doubtful`, it would end so where the traces, which were collected again since, are others now.
     """
 
@@ -72,7 +73,8 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     barred = {**verdict.barred, **_others(made, settings, _BESIDE)}
     verdict = replace(verdict, barred=barred)
     if verdict.goes_on and (step is not None or not anew):
-        return Outlook(chosen, verdict.changed, tuple(one for one in steps if one > chosen), doubtful=anew)
+        newer = tuple(one for one in steps if one > chosen)
+        return Outlook(chosen, verdict.changed, newer, finished=verdict.finished, doubtful=anew)
     verdict = replace(verdict, barred={**barred, **({TRACES: ("", "")} if anew else {})})
     if step is not None:
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"

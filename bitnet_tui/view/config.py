@@ -221,6 +221,8 @@ def training_words(found: Outlook) -> str:
     if found.starts_again:
         why = f": {found.why_not}" if found.why_not else ""
         return f"The next training puts its checkpoints aside and begins at step 0{why}."
+    if found.finished and found.step is not None:
+        return f"The next training adds no step: it is finished at step {found.step:,}."
     if found.changed and found.step is not None:
         return f"The next training goes on from step {found.step:,} with {resuming.words(found.changed)}."
     return ""

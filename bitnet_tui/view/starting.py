@@ -40,7 +40,9 @@ def aside_words(steps: Sequence[int], which: str) -> str:
 
 
 def changed_words(found: Outlook) -> str:
-    """Under which other settings a training goes on; empty if under the same."""
+    """Under which other settings a training goes on, or that it is finished; empty if it goes on under the same."""
+    if found.step is not None and found.finished:
+        return f"Training adds no step: it is finished at step {found.step:,}."
     if found.step is None or not found.changed:
         return ""
     return f"Training goes on from step {found.step:,} with {words(found.changed)}."

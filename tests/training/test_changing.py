@@ -204,4 +204,5 @@ def _is_foretold(make_trainer: Make, root: Path, changed: dict[str, str]) -> Non
     assert (found.step or 0) == again.state.step, changed
     assert [*found.aside] == [step for step in there if step not in left], changed
     assert found.starts_again == (again.resumed_from is None), changed
+    assert found.step is None or found.finished == again.finished, changed
     assert {name: two[1] for name, two in found.changed.items()} == after, changed

@@ -128,6 +128,9 @@ def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experim
     assert checkpoints.resume_question(newest, Outlook(200))[1] == (
         "Training goes on from there. It is the newest checkpoint."
     )
+    assert checkpoints.resume_question(newest, Outlook(200, {"TOTAL_STEPS": (200, 60)}, finished=True))[1] == (
+        "Training adds no step: it is finished at step 200. It is the newest checkpoint."
+    )
     assert checkpoints.resume_question(newest, Outlook(200, doubtful=True))[1].endswith(
         " The traces were collected again since: if they are others now, training refuses."
     )

@@ -147,6 +147,11 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
             "▲ train becomes outdated.\n○ The next training goes on from step 120 with LR 0.0006 → 0.0003.",
         ),
         (
+            Effects(("train",), ("train",), training=Outlook(270, {"TOTAL_STEPS": (270, 60)}, finished=True)),
+            False,
+            "▲ train becomes outdated.\n○ The next training adds no step: it is finished at step 270.",
+        ),
+        (
             Effects(("train",), ("train",), training=Outlook(refused="It can't.")),
             False,
             "▲ train becomes outdated.\n○ The next training refuses: It can't.",
