@@ -40,7 +40,7 @@ def _signed(value: float | None) -> str:
 
 
 MEASURES: tuple[Measure, ...] = (
-    Measure("heldout_loss", "held-out KL + CE", "lower", TRAIN, _four),
+    Measure("heldout_loss", "held-out loss", "lower", TRAIN, _four),
     Measure("heldout_kl", "  KL", "lower", TRAIN, _four),
     Measure("heldout_ce", "  CE", "lower", TRAIN, _four),
     Measure("best_loss", "  lowest on the way", "lower", TRAIN, _four),

@@ -55,7 +55,7 @@ class Picture:
 
 
 PICTURES: tuple[Picture, ...] = (
-    Picture("Held-out loss", (("heldout_loss", "KL + CE"), ("heldout_kl", "KL"), ("heldout_ce", "CE"))),
+    Picture("Held-out loss", (("heldout_loss", "loss"), ("heldout_kl", "KL"), ("heldout_ce", "CE"))),
     Picture("Loss", (("loss", "total"), ("kl", "KL"), ("ce", "CE"), ("format", "format"))),
     Picture("Agreement", (("agreement", "training"), ("heldout_agreement", "held-out"))),
     Picture("Gradient norm", (("grad_norm", ""),)),

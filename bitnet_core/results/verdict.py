@@ -20,7 +20,7 @@ LETTERS = "ABCDEFGH"
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _SAME_TOKENS = 0.02
 """Trainings whose seen tokens differ by a smaller share have seen alike."""
-_WEIGHTS = ("KD_TAU", "KD_CE_WEIGHT")
+_WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
 
 
@@ -46,7 +46,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     """A few sentences."""
     settings = _settings_words(differing)
     weighted = [one for one in differing if one.name in _WEIGHTS]
-    measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out KL + CE")
+    measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
     weighting = [f"Their losses are weighted differently ({names}), so CE is compared instead."] if weighted else []
     if any(one.subject.trains for one in contenders):
@@ -126,13 +126,14 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
 
 def _limit(best: Contender, second: Contender, measure: str) -> float | None:
     """What a difference of the two must exceed to be beyond the chance of the held-out prompts."""
-    weight = finite(settings_of(best.subject).get("KD_CE_WEIGHT"))  # KL + CE are compared only where it is the same
-    if weight is None:
+    settings = settings_of(best.subject)  # the losses are compared only where both have the same weights
+    kl_weight, ce_weight = (finite(settings.get(name)) for name in ("KD_WEIGHT", "KD_CE_WEIGHT"))
+    if kl_weight is None or ce_weight is None:
         return None
-    kl, ce = (0.0, 1.0) if measure == "heldout_ce" else (1.0, weight)
+    kl, ce = (0.0, 1.0) if measure == "heldout_ce" else (kl_weight, ce_weight)
     if (paired := half_width(best.subject.answers, second.subject.answers, kl, ce)) is not None:
         return paired
-    # Of KL + w · CE the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
+    # Of the weighted sum the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
     # temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
     halves = [half_widths(one.subject) for one in (best, second)]
     known = [kl * half[0] + ce * half[1] for half in halves if half is not None]

@@ -29,6 +29,8 @@ from bitnet_core.text import finite
 REPORTS = 64
 """How many reports of steps are kept: enough to know what is usual."""
 EVALUATIONS = 16
+MEASURED = ("start", "ternary", "before flip", "after flip", "lowest", "end")
+"""The rows of the table `training` that are evaluations of a ternary student, in their order at one step."""
 _MOST_NAMES = 20
 _Group = TypeVar("_Group", bound=Group)
 
@@ -61,6 +63,7 @@ class Vitals:
     """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
 
     `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `budget` those to see.
+    `first` and `best` are of the whole training once its table at the end has told them, until then of this run.
     `alerts` has the newest alert of each code, and how many there were. `longest_gap` is the longest time between two
     events, in seconds. `gates` has the name and the result of each gate.
     """
@@ -171,6 +174,8 @@ class VitalSigns:
             case Table(name="gates"):
                 rows = (row for row in event.rows[:_MOST_NAMES] if len(row) > 1)
                 self._known["gates"] = tuple((str(row[0]), str(row[1])) for row in rows)
+            case Table(name="training"):
+                self._take_training(event, moment)
             case Upload():
                 self._known["upload"] = event
             case _:
@@ -214,6 +219,20 @@ class VitalSigns:
         broken = refused > known.get("refused", 0) or event.loss is None or event.grad_norm is None
         known["refused"] = refused
         self._reports.append((event, broken))
+
+    def _take_training(self, event: Table, moment: float) -> None:
+        """The first and the lowest evaluation of all runs of the training; this run's own are the later ones."""
+        for cells in event.rows[:_MOST_NAMES]:
+            row = dict(zip(event.columns, cells, strict=False))
+            when, step, loss = row.get("when"), finite(row.get("step")), finite(row.get("held-out loss"))
+            if not isinstance(when, str) or when not in MEASURED or step is None or loss is None:
+                continue
+            made = Evaluation(moment, step, finite(row.get("seen tokens")) or 0.0, loss, when)
+            first, best = self._known.get("first"), self._known.get("best")
+            if first is None or step < (first.step or 0.0):
+                self._known["first"] = made
+            if best is None or loss < best.loss:
+                self._known["best"] = made
 
     def _take_trace(self, event: Trace) -> None:
         for place, value in enumerate((event.tokens, event.kept, 1)):

@@ -12,6 +12,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
+from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.text import share
 from bitnet_core.traces.dataset import TraceSet, top1_counts
@@ -257,18 +258,21 @@ def commonest_token_agreement(traces: TraceSet) -> float | None:
 _COLUMNS = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
 _FIELDS = ["when", "step", "seen_tokens", "activation_bits"]
 _FIGURES = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
-_IN_ORDER = ["start", "ternary", "before flip", "after flip", "end"]
 
 
 def training_table(
     evaluations: Sequence[dict[str, Any]], commonest: float | None
 ) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: held-out figures at the start, around the flip and at the end, and what the flip cost.
+    """Columns and rows: held-out figures at the start, around the flip, at the end and where lowest; the flip's cost.
 
     `commonest` is the agreement of `commonest_token_agreement`.
     """
-    latest = {row["when"]: row for row in evaluations if row["when"] in _IN_ORDER}
-    ordered = sorted(latest.values(), key=lambda row: (row["step"], _IN_ORDER.index(row["when"])))
+    latest = {row["when"]: row for row in evaluations if row["when"] in MEASURED}
+    ternary = [row for row in evaluations if "heldout_loss" in row and ramp.is_ternary(row)]
+    lowest = min(ternary, key=lambda row: float(row["heldout_loss"]), default=None)
+    if lowest is not None and all(row is not lowest for row in latest.values()):
+        latest["lowest"] = {**lowest, "when": "lowest"}
+    ordered = sorted(latest.values(), key=lambda row: (row["step"], MEASURED.index(row["when"])))
     rows = [[_when(row), *(row.get(key) for key in _FIELDS[1:] + _FIGURES)] for row in ordered]
     cost = flip_report(evaluations)
     if cost:

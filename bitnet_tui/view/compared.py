@@ -22,7 +22,7 @@ from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
 
 _CHARTS = (
-    ("heldout_loss", "held-out KL + CE", True),
+    ("heldout_loss", "held-out loss", True),
     ("loss", "total loss", True),
     ("kl", "KL", True),
     ("ce", "CE", True),

@@ -39,15 +39,26 @@ def gauge(run: RunShown, cells: int) -> Line:
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
     budget = flip.budget
-    progress = run.view.progress  # the same figure as beside the stage
-    at_work = run.active and progress is not None and progress.total
-    done = percent(progress.done, progress.total) if progress and at_work else percent(seen, budget)
+    done = _done(run, seen, budget)
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
     right = [Span(f"  {done}  ", "value"), *_badge(run, flip)]
     room = cells - cells_of((*left, *right))
     if room < _SHORTEST_BAR:
         return line(*left, *right)
     return line(*left, *bar(seen / budget, room, flip.threshold / budget), *right)
+
+
+def _done(run: RunShown, seen: float, budget: float) -> str:
+    """The share of what ends the training, steps or tokens: that which is nearer to its end, while it runs and after.
+
+    Of a training's own progress, which tells its tokens, it is the same figure as beside the stage.
+    """
+    progress, step = run.view.progress, finite(run.view.metric.step)
+    parts = [(seen, budget, ""), (step or 0.0, run.plan.steps or 0.0, " of steps")]
+    if progress is not None and progress.total and finite(progress.seen_tokens) is not None:
+        parts.insert(0, (progress.done, progress.total, " of steps" if progress.unit == "steps" else ""))
+    part, whole, of = max(parts, key=lambda one: one[0] / one[1] if one[1] > 0 else 0.0)
+    return percent(part, whole) + of
 
 
 def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:

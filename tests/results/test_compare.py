@@ -44,7 +44,7 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     _whole(home, "fast", 5.00, LR="1e-3", LOG_INTERVAL=7)
     found = _compared(home, "base", "fast")
     assert found.sentence == (
-        "B is better on held-out KL + CE: 5.000 against A 5.210, which is 0.21 nats per token, 4.0% less than A. "
+        "B is better on held-out loss: 5.000 against A 5.210, which is 0.21 nats per token, 4.0% less than A. "
         "That is beyond the chance of the held-out prompts (95 %: ±0.088). They differ in LR 0.0006 | 0.001."
     )
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
@@ -60,12 +60,19 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
         ({"tokens": 1980}, "measured on other texts (1,980 and 2,113 held-out tokens)"),
         ({"SEED": "7"}, "Only the seed differs, so this is what chance does."),
         ({"KD_TAU": "1"}, "weighted differently (KD_TAU), so CE is compared instead"),
+        ({"KD_WEIGHT": "2"}, "weighted differently (KD_WEIGHT), so CE is compared instead"),
     ],
 )
 def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, object], words: str):
     _whole(home, "base", 5.21)
     _whole(home, "other", 5.00, **how)  # type: ignore[arg-type]
     assert words in _compared(home, "base", "other").sentence
+
+
+def test_the_interval_of_a_weighted_loss_is_weighted_alike(home: Path):
+    for name, loss in (("base", 5.21), ("other", 5.00)):
+        _whole(home, name, loss, KD_WEIGHT="10")
+    assert "so it may be chance" in _compared(home, "base", "other").sentence
 
 
 def test_the_same_answers_are_compared_one_by_one(home: Path):
@@ -89,7 +96,7 @@ def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
     _whole(home, "near", 5.18, LR="1e-3")
     _whole(home, "far", 5.00, LR="1e-3")
     spread = _compared(home, "one", "two", "near").sentence
-    assert spread.startswith("C is better on held-out KL + CE: 5.180 against A 5.200, B 5.240, ")
+    assert spread.startswith("C is better on held-out loss: 5.180 against A 5.200, B 5.240, ")
     assert "no more than what another seed changes here (0.040)" in spread
     assert "more than what another seed changes here (0.040)" in _compared(home, "one", "two", "far").sentence
     assert "seed" not in _compared(home, "one", "one", "near").sentence  # the same twice is no second seed
@@ -156,7 +163,7 @@ def test_a_training_without_figures_yet_has_those_before_only_if_it_goes_on(home
 @pytest.mark.parametrize(
     ("evaluated_at", "words"),
     [
-        (10_100, "After 10k tokens, where both have measured, held-out KL + CE is A 7.000, B 6.500."),
+        (10_100, "After 10k tokens, where both have measured, held-out loss is A 7.000, B 6.500."),
         (11_000, "There is no number of tokens yet after which both have measured."),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_receipt_says_where_each_number_is_from_and_how_it_is_had_again(exp:
     found = _Page(page_text)
     words = " ".join(found.words.split())
     for said in (
-        "held-out KL + CE 5.200 measured, at step 20, on 2,113 held-out tokens bitnet --root kd-smol train",
+        "held-out loss 5.200 measured, at step 20, on 2,113 held-out tokens bitnet --root kd-smol train",
         "QEI 1.30 measured, (Q_s/Q_t)/(M_s/M_t) bitnet --root kd-smol eval",
         "spend $0.04 recorded by collecting bitnet --root kd-smol collect",
         files.sha256_file(files.asset("prompts", "collect.txt")),
@@ -185,7 +185,7 @@ def test_what_was_changed_stands_at_its_seam_unless_it_would_lie_on_another():
 def test_curves_are_drawn_at_their_values(exp: Experiment, home: Path):
     root = _parsed(_saved(home, "kd-smol", exp.reports / "c.svg"))
     names = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"Held-out loss", "KL + CE 5.200", "A8→A4", "resumed", "20k"} <= set(names)
+    assert {"Held-out loss", "loss 5.200", "A8→A4", "resumed", "20k"} <= set(names)
     flat = Training((Curve("loss", (((0.0, 1.0), (TOKENS * 1.0, 1.0)), ((2e3, 3.0), (4e3, 2.0))), ()),))
     (drawn,) = charts(flat)
     (line, _) = [one.get("d", "") for one in _parsed(drawn).iter("{http://www.w3.org/2000/svg}path")]

@@ -29,7 +29,7 @@ def trained(
     state: str = "succeeded",
     alive: bool = False,
 ) -> SimulatedRun:
-    """A training whose held-out KL + CE ends at `loss`; it flips after 9 steps of 10."""
+    """A training whose held-out loss ends at `loss`; it flips after 9 steps of 10."""
     run = SimulatedRun(exp, "train", at, alive=alive)
     for step in range(first, last + 1):
         seen, falling = step * TOKENS, 4 * (1 - step / STEPS)

@@ -1,14 +1,21 @@
 """The train stage, from traces and settings to checkpoints, a table and a summary."""
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.event_files import each_event
+from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.vitals import Plan, VitalSigns
 from bitnet_core.stages import train
+from bitnet_core.text import significant
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training import checkpoints
+from bitnet_core.training.trainer import Trainer
 from tests.builders import events_of, stage_context
 from tests.training.conftest import TINY, TOP_K, VOCAB
 
@@ -54,6 +61,38 @@ def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> N
     again = train.run(context(tmp_path / "e"))
     assert again["resumed_from"] == str(path)
     assert again["steps"] == summary["steps"]
+
+
+def _stopping_after_two(ctx: StageContext) -> Callable[[Trainer], None]:
+    step = Trainer._step
+
+    def stopping(trainer: Trainer) -> None:
+        step(trainer)
+        if trainer.state.step == 2:
+            ctx.request_stop()
+
+    return stopping
+
+
+def test_the_end_of_a_resumed_training_tells_of_all_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    for stops in (True, False):
+        ctx = context(tmp_path / "e", LR="1e-2")
+        with monkeypatch.context() as patch:
+            if stops:
+                patch.setattr(Trainer, "_step", _stopping_after_two(ctx))
+            with pytest.raises(Stopped) if stops else contextlib.nullcontext():
+                train.run(ctx)
+        signs = VitalSigns()
+        for event in each_event(ctx.run_dir / "events.jsonl"):
+            signs.feed(event)
+        seen.append(signs.view())
+    first, whole = seen
+    assert first.first is not None and whole.first is not None and first.evaluations[0].when == "start"
+    assert "start" not in {one.when for one in whole.evaluations}
+    assert (whole.first.step, whole.first.loss) == (0, first.first.loss)
+    (said,) = health("train", "succeeded", whole, Plan())
+    assert f"from {significant(first.first.loss)} to {significant(whole.evaluations[-1].loss)}" in said.words
 
 
 def test_the_log_names_device_and_precision(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.runs.health import RISEN, RISES
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.vitals import VitalSigns
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import heldout, report
 from bitnet_core.training.state import TrainState
+from tests.builders import event
 from tests.training.conftest import VOCAB, make_sequence
 
 
@@ -67,3 +69,19 @@ def test_the_rise_that_the_flip_makes_is_no_turn() -> None:
     assert told == [
         "The held-out loss has risen for 3 evaluations, from 4 to 7; the best checkpoint is that of step 7."
     ]
+
+
+def test_the_table_tells_where_the_training_began_and_was_best() -> None:
+    def measured(when: str, step: int, loss: float, **more: float) -> dict[str, object]:
+        return {"when": when, "step": step, "seen_tokens": step * 10, "heldout_loss": loss, **more}
+
+    rows = [measured("start", 0, 4.0, quantized_share=0.0), measured("ternary", 5, 12.2), measured("end", 60, 7.0)]
+    columns, plain = report.training_table(rows, None)
+    assert [row[0] for row in plain] == ["start, quantised 0%", "ternary", "end"], "the end is the lowest"
+    rows.insert(2, measured("checkpoint", 40, 6.9))
+    columns, told = report.training_table(rows, 0.03)
+    assert [row[:2] for row in told[2:4]] == [["lowest", 40], ["end", 60]]
+    signs = VitalSigns()
+    signs.feed(event("table", name="training", columns=columns, rows=told))
+    first, best = signs.view().first, signs.view().best
+    assert first and best and (first.step, first.loss, best.step, best.loss) == (5, 12.2, 40, 6.9)
