@@ -7,42 +7,28 @@ import json
 from typing import Any
 
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage.snapshot import LocalFile
-from bitnet_core.storage.steps import complete_steps, is_health, step_of
+from bitnet_core.storage.steps import complete_steps, is_health, older, step_of
 
 _ASIDE = "checkpoints/superseded/"
 _MOST_HEALTH_BYTES = 1 << 20
-_WHOLE = 8
-"""Bits of the activations before the flip."""
+
+
+def wanted(files: list[LocalFile], options: StorageOptions) -> list[LocalFile]:
+    """The files that a push sends if the copy lacks them."""
+    return files if options.checkpoints == "all" else needed(files)
 
 
 def needed(files: list[LocalFile]) -> list[LocalFile]:
-    """The files without older checkpoints: those set aside, and all but the newest, the best and the flip's.
+    """The files without older checkpoints: those set aside, and those of the steps that `older` names.
 
-    The flip's is the last one whose activations are whole at 8 bits, where the newest one has fewer. A file that has
-    another name than training gives is the user's own, and is kept.
+    A file that has another name than training gives is the user's own, and is kept.
     """
-    steps = complete_steps([file.name for file in files])
     healths = {step_of(file.name): file for file in files if is_health(file.name)}
-    kept: set[int] = set(steps[:1])
-    if steps:
-        newest = _read(healths[steps[0]])
-        best = newest.get("best")
-        kept |= {best["step"]} if isinstance(best, dict) and type(best.get("step")) is int else set()
-        if newest.get("activation_bits") != _WHOLE:
-            kept |= set(next(([step] for step in steps[1:] if _is_whole(_read(healths[step]))), []))
-
-    def is_needed(file: LocalFile) -> bool:
-        step = step_of(file.name)
-        if step is None or not steps:
-            return not file.name.startswith(_ASIDE)
-        return step in kept or step > steps[0]  # one that is being written
-
-    return [file for file in files if is_needed(file)]
-
-
-def _is_whole(health: dict[str, Any]) -> bool:
-    return health.get("activation_bits") == _WHOLE and not health.get("layers_at_4_bits")
+    steps = {step for file in files if (step := step_of(file.name)) is not None}
+    left = older(steps, complete_steps([file.name for file in files]), lambda step: _read(healths[step]))
+    return [file for file in files if step_of(file.name) not in left and not file.name.startswith(_ASIDE)]
 
 
 def _read(health: LocalFile) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bitnet_core.storage.hashing import hash_of
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes, place_before
 from bitnet_core.storage.manifest import Manifest, Published
-from bitnet_core.storage.needed import needed
+from bitnet_core.storage.needed import wanted
 from bitnet_core.storage.probe import require_not_gone
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.putting import Stems
@@ -128,8 +128,8 @@ class Push:
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         fit, misfits = fitting.fit(taken.files, self._target, stored) if faults else (taken.files, [])
         self.left += misfits
-        wanted = fit if StorageOptions.of(self._experiment.settings).checkpoints == "all" else needed(fit)
-        to_send = [file for file in self._choose(wanted) if file.name not in unchanged]
+        sent = wanted(fit, StorageOptions.of(self._experiment.settings))
+        to_send = [file for file in self._choose(sent) if file.name not in unchanged]
         if to_send:  # whether its manifest fits is known before the first byte is sent
             self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
         return Plan(to_send, unchanged, *self._to_drop(taken, stored))

@@ -10,9 +10,10 @@ from bitnet_core.runs import exports
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
+from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus
-from bitnet_core.storage.steps import step_of
+from bitnet_core.storage.steps import complete_steps, older, step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
 from bitnet_tui import actions
 from bitnet_tui.remedies import in_app
@@ -30,6 +31,7 @@ _STORED = {
     "stored": ("✓ stored", "good"),
     "waiting": ("▲ waits", "warn"),
     "here": ("· unsent", "label"),
+    "stays": ("· stays", "label"),
     "": ("", ""),
 }
 
@@ -53,7 +55,7 @@ class Saved:
     best: bool = False
     newest: bool = False
     copy: str = ""
-    """`stored`, `waiting`, `here`; empty if there is no storage target."""
+    """`stored`, `waiting`, `here`: sent by the next push, `stays`: by none; empty if there is no storage target."""
     ternary: bool = True
     """Not before the end of QUANT_RAMP_FRACTION."""
     exported: tuple[Exported, ...] = ()
@@ -94,19 +96,21 @@ class CheckpointReader:
         try:
             require_experiment(self.root)
             experiment, _ = experiment_at(self.root, self.home)
-            has_target = bool(target_of(experiment.settings)[0])
-            return self._rows(experiment.checkpoints, self._known.of(experiment) if has_target else None)
+            if not target_of(experiment.settings)[0]:
+                return self._rows(experiment.checkpoints, None)
+            sends_all = StorageOptions.of(experiment.settings).checkpoints == "all"
+            return self._rows(experiment.checkpoints, self._known.of(experiment), sends_all=sends_all)
         except BitnetError as error:
             return CheckpointsView(problem=str(error))
         except OSError as error:
             return CheckpointsView(problem=unreadable_words(self.root, error))
 
-    def _rows(self, folder: Path, copy: CopyStatus | None) -> CheckpointsView:
-        steps = {
-            step: path for path in folder.glob("*.pt") if (step := step_of(f"checkpoints/{path.name}")) is not None
-        }
+    def _rows(self, folder: Path, copy: CopyStatus | None, *, sends_all: bool = False) -> CheckpointsView:
+        names = [f"checkpoints/{path.name}" for path in folder.glob("*")]
+        steps = {step: folder / Path(name).name for name in names if name.endswith(".pt") and (step := step_of(name))}
         health = {step: self._health.read(path.with_name(f"{path.stem}_health.json")) for step, path in steps.items()}
         whole = [step for step, found in health.items() if found]
+        alone = frozenset() if sends_all else older(steps, complete_steps(names), health.__getitem__)
         newest = max(whole, default=None)
         best = _best(health[newest]) if newest is not None else None
         rows = [
@@ -114,6 +118,7 @@ class CheckpointReader:
             for step, path in sorted(steps.items(), reverse=True)
             if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
         ]
+        rows = [replace(row, copy="stays") if row.copy == "here" and row.step in alone else row for row in rows]
         made = exports.of(self.root)
         rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
@@ -236,6 +241,8 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
     if row.tokens and row.budget:
         facts.append(f"{share(row.tokens / row.budget)} of the budget seen")
     facts += [f"made on {flat(row.trained_on)}"] if row.trained_on else []
+    if row.copy == "stays":
+        facts.append("it stays on this machine: only the newest, the best and the last one before the flip are sent")
     if not row.whole:
         facts.append("it was not written completely, and training skips it")
     lines = wrapped("", " · ".join(facts), "label", cells)

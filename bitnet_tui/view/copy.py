@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import UPLOAD
@@ -18,6 +18,9 @@ from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
 from bitnet_tui import actions
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line
+
+if TYPE_CHECKING:
+    from bitnet_core.storage.unlike import Compared
 
 _WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
 _MOST_WAITING = 8
@@ -51,6 +54,10 @@ class CopyView:
     problem: str = ""
     unlike: tuple[str, ...] = ()
     """The files that are here otherwise than they were stored, by size and time."""
+    older: int = 0
+    """How many older checkpoints no push sends."""
+    exports: bool = False
+    """Whether there are exports, which no push sends."""
 
     @property
     def sending(self) -> bool:
@@ -89,19 +96,19 @@ class KnownCopy:
 
 
 @dataclass
-class Unlike:
-    """The files of an experiment that are here otherwise than they were stored, looked for now and then."""
+class Comparison:
+    """What `compare` says of an experiment and its copy, asked now and then."""
 
     _seen: tuple[object, ...] = ()
-    _found: tuple[str, ...] = ()
+    _found: "Compared | None" = None
     _due: float = 0.0
 
-    def of(self, experiment: Experiment, status: CopyStatus) -> tuple[str, ...]:
+    def of(self, experiment: Experiment, status: CopyStatus) -> "Compared":
         now, seen = time.monotonic(), (experiment.root, status.place, status.counter, status.at)
-        if seen != self._seen or now >= self._due:
-            from bitnet_core.storage.unlike import unlike
+        if self._found is None or seen != self._seen or now >= self._due:
+            from bitnet_core.storage.unlike import compare
 
-            self._seen, self._found = seen, unlike(experiment, status)
+            self._seen, self._found = seen, compare(experiment, status)
             self._due = now + max(_LOOK_SECONDS, _SHARE * (time.monotonic() - now))
         return self._found
 
@@ -184,7 +191,11 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         changed = f"{files(len(copy.unlike))} {'was' if len(copy.unlike) == 1 else 'were'} changed here"
         words = f"Behind: {changed} since the last push, such as {copy.unlike[0]}.{why}"
         return _wrapped("▲ ", words, "warn", cells)
-    words = "Up to date: all files here are as they were stored, by size and time."
+    left = [f"{copy.older} older checkpoint{'' if copy.older == 1 else 's'}"] if copy.older else []
+    left += ["exports"] if copy.exports else []
+    which = "that are sent" if left else "here"
+    alone = f" Kept on this machine only: {', '.join(left)}." if left else ""
+    words = f"Up to date: all files {which} are as they were stored, by size and time.{alone}"
     return _wrapped("✓ ", words, "good", cells)
 
 

@@ -26,7 +26,7 @@ from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions
 from bitnet_core.text import crop, flat
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
-from bitnet_tui.view.copy import CopyView, KnownCopy, Unlike, Upload, ended_since, target_of
+from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -105,7 +105,7 @@ class ExperimentWatcher:
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
     _known: KnownCopy = field(default_factory=KnownCopy)
-    _unlike: Unlike = field(default_factory=Unlike)
+    _comparison: Comparison = field(default_factory=Comparison)
     _load: LoadReader = field(default_factory=LoadReader)
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
@@ -150,8 +150,11 @@ class ExperimentWatcher:
             upload = Upload(latest.state, cut_text(latest.record.error or ""), findings)
         ended = ended_since(history, status.at)
         rests = status.at is not None and not (status.waiting or ended or (upload and upload.state in ACTIVE))
-        unlike = self._unlike.of(history.experiment, status) if rests else ()
-        return CopyView(backend, sync, status, upload, ended, unlike=unlike)
+        copy = CopyView(backend, sync, status, upload, ended)
+        if not rests:
+            return copy
+        found = self._comparison.of(history.experiment, status)
+        return replace(copy, unlike=found.unlike, older=found.older, exports=found.exports)
 
     def active_runs(self, names: Iterable[str]) -> list[Run]:
         """The runs of these stages that are active now."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
+from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
@@ -21,6 +22,8 @@ from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
+from bitnet_tui.view.copy import copy_lines
+from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
@@ -103,11 +106,56 @@ def test_the_copy_tells_which_checkpoint_is_stored(home: Path, saved: Experiment
     assert [row.copy for row in rows] == ["waiting", "here", "stored"]
 
 
+@pytest.mark.parametrize(("sent", "told"), [("needed", "stays"), ("all", "here")])
+def test_an_older_checkpoint_is_not_called_unsent_where_no_push_sends_it(
+    home: Path, saved: Experiment, isolated: Path, sent: str, told: str
+):
+    save_checkpoint(saved, 120)
+    (saved.root / ".env").write_text(f"{ENV}STORAGE_LOCAL_DIR={isolated / 'target'}\nSTORAGE_CHECKPOINTS={sent}\n")
+    view = CheckpointReader(saved.root, home).read()
+    assert [(row.step, row.copy) for row in view.rows] == [(200, "here"), (150, "here"), (120, told), (100, "here")]
+    (isolated / "target").mkdir()
+    assert main(["--root", str(saved.root), "store", "push"]) == 0
+    view = CheckpointReader(saved.root, home).read()
+    after = "stays" if sent == "needed" else "stored"
+    assert [(row.step, row.copy) for row in view.rows][1:3] == [(150, "stored"), (120, after)]
+    older = view.rows[2]
+    assert ("stays on this machine" in _text(checkpoints.about_lines(view, older, 200, 3))) == (after == "stays")
+    if after == "stays":
+        assert "· stays" in _text([checkpoints.row_line(older, 75, NOON + 160)])
+
+
+def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved: Experiment, isolated: Path):
+    for step in (120, 130):
+        save_checkpoint(saved, step)
+    (isolated / "target").mkdir()
+    env = f"{ENV}STORAGE_LOCAL_DIR={isolated / 'target'}\n"
+    (saved.root / ".env").write_text(env)
+
+    def told() -> str:
+        return " ".join(_text(copy_lines(ExperimentWatcher(saved.root, home).look(None).copy, 300)).split())
+
+    assert main(["--root", str(saved.root), "store", "push"]) == 0
+    sent = (
+        "✓ Up to date: all files that are sent are as they were stored, by size and time. Kept on this machine only:"
+    )
+    assert f"{sent} 2 older checkpoints." in told()
+    made = saved.root / "exports" / "one-step200-TQ2_0.gguf"
+    made.parent.mkdir()
+    keys = {"general.architecture": "bitnet", "bitnet_core.step": 200, "bitnet_core.checkpoint_sha256": "0"}
+    write_gguf(made, keys, [])
+    assert f"{sent} 2 older checkpoints, exports." in told()
+    (saved.root / ".env").write_text(f"{env}STORAGE_CHECKPOINTS=all\n")
+    assert "▲ Behind: 5 files were changed here" in told()
+    assert main(["--root", str(saved.root), "store", "push"]) == 0
+    assert f"{sent} exports." in told()
+
+
 @given(st.builds(
     Saved, st.just(Path("m.pt")), st.integers(0, 1 << 62), st.integers(0, 1 << 62), st.floats(0, 1e12), st.booleans(),
     st.none() | st.integers(0, 1 << 62), st.none() | st.integers(1, 1 << 62), st.none() | st.floats(),
     st.none() | st.floats(), st.sampled_from([None, 4, 8]), st.integers(0, 9), st.text(max_size=40), st.booleans(),
-    st.booleans(), st.sampled_from(["", "stored", "waiting", "here"]), st.booleans(),
+    st.booleans(), st.sampled_from(["", "stored", "waiting", "here", "stays"]), st.booleans(),
 ), st.integers(30, 160))  # fmt: skip
 def test_a_row_fits_its_line(row: Saved, cells: int):
     assert width(_text([checkpoints.row_line(row, cells, 2e12)])) <= cells

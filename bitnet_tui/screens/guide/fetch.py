@@ -36,6 +36,10 @@ class FetchScreen(TargetForm):
 
     TITLE_WORDS = "Open an experiment from a storage target"
     ACT, DOES = "Open", "opens it"
+    HINTS = {  # noqa: RUF012
+        "there": "Its name at the target; empty if it is the only one there.",
+        "here": "The name of its folder on this machine; empty = as there.",
+    }
     _command: Fetch | None = None
 
     def __init__(self) -> None:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui import bindings
@@ -21,6 +22,7 @@ from bitnet_tui.services import keys
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft, Fault
 from bitnet_tui.view.spans import Span, spread
+from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -44,6 +46,8 @@ class TargetForm(Guide):
     """The word on the button."""
     DOES: ClassVar[str]
     """What enter does, in the head line."""
+    HINTS: ClassVar[dict[str, str]] = {}
+    """What is said of a field below the form that has the focus, by its id."""
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("field.cancel", "leave"),
         bindings.one("guide.test"),
@@ -65,6 +69,7 @@ class TargetForm(Guide):
         with Container(id="guide-body"):
             yield self.form()
         yield from self.more()
+        yield Painted(id="hint")
         with Horizontal(id="bar"):
             yield Painted(id="problem", classes="-empty")
             yield Button("Mend it", id="offer", name="offered")
@@ -127,6 +132,18 @@ class TargetForm(Guide):
         self.held, self.keeper = {one.name: one for one in found.keys}, keeper_of(found)
         self._step.changed()
 
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self._say_hint(event.widget)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is self.focused:
+            self._say_hint(event.input)
+
+    def _say_hint(self, widget: Widget) -> None:
+        name = widget.id or ""
+        words = "Enter presses it." if isinstance(widget, Button) else self.HINTS.get(name) or self._step.hint(name)
+        self.query_one("#hint", Painted).say(words, "label")
+
     # -- what keys and buttons do --------------------------------------------------------------------------------
 
     def action_test(self) -> None:
@@ -136,9 +153,13 @@ class TargetForm(Guide):
         self._step.action_login()
 
     def action_enter(self) -> None:
-        """Press the button that has the focus; anywhere else, go on."""
+        """Press the button that has the focus; from the targets to the first empty field; anywhere else, go on."""
+        missing = self._step.missing() if isinstance(self.focused, Cards) else None
         if isinstance(self.focused, Button):
             self.focused.press()
+        elif missing is not None:
+            # At once: `Widget.focus` waits for the messages before it.
+            self.set_focus(missing)
         else:
             self.action_act()
 

@@ -1,0 +1,66 @@
+"""The form of a storage target outside the guide: where Enter leads, and what is said of the field one is on."""
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.guide.fetch import FetchScreen
+from bitnet_tui.screens.guide.form import TargetForm
+from bitnet_tui.screens.guide.target import TargetScreen
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled, shown, until, words
+from tests.tui.simulated import finished_experiment
+
+
+async def _opened(pilot: Pilot[None], which: type[TargetForm]) -> TargetForm:
+    await settled(pilot)
+    await pilot.press("U" if which is FetchScreen else "W")
+    await until(pilot, lambda: isinstance(pilot.app.screen, which))
+    await settled(pilot)
+    form = pilot.app.screen
+    assert isinstance(form, TargetForm)
+    return form
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 36)])
+@pytest.mark.parametrize("which", [FetchScreen, TargetScreen])
+async def test_enter_on_a_target_goes_to_the_first_empty_field(
+    home: Path, which: type[TargetForm], size: tuple[int, int]
+):
+    root = None if which is FetchScreen else finished_experiment(home, "alone").root
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        form = await _opened(pilot, which)
+        assert "Arrows or a click choose; enter goes on." in words(pilot)
+        if which is TargetScreen:
+            await pilot.press("down")
+        await pilot.press("enter", "/", "x")
+        await settled(pilot)
+        assert form.query_one("#field-STORAGE_LOCAL_DIR", Input).value == "/x"
+        assert "for this target" not in words(pilot) and "✗" not in shown(pilot)
+        assert "best on another disk" in words(pilot)
+
+
+@pytest.mark.parametrize("which", [FetchScreen, TargetScreen])
+async def test_an_empty_field_is_told_when_one_goes_on_without_it(home: Path, which: type[TargetForm]):
+    root = None if which is FetchScreen else finished_experiment(home, "alone").root
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _opened(pilot, which)
+        if which is TargetScreen:
+            await pilot.press("down")
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: "needed for this target" in words(pilot) or "✗" in shown(pilot))
+        assert pilot.app.screen is form and "Folder" in words(pilot)
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [("there", "Its name at the target"), ("here", "its folder on this machine"), ("open", "presses")]
+)
+async def test_each_place_says_what_it_is_for(home: Path, at: str, told: str):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
+        form = await _opened(pilot, FetchScreen)
+        form.query_one(f"#{at}").focus()
+        await settled(pilot)
+        assert told in words(pilot)
