@@ -370,11 +370,16 @@ def by_id(name: str) -> Action:
     return next(one for one in ACTIONS if one.id == name)
 
 
+def shown(key: str) -> str:
+    """A key of Textual as it is shown."""
+    return _SHOWN.get(key, key)
+
+
 def first_key(name: str, remapped: Mapping[str, str]) -> str:
     """The key to name for an action, as it is shown; `remapped` has the user's own keys."""
     keys = remapped.get(name) or by_id(name).keys
     first = keys.split(",")[0]
-    return _SHOWN.get(first, first)
+    return shown(first)
 
 
 _own: Mapping[str, str] = {}
@@ -393,4 +398,4 @@ def key(name: str) -> str:
 
 def keys_text(action: Action) -> str:
     """Its keys as they are shown: `? f1`."""
-    return " ".join(_SHOWN.get(key, key) for key in action.keys.split(","))
+    return " ".join(map(shown, action.keys.split(",")))
