@@ -228,7 +228,14 @@ ACTIONS: tuple[Action, ...] = (
         ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
         ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
         ("against", "o", "config('against')", "Compare settings", "Compare with another experiment", False),
-        ("unset", "delete", "config('unset')", "Unset", "Go back to the setting's default; Enter saves that", False),
+        (
+            "unset",
+            "delete",
+            "config('unset')",
+            "Unset",
+            "Take it out of the experiment's .env, so that its default counts",
+            False,
+        ),
         ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
     ),
     *_at(
