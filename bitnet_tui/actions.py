@@ -228,7 +228,14 @@ ACTIONS: tuple[Action, ...] = (
         ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
         ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
         ("against", "o", "config('against')", "Compare settings", "Compare with another experiment", False),
-        ("unset", "delete", "config('unset')", "Unset", "Go back to the setting's default; Enter saves that", False),
+        (
+            "unset",
+            "delete",
+            "config('unset')",
+            "Unset",
+            "Take it out of the experiment's .env, so that its default counts",
+            False,
+        ),
         ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
     ),
     *_at(
@@ -370,11 +377,16 @@ def by_id(name: str) -> Action:
     return next(one for one in ACTIONS if one.id == name)
 
 
+def shown(key: str) -> str:
+    """A key of Textual as it is shown."""
+    return _SHOWN.get(key, key)
+
+
 def first_key(name: str, remapped: Mapping[str, str]) -> str:
     """The key to name for an action, as it is shown; `remapped` has the user's own keys."""
     keys = remapped.get(name) or by_id(name).keys
     first = keys.split(",")[0]
-    return _SHOWN.get(first, first)
+    return shown(first)
 
 
 _own: Mapping[str, str] = {}
@@ -393,4 +405,4 @@ def key(name: str) -> str:
 
 def keys_text(action: Action) -> str:
     """Its keys as they are shown: `? f1`."""
-    return " ".join(_SHOWN.get(key, key) for key in action.keys.split(","))
+    return " ".join(map(shown, action.keys.split(",")))

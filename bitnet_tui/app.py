@@ -25,6 +25,7 @@ from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
+    from textual.binding import Binding
     from textual.command import Provider
     from textual.driver import Driver
     from textual.filter import LineFilter
@@ -62,6 +63,9 @@ class BitnetApp(Telling):
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
         # With the list's styles loaded here, showing it needs no second pass over all styles.
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
+        # The foot names the first key that works, and Textual's own `ctrl+q` would come before ours.
+        by_key = self._bindings.key_to_bindings
+        self._bindings.key_to_bindings = {"q": by_key["q"], **by_key}
         self.home = home
         actions.use({})
         self.stops_sent = {}
@@ -160,6 +164,10 @@ class BitnetApp(Telling):
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(themes.DEFAULTS)
+
+    def get_key_display(self, binding: "Binding") -> str:
+        """Each of an action's keys by its own name: where the first is typed into a field, the foot shows another."""
+        return actions.shown(binding.key)
 
     def get_css_variables(self) -> dict[str, str]:
         """As in Textual; without colours, what differs only in hue is grey of different brightness."""

@@ -2,7 +2,7 @@
 
 from textual.binding import Binding, BindingType
 
-from bitnet_tui.actions import ACTIONS, Action, Where, by_id, first_key
+from bitnet_tui.actions import ACTIONS, Action, Where, by_id
 
 
 def of(where: Where) -> list[BindingType]:
@@ -22,13 +22,11 @@ def shared(name: str, does: str, label: str = "", keys: str = "") -> Binding:
 
 
 def _binding(action: Action) -> Binding:
-    shown = first_key(action.id, {})
     return Binding(
         action.keys,
         action.name,
         action.label,
         show=action.footer,
-        key_display=shown,
         tooltip=action.tooltip,
         id=action.id,
     )

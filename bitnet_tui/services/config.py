@@ -32,9 +32,9 @@ class Preview:
     warnings: tuple[str, ...] = ()
     effects: Effects = field(default_factory=Effects)
     hidden_by: str = ""
-    """The origin of a value that counts before what is saved."""
+    """The origin of a value that counts before what is saved, or instead of what is unset."""
     same: bool = False
-    """Whether it is what counts now."""
+    """Whether it is what counts now; for an empty text, whether the `.env` does not set it."""
 
 
 def others(home: Path, root: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
         return Preview(name, text, (problem,))
     now = resolved(home, root)
     then, told = _edited(home, root, now, _edit(name, text))
-    origin = then.settings.origin(name)
+    origin, file = then.settings.origin(name), dotenv.read_text(_file(now))
 
     return Preview(
         name,
@@ -58,8 +58,8 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
         told("error"),
         told("warning"),
         effects(History.read(Experiment.from_settings(now.settings)), then.settings),
-        origin if text and origin in ("environment", "command line") else "",
-        then.settings.values[name] == now.settings.values[name],
+        origin if origin in ("environment", "command line") or (not text and origin != "default") else "",
+        then.settings.values[name] == now.settings.values[name] if text else _edit(name, "")(file) == file,
     )
 
 

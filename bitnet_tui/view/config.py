@@ -202,16 +202,29 @@ def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, s
     """A mark, a sentence and a style for each thing to know, the most important first."""
     if preview.errors:
         return [("✗", one, "bad") for one in preview.errors]
+    unset, elsewhere = not preview.text, _elsewhere(preview.hidden_by)
+    if unset and preview.same:
+        but = f", but by {elsewhere}" if elsewhere else ""
+        return [("○", f"{preview.name} is not set in the experiment's .env{but}.", "label")]
     found: list[tuple[str, str, str]] = []
     if saved:
-        found.append(("✓", f"{preview.name} is saved.", "good"))
-    if preview.hidden_by:
+        found.append(("✓", f"{preview.name} is {'unset' if unset else 'saved'}.", "good"))
+    if unset and elsewhere:
+        found.append(("▲", f"{preview.name} is still set by {elsewhere}, and that counts.", "warn"))
+    elif preview.hidden_by:
         text = f"{preview.name} is also set by the {preview.hidden_by}, which counts before the experiment's .env."
         found.append(("▲", text, "warn"))
     elif preview.same and not saved:
         return [("○", "This is what counts now.", "label")]
     found += [("▲", one, "warn") for one in preview.warnings]
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
+
+
+def _elsewhere(origin: str) -> str:
+    """An origin that is not the experiment's `.env`, in a sentence."""
+    if origin in ("environment", "command line"):
+        return f"the {origin}"
+    return f"./{origin}" if origin.startswith(".env line ") else origin
 
 
 def training_words(found: Outlook) -> str:

@@ -31,12 +31,13 @@ _CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets
 
 
 class Previewed(Message, bubble=False):
-    """What a value would do, or did: `saved` tells which."""
+    """What a value would do, or did: `saved` tells which. With `unset`, no field is open for it."""
 
-    def __init__(self, found: Preview, *, saved: bool) -> None:
+    def __init__(self, found: Preview, *, saved: bool, unset: bool = False) -> None:
         super().__init__()
         self.found = found
         self.saved = saved
+        self.unset = unset
 
 
 class ConfigPane(Vertical, Looking[ConfigView]):
@@ -52,10 +53,13 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._asked: tuple[str, str] | None = None
         """The name and text whose preview is wanted next; only one is computed at a time."""
         self._asking = False
+        self._to_unset: list[str] = []
+        """Settings to unset as soon as nothing else is computed."""
         self._wanted = ""
         """A setting to go to."""
         self._found = Preview()
         self._saved = False
+        """Whether `_found` is what saving did, or why nothing was saved."""
         self._save_then = False
         """Whether to save as soon as the preview of what was typed is there."""
 
@@ -137,10 +141,10 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         kept = before.name if before is not None and before.name in names else next(filter(None, names), None)
         if self._wanted in names:
             kept, self._wanted = self._wanted, ""
-            self._list.call_after_refresh(self._list.scroll_to_highlight)  # it may not be laid out yet
         self._list.highlighted = None if kept is None else names.index(kept)
         if before is not None and kept == before.name:
             self._list.scroll_to(y=top, animate=False)
+        self._list.call_after_refresh(self._list.scroll_to_highlight)  # it may not be laid out yet
 
     def _describe(self) -> None:
         cells, row = max(20, self.content_size.width - 2), self._row
@@ -173,9 +177,10 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         elif what == "save" and self.editing:
             self._submit()
         elif what == "unset" and self._row is not None and not self._row.fixed:
-            self._edit(self._row)
-            self._value.value = ""
-            self._ask()
+            self._to_unset.append(self._row.name)
+            if self.editing:
+                self._end_edit()
+            self._ask_next()
         elif what == "leave":
             self._end_edit()
 
@@ -256,7 +261,12 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._ask_next()
 
     def _ask_next(self) -> None:
-        if self._asking or self._asked is None:
+        if self._asking:
+            return
+        if self._to_unset:
+            self._write(self._to_unset.pop(0), "", unset=True)
+            return
+        if self._asked is None:
             return
         (name, text), self._asked = self._asked, None
         self._asking = True
@@ -284,19 +294,35 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         if self._found.same and not self._found.hidden_by:
             self._end_edit()
             return
-        name, text = self._typed()
-        self._asking = True
-        self.run_worker(lambda: self._save(name, text), thread=True, group="preview", description="save a setting")
+        self._write(*self._typed())
 
-    def _save(self, name: str, text: str) -> None:
+    def _write(self, name: str, text: str, *, unset: bool = False) -> None:
+        self._asking = True
+        work = partial(self._save, name, text, unset=unset)
+        self.run_worker(work, thread=True, group="preview", description="save a setting")
+
+    def _save(self, name: str, text: str, *, unset: bool) -> None:
         try:
             found, saved = save(self._home, self._root, name, text), True
         except (BitnetError, OSError) as error:
             found, saved = Preview(name, text, (str(error),)), False
-        self.post_message(Previewed(found, saved=saved))
+        self.post_message(Previewed(found, saved=saved, unset=unset))
+
+    def _unset(self, found: Preview) -> None:
+        """Tell what unsetting did, or why it was refused, unless another setting is changed meanwhile."""
+        if self._row is not None and self._row.name == found.name and not self.editing:
+            self._found, self._saved = found, True
+        elif found.errors:
+            self.notify("\n".join(found.errors), title=found.name, severity="error")
+        self.look()
+        self._describe()
 
     def on_previewed(self, message: Previewed) -> None:
         self._asking = False
+        if message.unset:
+            self._unset(message.found)
+            self._ask_next()
+            return
         if not self.editing or message.found.name != self._found.name:
             self._ask_next()
             return

@@ -1,14 +1,23 @@
 """Fields to type in: one whose cursor does not blink, and one for a key or a passphrase."""
 
 from textual.actions import SkipAction
+from textual.keys import REPLACED_KEYS
 from textual.reactive import reactive
 from textual.widgets import Input
+
+
+def is_typed(key: str, character: str | None) -> bool:
+    """Whether a field takes this key as a character. Textual knows none for `slash`, `plus`, `minus` and the like."""
+    return key in REPLACED_KEYS or (character is not None and character.isprintable())
 
 
 class SteadyInput(Input):
     """Every blink of Textual's cursor would be written to the terminal, even over SSH."""
 
     cursor_blink = reactive(False, init=False)
+
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return is_typed(key, character)
 
 
 class SecretInput(SteadyInput):

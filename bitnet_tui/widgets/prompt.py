@@ -5,6 +5,8 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import TextArea
 
+from bitnet_tui.widgets.inputs import is_typed
+
 _LONGEST = 20_000
 
 
@@ -25,6 +27,9 @@ class PromptField(TextArea):
 
     def __init__(self, *, id: str, placeholder: str) -> None:  # noqa: A002 - textual's name
         super().__init__(id=id, placeholder=placeholder, compact=True, highlight_cursor_line=False)
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        return key == "enter" or is_typed(key, character)
 
     def say(self, text: str) -> None:
         """Show this text with the cursor behind it."""

@@ -19,7 +19,7 @@ from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.view import config
 from bitnet_tui.view.config import Row
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.pilots import click_on, said, settled, shown, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
 
 
@@ -226,10 +226,84 @@ async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: P
         assert "200" in rows[0]
         assert "300" in rows[0]
         await click_on(pilot, "Unset")
-        assert "enter saves; empty unsets it" in shown(pilot)
-        await click_on(pilot, "Save")
         await settled(pilot)
         assert "TOTAL_STEPS" not in (exp.root / ".env").read_text()
+        assert "✓ TOTAL_STEPS is unset." in words(pilot)
+
+
+async def test_the_setting_that_enter_changes_is_in_sight_when_the_filter_changes(home: Path):
+    exp = experiment(home, "one")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("6", "slash", *"kd_tau", "enter")
+        await settled(pilot)
+        entries = pilot.app.screen.query_one("#config-list", OptionList)
+        assert entries.option_count == 2  # the section and the only hit
+        await pilot.press("slash", "ctrl+u")
+        await settled(pilot)
+        assert entries.option_count > len(REGISTRY)
+        assert _highlighted_in_sight(entries) == "KD_TAU"
+        assert "KD_TAU" in said(pilot, "#config-about")
+        await pilot.press(*"seed")
+        await settled(pilot)
+        other = _highlighted_in_sight(entries)
+        assert other != "KD_TAU"
+        assert said(pilot, "#config-about").startswith(other)
+
+
+def _highlighted_in_sight(entries: OptionList) -> str:
+    """The name of the highlighted setting, whose line is one of those that are drawn."""
+    assert entries.highlighted is not None
+    line = entries._index_to_line[entries.highlighted]
+    assert entries.scroll_offset.y <= line < entries.scroll_offset.y + entries.scrollable_content_region.height
+    return entries.get_option_at_index(entries.highlighted).id or ""
+
+
+async def test_a_value_is_unset_at_once_by_its_key_and_the_list_keeps_the_focus(home: Path):
+    exp = experiment(home, "one")
+    (exp.root / ".env").write_text(f"{ENV}KD_TAU=2\n")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("6", "slash", *"kd_tau", "enter", "delete", "j")
+        await settled(pilot)
+        assert (exp.root / ".env").read_text() == ENV
+        assert "✓ KD_TAU is unset." in words(pilot)
+        assert pilot.app.focused is pilot.app.screen.query_one("#config-list")
+        await pilot.press("delete")
+        await settled(pilot)
+        assert "○ KD_TAU is not set in the experiment's .env." in words(pilot)
+        assert (exp.root / ".env").read_text() == ENV
+
+
+async def test_what_cannot_be_unset_is_refused_with_its_reason(home: Path):
+    exp = experiment(home, "one")
+    before = f"{ENV}KD_TAU=2\nLR=0.${{KD_TAU}}\n"
+    (exp.root / ".env").write_text(before)
+    (error,) = preview(home, exp.root, "KD_TAU", "").errors
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("6", "slash", *"kd_tau", "enter", "delete")
+        await settled(pilot)
+        assert (exp.root / ".env").read_text() == before
+        assert error in " ".join(said(pilot, "#config-said").split())
+
+
+@pytest.mark.parametrize("line", ["LR=0.0006\n", "LR=0.1\n"])
+def test_unsetting_removes_a_line_whatever_its_value_and_tells_what_counts_then(
+    home: Path, monkeypatch: pytest.MonkeyPatch, line: str
+):
+    exp = experiment(home, "one")
+    (exp.root / ".env").write_text(ENV + line)
+    found = preview(home, exp.root, "LR", "")
+    assert not found.same
+    assert _text(config.preview_lines(found, 200, 9, saved=True)).startswith("✓ LR is unset.")
+    monkeypatch.setenv("LR", "0.3")
+    text = _text(config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9, saved=True))
+    assert text == "✓ LR is unset.\n▲ LR is still set by the environment, and that counts."
+    save(home, exp.root, "LR", "")
+    assert (exp.root / ".env").read_text() == ENV
+    text = _text(config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9))
+    assert text == "○ LR is not set in the experiment's .env, but by the environment."
 
 
 async def test_each_setting_has_one_line_after_a_resize_while_one_is_changed(home: Path):

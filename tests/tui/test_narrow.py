@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input, TextArea
 from textual.widgets._footer import FooterKey
 
 from bitnet_tui.actions import ACTIONS, TITLES, keys_text
@@ -91,6 +92,35 @@ async def test_keys_and_legend_at_the_foot_are_whole_and_the_most_important_stay
                 assert all(shape[glyph] == word for glyph, word in told), legend
                 assert {"!", "✗", "↻"} <= {glyph for glyph, _ in told}
             pilot.app.open_experiment(exp.root)
+
+
+_FIELDS = {
+    "filter of the list": (False, ("slash",)),
+    "filter of Config": (True, ("6", "slash")),
+    "value in Config": (True, ("6", "slash", *"kd_tau", "enter", "enter")),
+    "search of the log": (True, ("7", "slash")),
+    "search of the traces": (True, ("2", "slash")),
+    "prompt of the playground": (True, ("P", "i")),
+}
+
+
+@pytest.mark.parametrize("where", _FIELDS)
+async def test_while_one_types_the_foot_names_only_keys_that_are_not_typed(home: Path, where: str):
+    exp = finished_experiment(home, "kd")
+    opened, keys = _FIELDS[where]
+    app = BitnetApp(home, exp.root if opened else None, launch=RecordingLaunch(warning=""))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await settled(pilot)
+        assert isinstance(app.focused, Input | TextArea), app.focused
+        foot = shown(pilot).splitlines()[-1]
+        named = [key.key_display for key in app.screen.query(FooterKey)]
+        assert all(len(key) > 1 for key in named), foot
+        assert "Type" not in foot
+        assert "ctrl+q Quit" in foot
+        assert "f1 Help" in foot
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
