@@ -32,7 +32,7 @@ _RELEASED = ":3"
 class AnySequences(XTermParser):
     """As Textual's parser, for any sequence. Of a paste it yields one character more than MOST_PASTED at most.
 
-    A paste that is longer, or whose end does not come, is told without its end; the rest is no keys either.
+    A paste that is longer, or whose end does not come, is told without its end; the rest is not read as keys either.
     """
 
     def __init__(self, debug: bool = False) -> None:

@@ -113,7 +113,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
         "step": None,
         "decoding": None,
         "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
-        "source_bytes": source_bytes(source, source.num_hidden_layers) if source else 0,
+        "source_bytes": source_bytes(source) if source else 0,
     }
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher, source, alive)
@@ -357,7 +357,7 @@ def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
             device_type=work.device.type,
             quantize=options.quantize,
             teacher=work.beside,
-            source=source_bytes(work.source, work.source.num_hidden_layers) if work.source else 0,
+            source=source_bytes(work.source) if work.source else 0,
         )
         for one in shapes
     ]

@@ -135,9 +135,9 @@ def require_room(
         )
 
 
-def source_bytes(source: StudentConfig, layers: int) -> int:
-    """Bytes of `source_student`."""
-    return _SOURCE_BYTES * replace(source, num_hidden_layers=layers).parameters()
+def source_bytes(shape: StudentConfig) -> int:
+    """Bytes of a `source_student` of this shape."""
+    return _SOURCE_BYTES * shape.parameters()
 
 
 def source_student(source: Source, layers: int) -> Student:

@@ -74,7 +74,7 @@ def _found(folder: Path) -> Iterator[Exported]:
 
 @functools.lru_cache(maxsize=_MOST)
 def _origin(kind: str, path: Path, _bytes: int, _changed: int) -> tuple[int, str] | None:
-    """The step and the hash of the checkpoint that an export says it was made from; None for what is no export."""
+    """The step and the hash of the checkpoint that an export says it was made from; None if it is not an export."""
     try:
         step, sha256 = _in_config(path) if kind == HF else _in_gguf(path)
     except (OSError, ValueError, RecursionError, struct.error):

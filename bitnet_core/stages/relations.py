@@ -1,6 +1,7 @@
 """The source that a training keeps beside the student, so that its last layer relates tokens as the source's does."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ def open_relations(
             f"{source.name} has changed since the training began, and ATTENTION_RELATION_WEIGHT compares with it; get"
             " its files of then, set ATTENTION_RELATION_WEIGHT=0, or use another experiment (--root)."
         )
-    beside = source_bytes(source.shape, layers)
+    beside = source_bytes(replace(source.shape, num_hidden_layers=layers))
     require_room(
         config, device, source.name, beside, fix="set ATTENTION_RELATION_WEIGHT=0, or choose a smaller student"
     )

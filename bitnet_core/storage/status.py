@@ -18,7 +18,7 @@ _VERSIONS = """
 select name, version from hashes join shared using (name, sha256, part_bytes)
 union all select name, sha256 from shared where name not like '%/%' limit 200000
 """
-"""In no folder are only the settings, which are no file here: their hash is their version."""
+"""Only the settings are stored outside a folder. They are no file here, so their hash stands for a version."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Relations:
 
 
 def real_positions(batch: Batch) -> int:
-    """How many positions of a batch that is still on the CPU are no padding."""
+    """How many positions of a batch are not padding. The batch is still on the CPU."""
     return int((_texts(batch) >= 0).sum())
 
 

@@ -65,7 +65,7 @@ def _row(history: History, status: StageStatus) -> StageRow:
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
-    """The rows, of which those that a running pipeline has yet to come to say so."""
+    """The rows; those that a running pipeline has not reached yet are noted as queued."""
     running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
     waits = [place > running_at and row.state != "done" for place, row in enumerate(rows)]
     return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]

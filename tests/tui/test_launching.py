@@ -20,13 +20,8 @@ from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
 from tests.tui.terminal import Terminal
 
 
-async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
-    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
-):
-    path = isolated / "vault.json"
-    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
-    experiment(home, "hosted")
-    (home / "hosted" / ".env").write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+def keys_sent(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
+    """The keys that each stage of the experiment `hosted` is started with from now on; none really starts."""
     sent: list[dict[str, str]] = []
 
     def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
@@ -34,6 +29,17 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         return Run(home / "hosted" / "logs" / f"{stage}-recorded")
 
     monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
+    return sent
+
+
+async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = isolated / "vault.json"
+    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
+    experiment(home, "hosted")
+    (home / "hosted" / ".env").write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+    sent = keys_sent(home, monkeypatch)
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("enter")
@@ -258,13 +264,7 @@ async def test_a_key_goes_to_an_address_that_came_along_only_if_it_is_allowed(
     (home / "hosted" / ".env").write_text(
         "TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nOPENAI_BASE_URL=https://evil.example/v1\n"
     )
-    sent: list[dict[str, str]] = []
-
-    def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
-        sent.append(keys)
-        return Run(home / "hosted" / "logs" / f"{stage}-recorded")
-
-    monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
+    sent = keys_sent(home, monkeypatch)
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("enter")

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textual import events
+from textual.widget import Widget
+from textual.widgets import Input
+
 from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
@@ -41,6 +45,17 @@ class Guide(KeyedScreen[Made | None]):
     """The settings of the experiment that this is a copy of, once they are known."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self.say_hint(event.widget)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is self.focused:
+            self.say_hint(event.input)
+
+    def say_hint(self, widget: Widget) -> None:
+        """Say what the widget that has the focus is for."""
+        raise NotImplementedError
 
     def change(self, name: str, text: str) -> None:
         """Put a setting into the draft."""

@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, ClassVar
 
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Button, Input
+from textual.widgets import Button
 
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui import bindings
@@ -132,14 +131,7 @@ class TargetForm(Guide):
         self.held, self.keeper = {one.name: one for one in found.keys}, keeper_of(found)
         self._step.changed()
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        self._say_hint(event.widget)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input is self.focused:
-            self._say_hint(event.input)
-
-    def _say_hint(self, widget: Widget) -> None:
+    def say_hint(self, widget: Widget) -> None:
         name = widget.id or ""
         words = "Enter presses it." if isinstance(widget, Button) else self.HINTS.get(name) or self._step.hint(name)
         self.query_one("#hint", Painted).say(words, "label")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from textual import events, on
+from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -229,14 +229,7 @@ class NewExperimentScreen(KeptGuide):
         place = fields.index(field) + steps
         return fields[place] if 0 <= place < len(fields) else None
 
-    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        self._say_hint(event.widget)
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input is self.focused:
-            self._say_hint(event.input)
-
-    def _say_hint(self, widget: Widget) -> None:
+    def say_hint(self, widget: Widget) -> None:
         step = self._current
         if step is not None and self._ready:
             self.query_one("#hint", Painted).say(self._hint(step, widget), "label")
