@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import asset
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.suites.refusals import plain
 from bitnet_core.suites.schema import refuse_schema
 from bitnet_core.text import is_utf8
 
@@ -31,6 +32,13 @@ _SHOWN = 160
 _GOLDEN = (5**0.5 - 1) / 2
 _T = TypeVar("_T")
 Texts = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+
+
+def _refuse_blank(phrases: Texts) -> None:
+    """ValueError for a phrase with nothing to look for, which every answer would have."""
+    for phrase in phrases:
+        if not plain(phrase).strip():
+            raise ValueError(f"{phrase[:20]!r} has nothing to look for")
 
 
 class _Check(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -59,6 +67,9 @@ class ExtractCheck(_Check, tag="extract", frozen=True):
 
     accepted: Texts
     rejected: Texts
+
+    def __post_init__(self) -> None:
+        _refuse_blank(self.accepted)
 
 
 class NumberCheck(_Check, tag="number", frozen=True):
@@ -99,6 +110,9 @@ class TextCheck(_Check, tag="text", frozen=True):
     """Letters or signs that must not occur."""
     repeats: dict[str, int] = {}
     """How often a word occurs, exactly."""
+
+    def __post_init__(self) -> None:
+        _refuse_blank(self.contains)
 
 
 Check = JsonCheck | ToolCheck | ExtractCheck | NumberCheck | TextCheck
