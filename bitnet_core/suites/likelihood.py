@@ -103,10 +103,12 @@ class TextScorer:
 
 
 def _sum(scores: Sequence[tuple[float, bool] | None]) -> Scored | None:
-    """The score of a text from those of its windows; None if one of them has none."""
+    """The score of a text from those of its windows; None if one has none, BitnetError if one is not finite."""
     found = [score for score in scores if score is not None]
     if len(found) < len(scores):
         return None
+    if not all(math.isfinite(logprob) for logprob, _ in found):  # a choice of NaN would count as the likeliest
+        raise BitnetError("The model gives probabilities that are not finite; choose another model or checkpoint.")
     return Scored(math.fsum(logprob for logprob, _ in found), all(greedy for _, greedy in found))
 
 

@@ -158,3 +158,17 @@ def test_a_batch_scores_each_pair_as_its_own_logits_do(monkeypatch: pytest.Monke
             assert score[1] == greedy
     assert found[-1] is not None and found[-1][1]
     assert done == sorted(done) and done[-1] == len(pairs)
+
+
+@pytest.mark.parametrize("broken", [math.nan, -math.inf])
+def test_a_model_without_finite_probabilities_has_no_score(broken: float) -> None:
+    class Broken(Told):
+        def score_ids(self, pairs: Sequence[IdPair], on_done: OnDone) -> list[tuple[float, bool] | None]:
+            return [*super().score_ids(pairs[1:], on_done), (broken, False)]
+
+    scorer = TextScorer(small_tokenizer(), Broken())
+    item = Item("one", (("a", " b"), ("a", " c")), 0)
+    with pytest.raises(BitnetError, match="not finite"):
+        score_task(Task("t", "choice", [item]), scorer, 0)
+    with pytest.raises(BitnetError, match="not finite"):
+        scorer.score_whole("the rain")
