@@ -4,18 +4,22 @@ The file is a JSON object with "student", "teacher" or both; each has, by the be
 {"score": from 0 to 1, "n": items, "interval": [low, high]}.
 """
 
+import codecs
+import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.text import flat
 
 _BYTES = 1 << 20
 _Share = Annotated[float, Meta(ge=0, le=1)]
-_Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+/@-]*$")]
+_Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+/@-]*\Z")]
 
 
 class OutsideScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,13 +40,26 @@ class OutsideScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     teacher: _Scores = {}
 
 
+class _Repeated(Exception):
+    """The message names what stands twice."""
+
+
+def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
+    """Of a name that stands twice, msgspec would keep the last value without a word."""
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
+            raise _Repeated(f"{flat(name)} stands in it {count} times")
+
+
 def load_outside(path: Path) -> OutsideScores:
     """The scores in a file. BitnetError if it can't be read, or says anything else than the module's docstring."""
     try:
-        found = msgspec.json.decode(read_bounded(path, _BYTES), type=OutsideScores)
+        data = read_bounded(path, _BYTES).removeprefix(codecs.BOM_UTF8)
+        found = msgspec.json.decode(data, type=OutsideScores)
+        json.loads(data, object_pairs_hook=_refuse_repeats)
     except OSError as error:
         raise BitnetError(f"{path} (EVAL_SCORES) can't be read {explained(error, 'correct the path')}.") from error
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, _Repeated) as error:
         raise BitnetError(f"{path} (EVAL_SCORES) is not a file of scores: {error}; correct it.") from error
     for side, scores in (("student", found.student), ("teacher", found.teacher)):
         for name, one in scores.items():

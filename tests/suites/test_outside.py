@@ -35,6 +35,9 @@ def test_scores_of_both_models(tmp_path: Path) -> None:
         {"student": {"mmlu": GOOD | {"interval": [0.4]}}},
         {"student": {"mmlu": GOOD | {"more": 1}}},
         {"student": {"\u001b[31m": GOOD}},
+        {"student": {"mmlu\n": GOOD}},
+        json.dumps({"student": {"mmlu": GOOD, "mmlv": GOOD | {"score": 0.55}}}).replace("mmlv", "mmlu"),
+        json.dumps({"student": {}, "studenx": {"mmlu": GOOD}}).replace("studenx", "student"),
         {"student": {"x" * 81: GOOD}},
         {"student": {f"b{n}": GOOD for n in range(1001)}},
     ],
@@ -44,6 +47,12 @@ def test_anything_else_is_refused(tmp_path: Path, content: Any) -> None:
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(BitnetError, match=r"scores\.json \(EVAL_SCORES\)"):
         load_outside(path)
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"student": {"mmlu": GOOD}}), encoding="utf-8-sig")
+    assert load_outside(path).student["mmlu"].score == 0.5
 
 
 def test_a_file_that_is_missing_or_long_is_named(tmp_path: Path) -> None:
