@@ -1,4 +1,4 @@
-"""`bitnet keys set|list|status|delete|move|allow`: where each key is kept, and to which address it may go.
+"""`bitnet keys …`: where each key is kept, and to which addresses it may go.
 
 Values come from stdin or a hidden prompt and are never shown.
 """
@@ -24,7 +24,7 @@ def add_to(commands: Commands) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help="such as OPENAI_API_KEY; its value comes from stdin. allow: its NAME and an address that it may go to",
+        help="such as OPENAI_API_KEY; its value comes from stdin. allow, disallow: its NAME and an address",
     )
     keys.add_argument(
         "--to", type=str.lower, choices=("keyring", "vault"), default="", help="set, move: only to this place"
@@ -38,7 +38,7 @@ def _keys(arguments: argparse.Namespace) -> int:
     from bitnet_core.secrets.places import require_secret
 
     arguments.names = [in_full(name) for name in arguments.names]
-    for name in arguments.names[: 1 if arguments.action == "allow" else None]:
+    for name in arguments.names[: 1 if arguments.action in ("allow", "disallow") else None]:
         require_secret(name)
     _ACTIONS[arguments.action](_Command(arguments))
     return 0
@@ -183,19 +183,42 @@ class _Command:
                 raise UsageError(f"No .env holds a value of {name} that can be moved; {where}.")
         return list(dict.fromkeys(self._names or in_files))
 
-    # -- allow -----------------------------------------------------------------------------------------------------
+    # -- addresses -------------------------------------------------------------------------------------------------
 
     def allow(self) -> None:
         """Let a key go to an address that came with an experiment from a storage target."""
-        from bitnet_core.secrets import addresses
+        from bitnet_core.secrets.addresses import allow
 
+        name, address = self._name_and_address()
+        origin = allow(name, address)
+        self._say({"name": name, "address": origin}, f"{name} may go to {origin}")
+
+    def disallow(self) -> None:
+        """Take back what `allow` did."""
+        from bitnet_core.secrets.addresses import disallow
+
+        name, address = self._name_and_address()
+        origin = disallow(name, address)
+        self._say({"name": name, "address": origin}, f"{name} is no longer allowed to go to {origin}")
+
+    def list_addresses(self) -> None:
+        """Every address that came with an experiment, and the keys that may go there."""
+        from bitnet_core.secrets.addresses import addresses
+
+        known = addresses()
+        for origin, source, allowed in known:
+            text = f"{origin}: {', '.join(allowed) or 'no keys'}" + (f" (it came with {source})" if source else "")
+            self._say({"address": origin, "source": source or None, "allowed": list(allowed)}, text)
+        if not known and not self._arguments.json:
+            sys.stdout.write("no address came with an experiment, and no key was allowed to go to one\n")
+
+    def _name_and_address(self) -> list[str]:
         if len(self._names) != 2:
             raise UsageError(
-                "bitnet keys allow needs a name and an address, such as OPENAI_API_KEY https://host:8000."
+                f"bitnet keys {self._arguments.action} needs a name and an address, such as OPENAI_API_KEY "
+                "https://host:8000."
             )
-        name, address = self._names
-        origin = addresses.allow(name, address)
-        self._say({"name": name, "address": origin}, f"{name} may go to {origin}")
+        return self._names
 
     def _one_name(self) -> str:
         if len(self._names) != 1:
@@ -213,6 +236,8 @@ _ACTIONS: dict[str, Callable[[_Command], None]] = {
     "delete": _Command.delete_key,
     "move": _Command.move_keys,
     "allow": _Command.allow,
+    "disallow": _Command.disallow,
+    "addresses": _Command.list_addresses,
 }
 
 

@@ -20,7 +20,7 @@ _FOR_A_KEY = re.compile(r"--?(?:[a-z]+[-_])*(?:api[-_]?key|key|token|secret|pass
 """Options for a key in other programs; we have none."""
 _ONE_NAME = ("set", "delete")
 _ADDRESS = re.compile(r"https?://[^\s@?#]+", re.IGNORECASE)
-"""What `keys allow` takes besides a name. A key may be before an @, or in a query."""
+"""What `keys allow` and `disallow` take besides a name. A key may be before an @, or in a query."""
 _PLACES = ("keyring", "vault")
 
 
@@ -65,7 +65,7 @@ def _check_keys(words: Sequence[str]) -> None:
             plain.append(word)
         before = word
     action, *names = plain if plain and _WORD.fullmatch(plain[0]) else ["", *plain]
-    if action == "allow" and len(names) == 2 and _ADDRESS.fullmatch(names[1]):
+    if action in ("allow", "disallow") and len(names) == 2 and _ADDRESS.fullmatch(names[1]):
         names = names[:1]
     names = [in_full(name) for name in names]
     foreign |= not all(map(quotable, names))

@@ -154,9 +154,8 @@ class Opening:
                 arrived = read_settings(data, by_name)
         if os.path.lexists(path):  # an earlier attempt wrote it, and may not have told
             return arrived.remarks
-        usual = [one.base_url for one in PROVIDERS.values() if one.base_url]
-        foreign = [text for name, text in arrived.values.items() if addresses.is_foreign(name, text, usual)]
-        addresses.note_arrived(foreign, f"{self._name} from {self._target.place}")
+        usual = {name: one.base_url for name, one in PROVIDERS.items() if one.base_url}
+        addresses.note_arrived(arrived.values, f"{self._name} from {self._target.place}", usual)
         lines = [f"# Settings of {self._name}, opened from {self._target.name}; `bitnet config` lists the names.\n"]
         lines += [f"{name}={dotenv.quoted(text)}\n" for name, text in arrived.values.items()]
         lines.append("\n# Where its copy is.\n")

@@ -94,4 +94,35 @@ def test_a_key_in_place_of_an_address_is_refused_and_not_repeated(
 def test_what_a_copy_can_bring_beside_an_address(fetched: Path) -> None:
     """The list of the user is outside every experiment, and holds only addresses."""
     state = json.loads((Path.home() / ".local/state/bitnet-tui/addresses.json").read_text())
-    assert list(state["arrived"]) == ["https://evil.example:8443"] and state["allowed"] == {}
+    assert sorted(state["arrived"]) == ["https://api.openai.com", "https://evil.example:8443"]
+    assert state["allowed"] == {"https://api.openai.com": ["OPENAI_API_KEY"]}
+    assert state["teachers"] == {"openai": "https://api.openai.com"}
+
+
+def test_the_teachers_own_key_does_not_follow_a_stored_provider(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (exp / ".env").write_text("TEACHER_PROVIDER=groq\nTEACHER_MODEL=m\n")
+    answer(capsys, "--root", str(exp), "store", "push")
+    answer(capsys, "open", "local:exp", "new")
+    monkeypatch.setenv("TEACHER_API_KEY", KEY)
+    said = complaint(capsys, "--root", "new", "collect")
+    assert "TEACHER_API_KEY would go to https://api.groq.com (TEACHER_PROVIDER, new/.env line" in said
+
+
+def test_allowed_addresses_are_listed_and_taken_back(fetched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "https://evil.example:8443"
+    answer(capsys, "keys", "allow", "OPENAI_API_KEY", evil)
+    assert main(["keys", "addresses"]) == 0
+    assert f"{evil}: OPENAI_API_KEY (it came with exp from" in capsys.readouterr().out
+    taken = answer(capsys, "keys", "disallow", "openai_api_key", f"{evil}/v1")
+    assert taken == {"name": "OPENAI_API_KEY", "address": evil}
+    assert main(["keys", "addresses"]) == 0
+    assert f"{evil}: no keys (it came with exp from" in capsys.readouterr().out
+    assert "OPENAI_API_KEY would go to" in complaint(capsys, "--root", str(fetched), "collect")
+    assert "was not allowed to go to" in complaint(capsys, "keys", "disallow", "OPENAI_API_KEY", evil, code=2)
+
+
+def test_without_addresses_there_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", "addresses"]) == 0
+    assert capsys.readouterr().out == "no address came with an experiment, and no key was allowed to go to one\n"

@@ -5,11 +5,29 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.secrets.addresses import NotAllowed, allow, is_foreign, note_arrived, origin_of, require_allowed
+from bitnet_core.secrets.addresses import (
+    Address,
+    NotAllowed,
+    addresses,
+    allow,
+    disallow,
+    note_arrived,
+    origin_of,
+    require_allowed,
+)
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.resolve import from_values, resolve
 
 EVIL = "https://evil.example/v1"
+USUAL = {
+    "openai": "https://api.openai.com/v1",
+    "groq": "https://api.groq.com/openai/v1",
+    "vllm": "http://127.0.0.1:8000",
+}
+
+
+def arrive(source: str = "exp", **values: str) -> None:
+    note_arrived(values or {"OPENAI_BASE_URL": EVIL}, source, USUAL)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +64,8 @@ def test_one_server_is_one_origin(one: str, other: str) -> None:
     ],
 )
 def test_an_address_on_another_machine_is_foreign(address: str) -> None:
-    assert is_foreign("OPENAI_BASE_URL", address, ["https://api.openai.com/v1"])
+    arrive(OPENAI_BASE_URL=address)
+    assert [one.allowed for one in addresses()] == [()]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +74,8 @@ def test_an_address_on_another_machine_is_foreign(address: str) -> None:
      "http://127.9.9.9/v1", "http://[::1]:8080/v1"],
 )  # fmt: skip
 def test_this_machine_and_the_usual_addresses_are_not(address: str) -> None:
-    assert not is_foreign("OPENAI_BASE_URL", address, ["https://api.openai.com/v1"])
-    assert not is_foreign("KD_NUM_PROMPTS", EVIL, [])
+    arrive(OPENAI_BASE_URL=address, KD_PROMPTS_FILE=EVIL, PROVIDER="vllm")
+    assert addresses() == ()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def test_this_machine_and_the_usual_addresses_are_not(address: str) -> None:
 def test_the_address_that_a_key_would_go_to_counts(values: dict[str, str], names: list[str], refused: str) -> None:
     settings = from_values(values)
     require_allowed(names, settings)
-    note_arrived([EVIL], "exp from a folder")
+    arrive("exp from a folder")
     if not refused:
         require_allowed(names, settings)
         return
@@ -88,16 +107,68 @@ def test_the_address_that_a_key_would_go_to_counts(values: dict[str, str], names
 
 
 def test_one_key_is_allowed_and_no_other() -> None:
-    note_arrived([EVIL], "exp")
+    arrive()
     allow("GROQ_API_KEY", EVIL)
     with pytest.raises(NotAllowed):
         require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": EVIL}))
-    note_arrived([EVIL], "another one")
+    arrive("another one")
     require_allowed(["GROQ_API_KEY"], from_values({"GROQ_BASE_URL": EVIL}))
 
 
+@pytest.mark.parametrize(
+    ("arrived", "values", "refused"),
+    [
+        ({"TEACHER_PROVIDER": "groq"}, {"TEACHER_PROVIDER": "groq"}, "TEACHER_PROVIDER"),
+        ({"PROVIDER": "groq"}, {"PROVIDER": "groq"}, "PROVIDER"),
+        ({"PROVIDER": "groq"}, {"TEACHER_PROVIDER": "openai", "OPENAI_BASE_URL": USUAL["groq"]}, "OPENAI_BASE_URL"),
+        ({"PROVIDER": "groq", "GROQ_BASE_URL": USUAL["groq"]}, {"PROVIDER": "groq"}, "PROVIDER"),
+        ({"PROVIDER": "openai", "TEACHER_PROVIDER": "groq"}, {"PROVIDER": "groq"}, "PROVIDER"),
+        ({"TEACHER_BASE_URL": USUAL["groq"]}, {"PROVIDER": "groq", "GROQ_BASE_URL": USUAL["groq"]}, "GROQ_BASE_URL"),
+        ({"PROVIDER": "groq"}, {"PROVIDER": "openai"}, ""),
+        ({"PROVIDER": "vllm"}, {"PROVIDER": "vllm"}, ""),
+        ({"GROQ_BASE_URL": USUAL["groq"]}, {"PROVIDER": "groq"}, ""),
+    ],
+)
+def test_the_teachers_own_key_does_not_follow_to_another_provider(
+    arrived: dict[str, str], values: dict[str, str], refused: str
+) -> None:
+    """TEACHER_API_KEY is no provider's: settings that came along must not choose who gets it."""
+    settings = from_values(values)
+    arrive(**arrived)
+    require_allowed(["GROQ_API_KEY", "VLLM_API_KEY"], settings)
+    if not refused:
+        require_allowed(["TEACHER_API_KEY"], settings)
+        return
+    with pytest.raises(NotAllowed, match=rf"^TEACHER_API_KEY would go to https://api\.groq\.com \({refused}, "):
+        require_allowed(["TEACHER_API_KEY"], settings)
+    allow("TEACHER_API_KEY", USUAL["groq"])
+    require_allowed(["TEACHER_API_KEY"], settings)
+
+
+def test_a_providers_key_does_not_go_to_another_provider() -> None:
+    arrive(OPENAI_BASE_URL=USUAL["groq"])
+    require_allowed(["GROQ_API_KEY"], from_values({"GROQ_BASE_URL": USUAL["groq"]}))
+    with pytest.raises(NotAllowed, match=r"^OPENAI_API_KEY would go to https://api\.groq\.com "):
+        require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": USUAL["groq"]}))
+
+
+def test_what_was_allowed_is_listed_and_can_be_taken_back() -> None:
+    arrive("exp")
+    allow("OPENAI_API_KEY", EVIL)
+    allow("HF_TOKEN", "https://other.example")
+    evil, other = "https://evil.example", "https://other.example"
+    assert addresses() == (Address(evil, "exp", ("OPENAI_API_KEY",)), Address(other, "", ("HF_TOKEN",)))
+    assert disallow("OPENAI_API_KEY", EVIL) == evil
+    assert disallow("HF_TOKEN", other) == other
+    assert addresses() == (Address(evil, "exp", ()),)
+    with pytest.raises(NotAllowed):
+        require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": EVIL}))
+    with pytest.raises(UsageError, match=r"was not allowed to go to https://evil\.example"):
+        disallow("OPENAI_API_KEY", EVIL)
+
+
 def test_only_a_key_that_is_found_is_refused(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    note_arrived([EVIL], "exp")
+    arrive()
     values = {"OPENAI_BASE_URL": EVIL}
     assert find_secrets(["OPENAI_API_KEY"], resolve(values)) == {}
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
@@ -110,7 +181,7 @@ def test_only_a_key_that_is_found_is_refused(isolated: Path, monkeypatch: pytest
     "text", ["", "{", "[]", '{"arrived": [], "allowed": {}}', '{"arrived": {"a": 1}, "allowed": {}}']
 )
 def test_a_damaged_list_sends_nothing(isolated: Path, text: str) -> None:
-    note_arrived([EVIL], "exp")
+    arrive()
     path = isolated / ".local/state/bitnet-tui/addresses.json"
     assert path.stat().st_mode & 0o777 == 0o600
     path.write_text(text)
