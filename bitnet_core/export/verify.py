@@ -123,14 +123,16 @@ def verify_folder(
     answers: Answers,
     check_stop: CheckStop = lambda: None,
 ) -> Verification:
-    """Compare a folder in transformers with the student. BitnetError if it can't be loaded."""
+    """Compare a folder in transformers with the student. BitnetError if it can't be loaded, or gives no numbers."""
     hf.require_same_model(folder, student, tokenizer)
     sequences = answers.sequences()
     run = run_folder(folder, _task(student, tokenizer, answers, sequences), check_stop)
+    theirs = np.concatenate(run.values)
+    if not np.isfinite(theirs).all():  # to `compare`, NaN is what llama.cpp leaves out
+        raise BitnetError(f"{folder} gives logits in {TRANSFORMERS} that are not finite; export it again.")
     # Sums in another order put some inputs on another of their 256 levels, which changes logits by hundredths.
     with _at(student, RUNTIME_BITS), integers.left_out():
         ours = np.concatenate([logits(student, ids, start).numpy() for ids, start in sequences])
-    theirs = np.concatenate(run.values)
     size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file())
     steps = _Steps(ours, theirs, None)
     return _verified(TRANSFORMERS, folder, size, "the student at 8 bits, in fp32", steps, run, tokenizer, answers)

@@ -1,13 +1,14 @@
 """An exported folder is loaded by transformers alone, and computes what the student computes here."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BitNetConfig, BitNetForCausalLM
 from transformers.integrations.bitnet import AutoBitLinear, unpack_weights
 
@@ -146,6 +147,24 @@ def test_a_configuration_of_another_model_is_not_built(
         verify_folder(folder, student, tokenizer, Answers([], []))
     assert str(caught.value).startswith(f"{folder / hf.CONFIG_FILE} says {next(iter(changed))} ")
     assert str(caught.value).isprintable() and len(str(caught.value)) < 400 + len(str(folder))
+
+
+@pytest.mark.parametrize("broken", ["one token", "all"])
+def test_weights_that_give_no_numbers_are_not_the_student(
+    student: Student, tokenizer: StudentTokenizer, ids: list[int], tmp_path: Path, broken: str
+) -> None:
+    folder = tmp_path / "student"
+    hf.write(student, tokenizer, folder)
+    tensors = load_file(folder / hf.WEIGHTS_FILE)
+    rows = tensors["model.embed_tokens.weight"]
+    rows[next(token for token in range(len(rows)) if token not in ids) if broken == "one token" else slice(None)] = (
+        math.nan
+    )
+    save_file(tensors, folder / hf.WEIGHTS_FILE, {"format": "pt"})
+    with pytest.raises(
+        BitnetError, match=r"student gives logits in transformers that are not finite; export it again\.$"
+    ):
+        verify_folder(folder, student, tokenizer, Answers([ids[:9]], [ids[9:12]]))
 
 
 def test_only_an_export_is_replaced_and_only_when_asked(
