@@ -89,7 +89,7 @@ def _shape_values(name: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _where(folder: Path, name: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
-    """The file and shape of every tensor."""
+    """The file and shape of every tensor. BitnetError for one that two files hold."""
     one = folder / "model.safetensors"
     parts = [one] if one.is_file() else sorted(folder.glob("model-*.safetensors"))
     if not parts:
@@ -101,6 +101,9 @@ def _where(folder: Path, name: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
                 piece = file.get_slice(own)
                 if piece.get_dtype() not in _TYPES and not own.endswith(_BUFFER):
                     raise DoesNotFit(name, f"{own:.80} is of type {piece.get_dtype()}")
+                if own in found:
+                    both = f"{found[own][0].name} and {path.name} in {folder}"
+                    raise BitnetError(f"{both} both hold {own:.80}; leave the files of one model there.")
                 found[own] = path, tuple(piece.get_shape())
     return {own: place for own, place in found.items() if not own.endswith(_BUFFER)}
 

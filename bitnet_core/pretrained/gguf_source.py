@@ -71,7 +71,10 @@ def open_gguf(path: Path, name: str, sha256: str = "") -> Source:
                 "whole one."
             )
         stored = _stored(cursor, count, keys, len(data))
-    found = {_own_name(one): one for one in stored}
+    found: dict[str, str] = {}
+    for theirs in stored:
+        if (other := found.setdefault(_own_name(theirs), theirs)) != theirs:
+            raise BitnetError(f"{name} holds one tensor as {other:.80} and as {theirs:.80}; {_FIX}.")
     shape = shape_of(name, _shape_values(name, keys, stored))
     require_tensors(name, {own: stored[theirs].shape for own, theirs in found.items()}, shape)
     tokens = keys.get(_TOKENS)
@@ -138,7 +141,9 @@ def _shape_values(name: str, keys: dict[str, Any], stored: dict[str, _Stored]) -
     for suffix in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
         if key(suffix, hidden // heads) != hidden // heads:
             raise DoesNotFit(name, f"{suffix} is {key(suffix)!r:.20} for {heads} heads of {hidden}")
-    if key("rope.scaling.type", "none") != "none":
+    # As in llama.cpp, a factor without a type is a linear one, and the second name is its older one.
+    factor = key("rope.scaling.factor", key("rope.scale_linear", 1.0))
+    if key("rope.scaling.type", "none" if factor in (0.0, 1.0) else "linear") != "none":
         raise DoesNotFit(name, "its rotary positions are scaled")
     embedding = stored.get("token_embd.weight")
     return {

@@ -221,6 +221,17 @@ def test_a_norm_of_q_and_a_missing_tensor_are_refused(folder: Path, tmp_path: Pa
         open_source(Wanted(str(copy), ""))
 
 
+def test_a_tensor_in_two_files_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Files of an older download would be mixed with those of the model."""
+    copy = changed_folder(folder, tmp_path)
+    old = load_file(copy / "model-00001-of-00002.safetensors")
+    save_file({name: one + 1 for name, one in old.items()}, copy / "model-00001-of-00003.safetensors")
+    with pytest.raises(
+        BitnetError, match=r"^model-00001-of-00002\.\w+ and model-00001-of-00003\.\w+ in .* both hold"
+    ):
+        open_source(Wanted(str(copy), ""))
+
+
 def test_a_number_of_layers_that_nothing_holds_takes_no_memory(
     folder: Path, write_gguf: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -296,11 +307,14 @@ def test_a_gguf_of_another_kind_is_refused(write_gguf: Callable[..., Path], tmp_
     with pytest.raises(DoesNotFit, match=r"blk\.0\.attn_q\.bias"):
         open_gguf(write_gguf(tmp_path / "b.gguf", with_bias), "b")
 
-    def scaled(writer: gguf.GGUFWriter) -> None:
-        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-
-    with pytest.raises(DoesNotFit, match=r"rotary positions are scaled"):
-        open_gguf(write_gguf(tmp_path / "c.gguf", scaled), "c")
+    for scaled in (
+        lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN),
+        lambda writer: writer.add_rope_scaling_factor(4.0),
+        lambda writer: writer.add_float32("llama.rope.scale_linear", 4.0),
+    ):
+        with pytest.raises(DoesNotFit, match=r"rotary positions are scaled"):
+            open_gguf(write_gguf(tmp_path / "c.gguf", scaled), "c")
+    open_gguf(write_gguf(tmp_path / "c.gguf", lambda writer: writer.add_rope_scaling_factor(1.0)), "c")
 
     def split(writer: gguf.GGUFWriter) -> None:
         writer.add_uint16("split.count", 3)
@@ -314,6 +328,18 @@ def test_a_gguf_with_two_tensors_of_one_name_is_refused(write_gguf: Callable[...
     path.write_bytes(path.read_bytes().replace(b"blk.1.ffn_up.weight", b"blk.0.ffn_up.weight"))
     with pytest.raises(BitnetError, match=r"\(it has two tensors 'blk\.0\.ffn_up\.weight'\); download it again\.$"):
         open_source(Wanted(str(path), ""))
+
+
+def test_a_gguf_with_one_tensor_under_both_of_its_names_is_refused(
+    write_gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    def twice(writer: gguf.GGUFWriter) -> None:
+        writer.add_tensor("model.norm.weight", np.zeros(64, np.float32))
+
+    with pytest.raises(
+        BitnetError, match=r"m holds one tensor as model\.norm\.weight and as output_norm\.weight; down"
+    ):
+        open_gguf(write_gguf(tmp_path / "m.gguf", twice), "m")
 
 
 @pytest.mark.parametrize("place", [0, 64])
