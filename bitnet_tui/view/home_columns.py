@@ -1,5 +1,6 @@
 """The columns of the table of experiments: what each shows of a row, and how it is sorted by it."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,8 @@ def _age(row: ExperimentRow, now: float) -> Line:
 
 
 def _youth(row: ExperimentRow) -> Any:
-    return float("-inf") if row.now else None if row.touched is None else -row.touched
+    """What runs now comes before whatever was touched, by a wrong clock in the future too."""
+    return -sys.float_info.max if row.now else None if row.touched is None else -row.touched
 
 
 COLUMNS = (

@@ -56,8 +56,8 @@ def shown(rows: Iterable[ExperimentRow], order: Order, wanted: str) -> tuple[Exp
 
 
 def _comparable(key: Any) -> Any:
-    """A key that sorts with others of its column; None for a number that is not finite, but for what runs now."""
-    return finite(key) if isinstance(key, float) and key != float("-inf") else key
+    """A key that sorts with others of its column; None for a number that is not finite."""
+    return finite(key) if isinstance(key, float) else key
 
 
 def _has(row: ExperimentRow, terms: Sequence[str]) -> bool:

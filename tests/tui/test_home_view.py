@@ -96,7 +96,7 @@ def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[Experime
     def value(row: ExperimentRow) -> Any:
         found = column.key(row)
         ends = isinstance(found, float) and (found != found or abs(found) == float("inf"))
-        return None if ends and not (found == float("-inf") and column.id == "age") else found
+        return None if ends else found
 
     known = [row for row in rows if value(row) is not None]
     out: list[ExperimentRow | None] = [None] * len(known)
