@@ -15,6 +15,7 @@ GAP = 2
 _SHORT_NAME = 15
 """So much of the names is shown before the other texts get what they need."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
+"""So much of each text is shown before any of them gets more."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     widths = {column.id: min(column.least, cells) for column in columns}
     free = cells - sum(widths.values()) - GAP * (len(columns) - 1)
     name, *others = kept
-    for column, limit in ((name, _SHORT_NAME), *((one, cells) for one in others), (name, cells)):
+    usual = [(one, _MOST.get(one.id, cells)) for one in (*others, name)]
+    for column, limit in ((name, _SHORT_NAME), *usual, *((one, cells) for one in kept)):
         more = min(free, max(0, min(limit, wanted[column.id]) - widths[column.id]))
         widths[column.id] += more
         free -= more
@@ -51,7 +53,7 @@ def _wanted(column: Column, rows: Sequence[ExperimentRow]) -> int:
     if column.widest is not None:
         return column.widest
     widest = max((cells_of(column.text(row, 0.0)) for row in rows), default=0)
-    return min(_MOST[column.id], max(column.least, width(column.title), widest))
+    return max(column.least, width(column.title), widest)
 
 
 def header(placed: Sequence[Placed], order: Order) -> Line:

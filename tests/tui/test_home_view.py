@@ -89,6 +89,18 @@ def test_which_columns_there_are_at_80_120_and_200(cells: int, missing: set[str]
     assert set(BY_ID) - {one.column.id for one in layout((), cells)} == missing
 
 
+@pytest.mark.parametrize("cells", [115, 140, 195])
+def test_a_name_is_cut_only_where_no_cell_is_left_for_it(cells: int):
+    row = ExperimentRow(
+        Path("/w") / ("name-" * 14), (), teacher="a-teacher-with-a-very-long-name-indeed", student="nano"
+    )
+    placed = layout([row], cells)
+    texts = [one for one in placed if one.column.id in ("name", "teacher")]
+    assert placed[-1].left + placed[-1].cells == cells or all(
+        one.cells >= cells_of(one.column.text(row, NOON)) for one in texts
+    )
+
+
 def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[ExperimentRow]:
     """By comparing each with each: how many known ones must stand before it."""
     column = order.column
