@@ -279,6 +279,7 @@ ACTIONS: tuple[Action, ...] = (
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
         ("delete", "x,delete", "delete", "Delete", "Delete the highlighted key where it is kept", False),
+        ("disallow", "d", "disallow", "Take back", "No longer allow it to go to addresses that you allowed", False),
         ("close", "escape,q", "dismiss", "Close", "Back to the previous screen", False),
     ),
     *_at(

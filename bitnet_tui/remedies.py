@@ -28,6 +28,7 @@ _SAID = (
     (r"give --out another path", "move it away"),
     (r"; give --no-verify", ""),
     (r"allow it with `bitnet keys allow [^`]+`", "start it again to allow it"),
+    (r"`bitnet keys addresses` lists what is", "API keys ({app.keys}) names what is"),
     (r"`bitnet keys delete \w+`", "delete it in API keys ({app.keys})"),
     (r"run `bitnet keys set`", "use API keys ({app.keys})"),
     (r"`bitnet keys(?: set)?(?: \w+)?`", "API keys ({app.keys})"),

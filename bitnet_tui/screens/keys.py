@@ -1,5 +1,9 @@
-"""API keys: where each comes from; setting, moving and deleting them. At most the end of a value is shown."""
+"""API keys: where each comes from and may go; setting, moving and deleting them.
 
+At most the end of a value is shown.
+"""
+
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +29,7 @@ from bitnet_tui.widgets.words import Words
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
 
-    _Found = tuple[tuple[Held, ...], Line, tuple[str, ...]]
+    _Found = tuple[tuple[Held, ...], Line, tuple[str, ...], Mapping[str, tuple[str, ...]]]
 
 
 class KeysScreen(KeyedScreen[None]):
@@ -38,6 +42,7 @@ class KeysScreen(KeyedScreen[None]):
         super().__init__()
         self._root = root
         self._held: dict[str, Held] = {}
+        self._allowed: Mapping[str, tuple[str, ...]] = {}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card keys"):
@@ -68,12 +73,14 @@ class KeysScreen(KeyedScreen[None]):
             inventory = inventory_of()
             state, held = inventory.status(SECRET_NAMES)
             vault = inventory.places.existing_vault
-            return held, key_rows.summary(state, vault), inventory.vault_notes()
+            allowed, unreadable = keys.allowed()
+            notes = (*inventory.vault_notes(), *filter(None, [unreadable]))
+            return held, key_rows.summary(state, vault), notes, allowed
 
         self.attempt(look, self._show)
 
     def _show(self, found: "_Found") -> None:
-        held, summary, notes = found
+        held, summary, notes, self._allowed = found
         entries = self.query_one("#entries", OptionList)
         before = self._highlighted
         self._held = {one.name: one for one in key_rows.ordered(held)}
@@ -90,8 +97,9 @@ class KeysScreen(KeyedScreen[None]):
         self._describe(self._highlighted)
 
     def _describe(self, held: "Held | None") -> None:
-        self.query_one("#about", Painted).show((key_rows.about(held) if held else (),))
-        self.query_one("#keys", Painted).show((key_rows.keys_line(held),))
+        allowed = self._allowed.get(held.name, ()) if held else ()
+        self.query_one("#about", Painted).show((key_rows.about(held, allowed) if held else (),))
+        self.query_one("#keys", Painted).show((key_rows.keys_line(held, allowed),))
 
     @property
     def _highlighted(self) -> "Held | None":
@@ -166,3 +174,11 @@ class KeysScreen(KeyedScreen[None]):
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
         self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it"), answered)
+
+    def action_disallow(self) -> None:
+        if self.busy or not (held := self._highlighted):
+            return
+        if not (allowed := self._allowed.get(held.name, ())):
+            self.say(f"{held.name} was not allowed to go to any address that came with an experiment.", "warn")
+            return
+        self.attempt(partial(keys.disallow, held.name, allowed), self._changed, title="API key")

@@ -1,8 +1,11 @@
 """Finds and keeps keys for the app. Slow (a keyring may take 5 s), so call it in a thread."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import addresses
 from bitnet_core.secrets.inventory import Held, Inventory
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui.services.settings import resolved
@@ -36,3 +39,20 @@ def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:
     """Keep a key in the keyring or the vault. Returns a sentence that says where it is."""
     places = inventory(home, root).places
     return f"{name} is kept in {places.words(places.keep(name, value))}."
+
+
+def allowed() -> tuple[Mapping[str, tuple[str, ...]], str]:
+    """The addresses that each key was allowed to go to, and the sentence that says why they can't be read."""
+    try:
+        known = addresses.addresses()
+    except BitnetError as error:
+        return {}, str(error)
+    names = {name for one in known for name in one.allowed}
+    return {name: tuple(one.origin for one in known if name in one.allowed) for name in names}, ""
+
+
+def disallow(name: str, origins: tuple[str, ...]) -> str:
+    """Take back that a key may go to these addresses. Returns a sentence that says so."""
+    for origin in origins:
+        addresses.disallow(name, origin)
+    return f"{name} is no longer allowed to go to {' and '.join(origins)}."

@@ -35,10 +35,14 @@ def row(held: "Held", cells: int) -> Line:
     return line(f"{name} ", Span(pad(origin, room), style), Span(f" {pad(end, _END_CELLS)}", "label"))
 
 
-def about(held: "Held") -> Line:
-    """What the key is for, and the whole path of the `.env` that holds it."""
+def about(held: "Held", allowed: Sequence[str] = ()) -> Line:
+    """What the key is for, the whole path of the `.env` that holds it, and the addresses that it was allowed."""
     text = in_app(REGISTRY[held.name].help)
-    return line(Span(f"{text} It is plain text in {held.origin}." if held.plain else text, "label"))
+    if held.plain:
+        text += f" It is plain text in {held.origin}."
+    if allowed:
+        text += f" It was allowed to go to {' and '.join(allowed)}."
+    return line(Span(text, "label"))
 
 
 def deletable(held: "Held") -> bool:
@@ -61,11 +65,13 @@ def summary(keyring: str, vault: Path | None) -> Line:
     return line(Span(f"{keyring[0].upper()}{keyring[1:]}; {where}.", "label"))
 
 
-def keys_line(held: "Held | None") -> Line:
-    """The keys to press for the highlighted row."""
+def keys_line(held: "Held | None", allowed: Sequence[str] = ()) -> Line:
+    """The keys to press for the highlighted row; `allowed` are the addresses that it was allowed."""
     parts = [Span(key("keys.set"), "key"), Span(" set   ", "label")]
     if held is not None and held.movable:
         parts += [Span(key("keys.move"), "key"), Span(" move out of .env   ", "label")]
     if held is not None and deletable(held):
         parts += [Span(key("keys.delete"), "key"), Span(" delete   ", "label")]
+    if allowed:
+        parts += [Span(key("keys.disallow"), "key"), Span(" take back   ", "label")]
     return (*parts, Span(key("keys.close"), "key"), Span(" close", "label"))

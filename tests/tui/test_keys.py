@@ -8,6 +8,7 @@ from textual.widgets import Input, OptionList
 
 from bitnet_core.secrets import known, vault
 from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets.addresses import addresses, allow, note_arrived
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
@@ -92,6 +93,27 @@ async def test_m_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyr
         assert f"{NAME} does not come from a .env." in words(pilot)
     assert keyring.held == {NAME: CANARY}
     assert env_file.text() == f"# mine\nTEACHER_PROVIDER=openai\n{NAME}= # work\n"
+
+
+async def test_d_takes_back_what_was_allowed(home: Path, keyring: FakeKeyring):
+    experiment(home, "hosted")
+    note_arrived({"OPENAI_BASE_URL": "https://evil.example"}, "exp", {})
+    allow(NAME, "https://evil.example")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await _opened(pilot)
+        _highlight(pilot, NAME)
+        await settled(pilot)
+        assert "It was allowed to go to https://evil.example." in words(pilot)
+        assert "d take back" in words(pilot)
+        await pilot.press("d")
+        await settled(pilot)
+        await settled(pilot)
+        assert f"{NAME} is no longer allowed to go to https://evil.example." in words(pilot)
+        assert "d take back" not in words(pilot)
+        await pilot.press("d")
+        await settled(pilot)
+        assert f"{NAME} was not allowed to go to any address" in words(pilot)
+    assert [one.allowed for one in addresses()] == [()]
 
 
 async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(home: Path, env_file: EnvFile):
