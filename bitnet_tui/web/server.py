@@ -4,6 +4,8 @@ Each page that is opened starts an app of its own, which ends with it; the stage
 """
 
 import asyncio
+import errno
+import logging
 import shlex
 import socket
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import textual_serve
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
@@ -40,6 +43,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REFUSED = (
     "This page needs the address that bitnet-tui --web has printed. It works once; start it again for another.\n"
 )
@@ -139,7 +143,7 @@ async def _heed(message: Any, page: AppService, connection: web.WebSocketRespons
     kind: Any = message[0]
     content: Any = message[1] if len(message) > 1 else None
     if kind == "stdin":
-        await page.send_bytes(content.encode())
+        await page.send_bytes(content.encode(errors="replace"))  # a paste may hold half a character
     elif kind == "resize":
         await page.set_terminal_size(_cells(content["width"], 80), _cells(content["height"], 24))
     elif kind == "ping":
@@ -148,6 +152,22 @@ async def _heed(message: Any, page: AppService, connection: web.WebSocketRespons
         await page.focus()
     elif kind == "blur":
         await page.blur()
+
+
+class _OwnFaultsOnly(logging.Filter):
+    """Lets tracebacks of bugs through: what a stranger sends is no bug, nor are more connections than files."""
+
+    _is_crowded = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            if not self._is_crowded:
+                self._is_crowded = True
+                why = f"too many connections are open ({error.strerror})"
+                sys.stderr.write(f"bitnet-tui: {why}; others wait until some are closed.\n")
+            return False
+        return not isinstance(error, HttpProcessingError)
 
 
 def _cells(value: object, otherwise: int) -> int:
@@ -187,5 +207,8 @@ def serve(arguments: list[str], port: int) -> int:
         f"From another machine, first: ssh -L {gate.port}:127.0.0.1:{gate.port} THIS_MACHINE\n"
     )
     sys.stdout.flush()
+    faults = _OwnFaultsOnly()
+    for name in ("aiohttp.server", "asyncio"):
+        logging.getLogger(name).addFilter(faults)
     web.run_app(server.application(), sock=listener, print=None, access_log=None, shutdown_timeout=_END_SECONDS)
     return 0

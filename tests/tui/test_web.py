@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,25 @@ def served(home: Path) -> Iterator[str]:
     """The address that a running `bitnet-tui --web` has printed; the workspace has the experiment `kd`."""
     pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
     finished_experiment(home, "kd")
-    command = [sys.executable, "-m", "bitnet_tui", "--web", "--home", str(home)]
-    server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], start_new_session=True
-    )
+    errors = home.parent / "stderr"
+    with _serving(home, errors) as address:
+        yield address
+    assert errors.read_text() == ""
+
+
+@contextlib.contextmanager
+def _serving(home: Path, errors: Path, *before: str) -> Iterator[str]:
+    """The address; the server's stderr goes to `errors`. `before` is a command that starts another one."""
+    command = [*before, sys.executable, "-m", "bitnet_tui", "--web", "--home", str(home)]
+    with errors.open("w") as stderr:
+        server = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            start_new_session=True,
+        )
     assert server.stdout is not None
     first = server.stdout.readline()
     try:
@@ -86,6 +102,43 @@ def served(home: Path) -> Iterator[str]:
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+_STRANGE = {
+    "no HTTP": b"\x16\x03\x01\x00\xff\x1b[31m\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "a long header": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    "many headers": b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: x\r\n" * 10_000 + b"\r\n",
+    "an endless body": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+    "a wrong chunk": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+}
+
+
+def test_what_strangers_send_is_refused_without_a_word(served: str):
+    host, _, port = served.split("/")[2].partition(":")
+    for name, sent in _STRANGE.items():
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(sent)
+            assert connection.recv(12)[9:10] == b"4", name
+    # and then, in `served`: nothing was said on its stderr
+
+
+def test_more_connections_than_files_are_one_sentence(home: Path):
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    errors = home.parent / "stderr"
+    few = ("/bin/sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
+    with _serving(home, errors, *few) as address, contextlib.ExitStack() as crowd:
+        host, _, port = address.split("/")[2].partition(":")
+        for _ in range(100):
+            crowd.enter_context(socket.create_connection((host, int(port)), timeout=60))
+        while not errors.read_text().endswith("\n"):
+            time.sleep(0.05)
+        crowd.close()
+        assert _get(address, "/")[0] == 403
+        assert errors.read_text() == (
+            "bitnet-tui: too many connections are open (Too many open files); others wait until some are closed.\n"
+        )
 
 
 def _get(address: str, path: str, **headers: str) -> tuple[int, Any, str]:
