@@ -1,7 +1,9 @@
-"""Buttons that name the key of their action, as the user has it, and take as much room as their words need."""
+"""Buttons that name the key of their action, as the user has it, in bars that show of them what fits."""
 
+from collections.abc import Sequence
 from typing import cast
 
+from textual.containers import Horizontal
 from textual.widget import Widget
 from textual.widgets import Button
 
@@ -9,33 +11,85 @@ from bitnet_core.text import width
 from bitnet_tui.actions import by_id
 from bitnet_tui.shell import Shell
 
-NARROW = 70
-"""Cells of a tab below which its buttons have short words."""
-LONG, SHORT, BARE = "{0} ({1})", "{0} {1}", "{0}"
+_LONG, _SHORT, _BARE = "{0} ({1})", "{0} {1}", "{0}"
 """Words and key of a button where there is much room, little, and none for the key."""
+_ROOMY, _TIGHT = 5, 3
+"""Cells beside a button's words, one of them between two buttons: with room at their sides and without."""
+_FORMS = [
+    (form, short, gap)
+    for form, short in ((_LONG, False), (_SHORT, False), (_LONG, True), (_SHORT, True), (_BARE, True))
+    for gap in (_ROOMY, _TIGHT)
+]
 
 
 class KeyButton(Button):
-    """The button of an action in the table."""
+    """The button of an action in the table. `short` are its words where there is little room."""
 
-    def __init__(self, words: str, action: str, *, id: str | None = None) -> None:  # noqa: A002 - textual's name
+    def __init__(self, words: str, action: str, *, short: str = "", id: str | None = None) -> None:  # noqa: A002 - textual's name
         super().__init__("", name=by_id(action).name, compact=True, id=id)
         self._action = action
-        self.words, self._form = words, LONG
+        self.words, self.short = words, short or words
+        self.wanted = True
+        """Whether it has something to do: else its bar leaves it out."""
+
+    def say(self, words: str, short: str = "") -> None:
+        """Show other words."""
+        if (words, short or words) != (self.words, self.short):
+            self.words, self.short = words, short or words
+            self._refit()
+
+    def want(self, wanted: bool) -> None:
+        """Show it where it fits, or leave it out."""
+        if wanted != self.wanted:
+            self.wanted = wanted
+            self._refit()
+
+    def _refit(self) -> None:
+        if isinstance(self.parent, KeyBar):
+            self.parent.fit()
+
+    def text(self, form: str, short: bool) -> str:
+        """Its words in a form, with its key if the form has one."""
+        return form.format(self.short if short else self.words, key_of(self, self._action))
+
+
+class KeyBar(Horizontal):
+    """A row of buttons, perhaps with a field of at least `field` cells.
+
+    It takes the longest form in which all its buttons fit. Where none does, the last ones are left out: their keys,
+    the palette and Help have their actions.
+    """
+
+    def __init__(self, *children: Widget, field: int = 0, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(*children, id=id, classes="bar")
+        self._field = field
 
     def on_mount(self) -> None:
-        shell = cast("Shell", self.app)
-        shell.keymap_signal.subscribe(self, lambda _: self.say(self.words, self._form))
-        self.say(self.words, self._form)
+        cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self.fit())
+        self.fit()
 
-    def cells(self, form: str) -> int:
-        """How many cells its words take in a form."""
-        return width(form.format(self.words, key_of(self, self._action)))
+    def on_resize(self) -> None:
+        self.fit()
 
-    def say(self, words: str, form: str = LONG) -> None:
-        """Show other words."""
-        self.words, self._form = words, form
-        relabel(self, form.format(words, key_of(self, self._action)))
+    def fit(self) -> None:
+        """Choose what is shown, after the width, a key, or the words of a button have changed."""
+        others = [one for one in self.children if isinstance(one, Button) and not isinstance(one, KeyButton)]
+        room = self.content_size.width or self.app.size.width
+        room -= self._field + sum(width(str(one.label)) + _ROOMY for one in others)
+        every = list(self.query_children(KeyButton))
+        buttons = [one for one in every if one.wanted]
+        found = next((one for one in _FORMS if _cells(buttons, *one) <= room), _FORMS[-1])
+        while buttons and _cells(buttons, *found) > room:
+            buttons.pop()
+        form, short, gap = found
+        for button in every:
+            button.display = button in buttons
+            button.set_class(gap == _TIGHT, "-tight")
+            relabel(button, button.text(form, short))
+
+
+def _cells(buttons: Sequence[KeyButton], form: str, short: bool, gap: int) -> int:
+    return sum(width(one.text(form, short)) + gap for one in buttons)
 
 
 def key_of(widget: Widget, action: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -12,7 +12,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.spans import Line
-from bitnet_tui.widgets.buttons import NARROW, KeyButton
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -34,9 +34,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         yield Painted(id="checkpoints-heading")
         yield Entries(id="checkpoints-list", markup=False, classes="pages")
         yield Painted(id="checkpoints-about")
-        with Horizontal(classes="bar"):
-            yield KeyButton("Resume", "checkpoints.resume", id="checkpoints-resume")
-            yield KeyButton("Flip", "checkpoints.flip", id="checkpoints-flip")
+        with KeyBar():
+            yield KeyButton("Resume from here", "checkpoints.resume", short="Resume")
+            yield KeyButton("Flip from here", "checkpoints.flip", short="Flip")
             yield KeyButton("Export", "checkpoints.export")
         yield Painted(id="checkpoints-said")
 
@@ -48,9 +48,6 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._draw()
 
     def on_resize(self) -> None:
-        here = "" if self.size.width < NARROW else " from here"
-        self.query_one("#checkpoints-resume", KeyButton).say(f"Resume{here}")
-        self.query_one("#checkpoints-flip", KeyButton).say(f"Flip{here}")
         self._draw()
 
     def enter(self) -> None:

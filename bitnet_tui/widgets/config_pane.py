@@ -5,27 +5,28 @@ from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import crop
+from bitnet_core.text import crop, width
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
-from bitnet_tui.widgets.buttons import BARE, LONG, NARROW, KeyButton, key_of
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
 _ABOUT_LINES, _SAID_LINES = 4, 4
-_NAME_CELLS = 20
+_NAME_CELLS, _SHORT_NAME_CELLS = 20, 9
+_FIELD_CELLS = 14
 _CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets it"
 """What the empty field says."""
 
@@ -64,13 +65,13 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         """Whether to save as soon as the preview of what was typed is there."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="bar"):
+        with KeyBar(field=_FIELD_CELLS):
             yield SteadyInput(compact=True, id="config-filter")
             yield KeyButton("", "config.only", id="config-only")
             yield KeyButton("", "config.against", id="config-against")
         yield Entries(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
-        with Horizontal(classes="bar"):
+        with KeyBar(field=width(_CLOSED) + 3):
             yield SteadyInput(placeholder=_CLOSED, compact=True, id="config-value")
             yield Button("Save", name="config('save')", compact=True, id="config-save")
             yield KeyButton("Unset", "config.unset", id="config-unset")
@@ -111,12 +112,13 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
-        narrow, mark = cells < NARROW, "☑" if self._only else "☐"
+        mark = "☑" if self._only else "☐"
         self.query_one("#config-filter", Input).placeholder = f"filter ({key_of(self, 'config.filter')})"
-        self.query_one("#config-only", KeyButton).say(f"{mark} {'changed' if narrow else 'only differences'}")
-        against = view.against or ("defaults" if narrow else "the defaults")
-        self.query_one("#config-against", KeyButton).say(f"from {crop(against, 9 if narrow else _NAME_CELLS)}")
-        self.query_one("#config-unset", KeyButton).say("Unset", BARE if narrow else LONG)
+        self.query_one("#config-only", KeyButton).say(f"{mark} only differences", f"{mark} changed")
+        against, shorter = view.against or "the defaults", view.against or "defaults"
+        self.query_one("#config-against", KeyButton).say(
+            f"from {crop(against, _NAME_CELLS)}", f"from {crop(shorter, _SHORT_NAME_CELLS)}"
+        )
         if cells > 0:
             self._fill(view, cells)
         self._describe()

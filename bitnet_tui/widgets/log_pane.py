@@ -1,7 +1,7 @@
 """The messages of a run: by level, searched, followed, wrapped, copied."""
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
@@ -10,12 +10,12 @@ from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
-from bitnet_tui.widgets.buttons import LONG, NARROW, SHORT, KeyButton, key_of
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 
-_BUTTONS = ("level", "follow", "wrap", "copy")
+_FIELD_CELLS = 12
 
 
 class LogPane(Vertical):
@@ -30,10 +30,13 @@ class LogPane(Vertical):
         self._drawn: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="bar"):
+        with KeyBar(field=_FIELD_CELLS):
             yield SteadyInput(compact=True, id="log-search")
-            for what in _BUTTONS:
+            for what in ("level", "follow", "wrap"):
                 yield KeyButton("", f"log.{what}", id=f"log-{what}")
+            yield KeyButton("Next", "log.next")
+            yield KeyButton("Before", "log.before")
+            yield KeyButton("Copy", "log.copy")
         yield Entries(id="log-lines", markup=False, classes="pages")
         yield Painted(id="log-status")
 
@@ -62,7 +65,6 @@ class LogPane(Vertical):
         self._draw()
 
     def on_resize(self) -> None:
-        self._label()
         self._draw()
 
     def on_mount(self) -> None:
@@ -100,11 +102,8 @@ class LogPane(Vertical):
         least = "all" if self._least == "debug" else f"{self._least}+"
         follow, wrap = ("☑" if on else "☐" for on in (self._follow, self._wrap))
         self.query_one("#log-search", Input).placeholder = f"search ({key_of(self, 'log.search')})"
-        narrow = self.size.width < NARROW
-        long = f"{least:8}", f"{follow} follow", f"{wrap} wrap", "Copy"
-        labels = (f"{least:8}", follow, wrap, "Copy") if narrow else long
-        for what, label in zip(_BUTTONS, labels, strict=True):
-            self.query_one(f"#log-{what}", KeyButton).say(label, SHORT if narrow else LONG)
+        for what, label in (("level", f"{least:8}"), ("follow", f"{follow} follow"), ("wrap", f"{wrap} wrap")):
+            self.query_one(f"#log-{what}", KeyButton).say(label)
 
     def _go(self, by: int) -> None:
         """To the next line that was found. The newest lines are then not followed."""

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import VerticalScroll
 
 from bitnet_tui.view import reports
 from bitnet_tui.view.reports import ReportReader, ReportsView
 from bitnet_tui.view.watch import RunShown
-from bitnet_tui.widgets.buttons import KeyButton
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
@@ -27,7 +27,7 @@ class ReportsPane(VerticalScroll, Looking[ReportsView]):
         """What the lines were made of: there may be many, and they tell how many minutes ago."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(id="report-buttons", classes="bar"):
+        with KeyBar(id="report-buttons"):
             yield KeyButton("Compare with…", "experiment.compare")
             yield KeyButton("Playground", "experiment.play")
             yield KeyButton("Save report…", "experiment.report")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.containers import Container, Vertical, VerticalScroll
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
@@ -27,7 +27,7 @@ from bitnet_tui.view.traces.found import (
 )
 from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, reject_lines
 from bitnet_tui.view.traces.token import token_lines
-from bitnet_tui.widgets.buttons import KeyButton, key_of
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
@@ -35,6 +35,9 @@ from bitnet_tui.widgets.trace_list import PAGE, TraceList
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
+_LOW = 14
+"""Below this height a trace has no head and no legend."""
+_FIELD_CELLS = 16
 _MOST_WORST = 500
 _Request = dict[str, Any]
 _BY = {"number": "number", "kl": "KL", "other": "Other"}
@@ -81,7 +84,7 @@ class TracesPane(Vertical):
         """Of what is said at the foot. A `value` stays until one goes on, anything else until the list is read."""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="bar"):
+        with KeyBar(field=_FIELD_CELLS):
             yield SteadyInput(compact=True, id="trace-search")
             yield KeyButton("", "traces.order", id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
@@ -94,7 +97,7 @@ class TracesPane(Vertical):
                 yield Painted(id="trace-head")
                 yield TokenText()
                 yield Painted(id="trace-legend")
-                with Horizontal(classes="bar", id="trace-going"):
+                with KeyBar(id="trace-going"):
                     yield KeyButton("Worst token", "traces.worst")
                     yield KeyButton("Worst of all", "traces.worst-of-all")
                     yield KeyButton("", "traces.shade", id="trace-shading")
@@ -223,13 +226,16 @@ class TracesPane(Vertical):
 
     def on_resize(self) -> None:
         self.set_class(self.content_size.width >= _BESIDE, "-beside")
+        self.set_class(self.content_size.height < _LOW, "-low")
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
         self.query_one("#trace-order", KeyButton).say(f"by {_BY[self._by]}")
-        self.query_one("#trace-score", KeyButton).say("Stop scoring" if self._scoring else "Score student")
+        self.query_one("#trace-score", KeyButton).say(
+            *("Stop scoring", "Stop") if self._scoring else ("Score student", "Score")
+        )
         self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
         self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
         trace = self._trace

@@ -10,6 +10,7 @@ from bitnet_tui.actions import ACTIONS, TITLES, keys_text
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.view.states import LEGEND, LOOKS
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown, until
 from tests.tui.simulated import finished_experiment
@@ -121,6 +122,25 @@ async def test_while_one_types_the_foot_names_only_keys_that_are_not_typed(home:
         assert "Type" not in foot
         assert "ctrl+q Quit" in foot
         assert "f1 Help" in foot
+
+
+@pytest.mark.parametrize("width", [60, 66, 80, 100, 120, 200])
+async def test_buttons_of_the_tabs_are_whole_and_none_is_left_out_from_80_columns_on(home: Path, width: int):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(width, 24)) as pilot:
+        await settled(pilot)
+        for tab in "234567":
+            await pilot.press(tab)
+            await settled(pilot)
+            for bar in pilot.app.screen.query(KeyBar):
+                fields = [one for one in bar.query(Input) if one.region]
+                buttons = [one for one in bar.query(KeyButton) if one.region]
+                wanted = [one for one in bar.query(KeyButton) if one.wanted]
+                assert all(one.region.right <= bar.region.right for one in buttons)
+                assert all(one.region.width >= len(str(one.label)) + 2 for one in buttons)
+                assert all(one.region.width >= 12 for one in fields)
+                if width >= 80 and bar.region:
+                    assert buttons == wanted, bar.id
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):

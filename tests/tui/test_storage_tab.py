@@ -365,7 +365,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await settled(pilot)
         await pilot.press("5")
         await settled(pilot)
-        await _click(pilot, "Target W")
+        await _click(pilot, "Target (W)")
         await until(pilot, lambda: "Where this experiment is kept as well" in shown(pilot))
         await pilot.press("down", "enter", "enter")
         await until(pilot, lambda: "Folder: needed for this target." in words(pilot))

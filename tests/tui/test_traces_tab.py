@@ -141,6 +141,36 @@ async def test_a_journey_through_the_traces(
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
 
 
+async def test_all_that_keys_do_is_a_click_away_at_80_columns(
+    home: Path, root: Path, here: None, recorder: RecordingLaunch
+):
+    async with BitnetApp(home, root, recorder).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        before = _told(pilot)
+        await click_on(pilot, "Worst token (n)")
+        assert _told(pilot) != before
+        await click_on(pilot, "Worst of all (N)")
+        assert "By Other, because no student was scored yet" in said(pilot, "#traces-said")
+        await click_on(pilot, "Shaded by Other (c)")
+        assert "Shaded by KL (c)" in shown(pilot)
+
+
+async def test_the_smallest_window_has_room_for_candidates(
+    home: Path, root: Path, here: None, recorder: RecordingLaunch
+):
+    async with BitnetApp(home, root, recorder).run_test(size=(60, 15)) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        assert "›" in said(pilot, "#trace-token")
+        token = pilot.app.screen.query_one("#trace-token").region
+        assert token.height >= 4
+        assert token.bottom <= 14, "the foot's line is the last"
+        assert "Worst of all N" in shown(pilot)
+
+
 async def test_damaged_scores_are_said_and_the_traces_are_shown(
     home: Path, root: Path, here: None, recorder: RecordingLaunch
 ):

@@ -8,6 +8,8 @@ _NAME = 16
 _VALUE = 6
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHOWN = 4
+_LOW = 4
+"""In so many rows, bars of the teacher alone have no heading."""
 OTHER = "Other"
 
 
@@ -38,8 +40,9 @@ def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...
     both = token.student_top is not None
     room = max(3, (cells - _NAME - (2 if both else 1) * (_VALUE + 2)) // (2 if both else 1))
     own = _own(token, cells)
-    most = max(1, rows - 3 - len(own))
-    lines.append(_heading(room, both=both))
+    if both or rows > _LOW:
+        lines.append(_heading(room, both=both))
+    most = max(1, rows - len(lines) - 1 - len(own))
     shown = _shown(token, most)
     lines += [_row(one, room, both=both, sampled=one.token == token.token) for one in shown]
     rest = Candidate(OTHER, token.other, token.student_other)
