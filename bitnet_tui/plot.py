@@ -1,83 +1,146 @@
-"""Draws with plotext: a `Drawing` in, text with ANSI colours out. Imported for the first chart, and nowhere else."""
+"""Draws a `Drawing` as rows of signs, curves in dots of braille. It knows no widget and no colour, only their names.
 
-import re
-import threading
-from collections.abc import Iterable, Mapping
+Each sign stands in the cell that the drawing's scales name, whether it is of a number, a curve or a mark.
+"""
 
-import plotext
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bitnet_core.results.series import Segment
-from bitnet_tui.view.chart import Drawing, PlotColour, lettered, stripes
+from bitnet_tui.view.chart import Drawing
+from bitnet_tui.view.scale import DOTS_ACROSS, DOTS_UP, Scale
 
-_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
-
+Run = tuple[str, str]
+"""Signs beside each other, and what gives them their colour: a curve's name, `axis`, `flip`, `bad` or nothing."""
+Cell = tuple[int, int]
+"""Column and row, from the left and from below."""
 
 _TURN_COLUMNS = 3
 """How many columns a curve has at a time where several lie on each other."""
 _LETTER_COLUMNS = 12
 """How far the letters of a curve are apart."""
 _NO_LETTERS: Mapping[str, str] = {}
-_ONE_AT_A_TIME = threading.Lock()
+_BRAILLE = 0x2800
+_LEFT, _RIGHT = (0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08)
+"""The dots of a cell in Unicode, from below."""
 
 
-def build(
-    drawing: Drawing,
-    columns: int,
-    rows: int,
-    colours: Mapping[str, PlotColour],
-    letters: Mapping[str, str] = _NO_LETTERS,
-) -> str:
-    """Draw at exactly this size. Slow: call it in a thread. A curve in `letters` has its letter every few columns.
-
-    plotext fails on numbers that are not finite and on logarithms of them; a `Drawing` has neither.
-    """
-    with _ONE_AT_A_TIME:  # plotext has one figure, for all threads
-        return _build(drawing, columns, rows, colours, letters)
+def _bits(dots: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sum(bit for place, bit in enumerate(dots) if mask >> place & 1) for mask in range(1 << DOTS_UP))
 
 
-def canvas(built: str) -> int:
-    """The column in which the drawing begins, right of its axis; the number of columns if there is no axis."""
-    first = _ESCAPE.sub("", built.split("\n", 1)[0])
-    return next((place + 1 for place, sign in enumerate(first) if sign in "┤│"), len(first))
+_LEFT_OF, _RIGHT_OF = _bits(_LEFT), _bits(_RIGHT)
 
 
-def _build(
-    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, PlotColour], letters: Mapping[str, str]
-) -> str:
-    plotext.clear_figure()
-    plotext.limit_size(False, False)
-    plotext.plot_size(columns, rows)
-    plotext.canvas_color("default")
-    plotext.axes_color("default")
-    plotext.ticks_color(colours["axis"])
-    plotext.xaxes(True, False)
-    plotext.yaxes(True, False)
-    plotext.xlim(*drawing.x_limits)
-    plotext.ylim(*drawing.y_limits)
-    plotext.xticks([place for place, _ in drawing.x_ticks], [label for _, label in drawing.x_ticks])
-    plotext.yticks([place for place, _ in drawing.y_ticks], [label for _, label in drawing.y_ticks])
-    for flip in drawing.flips:
-        plotext.vertical_line(flip, colours["flip"])
-    low, high = drawing.y_limits
-    for seam in drawing.seams:
-        heights = [low + (high - low) * row / rows for row in range(rows + 1)]
-        plotext.scatter([seam] * len(heights), heights, marker="┆", color=colours["axis"])
-    for name, segments in drawing.curves:
-        _plot(segments, colours[name])
-    # The cell of a crossing has one colour. Where curves lie on each other, they take turns.
-    turns, many = max(1, columns // _TURN_COLUMNS), len(drawing.curves)
-    for place, (name, segments) in enumerate(drawing.curves if many > 1 else ()):
-        _plot(stripes(segments, drawing.x_limits, turns, place, many), colours[name])
-    for place, (name, segments) in enumerate(drawing.curves):
-        if name in letters:
-            points = lettered(segments, drawing.x_limits, max(1, columns // _LETTER_COLUMNS), place / many)
-            plotext.scatter(*zip(*points, strict=True), marker=letters[name], color=colours[name])
-    if drawing.not_finite:
-        bottom = [drawing.y_limits[0]] * len(drawing.not_finite)
-        plotext.scatter(list(drawing.not_finite), bottom, marker="x", color=colours["bad"])
-    return str(plotext.build())
+def draw(drawing: Drawing, letters: Mapping[str, str] = _NO_LETTERS) -> list[tuple[Run, ...]]:
+    """The rows from above. A curve in `letters` has its letter every few columns."""
+    x, y = drawing.x, drawing.y
+    cells: dict[Cell, Run] = {}
+    for marks, sign, colour in ((drawing.seams, "┆", "axis"), (drawing.flips, "┊", "flip")):
+        cells |= {(x.cell(mark), row): (sign, colour) for mark in marks for row in range(y.cells)}
+    curves = {name: dots(segments, x, y) for name, segments in drawing.curves}
+    cells |= _joined(curves)
+    cells |= _letters(curves, letters)
+    cells |= {(x.cell(bad), 0): ("x", "bad") for bad in drawing.not_finite}
+    return [*_rows(drawing, cells), *_below(drawing)]
 
 
-def _plot(segments: Iterable[Segment], colour: PlotColour) -> None:
+def dots(segments: Iterable[Segment], x: Scale, y: Scale) -> dict[Cell, int]:
+    """The cells of a curve, each with its dots as Unicode counts them."""
+    columns = [0] * (x.cells * x.dots)  # of each column of dots, a bit for each height
     for segment in segments:
-        plotext.plot([x for x, _ in segment], [y for _, y in segment], marker="braille", color=colour)
+        placed = [(x.dot(at), y.dot(value)) for at, value in segment]
+        for before, after in itertools.pairwise((placed[0], *placed)):
+            for column, low, high in line(*before, *after):
+                columns[column] |= (2 << high) - (1 << low)
+    found: dict[Cell, int] = {}
+    for column in range(x.cells):
+        left, right = columns[DOTS_ACROSS * column : DOTS_ACROSS * (column + 1)]
+        both, row = left | right, 0
+        while both >> DOTS_UP * row:
+            if bits := _LEFT_OF[left >> DOTS_UP * row & 15] | _RIGHT_OF[right >> DOTS_UP * row & 15]:
+                found[column, row] = bits
+            row += 1
+    return found
+
+
+def line(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int]]:
+    """The dots of a straight line, as columns with their lowest and highest one.
+
+    A flat line has a dot in each column, a steep one in each row; a dot halfway between two goes up, or left.
+    """
+    if x0 > x1:
+        x0, y0, x1, y1 = x1, y1, x0, y0
+    across, up = x1 - x0, y1 - y0
+    if abs(up) <= across:
+        for column in range(across + 1):
+            height = y0 + (2 * up * column + across) // (2 * across) if across else y0
+            yield x0 + column, height, height
+        return
+    sense, began = (1, 0) if up > 0 else (-1, 0)
+    for column in range(across + 1):
+        ends = abs(up) * (2 * column + 1) // (2 * across) if column < across else abs(up)
+        low, high = sorted((y0 + sense * began, y0 + sense * ends))
+        yield x0 + column, low, high
+        began = ends + 1
+
+
+def _joined(curves: Mapping[str, Mapping[Cell, int]]) -> dict[Cell, Run]:
+    """All curves in one picture. A cell has one colour, so curves that lie on each other take turns.
+
+    One that is too short to have a turn lies above the others, the shortest uppermost.
+    """
+    whole = _TURN_COLUMNS * len(curves)
+    short = sorted((name for name in curves if len(curves[name]) <= whole), key=lambda name: len(curves[name]))
+    names = list(curves)
+    orders = [[*short, *names[turn:], *names[:turn]] for turn in range(len(names))]
+    found: dict[Cell, Run] = {}
+    for cell in set().union(*curves.values()):
+        order = orders[cell[0] // _TURN_COLUMNS % len(names)]
+        bits = 0
+        for name in names:
+            bits |= curves[name].get(cell, 0)
+        found[cell] = chr(_BRAILLE | bits), next(name for name in order if cell in curves[name])
+    return found
+
+
+def _letters(curves: Mapping[str, Mapping[Cell, int]], letters: Mapping[str, str]) -> dict[Cell, Run]:
+    """The letters of the curves, on each every few columns or at its end, the shortest first. None covers another."""
+    firsts = {name: place * _LETTER_COLUMNS // len(curves) for place, name in enumerate(curves)}
+    found: dict[Cell, Run] = {}
+    for name in sorted(letters.keys() & curves.keys(), key=lambda name: len(curves[name])):
+        columns: dict[int, list[int]] = {}
+        for column, row in curves[name].keys() - found.keys():
+            columns.setdefault(column, []).append(row)
+        for column in [one for one in columns if one % _LETTER_COLUMNS == firsts[name]] or sorted(columns)[-1:]:
+            rows = sorted(columns[column])
+            found[column, rows[len(rows) // 2]] = letters[name], name
+    return found
+
+
+def _rows(drawing: Drawing, cells: Mapping[Cell, Run]) -> Iterator[tuple[Run, ...]]:
+    numbers = {drawing.y.cell(place): label for place, label in drawing.y_ticks}
+    for row in reversed(range(drawing.y.cells)):
+        number = numbers.get(row, "")
+        axis = f"{number:>{drawing.left - 1}}{'┤' if number else '│'}", "axis"
+        yield _merged([axis, *(cells.get((column, row), (" ", "")) for column in range(drawing.x.cells))])
+
+
+def _below(drawing: Drawing) -> list[tuple[Run, ...]]:
+    """The axis and its numbers, each below its place, or as near as the edge allows."""
+    places = [(drawing.x.cell(place), label) for place, label in drawing.x_ticks]
+    marked = {column for column, _ in places}
+    axis = "".join("┬" if column in marked else "─" for column in range(drawing.x.cells))
+    width, numbers = drawing.left + drawing.x.cells, ""
+    for column, label in places:
+        begins = min(width - len(label), max(0, drawing.left + column - len(label) // 2))
+        if begins > len(numbers) or not numbers:
+            numbers = f"{numbers:<{begins}}{label}"
+    return [((f"{'└':>{drawing.left}}{axis}", "axis"),), ((f"{numbers:<{width}}", "axis"),)]
+
+
+def _merged(cells: Iterable[Run]) -> tuple[Run, ...]:
+    """Neighbours of one colour together."""
+    return tuple(
+        ("".join(sign for sign, _ in same), colour) for colour, same in itertools.groupby(cells, lambda cell: cell[1])
+    )

@@ -1,17 +1,14 @@
 """How each style of the views looks, by the variables of the themes."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
+from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.content import Content
 
 from bitnet_core.text import printable
 from bitnet_tui.themes import DEFAULTS, FEW, LETTERED
 from bitnet_tui.view.spans import Line
-
-if TYPE_CHECKING:
-    from bitnet_tui.view.chart import PlotColour
 
 CURVES = {
     **dict.fromkeys(("loss", "lr"), "curve-loss"),
@@ -63,21 +60,17 @@ def paint(lines: Iterable[Line]) -> Content:
     return Content.assemble(*parts)
 
 
-def plot_colours(variables: Mapping[str, str]) -> "dict[str, PlotColour]":
-    """The colours of a chart from the theme's variables; the terminal's own are numbers, or `default`."""
-    wanted = {"axis": "label", "flip": "flip", "bad": "error"}
-    wanted |= CURVES
-    return {name: _plot_colour(variables, variable) for name, variable in wanted.items()}
+def plot_styles(variables: Mapping[str, str]) -> dict[str, Style]:
+    """How each thing in a chart is drawn, by the theme's variables."""
+    wanted = {"axis": "label", "flip": "flip", "bad": "error", **CURVES}
+    return {name: Style(color=_colour(variables, variable).rich_color) for name, variable in wanted.items()}
 
 
-def _plot_colour(variables: Mapping[str, str], variable: str) -> "PlotColour":
+def _colour(variables: Mapping[str, str], variable: str) -> Color:
     try:
-        found = Color.parse(variables[variable])
+        return Color.parse(variables[variable])
     except (KeyError, ColorParseError):
-        found = Color.parse(DEFAULTS.get(variable, DEFAULTS["label"]))
-    if found.ansi is None:
-        return found.rgb
-    return "default" if found.ansi < 0 else found.ansi
+        return Color.parse(DEFAULTS.get(variable, DEFAULTS["label"]))
 
 
 def lettered(theme: str, colours: str | None, *, no_color: bool) -> bool:

@@ -13,7 +13,7 @@ import bitnet_core
 import bitnet_tui
 
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
-SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
+SLOW = {"httpx", "keyring", "cryptography", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
 LIGHT_ROOMS = ("settings", "secrets", "runs", "results", "cli")
 LIGHT_FILES = (
     "prompts.drawing",

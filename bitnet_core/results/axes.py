@@ -7,6 +7,8 @@ from bitnet_core.text import tick
 
 Ticks = tuple[tuple[float, str], ...]
 _FROM_ZERO = 0.4
+_LEAST_SPAN = 1e-290
+"""A shorter axis could not be divided into steps."""
 
 
 def ticks(low: float, high: float, most: int) -> Ticks:
@@ -38,5 +40,7 @@ def heights(low: float, high: float) -> tuple[float, float]:
 
 def widened(low: float, high: float) -> tuple[float, float]:
     """Limits that differ, so that a single point or a flat line has an axis too."""
-    room = abs(high) * 0.05 or 1.0
-    return (low, high) if high - low > abs(high) * 1e-9 else (low - room, high + room)
+    if high - low > max(_LEAST_SPAN, abs(high) * 1e-9):
+        return low, high
+    room = abs(high) * 0.05 if abs(high) * 0.05 > _LEAST_SPAN else 1.0
+    return low - room, high + room

@@ -25,7 +25,8 @@ class ChartingScreen(ShellScreen[None]):
         raise NotImplementedError
 
     @property
-    def chart_columns(self) -> int:
+    def column_share(self) -> float:
+        """The share of what is looked at that a column shows."""
         raise NotImplementedError
 
     def draw_charts(self) -> None:
@@ -81,7 +82,7 @@ class ChartingScreen(ShellScreen[None]):
             self.look_through(self.lens.panned(all_of_it, _PAN * by))
         else:
             self._by_mouse = False
-            self.look_through(self.lens.pointed(all_of_it, by / max(1, self.chart_columns - 1)))
+            self.look_through(self.lens.pointed(all_of_it, by * self.column_share))
 
     def action_crosshair(self) -> None:
         """Show it, or take it away."""

@@ -93,8 +93,8 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         return self._panel.seen
 
     @property
-    def chart_columns(self) -> int:
-        return self._panel.plot.columns
+    def column_share(self) -> float:
+        return self._panel.plot.column_share
 
     def draw_charts(self) -> None:
         if self._view is not None and self.query("#overlay"):

@@ -130,8 +130,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return self._view.run
 
     @property
-    def chart_columns(self) -> int:
-        return self.pane.charts.columns
+    def column_share(self) -> float:
+        return self.pane.charts.column_share
 
     def draw_charts(self) -> None:
         if self.query_one_optional("#run"):

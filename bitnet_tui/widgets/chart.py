@@ -1,31 +1,35 @@
-"""One chart: a line of words above a plot that plotext draws in a thread, and only when something has changed."""
+"""One chart: a line of words above a plot that is drawn in a thread, and only when something has changed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 from textual import events
-from textual.app import App, ComposeResult, RenderResult
+from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.color import Color
 from textual.containers import Vertical
+from textual.geometry import Region
 from textual.message import Message
+from textual.strip import Strip
 from textual.widget import Widget
 
 from bitnet_core.results.series import Point
 from bitnet_tui import bindings
-from bitnet_tui.theme import lettered, plot_colours
-from bitnet_tui.view.chart import PlotColour, drawing
+from bitnet_tui.plot import Run, draw
+from bitnet_tui.theme import lettered, plot_styles
+from bitnet_tui.view.chart import BELOW, drawing
 from bitnet_tui.view.chart_text import letter, title, toggled, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.scale import Scale
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
 
 _LEAST_COLUMNS, _LEAST_ROWS = 24, 6
-_EMPTY = " ⠀"
-"""Cells without a curve: a space, or braille without a dot."""
+_NO_ROOM = "no room for a chart"
 _WHEEL = 1.3
 """How much nearer a turn of the wheel brings the curves."""
 
@@ -89,15 +93,25 @@ class _Wanted:
 
     def _key(self) -> tuple[object, ...]:
         view, what = self.view, (self.curves, self.log, self.smooth, self.axis, self.window)
-        return view.curves, view.seams, view.flip, what, self.size, self.theme, self.letters
+        return view.curves, view.seams, view.flips, what, self.size, self.theme, self.letters
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a thread has drawn; without a scale, words in the place of curves, which begin at the column `left`."""
+
+    wanted: _Wanted
+    lines: tuple[Strip, ...]
+    left: int = 0
+    along: Scale | None = None
 
 
 class _Built(Message):
-    """A thread has drawn it: the lines, and the column in which the curves begin."""
+    """A thread has drawn it."""
 
-    def __init__(self, wanted: _Wanted, lines: list[Text], left: int) -> None:
+    def __init__(self, drawn: _Drawn) -> None:
         super().__init__()
-        self.wanted, self.lines, self.left = wanted, lines, left
+        self.drawn = drawn
 
 
 class Plot(Widget):
@@ -118,9 +132,7 @@ class Plot(Widget):
     _axis: Axis = Axis("tokens")
     _window: Point | None = None
     _asked: _Wanted | None = None
-    _drawn: _Wanted | None = None
-    _lines: tuple[Text, ...] = ()
-    _left = 0
+    _drawn: _Drawn | None = None
     _pressed: int | None = None
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis) -> None:
@@ -130,17 +142,21 @@ class Plot(Widget):
         changed = wanted != (self.chart, self._lens, self._axis, self._window)
         self.chart, self._lens, self._axis, self._window = wanted
         # Its size and the theme are compared when it is drawn, which a widget that can't be seen never is.
-        if changed or (view.curves, view.seams, view.flip) != (before.curves, before.seams, before.flip):
+        if changed or (view.curves, view.seams, view.flips) != (before.curves, before.seams, before.flips):
             self.refresh()
 
     @property
-    def drawn_lines(self) -> tuple[Text, ...]:
-        return self._lines
+    def drawn_lines(self) -> tuple[str, ...]:
+        return tuple(strip.text for strip in self._drawn.lines) if self._drawn else ()
 
     @property
-    def columns(self) -> int:
-        """How many columns the curves have."""
-        return max(1, self.content_size.width - self._left)
+    def column_share(self) -> float:
+        """The share of what is looked at that a column shows."""
+        drawn = self._drawn
+        if drawn is None or drawn.along is None or drawn.wanted.window is None:
+            return 1 / max(1, self.content_size.width)
+        left, right = map(drawn.wanted.axis.place, drawn.wanted.window)
+        return (drawn.along.value(1) - drawn.along.low) / (right - left)
 
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
@@ -149,84 +165,85 @@ class Plot(Widget):
         curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
         return _Wanted(self._view, curves, log, smooth, self._axis, self._window, size, self.app.theme, letters)
 
-    def render(self) -> RenderResult:
+    def render_lines(self, crop: Region) -> list[Strip]:
         wanted = self._wanted()
         columns, rows = wanted.size
-        if columns < _LEAST_COLUMNS or rows < _LEAST_ROWS:
-            return Text("no room for a chart")
-        if not wanted.same(self._asked):
+        if columns >= _LEAST_COLUMNS and rows >= _LEAST_ROWS and not wanted.same(self._asked):
             self._asked = wanted
-            colours = plot_colours(self.app.theme_variables)
+            styles = plot_styles(self.app.theme_variables)
             self.run_worker(
-                lambda: self._build(wanted, colours), thread=True, group="plot", description="draw a chart"
+                lambda: self._build(wanted, styles), thread=True, group="plot", description="draw a chart"
             )
-        if self._drawn is None or self._drawn.size != wanted.size:
-            return Text("")
-        return self._with_crosshair()
+        return super().render_lines(crop)
 
-    def _build(self, wanted: _Wanted, colours: dict[str, PlotColour]) -> None:
-        from bitnet_tui.plot import build, canvas  # imports plotext, which is not needed before
+    def render_line(self, y: int) -> Strip:
+        columns, rows = self.content_size
+        look = self.visual_style.rich_style
+        if columns < _LEAST_COLUMNS or rows < _LEAST_ROWS:
+            return Strip([Segment(_NO_ROOM[:columns] if y == 0 else "", look)])
+        if self._drawn is None or self._drawn.wanted.size != (columns, rows) or y >= len(self._drawn.lines):
+            return Strip.blank(columns, look)
+        return self._crossed(y).apply_style(look)
 
-        columns, rows = wanted.size
+    def _build(self, wanted: _Wanted, styles: Mapping[str, Style]) -> None:
         picture = drawing(
             wanted.view,
             wanted.curves,
-            columns,
-            rows,
+            *wanted.size,
             log=wanted.log,
             axis=wanted.axis,
             window=wanted.window,
             smooth=wanted.smooth,
         )
         if picture is None:
-            words = "\n  Nothing to draw here." if wanted.window else "\n  Curves appear with the first metrics."
-            self.post_message(_Built(wanted, [Text(words, style="dim")], columns))
+            words = "  Nothing to draw here." if wanted.window else "  Curves appear with the first metrics."
+            self.post_message(_Built(_Drawn(wanted, (Strip([]), Strip([Segment(words, Style(dim=True))])))))
             return
         several = wanted.letters and len(picture.curves) > 1
-        letters = {name: letter(name) for name, _ in picture.curves} if several else {}
-        text = build(picture, columns, rows, colours, letters)
-        lines = list(Text.from_ansi(text, no_wrap=True).split("\n"))
-        self.post_message(_Built(wanted, lines, canvas(text)))
+        rows = draw(picture, {name: letter(name) for name, _ in picture.curves} if several else {})
+        lines = tuple(_strip(row, styles) for row in rows)
+        self.post_message(_Built(_Drawn(wanted, lines, picture.left, picture.x)))
 
     def on__built(self, message: _Built) -> None:
-        if message.wanted is self._asked:
-            self._drawn, self._lines, self._left = message.wanted, tuple(message.lines), message.left
+        if message.drawn.wanted is self._asked:
+            self._drawn = message.drawn
             self.refresh()
 
     # -- the crosshair -----------------------------------------------------------------------------------------------
 
-    def _with_crosshair(self) -> Text:
-        column = self._column_of(self._lens.cursor)
-        if column is None:
-            return Text("\n", no_wrap=True, end="").join(self._lines)
+    def _crossed(self, y: int) -> Strip:
+        """A line, with the crosshair behind the curves."""
+        if self._drawn is None:
+            return Strip([])
+        strip, column = self._drawn.lines[y], self._column_of(self._lens.cursor)
+        if column is None or y >= len(self._drawn.lines) - BELOW or strip.text[column] != " ":
+            return strip
         accent = Style(color=Color.parse(self.app.theme_variables["accent"]).rich_color)
-        crossed = [
-            _crossed(line, column, accent) if self._is_canvas(y) else line for y, line in enumerate(self._lines)
-        ]
-        return Text("\n", no_wrap=True, end="").join(crossed)
-
-    def _is_canvas(self, y: int) -> bool:
-        return y < len(self._lines) - 2  # below are the axis and its labels
+        before, after = strip.crop(0, column), strip.crop(column + 1, strip.cell_length)
+        return Strip.join((before, Strip([Segment("│", accent)]), after))
 
     def _column_of(self, seen: float | None) -> int | None:
-        if seen is None or self._window is None or not self._window[0] <= seen <= self._window[1]:
+        if self._drawn is None or self._drawn.along is None or self._window is None or seen is None:
             return None
-        left, right, at = (self._axis.place(x) for x in (*self._window, seen))
-        return self._left + round((at - left) / (right - left) * (self.columns - 1)) if right > left else None
+        within = self._window[0] <= seen <= self._window[1]
+        return self._drawn.left + self._drawn.along.cell(self._drawn.wanted.axis.place(seen)) if within else None
 
     def _seen_at(self, x: int) -> float | None:
-        """The seen tokens at a column; None beside the curves."""
-        if self._window is None or not self._left <= x < self._left + self.columns or self.columns < 2:
+        """The seen tokens at a column, or the nearest that are looked at; None beside the curves."""
+        if self._drawn is None or self._drawn.along is None or self._window is None:
             return None
-        left, right = (self._axis.place(end) for end in self._window)
-        return self._axis.seen_at(left + (x - self._left) / (self.columns - 1) * (right - left))
+        column = x - self._drawn.left
+        if not 0 <= column < self._drawn.along.cells:
+            return None
+        seen = self._drawn.wanted.axis.seen_at(self._drawn.along.value(column))
+        return min(self._window[1], max(self._window[0], seen))
 
     # -- the mouse ---------------------------------------------------------------------------------------------------
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         if self._pressed is not None and event.button:
             if event.x != self._pressed:
-                self.post_message(Dragged((event.x - self._pressed) / self.columns))
+                self.post_message(Dragged((event.x - self._pressed) * self.column_share))
                 self._pressed = event.x
             return
         self.post_message(Pointed(self._seen_at(event.x)))
@@ -254,13 +271,8 @@ class Plot(Widget):
             self.post_message(Zoomed(factor, seen))
 
 
-def _crossed(line: Text, column: int, colour: Style) -> Text:
-    """The line with the crosshair in a column, behind the curves."""
-    if column >= len(line.plain) or line.plain[column] not in _EMPTY:
-        return line
-    crossed = Text.assemble(line[:column], ("│", colour), line[column + 1 :])
-    crossed.no_wrap, crossed.end = True, ""
-    return crossed
+def _strip(row: Sequence[Run], styles: Mapping[str, Style]) -> Strip:
+    return Strip([Segment(signs, styles.get(colour)) for signs, colour in row], sum(len(signs) for signs, _ in row))
 
 
 class ChartTitle(Painted):

@@ -35,9 +35,9 @@ class Charts(Container):
         self.show(self._view, self._lens)
 
     @property
-    def columns(self) -> int:
-        """How many columns the first chart has."""
-        return self.query(ChartPanel).first().plot.columns
+    def column_share(self) -> float:
+        """Of the first chart."""
+        return self.query(ChartPanel).first().plot.column_share
 
     def show(self, view: RunView, lens: Lens) -> None:
         self._view, self._lens = view, lens

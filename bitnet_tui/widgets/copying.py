@@ -23,7 +23,7 @@ def text_of(widget: Widget) -> str:
     if isinstance(widget, Table):
         return widget.current
     if isinstance(widget, Plot):
-        return "\n".join(one.plain.rstrip() for one in widget.drawn_lines)
+        return "\n".join(one.rstrip() for one in widget.drawn_lines)
     if isinstance(widget, Words):
         return "\n".join(line.rstrip() for line in str(widget.visual).splitlines())
     parts = [text_of(child) for child in widget.children]

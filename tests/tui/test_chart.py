@@ -1,25 +1,29 @@
-"""What plotext is given to draw, and that it accepts it."""
+"""What is drawn of a run's curves: which, on which scales, with which marks, in which cells."""
 
 import itertools
 import math
-import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bitnet_tui.view.chart import Drawing, drawing, lettered, stripes, ticks
+from bitnet_core.results.axes import ticks
+from bitnet_tui.plot import draw
+from bitnet_tui.view.chart import BELOW, Drawing, drawing
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
+from bitnet_tui.view.scale import along
 from bitnet_tui.widgets import charts
 from tests.builders import event
 
-_COLOURS = dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3))
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _loss = st.one_of(st.none(), st.floats(min_value=-1e4, max_value=1e8), st.just(0.0))
+
+
+def _signs(picture: Drawing, letters: dict[str, str] | None = None) -> list[str]:
+    """The rows, from above."""
+    return ["".join(signs for signs, _ in row) for row in draw(picture, letters or {})]
 
 
 def _view(losses, flip_at=None):
@@ -33,8 +37,6 @@ def _view(losses, flip_at=None):
 @settings(deadline=None, max_examples=60)
 @given(st.lists(_loss, max_size=300), st.booleans(), st.integers(24, 120), st.integers(6, 40))
 def test_every_curve_is_drawn_at_its_size(losses, log, columns, rows):
-    from bitnet_tui.plot import build
-
     picture = drawing(_view(losses), CURVES, columns, rows, log=log)
     if all(y is None for y in losses):
         assert picture is None
@@ -43,7 +45,7 @@ def test_every_curve_is_drawn_at_its_size(losses, log, columns, rows):
     assert len(points) <= 2 * columns + 1
     assert all(math.isfinite(x) and math.isfinite(y) for x, y in points)
     assert picture.log == (log and any(y is not None and y > 0 for y in losses))
-    lines = _ANSI.sub("", build(picture, columns, rows, _COLOURS)).rstrip("\n").split("\n")
+    lines = _signs(picture)
     assert len(lines) == rows
     assert all(len(line) == columns for line in lines)
 
@@ -66,7 +68,7 @@ def test_logarithmic_ticks_are_round_few_and_inside(low, times, most):
     view = _view([low, low * times])
     picture = drawing(view, ("loss",), 80, 2 * most, log=True)
     assert 1 <= len(picture.y_ticks) <= most + 1
-    assert all(picture.y_limits[0] - 1e-9 <= place <= picture.y_limits[1] + 1e-9 for place, _ in picture.y_ticks)
+    assert all(picture.y.low - 1e-9 <= place <= picture.y.high + 1e-9 for place, _ in picture.y_ticks)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_logarithmic_ticks_are_round_few_and_inside(low, times, most):
     [
         (0.6, 14, ["1", "2", "5", "10"]),
         (6.1, 13.5, ["8", "10", "12"]),
-        (1, 1e8, ["1", "100", "10k", "1M", "100M"]),
+        (1, 1e8, ["1", "1k", "1M"]),
     ],
 )
 def test_logarithmic_ticks_are_labelled_with_plain_numbers(low, high, labels):
@@ -103,7 +105,7 @@ def test_values_that_were_not_finite_are_marked():
 def test_a_logarithm_falls_back_when_nothing_is_positive():
     assert drawing(_view([-1.0, -2.0]), CURVES, 80, 20, log=True).log is False
     picture = drawing(_view([100.0, 0.0, 1.0]), CURVES, 80, 20, log=True)
-    assert picture.y_limits == (0.0, 2.0)
+    assert (picture.y.low, picture.y.high) == (0.0, 2.0)
     assert [label for _, label in picture.y_ticks][::2] == ["1", "5", "20", "100"]
 
 
@@ -113,33 +115,11 @@ def test_only_the_chosen_curves_are_drawn():
     assert [name for name, _ in drawing(fold.view(), ("kl",), 80, 20, log=False).curves] == ["kl"]
 
 
-@pytest.mark.parametrize("losses", [[1.0], [2.0, 2.0, 2.0], [0.0]])
+@pytest.mark.parametrize("losses", [[1.0], [2.0, 2.0, 2.0], [0.0], [5e-324, 0.0]])
 def test_a_point_or_a_flat_line_has_an_axis(losses):
     picture = drawing(_view(losses), CURVES, 80, 20, log=False)
-    assert picture.x_limits[0] < picture.x_limits[1]
-    assert picture.y_limits[0] < picture.y_limits[1]
-
-
-_segment = st.lists(st.tuples(st.floats(0, 100), st.floats(-10, 10)), min_size=1, max_size=40).map(
-    lambda points: tuple(sorted(points))
-)
-
-
-@example([((100.0, 0.0),)], 23, 1)
-@given(st.lists(_segment, max_size=3), st.integers(1, 30), st.integers(1, 4))
-def test_stripes_are_disjoint_and_together_the_whole_curve(segments, turns, of):
-    found = [stripes(segments, (0.0, 100.0), turns, mine, of) for mine in range(of)]
-    width = 100 / turns
-    for mine, parts in enumerate(found):
-        for x, _ in (point for part in parts for point in part):
-            assert any(width * turn - 1e-6 <= x <= width * (turn + 1) + 1e-6 for turn in range(mine, turns, of))
-    drawn = {point for parts in found for part in parts for point in part}
-    assert {point for segment in segments for point in segment} <= drawn
-    for segment in segments:
-        for (x0, y0), (x1, y1) in itertools.pairwise(segment):
-            for x, y in drawn:
-                if len(segments) == 1 and x0 < x < x1:
-                    assert y == pytest.approx(y0 + (x - x0) / (x1 - x0) * (y1 - y0), abs=1e-6)
+    assert picture.x.low < picture.x.high
+    assert picture.y.low < picture.y.high
 
 
 @pytest.mark.parametrize("columns", [70, 60, 52, 120])
@@ -147,29 +127,24 @@ def test_stripes_are_disjoint_and_together_the_whole_curve(segments, turns, of):
 @pytest.mark.parametrize("names", [("kl", "ce"), ("loss", "kl", "ce"), CURVES])
 def test_no_curve_hides_another(columns, apart, names):
     """Curves that lie on each other take turns, so that each has a fair part of the cells."""
-    from bitnet_tui.plot import build
-
     fold = RunFold()
     for n in range(200):
         values = {name: 5 * math.exp(-n / 55) + apart * place for place, name in enumerate(names)}
         fold.feed([event("metric", step=n, seen_tokens=n * 745, **values)])
-    colours = {**_COLOURS, **{name: (10 + place, 0, 0) for place, name in enumerate(CURVES)}}
-    text = build(drawing(fold.view(), CURVES, columns, 18, log=False), columns, 18, colours)
-    cells = [sum(map(len, re.findall(rf"38;2;{colours[name][0]};0;0m([^\x1b]+)", text))) for name in names]
+    rows = draw(drawing(fold.view(), CURVES, columns, 18, log=False))
+    cells = [sum(len(signs) for row in rows for signs, colour in row if colour == name) for name in names]
     assert min(cells) >= columns / len(names) * 0.5
 
 
 def test_without_colours_each_curve_has_its_letter():
-    from bitnet_tui.plot import build
-
     fold = RunFold()
     fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=3, kl=3, ce=3) for n in range(200))
     picture = drawing(fold.view(), CURVES, 80, 12, log=False)
     letters = {name: letter(name) for name, _ in picture.curves}
     assert sorted(letters.values()) == ["C", "K", "T"]
-    drawn = _ANSI.sub("", build(picture, 80, 12, _COLOURS, letters))
+    drawn = "".join(_signs(picture, letters))
     assert all(drawn.count(one) >= 3 for one in letters.values())
-    assert not set(letters.values()) & set(_ANSI.sub("", build(picture, 80, 12, _COLOURS)))
+    assert not set(letters.values()) & set("".join(_signs(picture)))
     for chart in CHARTS:
         marks = [letter(name) for name in chart.curves]
         assert len(set(marks)) == len(marks)
@@ -178,26 +153,10 @@ def test_without_colours_each_curve_has_its_letter():
 
 
 def test_seams_are_marked_where_they_are():
-    from bitnet_tui.plot import build
-
     view = replace(_view([3.0 - n * 0.01 for n in range(100)]), seams=(2_500.0, 5_000.0, 99_999.0))
     picture = drawing(view, CURVES, 80, 20, log=False)
     assert picture.seams == (2_500.0, 5_000.0)
-    lines = _ANSI.sub("", build(picture, 80, 20, _COLOURS)).split("\n")
-    assert sum(line.count("┆") == 2 for line in lines) >= 12
-
-
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(-5, 5)), min_size=1, max_size=20), st.integers(1, 9))
-def test_a_letter_stands_on_its_curve(points, many):
-    """Also of a curve with few points, between which letters of others would hide it."""
-    segment = tuple(sorted(dict(points).items()))
-    found = lettered([segment], (0.0, 100.0), many, 0.5)
-    assert found
-    xs, ys = zip(*segment, strict=True)
-    for x, y in found:
-        assert y == pytest.approx(np.interp(x, xs, ys), abs=1e-6)
-    inside = [x for x in (100 / many * (place + 0.5) for place in range(many)) if xs[0] <= x <= xs[-1]]
-    assert len(found) == max(1, len(inside))
+    assert sum(line.count("┆") == 2 for line in _signs(picture)) >= 12
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(6, 60))
@@ -205,9 +164,8 @@ def test_a_letter_stands_on_its_curve(points, many):
 def test_heights_are_the_same_number_of_rows_apart(low: float, span: float, rows: int) -> None:
     picture = drawing(_view([low, low + span]), ("loss",), 80, rows, log=False)
     assert picture is not None
-    assert len(_rows_apart(picture, rows)) <= 1
-    bottom, top = picture.y_limits
-    assert bottom <= low and low + span <= top
+    assert len(_rows_apart(picture)) <= 1
+    assert picture.y.low <= low and low + span <= picture.y.high
 
 
 @given(st.floats(1e-6, 1e6), st.floats(100, 1e9), st.integers(9, 60))
@@ -217,15 +175,52 @@ def test_powers_of_ten_are_the_same_number_of_rows_apart(low: float, times: floa
     assert picture is not None
     places = [place for place, _ in picture.y_ticks]
     if all(place == round(place) for place in places) and 2 * (len(places) + 1) <= rows - 3:
-        assert len(_rows_apart(picture, rows)) <= 1
-    assert picture.y_limits[0] <= math.log10(low) and math.log10(low * times) <= picture.y_limits[1]
+        assert len(_rows_apart(picture)) <= 1
+    assert picture.y.low <= math.log10(low) and math.log10(low * times) <= picture.y.high
 
 
-def _rows_apart(picture: Drawing, rows: int) -> set[int]:
-    """How many rows the numbers of the other axis are apart, each in the row in which plotext writes it."""
-    (bottom, top), gaps = picture.y_limits, rows - 3
-    at = [math.floor(round(0.5 + gaps * (place - bottom) / (top - bottom), 8)) for place, _ in picture.y_ticks]
+def _rows_apart(picture: Drawing) -> set[int]:
+    """How many rows the numbers of the other axis are apart."""
+    at = [picture.y.cell(place) for place, _ in picture.y_ticks]
     return {b - a for a, b in itertools.pairwise(at)}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0.1, 50), min_size=2, max_size=60), st.integers(30, 120), st.integers(8, 40))
+def test_a_curve_is_in_the_row_of_the_number_that_it_has(losses, columns, rows):
+    """In the middle of the row, where the number is as well."""
+    picture = drawing(_view(losses), ("loss",), columns, rows, log=False)
+    for place, label in picture.y_ticks:
+        level = ((picture.x.low, place), (picture.x.high, place))
+        drawn = _signs(replace(picture, curves=(("loss", (level,)),)))[:-BELOW]
+        (row,) = [row for row in drawn if set(row) & set("⠒⠤")]
+        assert row[: picture.left].strip("┤ ") == label
+
+
+@pytest.mark.parametrize("columns", [50, 81, 120])
+@pytest.mark.parametrize("at", [1, 13, 50, 98])
+def test_a_change_is_marked_where_the_curve_changes(columns: int, at: int):
+    view = _view([1.0 if n < at else 9.0 for n in range(100)], flip_at=at * 100)
+    picture = drawing(view, ("loss",), columns, 20, log=False)
+    rows = _signs(picture)[:-BELOW]
+    marked = [row.index("┊") for row in rows if "┊" in row]
+    assert len(set(marked)) == 1
+    low, high = picture.y.cell(1.0), picture.y.cell(9.0)
+    jump = {rows[-1 - row][marked[0] - 1 : marked[0] + 1].strip("┊ ") for row in range(low + 1, high)}
+    assert "" not in jump
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1e9), st.floats(1.0, 1e9), st.integers(30, 200), st.booleans())
+@example(100.0, 200.0, 80, True)
+def test_numbers_along_the_chart_are_even_and_below_their_places(low: float, span: float, columns: int, time: bool):
+    scale, numbers = along(low, low + span, columns, time=time)
+    cells = [scale.cell(place) for place, _ in numbers]
+    assert len({b - a for a, b in itertools.pairwise(cells)}) <= 1
+    assert scale.low <= low
+    assert low + span <= scale.high
+    assert scale.high - scale.low <= span * 1.2
+    assert all(b - a > len(label) for (a, b), (_, label) in zip(itertools.pairwise(cells), numbers, strict=False))
 
 
 @pytest.mark.parametrize(

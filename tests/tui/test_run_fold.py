@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bitnet_core.runs.event_files import EventReader, EventWriter
 from bitnet_core.runs.events import KINDS, Event, decode, to_dict
 from bitnet_core.settings.values import FlipOptions
-from bitnet_tui.plot import build
+from bitnet_tui.plot import draw
 from bitnet_tui.view import panels
 from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.gauge import gauge
@@ -70,7 +70,7 @@ def test_any_json_folds_to_finite_curves(events):
         )
         assert all(isinstance(span.text, str) for line in lines for span in line)
         picture = drawing(view, CURVES, 80, 20, log=False)
-        assert picture is None or build(picture, 80, 20, dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3)))
+        assert picture is None or draw(picture)
 
 
 @given(st.lists(_event, max_size=20), st.integers(0, 20))

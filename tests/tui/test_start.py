@@ -21,7 +21,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.start import main
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
-HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring", "plotext")
+HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring")
 _REPO = str(Path(__file__).parents[2])
 
 

@@ -12,7 +12,7 @@ from textual.theme import Theme
 
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import preferences
-from bitnet_tui.theme import CURVES, STYLES, lettered, plot_colours
+from bitnet_tui.theme import CURVES, STYLES, lettered, plot_styles
 from bitnet_tui.themes import THEMES
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, settled, words
@@ -104,8 +104,10 @@ def test_each_colour_is_one_of_256_and_the_terminals_are_its_own():
             if value.startswith("#"):
                 rgb = Color.parse(value).rgb
                 assert rgb in greys or all(part in steps for part in rgb), (theme.name, name)
-    colours = plot_colours(_variables(_MADE["bitnet-terminal"]))
-    assert (colours["kl"], colours["loss"], colours["bad"]) == (12, "default", 9)
+    styles = plot_styles(_variables(_MADE["bitnet-terminal"]))
+    drawn = [styles[name].color for name in ("kl", "loss", "bad")]
+    assert [one.number if one else None for one in drawn] == [12, None, 9]
+    assert drawn[1] == RichColor.default()
     assert lettered("bitnet-terminal", "256", no_color=False)
     assert [lettered("bitnet-dark", colours, no_color=False) for colours in ("256", "standard")] == [False, True]
 
