@@ -1,7 +1,7 @@
 """Greedy decoding: KV cache against recomputing everything, packed against unpacked weights, as ratios.
 
     python benchmarks/bench_decode.py [--preset nano] [--vocab 49152] [--prompt 32] [--tokens 32] [--rounds 5]
-                                      [--only TEXT …]
+                                      [--device cpu] [--only TEXT …]
 
 Every variant decodes the same tokens in this process, one after another in each round; the best round counts.
 "Together" continues eight prompts at once, as `generate_batch` does, and counts the tokens of all. "Unpacked" is
@@ -14,11 +14,13 @@ those of decoding alone; the other rows include reading the prompt. It has the e
 downloaded if it is missing; with another --vocab the row is left out.
 
 Without a cache the whole context is computed again for every token, so the longer it is the more a cache gains.
-`--only GGUF` times nothing but that row and the slowest.
+`--only GGUF` times nothing but that row and the slowest. On a GPU the step of one token is recorded once and replayed
+(`model/next_logits.py`) in the rows with a cache.
 """
 
 import argparse
 import contextlib
+import copy
 import math
 import tempfile
 import time
@@ -54,7 +56,8 @@ def recompute(student: Student, prompt: list[int], tokens: int) -> list[int]:
     """What a loop without a cache does: the whole context for every token."""
     ids = list(prompt)
     for _ in range(tokens):
-        ids.append(int(student.logits(student(torch.tensor([ids]))[:, -1:])[0, 0].argmax()))
+        ids_1T = torch.tensor([ids], device=student.output_weight.device)
+        ids.append(int(student.logits(student(ids_1T)[:, -1:])[0, 0].argmax()))
     return ids[len(prompt) :]
 
 
@@ -109,10 +112,12 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu", help="cuda, for instance; the GGUF stays on the processor")
     parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose name has one of these")
     args = parser.parse_args()
     torch.manual_seed(0)
     student = Student(preset(args.preset, args.vocab, max_positions=args.prompt + args.tokens + CONTEXT_STEP)).eval()
+    student.to(args.device)
     packed = pack_student(student)
     variants: dict[str, tuple[Decode, Prepare, Student]] = {
         _NO_CACHE: (recompute, as_it_is, student),
@@ -129,7 +134,7 @@ def main() -> None:
     names = [*variants, _GGUF]
     best = dict.fromkeys(names, float("inf"))
     processor = dict.fromkeys(names, float("inf"))
-    with in_llamacpp(packed, args.prompt + args.tokens) as in_own_process:
+    with in_llamacpp(copy.deepcopy(packed).cpu(), args.prompt + args.tokens) as in_own_process:
         for _ in range(args.rounds):
             for name, (run, preparing, model) in variants.items():
                 with preparing(model) as ready:
@@ -145,7 +150,7 @@ def main() -> None:
         del best[_GGUF]
     print(
         f"{args.preset}, vocabulary {args.vocab}, prompt {args.prompt}, {args.tokens} new tokens, "
-        f"{torch.get_num_threads()} threads, best of {args.rounds}"
+        f"{args.device}, {torch.get_num_threads()} threads, best of {args.rounds}"
     )
     slowest = best[_NO_CACHE]
     for name, seconds in best.items():

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.cache import KVCache
+from bitnet_core.model.next_logits import RecordedStep, replays
 from bitnet_core.model.sampling import Decoding, next_token
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
@@ -77,15 +78,18 @@ def generate_ids(
     hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
     new_ids_N[0] = next_token(student.logits(hidden_11D)[0, 0], decoding, generator, seen_V)
     prefilled = _now(device)
+    no_padding_1 = torch.zeros(1, dtype=torch.int64, device=device)
+    recorded = RecordedStep(student, cache, no_padding_1) if replays(device) else None
     made = 1
     while made < steps:
         if eos_id is not None and made % stride == 0 and bool((new_ids_N[made - stride : made] == eos_id).any()):
             break
         on_token()
-        hidden_11D = student(new_ids_N[made - 1].view(1, 1), cache=cache)
+        last_1 = new_ids_N[made - 1 : made]
+        logits_1V = recorded(last_1) if recorded else student.logits(student(last_1[:, None], cache=cache))[:, 0]
         if seen_V is not None:
-            seen_V.index_fill_(0, new_ids_N[made - 1 : made], True)
-        new_ids_N[made] = next_token(student.logits(hidden_11D)[0, 0], decoding, generator, seen_V)
+            seen_V.index_fill_(0, last_1, True)
+        new_ids_N[made] = next_token(logits_1V[0], decoding, generator, seen_V)
         made += 1
     ended = _now(device)
     ids = new_ids_N[:made].tolist()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bitnet_core.model import integers
-from bitnet_core.model.cache import KVCache
+from bitnet_core.model.cache import LayerMemory
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.integers import Codes
 from bitnet_core.model.quant import (
@@ -173,7 +173,7 @@ class Attention(nn.Module):
         self.o_proj = BitLinear(hidden, hidden, hadamard=config.hadamard)
         self.attn_sub_norm = RMSNorm(hidden, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerMemory | None) -> Tensor:
         batch, tokens, hidden = x_BTD.shape
         x_q = self.q_proj.quantize_input(x_BTD)
         heads = (batch, tokens, -1, self.head_dim)
@@ -255,7 +255,7 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerMemory | None) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask, cache)
         out_BTD: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out_BTD

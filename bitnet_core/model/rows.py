@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.decoding import require_readable
+from bitnet_core.model.next_logits import RecordedStep, replays
 from bitnet_core.model.sampling import Decoding, next_token
 from bitnet_core.model.student import Student
 
@@ -91,6 +92,7 @@ class _Batch:
         )
         self._chosen_B = ids_BT[:, -1].to(self._device)
         self.logits_BV = self._read(ids_BT.to(self._device))
+        self._recorded = self._recording()
 
     def choose(self) -> list[int]:
         """Draw the next id of each row."""
@@ -109,9 +111,18 @@ class _Batch:
         """Read the ids that were drawn for the rows at these places; the other rows end."""
         if len(going) < len(self.rows):
             self._keep(going)
+            self._recorded = self._recording()
+        if self._recorded is not None:
+            self.logits_BV = self._recorded(self._chosen_B)
+            return
         new_B1 = torch.zeros((len(going), 1), dtype=torch.bool, device=self._device)
         self._padding_BS = torch.cat((self._padding_BS, new_B1), dim=1)
         self.logits_BV = self._read(self._chosen_B[:, None])
+
+    def _recording(self) -> RecordedStep | None:
+        if not replays(self._device):
+            return None
+        return RecordedStep(self.student, self._cache, self._padding_BS.sum(dim=1))
 
     def _keep(self, going: list[int]) -> None:
         """Drop the other rows, and the padding that no row needs any more: it counts against the context."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from bitnet_core.model.cache import KVCache
+from bitnet_core.model.cache import KVCache, LayerMemory, WholeCache
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.integers import Codes
 from bitnet_core.model.layers import BitLinear, Layer, RMSNorm, Rotation, bit_linears, hold_all
@@ -172,15 +172,31 @@ class Student(nn.Module):
             positions_BT = _restarting(segments_BT)
         elif positions_BT is None:
             positions_BT = _positions(ids_BT, past, key_padding_BS)
-        hidden_BTD = self.model.embed_tokens(ids_BT)
-        rotation = self.rotation(positions_BT, hidden_BTD.dtype)
         mask = _mask(tokens, past, key_padding_BS, ids_BT.device)
         if segments_BT is not None:
             mask = _segment_mask(segments_BT, mask)
-        for layer in self.model.layers:
-            hidden_BTD = layer(hidden_BTD, rotation, mask, cache)
+        out_BTD = self._through_layers(ids_BT, positions_BT, mask, cache)
         if cache is not None:
             cache.advance(tokens)
+        return out_BTD
+
+    def one_more(self, ids_B1: Tensor, cache: WholeCache) -> Tensor:
+        """Hidden states [B, 1, D] of one more token for each row, after the final norm.
+
+        What it computes does not depend on how many tokens were read, except through tensors: it can be recorded
+        once and replayed for every token.
+        """
+        out_B1D = self._through_layers(ids_B1, cache.positions_B1, cache.mask_B11S, cache)
+        cache.advance()
+        return out_B1D
+
+    def _through_layers(
+        self, ids_BT: Tensor, positions_BT: Tensor, mask: Tensor | None, cache: LayerMemory | None
+    ) -> Tensor:
+        hidden_BTD = self.model.embed_tokens(ids_BT)
+        rotation = self.rotation(positions_BT, hidden_BTD.dtype)
+        for layer in self.model.layers:
+            hidden_BTD = layer(hidden_BTD, rotation, mask, cache)
         out_BTD: Tensor = self.model.norm(hidden_BTD)
         return out_BTD
 
