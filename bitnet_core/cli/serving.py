@@ -69,7 +69,8 @@ def serve(arguments: argparse.Namespace) -> int:
             code = server.wait()
         except KeyboardInterrupt:
             return 0
-    raise BitnetError(f"llama.cpp ended by itself ({code}); free some memory and serve {model.gguf} again.")
+    why = "memory ran out, or it could not bear a request"
+    raise BitnetError(f"llama.cpp ended by itself ({code}: {why}); serve {model.gguf} again.")
 
 
 def exported(source: Source, type_name: str) -> Path:

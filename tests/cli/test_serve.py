@@ -224,6 +224,33 @@ def test_the_student_chats_beside_the_teacher(
     assert capsys.readouterr().err.endswith("no.pt does not exist; give a checkpoint or an experiment's folder.\n")
 
 
+def test_pages_of_other_sites_are_not_given_the_answers(served: LlamaServer) -> None:
+    """A browser hands over an answer only if it allows the origin of the page."""
+
+    def allowed(origin: str) -> str | None:
+        reply = httpx.get(f"{served.base_url}/models", headers={"Origin": origin})
+        return reply.headers.get("Access-Control-Allow-Origin")
+
+    assert [allowed(origin) for origin in ("http://evil.example", "null", "http://localhost.evil.example")] == [
+        None
+    ] * 3
+    assert allowed("http://localhost:3000") == "http://localhost:3000"
+
+
+def test_a_server_that_ends_by_itself_is_one_sentence(root: Path, gguf: Path) -> None:
+    command = [sys.executable, "-m", "bitnet_core", "serve", str(root), "--port", "0", "--json"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True) as server:
+        assert server.stdout is not None
+        os.kill(json.loads(server.stdout.readline())["pid"], signal.SIGSEGV)
+        _, said = server.communicate(timeout=30)
+    assert server.returncode == 1
+    assert said == (
+        "bitnet: llama.cpp ended by itself (-11: memory ran out, or it could not bear a request); "
+        f"serve {gguf} again.\n"
+    )
+
+
 def test_a_key_is_demanded_where_one_is_set(gguf: Path) -> None:
     with LlamaServer(gguf, "student", parallel=2, context=512, api_key="the-key-of-this-server") as server:
         address, question = f"{server.base_url}/completions", {"prompt": "a", "max_tokens": 1}

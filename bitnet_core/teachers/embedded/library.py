@@ -31,6 +31,8 @@ def parameters(
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.ui = False
+    if not api_keys:  # else a page of any site that is open in a browser here could ask, and read the answers
+        params.cors_origins = "localhost"
     # A cache of old prompts would only add to the memory that is measured.
     params.cache_ram_mib = 0
     params.verbosity = 1
