@@ -43,9 +43,21 @@ def first_lines(lines: Sequence[Line], most: int, cells: int) -> tuple[Line, ...
 
 
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
-    """One line with text at both ends; `right` is left out if both do not fit."""
+    """One line with text at both ends; `right` is left out if both do not fit, and `left` is cut if it doesn't."""
     free = cells - cells_of(left) - cells_of(right)
-    return (*left, Span(" " * free), *right) if free > 0 else tuple(left)
+    return (*left, Span(" " * free), *right) if free > 0 else cut(left, cells)
+
+
+def cut(spans: Sequence[Span], cells: int) -> Line:
+    """As much of a line as fits, with an ellipsis if something is missing."""
+    kept: list[Span] = []
+    room, whole = cells, cells_of(spans) <= cells
+    for span in spans:
+        if not whole and width(span.text) >= room:
+            return (*kept, Span(crop(f"{span.text} ", room), span.style))
+        kept.append(span)
+        room -= width(span.text)
+    return tuple(kept)
 
 
 def short(path: Path) -> str:

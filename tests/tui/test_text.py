@@ -17,7 +17,7 @@ from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
 from bitnet_tui.view import gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
-from bitnet_tui.view.spans import line
+from bitnet_tui.view.spans import line, spread
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -54,6 +54,21 @@ def test_crop_and_pad_fit(text, cells):
 
 
 _cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40))
+
+
+@given(
+    st.lists(st.text("ab漢 ", max_size=9), max_size=4),
+    st.lists(st.text("cd", max_size=9), max_size=2),
+    st.integers(0, 40),
+)
+def test_a_line_with_two_ends_fits_and_tells_where_it_is_cut(left, right, cells):
+    one = spread(line(*left), line(*right), cells)
+    text, whole = _text([one]), "".join(left)
+    assert words.width(text) <= cells
+    if words.width(whole) > cells:
+        assert text == words.crop(whole, cells)
+    else:
+        assert text == whole or (text.startswith(whole + " ") and text.endswith("".join(right)))
 
 
 @given(

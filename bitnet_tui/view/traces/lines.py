@@ -1,7 +1,7 @@
 """The list of traces, the head of one, the sentence below them, and rejected answers. Values in, lines out."""
 
 from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, share, significant, width, wrap
-from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, spread
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
 
 _ENDED = 8
@@ -83,17 +83,8 @@ def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
         left.append(Span(f"  ↻ KL of step {scored.step}: {flat(scored.outdated)}", "warn"))
     elif scored is not None:
         bits = "" if scored.activation_bits is None else f" A{scored.activation_bits}"
-        return _fitted(spread(left, [Span(f"student of step {scored.step}{bits}", "label")], cells), cells)
-    return _fitted(tuple(left), cells)
-
-
-def _fitted(spans: Line, cells: int) -> Line:
-    kept: list[Span] = []
-    for span in spans:
-        room = cells - cells_of(kept)
-        if room > 0:
-            kept.append(Span(crop(span.text, room), span.style))
-    return tuple(kept)
+        return spread(left, [Span(f"student of step {scored.step}{bits}", "label")], cells)
+    return cut(left, cells)
 
 
 def reject_lines(rejects: Rejects, cells: int) -> tuple[Line, ...]:
