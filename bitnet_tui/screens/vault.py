@@ -39,7 +39,8 @@ class VaultScreen(KeyedScreen[bool]):
         with Vertical(classes="card message vault"):
             yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
             yield Words(self._why)
-            yield Words(short(self._path), classes="where")
+            if str(self._path) not in self._why:
+                yield Words(short(self._path), classes="where")
             yield SecretInput(id="passphrase", placeholder=self._rule())
             if self._new:
                 yield SecretInput(id="again", placeholder="repeat the passphrase")

@@ -16,6 +16,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, KeyEntryScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.widgets.words import Words
 from tests.secrets.fake_keyring import FakeKeyring
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import files_text, settled, shown, words
@@ -188,6 +189,7 @@ async def test_a_key_that_is_in_the_vault_already_stays_there(
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         assert f"MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
+        assert sum(path.name in str(one.content) for one in pilot.app.screen.query(Words)) == 1
         assert "instead" not in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
