@@ -9,6 +9,7 @@ from bitnet_core.cli.command import answer, json_line, open_experiment, warn
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.checks import own_tokenizer, require_one_tokenizer
 from bitnet_core.evaluation.token_scores import token_scores
+from bitnet_core.files.writable import require_writable
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.settings.values import DataOptions, DeviceOptions
 from bitnet_core.terminal import safe
@@ -21,6 +22,7 @@ from bitnet_core.training import checkpoints
 def score(arguments: argparse.Namespace) -> int:
     """Score held-out traces, or all; the file of scores is as it was if that fails or is stopped."""
     experiment = open_experiment(arguments)
+    require_writable(out := experiment.reports / FILE)
     options, hardware = DataOptions.of(experiment.settings), DeviceOptions.of(experiment.settings)
     path = checkpoints.require_latest(experiment.checkpoints, warn)
     checkpoint = checkpoints.load(path)
@@ -45,7 +47,6 @@ def score(arguments: argparse.Namespace) -> int:
         top_k=traces.top_k,
         scope="all" if arguments.all else "held-out",
     )
-    out = experiment.reports / FILE
     student = checkpoints.student_from(checkpoint).to(device)
     with _progress(len(examples), as_json=arguments.json) as on_progress:
         write(out, about, token_scores(student, examples, on_progress))

@@ -16,6 +16,7 @@ from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.files.writable import writing
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import LlamaServer
@@ -87,13 +88,11 @@ def exported(source: Source, type_name: str) -> Path:
             said.append(f"bitnet: another process writes a student into {folder}; waiting for it…\n")
             complain(said[0])
 
-    try:
+    with writing(path, "name another BITNET_CACHE"):
         folder.mkdir(parents=True, exist_ok=True)
         with files.locked(folder / ".lock", on_wait=wait):
             if not _is_whole(path):
                 gguf.write(source.student, source.tokenizer, path, type_name, name=source.name, origin=source.origin)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'name another BITNET_CACHE')}.") from error
     return path
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from bitnet_core.errors import BitnetError, explained
 from bitnet_core.export.blocks import BlockType, Bytes
 from bitnet_core.files import atomic_path
+from bitnet_core.files.writable import writing
 
 ALIGNMENT = 32
 _VERSION = 3
@@ -43,26 +43,23 @@ def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Sequence[TensorPlan
     Values are bool, int (unsigned, 32 or 64 bits, as it needs), float (32 bits), str, or a list of str, of float or
     of signed 32-bit int. BitnetError when the disk is full or can't be written.
     """
-    try:
-        with atomic_path(path) as temp, temp.open("wb") as out:
-            out.write(b"GGUF" + struct.pack("<IQQ", _VERSION, len(tensors), len(keys)))
-            for key, value in keys.items():
-                out.write(_string(key) + _typed(value))
-            offset = 0
-            for tensor in tensors:
-                out.write(_string(tensor.name) + struct.pack("<I", len(tensor.shape)))
-                out.write(struct.pack(f"<{len(tensor.shape)}Q", *reversed(tensor.shape)))
-                out.write(struct.pack("<IQ", tensor.type.number, offset))
-                offset += -(-tensor.size // ALIGNMENT) * ALIGNMENT
+    with writing(path), atomic_path(path) as temp, temp.open("wb") as out:
+        out.write(b"GGUF" + struct.pack("<IQQ", _VERSION, len(tensors), len(keys)))
+        for key, value in keys.items():
+            out.write(_string(key) + _typed(value))
+        offset = 0
+        for tensor in tensors:
+            out.write(_string(tensor.name) + struct.pack("<I", len(tensor.shape)))
+            out.write(struct.pack(f"<{len(tensor.shape)}Q", *reversed(tensor.shape)))
+            out.write(struct.pack("<IQ", tensor.type.number, offset))
+            offset += -(-tensor.size // ALIGNMENT) * ALIGNMENT
+        _pad(out)
+        for tensor in tensors:
+            data = tensor.make()
+            if data.nbytes != tensor.size:
+                raise AssertionError(f"{tensor.name} has {data.nbytes} bytes instead of {tensor.size}")
+            out.write(data.reshape(-1).data)
             _pad(out)
-            for tensor in tensors:
-                data = tensor.make()
-                if data.nbytes != tensor.size:
-                    raise AssertionError(f"{tensor.name} has {data.nbytes} bytes instead of {tensor.size}")
-                out.write(data.reshape(-1).data)
-                _pad(out)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
 
 
 def _pad(out: IO[bytes]) -> None:

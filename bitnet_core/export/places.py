@@ -10,6 +10,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import require_regular
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.writable import require_writable_folder
 from bitnet_core.runs.exports import MARK
 
 _CONFIG_BYTES = 1 << 20
@@ -18,8 +19,13 @@ _CONFIG_BYTES = 1 << 20
 def require_free(path: Path, *, folder: bool, force: bool) -> None:
     """UsageError if something is there that may not be replaced: with `force`, an earlier export may.
 
-    An export is a `folder` or a file. An empty folder may become one.
+    An export is a `folder` or a file. An empty folder may become one. BitnetError if nothing can be written there.
     """
+    _require_replaceable(path, folder=folder, force=force)
+    require_writable_folder(path.parent)
+
+
+def _require_replaceable(path: Path, *, folder: bool, force: bool) -> None:
     if not path.is_symlink() and not path.exists():
         return
     require_regular(path)

@@ -30,7 +30,7 @@ _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.pa
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temp path in the folder of `path`. On success it is fsynced and renamed to `path`, on error removed.
 
-    OSError for a pipe, a socket or a device: it would be replaced by a file, even /dev/null.
+    OSError at once for a folder, and for a pipe or a device: it would be replaced by a file, even /dev/null.
     """
     import secrets
 

@@ -45,10 +45,12 @@ def _regular(fd: int, path: Path) -> io.FileIO:
 
 
 def refuse_special(path: Path) -> None:
-    """OSError for a pipe, a socket or a device, which a file is not to be put in the place of."""
+    """OSError for a folder, a pipe, a socket or a device, which a file is not to be put in the place of."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
         mode = os.lstat(path).st_mode
-        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+        if stat.S_ISDIR(mode):  # the rename at the end would fail
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.files import atomic_path
+from bitnet_core.files.writable import writing
 from bitnet_core.model import integers
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.integers import Codes
@@ -177,11 +178,8 @@ def save_packed(student: Student, path: Path) -> None:
         "activation_bits": student.activation_bits,
         "tensors": student.state_dict(),
     }
-    try:
-        with atomic_path(path) as temp:
-            save_tensors(payload, temp)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
+    with writing(path), atomic_path(path) as temp:
+        save_tensors(payload, temp)
 
 
 def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:

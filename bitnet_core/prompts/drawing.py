@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.writable import writing
 from bitnet_core.prompts.prompt import DIGEST_BYTES
 from bitnet_core.prompts.templates import Template, Topic
 from bitnet_core.text import size
@@ -79,11 +80,8 @@ def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
             f"{count} prompts take about {size(wanted)}, and {existing} has {size(free)} free; "
             "ask for fewer, or choose another place."
         )
-    try:
-        with files.atomic_path(path) as temp, temp.open("w", encoding="utf-8") as out:
-            out.writelines(itertools.chain(sample, made))
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
+    with writing(path), files.atomic_path(path) as temp, temp.open("w", encoding="utf-8") as out:
+        out.writelines(itertools.chain(sample, made))
 
 
 def _too_many(count: int, possible: int) -> BitnetError:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.writable import writing
 from bitnet_core.results import metrics_csv
 from bitnet_core.results.receipt import receipt
 from bitnet_core.results.receipt_html import html
@@ -33,10 +34,8 @@ def save(subject: Subject, path: Path) -> Path:
     if kind != ".html" and not subject.training.points("loss") and not subject.training.points("heldout_loss"):
         raise UsageError(f"{subject.root} has no curves yet; train first, or write .html instead.")
     files.require_regular(path)
-    try:
+    with writing(path):
         _write(subject, files.real_path(path), kind)  # a link stays one
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
     return path
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
+from bitnet_core.files.writable import require_writable, require_writable_folder, writing
+from bitnet_core.runs import catalog
 from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.presence import Presence
@@ -40,6 +42,15 @@ class StageContext(Reporter):
         """Masks this stage's keys. Whatever is not written by `emit` or `report` must go through it."""
         return Redactor(self.secrets.values())
 
+    def require_writable(self, stage: str) -> None:
+        """BitnetError unless what the stage leaves can be written: asked first, as it may work for hours."""
+        for at, pattern in catalog.stage(stage).outputs:
+            folder: Path = getattr(self.experiment, at)
+            if "*" in pattern:
+                require_writable_folder(folder)
+            else:
+                require_writable(folder / pattern)
+
     def check_stop(self) -> None:
         """As `Reporter.check_stop`; also raises Gone if what the run works in was removed or replaced."""
         self.presence.require()
@@ -51,6 +62,7 @@ class StageContext(Reporter):
     def report(self, name: str, payload: dict[str, Any]) -> Path:
         """Write `reports/<name>` as a complete file of strict JSON without keys, and announce it."""
         path = self.experiment.reports / name
-        files.write_json(path, self.redact.tree(payload))
+        with writing(path):
+            files.write_json(path, self.redact.tree(payload))
         self.artifact(path, "report")
         return path

@@ -77,6 +77,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             if note:
                 context.log(note)
             start_beside(context, record)
+            context.require_writable(record.stage)
             with upload_beside(context):
                 summary = _in_presence(lambda: run_stage(context), context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it

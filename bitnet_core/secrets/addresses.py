@@ -17,6 +17,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.regular import read_bounded
 from bitnet_core.files.user_folders import NoHome, state_folder
+from bitnet_core.files.writable import writing
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
@@ -208,11 +209,9 @@ def _add(content: dict[str, Any], name: str, origin: str) -> None:
 def _changing() -> Iterator[dict[str, Any]]:
     """What the file holds, to be changed; it is written at the end, unless that was an error."""
     path = state_folder() / _NAME
-    try:
+    with writing(path, "check its folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):
             content = _content(path)
             yield content
             files.write_bytes(path, json.dumps(content, indent=1).encode(), mode=0o600)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'check its folder')}.") from error

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import UsageError
 from bitnet_core.files.inputs import read_input, refuse_to_write
+from bitnet_core.files.writable import writing
 from bitnet_core.settings.references import MAX_LENGTH, as_reference
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> 
 def write(path: Path, text: str, *, private: bool = False) -> None:
     """Replace the whole file atomically. It keeps its mode; only its owner may read a new file."""
     target = path.resolve()  # a link stays a link
-    try:
+    with writing(path, "check its permissions"):
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
         mode &= 0o700 if private else 0o777
         # A writer that was killed may have left a copy that contains every key of this file.
@@ -220,5 +221,3 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
         files.write_bytes(target, text.encode("utf-8"), mode)
         with contextlib.suppress(OSError):  # a file system without modes
             target.chmod(mode)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error

@@ -30,8 +30,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     BitnetError names the first stage that fails; GateFailed, with GATE_ENFORCE, the gates.
     """
     TrainOptions.of(ctx.settings)  # what is wrong with the training is told before the teacher has worked for it
-    for run, problem in History.read(ctx.experiment).unreadable:
+    found = History.read(ctx.experiment)
+    for run, problem in found.unreadable:
         ctx.alert("warning", "unreadable_run", f"{run.id} is left out: {problem}")
+    for name in STAGES:
+        if found.status(name).state != "done":
+            ctx.require_writable(name)
     rows: list[dict[str, Any]] = []
     for position, stage in enumerate(STAGES.values()):
         ctx.check_stop()

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import fsync_folder
 from bitnet_core.files.pieces import write_at
+from bitnet_core.files.writable import writing
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
@@ -193,7 +194,7 @@ class Pull:
             raise LostFile(f"{printable(entry.name)} is missing or changed")
         path = self.here.path_of(entry.name)
         temp = path.with_name(f".{files.short(path.name)}.{entry.sha256[:16]}.part")
-        try:
+        with writing(path, "check its permissions"):
             self.here.require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry.part_bytes:
@@ -206,8 +207,6 @@ class Pull:
             temp.replace(path)
             fsync_folder(path.parent)
             status = path.stat()
-        except OSError as error:
-            raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         self._state.know(entry.name, version_of(status), Known(entry.sha256, entry.part_bytes))
         self._state.share([entry])
         done.files.append(entry.name)

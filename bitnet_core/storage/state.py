@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files.writable import writing
 from bitnet_core.storage.layout import Known, Stored
 from bitnet_core.storage.steps import step_of
 
@@ -293,10 +294,8 @@ def work_folder(root: Path) -> Iterator[Path]:
 def writes_explained(root: Path) -> Iterator[None]:
     """BitnetError where the folder of an experiment's copies can't be written."""
     folder = lock_path(root).parent
-    try:
+    with writing(folder, "check its permissions"):
         yield
-    except OSError as error:
-        raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
 def lock_path(root: Path) -> Path:
@@ -317,9 +316,7 @@ def exclusive(root: Path) -> Iterator[None]:
 
     path = lock_path(root)
     with contextlib.ExitStack() as stack:
-        try:
+        with writing(path, "check its permissions"):
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.locked(path, on_wait=refuse))
-        except OSError as error:
-            raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         yield

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.files.writable import writing
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.arrays import Array, Float32, Float64, Int32, Int64
 from bitnet_core.traces.shards import Ragged, ragged
@@ -83,19 +84,18 @@ class TokenScores:
 def write(path: Path, about: About, scored: Iterable[tuple[int, TokenScores]]) -> None:
     """Write the scores of sequences as they come. BitnetError if they can't be written."""
     key_values = _SCHEMA.with_metadata({_KEY: json.dumps(asdict(about)).encode()})
-    try:
-        with files.atomic_path(path) as temp, pq.ParquetWriter(temp, key_values, compression="zstd") as out:
-            waiting: list[dict[str, Any]] = []
-            for prompt_idx, one in scored:
-                waiting.append(_row(prompt_idx, one))
-                if len(waiting) == _GROUP:
-                    out.write_table(pa.Table.from_pylist(waiting, key_values))
-                    waiting = []
-            out.write_table(pa.Table.from_pylist(waiting, key_values))
-    except OSError as error:
-        raise BitnetError(
-            f"The scores can't be written to {path} {explained(error, 'check its permissions')}."
-        ) from error
+    with (
+        writing(path),
+        files.atomic_path(path) as temp,
+        pq.ParquetWriter(temp, key_values, compression="zstd") as out,
+    ):
+        waiting: list[dict[str, Any]] = []
+        for prompt_idx, one in scored:
+            waiting.append(_row(prompt_idx, one))
+            if len(waiting) == _GROUP:
+                out.write_table(pa.Table.from_pylist(waiting, key_values))
+                waiting = []
+        out.write_table(pa.Table.from_pylist(waiting, key_values))
 
 
 def _row(prompt_idx: int, one: TokenScores) -> dict[str, Any]:

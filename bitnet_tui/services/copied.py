@@ -3,16 +3,14 @@
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.user_folders import state_folder
+from bitnet_core.files.writable import writing
 
 
 def keep(text: str) -> Path:
     """The file with the text, readable by its owner alone. BitnetError says why it can't be written."""
     path = state_folder() / "copied.txt"
-    try:
+    with writing(path, "free space there"):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, text.encode(errors="replace"), 0o600)
-    except OSError as error:
-        raise BitnetError(f"{path} can't be written {explained(error, 'free space there')}.") from error
     return path

@@ -1,0 +1,43 @@
+"""Says that a file can't be written, before long work whose result would be lost and, in the same words, at its end.
+
+Knows nothing of experiments.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.regular import refuse_special
+
+ELSEWHERE = "choose another place"
+
+
+def require_writable(path: Path, otherwise: str = ELSEWHERE) -> None:
+    """BitnetError unless a file can be put at `path`; makes its folder. `otherwise` is the advice."""
+    with writing(path, otherwise):
+        refuse_special(path)
+        _try_to_make_a_file(path.parent)
+
+
+def require_writable_folder(folder: Path, otherwise: str = ELSEWHERE) -> None:
+    """BitnetError unless files can be put into `folder`; makes it."""
+    with writing(folder, otherwise):
+        _try_to_make_a_file(folder)
+
+
+@contextlib.contextmanager
+def writing(path: Path, otherwise: str = ELSEWHERE) -> Iterator[None]:
+    """Turn an OSError into the BitnetError that says why `path` can't be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written {explained(error, otherwise)}.") from error
+
+
+def _try_to_make_a_file(folder: Path) -> None:
+    import tempfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass

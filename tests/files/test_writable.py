@@ -1,0 +1,72 @@
+"""Where a file can't be put is told before the work, in the words of its end."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.writable import require_writable, require_writable_folder, writing
+from tests.nobody import as_nobody, everybodys_folder
+
+
+def _file_as_parent(path: Path) -> None:
+    path.parent.write_text("in the way")
+
+
+def _link_to_nowhere_as_parent(path: Path) -> None:
+    path.parent.symlink_to("nowhere/at/all")
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def _pipe(path: Path) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("block", [_file_as_parent, _link_to_nowhere_as_parent, _folder, _pipe])
+def test_what_is_in_the_way_is_told_before_and_after_alike(tmp_path: Path, block: Callable[[Path], None]) -> None:
+    block(path := tmp_path / "reports" / "x.json")
+    with pytest.raises(BitnetError, match=r"x\.json can't be written ") as before:
+        require_writable(path)
+    with pytest.raises(BitnetError) as after, writing(path):
+        files.write_text(path, "the work of hours")
+    assert str(before.value) == str(after.value)
+
+
+def test_a_folder_that_may_not_be_written_is_named() -> None:
+    with everybodys_folder() as place:
+        (place / "reports").mkdir(mode=0o555)
+
+        def ask() -> list[str]:
+            said = []
+            for ask_first in (require_writable, require_writable_folder):
+                with pytest.raises(BitnetError) as caught:
+                    ask_first(place / "reports" / "x")
+                said.append(str(caught.value))
+            return said
+
+        for sentence in as_nobody(ask):
+            assert sentence == f"{place}/reports/x can't be written (Permission denied); choose another place."
+
+
+def test_asking_leaves_nothing_but_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "old.json").write_text("old")
+    require_writable(tmp_path / "old.json")
+    require_writable(tmp_path / "new" / "x.json")
+    require_writable_folder(tmp_path / "other")
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found == {"old.json", "new", "other"}
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_a_link_may_be_replaced_wherever_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to(tmp_path)
+    require_writable(tmp_path / "x.json")
+    files.write_text(tmp_path / "x.json", "{}")
+    assert (tmp_path / "x.json").read_text() == "{}"

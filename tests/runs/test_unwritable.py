@@ -1,0 +1,41 @@
+"""A stage whose result can't be written ends before its work, and a pipeline before its first stage."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
+from tests.builders import events_of
+from tests.runs.test_runs import Starter, _wait, start
+
+__all__ = ["start"]
+
+
+def _block(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    "stage", [name for name, stage in STAGES.items() if all(at == "reports" for at, _ in stage.outputs)]
+)
+def test_a_folder_in_the_place_of_a_report_ends_the_stage_at_once(start: Starter, tmp_path: Path, stage: str) -> None:
+    ((place, name),) = STAGES[stage].outputs
+    _block(tmp_path / "exp" / place / name)
+    run = start(stage, what="wait")
+    assert _wait(run, "failed", "succeeded") == "failed"
+    error = run.record().error
+    assert error == (
+        f"{tmp_path}/exp/reports/{name} can't be written (Is a directory); "
+        "move the folder away that is in the place of a file."
+    )
+    kinds = [event["kind"] for event in events_of(run.events_path)]
+    assert kinds[-1] == "run_finished"
+    assert "artifact" not in kinds
+
+
+def test_a_pipeline_says_it_before_its_first_stage(start: Starter, tmp_path: Path) -> None:
+    _block(tmp_path / "exp" / "reports" / EVALUATION_REPORT)
+    run = start("pipeline")
+    assert _wait(run, "failed", "succeeded") == "failed"
+    assert f"{EVALUATION_REPORT} can't be written (Is a directory)" in str(run.record().error)
+    assert [path.name for path in (tmp_path / "exp" / "logs").iterdir() if path.is_dir()] == [run.id]
