@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
@@ -49,6 +50,24 @@ def test_a_changed_model_is_another_teacher(tmp_path: Path, teacher_tokenizer: S
     assert len({first, second, third}) == 3
     same = model_folder(tmp_path / "elsewhere", teacher_tokenizer)
     assert origin(str(same)) == first
+
+
+@pytest.mark.parametrize("how", ["a tensor is not there", "a layer is not there"])
+def test_weights_that_are_missing_are_never_random_numbers(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, how: str
+) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    if how == "a tensor is not there":
+        path, lost = folder / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+        save_file({name: one for name, one in load_file(path).items() if name != lost}, path, {"format": "pt"})
+    else:
+        lost = "model.layers.2.input_layernorm.weight"
+        path = folder / "config.json"
+        path.write_text(path.read_text().replace('"num_hidden_layers": 2', '"num_hidden_layers": 3'))
+    with pytest.raises(
+        BitnetError, match=rf"/m lacks \d of the tensors .*, such as {lost}; get all of its files again\.$"
+    ):
+        load(str(folder), options_for(folder), CPU, None)
 
 
 def test_a_model_that_cannot_be_loaded_is_explained_in_a_sentence(

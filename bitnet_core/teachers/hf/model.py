@@ -129,7 +129,15 @@ def unloaded(name: str, path: Path) -> Any:
 
 
 def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
-    return _read(name, path, partial(AutoModelForCausalLM.from_pretrained, dtype=dtype))
+    """The model with its weights. BitnetError if some are missing: the library fills these with random numbers."""
+    loading = partial(AutoModelForCausalLM.from_pretrained, dtype=dtype, output_loading_info=True)
+    model, about = _read(name, path, loading)
+    if missing := sorted(about["missing_keys"]):
+        raise BitnetError(
+            f"{name} lacks {len(missing)} of the tensors that its configuration asks for, such as {missing[0]:.80}; "
+            "get all of its files again."
+        )
+    return model
 
 
 def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
