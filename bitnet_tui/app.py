@@ -246,9 +246,12 @@ class BitnetApp(Telling):
         self.push_screen(VaultScreen(locked.path, why, new=not locked.is_there), answered)
 
     def action_command_palette(self) -> None:
-        """Textual's method, with the app's own palette."""
+        """Textual's method, with the app's own palette: from Help, that of the screen below."""
+        from bitnet_tui.screens.help import HelpScreen
         from bitnet_tui.screens.palette import Palette
 
+        if isinstance(self.screen, HelpScreen):
+            self.pop_screen()
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 

@@ -51,6 +51,8 @@ _ON_LIVE = frozenset(
 """Actions on charts, which the tab Live has."""
 _FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
+_THIS = "app.actions"
+"""What opens the palette."""
 _SHOWN_HELP = 72
 _BY_NAME = 4
 """The group of what is found by its name alone."""
@@ -107,7 +109,7 @@ class ActionCommands(Provider):
         told: set[tuple[str, str]] = set()
         for one, where in every:
             names = (one.label, one.name)
-            if where is None or names in told or (where and names in possible):
+            if where is None or one.id == _THIS or names in told or (where and names in possible):
                 continue
             told.add(names)
             run = partial(self._tell, f"{one.label}: only {where}.") if where else self._run(one, here)

@@ -7,22 +7,21 @@ from textual.containers import Vertical
 from textual.screen import Screen
 
 from bitnet_tui import bindings
-from bitnet_tui.actions import ACTIONS, TITLES, Action, keys_text
+from bitnet_tui.actions import ACTIONS, TITLES, Action, key, keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.panels import FIGURES
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.lists import Reading
 from bitnet_tui.widgets.words import Words
 
 _INDENT = 12
 _NARROWEST = 20
-_FIXED = (
-    ("tab", "Go to the next part of the screen"),
-    ("ctrl+p", "Command palette: find an action by its name"),
-)
+_TITLE_CELLS = 32
+_FIXED = (("tab", "Go to the next part of the screen"),)
 _SHARED = frozenset(one.where for one in ACTIONS if not one.name)
 """What works on many screens comes behind what is a screen's own."""
 
@@ -74,7 +73,9 @@ class HelpScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
-            yield Words("Help    esc closes, ↑ ↓ scroll", classes="title")
+            with KeyBar(field=_TITLE_CELLS):
+                yield Words(f"Help    {key('dialog.close')} closes, ↑ ↓ scroll", classes="title")
+                yield KeyButton("All actions", "app.actions")
             with Reading(id="help-text"):
                 yield Words(id="help-words")
 

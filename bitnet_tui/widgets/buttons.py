@@ -26,7 +26,9 @@ class KeyButton(Button):
     """The button of an action in the table. `short` are its words where there is little room."""
 
     def __init__(self, words: str, action: str, *, short: str = "", id: str | None = None) -> None:  # noqa: A002 - textual's name
-        super().__init__("", name=by_id(action).name, compact=True, id=id)
+        made = by_id(action)
+        name = f"app.{made.name}" if made.where == "app" else made.name
+        super().__init__("", name=name, compact=True, id=id)
         self._action = action
         self.words, self.short = words, short or words
         self.wanted = True

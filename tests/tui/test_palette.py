@@ -14,7 +14,7 @@ from bitnet_tui.screens.palette import Palette
 from bitnet_tui.services import preferences
 from bitnet_tui.widgets.config_pane import ConfigPane
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import notices, settled, shown, until
+from tests.tui.pilots import click_on, notices, settled, shown, until
 from tests.tui.simulated import experiment, finished_experiment
 
 
@@ -30,6 +30,21 @@ def _first(pilot: Pilot[None]) -> str:
     lists = pilot.app.screen.query("CommandList")
     options = lists.first().options if lists else []  # type: ignore[attr-defined]
     return str(getattr(getattr(options[0], "hit", None), "text", "")) if options else ""
+
+
+async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "? Help")
+        await click_on(pilot, "All actions (ctrl+p)")
+        await until(pilot, lambda: "Run stage" in shown(pilot))
+        assert isinstance(pilot.app.screen, Palette)
+        await pilot.press(*"chart")
+        await until(pilot, lambda: "Chart before" in _first(pilot))
+        await pilot.press("escape", "escape")
+        await settled(pilot)
+        assert pilot.app.screen.query("#run"), "Help is closed as well"
 
 
 async def test_from_home_it_goes_to_experiments_and_changes_the_theme(home: Path):
