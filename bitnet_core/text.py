@@ -270,11 +270,7 @@ def pad(text: str, cells: int, *, right: bool = False) -> str:
 # -- text from outside -----------------------------------------------------------------------------------
 def is_utf8(text: str) -> bool:
     """Whether the text can be encoded: bytes that are not UTF-8 are read as lone surrogates, which can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text.encode(errors="ignore").decode() == text
 
 
 def escaped(text: str) -> str:
@@ -299,6 +295,11 @@ def printable(text: str) -> str:
 
 def _stand_in(char: str) -> str:
     return " " if unicodedata.category(char) == "Zs" else "·"
+
+
+def capital(clause: str) -> str:
+    """The clause as the beginning of a sentence."""
+    return clause[:1].upper() + clause[1:]
 
 
 def flat(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitnet_core.errors import UsageError
 from bitnet_core.terminal import safe
+from bitnet_core.text import capital
 
 if TYPE_CHECKING:
     from bitnet_core.runs.experiment import Experiment
@@ -44,7 +45,7 @@ class Commands:
         added: argparse.ArgumentParser = self._subparsers.add_parser(
             name,
             help=about,
-            description=f"{about[0].upper()}{about[1:]}.",
+            description=f"{capital(about)}.",
             epilog=self._epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

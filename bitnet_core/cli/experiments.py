@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, answer_table, resolution, warn
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.text import capital
 
 if TYPE_CHECKING:
     from bitnet_core.workspace.changes import Holding
@@ -17,7 +18,7 @@ def add_to(commands: Commands) -> None:
     actions = added.add_subparsers(dest="action", metavar="ACTION", title="actions")
     made = {}
     for name, (about, handler) in _ACTIONS.items():
-        made[name] = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handler)
     made["list"].add_argument("--all", action="store_true", help="the archived ones, too")
     made["rename"].add_argument("name", metavar="NAME")

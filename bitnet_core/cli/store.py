@@ -23,6 +23,7 @@ from bitnet_core.cli.target import (
     with_target,
 )
 from bitnet_core.errors import UsageError
+from bitnet_core.text import capital
 
 if TYPE_CHECKING:
     from bitnet_core.storage.gc import Garbage
@@ -47,7 +48,7 @@ def add_to(commands: Commands) -> None:
     handlers = {"check": _check, "push": push, "pull": pull, "ls": _ls, "verify": _verify, "gc": _gc, "login": _login}
     made = {}
     for name, about in _ACTIONS.items():
-        made[name] = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handlers[name])
     _add_push_and_pull(made["push"], made["pull"])
     made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")

@@ -26,6 +26,7 @@ from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
+from bitnet_core.text import capital
 
 _MIN_JUDGED = 8
 """The number of answers after which a teacher that has given no usable one is given up."""
@@ -144,7 +145,7 @@ class SessionReporter:
             "prompts_refused",
             f"{self.check.refuser()} refuses {survey.refused} of "
             f"{self.collection.total} prompts (the first is {self.check.first}); they are not asked.",
-            f"{advice[0].upper()}{advice[1:]}.",
+            f"{capital(advice)}.",
         )
 
     def superseded_traces(self, data: Path, aside: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
-from bitnet_core.text import count, flat, number, percent, progress_words, roughly, significant, size
+from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
 
 Level = Literal["good", "calm", "warn", "bad"]
 MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
@@ -95,9 +95,9 @@ def train_health(
         *_no_flip(vitals, plan),
     ]
     if not found and _untold(vitals):
-        return (Finding("calm", f"Too early to tell. {_sentence([*_outlook(vitals), *_when(vitals, plan)])}"),)
+        return (Finding("calm", f"Too early to tell. {_going(vitals, plan)}"),)
     if not found:
-        return (Finding("good", f"Healthy. {_sentence([*_outlook(vitals), *_when(vitals, plan)])}"),)
+        return (Finding("good", f"Healthy. {_going(vitals, plan)}"),)
     return tuple(sorted(found, key=lambda one: one.level != "bad"))
 
 
@@ -346,11 +346,12 @@ def now_words(vitals: Vitals) -> Finding:
     if progress is None:
         return Finding("calm", "Starting.")
     label = flat(progress.label) or "working"
-    done = progress_words(progress.done, progress.total, flat(progress.unit))
+    done = f", {progress_words(progress.done, progress.total, flat(progress.unit))}" if progress.unit else ""
     left = f", {roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
-    return Finding("calm", f"Now: {label}, {done}{left}.")
+    return Finding("calm", f"Now: {label}{done}{left}.")
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    text = ", ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+def _going(vitals: Vitals, plan: Plan) -> str:
+    """How a training goes; while it does something else than steps, what that is comes first."""
+    now = f"{capital(flat(vitals.progress.label))}. " if vitals.progress and vitals.progress.label else ""
+    return now + capital(", ".join([*_outlook(vitals), *_when(vitals, plan)])) + "."

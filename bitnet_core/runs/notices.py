@@ -13,7 +13,7 @@ from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan, VitalSigns
 from bitnet_core.settings.values import NotifyOptions
-from bitnet_core.text import crop, duration, flat, state_word
+from bitnet_core.text import capital, crop, duration, flat, state_word
 
 NOT_NOTIFIED = "not_notified"
 """The code of the alert that a notice could not be sent. It is not a reason for another one."""
@@ -100,7 +100,7 @@ def end_notice(run: Run, record: RunRecord, state: str, experiment: str) -> Noti
 
 def _why(run: Run, record: RunRecord, state: str) -> str:
     if state == "interrupted":
-        return f"I{record.gone[1:]}; it recorded no end."
+        return f"{capital(record.gone)}; it recorded no end."
     if state != "succeeded":
         return record.error or ""
     signs = VitalSigns()

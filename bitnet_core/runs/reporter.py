@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from bitnet_core import files
 from bitnet_core.errors import Stopped
@@ -43,6 +44,8 @@ class Reporter:
         self._level = _LEVELS.index(level)
         self._stop = threading.Event()
         self._pace: _Pace | None = None
+        self._newest = Progress(done=0)
+        self._label_told = 0.0
 
     @property
     def stopping(self) -> bool:
@@ -97,4 +100,17 @@ class Reporter:
         rate = (done - pace.first) / spent if tells and spent > 0 and done > pace.first else None
         eta = (total - done) / rate if rate and total is not None else None
         seen = UNSET if seen_tokens is None else seen_tokens
-        self.emit(Progress(done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, seen_tokens=seen))
+        self._newest = Progress(
+            done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, seen_tokens=seen
+        )
+        self.emit(self._newest)
+
+    def meanwhile(self, label: str) -> None:
+        """Say what is done while the progress stands still: the newest one again with this label.
+
+        Call it as often as `progress`; the pace of the work goes on.
+        """
+        now = time.monotonic()
+        if now - self._label_told >= _PROGRESS_SECONDS:
+            self._label_told = now
+            self.emit(replace(self._newest, label=label))

@@ -18,6 +18,7 @@ from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files.user_folders import NoHome, state_folder
 from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.text import capital
 
 SERVICE = "bitnet-tui"
 SECONDS = 5.0
@@ -52,7 +53,7 @@ class KeyringUnusable(BitnetError):
         """Whether there is no keyring at all, rather than one that can't be asked."""
         self.reason = _REASONS[state] + (f" ({detail})" if detail and state == "failed" else "")
         fix = "keep" if self.absent else "unlock it, or keep"
-        super().__init__(f"{self.reason[0].upper()}{self.reason[1:]}; {fix} the key in the vault (--to vault).")
+        super().__init__(f"{capital(self.reason)}; {fix} the key in the vault (--to vault).")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """How well a student does on traces it is not trained on. Always in fp32, so that figures compare across devices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bitnet_core.model.student import Student
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
@@ -48,7 +49,7 @@ def measure(
     examples: Sequence[Example],
     weights: LossWeights,
     batch_size: int,
-    check_stop: Callable[[], None] = lambda: None,
+    reporter: Reporter | None = None,
     *,
     teacher: OnlineTeacher | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
@@ -57,8 +58,8 @@ def measure(
     The figures are means over supervised positions, at the student's present activation bits. `heldout_loss` is KL
     and CE with their weights: the best checkpoint and the flip's shock rest on it, and the format loss, a mean over
     few positions, would decide them by noise. `heldout_agreement` is the share of positions whose most likely token
-    is the teacher's. `check_stop` is called before each batch and may raise. With a `teacher`, the KL is over the
-    whole vocabulary; the same examples must be measured each time, because what it says of them is kept.
+    is the teacher's. `reporter` is told which batch is measured, and may stop it. With a `teacher`, the KL is over
+    the whole vocabulary; the same examples must be measured each time, because what it says of them is kept.
     """
     device = student.output_weight.device
     weights = replace(weights, format=0.0)
@@ -71,7 +72,9 @@ def measure(
     try:
         with student.held_weights():
             for number, batch in enumerate(batches):
-                check_stop()
+                if reporter:
+                    reporter.check_stop()
+                    reporter.meanwhile(f"scoring held-out traces, {number + 1} of {len(batches)} batches")
                 said = teacher.of_held_out(number, batch) if teacher else None
                 here = batch.to(device)
                 hidden_ND = student(here.ids_BT).flatten(0, 1).index_select(0, here.positions_N)

@@ -333,7 +333,7 @@ class Trainer:
                 self._held_out,
                 self.options.loss,
                 self.options.batch_size,
-                self._reporter.check_stop,
+                self._reporter,
                 teacher=self.stepper.teacher,
             )
             row |= figures | state.activations

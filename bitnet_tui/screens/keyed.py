@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import capital
 from bitnet_tui.screens.base import DialogScreen, ShellScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.widgets.painted import Painted
@@ -129,7 +130,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             self.app.notify(sentence, title=job.title, severity=severity)
 
     def _open_vault(self, locked: "VaultLocked", job: _Job) -> None:
-        why = f"{locked.why[0].upper()}{locked.why[1:]}"
+        why = capital(locked.why)
         question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
         def answered(opened: bool | None) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.text import pad
+from bitnet_core.text import capital, pad
 from bitnet_tui.actions import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line, short
@@ -62,7 +62,7 @@ def summary(keyring: str, vault: Path | None) -> Line:
     if keyring == "ready":
         return line(Span("Keys are kept in the OS keyring.", "label"))
     where = f"keys are kept in the vault {short(vault)}" if vault else "the first key goes into an encrypted vault"
-    return line(Span(f"{keyring[0].upper()}{keyring[1:]}; {where}.", "label"))
+    return line(Span(f"{capital(keyring)}; {where}.", "label"))
 
 
 def keys_line(held: "Held | None", allowed: Sequence[str] = ()) -> Line:

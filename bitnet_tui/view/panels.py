@@ -8,6 +8,7 @@ from bitnet_core.runs.events import Table
 from bitnet_core.runs.health import MARKS
 from bitnet_core.text import (
     UNKNOWN,
+    capital,
     cell,
     count,
     crop,
@@ -223,7 +224,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        text = f"I{run.error[1:]}; {key('experiment.resume')} resumes from what was saved."
+        text = f"{capital(run.error)}; {key('experiment.resume')} resumes from what was saved."
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
@@ -373,7 +374,7 @@ def _meanings(table: Table, cells: int) -> list[Line]:
         one
         for name, what in FIGURES.items()
         if name in first
-        for one in wrapped("", f"{name[0].upper()}{name[1:]}: {what[0].lower()}{what[1:]}", "label", cells)
+        for one in wrapped("", f"{capital(name)}: {what[0].lower()}{what[1:]}", "label", cells)
     ]
 
 

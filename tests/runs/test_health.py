@@ -89,6 +89,20 @@ def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient calm, flip in 40 s, done in 1 min."
 
 
+def test_what_is_done_between_steps_is_said():
+    training = _falling()
+    said = _worst(training)
+    scoring = "scoring held-out traces, 3 of 9 batches"
+    training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0, label=scoring)
+    assert _worst(training).startswith(f"Healthy. {scoring.capitalize()}. Held-out falls ")
+    training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0)
+    assert _worst(training) == said
+    signs = VitalSigns()
+    signs.feed(event("progress", done=0, label=scoring))
+    (begun,) = train_health(signs.view(), Plan())
+    assert begun.words == f"Now: {scoring}."
+
+
 def test_after_one_report_it_is_too_early_to_call_it_healthy():
     training = Training()
     training.steps(1)

@@ -32,3 +32,19 @@ def test_the_pace(
     assert isinstance(last, Progress)
     assert (last.rate is not None) is told
     assert (last.eta_s is not None) is (told and total is not None)
+
+
+def test_what_is_done_meanwhile_is_said_with_the_newest_progress_and_its_pace_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([100.0, 110.0, 111.0, 111.1, 111.3, 120.0])
+    monkeypatch.setattr(reporter.time, "monotonic", lambda: next(clock))
+    seen: list[Event] = []
+    report = Reporter(seen.append)
+    report.progress(0, 100, "steps")
+    report.progress(10, 100, "steps")
+    for batch in range(3):  # the second comes too soon
+        report.meanwhile(f"scoring {batch}")
+    report.progress(20, 100, "steps")
+    told = [(one.label, one.done, one.rate) for one in seen if isinstance(one, Progress)]
+    assert told[1:] == [("", 10, 1.0), ("scoring 0", 10, 1.0), ("scoring 2", 10, 1.0), ("", 20, 1.0)]

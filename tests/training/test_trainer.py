@@ -177,6 +177,9 @@ def test_steps_that_end_before_the_budget_are_told_with_the_numbers(make_trainer
 def test_events_health_and_files(make_trainer: Make) -> None:
     trainer = make_trainer({"CHECKPOINT_INTERVAL": "2", "TOTAL_STEPS": "12"})
     trainer.run()
+    labels = [event.get("label") for event in events(trainer, "progress")]
+    assert labels[0].startswith("scoring held-out traces, 1 of ")
+    assert "" in labels, "and steps have none"
     metrics = [event for event in events(trainer, "metric") if "loss" in event]
     assert [event["step"] for event in metrics] == [1, 2, 4, 6, 8, 10, 12]
     wanted = {"seen_tokens", "loss", "kl", "ce", "format", "lr", "grad_norm", "tokens_per_s", "activation_bits"}

@@ -42,7 +42,7 @@ async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
         assert isinstance(pilot.app.screen, Palette)
         await pilot.press(*"chart")
         await until(pilot, lambda: "Chart before" in _first(pilot))
-        await pilot.press("escape", "escape")
+        await pilot.press("escape")
         await settled(pilot)
         assert pilot.app.screen.query("#run"), "Help is closed as well"
 

@@ -3,6 +3,7 @@
 import re
 
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import capital
 from bitnet_tui.remedies import in_app
 
 _LABELS = {
@@ -71,7 +72,7 @@ def label(name: str) -> str:
     # All settings of a target begin with the same word, which its form does not repeat.
     own = name.partition("_")[2] if REGISTRY[name].section.startswith("Storage: ") else name
     words = own.lower().replace("_", " ").removesuffix(" url")
-    return f"{words[0].upper()}{words[1:]}" if words != "url" else "Address"
+    return capital(words) if words != "url" else "Address"
 
 
 def preset_words(name: str) -> str:
@@ -83,13 +84,13 @@ def about(name: str) -> str:
     """What a setting is, and what it may be."""
     setting = REGISTRY[name]
     help_words = setting.help.removeprefix("local: ")
-    text = plain(f"{help_words[0].upper()}{help_words[1:]}")
+    text = plain(capital(help_words))
     return text if setting.choices or setting.kind not in ("int", "float") else f"{text} {_allowed(name)}"
 
 
 def _allowed(name: str) -> str:
     allowed = REGISTRY[name].allowed()
-    return f"{allowed[0].upper()}{allowed[1:]}."
+    return f"{capital(allowed)}."
 
 
 def plain(sentence: str) -> str:
