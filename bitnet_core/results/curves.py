@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from bitnet_core.results.series import LARGEST, Segment, Series
 from bitnet_core.runs.event_words import changed_words
-from bitnet_core.runs.events import Event, Flip, Metric, SettingsChanged
+from bitnet_core.runs.events import Budget, Event, Flip, Metric, SettingsChanged
 from bitnet_core.text import crop, finite
 
 STEP, CLOCK, SHARE = "step", "clock", "quantized_share"
@@ -43,14 +43,23 @@ def place_of(event: Metric) -> float | None:
 
 @dataclass(frozen=True)
 class Beginning:
-    """A run's first point on the axis of its curves. A training that starts anew reports its first step."""
+    """A run's first point on the axis of its curves, and the checkpoint `after` which it goes on, where that is told.
+
+    A training that starts anew reports its first step.
+    """
 
     x: float
     step: float | None
+    after: float | None = None
 
     @property
     def resumed(self) -> bool:
         return self.step is not None and self.step > 1
+
+    @property
+    def seam(self) -> float:
+        """Where the run took over: what older runs did behind it was lost."""
+        return math.nextafter(self.x, -math.inf) if self.after is None else min(self.after, self.x)
 
 
 class Begun(Protocol):
@@ -85,6 +94,7 @@ class CurveFold:
     held_out: Metric | None = None
     changed: str = ""
     revision: int = 0
+    _after: float | None = None
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
     _made: tuple[int, tuple[Curve, ...]] = (-1, ())
 
@@ -101,6 +111,9 @@ class CurveFold:
             self.flip = self.flip or event  # a ramp has several; its marker is at the first
         elif isinstance(event, SettingsChanged):
             self.changed = crop(changed_words(event), _MOST_WORDS)
+            self._after = finite(event.seen_tokens)
+        elif isinstance(event, Budget) and event.seen_tokens is not UNSET:
+            self._after = finite(event.seen_tokens)
         elif isinstance(event, Metric):
             self.feed_metrics([event])
 
@@ -118,7 +131,7 @@ class CurveFold:
             return
         self.revision += len(placed)
         if self.begins is None:
-            self.begins = Beginning(xs[0], finite(placed[0].step))
+            self.begins = Beginning(xs[0], finite(placed[0].step), self._after)
         for series, column in zip(self._series.values(), zip(*map(_VALUES, placed), strict=True), strict=True):
             known = [value for value in column if value is not UNSET]
             if len(known) == len(xs):
@@ -171,14 +184,14 @@ def joined(newest_first: Sequence[Piece]) -> Training:
     flip = held_out = None
     for run in newest_first:
         for curve in run.curves:
-            pieces[curve.name].insert(0, before(curve, end))
-        if run.flip is not None and run.flip.seen_tokens < end:
+            pieces[curve.name].insert(0, until(curve, end))
+        if run.flip is not None and run.flip.seen_tokens <= end:
             flip = run.flip
         if held_out is None and run.held_out is not None:
             at = place_of(run.held_out)
-            held_out = run.held_out if at is None or at < end else _last_held_out(run.curves, end)
-        if run.begins is not None and run.begins.x < end:
-            end = run.begins.x
+            held_out = run.held_out if at is None or at <= end else _last_held_out(run.curves, end)
+        if run.begins is not None and run.begins.seam < end:
+            end = run.begins.seam
             if run.begins.resumed:
                 seams.insert(0, (end, run.changed))
     curves = tuple(_connected(name, parts) for name, parts in pieces.items())
@@ -187,8 +200,8 @@ def joined(newest_first: Sequence[Piece]) -> Training:
 
 
 def _last_held_out(curves: Sequence[Curve], end: float) -> Metric | None:
-    """The last evaluation before `end`, from the curves: the newest event may be of steps that were lost."""
-    found = {curve.name: dict(point for one in before(curve, end).segments for point in one) for curve in curves}
+    """The last evaluation up to `end`, from the curves: the newest event may be of steps that were lost."""
+    found = {curve.name: dict(point for one in until(curve, end).segments for point in one) for curve in curves}
     at = max(found.get("heldout_loss", ()), default=None)
     if at is None:
         return None
@@ -205,11 +218,11 @@ def moved(curve: Curve, place: Callable[[float], float]) -> Curve:
     return replace(curve, segments=segments, not_finite=tuple(map(place, curve.not_finite)))
 
 
-def before(curve: Curve, end: float) -> Curve:
-    """What the curve has at smaller x than `end`."""
-    segments = (tuple(point for point in segment if point[0] < end) for segment in curve.segments)
+def until(curve: Curve, end: float) -> Curve:
+    """What the curve has up to `end`."""
+    segments = (tuple(point for point in segment if point[0] <= end) for segment in curve.segments)
     kept = tuple(segment for segment in segments if segment)
-    return Curve(curve.name, kept, tuple(x for x in curve.not_finite if x < end))
+    return Curve(curve.name, kept, tuple(x for x in curve.not_finite if x <= end))
 
 
 def _connected(name: str, parts: Sequence[Curve]) -> Curve:

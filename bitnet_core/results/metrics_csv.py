@@ -32,7 +32,7 @@ def write(newest_first: Sequence[StageRun], out: TextIO) -> int:
     table.writerow(COLUMNS)
     rows = 0
     for place, run in reversed(list(enumerate(newest_first))):
-        ends = [one.begins.x for one in newest_first[:place] if one.begins is not None]
+        ends = [one.begins.seam for one in newest_first[:place] if one.begins is not None]
         for row in _rows(run, min(ends, default=math.inf)):
             table.writerow(row)
             rows += 1
@@ -44,7 +44,7 @@ def _rows(run: StageRun, end: float) -> Iterator[list[object]]:
         if not isinstance(event, Metric):
             continue
         x = place_of(event)
-        if x is not None and x < end:
+        if x is not None and x <= end:
             yield [_cell(run.id), *(_cell(getattr(event, name)) for name in COLUMNS[1:])]
 
 

@@ -119,6 +119,8 @@ class Budget(Event, tag="budget", kw_only=True):
     flip_at_tokens: int
     ternary_at_tokens: int | UnsetType = UNSET
     """Only with QUANT_RAMP_FRACTION."""
+    seen_tokens: int | UnsetType = UNSET
+    """How many of them it has seen: 0, or those of the checkpoint from which it goes on."""
 
 
 class SettingsChanged(Event, tag="changed", kw_only=True):

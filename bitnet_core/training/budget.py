@@ -25,8 +25,8 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
 
 
-def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: FlipOptions) -> None:
-    """Say how much the training will see, and whether that changed since the checkpoint that has `kept`."""
+def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: FlipOptions, seen_tokens: int) -> None:
+    """Say how much the training will see and has seen, and what changed since the checkpoint that has `kept`."""
     reporter.emit(
         events.Budget(
             tokens=found.tokens,
@@ -34,6 +34,7 @@ def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: F
             epochs=found.tokens / found.epoch_tokens,
             flip_at_tokens=flip.threshold,
             ternary_at_tokens=flip.ternary_at or UNSET,
+            seen_tokens=seen_tokens,
         )
     )
     before = kept_tokens(kept)

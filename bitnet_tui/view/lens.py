@@ -197,7 +197,7 @@ def _without_pauses(points: list[Point], seams: tuple[float, ...]) -> list[Point
     """Seconds trained: what passed between the end of a run and the first figures of the next one is left out."""
     made, spent, before = [], 0.0, points[0]
     for x, clock in points:
-        crossed = any(before[0] < seam <= x for seam in seams)
+        crossed = any(before[0] <= seam < x for seam in seams)
         spent += 0.0 if crossed else max(0.0, clock - before[1])
         made.append((x, spent))
         before = (x, clock)

@@ -13,6 +13,7 @@ from bitnet_core.results.curves import Beginning, Curve, CurveFold
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import (
     Alert,
+    Budget,
     Event,
     Flip,
     Log,
@@ -189,7 +190,7 @@ class RunFold:
             case Progress():
                 self._progress = event
                 self._saw(event)
-            case Flip() | SettingsChanged():
+            case Budget() | Flip() | SettingsChanged():
                 self._curves.feed(event)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from time import perf_counter
 
-from bitnet_core.results.curves import Curve, before
+from bitnet_core.results.curves import Curve, until
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.record import Run
@@ -67,7 +67,7 @@ def meanwhile(first: RunView, end: RunView, unread: float) -> RunView:
 def _both(first: RunView, end: RunView) -> tuple[Curve, ...]:
     if end.begins is None:
         return end.curves
-    kept = [before(curve, end.begins.x) for curve in first.curves]
+    kept = [until(curve, end.begins.seam) for curve in first.curves]
     return tuple(
         Curve(one.name, one.segments + other.segments, one.not_finite + other.not_finite) if other.segments else other
         for one, other in zip(kept, end.curves, strict=True)

@@ -65,7 +65,7 @@ def test_an_odd_record_keeps_nothing(kept: dict[str, object]) -> None:
 def test_only_another_budget_than_before_is_told(kept: dict[str, object], said: int) -> None:
     told: list[Event] = []
     flip = FlipOptions(budget_tokens=100)
-    budget.announce(Reporter(told.append, name="training"), decide(flip, 50, kept), kept, flip)
+    budget.announce(Reporter(told.append, name="training"), decide(flip, 50, kept), kept, flip, 0)
     assert len([one for one in told if isinstance(one, Log)]) == said
 
 
@@ -105,6 +105,7 @@ def test_epochs_decide_once_and_a_resumed_training_is_the_same_to_the_bit(make_t
         first.run()
     second = make_trainer(BY_EPOCHS, name="cut", resume=True)
     second.run()
+    assert [events(one, "budget")[0]["seen_tokens"] for one in (whole, second)] == [0, first.state.seen_tokens]
     assert second.state.budget == whole.state.budget and second.schedule == whole.schedule
     for name, tensor in whole.student.state_dict().items():
         assert torch.equal(tensor, second.student.state_dict()[name])

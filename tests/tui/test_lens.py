@@ -98,7 +98,7 @@ def test_an_axis_is_what_was_done_after_so_many_tokens(gaps, share):
     spent = before[2] + part * (after[2] - before[2]) - points[0][2]
     assert clocks.place(at) == pytest.approx(spent, abs=1e-6)
     assert clocks.seen_at(clocks.place(at)) == pytest.approx(at)
-    resumed = Axis.of(replace(view, seams=(points[1][0],)), "time")
+    resumed = Axis.of(replace(view, seams=(points[0][0],)), "time")
     assert resumed.place(points[-1][0]) == pytest.approx(points[-1][2] - points[1][2], abs=1e-6)
 
 

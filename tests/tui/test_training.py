@@ -24,8 +24,12 @@ def _metric(step: int, value: float | None):
     return event("metric", step=step, seen_tokens=step * 10, loss=value, kl=1.0)
 
 
-def _run(steps, losses, flip_at: int | None = None) -> RunView:
+def _run(steps, losses, flip_at: int | None = None, *, told: bool = False) -> RunView:
+    """With `told`, the run says after how many tokens it goes on, as those of older versions did not."""
     fold = RunFold()
+    if told:
+        budget = {"tokens": 400, "epoch_tokens": 400, "epochs": 1.0, "flip_at_tokens": 360}
+        fold.feed([event("budget", seen_tokens=(steps[0] - 1) * 10, **budget)])
     for step in steps:
         fold.feed([_metric(step, losses[step])])
         if step == flip_at:
@@ -41,20 +45,20 @@ _loss = st.one_of(st.none(), st.floats(0, 10))
 _cuts = st.lists(st.tuples(st.integers(2, 39), st.integers(0, 8)), max_size=5)
 
 
-@given(st.lists(_loss, min_size=41, max_size=41), _cuts, st.one_of(st.none(), st.integers(1, 40)))
-def test_a_resumed_training_has_the_curves_of_an_uninterrupted_one(losses, cuts, flip_at):
+@given(st.lists(_loss, min_size=41, max_size=41), _cuts, st.one_of(st.none(), st.integers(1, 40)), st.booleans())
+def test_a_resumed_training_has_the_curves_of_an_uninterrupted_one(losses, cuts, flip_at, told):
     """Each run goes on for some steps after its last checkpoint; these are lost, and done again by the next run."""
     runs, seams, first = [], [], 1
     for resumed_at, lost in sorted(cuts):
         if resumed_at > first:
-            runs.append(_run(range(first, min(41, resumed_at + lost)), losses, flip_at))
-            seams.append(resumed_at * 10.0)
+            runs.append(_run(range(first, min(41, resumed_at + lost)), losses, flip_at, told=told))
+            seams.append((resumed_at - 1) * 10.0 if told else resumed_at * 10.0)
             first = resumed_at
-    runs.append(_run(range(first, 41), losses, flip_at))
+    runs.append(_run(range(first, 41), losses, flip_at, told=told))
     whole, one = _run(range(1, 41), losses, flip_at), joined(of_one_training(reversed(runs)))
     assert _points(one) == _points(whole)
     assert [curve.not_finite for curve in one.curves] == [curve.not_finite for curve in whole.curves]
-    assert one.seams == tuple(seams)
+    assert one.seams == pytest.approx(tuple(seams))
     assert (one.flip is None) == (whole.flip is None)
     assert one.flip is None or one.flip.step == flip_at
     if None not in losses:
@@ -86,7 +90,7 @@ def test_no_older_run_is_read_than_the_curve_needs():
 def test_what_a_newer_run_went_back_behind_is_lost_with_its_seams():
     runs = [_run(range(1, 11), _LOSSES), _run(range(10, 30), _LOSSES), _run(range(5, 8), _LOSSES)]
     one = joined(runs[::-1])
-    assert one.seams == (50.0,)
+    assert one.seams == pytest.approx((50.0,))
     assert [x for x, _ in _points(one)["loss"]] == [step * 10.0 for step in range(1, 8)]
 
 
@@ -95,13 +99,13 @@ def test_a_seam_tells_what_was_changed_there():
         fold = RunFold()
         if values:
             changed = {"before": {"LR": values[0]}, "after": {"LR": values[1]}}
-            fold.feed([event("changed", step=steps.start - 1, seen_tokens=0, **changed)])
+            fold.feed([event("changed", step=steps.start - 1, seen_tokens=steps.start * 10 - 10, **changed)])
         fold.feed([_metric(step, 3.0) for step in steps])
         return fold.view()
 
     runs = [run(range(1, 11)), run(range(9, 21), 6e-4, 3e-4), run(range(18, 31)), run(range(26, 41), 3e-4, 1e-4)]
     one = joined(runs[::-1])
-    assert one.seams == (90.0, 180.0, 260.0)
+    assert one.seams == pytest.approx((80.0, 180.0, 250.0))
     assert one.turns == ("LR 0.0006 → 0.0003", "", "LR 0.0003 → 0.0001")
     view = on(one, runs[-1])
     for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
@@ -109,6 +113,17 @@ def test_a_seam_tells_what_was_changed_there():
         assert f"┆ {told}" in "".join(span.text for span in line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 50, alone=True)
     assert "┆ resumed" in "".join(span.text for span in narrow)
+
+
+def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():
+    """Reports are every fifth step, the checkpoint is of step 12."""
+    first = _run([1, 5, 10, 15], _LOSSES, told=True)
+    fold = RunFold()
+    budget = {"tokens": 400, "epoch_tokens": 400, "epochs": 1.0, "flip_at_tokens": 360}
+    fold.feed([event("budget", seen_tokens=120, **budget), *(_metric(step, 0.5) for step in (15, 20))])
+    one = joined([fold.view(), first])
+    assert one.seams == (120.0,)
+    assert _points(one)["loss"] == [(10.0, 1.0), (50.0, 5.0), (100.0, 10.0), (150.0, 0.5), (200.0, 0.5)]
 
 
 def test_an_evaluation_that_was_lost_is_not_the_newest():
