@@ -48,10 +48,19 @@ def _more(row: "ExperimentRow") -> str:
     parts = ["archived"] if row.archived else []
     if row.qei is not None and row.qei_outdated:
         parts.append("QEI from before a change")
+    elif row.qei_too_low or row.gates_failed:
+        parts.append(_gates(row))
     if row.training_outdated:
         parts.append("trained before a change")
     parts.append(copy_words(row.stored))
     return "; ".join(parts)
+
+
+def _gates(row: "ExperimentRow") -> str:
+    """What the evaluation did not reach."""
+    low = f"QEI below its gate of {row.qei_gate:g}" if row.qei_too_low else ""
+    failed = f"{row.gates_failed} {'gate' if row.gates_failed == 1 else 'gates'} failed" if row.gates_failed else ""
+    return ", ".join(filter(None, (low, failed)))
 
 
 def copy_words(stored: "Stored") -> str:
@@ -68,8 +77,9 @@ def copy_words(stored: "Stored") -> str:
 
 
 def qei(row: "ExperimentRow") -> str:
-    """`QEI 7.28`, and whether something has changed since."""
-    return f"QEI {significant(row.qei)}" + (" (outdated)" if row.qei_outdated else "")
+    """`QEI 7.28`, and whether something has changed since, or it is too low."""
+    note = " (outdated)" if row.qei_outdated else f" (below its gate of {row.qei_gate:g})" if row.qei_too_low else ""
+    return f"QEI {significant(row.qei)}{note}"
 
 
 def legend(cells: int = 0) -> Line:

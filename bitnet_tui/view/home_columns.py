@@ -13,6 +13,7 @@ from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
 _STALE = Span(" ↻", "warn")
+_TOO_LOW = Span(" ▲", "warn")
 _URGENT = ("running", "starting", "failed", "interrupted", "cancelled", "outdated", "done", "new")
 """The states of stages in the order of the column that shows them."""
 
@@ -101,8 +102,12 @@ def qei_text(value: float | None) -> str:
 def _qei(row: ExperimentRow, _now: float) -> Line:
     if row.qei is None:
         return _NOTHING
-    value = Span(qei_text(row.qei), "label" if row.qei_outdated else "good")
-    return line(value, _STALE) if row.qei_outdated else line(value)
+    text = qei_text(row.qei)
+    if row.qei_outdated:
+        return line(Span(text, "label"), _STALE)
+    if row.qei_too_low:
+        return line(Span(text, "warn"), _TOO_LOW)
+    return line(Span(text, "good" if row.qei_gate is not None and not row.gates_failed else ""))
 
 
 def _plain(text: str) -> Line:

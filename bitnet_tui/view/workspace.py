@@ -12,7 +12,7 @@ from bitnet_core.runs.experiment import ARCHIVED, Workspace, is_archived, last_c
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
+from bitnet_core.settings.values import GateOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.storage.status import version
 from bitnet_core.text import finite, flat
 from bitnet_tui.services.settings import experiment_beside
@@ -47,12 +47,15 @@ NOT_STORED = Stored()
 class ExperimentRow:
     """One experiment. `problem` says what is wrong with its settings or files, `unreadable` with its runs.
 
-    A `pending` one was not read yet. `size` is in bytes, None until it was measured.
+    `qei` is the newest evaluation's, `qei_gate` what is asked of it now, `gates_failed` how many gates of all that
+    evaluation failed. A `pending` one was not read yet. `size` is in bytes, None until it was measured.
     """
 
     root: Path
     stages: tuple[StageRow, ...] = ()
     qei: float | None = None
+    qei_gate: float | None = None
+    gates_failed: int = 0
     touched: float | None = None
     problem: str = ""
     unreadable: str = ""
@@ -73,6 +76,10 @@ class ExperimentRow:
     def qei_outdated(self) -> bool:
         """Whether something has changed since the evaluation that measured it, or another one followed."""
         return any(stage.name == "eval" and stage.state != "done" for stage in self.stages)
+
+    @property
+    def qei_too_low(self) -> bool:
+        return self.qei is not None and self.qei_gate is not None and self.qei < self.qei_gate
 
     @property
     def training_outdated(self) -> bool:
@@ -174,10 +181,13 @@ def row_of(
         row = replace(row, archived=is_archived(root))
         experiment, problem = experiment_beside(root, home)
         history = History.read(experiment, records)
+        qei, failed = last_qei(history)
         return replace(
             row,
             stages=stage_rows(history),
-            qei=last_qei(history),
+            qei=qei,
+            qei_gate=_qei_gate(experiment.settings),
+            gates_failed=failed,
             touched=_touched(root, history),
             problem=problem,
             unreadable=history.problem,
@@ -198,14 +208,26 @@ def _touched(root: Path, history: History) -> float:
     return max(moments)
 
 
-def last_qei(history: History) -> float | None:
-    """The QEI of the newest evaluation that succeeded."""
+def last_qei(history: History) -> tuple[float | None, int]:
+    """The QEI of the newest evaluation that succeeded, and how many gates that one failed."""
 
     def has_qei(record: RunRecord) -> bool:
         return record.state == "succeeded" and finite(record.summary.get("qei")) is not None
 
     evaluation = history.latest("eval", has_qei)
-    return finite(evaluation.record.summary["qei"]) if evaluation else None
+    if evaluation is None:
+        return None, 0
+    summary = evaluation.record.summary
+    gates = summary.get("gates")
+    failed = finite(gates.get("fail")) if isinstance(gates, dict) else None
+    return finite(summary["qei"]), int(failed or 0)
+
+
+def _qei_gate(settings: Settings) -> float | None:
+    try:
+        return GateOptions.of(settings).qei
+    except UsageError:
+        return None
 
 
 def teacher_name(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from bitnet_core.runs.events import Metric
 from bitnet_core.runs.history import History
 from bitnet_core.text import width
 from bitnet_core.workspace.changes import archive
+from bitnet_tui.plain import listing
 from bitnet_tui.services.sizes import Sizes
 from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.experiment_list import about, counted, nothing_shown
@@ -55,6 +56,40 @@ def _rows(draw: st.DrawFn) -> ExperimentRow:
         pending=draw(st.booleans()),
         size=draw(st.none() | st.integers(0, 10**13)),
     )
+
+
+@pytest.mark.parametrize(
+    ("qei", "gate", "failed", "text", "styles"),
+    [
+        (1.31, 1.0, 0, "1.31", ["good"]),
+        (0.7, 1.0, 0, "0.70 ▲", ["warn", "warn"]),
+        (0.7, 1.0, 3, "0.70 ▲", ["warn", "warn"]),
+        (1.31, 1.0, 1, "1.31", [""]),
+        (1.31, None, 0, "1.31", [""]),
+        (7.281, 8.0, 0, "7.28 ▲", ["warn", "warn"]),
+    ],
+)
+def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, failed, text, styles):
+    row = ExperimentRow(Path("/w/a"), qei=qei, qei_gate=gate, gates_failed=failed)
+    spans = BY_ID["qei"].text(row, NOON)
+    assert "".join(span.text for span in spans) == text
+    assert [span.style for span in spans] == styles
+    assert cells_of(spans) <= BY_ID["qei"].widest
+
+
+def test_what_an_evaluation_did_not_reach_is_told_of_its_experiment(home: Path):
+    """The gate is that of now, so that a limit that was moved counts at once."""
+    exp = finished_experiment(home, "low")
+    (exp.reports / "mini_evaluation_report.json").write_text("{}")
+    (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
+    SimulatedRun(exp, "eval", NOON + 900).finish(qei=7.281, gates={"pass": 4, "fail": 2, "not measurable": 0})
+    with (exp.root / ".env").open("a") as env:
+        env.write("GATE_QEI=9\n")
+    (row,) = WorkspaceWatcher(home).look()
+    assert (row.qei, row.qei_gate, row.gates_failed, row.qei_too_low) == (7.281, 9.0, 2, True)
+    said = "".join(span.text for one in about(row, 100) for span in one)
+    assert "QEI below its gate of 9, 2 gates failed" in said
+    assert "(below its gate of 9)" in listing(home)
 
 
 @settings(max_examples=40)
