@@ -18,8 +18,8 @@ LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of all subjects. `best` are the places of the best values; none if all are alike, or while one of
-    them still trains."""
+    """One measure of all subjects. `best` are the places of the best values; none if all are alike, or if a training
+    is unfinished."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -93,7 +93,7 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     """UsageError unless there are two to eight."""
     require_number(len(subjects))
     figures = [figures_of(one) for one in subjects]
-    unfinished = any(one.trains for one in subjects)
+    unfinished = any(one.unfinished for one in subjects)
     rows = (
         _row(measure, [one.get(measure.name) for one in figures], judged=not (unfinished and measure.stage == TRAIN))
         for measure in MEASURES

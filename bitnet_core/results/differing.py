@@ -1,5 +1,6 @@
 """The settings in which experiments differ: those that decide a result first."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +23,10 @@ _LEFT_OUT = {*in_sections(*_PLACES), *SECRET_NAMES}
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting with its value in each subject, as a `.env` has it; `stage` has its result decided by it."""
+    """One setting with its value in each subject, as a `.env` has it; `stage` has its result decided by it.
+
+    A value that was changed in the middle of a training is `0.0006 → 0.0003`.
+    """
 
     name: str
     values: tuple[str, ...]
@@ -52,11 +56,26 @@ def _defaults() -> dict[str, Any]:
 
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
     """The settings that are not the same in all subjects, in the order in which they matter."""
-    values, mask = [settings_of(subject) for subject in subjects], redactor()
-    pairs = ((name, [written(one.get(name)) for one in values]) for name in _in_order())
+    mask = redactor()
+    values = [{name: written(value) for name, value in settings_of(one).items()} for one in subjects]
+    for one, subject in zip(values, subjects, strict=True):
+        one |= _changed_in_the_middle(subject)
+    pairs = ((name, [one.get(name, written(None)) for one in values]) for name in _in_order())
     return tuple(
         Difference(name, tuple(map(mask, each)), deciding_stage(name)) for name, each in pairs if len(set(each)) > 1
     )
+
+
+def _changed_in_the_middle(subject: Subject) -> dict[str, str]:
+    """The settings that decide a training and that its runs had one after the other, with all their values."""
+    records = [run.record.settings for run in subject.counting]
+    found: dict[str, str] = {}
+    for name in STAGES[TRAIN].settings if len(records) > 1 else ():
+        values = [written(one[name]) for one in records if name in one]
+        turns = [value for value, _ in itertools.groupby(values)]
+        if len(turns) > 1:
+            found[name] = " → ".join(turns)
+    return found
 
 
 def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:

@@ -3,6 +3,7 @@
 Reads files, and keeps what it has read, so that looking again costs what is new. Not thread-safe.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,8 +78,23 @@ class Subject:
 
     @property
     def trains(self) -> bool:
-        """Whether its training is not finished."""
         return TRAIN in self.runs and self.runs[TRAIN].state in ACTIVE
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its training still goes on, or ended before its end."""
+        return TRAIN in self.runs and self.runs[TRAIN].state != "succeeded"
+
+    @property
+    def counting(self) -> tuple[StageRun, ...]:
+        """The runs of the training of which something is left, oldest first."""
+        found: list[StageRun] = []
+        end = math.inf
+        for run in self.trained:
+            if run.begins is not None and run.begins.seam < end:
+                end = run.begins.seam
+                found.insert(0, run)
+        return tuple(found)
 
 
 @dataclass

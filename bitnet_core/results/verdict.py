@@ -2,7 +2,8 @@
 
 Where both evaluations scored the same held-out answers, the difference is taken answer by answer (`paired.py`). Else
 the difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it exceeds √(a² + b²).
-While one of them still trains, nothing is called better: they are put beside each other after the same tokens.
+Trainings that have not seen the same are put beside each other after the same tokens; while one of them is
+unfinished, nothing is called better.
 """
 
 import math
@@ -49,7 +50,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
     weighting = [f"Their losses are weighted differently ({names}), so CE is compared instead."] if weighted else []
-    if any(one.subject.trains for one in contenders):
+    if any(one.subject.unfinished for one in contenders):
         return " ".join((*_so_far(contenders, measure, title), *weighting, settings))
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
     silent = [one.letter for one in contenders if measure not in one.figures]
@@ -60,27 +61,36 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     low, high = best.figures[measure].value, second.figures[measure].value
     parts = [_which(best, ranked[1:], measure, title, low, high), *weighting]
     parts.append(_allowed(ranked, measure, high - low, differing))
-    parts.append(_seen(ranked))
+    if not_the_same := _seen(ranked):
+        parts += [not_the_same, _after_the_same(ranked, contenders, measure, title)]
     if silent:
         parts.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
     return " ".join(filter(None, (*parts, settings)))
 
 
 def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[str]:
-    """Who still trains, and how all stand after the most tokens after which all have measured."""
+    """Who is unfinished, and how all stand after the most tokens after which they have measured."""
     training = [one.letter for one in contenders if one.subject.trains]
-    parts = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}, so none is called better yet."]
+    ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
+    who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
+    who += [f"{listed(ended)} ended before {'its' if len(ended) == 1 else 'their'} end"] if ended else []
+    parts = [f"{' and '.join(who)}, so none is called better yet."]
     seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
     if seen:
         parts.append(f"Seen so far: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens.")
-    who = "both" if len(contenders) == 2 else "all"
-    found = _alike([one.subject.training.points(measure) for one in contenders])
+    measured = [one for one in contenders if one.subject.training.points(measure)]
+    return [*parts, _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)]
+
+
+def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> str:
+    """How these stand after the most tokens after which they have measured; `of` are all that are compared."""
+    who = listed(sorted(one.letter for one in some)) if len(some) < len(of) else "both" if len(of) == 2 else "all"
+    some = sorted(some, key=lambda one: one.place)
+    found = _alike([one.subject.training.points(measure) for one in some])
     if not found:
-        return [*parts, f"There is no number of tokens yet after which {who} have measured."]
-    values = ", ".join(
-        f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(contenders, found, strict=True)
-    )
-    return [*parts, f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."]
+        return f"There is no number of tokens yet after which {who} have measured."
+    values = ", ".join(f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(some, found, strict=True))
+    return f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."
 
 
 def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

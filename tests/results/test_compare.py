@@ -12,8 +12,9 @@ from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
 from bitnet_core.results.subject import older_trainings
-from bitnet_core.runs.experiment import is_experiment
+from bitnet_core.runs.experiment import Experiment, is_experiment
 from bitnet_core.runs.history import History
+from bitnet_core.settings.resolve import resolve
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.simulated import NOON, SimulatedRun, save_checkpoint
 
@@ -107,10 +108,37 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
     _whole(home, "base", 5.21)
     trained(made(home, "half"), 5.3, last=STEPS // 2, state="cancelled")
     found = _compared(home, "new", "base", "half")
-    assert "A has none yet." in found.sentence
-    assert "They have not seen the same: B 20k, C 10k tokens." in found.sentence
+    assert found.sentence.startswith(
+        "C ended before its end, so none is called better yet. Seen so far: B 20k, C 10k tokens. "
+        "After 10k tokens, where B and C have measured, held-out loss is B 7.210, C 7.300."
+    )
+    assert not any("*" in cell for cell in _cells(found, "heldout_loss"))
     assert _cells(found, "qei") == ["–", "1.30", "–"]
+    assert "A has none yet." in _compared(home, "new", "base", "base").sentence
     assert "nothing can be said" in _compared(home, "new", "new").sentence
+
+
+def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the_same_tokens(home: Path):
+    _whole(home, "long", 5.21)
+    trained(made(home, "short", BUDGET_TOKENS=15_000), 5.0, last=15)
+    said = _compared(home, "long", "short").sentence
+    assert "They have not seen the same: A 20k, B 15k tokens." in said
+    assert "After 15k tokens, where both have measured, held-out loss is A 6.210, B 6.000." in said
+    assert "After" not in _compared(home, "long", "long").sentence
+
+
+def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(home: Path):
+    """Also where both have the same now, and not of runs of which nothing is left."""
+    _whole(home, "whole", 5.2, LR="3e-4")
+    cut = made(home, "cut", LR="6e-4")
+    trained(cut, 5.2, last=13, state="cancelled")
+    for at, rate, first, last in ((100, "9e-4", 13, 18), (200, "3e-4", 11, STEPS)):
+        (cut.root / ".env").write_text(f"BUDGET_TOKENS={STEPS * TOKENS}\nLR={rate}\n")
+        again = Experiment.from_settings(resolve({"BITNET_HOME": str(home)}, root=cut.root).settings)
+        trained(again, 5.2, at=NOON + at, first=first, last=last)
+    found = _compared(home, "whole", "cut")
+    assert [(one.name, one.values) for one in found.differing] == [("LR", ("0.0003", "0.0006 → 0.0003"))]
+    assert "They differ in LR 0.0003 | 0.0006 → 0.0003." in found.sentence
 
 
 def test_a_changed_setting_makes_a_figure_outdated(home: Path):
