@@ -150,3 +150,20 @@ async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
             await pilot.resize_terminal(width, 24)
             await settled(pilot)
             assert ("API keys" in shown(pilot).splitlines()[-1]) is there
+
+
+@pytest.mark.parametrize("tab", ["4", "6", "7"])
+async def test_a_list_below_a_dialog_bears_a_window_without_room_for_it(home: Path, tab: str):
+    """Where its text may not wrap, Textual fails in no cells at all."""
+    exp = finished_experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(200, 55)) as pilot:
+        await settled(pilot)
+        await pilot.press(tab)
+        await settled(pilot)
+        await pilot.press("B")
+        await settled(pilot)
+        for size in ((40, 100), (30, 30), (20, 5), (1, 1), (40, 100), (120, 36)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        await settled(pilot)
+        assert "Public benchmarks" in shown(pilot)
