@@ -26,27 +26,27 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
         "Files that are stored and missing here are brought, and older ones here are replaced by what was stored "
         "after them. What was changed here since stays as it is.",
         "Pull it",
-        "Leave it",
+        "Don't pull",
     ),
     "replace": (
         "Replace what was changed here by the copy?",
         "Files that differ here are moved aside, and those of the copy take their place.",
-        "Replace them",
-        "Leave them",
+        "Take copy",
+        "Keep mine",
     ),
     "repair": (
         "Repair the copy from what is here?",
         "Every stored byte is read and compared, which takes as long as pulling all of it. What is damaged is sent "
         "again.",
         "Repair it",
-        "Leave it",
+        "Don't repair",
     ),
     "overwrite": (
         "Make the copy what is here?",
         "What another machine has stored is no longer part of the copy, and what is damaged there and missing here "
         "is given up. Every stored byte is compared first.",
-        "Push over it",
-        "Leave it",
+        "Push mine",
+        "Keep copy",
     ),
 }
 _NAMES: dict[Action, str] = {

@@ -264,7 +264,7 @@ def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...
 
 def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
     """What resuming from here does, as the texts of a question."""
-    return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", "Leave it"
+    return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", "Don't resume"
 
 
 def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, str, str]:
@@ -273,7 +273,7 @@ def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, 
     why = f"{set_it}, so that activations go to 4 bits at step {row.step}. "
     others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
     words = _goes_on_words(replace(found, changed=others))
-    return f"Flip at step {row.step}?", why + words, "Flip here", "Leave it"
+    return f"Flip at step {row.step}?", why + words, "Flip here", "Don't flip"
 
 
 def _goes_on_words(found: Outlook) -> str:

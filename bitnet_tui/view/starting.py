@@ -29,7 +29,7 @@ def question(found: Outlook) -> tuple[str, str, str, str]:
         " To go on instead, raise the budget, or resume from an earlier one in Checkpoints." if found.finished else ""
     )
     words = f"{why}{aside_words(found.aside, 'The')}{instead}"
-    return "Train again from step 0?", words, "Train again", "Leave it"
+    return "Train again from step 0?", words, "Train again", "Keep checkpoints"
 
 
 def aside_words(steps: Sequence[int], which: str) -> str:

@@ -246,14 +246,14 @@ async def test_what_another_machine_has_stored_is_pushed_over(home: Path, isolat
     assert main(["--root", str(other), "store", "push"]) == 0
     _write(root, "mine again")
     assert main(["--root", str(root), "store", "push"]) == 1
-    assert "✓ Push over:" in await _clicked(home, root, "Push over", "Push over it", (120, 36))
+    assert "✓ Push over:" in await _clicked(home, root, "Push over", "Push mine", (120, 36))
     assert (_opened(root, isolated / "third") / _NOTE).read_text() == "mine again"
 
 
 async def test_what_was_changed_here_is_pulled_over_and_moved_aside(home: Path, isolated: Path):
     root = _pushed(home, isolated / "target")
     _write(root, "changed")
-    assert "✓ Pull over: 1 file" in await _clicked(home, root, "Pull over", "Replace them", (200, 55))
+    assert "✓ Pull over: 1 file" in await _clicked(home, root, "Pull over", "Take copy", (200, 55))
     assert (root / _NOTE).read_text() == "mine"
     assert [path.read_text() for path in root.rglob("note.txt*") if path != root / _NOTE] == ["changed"]
 

@@ -51,7 +51,7 @@ _LABELS = {
     "SUPABASE_SERVICE_ROLE_KEY": "Service key",
     "RCLONE_CONFIG": "Config file",
 }
-_NAMES = re.compile(r"\b(" + "|".join(sorted(REGISTRY, key=len, reverse=True)) + r")\b(=\S*)?")
+_NAMES = re.compile(r"\b(" + "|".join(sorted(REGISTRY, key=len, reverse=True)) + r")\b(?:=(\S*))?")
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
 """Two settings may have one field."""
 _COMMANDS = (
@@ -98,5 +98,5 @@ def plain(sentence: str) -> str:
     for command, words in _COMMANDS:
         sentence = command.sub(words, sentence)
     sentence = in_app(sentence)
-    sentence = _NAMES.sub(lambda found: f"“{label(found[1])}”", sentence)
+    sentence = _NAMES.sub(lambda found: f"“{label(found[1])}”" + (f" = {found[2]}" if found[2] else ""), sentence)
     return re.sub(r" {2,}", " ", _SAME_TWICE.sub(r"\1", sentence))
