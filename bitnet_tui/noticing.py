@@ -1,4 +1,4 @@
-"""Short notices over the head line, where nothing can be pressed: how long they stay, and what takes them away.
+"""Short notices beside or below the title, where nothing can be pressed: how long they stay, what takes them away.
 
 A notice goes when its reading time is over, or at the next key or click. While nobody is there it waits. One that
 nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
@@ -6,14 +6,16 @@ nobody has asked for takes one line beside the title of the screen, and waits wh
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from textual import events
 from textual.css.query import NoMatches
+from textual.geometry import Region
 from textual.notifications import Notification, Notify
 from textual.widgets._toast import Toast, ToastRack
 
-from bitnet_core.text import printable
+from bitnet_core.text import printable, wrap
 from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
 
@@ -30,6 +32,11 @@ _MOST_WAITING = 20
 _FEWEST_CELLS = 40
 """For a notice beside a long title."""
 _GAP = 3
+_EDGES = 2
+"""Cells of a notice beside its words."""
+_MOST_LINES = 6
+"""As the stylesheet has it; more are scrolled."""
+_PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot"
 
 
 def reading_seconds(text: str) -> float:
@@ -92,14 +99,15 @@ class Noticing(Shell):
         if notification is self._beside:
             self._beside = None
         self.call_later(self._show_next)
-        self.call_later(self._keep_title)
+        self.call_later(self._place)
 
     def _refresh_notifications(self) -> None:
-        """As in Textual, and beside what nobody has asked for the title stays in sight."""
+        """As in Textual, and the title stays in sight."""
         super()._refresh_notifications()
-        self.call_later(self._keep_title)
+        self.call_later(self._place)
 
-    def _keep_title(self) -> None:
+    def _place(self) -> None:
+        """Put the notices beside the title if one line does, else below it, where they cover nothing to press."""
         if not self.screen_stack:
             return
         try:
@@ -107,8 +115,27 @@ class Noticing(Shell):
         except NoMatches:
             return
         title = next((cells for one in reversed(self.screen_stack) if (cells := getattr(one, "title_cells", 0))), 0)
-        left = min(title + _GAP, max(0, self.size.width - _FEWEST_CELLS)) if self._beside and title else 0
-        rack.styles.margin = (0, 0, 0, left)
+        beside, room = title + _GAP, self.size.width - title - _GAP
+        messages = [one.message for one in self._notifications]
+        if self._beside:
+            top, left = 0, max(0, min(beside, self.size.width - _FEWEST_CELLS))
+        elif room >= _FEWEST_CELLS and sum(_lines(one, room) for one in messages) <= 1:
+            top, left = 0, beside
+        else:
+            top, left = self._free_place(messages)
+        rack.styles.margin = (top, 0, 0, left)
+
+    def _free_place(self, messages: Sequence[str]) -> tuple[int, int]:
+        """The first line and cell below the head from which on notices cover nothing to press, or (1, 0)."""
+        things = [one.region for one in self.screen.query(_PRESSED) if one.region]
+        high = [one.right for one in things if one.x == 0 and one.height > self.size.height // 2]
+        for left in (0, *high):
+            wide = self.size.width - left
+            lines = min(_MOST_LINES, sum(_lines(one, wide) for one in messages))
+            for top in range(1, self.size.height - lines):
+                if not any(Region(left, top, wide, lines).overlaps(one) for one in things):
+                    return top, left
+        return 1, 0
 
     def on_notify(self, event: Notify) -> None:
         """One more is about to be added: the one that said the same goes, and the oldest of too many.
@@ -141,6 +168,11 @@ class Noticing(Shell):
             if toast._notification is notification:
                 toast._expire()
         self._unnotify(notification)
+
+
+def _lines(text: str, cells: int) -> int:
+    """How many lines of a notice so wide a text takes."""
+    return len(wrap(text, cells - _EDGES))
 
 
 def _text(title: str, message: str, severity: "SeverityLevel") -> str:

@@ -125,6 +125,42 @@ async def test_a_notice_covers_nothing_to_press(home: Path, size: tuple[int, int
             assert not any(toast.overlaps(one.region) for one in things if one.region)
 
 
+@pytest.mark.parametrize("size", [(60, 15), *SIZES, (200, 55)])
+@pytest.mark.usefixtures("slow_reader")
+async def test_a_long_notice_stands_below_the_title_and_covers_nothing_to_press(home: Path, size: tuple[int, int]):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
+        await settled(pilot)
+        title = shown(pilot).splitlines()[0].split("teacher")[0].strip()
+        for key in ("1", "4", "7"):
+            await pilot.press(key)
+            await settled(pilot)
+            pilot.app.notify("Words. " * (size[0] // 5) + f"The end of {key}.")
+            await settled(pilot)
+            assert f"The end of {key}." in words(pilot)
+            assert shown(pilot).splitlines()[0].strip().startswith(title)
+            toast = pilot.app.screen.query("Toast").last().region
+            assert toast.height > 1
+            things = [*pilot.app.screen.query(Button), *pilot.app.screen.query("Input, #stages, #views, Foot")]
+            assert not any(toast.overlaps(one.region) for one in things if one.region)
+            pilot.app.screen.query(Toast).last()._expire()
+            await settled(pilot)
+
+
+@pytest.mark.usefixtures("slow_reader")
+async def test_a_short_notice_stands_beside_the_title(home: Path):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(
+        size=(80, 24), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        pilot.app.notify("It is saved.")
+        await settled(pilot)
+        head = shown(pilot).splitlines()[0]
+        assert head.strip().startswith(exp.name)
+        assert "It is saved." in head
+
+
 async def test_the_newest_notice_is_in_sight_however_many_there_are(home: Path, slow_reader: Clock):
     finished_experiment(home)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
