@@ -78,7 +78,7 @@ def _guarded(argv: list[str]) -> int:
         return 130
     except Exception as error:  # noqa: BLE001 - memory, a broken installation or a bug
         if lacks_memory(error):
-            complain(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")
+            sys.stderr.write(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")  # to mask it would take memory
             return 1
         if lacking := lacks_package(error):
             complain(f"bitnet: {lacking}\n")
@@ -102,9 +102,11 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
+    from bitnet_core.room import ask_before_imports
     from bitnet_core.settings.resolve import working_folder
 
     working_folder()  # without it the libraries of torch end the process with words of their own
+    ask_before_imports()
     handler: Handler = arguments.handler
     return handler(arguments)
 

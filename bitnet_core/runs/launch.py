@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bitnet_core import files, process
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import FREE_MEMORY, BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import BALLAST, START_SECONDS, Run, RunRecord, end
@@ -94,7 +94,7 @@ def launch(
         with run.output_path.open("ab") as output:
             child = start_with_secrets(command, secrets or {}, environment, output)
     except OSError as error:
-        problem = f"{stage} did not start: its process can't be created ({error.strerror})."
+        problem = f"{stage} did not start: its process can't be created {explained(error, FREE_MEMORY)}."
         end(run, "failed", 1, problem)
         raise BitnetError(problem) from error
     _children.append(child)

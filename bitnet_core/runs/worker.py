@@ -28,6 +28,7 @@ from bitnet_core.errors import (
     lacks_memory,
     lacks_package,
 )
+from bitnet_core.room import ask_before_imports
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext
@@ -56,6 +57,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     """Run the stage of the run folder `argv[0]`, record its end, and return the exit code."""
     run = Run(Path(argv[0]))
     known.keep_out_of_core_dumps()
+    ask_before_imports()
     keys = handover.read_from_pipe()
     redact = Redactor(keys.values())
     # Needed without keys too: it masks whatever looks like one.
