@@ -39,9 +39,10 @@ def _run(job: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
     transformers.utils.logging.set_verbosity_error()
     # Two of its functions are decorated with torch.compile, which would want a C++ compiler.
     torch.compiler.set_stance("force_eager")
-    tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True)
+    local = {"local_files_only": True, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(job["folder"], **local)
     before = rss_bytes()
-    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=torch.float32, local_files_only=True).eval()
+    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=torch.float32, **local).eval()
     memory = rss_bytes()
     alive()
     texts, speeds, rows = [], [], []

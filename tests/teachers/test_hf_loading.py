@@ -1,6 +1,9 @@
 """Loading a transformers model as a teacher: what identifies it, and what is said of one that can't be loaded."""
 
 import importlib.util
+import io
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +71,25 @@ def test_weights_that_are_missing_are_never_random_numbers(
         BitnetError, match=rf"/m lacks \d of the tensors .*, such as {lost}; get all of its files again\.$"
     ):
         load(str(folder), options_for(folder), CPU, None)
+
+
+def test_the_code_of_a_model_is_never_run_and_never_asked_about(
+    tmp_path: Path,
+    teacher_tokenizer: StudentTokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | own))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass Config: pass\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\ny\n"))
+    for read in (lambda: load(str(folder), options_for(folder), CPU, None), lambda: hf_model.unloaded("m", folder)):
+        with pytest.raises(BitnetError, match=r"transformers can't load .*contains custom code"):
+            read()
+    assert not (tmp_path / "ran").exists()
+    assert (capfd.readouterr().out, sys.stdin.read()) == ("", "y\ny\n")
 
 
 def test_a_model_that_cannot_be_loaded_is_explained_in_a_sentence(

@@ -148,7 +148,8 @@ def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
     if options and importlib.util.find_spec("accelerate") is None:
         raise BitnetError(f"transformers needs accelerate to load {name}; run pip install 'bitnet-tui[gguf]'.")
     try:
-        return read(str(folder), local_files_only=True, **options)
+        # Unsaid, the library asks on stdin whether to run the model's own code, and a piped question may answer "y".
+        return read(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
