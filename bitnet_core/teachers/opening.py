@@ -105,6 +105,14 @@ def open_teacher(
         from bitnet_core.teachers.hf import chat, model  # only here, because they import torch
 
         loaded = model.load(teacher.model, options, device(), key)
+        if loaded.unused:
+            host.alert(
+                "warning",
+                "unused_tensors",
+                f"The configuration of {teacher.model} leaves out {len(loaded.unused)} of its tensors, such as "
+                f"{loaded.unused[0]:.80}.",
+                "If they are part of the model, correct its config.json, or what it answers is not its own.",
+            )
         return chat.TransformersChat(teacher.provider, teacher.model, loaded, parallel=parallel, table=table)
 
     return open_in_process(host, teacher.model, load)

@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
+from bitnet_core.runs.event_files import each_event
+from bitnet_core.runs.events import Alert
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.hf import model as hf_model
 from bitnet_core.teachers.hf.files import locate, origin
@@ -71,6 +73,18 @@ def test_weights_that_are_missing_are_never_random_numbers(
         BitnetError, match=rf"/m lacks \d of the tensors .*, such as {lost}; get all of its files again\.$"
     ):
         load(str(folder), options_for(folder), CPU, None)
+
+
+async def test_weights_that_are_left_out_are_told(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    path = folder / "model.safetensors"
+    extra = {"model.layers.1.self_attn.q_proj.bias": torch.ones(32)}
+    save_file(load_file(path) | extra, path, {"format": "pt"})
+    ctx = stage_context(tmp_path / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder)})
+    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU):
+        pass
+    (alert,) = [event for event in each_event(ctx.run_dir / "events.jsonl") if isinstance(event, Alert)]
+    assert alert.message == f"The configuration of {folder} leaves out 1 of its tensors, such as {next(iter(extra))}."
 
 
 def test_the_code_of_a_model_is_never_run_and_never_asked_about(

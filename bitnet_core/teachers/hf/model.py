@@ -29,13 +29,17 @@ class OutOfMemory(BitnetError):
 
 @dataclass
 class LoadedModel:
-    """`ends` are the tokens that end an answer; `context` limits the tokens of prompt and answer together."""
+    """`ends` are the tokens that end an answer; `context` limits the tokens of prompt and answer together.
+
+    `unused` are tensors of its files that its configuration leaves out.
+    """
 
     model: Any
     tokenizer: StudentTokenizer
     ends: frozenset[int]
     context: int
     _before: int
+    unused: tuple[str, ...] = ()
     _most: int = 0
 
     @property
@@ -56,19 +60,21 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
     dtype = pick_dtype(options, device)
     before = _memory(device)
     with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
-        model = _model(name, path, dtype)
+        model, unused = _model(name, path, dtype)
         if getattr(model, "_is_stateful", False):
             raise BitnetError(
                 f"{name} has a recurrent state instead of a cache and can't be decoded here; serve it with vLLM."
             )
         model = model.to(device).eval()
-    return around(model, tokenizer, options, before)
+    return around(model, tokenizer, options, before, unused)
 
 
-def around(model: Any, tokenizer: StudentTokenizer, options: TeacherOptions, before: int = 0) -> LoadedModel:
+def around(
+    model: Any, tokenizer: StudentTokenizer, options: TeacherOptions, before: int = 0, unused: tuple[str, ...] = ()
+) -> LoadedModel:
     """A model that is on its device already; `before` is the memory in use before it was loaded."""
     context = min(options.context, positions_of(model) or options.context)
-    loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before)
+    loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before, unused)
     loaded.memory()
     return loaded
 
@@ -128,8 +134,11 @@ def unloaded(name: str, path: Path) -> Any:
     return _read(name, path, empty)
 
 
-def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
-    """The model with its weights. BitnetError if some are missing: the library fills these with random numbers."""
+def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
+    """The model with its weights, and the tensors that it has no use for.
+
+    BitnetError if some are missing: the library fills these with random numbers.
+    """
     loading = partial(AutoModelForCausalLM.from_pretrained, dtype=dtype, output_loading_info=True)
     model, about = _read(name, path, loading)
     if missing := sorted(about["missing_keys"]):
@@ -137,7 +146,7 @@ def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
             f"{name} lacks {len(missing)} of the tensors that its configuration asks for, such as {missing[0]:.80}; "
             "get all of its files again."
         )
-    return model
+    return model, tuple(sorted(about["unexpected_keys"]))
 
 
 def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
