@@ -25,7 +25,7 @@ STATES = {
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _GAP = "  "
 _NARROWEST = 12
-_BYTES = "bytes"
+_BYTES, _STEPS = "bytes", "steps"
 
 
 def state_word(state: str) -> str:
@@ -143,7 +143,12 @@ def tick(value: float, step: float) -> str:
 
 
 def progress_words(done: float, total: float | None, unit: str) -> str:
-    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known."""
+    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known.
+
+    Empty for a single step, whose label says all: 0 of 1, or none of nobody knows how many, tells nothing.
+    """
+    if unit == _STEPS and (total == 1 or (total is None and not done)):
+        return ""
     if unit == _BYTES:
         return size(done) + (f" of {size(total)}" if total is not None else "")
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()

@@ -106,7 +106,8 @@ def trained(vitals: Vitals) -> tuple[Finding, ...]:
     if vitals.first is None or vitals.best is None or not vitals.evaluations:
         return ()
     first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
-    at = f", best {significant(best.loss)} at step {number(best.step)}" if best.loss < last else ""
+    lower = best.loss < last and significant(best.loss) != significant(last)
+    at = f", best {significant(best.loss)} at step {number(best.step)}" if lower else ""
     if significant(first) == significant(last):
         return (Finding("good", f"Done. Held-out stayed at {significant(last)}{at}."),)
     words = f"from {significant(first)} to {significant(last)}{at}."
@@ -346,7 +347,8 @@ def now_words(vitals: Vitals) -> Finding:
     if progress is None:
         return Finding("calm", "Starting.")
     label = flat(progress.label) or "working"
-    done = f", {progress_words(progress.done, progress.total, flat(progress.unit))}" if progress.unit else ""
+    words = progress_words(progress.done, progress.total, flat(progress.unit)) if progress.unit else ""
+    done = f", {words}" if words else ""
     left = f", {roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
     return Finding("calm", f"Now: {label}{done}{left}.")
 

@@ -80,6 +80,8 @@ def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
         return () if ended else line(Span("waiting for the first progress…", "label"))
     text = progress_words(progress.done, progress.total, flat(progress.unit))
     label = f"  {flat(progress.label)}" if progress.label else ""
+    if not text:
+        return line(Span(label.strip(), "value"))
     if not progress.total or progress.total < 0:
         return line(Span(text, "value"), Span(label, "label"))
     right = [Span(f"  {percent(progress.done, progress.total)}", "value"), Span(label, "label")]

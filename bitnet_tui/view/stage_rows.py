@@ -82,7 +82,7 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
 
 def progress_note(progress: Progress | None) -> str:
     """How far a stage is, in a few cells."""
-    if progress is None or progress.total is None:
+    if progress is None or progress.total is None or not progress_words(progress.done, progress.total, progress.unit):
         return "…"
     if progress.total <= 20:
         return progress_words(progress.done, progress.total, "")

@@ -273,6 +273,9 @@ def test_other_stages_say_what_they_do_now():
     signs.feed(event("progress", done=120, total=300, unit="sequences", eta_s=41.0, label="quality at A4"))
     (said,) = health("eval", "running", signs.view(), Plan())
     assert said.words == "Now: quality at A4, 120/300 sequences, 40 s left of this part."
+    told = Training().emit("progress", done=0, total=1, unit="steps", label="converting the tokenizer")
+    (said,) = health("teacher", "running", told.signs.view(), PLAN)
+    assert said.words == "Now: converting the tokenizer."
     signs.feed(event("upload", path="checkpoints/a.pt", target="s3", bytes=100_000_000, done=30_000_000,
                      state="sending"))  # fmt: skip
     signs.feed(event("alert", code="storage_behind", message="The copy is behind.", severity="warning", advice=""))
@@ -325,6 +328,8 @@ def test_a_training_that_has_ended_says_what_it_reached():
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.70, best 5.60 at step 40."
     assert health("train", "failed", training.signs.view(), PLAN) == ()
+    (said,) = health("train", "succeeded", training.evaluate(5.601, "end").signs.view(), PLAN)
+    assert said.words == "Done. Held-out fell from 5.90 to 5.60."
 
 
 _FIGURES = ("t", "step", "seen_tokens", "loss", "grad_norm", "tokens_per_s", "heldout_loss", "nonfinite")

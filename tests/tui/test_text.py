@@ -177,6 +177,9 @@ def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
     assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
+    for total in (1, None):
+        single = RunView(progress=Progress(done=0, total=total, unit="steps", label="converting the tokenizer"))
+        assert _text([gauge.gauge(_run("teacher", view=single), 80)]) == "converting the tokenizer"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
     assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
 
