@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class AppSettingsScreen(DialogScreen[None]):
     """A list; the files are read in a thread."""
 
-    CSS_PATH = ["cards.tcss", "keys.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "keys.tcss", "app_settings.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#entries"
     BINDINGS = [bindings.shared("dialog.close", "dismiss")]  # noqa: RUF012
 
@@ -41,7 +41,7 @@ class AppSettingsScreen(DialogScreen[None]):
         with Vertical(classes="card keys own"):
             yield Words("Settings of the app    enter changes, esc closes", classes="title")
             yield Entries(id="entries", markup=False)
-            yield Painted(id="about")
+            yield Painted(id="what")
 
     def on_screen_resume(self) -> None:
         """It was opened, or what changed one was closed."""
@@ -60,7 +60,7 @@ class AppSettingsScreen(DialogScreen[None]):
 
     def _failed(self, problem: str) -> None:
         if self.on_stack:
-            self.query_one("#about", Painted).say(problem, "bad")
+            self.query_one("#what", Painted).say(problem, "bad")
 
     def _show(self, made: tuple[AppSetting, ...]) -> None:
         if not self.on_stack or made == self._rows:
@@ -72,7 +72,7 @@ class AppSettingsScreen(DialogScreen[None]):
         entries.highlighted = place
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self.query_one("#about", Painted).say(self._rows[event.option_index].about, "label")
+        self.query_one("#what", Painted).say(self._rows[event.option_index].about, "label")
 
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         if opens := self._rows[event.option_index].opens:
