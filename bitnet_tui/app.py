@@ -69,6 +69,7 @@ class BitnetApp(Telling):
         self.home = home
         actions.use({})
         self.stops_sent = {}
+        self.confirmed = set()
         self.played = {}
         self.exports = {}
         self.few_colours = self.console.color_system in themes.FEW

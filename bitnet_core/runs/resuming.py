@@ -34,6 +34,8 @@ STARTS_AGAIN = (
 )
 """After a change of one of these, what a checkpoint holds would mean something else."""
 
+SUPERSEDED = "training_superseded"
+"""The code of the alert that a training begins anew and its old checkpoints are set aside."""
 TRACES = "traces"
 """Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
@@ -103,7 +105,7 @@ class Reached:
 class Verdict:
     """What a training does with a checkpoint: the steps to come have what is `changed`; it can't go on if `barred`.
 
-    `finished` says that no step is to come.
+    `finished` says that no step is to come; then only what would have to reach one is `changed`.
     """
 
     changed: Changes
@@ -113,7 +115,7 @@ class Verdict:
     @property
     def in_vain(self) -> Changes:
         """Changes that would reach no step, so that the student would not be one of these settings."""
-        return {n: two for n, two in self.changed.items() if n in MAY_CHANGE and n not in _LENGTH and self.finished}
+        return self.changed if self.finished else {}
 
     @property
     def goes_on(self) -> bool:
@@ -140,10 +142,12 @@ def judge(reached: Reached, wanted: Mapping[str, Any], options: TrainOptions, ep
         ahead = reached.seen_tokens <= replace(options.flip, budget_tokens=budget).threshold
         free |= {*UNTIL_FLIP} if ahead else {"A4_POLICY"}
     most = options.total_steps
+    finished = reached.seen_tokens >= budget or (most is not None and reached.step >= most)
+    told = {*MAY_CHANGE} - {*_LENGTH} if finished else free
     return Verdict(
-        {name: two for name, two in found.items() if name in free},
+        {name: two for name, two in found.items() if name in told},
         {name: two for name, two in found.items() if name not in free},
-        reached.seen_tokens >= budget or (most is not None and reached.step >= most),
+        finished,
     )
 
 

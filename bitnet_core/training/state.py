@@ -16,7 +16,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import SettingsChanged
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.runs.resuming import Changes, Reached, changes, judge, loss_differs
+from bitnet_core.runs.resuming import SUPERSEDED, Changes, Reached, changes, judge, loss_differs
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Example
 from bitnet_core.training import checkpoints, ramp
@@ -218,15 +218,18 @@ def checkpoint_to_resume(
     return None
 
 
-def _start_again(folder: Path, reporter: Reporter, why: str = "Training starts again, as asked") -> None:
-    """Set all checkpoints aside, and say so and why."""
+def _start_again(folder: Path, reporter: Reporter, why: str = "") -> None:
+    """Set all checkpoints aside, and say so. It is an alert unless it was asked for; then there is no `why`."""
     there = checkpoints.found(folder)
     if not there:
         return
     aside = checkpoints.set_aside(folder, there)
+    if not why:
+        reporter.log(f"Training starts again, as asked. The old checkpoints are kept in {aside}.")
+        return
     reporter.alert(
         "warning",
-        "training_superseded",
+        SUPERSEDED,
         f"{why}. The old checkpoints are kept in {aside}.",
         "To go on from them instead, move them back and restore the old values.",
     )

@@ -147,6 +147,8 @@ class Trainer:
         path, checkpoint = found
         self.state = restore(checkpoint, self.stepper, self.sampler, self._recipe)
         self._decide_budget(budget.kept_in(path, checkpoint))
+        if self.finished:  # no step is to come that would have other settings
+            self.state.changes = list(checkpoint.counters.get("changes", ()))
         self.resumed_from = self.last_checkpoint = path
         keep_newer_aside(path, checkpoint, self.state, self._reporter)
 

@@ -13,6 +13,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
+from bitnet_core.runs.resuming import SUPERSEDED
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
 from bitnet_tui.actions import key
@@ -280,6 +281,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
         def answered(yes: bool | None) -> None:
             if yes:
+                self.shell.confirmed.add((self.root.name, SUPERSEDED))
                 self.start_stage(name, values, agreed=True)
 
         self.app.push_screen(ConfirmScreen(*starting.question(found)), answered)
@@ -331,6 +333,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return f"Stopping {name}; it saves its work first. In {duration(seconds)}, {key} can kill it."
 
     def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
+        self.shell.confirmed.add((self.root.name, "cancelled"))
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
             self.notify(self._stopping(name, STOP_SECONDS))
@@ -355,6 +358,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
         if problem:
             self.shell.stops_sent.pop(run_id, None)
+            self.shell.confirmed.discard((self.root.name, "cancelled"))
             self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:
             self.look()

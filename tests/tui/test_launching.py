@@ -203,6 +203,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             assert live.child.wait(60) == -9
             await until(pilot, lambda: live.run.state() == "cancelled")
             await until(pilot, lambda: "stopping…" not in shown(pilot))
+            assert pilot.app.confirmed == {("deaf", "cancelled")}
     finally:
         live.end_process()
 

@@ -95,6 +95,23 @@ async def test_the_message_is_shown_with_its_signs(home: Path):
         assert notices(pilot) == ["✗ train failed: k[b]d: Why·[2J [/b]"]
 
 
+async def test_what_somebody_has_just_agreed_to_is_no_news(home: Path):
+    """Once: the next stop may come from elsewhere."""
+    app = BitnetApp(home)
+    superseded = Notice("alarm", "kd", "train", "t", "running", "It begins anew.", "training_superseded")
+    stopped = Notice("end", "kd", "train", "t", "cancelled", "")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        app.confirmed |= {("kd", "cancelled"), ("kd", "training_superseded")}
+        for notice in (stopped, superseded):
+            app.tell(News(notice, NotifyOptions()))
+        await settled(pilot)
+        assert notices(pilot) == []
+        app.tell(News(stopped, NotifyOptions()))
+        await settled(pilot)
+        assert notices(pilot) == ["train stopped: kd"]
+
+
 @pytest.mark.parametrize(
     ("state", "terminal", "hour", "expected"),
     [
