@@ -259,7 +259,7 @@ async def test_a_key_goes_to_an_address_that_came_along_only_if_it_is_allowed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """No is the safe answer, and the question comes again; after a yes it never does."""
-    note_arrived(["https://evil.example/v1"], "hosted from a folder")
+    note_arrived({"OPENAI_BASE_URL": "https://evil.example/v1"}, "hosted from a folder", {})
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret-key")
     experiment(home, "hosted")
     (home / "hosted" / ".env").write_text(
