@@ -3,10 +3,12 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bitnet_core.files import is_file
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
 from bitnet_core.runs.health import RISES, rises
@@ -148,6 +150,19 @@ def say_refused(reporter: Reporter, step: int, result: StepResult, new_scale: fl
         f"The {what} after step {step} was not finite (loss {loss:g}, gradient norm {norm:g}); the step was skipped.",
         "If it happens again, lower LR or GRAD_CLIP_NORM.",
     )
+
+
+def say_if_removed(reporter: Reporter, checkpoint: Path) -> bool:
+    """Whether the checkpoint that was saved last is gone; says so."""
+    if is_file(checkpoint):
+        return False
+    reporter.alert(
+        "warning",
+        "checkpoint_removed",
+        f"{checkpoint} was removed while the training was going on, which continues and saves the next one.",
+        f"Leave {checkpoint.parent} alone until the run has ended; of what was removed nothing can be resumed.",
+    )
+    return True
 
 
 def warn_if_rising(reporter: Reporter, state: TrainState) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
@@ -273,6 +274,7 @@ class Trainer:
         limit = _CALIBRATIONS_IN_A_ROW if calibrating else _REFUSALS_IN_A_ROW
         if state.refused_in_a_row < limit:
             return
+        self._forget_removed()
         if self.last_checkpoint is not None and not state.rolled_back:
             self._roll_back(self.last_checkpoint)
             return
@@ -363,9 +365,18 @@ class Trainer:
             and checkpoints.health_of(path).exists()
         )
 
+    def _forget_removed(self) -> None:
+        """Neither go back to a checkpoint that is gone nor call it the best."""
+        if self.last_checkpoint and report.say_if_removed(self._reporter, self.last_checkpoint):
+            best = self.state.best.get("step", self.state.step)  # the present step is saved next
+            if best != self.state.step and not is_file(checkpoints.path_of(self.last_checkpoint.parent, best)):
+                self.state.best = {}
+            self.last_checkpoint = None
+
     def _save(self) -> None:
         if self.folder is None:
             return
+        self._forget_removed()
         state, stepper, tokenizer_hash = self.state, self.stepper, self._tokenizer_hash
         checkpoint = capture(state, stepper, self.sampler, self.schedule, tokenizer_hash, self._recipe)
         health = report.health(state, stepper, self.options, tokenizer_hash) | {"recipe": self._recipe}

@@ -138,3 +138,39 @@ def test_fp16_trains_with_a_loss_scale_whose_calibration_is_not_a_failure(make_t
     assert (summary["steps"], summary["nonfinite"]) == (6, 4)
     again = make_trainer({"TOTAL_STEPS": "7"}, dtype=torch.float16, resume=True)
     assert again.stepper.scaler.get_scale() == trainer.stepper.scaler.get_scale()
+
+
+def test_a_checkpoint_that_is_removed_meanwhile_is_told_and_the_training_goes_on(make_trainer: Make) -> None:
+    trainer = make_trainer({"TOTAL_STEPS": "12", "CHECKPOINT_INTERVAL": "4"})
+    folder = trainer.ctx.experiment.checkpoints
+    original, calls = trainer.stepper.step, iter(range(100))
+
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
+        if next(calls) == 5:
+            for path in folder.iterdir():
+                path.unlink()
+        return original(batches, rate, decay=decay)
+
+    trainer.stepper.step = step  # type: ignore[method-assign]
+    summary = trainer.run()
+    (alert,) = [alert for alert in events(trainer, "alert") if alert["code"] == "checkpoint_removed"]
+    assert "mini_bitnet_step_00000004.pt was removed while the training was going on" in alert["message"]
+    assert summary["checkpoint"] == str(checkpoints.latest(folder))
+    kept = [checkpoints.load(path).step for path in checkpoints.found(folder)]
+    assert kept == [12, 8]
+    assert trainer.state.best["step"] in kept
+
+
+def test_no_training_goes_back_to_a_checkpoint_that_is_gone(make_trainer: Make) -> None:
+    trainer = make_trainer({"TOTAL_STEPS": "20", "CHECKPOINT_INTERVAL": "4"})
+    poison_steps(trainer, {6, 7, 8})
+    poisoned = trainer.stepper.step
+
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
+        checkpoints.path_of(trainer.ctx.experiment.checkpoints, 4).unlink(missing_ok=True)
+        return poisoned(batches, rate, decay=decay)
+
+    trainer.stepper.step = step  # type: ignore[method-assign]
+    with pytest.raises(BitnetError, match=r"3 times in a row after step 6 \(last good checkpoint: none yet\)"):
+        trainer.run()
+    assert "checkpoint_removed" in [alert["code"] for alert in events(trainer, "alert")]
