@@ -86,6 +86,12 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         if self.on_stack or isinstance(message, Event | Prune):
             await super()._on_message(message)
 
+    def _on_timer_update(self) -> None:
+        """As in Textual, which forgets the layout that a covered screen needs while changes are made in a batch."""
+        super()._on_timer_update()
+        if self._layout_required and self.app._batch_count:
+            self._update_timer.resume()
+
     def _compositor_refresh(self) -> None:
         """Draw what has changed; while another screen covers this one, only what can be seen through that one.
 

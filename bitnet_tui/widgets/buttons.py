@@ -103,3 +103,4 @@ def relabel(button: Button, label: str) -> None:
     if str(button.label) != label:
         button.label = label
         button.refresh(layout=True)
+        button._layout_updates += 1  # else Textual takes the width that it has kept of a layout since the last one
