@@ -13,11 +13,13 @@ from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import vault
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
 from tests.tui.event_loop import watched
 from tests.tui.plans import PLAN, TIMED
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
 class SvgExtension(SingleFileSnapshotExtension):
@@ -113,3 +115,20 @@ class RecordingLaunch:
 @pytest.fixture
 def recorder() -> RecordingLaunch:
     return RecordingLaunch()
+
+
+@pytest.fixture
+def workspaces(home: Path, isolated: Path) -> Iterator[Path]:
+    """The folder with the workspaces `experiments` and `nothing`. The silent run has 50 s until its next minute."""
+    finished_experiment(home, "finished")
+    experiment(home, "fresh")
+    path = isolated / "vault.json"
+    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
+    locked = experiment(home, "locked").root / ".env"
+    locked.write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+    silent = SimulatedRun(experiment(home, "silent"), "train", time.time() - 190, alive=True)
+    silent.train(0, 60)
+    try:
+        yield home.parent
+    finally:
+        silent.end_process()
