@@ -97,14 +97,15 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     folder = data.path or PlaceOptions.of(settings).data
     traces = load_traces(folder, data.top_k) if any(folder.glob("kd_shard_*.parquet")) else None
     vocabulary = job["vocabulary"] or (traces.vocab_size if traces else _vocabulary(TokenizerOptions.of(settings)))
-    config = _shape(settings, job["preset"], vocabulary, options.max_seq_len)
+    start = _shape_of_start(settings, job["preset"])
+    config = _shape(settings, job["preset"], start, vocabulary, options.max_seq_len)
     device = pick_device(hardware)
     configure(hardware)
     precision = pick_precision(hardware, device)
     usable = traces if traces and traces.vocab_size == vocabulary else None
     sampler = batches_of(usable, options, vocabulary, data.top_k)
     teacher = teacher_model(TeacherOptions.of(settings), device) if OnlineOptions.of(settings).online else None
-    source = _source_beside(settings, job["preset"])
+    source = _source_beside(settings, start)
     answer: dict[str, Any] = {
         "shape": config.to_dict(),
         "start_from": _start_from(settings, job["preset"]),
@@ -124,27 +125,35 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     return answer
 
 
-def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len: int) -> StudentConfig:
-    """The shape of the preset that is asked for, else of the model in STUDENT_INIT, whose headers alone are read."""
-    options, init = StudentOptions.of(settings), InitOptions.of(settings)
-    start = None if preset else wanted(init, TeacherOptions.of(settings))
+def _shape_of_start(settings: Settings, preset: str | None) -> StudentConfig | None:
+    """The shape of the model in STUDENT_INIT, whose headers alone are read; None if no layer of one is kept."""
+    start = None if preset else wanted(InitOptions.of(settings), TeacherOptions.of(settings))
     if start is None or start.embedding_alone:
+        return None
+    require_no_sizes(StudentOptions.of(settings))
+    return open_source(start).shape
+
+
+def _shape(
+    settings: Settings, preset: str | None, start: StudentConfig | None, vocabulary: int, max_seq_len: int
+) -> StudentConfig:
+    """The shape of the preset that is asked for, else of the layers that are kept of the model to `start` from."""
+    options = StudentOptions.of(settings)
+    if start is None:
         chosen = options if preset is None else StudentOptions(**{**vars(options), "preset": preset})
         return student_config(chosen, vocabulary, max_seq_len)
-    require_no_sizes(options)
-    source = open_source(start).shape
-    kept = kept_layers(init.layers, source.num_hidden_layers)
-    return warm_shape(source, len(kept), options, vocabulary, max_seq_len)
+    return warm_shape(start, len(_kept(settings, start)), options, vocabulary, max_seq_len)
 
 
-def _source_beside(settings: Settings, preset: str | None) -> StudentConfig | None:
+def _source_beside(settings: Settings, start: StudentConfig | None) -> StudentConfig | None:
     """The shape of the source's layers that training reads beside the student, if it does."""
-    init = InitOptions.of(settings)
-    start = None if preset else wanted(init, TeacherOptions.of(settings))
     if not LossWeights.of(settings).relation or start is None:
         return None
-    shape = open_source(start).shape
-    return replace(shape, num_hidden_layers=kept_layers(init.layers, shape.num_hidden_layers)[-1] + 1)
+    return replace(start, num_hidden_layers=_kept(settings, start)[-1] + 1)
+
+
+def _kept(settings: Settings, start: StudentConfig) -> tuple[int, ...]:
+    return kept_layers(InitOptions.of(settings).layers, start.num_hidden_layers)
 
 
 def _start_from(settings: Settings, preset: str | None) -> str | None:

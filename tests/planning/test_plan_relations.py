@@ -6,11 +6,27 @@ import pytest
 
 from bitnet_core.planning import probe
 from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.source import Source
 from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 from tests.planning.test_plan_online import HIDDEN, teacher
 from tests.traces.samples import small_tokenizer
 
 __all__ = ["_own_cache", "teacher"]
+
+
+def test_the_sources_headers_are_read_once(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Wanted] = []
+
+    def counted(found: Wanted) -> Source:
+        opened.append(found)
+        return open_source(found)
+
+    monkeypatch.setattr(probe, "open_source", counted)
+    sizes = dict.fromkeys(("MINI_DIM", "MINI_LAYERS", "MINI_HEADS"), "")
+    facts = _facts(tmp_path, **sizes, STUDENT_INIT=str(teacher), ATTENTION_RELATION_WEIGHT="1")
+    assert facts["source_bytes"] > 0
+    assert len(opened) == 1
 
 
 def test_its_memory_is_beside_the_students_and_its_passes_are_timed(
