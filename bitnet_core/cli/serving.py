@@ -18,9 +18,11 @@ from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.writable import writing
 from bitnet_core.secrets.find import find_secrets
+from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.teachers.profiles import profile
+from bitnet_core.text import flat
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 
 # Increase the number when `bitnet export gguf` writes another file for the same student.
@@ -171,9 +173,9 @@ def _announce(arguments: argparse.Namespace, server: LlamaServer, model: _Model)
         "TEACHER_BASE_URL": server.base_url,
         **({"TOKENIZER_NAME": str(model.tokenizer)} if model.tokenizer else {}),
     }
-    lines = [f"{model.name} is served at {server.base_url}{needs_key}; Ctrl-C ends it."]
+    lines = [f"{flat(model.name)} is served at {server.base_url}{needs_key}; Ctrl-C ends it."]
     lines += ["Settings that make it the teacher of another experiment:"]
-    lines += [f"  {name}={value}" for name, value in settings.items()]
+    lines += [f"  {name}={quoted(value)}" for name, value in settings.items()]  # as in a .env: a name may be anything
     fields = {"model": model.name, "base_url": server.base_url, "file": str(model.gguf), "pid": server.pid}
     answer(arguments, fields | {"settings": settings}, "\n".join(lines))
     sys.stdout.flush()

@@ -18,6 +18,7 @@ from bitnet_core.cli import serving
 from bitnet_core.cli.main import main
 from bitnet_core.cli.students import student_at
 from bitnet_core.model.student import Student
+from bitnet_core.settings.dotenv import parse
 from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.tokenizer.load import load_tokenizer
@@ -140,6 +141,21 @@ def test_the_command_serves_an_experiment_until_ctrl_c(root: Path, gguf: Path) -
             group.wait()
         if group.stdout is not None:
             group.stdout.close()
+
+
+def test_the_name_of_a_file_is_one_setting_whatever_it_is(gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a #b\nTEACHER_BASE_URL=evil.gguf"
+    path.symlink_to(gguf)
+    command = [sys.executable, "-m", "bitnet_core", "serve", str(path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        lines = [server.stdout.readline() for _ in range(5)]
+        server.send_signal(signal.SIGTERM)
+    told = parse("".join(lines[2:]), tmp_path / ".env")
+    assert told.values["TEACHER_MODEL"] == path.stem
+    assert told.values["TEACHER_BASE_URL"].startswith("http://127.0.0.1:")
+    assert not told.duplicates
+    assert lines[0].startswith("a #b TEACHER_BASE_URL=evil is served at http")
 
 
 def test_a_taken_port_is_refused_before_anything_is_loaded(
