@@ -201,6 +201,15 @@ class SessionReporter:
             "If that is not the same model, stop, choose one by its exact name and collect anew; traces name both.",
         )
 
+    def another_fingerprint(self, first: str, second: str) -> None:
+        self.reporter.alert(
+            "warning",
+            "another_fingerprint",
+            f"{self.collection.identity.model} answers with the fingerprint {second}, where {first} answered before: "
+            "it was changed meanwhile, or several servers of another build answer by turns.",
+            "Traces name all fingerprints; for answers of one build alone, collect anew once the server keeps to it.",
+        )
+
     # -- while asking ------------------------------------------------------------------------------------
 
     def waiting(self, tally: Tally, teacher: Teacher, accounts: Accounts) -> None:

@@ -42,7 +42,7 @@ from bitnet_core.traces import schema, writer
 
 _QUEUED_EMBEDDED = 4
 """Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
-_MOST_OTHER_MODELS = 20
+_MOST_NAMES = 20
 """Names that are kept, because a server may give each answer another one."""
 
 OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]
@@ -84,7 +84,9 @@ class CollectSession:
         self._verdict = self._known_verdict()
         self._shards.sampling_sent = self._sampling_sent()
         self._served_note = f"served:{collection.teacher_hash}"
-        self._shards.also_served = self._known_others()
+        self._shards.also_served = self._names_in(self._served_note)
+        self._fingerprints_note = f"fingerprints:{collection.teacher_hash}"
+        self._shards.fingerprints = self._names_in(self._fingerprints_note)
         self._limit: LimitReached | None = None
         self._report_figures: Callable[[], None] = lambda: None
         self._parallel = 1
@@ -151,22 +153,32 @@ class CollectSession:
             return None if text is None else msgspec.json.decode(text, type=Verdict)
         return None
 
-    def _known_others(self) -> list[str]:
-        """The names of other models that answered in this run or an earlier one, in the order of their answers."""
+    def _names_in(self, note: str) -> list[str]:
+        """The names that this run or an earlier one has kept in a note, in the order of the answers."""
         with contextlib.suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(self.journal.read_note(self._served_note) or "[]", type=list[str])
+            return msgspec.json.decode(self.journal.read_note(note) or "[]", type=list[str])
         return []
 
     def _note_model(self, served: str) -> None:
         """Say once, and keep, that a model of another name answers than the one that was probed."""
         probed, served = self._proven().served_model, self.redact(served)
         others = self._shards.also_served
-        if not probed or not served or served == probed or served in others or len(others) >= _MOST_OTHER_MODELS:
+        if not probed or not served or served == probed or served in others or len(others) >= _MOST_NAMES:
             return
         if not others:
             self._report.another_model(probed, served)
         others.append(served)
         self.journal.write_note(self._served_note, json.dumps(others))
+
+    def _note_fingerprint(self, found: str) -> None:
+        """Keep each fingerprint under which the model answers, and say once that there is a second."""
+        found, known = self.redact(found), self._shards.fingerprints
+        if not found or found in known or len(known) >= _MOST_NAMES:
+            return
+        known.append(found)
+        self.journal.write_note(self._fingerprints_note, json.dumps(known))
+        if len(known) == 2:
+            self._report.another_fingerprint(*known)
 
     def _sampling_sent(self) -> dict[str, Any]:
         """The sampling fields as they were sent in this collection's last run that asked; empty if none did."""
@@ -268,6 +280,7 @@ class CollectSession:
         self._report_figures()
         if answer.result is not None:
             self._note_model(answer.result.model)
+            self._note_fingerprint(answer.result.fingerprint)
         complete = self._outstanding.settle(request)
         if complete is not None:
             async with self._writing:

@@ -79,6 +79,8 @@ class ShardMaker:
     """The sampling fields as they were sent."""
     also_served: list[str] = field(default_factory=list)
     """The names of models that answered beside the one that was probed."""
+    fingerprints: list[str] = field(default_factory=list)
+    """Those under which the model answered."""
 
     def write(self, requests: Sequence[Request], verdict: Verdict) -> None:
         """Write the shard that these requests make up, unless it is there and was made from the same answers."""
@@ -114,6 +116,8 @@ class ShardMaker:
         metadata = self._metadata(verdict, [])
         if self.also_served:
             metadata = replace(metadata, probe={**metadata.probe, "also_served": self.also_served})
+        if len(self.fingerprints) > 1:
+            metadata = replace(metadata, probe={**metadata.probe, "fingerprints": self.fingerprints})
         return Summary(writer.write_sequences(self.folder, self.collection.shards, metadata))
 
     def _sequences(self, requests: Sequence[Request]) -> Iterator[FinishedSequence]:

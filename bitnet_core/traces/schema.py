@@ -147,7 +147,8 @@ class TraceMetadata:
     missing had the server's own default."""
     probe: Mapping[str, Any] = field(default_factory=dict)
     """What the probe found out about the teacher before the first answer was paid for. In SEQUENCES_FILE
-    `also_served` names the models that answered beside `served_model`."""
+    `also_served` names the models that answered beside `served_model`, and `fingerprints` those under which it
+    answered, if they were several."""
     projection: int = 1
     """PROJECTION_VERSION when the file was made."""
     made_from: str = ""

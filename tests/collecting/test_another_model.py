@@ -1,4 +1,4 @@
-"""A server that lets another model answer than the one that was probed: said once, and kept with the traces."""
+"""A server that lets another model answer, or another build of it: said once, and kept with the traces."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.stages import collect
+from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.collecting.stage_runs import PROBES, context, events
 from tests.teachers.fake_teacher import FakeTeacher
@@ -44,3 +45,37 @@ def test_another_model_is_said_and_kept(
     probe = json.loads(pq.read_metadata(path).metadata[b"bitnet"])["probe"]
     assert sorted(probe.get("also_served", [])) == sorted(others)
     assert probe["served_model"] == probed
+
+
+@pytest.mark.parametrize(
+    ("by_turns", "kept"),
+    [
+        (["fp_a", "fp_b"], ["fp_a", "fp_b"]),
+        (["fp_a", "fp_b", "fp_c", None], ["fp_a", "fp_b", "fp_c"]),
+        (["fp_a"], []),
+        (["fp_a", None, ""], []),
+        ([{"odd": 1}, 7], ["7", "{'odd': 1}"]),
+    ],
+)
+def test_another_fingerprint_is_said_once_and_kept(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, by_turns: list[Any], kept: list[str]
+) -> None:
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        body["system_fingerprint"] = by_turns[number % len(by_turns)]
+
+    with ChatServer(FakeTeacher(teacher_tokenizer, twist)) as server:
+        ctx = context(tmp_path, server)
+        collect.run(ctx)
+    alerts = [event["message"] for event in events(ctx, "alert") if event["code"] == "another_fingerprint"]
+    assert len(alerts) == bool(kept)
+    assert not kept or "answers with the fingerprint" in alerts[0]
+    (path,) = tmp_path.rglob("sequences.parquet")
+    probe = json.loads(pq.read_metadata(path).metadata[b"bitnet"])["probe"]
+    assert sorted(probe.get("fingerprints", [])) == kept
+
+
+def test_a_stream_keeps_its_fingerprint() -> None:
+    stream = OpenAIChat.fold()
+    stream.add({"system_fingerprint": "fp_a", "choices": [{"delta": {"content": "Hi"}}]})
+    stream.add({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    assert stream.answer_body()["system_fingerprint"] == "fp_a"

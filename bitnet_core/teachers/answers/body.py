@@ -59,6 +59,7 @@ class _Body(msgspec.Struct):
     timings: Any = None
     model: Any = None
     provider: Any = None
+    system_fingerprint: Any = None
 
 
 _DECODER = msgspec.json.Decoder(_Body)
@@ -94,6 +95,7 @@ def read_chat_completion(body: bytes, table: TokenTable | None) -> ChatResult:
         model=short_name(answer.model),
         body=body,
         upstream=short_name(answer.provider),
+        fingerprint=short_name(answer.system_fingerprint),
     )
 
 

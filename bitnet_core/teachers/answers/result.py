@@ -74,6 +74,8 @@ class ChatResult(Repaired):
     """llama.cpp's own clock (predicted_per_second, …); empty elsewhere."""
     upstream: str = ""
     """Who answered behind a router, if the router says so."""
+    fingerprint: str = ""
+    """Which build or configuration of the model answered, if the server says so."""
 
     @property
     def counted(self) -> bool:
@@ -137,7 +139,7 @@ def read_checked(reader: Reader, body: bytes, table: TokenTable | None) -> ChatR
 
 def checked(result: ChatResult) -> ChatResult:
     """The result. BadReply if any of its text can't be encoded as UTF-8."""
-    if not all(map(is_utf8, (result.text, result.finish_reason, result.model, result.upstream))):
+    if not all(map(is_utf8, (result.text, result.finish_reason, result.model, result.upstream, result.fingerprint))):
         raise BadReply("malformed_text", "the answer's text holds half a surrogate pair")
     return result
 

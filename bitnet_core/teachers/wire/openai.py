@@ -28,7 +28,7 @@ class _Chunks(Fold):
         self._choice = OneOfSeveral()
 
     def add(self, event: Mapping[str, Any]) -> str:
-        for field in ("model", "provider", "usage", "timings"):
+        for field in ("model", "provider", "system_fingerprint", "usage", "timings"):
             if event.get(field):
                 self._head[field] = event[field]
         choice = self._choice.own(event, "choices")
