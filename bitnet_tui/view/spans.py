@@ -7,6 +7,8 @@ from pathlib import Path
 from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.text import crop, flat, printable, width, wrap
 
+_HINT_GAP = 2
+
 
 @dataclass(frozen=True)
 class Span:
@@ -46,6 +48,12 @@ def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
     """One line with text at both ends; `right` is left out if both do not fit, and `left` is cut if it doesn't."""
     free = cells - cells_of(left) - cells_of(right)
     return (*left, Span(" " * free), *right) if free > 0 else cut(left, cells)
+
+
+def hinted(left: Sequence[Span], forms: Iterable[str], cells: int) -> Line:
+    """One line with a hint at its right end, in the first of its forms that fits."""
+    room = cells - cells_of(left) - _HINT_GAP
+    return spread(left, [Span(next((one for one in forms if width(one) <= room), ""), "label")], cells)
 
 
 def cut(spans: Sequence[Span], cells: int) -> Line:

@@ -20,7 +20,7 @@ from bitnet_tui.screens.guide.storage import StorageStep
 from bitnet_tui.services import keys
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft, Fault
-from bitnet_tui.view.spans import Span, spread
+from bitnet_tui.view.spans import Span, hinted
 from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -90,9 +90,10 @@ class TargetForm(Guide):
         self.learn_keys()
 
     def on_resize(self) -> None:
-        left = [Span(self.TITLE_WORDS, "title")]
-        right = [Span(f"{self.shell.key('guide.test')} test · enter {self.DOES} · esc leaves", "label")]
-        self.query_one("#head", Painted).show((spread(left, right, max(0, self.app.size.width - 2)),))
+        test, leaves = f"{self.shell.key('guide.test')} test", "esc leaves"
+        forms = (f"{test} · enter {self.DOES} · {leaves}", f"{test} · {leaves}", leaves)
+        head = hinted([Span(self.TITLE_WORDS, "title")], forms, max(0, self.app.size.width - 2))
+        self.query_one("#head", Painted).show((head,))
 
     @property
     def _step(self) -> TargetStep:

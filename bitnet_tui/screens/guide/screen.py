@@ -37,7 +37,7 @@ from bitnet_tui.services import keys
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import STEPS
-from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.spans import Span, hinted
 from bitnet_tui.widgets.guide import Cards, Rail
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -111,14 +111,10 @@ class NewExperimentScreen(KeptGuide):
         return width(self._title)
 
     def _say_head(self) -> None:
-        title = self._title
-        left = [Span(title, "title")]
         back, skip, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
-        cells = max(0, self.app.size.width - 2)
         ways, leaves = f"{back} back · {skip} skip · {test} test · ", f"{leave} leaves, the draft is kept"
         told = (f"{ways}{leaves}", f"{ways}{leave} leaves", leaves)
-        right = [Span(next((one for one in told if width(title) + 2 + width(one) <= cells), leaves), "label")]
-        head: Line = spread(left, right, cells)
+        head = hinted([Span(self._title, "title")], told, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))
 
     # -- the way --------------------------------------------------------------------------------------------------
