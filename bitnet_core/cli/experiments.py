@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def add_to(commands: Commands) -> None:
-    added = commands.add("experiments", "list the experiments of the workspace; rename, archive, delete", _list)
+    added = commands.add(
+        "experiments", "list the experiments of the workspace; duplicate, rename, archive, delete", _list
+    )
     added.set_defaults(all=False)
     actions = added.add_subparsers(dest="action", metavar="ACTION", title="actions")
     made = {}
@@ -21,8 +23,10 @@ def add_to(commands: Commands) -> None:
         made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handler)
     made["list"].add_argument("--all", action="store_true", help="the archived ones, too")
-    made["rename"].add_argument("name", metavar="NAME")
-    made["rename"].add_argument("new", metavar="NEW")
+    for name in ("duplicate", "rename"):
+        made[name].add_argument("name", metavar="NAME")
+        made[name].add_argument("new", metavar="NEW")
+    made["duplicate"].add_argument("--traces", action="store_true", help="with its traces, so that train can begin")
     for name in ("archive", "unarchive", "delete"):
         made[name].add_argument("names", nargs="+", metavar="NAME")
     made["delete"].add_argument("--yes", action="store_true", help="delete them; without it, only say what would go")
@@ -77,6 +81,21 @@ def _list(arguments: argparse.Namespace) -> int:
         answer(arguments, {}, f"{home} holds no experiment; `bitnet demo` starts one")
         return 0
     answer_table(arguments, str(home), ["experiment", "running", "changed", ""], rows, records)
+    return 0
+
+
+def _duplicate(arguments: argparse.Namespace) -> int:
+    from bitnet_core.text import files, size
+    from bitnet_core.workspace.changes import find
+    from bitnet_core.workspace.duplicates import duplicate
+
+    done = duplicate(find(_home(arguments), arguments.name), arguments.new, traces=arguments.traces)
+    if done.keys and not arguments.json:
+        warn(f"{', '.join(done.keys)} in the .env of {arguments.name} is not copied; keep it in the keyring.", "note")
+    fields: dict[str, Any] = {"duplicated": arguments.name, "folder": str(done.root), "keys_left": list(done.keys)}
+    fields["traces"] = {"files": done.traces.files, "bytes": done.traces.bytes} if done.traces else None
+    brought = f" and its traces ({files(done.traces.files)}, {size(done.traces.bytes)})" if done.traces else ""
+    answer(arguments, fields, f"{arguments.new} has the settings of {arguments.name}{brought}")
     return 0
 
 
@@ -155,6 +174,7 @@ def _words(one: "Holding") -> str:
 
 _ACTIONS: dict[str, tuple[str, Any]] = {
     "list": ("list the experiments of the workspace", _list),
+    "duplicate": ("make an experiment with the settings of another one", _duplicate),
     "rename": ("give an experiment another name", _rename),
     "archive": ("leave experiments out of lists; nothing is deleted", _archive),
     "unarchive": ("take archived experiments into lists again", _archive),

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.inputs import has_to_be_waited_for, is_present
 from bitnet_core.secrets.known import resolve_and_remember
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
 
@@ -44,6 +45,10 @@ class Experiment(NamedTuple):
     @property
     def name(self) -> str:
         return self.root.name
+
+    def holds(self, outputs: Iterable[tuple[str, str]]) -> bool:
+        """Whether a file of each kind is there, given as the name of a folder and a glob pattern in it."""
+        return all(any(getattr(self, at).glob(pattern)) for at, pattern in outputs)
 
     def ensure(self) -> None:
         """Create the missing folders. BitnetError when they can't or may not (AUTO_CREATE_DIRS) be created."""
@@ -155,7 +160,7 @@ class Workspace(NamedTuple):
             if root.exists():
                 raise UsageError(f"{root} already exists; choose another name or open that experiment.")
             root.mkdir(parents=True)
-            files.write_text(root / ".env", env_text or f"# Settings of {name}; `bitnet config` lists the names.\n")
+            files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
         except OSError as error:
             raise BitnetError(f"{root} can't be created {explained(error, 'choose another workspace')}.") from error
         return root

@@ -221,7 +221,7 @@ class History:
 
     def is_complete(self, stage: str) -> bool:
         """Whether each kind of file that the stage leaves is there."""
-        return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
+        return self.experiment.holds(catalog.stage(stage).outputs)
 
     def lacking(self, stage: str) -> tuple[str, ...]:
         """The stages without whose files this one can't work and that have left none, in their order."""

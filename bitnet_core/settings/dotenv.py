@@ -8,7 +8,7 @@ import contextlib
 import io
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,6 +159,12 @@ def with_value(text: str, name: str, value: str) -> str:
             out.append("\n")
         out.append(f"{name}={quoted(value)}\n")
     return bom + "".join(out)
+
+
+def new_text(name: str, values: Mapping[str, str]) -> str:
+    """The `.env` of a new experiment."""
+    lines = [f"# Settings of {name}; `bitnet config` lists the names."]
+    return "\n".join([*lines, *(f"{one}={quoted(value)}" for one, value in values.items())]) + "\n"
 
 
 def quoted(value: str) -> str:

@@ -202,17 +202,18 @@ def _idle(root: Path) -> Iterator[Experiment]:
             for stage in (*STAGES, PIPELINE.name, UPLOAD.name):
                 lock = lock_path(experiment, stage)
                 if lock.is_file():
-                    stack.enter_context(files.locked(lock, on_wait=partial(_refuse, root, stage)))
+                    stack.enter_context(files.locked(lock, on_wait=partial(refuse, root, stage)))
         except OSError as error:
             raise BitnetError(f"{root} can't be locked {explained(error, 'check who may write there')}.") from error
         if running := _active(experiment):
-            _refuse(root, running)
+            refuse(root, running)
         if (root / FOLDER).is_dir():
             stack.enter_context(exclusive(root))
         yield experiment
 
 
-def _refuse(root: Path, running: str) -> None:
+def refuse(root: Path, running: str) -> None:
+    """UsageError: something runs in an experiment."""
     raise UsageError(f"{running} is running in {root}; stop it or wait for its end.")
 
 

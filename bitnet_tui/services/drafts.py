@@ -10,16 +10,11 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
-from bitnet_core.settings import dotenv
-from bitnet_core.settings.kinds import as_path
-from bitnet_core.settings.references import names_in
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
-from bitnet_tui.services.settings import resolved
+from bitnet_core.runs.copied import Copied, copied_of
+from bitnet_tui.services.settings import overrides
 
 _writing = threading.Lock()
 _turns: dict[Path, int] = {}
-_NOT_COPIED = ("Place", "Keys")
-"""Sections whose settings are one experiment's own, or this user's."""
 
 
 @dataclass(frozen=True)
@@ -62,37 +57,6 @@ class Kept:
         return turn == latest
 
 
-@dataclass(frozen=True)
-class Copied:
-    """The settings of an experiment for another one, and the names of keys in its `.env`, which are not copied."""
-
-    values: dict[str, str]
-    keys: tuple[str, ...] = ()
-
-
 def settings_of(home: Path, root: Path) -> Copied:
-    """What the `.env` of an experiment says, without its places and its name on a target. UsageError if unreadable.
-
-    References are replaced by what they stand for, and relative paths by absolute ones: both would mean something
-    else in another folder.
-    """
-    path = root / ".env"
-    written = dotenv.read_dotenv(path).values if files.is_file(path) else {}
-    known = resolved(home, root).settings.values
-    values = {
-        name: _text(name, text, known.get(name), root)
-        for name, text in written.items()
-        if name in REGISTRY and name not in SECRET_NAMES and REGISTRY[name].section not in _NOT_COPIED
-    }
-    values.pop("STORAGE_NAME", None)
-    keys = tuple(sorted(name for name in written if name in SECRET_NAMES))
-    return Copied({name: text for name, text in values.items() if text}, keys)
-
-
-def _text(name: str, text: str, value: object, root: Path) -> str:
-    if names_in(text):
-        text = "" if value is None else str(int(value)) if isinstance(value, bool) else str(value)
-    if text and REGISTRY[name].kind == "path":
-        with contextlib.suppress(ValueError):
-            return str(as_path(text, root))
-    return text
+    """What a duplicate takes over of an experiment in this workspace. UsageError if its `.env` can't be read."""
+    return copied_of(root, overrides(home))

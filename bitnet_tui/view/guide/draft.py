@@ -142,9 +142,7 @@ def differing(draft: Draft) -> frozenset[str]:
 
 def env_text(draft: Draft) -> str:
     """The experiment's `.env`. What it says comes back from it unchanged."""
-    lines = [f"# Settings of {draft.name}; `bitnet config` lists the names."]
-    lines += [f"{name}={dotenv.quoted(value)}" for name, value in settings(draft).items()]
-    return "\n".join(lines) + "\n"
+    return dotenv.new_text(draft.name, settings(draft))
 
 
 def overrides(draft: Draft, root: Path) -> dict[str, str]:

@@ -1,0 +1,111 @@
+"""A second experiment with the settings of another one, and with its traces if they are wanted.
+
+A shard is never written again, only replaced, so that the file of both may be the same. The journal of what the
+teacher has answered grows, so it is copied; with it, collecting more asks only for what is missing.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files import trees
+from bitnet_core.files.trees import Measured
+from bitnet_core.runs.copied import copied_of, has_traces
+from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.launch import lock_path
+from bitnet_core.secrets.known import resolve_and_remember
+from bitnet_core.settings import dotenv
+from bitnet_core.storage.left_out import is_left_out
+from bitnet_core.traces import places
+from bitnet_core.workspace.changes import refuse
+
+_COLLECT = "collect"
+_SHARD = ".parquet"
+_OF_JOURNAL = (".sqlite-wal", ".sqlite-journal")
+"""Files that a journal of a killed run needs."""
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """`keys` are in the `.env` of the source and were not copied; `traces` is what was brought of them."""
+
+    root: Path
+    keys: tuple[str, ...]
+    traces: Measured | None = None
+
+
+def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
+    """Make an experiment beside `source`. All of it is there, or nothing.
+
+    UsageError for a name that is malformed or taken, or if there are no traces to bring or some are being collected.
+    """
+    home = {"BITNET_HOME": str(source.parent)}
+    copied = copied_of(source, home)
+    experiment = Experiment.from_settings(resolve_and_remember(home, root=source).settings)
+    if traces and not has_traces(experiment):
+        raise UsageError(f"{source.name} has no traces; leave out --traces, or collect them in it first.")
+    root = Workspace(source.parent).create(name, dotenv.new_text(name, copied.values))
+    if not traces:
+        return Duplicate(root, copied.keys)
+    try:
+        with _not_collecting(experiment):
+            brought = _bring(experiment, Experiment.from_settings(resolve_and_remember(home, root=root).settings))
+    except BaseException as error:
+        trees.remove(root)
+        if isinstance(error, OSError):
+            raise BitnetError(
+                f"The traces can't be copied {explained(error, 'free space, or leave them')}."
+            ) from error
+        raise
+    return Duplicate(root, copied.keys, brought)
+
+
+@contextlib.contextmanager
+def _not_collecting(experiment: Experiment) -> Iterator[None]:
+    lock = lock_path(experiment, _COLLECT)
+    if not lock.is_file():
+        yield
+        return
+    with files.locked(lock, on_wait=partial(refuse, experiment.root, _COLLECT)):
+        yield
+
+
+def _bring(source: Experiment, target: Experiment) -> Measured:
+    """Bring the traces with their tokenizer, then what they are known by: the folder itself is the last to appear."""
+    if target.data.exists():
+        raise UsageError(f"{target.data} is there already, so no traces are copied into it; choose another place.")
+    journal = next((one for one in places.journals(source.data) if one.is_file()), None)
+    if journal is not None and not journal.is_relative_to(source.data.resolve()):
+        _copy(journal.parent, places.journals(target.data)[0].parent)
+    arriving = target.data.with_name(f".{target.data.name}.arriving")
+    _copy(source.data.resolve(), arriving)
+    arriving.rename(target.data)
+    files.fsync_folder(target.data.parent)
+    return trees.measure(target.data)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Every file of a folder, but for locks and files that are not complete."""
+    target.mkdir(parents=True)
+    for one in sorted(source.iterdir()):
+        if is_left_out(one.name) and not one.name.endswith(_OF_JOURNAL):
+            continue
+        if one.is_dir():
+            _copy(one, target / one.name)
+        elif one.is_file():
+            _place(one, target / one.name)
+
+
+def _place(source: Path, target: Path) -> None:
+    if source.suffix == _SHARD:
+        with contextlib.suppress(OSError):  # another disk, or one without links
+            os.link(source.resolve(), target)
+            return
+    with files.atomic_path(target) as written:
+        shutil.copyfile(source, written)

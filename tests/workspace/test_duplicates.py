@@ -1,0 +1,95 @@
+"""A duplicate has the settings of its source and, if they are wanted, its traces; neither writes into the other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.cli.main import main
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files import locked
+from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.history import History
+from bitnet_core.runs.launch import lock_path
+from bitnet_core.workspace import duplicates
+from bitnet_core.workspace.duplicates import duplicate
+
+_JOURNAL = "data.journal/journal.sqlite"
+_BROUGHT = ("data/kd_shard_000.parquet", "data/_tokenizer/tokenizer.json", "data/.sequences/part_000.parquet")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BITNET_HOME", str(tmp_path / "experiments"))
+    return tmp_path / "experiments"
+
+
+@pytest.fixture
+def source(home: Path) -> Path:
+    root = Workspace(home).create("one", "LR=1e-3\nKD_PROMPTS_FILE=own.txt\nHF_TOKEN=secret\n")
+    Experiment.open(root).ensure()
+    for name in (*_BROUGHT, _JOURNAL, f"{_JOURNAL}-wal", "data/.kd.lock", "data/.x.1-2.part"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    return root
+
+
+def test_settings_are_copied_and_keys_are_not(source: Path):
+    done = duplicate(source, "two")
+    assert (done.root / ".env").read_text().splitlines()[1:] == ["LR=1e-3", f"KD_PROMPTS_FILE={source}/own.txt"]
+    assert (done.keys, done.traces) == (("HF_TOKEN",), None)
+    assert sorted(one.name for one in done.root.iterdir()) == [".env"]
+
+
+@pytest.mark.parametrize("linking", [True, False])
+def test_traces_come_with_their_tokenizer_and_journal(source: Path, linking: bool, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    if not linking:
+        monkeypatch.setattr(duplicates.os, "link", refuse)
+    root = duplicate(source, "two", traces=True).root
+    found = {str(one.relative_to(root)) for one in root.rglob("*") if one.is_file()}
+    assert found == {".env", *_BROUGHT, _JOURNAL, f"{_JOURNAL}-wal"}
+    assert all((root / name).read_text() == name for name in found - {".env"})
+    same = {name for name in found if (source / name).samefile(root / name)}
+    assert same == ({one for one in _BROUGHT if one.endswith(".parquet")} if linking else set())
+    assert History.read(Experiment.open(root)).lacking("train") == ()
+
+
+def test_without_traces_there_is_nothing_to_bring(home: Path):
+    root = Workspace(home).create("one")
+    with pytest.raises(UsageError, match="one has no traces; "):
+        duplicate(root, "two", traces=True)
+    assert [one.name for one in Workspace(home).experiments()] == ["one"]
+
+
+def test_while_they_are_collected_traces_stay_where_they_are(home: Path, source: Path):
+    lock = lock_path(Experiment.open(source), "collect")
+    lock.touch()
+    with locked(lock), pytest.raises(UsageError, match="collect is running in "):
+        duplicate(source, "two", traces=True)
+    assert [one.name for one in Workspace(home).experiments()] == ["one"]
+
+
+def test_a_copy_that_fails_leaves_nothing(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(duplicates.shutil, "copyfile", full)
+    with pytest.raises(BitnetError, match="The traces can't be copied"):
+        duplicate(source, "two", traces=True)
+    assert [one.name for one in home.iterdir()] == ["one"]
+
+
+def test_the_command_says_what_was_brought(home: Path, source: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["experiments", "duplicate", "one", "two", "--traces", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"duplicated": "one", "folder": str(home / "two"), "keys_left": ["HF_TOKEN"],
+                    "traces": {"files": 3, "bytes": sum(map(len, _BROUGHT))}}  # fmt: skip
+    assert main(["experiments", "duplicate", "one", "three"]) == 0
+    said = capsys.readouterr()
+    assert "three has the settings of one\n" in said.out
+    assert "HF_TOKEN in the .env of one is not copied" in said.err
+    assert main(["experiments", "duplicate", "one", "two"]) != 0
+    assert "already exists" in capsys.readouterr().err
