@@ -54,6 +54,7 @@ _SAID = (
     (r"(?:run )?`bitnet traces validate`", "Check traces ({traces.check})"),
     (r"`bitnet traces list`", "Traces ({experiment.traces})"),
     (r", or give --all\b", ""),
+    (r"leave out --traces", "leave the traces out"),
     (r"not timed; leave out --no-probe, or give --tokens-per-s", "not timed"),
     (r"(?:; run `bitnet plan` there)?, or give --tokens-per-s", ""),
     (r"give --root ", "open "),

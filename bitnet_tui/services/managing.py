@@ -1,4 +1,4 @@
-"""Renames, archives, deletes and fetches experiments: `bitnet experiments …` and `bitnet open`, each a process.
+"""Makes, renames, archives, deletes and fetches experiments, by `bitnet experiments …` and `bitnet open`.
 
 Slow, so call it in a thread.
 """
@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.experiment import Workspace
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.services.commands import Command, Followed, find_keys
 from bitnet_tui.services.drafts import Kept
@@ -20,6 +22,15 @@ def change(home: Path, action: str, names: Sequence[str], *options: str) -> dict
     """Do it, and return what the command answers. BitnetError says why it can't be done."""
     arguments = ["experiments", action, *options, *names]
     return Command(home, arguments, {}, _CHANGE_SECONDS, f"bitnet experiments {action}").run()
+
+
+def make(home: Path, name: str, text: str, source: Path | None = None) -> Path:
+    """Make an experiment with this `.env`, and with the traces of `source` if it is given; its folder."""
+    if source is None:
+        return Workspace(home).create(name, text)
+    change(home, "duplicate", (source.name, name), "--traces")
+    files.write_text(home / name / ".env", text)
+    return home / name
 
 
 def rename(home: Path, root: Path, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from textual.widgets import Input
 from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
-from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Guide(KeyedScreen[Made | None]):
     """What the last test of a step found, with the question that it answered; `last_found` if it still counts."""
     copied: Mapping[str, str] | None = None
     """The settings of the experiment that this is a copy of, once they are known."""
+    source_traces = False
+    """Whether that experiment has traces."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
 
@@ -73,6 +75,17 @@ class Guide(KeyedScreen[Made | None]):
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is `suggested`."""
         raise NotImplementedError
+
+    def bring_traces(self, wanted: bool) -> None:
+        """Let the experiment begin with the traces of its source, or without."""
+        raise NotImplementedError
+
+    @property
+    def brings_traces(self) -> bool:
+        """Whether it begins with them: unless it was said, if it would collect the same."""
+        if not self.source_traces:
+            return False
+        return self.draft.traces if self.draft.traces is not None else collects_same(self.draft, self.copied or {})
 
     def faults(self) -> tuple[Fault, ...]:
         """What has to be mended."""

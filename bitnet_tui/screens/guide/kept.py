@@ -14,6 +14,7 @@ from textual.timer import Timer
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.prices import lowest_price
@@ -110,7 +111,7 @@ class KeptGuide(Guide):
 
     # -- the draft ------------------------------------------------------------------------------------------------
 
-    def _begun(self) -> tuple[Any, drafts.Copied | None]:
+    def _begun(self) -> tuple[Any, Copied | None]:
         """The draft that was left, or the settings of the experiment to copy."""
         kept = self._kept
         record = kept.read() if kept else None
@@ -128,11 +129,12 @@ class KeptGuide(Guide):
         self._own = True
         await self._come_to(step)
 
-    def _begin_with(self, found: tuple[Any, drafts.Copied | None]) -> None:
+    def _begin_with(self, found: tuple[Any, Copied | None]) -> None:
         record, copied = found
         copy = drafted.of_settings(copied.values, self.draft.source) if copied is not None else None
-        if copy is not None:
+        if copied is not None and copy is not None:
             self.copied = drafted.settings(copy)
+            self.source_traces = copied.traces
             self._tell_step()
         if self._own:  # something was chosen before it could be read
             return
@@ -188,6 +190,12 @@ class KeptGuide(Guide):
         self._touched.add(name)
         self.draft = changed
         self._changed()
+
+    def bring_traces(self, wanted: bool) -> None:
+        self._own = True
+        self.draft = replace(self.draft, traces=wanted)
+        self._changed()
+        self._tell_step()
 
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is the suggestion."""

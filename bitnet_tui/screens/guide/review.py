@@ -14,10 +14,14 @@ from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Fault, settings
 from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.buttons import relabel
 from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
+
+_LOW = 12
+"""Below this height the `.env` is not shown."""
 
 
 class ReviewStep(Step):
@@ -33,6 +37,7 @@ class ReviewStep(Step):
                 yield label_of("Name")
                 yield SteadyInput(self.draft.name, compact=True, id="field-NAME", classes="entry")
             yield Painted(id="costs")
+            yield Button("", id="traces", name="traces", compact=True)
             yield Words("Create it, and then", classes="title")
             yield Cards(id="starts", classes="list", markup=False)
             yield Painted(id="about")
@@ -53,15 +58,30 @@ class ReviewStep(Step):
     def leave(self) -> None:
         self._estimate.end()
 
+    def on_resize(self) -> None:
+        self.set_class(self.size.height < _LOW, "-low")
+
     def _say_costs(self) -> None:
         self.lines("#costs").show((self._estimate.cost(),))
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
-        found = review.starts(self.draft, self._logprobs, doubtful=bool(self.guide.doubts()))
+        found = review.starts(
+            self.draft, self._logprobs, doubtful=bool(self.guide.doubts()), traces=self.guide.brings_traces
+        )
         if self.start in ("", self._first):
             self.start = self._first = found[0][0]
-            self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
+        elif self.start not in dict(found):
+            self.start = found[0][0]
+        self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
+
+    def _offer_traces(self) -> None:
+        button, guide = self.query_one("#traces", Button), self.guide
+        button.display = guide.source_traces
+        relabel(button, f"{'☑' if guide.brings_traces else '☐'} with its traces")
+
+    def action_traces(self) -> None:
+        self.guide.bring_traces(not self.guide.brings_traces)
 
     def entry(self) -> Widget | None:
         return self.query_one("#starts")
@@ -73,6 +93,7 @@ class ReviewStep(Step):
     def hint(self, name: str) -> str:
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
+            "traces": "With them, nothing is collected again; what the teacher has answered is not paid twice.",
             "starts": "Arrows or a click choose; enter does it.",
             "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")
@@ -90,6 +111,7 @@ class ReviewStep(Step):
         """The name has changed, or what is known of the workspace."""
         guide = self.guide
         self._offer_starts()
+        self._offer_traces()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}

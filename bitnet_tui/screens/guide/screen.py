@@ -20,7 +20,6 @@ from textual.widget import Widget
 from textual.widgets import Button, Input
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import remember
 from bitnet_core.text import flat, width
 from bitnet_tui import bindings
@@ -33,7 +32,7 @@ from bitnet_tui.screens.guide.step import Step, TestedStep
 from bitnet_tui.screens.guide.storage import StorageStep
 from bitnet_tui.screens.guide.student import StudentStep
 from bitnet_tui.screens.guide.teacher import TeacherStep
-from bitnet_tui.services import keys
+from bitnet_tui.services import keys, managing
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import STEPS
@@ -256,6 +255,10 @@ class NewExperimentScreen(KeptGuide):
         if isinstance(self._current, TeacherStep):
             self._current.action_list_models()
 
+    def action_traces(self) -> None:
+        if isinstance(self._current, ReviewStep):
+            self._current.action_traces()
+
     def action_mend(self) -> None:
         if isinstance(self._current, ReviewStep):
             self._current.action_mend()
@@ -297,11 +300,11 @@ class NewExperimentScreen(KeptGuide):
         home, draft, kept = self.shell.home, self.named, self._kept
         typed = {name: value for name, value in self.keys.items() if value and self.key_counts(name) and with_keys}
         remember(typed.values())
-        start = self._start
+        start, source = self._start, self._source if self.brings_traces else None
 
         def make() -> tuple[Path, list[str]]:
             said = [keys.keep(home, name, value) for name, value in typed.items()]
-            root = Workspace(home).create(draft.name, drafted.env_text(draft))
+            root = managing.make(home, draft.name, drafted.env_text(draft), source)
             if kept is not None:
                 kept.remove(time.monotonic_ns())
             return root, said

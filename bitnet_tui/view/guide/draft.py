@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_path
@@ -44,6 +45,8 @@ class Draft:
     name: str = ""
     step: str = "machine"
     source: str = ""
+    traces: bool | None = None
+    """Whether it begins with those of its source; None = not said."""
 
     def get(self, name: str) -> str:
         """What counts for a setting now."""
@@ -77,7 +80,7 @@ class Draft:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to keep."""
-        return not self.values and not self.name
+        return not self.values and not self.name and self.traces is None
 
 
 def default(name: str) -> str:
@@ -106,6 +109,12 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
     for name, text in (own | {TEACHER: provider.name, BACKEND: backend}).items():
         draft = draft.having(name, text)
     return draft
+
+
+def collects_same(draft: Draft, copied: Mapping[str, str]) -> bool:
+    """Whether the draft would collect what an experiment with the `copied` settings has."""
+    now = settings(draft)
+    return all(now.get(name) == copied.get(name) for name in STAGES["collect"].settings)
 
 
 # -- what gets written -----------------------------------------------------------------------------------------------
@@ -279,7 +288,14 @@ def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, 
 
     values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
     name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
-    return {"version": 1, "name": name, "step": draft.step, "source": source, "values": values}
+    return {
+        "version": 1,
+        "name": name,
+        "step": draft.step,
+        "source": source,
+        "traces": draft.traces,
+        "values": values,
+    }
 
 
 def from_record(record: object) -> Draft | None:
@@ -296,6 +312,7 @@ def from_record(record: object) -> Draft | None:
         if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
             draft = draft.having(name, value)
     texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
-    step = record.get("step")
+    step, traces = record.get("step"), record.get("traces")
+    draft = replace(draft, traces=traces if isinstance(traces, bool) else None)
     kept = {key: text[:_LONGEST_NAME] for key, text in texts.items()}
     return replace(draft, step=step if isinstance(step, str) and step in STEPS else "machine", **kept)

@@ -13,12 +13,16 @@ ONLY = "create"
 """Start nothing."""
 
 
-def starts(draft: Draft, logprobs: bool | None, *, doubtful: bool = False) -> tuple[tuple[str, str], ...]:
+def starts(
+    draft: Draft, logprobs: bool | None, *, doubtful: bool = False, traces: bool = False
+) -> tuple[tuple[str, str], ...]:
     """(value, words) of what can be started; the first is what Enter does.
 
-    What costs money, or is `doubtful`, is not the first. Stages that read from others can't be started alone.
+    What costs money, or is `doubtful`, is not the first. Stages that read from others can't be started alone, but for
+    the training where there are `traces`.
     """
-    alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if not one.needs]
+    there = ("collect",) if traces else ()
+    alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if set(one.needs) <= set(there)]
     whole = (PIPELINE.name, "Run the whole pipeline")
     nothing = (ONLY, "Start nothing yet")
     if draft.teacher.logprobs == "no" or logprobs is False:
