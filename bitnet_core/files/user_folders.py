@@ -29,7 +29,7 @@ def config_folder() -> Path:
 
 def state_folder() -> Path:
     """Where logs and locks of this user are."""
-    return _own("user_state_path", "XDG_STATE_HOME or HOME", "locks and crash reports")
+    return _own("user_state_path", "XDG_STATE_HOME or HOME", "state such as locks and allowed addresses")
 
 
 def cache_folder() -> Path:

