@@ -186,6 +186,20 @@ def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_sour
     assert any(one.startswith("• LR left out   was 1e-3") for one in marked(drafted.settings(made(LR="1e-3"))))
 
 
+def test_the_file_marks_what_is_wrong_and_names_what_is_missing():
+    draft = made(TOTAL_STEPS="-5", **{TEACHER: "openai"})
+    wrong = review.Wrong(
+        drafted.faults(draft, frozenset()), (drafted.Fault("teacher", "OPENAI_API_KEY", "none yet"),)
+    )
+    lines = review.env_lines(draft, (), {TEACHER: "vllm"}, None, wrong)
+    shown = ["".join(span.text for span in one) for one in lines]
+    assert "✗ OPENAI_MODEL   which model?" in shown
+    assert "! OPENAI_API_KEY   none yet" in shown
+    assert any(one.startswith("✗ TOTAL_STEPS=-5   ") for one in shown)
+    assert "  → the environment says vllm, and that one counts" in shown
+    assert [one[0].text for one in wrong.lines] == ["✗ "] * (len(wrong.lines) - 1) + ["! "]
+
+
 def test_a_random_start_asks_nothing_of_a_model():
     draft = made(STUDENT_INIT="teacher", STUDENT_INIT_LAYERS="0", STUDENT_INIT_FIT_STEPS="8")
     assert {"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"} <= drafted.settings(draft).keys()

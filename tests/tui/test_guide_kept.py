@@ -133,7 +133,8 @@ async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
         await press(pilot, "ctrl+t")
         await guide._come_to("review")
         await answered(pilot)
-        assert "Teacher · the last test failed" in words(pilot)
+        assert "! Teacher   ! Storage" in shown(pilot).splitlines()[1]
+        assert "! Teacher · the last test failed" in words(pilot)
         assert "Storage · the last test failed" in words(pilot)
         assert "Go to Teacher" in shown(pilot)
 
@@ -321,6 +322,18 @@ async def test_a_duplicate_that_would_collect_otherwise_leaves_the_traces(home: 
         await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert not (home / "first-2" / "data" / "kd_shard_000.parquet").exists()
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+async def test_the_review_shows_what_is_wrong_however_small_it_is(home: Path, size: tuple[int, int]):
+    async with app(home).run_test(size=size) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "openai")
+        await guide._come_to("review")
+        await answered(pilot)
+        assert "✗ Teacher · Model: which model?" in words(pilot)
+        await click_on(pilot, "Go to Model")
+        assert guide._step == "teacher"
 
 
 async def test_a_name_that_is_taken_is_told_and_another_is_offered(home: Path):

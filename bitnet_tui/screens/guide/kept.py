@@ -285,7 +285,8 @@ class KeptGuide(Guide):
         """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
         step = self._current
         found = self.faults()
-        self.query_one(Rail).show(self._step, self._seen, frozenset(one.step for one in found))
+        failed = {name for name in self.tested if (tested := self.last_found(name)) and tested.why}
+        self.query_one(Rail).show(self._step, self._seen, frozenset({one.step for one in found} | failed))
         if step is None:
             return
         here = [one for one in found if one.step == self._step and one.name in self._touched]

@@ -115,13 +115,15 @@ class ReviewStep(Step):
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
-        self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied))
+        wrong = review.Wrong(guide.faults(), guide.doubts())
+        self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied, wrong))
         faults = self._faults
         button = self.query_one("#mend", Button)
         button.display = bool(faults)
+        self.set_class(bool(faults), "-wrong")
         if faults:
             button.label = Content(review.offer_words(faults[0]))
-        self.lines("#wrong").show(tuple(line(Span(f"! {review.fault_words(one)}", "warn")) for one in faults))
+        self.lines("#wrong").show(wrong.lines)
         self._say_about()
 
     @property

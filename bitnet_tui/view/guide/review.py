@@ -1,9 +1,11 @@
 """The step "Review": the `.env` to be written, what is wrong, and what can be started."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
 from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, line
@@ -50,24 +52,56 @@ def _paid(draft: Draft) -> bool:
     return draft.teacher.needs_key
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """What has to be mended before the experiment can be made, and what will stop it later."""
+
+    faults: tuple[Fault, ...] = ()
+    doubts: tuple[Fault, ...] = ()
+
+    @property
+    def every(self) -> tuple[tuple[Fault, Span], ...]:
+        """Each with its mark, in the order in which the button mends them."""
+        return (
+            *((one, Span("✗ ", "bad")) for one in self.faults),
+            *((one, Span("! ", "warn")) for one in self.doubts),
+        )
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return tuple(line(mark, Span(fault_words(one), mark.style)) for one, mark in self.every)
+
+
 def env_lines(
-    draft: Draft, names: Collection[str], above: Mapping[str, str], source: Mapping[str, str] | None = None
+    draft: Draft,
+    names: Collection[str],
+    above: Mapping[str, str],
+    source: Mapping[str, str] | None = None,
+    wrong: Wrong = Wrong(),
 ) -> tuple[Line, ...]:
     """The file line by line, with a mark at what was changed: at what differs from `source`, else from the defaults.
 
-    `names` are keys that are kept elsewhere, `above` settings of the environment, `source` those that were copied.
+    What is `wrong` has its own mark, and a line where the file has none. `names` are keys that are kept elsewhere,
+    `above` settings of the environment, `source` those that were copied.
     """
-    different = differing(draft)
-    lines = []
+    different, marked = differing(draft), {one.name: (one, mark) for one, mark in reversed(wrong.every)}
+    lines = [
+        line(mark, Span(name, "label"), Span(f"   {one.why}", mark.style))
+        for name, (one, mark) in reversed(marked.items())
+        if name in REGISTRY and name not in settings(draft)
+    ]
     for name, value in settings(draft).items():
         before = default(name) if source is None else source.get(name, default(name))
         changed = name in different if source is None else value != before
         word = "default" if source is None or name not in source else "was"
         was = f"   {word} {_DEFAULTS.get(before, before)}" if changed else ""
-        mark = Span("• " if changed else "  ", "accent")
-        lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
+        mark, told = Span("• " if changed else "  ", "accent"), Span(was, "faint")
+        if name in marked:
+            mark = marked[name][1]
+            told = Span(f"   {marked[name][0].why}", mark.style)
+        lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), told))
         if name in above and above[name] != value:
-            lines.append(line(Span(f"  ! the environment says {above[name]}, and that one counts", "warn")))
+            lines.append(line(Span(f"  → the environment says {above[name]}, and that one counts", "warn")))
     for name, before in (source or {}).items():
         if name not in settings(draft) and before != default(name):
             lines.append(
