@@ -1,5 +1,6 @@
 """Whole folders: how large one is, and removing it. Links in it are never followed."""
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -50,5 +51,8 @@ def remove(folder: Path) -> OSError | None:
         if isinstance(raised[1], OSError) and not isinstance(raised[1], FileNotFoundError):
             errors.append(raised[1])
 
-    shutil.rmtree(folder, onerror=note)
+    try:
+        shutil.rmtree(folder, onerror=note)
+    except RecursionError:
+        errors.append(OSError(errno.ENAMETOOLONG, "its folders are too deep", os.fspath(folder)))
     return errors[0] if errors else None

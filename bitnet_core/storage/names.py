@@ -1,6 +1,6 @@
 """Names of objects: which are allowed, and how a target that takes fewer characters escapes the others.
 
-A key is a relative POSIX path in NFC: no empty segment, no `.` or `..`, no control character, no backslash.
+A key is a relative POSIX path in NFC: no empty segment, no `.` or `..`, no control character, no backslash, not deep.
 """
 
 import re
@@ -18,6 +18,10 @@ _RESERVED = re.compile(r"\.(?:parts|revisions|versions)$")
 """How the folders end that hold the parts and the revisions of a file (`layout.py`). SeaweedFS hides what is in a
 folder that ends with `.versions`: there it keeps versions of its own."""
 
+_DEEPEST, _DEEPEST_FILE = 100, 64
+"""Folders above an object, and above a file, whose revisions and parts are deeper. Python makes and removes folders
+by recursion, as other programs do."""
+
 _FOLDER_ENDING = ".revisions"
 _LONGEST_ENDING = f"{_FOLDER_ENDING}/000000-00000000.parts/index.json"
 """What `layout.py` may append to the name of a file once it has changed."""
@@ -27,6 +31,8 @@ def fault(key: str) -> str:
     """Why no object may have this key, as a clause; empty if it may."""
     if not key or key.startswith("/") or any(segment in ("", ".", "..") for segment in key.split("/")):
         return "it is not a relative path without . and .."
+    if key.count("/") > _DEEPEST:
+        return f"it is in more than {_DEEPEST} folders"
     if any(not char.isprintable() or char == "\\" for char in key):
         return "it has a control character, a lone surrogate, a backslash or an unusual blank"
     if unicodedata.normalize("NFC", key) != key:
@@ -65,6 +71,8 @@ def _paths(key: str) -> Iterator[str]:
 
 def _too_long(key: str, limits: Limits) -> str:
     """Why a file's name is too long, as a clause: its revisions and parts, which come later, must fit as well."""
+    if key.count("/") > _DEEPEST_FILE:
+        return f"it is in more than {_DEEPEST_FILE} folders"
     spelled = limits.spelled(key)
     escaped = ", as the target escapes it," if spelled != key else ""
     if len((spelled + _LONGEST_ENDING).encode()) > limits.key_bytes:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push, Pushed
 from bitnet_core.storage.state import opened
@@ -24,7 +26,7 @@ def push(experiment: Experiment, target: Target) -> Pushed:
         return Push(experiment, target, state).run()
 
 
-@pytest.mark.parametrize("name", ["n" * 246, "报" * 82, "/".join(["folder"] * 140)])
+@pytest.mark.parametrize("name", ["n" * 246, "报" * 82, "/".join(["folders" * 6] * 23)])
 def test_a_name_whose_revisions_would_be_too_long_stops_before_the_first_byte(tmp_path: Path, name: str) -> None:
     target = MemoryTarget()
     one = machine(tmp_path / "one")
@@ -32,6 +34,27 @@ def test_a_name_whose_revisions_would_be_too_long_stops_before_the_first_byte(tm
     with pytest.raises(UsageError, match=r"is longer than (245|981) bytes; rename it"):
         push(one, target)
     assert not target.objects
+
+
+def test_a_file_in_very_many_folders_is_not_stored_and_not_brought(tmp_path: Path) -> None:
+    """To make them, and to remove them, Python goes as deep as they are."""
+    target, one, two = MemoryTarget(), machine(tmp_path / "one"), machine(tmp_path / "two")
+    deepest = f"data/{'a/' * 63}b"
+    write(one, deepest, b"1")
+    push(one, target)
+    with opened(two.root, "memory") as state:
+        state_of = newest(target)
+        Pull(two, target, state, state_of).run(state_of.manifest.files)
+    assert (two.root / deepest).read_bytes() == b"1"
+    write(one, f"data/{'a/' * 64}b", b"1")
+    with pytest.raises(UsageError, match="it is in more than 64 folders; rename it"):
+        push(one, target)
+    whole = newest(target).manifest
+    (entry,) = [file for file in whole.files if file.name == deepest]
+    deeper = replace(entry, name=f"data/{'a/' * 1400}b")
+    forged = replace(whole, counter=whole.counter + 1, files=[*whole.files, deeper])
+    with pytest.raises(manifests.Damaged, match="it is in more than 100 folders"):
+        manifests.decoded(manifests.key_of(forged), forged.encode())
 
 
 def test_the_longest_name_can_change(tmp_path: Path) -> None:

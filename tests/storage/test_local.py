@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bitnet_core.files import trees
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.target import NoSuchObject, Refused
 from bitnet_core.storage.targets import local
@@ -121,3 +123,21 @@ def test_a_claim_of_a_writer_who_is_gone_ends(tmp_path: Path, monkeypatch: pytes
     place.put("folder/x", b"2", only_if_absent=True)
     assert place.get("folder/x") == b"2"
     assert not claim.exists()
+
+
+def test_what_others_keep_in_the_folder_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders deeper than Python recurses and than a path may be, and names that no object has."""
+    target = FolderTarget("local", tmp_path / "copy")
+    target.put("data/a", b"ours")
+    monkeypatch.chdir(tmp_path / "copy")
+    for _ in range(2500):
+        Path("a").mkdir()
+        os.chdir("a")
+    monkeypatch.undo()
+    for name in (b"\xff", b"a\x1b[31m", "e\u0301".encode(), b"back\\slash"):
+        (Path(os.fsdecode(os.fsencode(tmp_path / "copy") + b"/" + name))).write_bytes(b"theirs")
+    os.mkfifo(tmp_path / "copy" / "pipe")
+    assert [(one.key, one.size) for one in target.list("")] == [("data/a", 4)]
+    left = trees.remove(tmp_path / "copy")
+    assert left is not None and left.strerror == "its folders are too deep"
+    subprocess.run(["rm", "-r", str(tmp_path / "copy")], check=True)  # pytest itself can't

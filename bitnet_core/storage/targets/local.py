@@ -16,8 +16,10 @@ from bitnet_core.files.folder_sync import FolderSync
 from bitnet_core.files.pieces import write_at
 from bitnet_core.files.regular import open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
+from bitnet_core.storage import names
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
+from bitnet_core.storage.walk import Inside, Walk
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
 _GONE = (FileNotFoundError, NotADirectoryError)
@@ -82,23 +84,30 @@ class FolderTarget:
             raise self._refused(path, error) from error
 
     def list(self, prefix: str) -> Iterator[Found]:
-        yield from self._below(self._path(prefix), prefix)
+        return Walk(prefix, self._look)
 
-    def _below(self, folder: Path, prefix: str) -> Iterator[Found]:
+    def _look(self, prefix: str) -> Inside:
+        """What is in a folder. Others may keep files there, too, and folders that no object could be in."""
+        folder = self._path(prefix)
+        found: list[Found] = []
+        folders: list[str] = []
         try:
             with os.scandir(folder) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
-            for entry in found:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._below(folder / entry.name, f"{prefix}{entry.name}/")
-                elif entry.is_file(follow_symlinks=False):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = entry.stat(follow_symlinks=False)
-                        yield Found(f"{prefix}{entry.name}", status.st_size, status.st_mtime)
+                for entry in entries:
+                    key = f"{prefix}{entry.name}"
+                    if names.fault(key) or len(key.encode()) > self.limits.key_bytes:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(f"{key}/")
+                    elif entry.is_file(follow_symlinks=False):
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat(follow_symlinks=False)
+                            found.append(Found(key, status.st_size, status.st_mtime))
         except _GONE:
-            return
+            return found, []
         except OSError as error:
             raise self._refused(folder, error) from error
+        return found, folders
 
     def delete(self, key: str) -> None:
         path = self._path(key)
