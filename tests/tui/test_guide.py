@@ -370,3 +370,14 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")
+
+
+@pytest.mark.parametrize(("width", "least"), [(60, 20), (80, 24), (120, 40)])
+@pytest.mark.parametrize(("step", "choice"), [("teacher", "custom"), ("storage", "s3"), ("storage", "dynamodb")])
+async def test_an_address_can_be_read_while_it_is_typed(home: Path, width: int, least: int, step: str, choice: str):
+    async with app(home).run_test(size=(width, 24)) as pilot:
+        guide = await at(pilot, step)
+        await choose(pilot, choice)
+        fields = [one for one in guide.query(Input) if one.region]
+        assert fields
+        assert all(one.content_size.width >= least for one in fields)

@@ -20,9 +20,6 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
-_LOW = 12
-"""Below this height the `.env` is not shown."""
-
 
 class ReviewStep(Step):
     """Enter makes the experiment and starts what is highlighted."""
@@ -57,9 +54,6 @@ class ReviewStep(Step):
 
     def leave(self) -> None:
         self._estimate.end()
-
-    def on_resize(self) -> None:
-        self.set_class(self.size.height < _LOW, "-low")
 
     def _say_costs(self) -> None:
         self.lines("#costs").show((self._estimate.cost(),))

@@ -14,6 +14,9 @@ from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
+_SLIM, _LOW = 72, 18
+"""In a window of fewer columns a field has more of them than a list; of fewer rows, only what is needed is shown."""
+
 
 class Step(Container):
     """One step. It is made anew each time one comes to it: what it shows is in the draft."""
@@ -23,6 +26,13 @@ class Step(Container):
 
     def __init__(self) -> None:
         super().__init__(id=f"step-{self.step}", classes="step")
+
+    def on_mount(self) -> None:
+        self.on_resize()  # else it is laid out twice
+
+    def on_resize(self) -> None:
+        self.set_class(self.app.size.width < _SLIM, "-slim")
+        self.set_class(self.app.size.height < _LOW, "-low")
 
     @property
     def guide(self) -> Guide:
