@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 import bitnet_tui
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.driver import in_cells
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
@@ -83,7 +84,8 @@ def test_a_plain_sign_is_as_wide_as_the_sign_that_it_replaces(encoding: str):
 
 
 def test_each_sign_that_the_app_draws_has_a_plain_one():
-    used: set[str] = set()
+    used = {sign for one in REGISTRY.values() for sign in one.help if not sign.isascii()} | {"±"}
+    assert "τ" in used
     for path in Path(bitnet_tui.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
