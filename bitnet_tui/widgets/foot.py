@@ -2,6 +2,7 @@
 
 from textual import events
 from textual.app import ComposeResult
+from textual.screen import Screen
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -13,21 +14,44 @@ _PADDING = 3
 
 
 class Foot(Footer):
-    """Help shows every key, so its own stays; so do the way back and out."""
+    """Help shows every key, so its own stays; so do the way back and out.
+
+    What is bound is told again after each key and each turn of a tab; the line is made anew only if it differs.
+    """
 
     _made_for = 0
+    _made_of: tuple[object, ...] = ()
 
     def __init__(self) -> None:
         super().__init__(show_command_palette=False)
 
     def compose(self) -> ComposeResult:
         self._made_for = cells = self.size.width or self.app.size.width
+        self._made_of = self._bound()
         keys = [one for one in super().compose() if isinstance(one, FooterKey)]
+        for one in keys:  # else each is styled as a compact one first
+            one.set_reactive(FooterKey.compact, self.compact)
         last_first = sorted(enumerate(keys), key=lambda one: (_rank(one[1]), one[0]), reverse=True)
         for _, one in last_first:
             if sum(map(_cells, keys)) > cells and _rank(one):
                 keys.remove(one)
         yield from keys
+
+    def bindings_changed(self, screen: Screen[object]) -> None:
+        self._bindings_ready = True
+        if screen.app.app_focus and self.is_attached and screen is self.screen:
+            self.call_after_refresh(self._renew)
+
+    async def _renew(self) -> None:
+        if self._bound() != self._made_of:
+            await self.recompose()
+
+    def _bound(self) -> tuple[object, ...]:
+        """What the line is made of, once the bindings are known."""
+        if not self._bindings_ready:
+            return ()
+        active = self.screen.active_bindings.values()
+        return tuple((one.binding, self.app.get_key_display(one.binding), one.enabled, one.tooltip) for one in active)
 
     def on_resize(self, event: events.Resize) -> None:
         if event.size.width != self._made_for:

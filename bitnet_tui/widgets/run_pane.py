@@ -35,6 +35,7 @@ VIEWS = ("live", "traces", "reports", "checkpoints", "storage", "config", "log")
 """The id of each tab, which is also that of the action that opens it."""
 _ALONE = frozenset({"checkpoints", "config", "log", "storage", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
+_OF_THE_RUN = "#health, #alerts, #gauge, #figures"
 _TAB_GAP = 2
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
@@ -113,7 +114,8 @@ class RunPane(Vertical):
 
     def _open(self, name: str) -> None:
         self.query_one("#switch", ContentSwitcher).current = name
-        self.set_class(name in _ALONE, "-alone")
+        for part in self.query(_OF_THE_RUN):  # a class of this pane would have every widget in it styled again
+            part.set_class(name in _ALONE, "-beside")
         self._look(name)
         self.screen.refresh_bindings()
         self.post_message(self.Opened())

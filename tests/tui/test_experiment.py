@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
@@ -153,3 +154,19 @@ async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_onc
             assert not pane.display and pilot.app.screen.query_one("#alerts").region.height, key
             (home / "elsewhere").rename(exp.root)
             await until(pilot, lambda pane=pane: pane.display)
+
+
+async def test_the_line_of_keys_is_made_anew_only_when_it_differs(home: Path):
+    """Each key tells what is bound again, and making the line costs more than most keys do."""
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        assert "Follow" not in [one.description for one in pilot.app.screen.query(FooterKey)]
+        await pilot.press("up")
+        await settled(pilot)
+        made = list(pilot.app.screen.query(FooterKey))
+        assert "Follow" in [one.description for one in made]
+        pilot.app.screen.refresh_bindings()
+        await pilot.press("l", "m")
+        await settled(pilot)
+        assert list(pilot.app.screen.query(FooterKey)) == made
