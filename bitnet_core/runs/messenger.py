@@ -8,13 +8,13 @@ import http.client
 import json
 import os
 import shlex
+import socket
 import subprocess
 import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from email.header import Header
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -146,18 +146,38 @@ def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHO
         raise BitnetError("NOTIFY_WEBHOOK is not an address; set it to one such as https://ntfy.sh/my-topic.")
     body, headers = request_of(notice, service_of(address, form))
     request = urllib.request.Request(address, body, {"User-Agent": "bitnet-tui", **headers})  # noqa: S310 - see above
-    problem = _in_time(lambda: _post(request, seconds), seconds)
+    problem = _in_time(request, seconds)
     if problem:
         proxy = proxy_of(address, knows_all=False)
         way = f" through {proxy}" if proxy and problem != _NO_ADDRESS else ""
         raise BitnetError(f"The webhook at {flat(host)} was not told{way}: {problem}; check NOTIFY_WEBHOOK.")
 
 
-def _post(request: urllib.request.Request, seconds: float) -> str:
+class _Cuttable(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Keeps its connections, so that another thread can cut them off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: list[Any] = []
+
+    def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+        def connection(host: str, **more: Any) -> Any:
+            self._made.append(http_class(host, **more))
+            return self._made[-1]
+
+        return super().do_open(connection, req, **options)
+
+    def cut(self) -> None:
+        for connection in self._made:
+            with contextlib.suppress(OSError, AttributeError):  # it is not connected yet, or not any more
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _post(request: urllib.request.Request, connections: _Cuttable, seconds: float) -> str:
     """Why the request failed; empty if it did not."""
     try:
         local = [urllib.request.ProxyHandler({})] if urlsplit(request.full_url).hostname in LOOPBACK else []
-        with urllib.request.build_opener(_NoRedirect, *local).open(request, timeout=seconds):
+        with urllib.request.build_opener(_NoRedirect, connections, *local).open(request, timeout=seconds):
             return ""
     except urllib.error.HTTPError as error:
         return f"it answered {error.code}"
@@ -174,13 +194,17 @@ def _post(request: urllib.request.Request, seconds: float) -> str:
         return crop(flat(str(getattr(reason, "strerror", None) or type(reason).__name__)), _REASON_CELLS)
 
 
-def _in_time(work: Callable[[], str], seconds: float) -> str:
-    """What the work says, or that it took too long; then its thread is left behind."""
+def _in_time(request: urllib.request.Request, seconds: float) -> str:
+    """As `_post`. After that time its connection is cut off; while a name is looked up, its thread is left behind."""
     said: list[str] = []
-    thread = threading.Thread(target=lambda: said.append(work()), daemon=True)
+    connections = _Cuttable()
+    thread = threading.Thread(target=lambda: said.append(_post(request, connections, seconds)), daemon=True)
     thread.start()
     thread.join(seconds)
-    return said[0] if said else _late(seconds)
+    if said:
+        return said[0]
+    connections.cut()
+    return _late(seconds)
 
 
 def _late(seconds: float) -> str:

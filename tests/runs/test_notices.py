@@ -1,5 +1,6 @@
 """Notices of runs: what is told, when, in which form; a command or a webhook that fails or hangs does no harm."""
 
+import contextlib
 import dataclasses
 import http.server
 import json
@@ -160,6 +161,23 @@ def test_what_is_no_answer_of_a_webhook_is_said_in_words(sent: bytes, why: str) 
         with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not told: {why}; check"):
             call_webhook(f"http://127.0.0.1:{server.getsockname()[1]}/x", "json", NOTICE)
         thread.join()
+
+
+def test_a_webhook_that_never_comes_to_an_end_is_cut_off() -> None:
+    """Else what it goes on to say would take a processor from the run."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                while True:
+                    client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+
+        threading.Thread(target=serve, daemon=True).start()
+        before = set(threading.enumerate())
+        with pytest.raises(BitnetError, match="no answer within 0 s"):
+            call_webhook(f"http://127.0.0.1:{server.getsockname()[1]}/x", "json", NOTICE, seconds=0.3)
+        _eventually(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.mark.parametrize("address", ["http://a\0b/", "http://127.0.0.1:1/a b\r\nX: y", "http://\u202eexample/"])
