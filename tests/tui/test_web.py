@@ -212,6 +212,21 @@ async def test_pages_that_come_at_once_are_counted_before_any_is_waited_for(monk
     assert not guarded._open, "one that never came is not counted for ever"
 
 
+async def test_half_a_character_in_a_paste_is_typed_as_a_sign():
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    from bitnet_tui.web import server
+
+    typed: list[bytes] = []
+
+    class Page:
+        async def send_bytes(self, data: bytes) -> None:
+            typed.append(data)
+
+    page: Any = Page()
+    await server._heed(["stdin", "a\ud800é"], page, page)
+    assert typed == ["a?é".encode()]
+
+
 class _Browser:
     """A page of Chromium, driven over its debugging socket. It sees what the page's websocket brings."""
 
