@@ -43,7 +43,7 @@ class Foot(Footer):
             self.call_after_refresh(self._renew)
 
     async def _renew(self) -> None:
-        if self._bound() != self._made_of:
+        if self.is_attached and self._bound() != self._made_of:  # its screen may have been closed meanwhile
             await self.recompose()
 
     def _bound(self) -> tuple[object, ...]:
