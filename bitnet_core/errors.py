@@ -20,7 +20,7 @@ _FIXES = {
     errno.EROFS: "choose a place that can be written to",
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
-    errno.EFBIG: "choose a place for larger files",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose a place that holds larger ones",
     errno.EIO: "check the disk",
     errno.ESTALE: "mount its file system again",
     errno.ENOTCONN: "mount its file system again",

@@ -59,6 +59,19 @@ def test_what_computes_nothing_needs_no_room(isolated: Path) -> None:
         assert limited(100_000, "--root", str(root), command).returncode == 0
 
 
+def test_a_limit_on_the_size_of_files_is_named_and_no_disk_called_full(isolated: Path) -> None:
+    Path("exp").mkdir()
+    stages = f"{_REPO}/tests/runs/fake_stages"
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 64; "$0" -m bitnet_core --root exp train --json', sys.executable],
+        capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": f"{stages}:{_REPO}", "FAKE_STAGES": "1", "FAKE_TRAIN": "too large"},
+    )  # fmt: skip
+    error = json.loads(done.stdout.splitlines()[-1])["error"]
+    assert "can't be used (File too large); raise the limit on the size of files (ulimit -f), or choose" in error
+    assert "disk" not in error
+
+
 def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     room.require_room(1)
 

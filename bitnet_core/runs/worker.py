@@ -49,7 +49,7 @@ NICENESS = 2
 """A stage leaves a busy machine's processors to the app first, so that keys answer; to others it gives way little."""
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _IRREPLACEABLE = ("data", "checkpoints")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 

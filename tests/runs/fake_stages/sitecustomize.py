@@ -1,9 +1,9 @@
 """On a child's PYTHONPATH, replaces the stages by small ones whose end a test can choose.
 
 Launching, the worker, signals, locks and files are real; only the work of the stage is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, memory (it takes all there is), deaf, leak (a key in many
-ways), abort, and lose (what it made is removed under it, and it does not notice). `die on import N` and `exit on
-import N WORDS` happen before the worker can take over.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, too large (a file of 1 MiB), memory (it takes all there
+is), deaf, leak (a key in many ways), abort, and lose (what it made is removed under it, and it does not notice).
+`die on import N` and `exit on import N WORDS` happen before the worker can take over.
 """
 
 import errno
@@ -42,6 +42,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         raise BitnetError("The moon is in the wrong phase; wait a week.")
     if what == "full":
         raise OSError(errno.ENOSPC, "No space left on device", str(made))
+    if what == "too large":
+        (made.parent / "large").write_bytes(bytes(1 << 20))
     if what == "memory":
         _take_all_memory()
     key = ctx.secret("OPENAI_API_KEY") or ""
