@@ -1,9 +1,12 @@
 """Drives the app in tests: waits until it is idle and reads what is on the screen."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from textual import events
+from textual.app import App
 from textual.pilot import Pilot
 
 from bitnet_tui.widgets.painted import Painted
@@ -64,3 +67,21 @@ def notices(pilot: Pilot[None]) -> list[str]:
 
 def files_text(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())
+
+
+def burst(app: App[None], keys: Sequence[str]) -> None:
+    """Press keys faster than the app takes them."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))
+
+
+async def processed(app: App[None]) -> None:
+    """Wait until the app and its widgets have no message left. Textual's pilot waits in vain for a removed widget."""
+    idle = 0
+    while idle < 5 and app.is_running and not app._exception:
+        reached = asyncio.Event()
+        app.call_later(reached.set)
+        await asyncio.wait_for(reached.wait(), 30)
+        waiting = any(one.message_queue_size for one in (app, *app.screen.walk_children(with_self=True)))
+        idle = 0 if waiting else idle + 1
+        await asyncio.sleep(0.03)

@@ -1,8 +1,7 @@
-"""Keys and messages that arrive before a screen is complete, in bursts, or after it was closed."""
+"""Keys and messages that arrive before a screen is complete, and in bursts."""
 
 import asyncio
 import random
-import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from unittest import mock
@@ -11,26 +10,19 @@ import pytest
 from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
-from textual.widgets import Button, Input, OptionList
+from textual.widgets import Input, OptionList
 from textual.widgets._select import SelectOverlay
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.secrets.places import VaultLocked
-from bitnet_tui import keystrokes
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.base import BaseScreen
-from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.keys import KeysScreen
-from bitnet_tui.screens.vault import VaultScreen
-from bitnet_tui.services.launching import Launched
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import notices, settled
+from tests.tui.pilots import burst, processed, settled
 from tests.tui.simulated import experiment, finished_experiment
 
 _OF_THE_LIST = [
@@ -57,30 +49,13 @@ _BURSTS = [
 ]
 
 
-def _burst(app: BitnetApp, keys: Sequence[str]) -> None:
-    for key in keys:
-        app.post_message(events.Key(key, key if len(key) == 1 else None))
-
-
-async def _processed(app: BitnetApp) -> None:
-    """Wait until the app and its widgets have no message left. Textual's pilot waits in vain for a removed widget."""
-    idle = 0
-    while idle < 5 and app.is_running and not app._exception:
-        reached = asyncio.Event()
-        app.call_later(reached.set)
-        await asyncio.wait_for(reached.wait(), 30)
-        waiting = any(one.message_queue_size for one in (app, *app.screen.walk_children(with_self=True)))
-        idle = 0 if waiting else idle + 1
-        await asyncio.sleep(0.03)
-
-
 async def _survives(home: Path, keys: Sequence[str], pauses: random.Random | None = None) -> None:
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         for key in keys:
-            _burst(pilot.app, [key])  # type: ignore[arg-type]
+            burst(pilot.app, [key])  # type: ignore[arg-type]
             if pauses:
                 await asyncio.sleep(pauses.choice([0, 0, 0.001, 0.01, 0.05]))
-        await _processed(pilot.app)  # type: ignore[arg-type]
+        await processed(pilot.app)  # type: ignore[arg-type]
 
 
 async def _all_survive(cases: dict[str, Awaitable[None]]) -> None:
@@ -226,7 +201,7 @@ async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, want
     finished_experiment(home)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        _burst(pilot.app, [key, key])  # type: ignore[arg-type]
+        burst(pilot.app, [key, key])  # type: ignore[arg-type]
         await settled(pilot)
         assert [type(screen) for screen in pilot.app.screen_stack] == wanted
 
@@ -248,11 +223,11 @@ async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         if keys[0] == "a":  # the keys are looked up first
-            _burst(pilot.app, ["a"])  # type: ignore[arg-type]
+            burst(pilot.app, ["a"])  # type: ignore[arg-type]
             await settled(pilot)
             keys = keys[1:]
-        _burst(pilot.app, keys)  # type: ignore[arg-type]
-        await _processed(pilot.app)  # type: ignore[arg-type]
+        burst(pilot.app, keys)  # type: ignore[arg-type]
+        await processed(pilot.app)  # type: ignore[arg-type]
         entry = next(one for screen in pilot.app.screen_stack for one in screen.query(field))
         assert isinstance(entry, Input) and entry.value == text
         assert isinstance(pilot.app.screen, KeysScreen) == ("enter" in keys and keys[-1] == "a")
@@ -263,8 +238,8 @@ async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         for keys, field in (("6/qa", "#config-filter"), ("7/qa", "#log-search"), ("2/qa", "#trace-search")):
-            _burst(pilot.app, ["slash" if key == "/" else key for key in keys])  # type: ignore[arg-type]
-            await _processed(pilot.app)  # type: ignore[arg-type]
+            burst(pilot.app, ["slash" if key == "/" else key for key in keys])  # type: ignore[arg-type]
+            await processed(pilot.app)  # type: ignore[arg-type]
             assert pilot.app.screen.query_one(field, Input).value == "qa", field
             await pilot.press("escape")
             await settled(pilot)
@@ -275,150 +250,10 @@ async def test_a_click_waits_for_what_was_typed_before_it(home: Path):
     finished_experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        _burst(pilot.app, ["slash", *"kd"])  # type: ignore[arg-type]
+        burst(pilot.app, ["slash", *"kd"])  # type: ignore[arg-type]
         place = pilot.app.screen.query_one(Table).region
         for kind in (events.MouseDown, events.MouseUp):
             pilot.app.post_message(kind(None, place.x + 5, place.y + 4, 0, 0, 1, False, False, False))
-        await _processed(pilot.app)  # type: ignore[arg-type]
+        await processed(pilot.app)  # type: ignore[arg-type]
         assert pilot.app.screen.query_one("#filter", Input).value == "kd"
         assert not isinstance(pilot.app.focused, Input)
-
-
-@pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["enter", "n"], ["escape", "enter"]])
-async def test_a_dialog_closes_only_itself(home: Path, keys: list[str]):
-    exp = finished_experiment(home)
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        answers: list[bool | None] = []
-        pilot.app.push_screen(ConfirmScreen("Sure?", "Think.", "Yes", "No"), answers.append)
-        await settled(pilot)
-        assert isinstance(pilot.app.focused, Button)
-        _burst(pilot.app, keys)  # type: ignore[arg-type]
-        await asyncio.sleep(0.1)
-        await settled(pilot)
-        assert isinstance(pilot.app.screen, ExperimentScreen)
-        assert answers == [False]
-
-
-async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):
-    """A slow call may end, and close its form, while the help is open over it."""
-    finished_experiment(home)
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await settled(pilot)
-        form = pilot.app.screen
-        await pilot.press("f1")
-        await settled(pilot)
-        form.dismiss(None)
-        form.dismiss(None)
-        await settled(pilot)
-        assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
-
-
-async def test_a_closed_form_hears_that_it_was_closed_but_no_late_answer(home: Path, monkeypatch: pytest.MonkeyPatch):
-    """A test of a model is cancelled when its form is closed; what it answers then changes nothing."""
-    heard: list[str] = []
-
-    monkeypatch.setattr(NewExperimentScreen, "on_unmount", lambda _: heard.append("unmounted"))
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
-        await settled(pilot)
-        form = NewExperimentScreen()
-        pilot.app.push_screen(form)
-        await settled(pilot)
-        gate = threading.Event()
-        form.attempt(gate.wait, heard.append)  # type: ignore[arg-type]
-        form.dismiss(None)
-        await pilot.pause()
-        gate.set()
-        await settled(pilot)
-        assert heard == ["unmounted"]
-        assert notices(pilot) == []
-
-
-class _SlowLaunch(RecordingLaunch):
-    """Starts nothing until it is told to go on, and then fails."""
-
-    def __init__(self, error: BitnetError) -> None:
-        super().__init__()
-        self.go_on = threading.Event()
-        self._error = error
-
-    def __call__(self, *where: object) -> Launched:
-        self.go_on.wait(30)
-        raise self._error
-
-
-async def test_a_start_that_fails_after_its_screen_was_closed_is_told(home: Path):
-    exp = finished_experiment(home)
-    launch = _SlowLaunch(BitnetError("reports is a file; remove it."))
-    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
-        await settled(pilot)
-        await pilot.press("p", "escape")
-        await pilot.pause(0.2)
-        assert isinstance(pilot.app.screen, ExperimentsScreen)
-        launch.go_on.set()
-        await settled(pilot)
-        (notice,) = notices(pilot)
-        assert "not started" in notice
-        assert "reports is a file; remove it." in notice
-
-
-async def test_a_start_asks_for_the_passphrase_after_its_screen_was_closed(home: Path, tmp_path: Path):
-    exp = finished_experiment(home)
-    locked = VaultLocked(tmp_path / "vault.json", "X_KEY is in the vault")
-    launch = _SlowLaunch(locked)
-    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
-        await settled(pilot)
-        await pilot.press("p", "escape")
-        await pilot.pause(0.2)
-        launch.go_on.set()
-        await settled(pilot)
-        assert isinstance(pilot.app.screen, VaultScreen)
-        await pilot.press("escape")
-        await settled(pilot)
-        assert any("was not started: X_KEY is in the vault" in notice for notice in notices(pilot))
-
-
-async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path):
-    exp = finished_experiment(home)
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(
-        size=(80, 24), notifications=True
-    ) as pilot:
-        await settled(pilot)
-        screen = pilot.app.screen
-        assert isinstance(screen, ExperimentScreen)
-        await pilot.press("escape")
-        await settled(pilot)
-        pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
-        await settled(pilot)
-        assert notices(pilot) == ["✗ Not stopped: It runs on another computer."]
-
-
-async def test_keys_do_not_wait_for_a_focus_that_a_dialog_does_not_get(home: Path, monkeypatch: pytest.MonkeyPatch):
-    """It has none while the terminal says that it is not looked at."""
-    finished_experiment(home)
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        await pilot.press("f1")
-        await settled(pilot)
-        monkeypatch.setattr(keystrokes, "_LOOK_SECONDS", 3600.0)
-        monkeypatch.setattr(keystrokes, "_LONGEST_SECONDS", 3600.0)
-        pilot.app.screen.set_focus(None)
-        _burst(pilot.app, [*"zzz", "escape"])  # type: ignore[arg-type]
-        await _processed(pilot.app)  # type: ignore[arg-type]
-        assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
-
-
-async def test_a_screen_does_not_go_on_building_in_an_app_whose_terminal_went_away(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
-    async with BitnetApp(home).run_test() as pilot:
-        await settled(pilot)
-        screen = pilot.app.screen
-        assert isinstance(screen, BaseScreen)
-        with monkeypatch.context() as ended:
-            ended.setattr(BitnetApp, "is_running", False)  # Textual's shutdown, which nobody asked the app for
-            ended.setattr(screen, "furnish", lambda: pytest.fail("built on"))
-            ended.setattr(screen, "begin", lambda: pytest.fail("begun"))
-            await screen._furnish()
