@@ -16,7 +16,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
 from bitnet_core.text import number, printable
-from bitnet_tui import actions, bindings, themes
+from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.sequences import MOST_PASTED
@@ -67,7 +67,7 @@ class BitnetApp(Telling):
         by_key = self._bindings.key_to_bindings
         self._bindings.key_to_bindings = {"q": by_key["q"], **by_key}
         self.home = home
-        actions.use({})
+        key_names.use({})
         self.stops_sent = {}
         self.confirmed = set()
         self.played = {}
@@ -168,7 +168,7 @@ class BitnetApp(Telling):
 
     def get_key_display(self, binding: "Binding") -> str:
         """Each of an action's keys by its own name: where the first is typed into a field, the foot shows another."""
-        return actions.shown(binding.key)
+        return key_names.shown(binding.key)
 
     def get_css_variables(self) -> dict[str, str]:
         """As in Textual; without colours, what differs only in hue is grey of different brightness."""
@@ -294,7 +294,7 @@ class BitnetApp(Telling):
 
     def _use_keymap(self, found: "Keymap") -> None:
         self.keymap = found
-        actions.use(found.keys)
+        key_names.use(found.keys)
         if found.keys:
             self.set_keymap(dict(found.keys))
             self.keymap_signal.publish(found)

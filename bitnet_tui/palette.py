@@ -18,7 +18,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import crop, flat
-from bitnet_tui.actions import Action, keys_text
+from bitnet_tui.actions import Action
+from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell

@@ -7,7 +7,7 @@ where it takes them in or shows them. `tests/tui/test_remedies.py` finds the sen
 import re
 from functools import cache
 
-from bitnet_tui import actions
+from bitnet_tui import key_names
 
 _STAGE = r"(?:run )?`bitnet (?P<stage>teacher|collect|train|eval|dryrun)`"
 _SAID = (
@@ -82,4 +82,4 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
 
 def _with_keys(words: str) -> str:
     """The words with keys in place of actions. Only ours are read for actions: a sentence may have any brackets."""
-    return _KEY.sub(lambda found: actions.key(found[1]).replace("\\", r"\\"), words)
+    return _KEY.sub(lambda found: key_names.key(found[1]).replace("\\", r"\\"), words)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App
 from textual.signal import Signal
 
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.keymap import Keymap
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Shell(App[None]):
 
     def key(self, action: str) -> str:
         """The key to name for an action."""
-        return actions.key(action)
+        return key_names.key(action)
 
     def copy_text(self, text: str) -> None:
         """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""

@@ -16,7 +16,7 @@ from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.runs.resuming import SUPERSEDED
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.screens.asking import AskingScreen
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen

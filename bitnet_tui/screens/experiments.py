@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_tui import actions, bindings
+from bitnet_tui import bindings, key_names
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
@@ -174,7 +174,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         row = self._current
         self.query_one("#about", Painted).show(experiment_list.about(row, self.size.width - 6) if row else ((),))
-        self.query_one("#links", Links).offer(actions.offers("list", self.shell.keymap.keys))
+        self.query_one("#links", Links).offer(key_names.offers("list", self.shell.keymap.keys))
 
     # -- what the keys act on --------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from textual.containers import Vertical
 from textual.screen import Screen
 
 from bitnet_tui import bindings
-from bitnet_tui.actions import ACTIONS, TITLES, Action, key, keys_text
+from bitnet_tui.actions import ACTIONS, TITLES, Action
+from bitnet_tui.key_names import key, keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint

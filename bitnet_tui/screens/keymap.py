@@ -6,7 +6,8 @@ from textual.containers import Vertical
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import pad
 from bitnet_tui import bindings, keymap
-from bitnet_tui.actions import TITLES, keys_text
+from bitnet_tui.actions import TITLES
+from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint

@@ -22,7 +22,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.values import EvalOptions, TeacherOptions
 from bitnet_core.teachers.profiles import profile
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.services.commands import be_nicer, last_sentence, start
 from bitnet_tui.services.settings import resolved
 
@@ -61,7 +61,7 @@ def keys(home: Path, root: Path) -> dict[str, str]:
     found = {name: one.value for name, one in find_secrets(names, resolution).items()} if names else {}
     if provider.needs_key and not found:
         raise BitnetError(
-            f"There is no key for {provider.label}; press {actions.key('app.keys')} to enter one, then ask."
+            f"There is no key for {provider.label}; press {key_names.key('app.keys')} to enter one, then ask."
         )
     return found
 

@@ -7,7 +7,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment, is_experiment, settings_beside
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 
 
@@ -48,5 +48,5 @@ def _errors(resolution: Resolution) -> str:
 def require_experiment(root: Path) -> None:
     """BitnetError if an experiment that was open is gone: another one must not be made in its place."""
     if not is_experiment(root):
-        back = actions.key("experiment.back")
+        back = key_names.key("experiment.back")
         raise BitnetError(f"{root} is not an experiment any more; put it back, or go back to the list with {back}.")

@@ -15,7 +15,7 @@ from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus
 from bitnet_core.storage.steps import complete_steps, older, step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
@@ -247,7 +247,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
         facts.append("it was not written completely, and training skips it")
     lines = wrapped("", " · ".join(facts), "label", cells)
     if row.exported:
-        key = actions.key("checkpoints.export")
+        key = key_names.key("checkpoints.export")
         lines += wrapped("", f"Exported: {names(row.exported)}; {key} shows how to run it.", "label", cells)
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
@@ -288,7 +288,7 @@ def _goes_on_words(found: Outlook) -> str:
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:
     """Why that can't be done with a checkpoint; empty if it can."""
     if row is None:
-        train = f"There is no checkpoint yet; {actions.key('experiment.run')} trains the student."
+        train = f"There is no checkpoint yet; {key_names.key('experiment.run')} trains the student."
         return "Choose a checkpoint first." if view.rows else train
     if not row.whole:
         return f"The checkpoint of step {row.step} is incomplete; choose another one."
@@ -297,7 +297,7 @@ def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bo
     if what == "export":
         return ""
     if training:
-        return f"The training is running; stop it first with {actions.key('experiment.stop')}."
+        return f"The training is running; stop it first with {key_names.key('experiment.stop')}."
     if what == "flip" and not row.fraction:
         reason = "has flipped already" if row.bits == 4 or row.layers_at_4_bits else "has no flip before it"
         return f"The student of step {row.step} {reason}; choose one at 8 bits."

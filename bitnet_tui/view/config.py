@@ -16,7 +16,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
@@ -49,11 +49,11 @@ class Row:
     def fixed(self) -> str:
         """Why it can't be changed in place; empty if it can."""
         if self.setting.secret:
-            return f"Keys are kept outside the settings; {actions.key('app.keys')} shows where, and sets one."
+            return f"Keys are kept outside the settings; {key_names.key('app.keys')} shows where, and sets one."
         if self.name in OF_THE_PLACE:
             return "It says which experiment this is; open another one to see that."
         if "\n" in self.text:
-            return f"It has several lines; {actions.key('experiment.settings')} opens the .env in your editor."
+            return f"It has several lines; {key_names.key('experiment.settings')} opens the .env in your editor."
         return ""
 
 

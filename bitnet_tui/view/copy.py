@@ -15,7 +15,7 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line
 
@@ -161,7 +161,7 @@ def copy_lines(copy: CopyView, cells: int) -> tuple[Line, ...]:
 def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
     wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
-    target, editor = (Span(actions.key(one), "key") for one in ("experiment.target", "experiment.settings"))
+    target, editor = (Span(key_names.key(one), "key") for one in ("experiment.target", "experiment.settings"))
     set_it = line(target, " chooses one, logs in and tests it.")
     return (*wrong, *_wrapped("", text, "", cells), (), set_it, line(editor, " opens .env in an editor."))
 

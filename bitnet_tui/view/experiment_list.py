@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bitnet_core.text import crop, flat, significant, width, wrap
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.states import LEGEND, look

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import capital, pad
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line, short
 

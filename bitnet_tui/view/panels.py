@@ -26,7 +26,7 @@ from bitnet_core.text import (
     table_parts,
     width,
 )
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces

@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import ContentSwitcher, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
-from bitnet_tui import actions
+from bitnet_tui import actions, key_names
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import panels
 from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines, said_lines
@@ -189,7 +189,7 @@ class RunPane(Vertical):
 
 def _tab_words(name: str) -> Content:
     """`1 Live`: the key that opens a tab, and its name."""
-    return Content(f"{actions.key(f'experiment.{name}')} {actions.by_id(f'experiment.{name}').label}")
+    return Content(f"{key_names.key(f'experiment.{name}')} {actions.by_id(f'experiment.{name}').label}")
 
 
 def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:

@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import number
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.services.tracing import Scoring, TraceSession
 from bitnet_tui.view.traces.found import (
     Page,

@@ -6,8 +6,9 @@ import pytest
 from textual.widgets import Input, TextArea
 from textual.widgets._footer import FooterKey
 
-from bitnet_tui.actions import ACTIONS, TITLES, keys_text
+from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.key_names import keys_text
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.view.states import LEGEND, LOOKS
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton

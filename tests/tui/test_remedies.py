@@ -10,7 +10,7 @@ import pytest
 import bitnet_core
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view import checkpoints, experiment_list
 from bitnet_tui.view.checkpoints import CheckpointsView
@@ -87,7 +87,7 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
 
 
 def test_sentences_name_the_keys_that_the_user_has():
-    actions.use({"experiment.run": "f5", "list.new": "f6", "list.demo": "backslash"})
+    key_names.use({"experiment.run": "f5", "list.new": "f6", "list.demo": "backslash"})
     try:
         assert in_app("run `bitnet train` first.") == "run train (f5) first."
         assert checkpoints.refusal(CheckpointsView(), None, "export", training=False).endswith(
@@ -96,4 +96,4 @@ def test_sentences_name_the_keys_that_the_user_has():
         assert "Press f6 to create one" in experiment_list.nothing_shown((), "")
         assert in_app("`bitnet demo`") == "the demo (backslash)"
     finally:
-        actions.use({})
+        key_names.use({})

@@ -12,7 +12,7 @@ from textual.widgets import Button, Input, OptionList
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.actions import key
+from bitnet_tui.key_names import key
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login

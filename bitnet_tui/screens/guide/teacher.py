@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import teachers
@@ -212,7 +212,7 @@ class TeacherStep(TestedStep):
         values = {**asked["values"], **teachers.sampling(self.draft)}
         probe = Probe(self.guide.shell.home, asked["provider"], model, values, key)
         what = "the model for a few tokens" if model else "the server for its models"
-        self._show(Found((line(Span(f"Asking {what}… {actions.key('guide.leave')} stops it.", "label")),)))
+        self._show(Found((line(Span(f"Asking {what}… {key_names.key('guide.leave')} stops it.", "label")),)))
         self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.text import count, crop, dollars, duration, flat
-from bitnet_tui import actions
+from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.playing import Who
 from bitnet_tui.view.play.answers import Answer, Asked
@@ -43,7 +43,7 @@ def status(who: Who, side: Side, answer: Answer | None, quiet: float) -> Line:
         return line(Span("Ready." if side.state == "open" else "", "label"))
     if answer.active and quiet >= QUIET_SECONDS:
         note = f" ({flat(side.note)})" if side.note else ""
-        stop = f"{actions.key('play.stop')} stops waiting"
+        stop = f"{key_names.key('play.stop')} stops waiting"
         return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side goes on.", "warn"))
     if answer.state == "waiting":
         return line(Span(flat(side.note) or "Waiting for the first token…", "label"))
