@@ -69,7 +69,7 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
             problems.append("")  # looking for what was meant takes milliseconds
         elif name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "K in the app lists them all."
+            hint = f"did you mean {near[0]}?" if near else "the app's dialog Keys lists them all."
             problems.append(f"{crop(flat(name), 60)} is not an action; {hint}")
         elif (keys := _keys(value)) is None:
             shown = crop(flat(str(value)), 40)

@@ -49,7 +49,7 @@ class BenchmarksScreen(KeyedScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message wide"):
-            yield Words("Public benchmarks    ↑ ↓ scroll", classes="title")
+            yield Words("Public benchmarks", classes="title")
             with VerticalScroll(id="benchmarks-scroll", classes="why tall"):
                 yield Painted(id="benchmarks-lines")
             yield Painted(id="problem")

@@ -21,7 +21,7 @@ from bitnet_tui.widgets.words import Words
 
 _INDENT = 12
 _NARROWEST = 20
-_TITLE_CELLS = 32
+_TITLE_CELLS = 20
 _FIXED = (("tab", "Go to the next part of the screen"),)
 _SHARED = frozenset(one.where for one in ACTIONS if not one.name)
 """What works on many screens comes behind what is a screen's own."""
@@ -75,7 +75,7 @@ class HelpScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
             with KeyBar(field=_TITLE_CELLS):
-                yield Words(f"Help    {key('dialog.close')} closes, ↑ ↓ scroll", classes="title")
+                yield Words(f"Help    {key('dialog.close')} closes", classes="title")
                 yield KeyButton("All actions", "app.actions")
             with Reading(id="help-text"):
                 yield Words(id="help-words")

@@ -1,7 +1,9 @@
 """The user's own keys: what of the file is used, what is wrong in sentences, and the same keys in footer and help."""
 
+import ast
 import importlib
 import pkgutil
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -42,7 +44,7 @@ _IDS = [action.id for action in ACTIONS]
         ),
         ({"list.new": "q"}, {}, "list.new and app.quit would both be on q"),
         ({"experiment.rnu": "f5"}, {}, "experiment.rnu is not an action; did you mean experiment.run?"),
-        ({"zzz\x1b": "f5"}, {}, "zzz· is not an action; K in the app lists them all."),
+        ({"zzz\x1b": "f5"}, {}, "zzz· is not an action; the app's dialog Keys lists them all."),
         ({"app.quit": "j"}, {}, "app.quit can't have j, which moves in lists and dialogs; give it another key."),
         *(
             ({"app.quit": value}, {}, "app.quit has no usable key")
@@ -309,3 +311,18 @@ async def test_a_list_moves_by_the_users_own_keys(home: Path):
         await pilot.press("j")
         await settled(pilot)
         assert table.key == after
+
+
+def test_no_sentence_spells_a_key_that_can_be_another():
+    """Such a key comes from the table: `key_names.key`."""
+    spelled = re.compile(
+        r"(?:^|\s)(?:esc|ctrl\+\w|f\d|[A-Z?]|[←→↑↓]) (?:closes|leaves|stops|shows|opens|lists|goes?|scrolls?|in)\b"
+    )
+    found = [
+        f"{path.name}: {node.value}"
+        for path in Path(bitnet_tui.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value
+        if spelled.search(node.value)
+    ]
+    assert found == []

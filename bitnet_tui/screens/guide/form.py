@@ -90,7 +90,7 @@ class TargetForm(Guide):
         self.learn_keys()
 
     def on_resize(self) -> None:
-        test, leaves = f"{self.shell.key('guide.test')} test", "esc leaves"
+        test, leaves = f"{self.shell.key('guide.test')} test", f"{self.shell.key('field.cancel')} leaves"
         forms = (f"{test} · enter {self.DOES} · {leaves}", f"{test} · {leaves}", leaves)
         head = hinted([Span(self.TITLE_WORDS, "title")], forms, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))

@@ -232,7 +232,7 @@ class NewExperimentScreen(KeptGuide):
     def _hint(self, step: Step, widget: Widget) -> str:
         general = {
             "next": "Enter makes it." if self._beside(1) is None else "Enter goes on.",
-            "rail": "← → go from step to step.",
+            "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
         return general.get(widget.id or "") or step.hint(widget.id or "")

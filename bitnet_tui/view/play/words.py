@@ -105,7 +105,8 @@ def hint(asked: bool, answer: Answer | None, side: Side) -> str:
     if answer is None:
         return "This side was not asked. To try:"
     if answer.tokens:
-        return "← → or a click: what was likely at a token. To try:"
+        before, after = key_names.key("play.token-back"), key_names.key("play.token")
+        return f"{before}, {after} or a click: what was likely at a token. To try:"
     if answer.active:
         return "Its tokens can be looked at once the answer is complete."
     if side.logprobs == "no" or (answer.state == "ended" and answer.text):
