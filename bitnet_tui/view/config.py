@@ -100,7 +100,8 @@ def _row(name: str, found: Resolution, defaults: Settings, other: Resolution | N
     if REGISTRY[name].secret:
         value = _MASKED if name in found.secrets else ""
         there = None if other is None else _MASKED if name in other.secrets else ""
-        return Row(name, value, found.secret_origins.get(name, ""), other=there)
+        differs = there is not None and there != value
+        return Row(name, value, found.secret_origins.get(name, ""), differs, there)
     values, origin = found.settings.values, found.settings.origin(name)
     text = as_written(values[name])
     if other is None:
@@ -134,15 +135,27 @@ def sections(rows: Iterable[Row]) -> Iterator[str | Row]:
         yield row
 
 
-def row_line(row: Row, cells: int, *, against: bool) -> Line:
-    """A row in columns: mark, name, value, the other value, origin."""
+def _columns(cells: int, *, against: bool) -> tuple[int, int, int, int]:
+    """The cells of names, values, the other values and origins."""
     wide = cells >= _WIDE
     names = _NAME_CELLS if wide else _NARROW_NAME
     rest = max(8, cells - 3 - names)
     origins = _ORIGIN_CELLS if wide else 0 if against else min(_ORIGIN_CELLS, rest // 3)
     others = (rest - origins) // 2 if against or wide else 0
     values = min(rest - origins - others, _MOST_VALUE)
-    others = min(others, _MOST_VALUE if against else _MOST_DEFAULT)
+    return names, values, min(others, _MOST_VALUE if against else _MOST_DEFAULT), origins
+
+
+def heading(mine: str, theirs: str, cells: int) -> Line:
+    """Above the rows, whose values are compared: the names of the two experiments."""
+    names, values, others, _ = _columns(cells, against=True)
+    shown = pad(crop(flat(mine), values - 1), values) + crop(flat(theirs), max(0, others - 1))
+    return line(Span(" " * (names + 3)), Span(shown, "label"))
+
+
+def row_line(row: Row, cells: int, *, against: bool) -> Line:
+    """A row in columns: mark, name, value, the other value, origin."""
+    names, values, others, origins = _columns(cells, against=against)
     other = _shown(row.other) if against else f"default {_shown(row.setting.default)}" if row.differs else ""
     return line(
         Span("● " if row.differs else "  ", "accent"),
@@ -171,14 +184,18 @@ def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     return first_lines((first, *(line(one) for one in rest)), most, cells)
 
 
-def now_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
-    """While nothing is typed: the whole value, where it comes from, and what can be done."""
+def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tuple[Line, ...]:
+    """While nothing is typed: the whole value, where it comes from, and what can be done.
+
+    `against` is the experiment with which it is compared, whose value is told if it is another one.
+    """
     if row is None:
         return ()
     if row.fixed:
         return first_lines([line(Span(one, "label")) for one in wrap(row.fixed, cells)], most, cells)
     where = "by default" if row.origin == "default" else f"from {row.origin}"
-    text = f"{_shown(row.text)}, {where}. Enter changes it."
+    theirs = f" In {against} it is {row.other or 'not set'}." if against and row.differs else ""
+    text = f"{_shown(row.text)}, {where}.{theirs} Enter changes it."
     return first_lines([line(Span(one, "label")) for one in wrap(flat(text), cells)], most, cells)
 
 

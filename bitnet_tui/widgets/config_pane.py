@@ -132,6 +132,9 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._drawn = (rows, cells, view.against)
         before, top = self._row, self._list.scroll_y
         options: list[Option] = []
+        if view.against:
+            names = paint([config.heading(self._root.name, view.against, cells)])
+            options.append(Option(names, disabled=True))
         for one in config.sections(rows):
             if isinstance(one, str):
                 options.append(Option(paint([line(Span(one, "title"))]), disabled=True))
@@ -139,11 +142,11 @@ class ConfigPane(Vertical, Looking[ConfigView]):
                 text = config.row_line(one, cells, against=bool(view.against))
                 options.append(Option(paint([text]), id=one.name))
         self._list.set_options(options)
-        names = [option.id for option in options]
-        kept = before.name if before is not None and before.name in names else next(filter(None, names), None)
-        if self._wanted in names:
+        places = [option.id for option in options]
+        kept = before.name if before is not None and before.name in places else next(filter(None, places), None)
+        if self._wanted in places:
             kept, self._wanted = self._wanted, ""
-        self._list.highlighted = None if kept is None else names.index(kept)
+        self._list.highlighted = None if kept is None else places.index(kept)
         if before is not None and kept == before.name:
             self._list.scroll_to(y=top, animate=False)
         self._list.call_after_refresh(self._list.scroll_to_highlight)  # it may not be laid out yet
@@ -160,7 +163,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         elif row is not None and self._found.name == row.name and (self.editing or self._saved):
             lines = config.preview_lines(self._found, cells, _SAID_LINES, saved=self._saved)
         else:
-            lines = config.now_lines(row, cells, _SAID_LINES)
+            lines = config.now_lines(row, cells, _SAID_LINES, self._config.against)
         self.query_one("#config-said", Painted).show(lines)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------

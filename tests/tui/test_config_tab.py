@@ -69,6 +69,25 @@ def test_a_folder_that_is_gone_is_said(home: Path):
 def test_a_row_fits_its_line_whatever_is_in_it(name: str, text: str, origin: str, cells: int, differs, against):
     row = Row(name, text, origin, differs, text if against else None)
     assert width(_text([config.row_line(row, cells, against=against)])) <= cells
+    assert width(_text([config.heading(text, origin, cells)])) <= cells
+
+
+def test_the_value_of_the_other_experiment_is_told_whole():
+    long = "a-model-" * 12
+    row = Row("OPENAI_MODEL", "", "default", differs=True, other=long)
+    assert _text(config.now_lines(row, 200, 4, "other")) == f"–, by default. In other it is {long}. Enter changes it."
+    assert "In other it is not set." in _text(config.now_lines(Row("LR", "1", ".env", True, ""), 200, 4, "other"))
+    assert "other" not in _text(config.now_lines(Row("LR", "1", ".env", False, "1"), 200, 4, "other"))
+
+
+def test_a_key_that_one_experiment_has_and_the_other_has_not_differs(home: Path, isolated: Path):
+    one = experiment(home, "one").root
+    other = experiment(home, "other").root
+    (other / ".env").write_text("OPENAI_API_KEY=sk-plain-text-key\n")
+    row = config.read_config(home, one, other).row("OPENAI_API_KEY")
+    assert row is not None
+    assert (row.differs, row.text) == (True, "")
+    assert "plain" not in str(row.other)
 
 
 @given(st.lists(st.sampled_from(list(REGISTRY)), unique=True), st.booleans(), st.sampled_from(["", "lr", "max tok"]))
