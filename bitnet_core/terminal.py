@@ -19,6 +19,7 @@ _PLAIN_SIGNS = "bitnet-plain-signs"
 SIGNS = {
     **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
     **dict.fromkeys("│┃┊", "|"),
+    "┆": ":",
     **dict.fromkeys("‘’‚", "'"),
     **dict.fromkeys("“”„", '"'),
     **dict.fromkeys("▸›▶", ">"),
