@@ -2,11 +2,9 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -32,6 +30,7 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
+from bitnet_tui.widgets.trace_messages import Answered, Request, Told
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
@@ -39,24 +38,7 @@ _LOW = 14
 """Below this height a trace has no head and no legend."""
 _FIELD_CELLS = 16
 _MOST_WORST = 500
-_Request = dict[str, Any]
 _BY = {"number": "number", "kl": "KL", "other": "Other"}
-
-
-class Answered(Message, bubble=False):
-    """The answer to a request; if there is none, its `problem` says why."""
-
-    def __init__(self, request: _Request, found: _Request) -> None:
-        super().__init__()
-        self.request, self.found = request, found
-
-
-class Told(Message, bubble=False):
-    """How scoring goes on: `words`; at its end, `ended` and perhaps a `problem`."""
-
-    def __init__(self, words: str, *, ended: bool = False, problem: str = "") -> None:
-        super().__init__()
-        self.words, self.ended, self.problem = words, ended, problem
 
 
 class TracesPane(Vertical):
@@ -66,7 +48,7 @@ class TracesPane(Vertical):
         super().__init__(id="traces")
         self._home, self._root = home, root
         self._session = TraceSession(home, root)
-        self._waiting: dict[str, _Request] = {}
+        self._waiting: dict[str, Request] = {}
         self._asking = False
         self._begun = False
         self._by = "number"
@@ -145,7 +127,7 @@ class TracesPane(Vertical):
         request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
         self._ask(request | ({} if around is None else {"around": around}))
 
-    def _ask(self, request: _Request) -> None:
+    def _ask(self, request: Request) -> None:
         self._waiting[request["ask"]] = request
         self._ask_next()
 
@@ -157,9 +139,9 @@ class TracesPane(Vertical):
         work = partial(self._answer, self._session, request)
         self.run_worker(work, thread=True, group="traces", description="read traces")
 
-    def _answer(self, session: TraceSession, request: _Request) -> None:
+    def _answer(self, session: TraceSession, request: Request) -> None:
         try:
-            found: _Request = session.ask(request)
+            found: Request = session.ask(request)
         except BitnetError as error:
             found = {"problem": str(error)}
         self.post_message(Answered(request, found))
@@ -175,7 +157,7 @@ class TracesPane(Vertical):
             self._say(problem, "bad")
         self._ask_next()
 
-    def _take(self, request: _Request, found: _Request) -> None:
+    def _take(self, request: Request, found: Request) -> None:
         match request["ask"]:
             case "list":
                 self._take_page(request, of_answer(Page, found))
@@ -189,7 +171,7 @@ class TracesPane(Vertical):
                 cells = max(20, self.content_size.width - 2)
                 self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
 
-    def _take_page(self, request: _Request, page: Page) -> None:
+    def _take_page(self, request: Request, page: Page) -> None:
         if request["search"] != self.query_one("#trace-search", Input).value or request["by"] != self._by:
             return  # another search since
         if self._style != "value":
