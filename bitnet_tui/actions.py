@@ -67,7 +67,7 @@ ACTIONS: tuple[Action, ...] = (
             "A",
             "archive",
             "Archive",
-            "Hide the marked experiments, or take them back; deletes nothing",
+            "Hide the marked experiments or the highlighted one, or take them back; deletes nothing",
             False,
         ),
         (
@@ -75,7 +75,7 @@ ACTIONS: tuple[Action, ...] = (
             "x,delete",
             "delete",
             "Delete",
-            "Delete the marked experiments from this machine; asks first",
+            "Delete the marked experiments or the highlighted one from this machine; asks first",
             False,
         ),
         ("fetch", "U", "fetch", "Fetch", "Open an experiment from a storage target", False),

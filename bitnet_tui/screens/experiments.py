@@ -174,7 +174,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         row = self._current
         self.query_one("#about", Painted).show(experiment_list.about(row, self.size.width - 6) if row else ((),))
-        self.query_one("#links", Links).offer(key_names.offers("list", self.shell.keymap.keys))
+        offers = key_names.offers("list", self.shell.keymap.keys)
+        self.query_one("#links", Links).offer(experiment_list.with_marked(offers, len(self._marked)))
 
     # -- what the keys act on --------------------------------------------------------------------------------------
 
@@ -258,6 +259,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             )
         elif self.is_active:
             self.shell.compare(roots)
+            self._marked.clear()  # they were made for this; left, they would decide what the next key deletes
+            self._redraw()
 
     # -- marks -----------------------------------------------------------------------------------------------------
 
@@ -267,7 +270,6 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def action_mark(self) -> None:
         if self._current is not None:
             self._turn_mark(self._current.root)
-            self._table.action_move(1)
 
     def _turn_mark(self, root: Path) -> None:
         self._marked ^= {root}

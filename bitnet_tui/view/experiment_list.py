@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ABOUT_LINES = 2
 _PLAINEST = ("new", "done", "running")
 """States whose glyphs need words least."""
+_ON_MARKED = ("archive", "delete")
+"""The offered actions that act on the marked experiments if there are any."""
 
 
 def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
@@ -117,6 +119,14 @@ def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
     unread = sum(row.pending for row in rows)
     parts += [f"{unread} to be read"] if unread else []
     return ", ".join(parts)
+
+
+def with_marked(offers: Iterable[tuple[str, str, str]], marked: int) -> tuple[tuple[str, str, str], ...]:
+    """What the keys do, with the number of marked experiments at those that act on them and not on the cursor's."""
+    return tuple(
+        (key, f"{words} {marked} marked" if marked and action in _ON_MARKED else words, action)
+        for key, words, action in offers
+    )
 
 
 def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:

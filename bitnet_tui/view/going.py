@@ -18,7 +18,7 @@ def running(experiments: Sequence[Mapping[str, Any]]) -> str:
 def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
     """The title, what goes and what stays, and the words of yes and no."""
     many = len(experiments) > 1
-    title = f"Delete {len(experiments)} experiments?" if many else f"Delete {flat(str(experiments[0]['name']))}?"
+    what = f"the {len(experiments)} marked experiments" if many else flat(str(experiments[0]["name"]))
     lines = [_line(one) for one in experiments[:_MOST]]
     more = len(experiments) - _MOST
     lines += [f"and {more} more"] if more > 0 else []
@@ -27,7 +27,7 @@ def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, s
         lines += ["", "What is stored there can be fetched again."]
     else:
         lines += ["", "What has no copy is lost." if many else "It can't be brought back."]
-    return title, "\n".join(lines), f"Delete {size(total)}", "Keep them" if many else "Keep it"
+    return f"Delete {what}?", "\n".join(lines), f"Delete {size(total)}", "Keep them" if many else "Keep it"
 
 
 def _line(one: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ def test_what_goes_and_what_stays_is_told():
     title, why, yes, no = question(
         [_ONE, _COPIED | {"outside": ["/big/ckpt"], "mentions": ["x reads files of two."]}]
     )
-    assert (title, yes, no) == ("Delete 2 experiments?", "Delete 380 MB", "Keep them")
+    assert (title, yes, no) == ("Delete the 2 marked experiments?", "Delete 380 MB", "Keep them")
     assert (
         "its copy, made 2 h ago, stays at s3://b/two/, 3 files behind; /big/ckpt lies elsewhere and stays; x" in why
     )

@@ -74,6 +74,31 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert "student" not in shown(pilot)
 
 
+async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home: Path):
+    """The cursor stays on what it marks; what was marked to compare is not what the next key deletes."""
+    for name in ("a", "b", "c"):
+        finished_experiment(home, name)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentsScreen)
+        await click_on(pilot, "name ")
+        await pilot.press("home", "space", "down", "down", "space")
+        assert screen.marked == (home / "a", home / "c")
+        assert "A archive 2 marked x delete 2 marked" in words(pilot)
+        await click_on(pilot, "x delete")
+        await _until(pilot, "Delete the 2 marked experiments?")
+        await pilot.press("escape", "c")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, CompareScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert screen.marked == ()
+        assert "marked" not in shown(pilot)
+        await pilot.press("up", "x")
+        await _until(pilot, "Delete b?")
+
+
 def _stored(home: Path, isolated: Path) -> Experiment:
     """The experiment `one`, with a copy in the folder `copies`."""
     (isolated / "copies").mkdir()
