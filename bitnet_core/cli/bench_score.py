@@ -39,7 +39,7 @@ def score(
         opened = teacher_scorer(host, options, device)
     else:
         experiment = Experiment.from_settings(resolved.settings)
-        path = checkpoints.chosen(experiment.checkpoints, checkpoint or "latest", warn)
+        path = checkpoints.chosen(experiment.checkpoints, "latest" if checkpoint is None else checkpoint, warn)
         loaded = checkpoints.load(path)
         data = DataOptions.of(resolved.settings).path or experiment.data
         tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)

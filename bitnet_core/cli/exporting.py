@@ -63,10 +63,16 @@ class Source:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
+
+    def require_free(path: Path, kind: str) -> None:
+        places.require_free(path, folder=kind == exports.HF, force=arguments.force)
+
+    if arguments.out:  # before a checkpoint of gigabytes is read; it is given for one kind only
+        require_free(arguments.out, arguments.formats[0])
     source = open_source(arguments)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
     for kind, out in outs.items():
-        places.require_free(out, folder=kind == exports.HF, force=arguments.force)
+        require_free(out, kind)
     if "gguf" in outs:
         gguf.require_computable(source.student, source.tokenizer)
     for kind, out in outs.items():
@@ -174,7 +180,7 @@ def _checkpoint(experiment: Experiment, asked: str | None, origin: dict[str, Any
         path = checkpoints.path_of(experiment.checkpoints, named)
         if path.is_file():
             return path
-    return checkpoints.chosen(experiment.checkpoints, asked or "latest", warn)
+    return checkpoints.chosen(experiment.checkpoints, "latest" if asked is None else asked, warn)
 
 
 def _origin(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.errors import BitnetError, UsageError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import is_tensors, load_tensors, save_tensors
@@ -180,8 +180,10 @@ def of_step(folder: Path, step: int) -> Path:
 def chosen(folder: Path, which: str, on_skipped: Callable[[str], object] = lambda _: None) -> Path:
     """The checkpoint that `best`, `latest`, a step, the name of a file in `folder`, or a path names.
 
-    BitnetError if there is none. `on_skipped` is as of `require_latest`.
+    BitnetError if there is none, UsageError for an empty name. `on_skipped` is as of `require_latest`.
     """
+    if not which:
+        raise UsageError("The name of the checkpoint is empty; give latest, best, a step or a file.")
     if which == "latest":
         return require_latest(folder, on_skipped)
     if which == "best":

@@ -231,6 +231,20 @@ def test_without_accelerate_the_folder_is_written_and_the_card_says_what_is_miss
     assert "accelerate" in refused(capsys, "verify-export", told["exported"][0], "--root", str(root))
 
 
+def test_a_place_that_is_taken_is_said_before_the_checkpoint_is_read(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints.latest(root / "checkpoints")
+    assert path is not None
+    path.write_bytes(b"damaged")
+    taken = tmp_path / "taken.gguf"
+    taken.touch()
+    assert "is there already" in refused(
+        capsys, *export(root, "gguf", "--out", str(taken), "--checkpoint", path.name), code=2
+    )
+    assert "is truncated" in refused(capsys, *export(root, "gguf", "--checkpoint", path.name))
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

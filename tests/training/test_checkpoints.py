@@ -73,6 +73,8 @@ def test_a_checkpoint_of_another_length_is_not_read(tmp_path: Path, monkeypatch:
 def test_a_step_that_is_damaged_is_called_that(tmp_path: Path) -> None:
     paths = [Path(checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path) for step in (5, 10, 15)]
     assert checkpoints.of_step(tmp_path, 10) == paths[1]
+    with pytest.raises(BitnetError, match="is empty; give latest, best, a step or a file"):
+        checkpoints.chosen(tmp_path, "")
     with pytest.raises(BitnetError, match=r"no complete checkpoint of step 7 in .*: 5, 10, 15\.$"):
         checkpoints.of_step(tmp_path, 7)
     whole = paths[1].read_bytes()
@@ -100,6 +102,8 @@ def test_one_is_chosen_by_best_by_latest_by_its_step_or_by_its_file(tmp_path: Pa
     found = {which: checkpoints.chosen(tmp_path, which) for which in wanted}
     assert found == {which: checkpoints.path_of(tmp_path, step) for which, step in wanted.items()}
     assert checkpoints.chosen(tmp_path, "other.pt") == Path("other.pt")
+    with pytest.raises(BitnetError, match="is empty; give latest, best, a step or a file"):
+        checkpoints.chosen(tmp_path, "")
     with pytest.raises(BitnetError, match=r"no complete checkpoint of step 7 .* steps that are there: 1, 2, 3\."):
         checkpoints.chosen(tmp_path, "7")
     checkpoints.save(tmp_path, checkpoint(4), {"best": "torn"})
