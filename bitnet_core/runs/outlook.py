@@ -48,6 +48,11 @@ class Outlook:
         """Whether checkpoints from which training could have gone on are put away."""
         return self.step is None and bool(self.aside)
 
+    @property
+    def adds_no_step(self) -> bool:
+        """Whether it goes on from its last step."""
+        return self.step is not None and self.finished
+
 
 def outlook(history: History, settings: Settings, *, collects_first: bool = False) -> Outlook:
     """What a training with `settings` would do, from the newest checkpoint or that of RESUME_STEP.

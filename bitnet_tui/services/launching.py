@@ -50,11 +50,15 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What starting a stage would do: the stages whose files it lacks, and what becomes of the checkpoints."""
+    """What starting a stage would do: the stages whose files it lacks, and what becomes of the checkpoints.
+
+    It is `in_vain` if the stage is done and would make nothing new.
+    """
 
     stage: str
     lacking: tuple[str, ...] = ()
     training: Outlook = field(default_factory=Outlook)
+    in_vain: bool = False
 
 
 def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None = None) -> Foreseen:
@@ -63,7 +67,9 @@ def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None
     settings = resolved(home, root, values).checked()
     history = History.read(Experiment.from_settings(settings))
     if stage == _TRAIN:
-        return Foreseen(stage, history.lacking(stage), outlook(history, settings))
+        found = outlook(history, settings)
+        in_vain = found.adds_no_step and history.status(stage).state == "done"
+        return Foreseen(stage, history.lacking(stage), found, in_vain)
     if stage == PIPELINE.name and history.status(_TRAIN).state not in ("done", *ACTIVE):
         collects = history.status("collect").state != "done"
         return Foreseen(stage, (), outlook(history, settings, collects_first=collects))

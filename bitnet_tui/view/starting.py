@@ -19,7 +19,17 @@ def refusal(found: Foreseen, key: Callable[[str], str]) -> str:
         first = f"choose {titles[0]} and press {key('experiment.run')}, or " if len(titles) == 1 else ""
         leave = "leaves" if len(titles) == 1 else "leave"
         return f"It reads what {listed(titles)} {leave}, and that is not there yet; {first}{pipeline}."
+    if found.in_vain:
+        return _in_vain(found, key)
     return found.training.refused
+
+
+def _in_vain(found: Foreseen, key: Callable[[str], str]) -> str:
+    """That a training would add no step, and what to change so that it does."""
+    step = f"training is finished at step {found.training.step:,}, and nothing has changed since"
+    budget = f"to train on, raise its budget in Config ({key('experiment.config')})"
+    earlier = f"or resume from an earlier checkpoint ({key('experiment.checkpoints')})"
+    return f"There is nothing to do: {step}; {budget}, {earlier}."
 
 
 def question(found: Outlook) -> tuple[str, str, str, str]:

@@ -63,11 +63,11 @@ async def test_a_stage_without_its_input_is_refused_at_once(home: Path, recorder
     assert recorder.launched == []
 
 
-def _trained(home: Path, seen: int, **settings: str) -> Experiment:
+def _trained(home: Path, seen: int, state: str = "cancelled", **settings: str) -> Experiment:
     """Stopped or ended at step 200 with `seen` tokens of 150,000, and `settings` in the .env since."""
     exp = experiment(home, "one")
     leave_traces(exp)
-    SimulatedRun(exp, "train", NOON).finish("cancelled")
+    SimulatedRun(exp, "train", NOON).finish(state)
     kept = recipe(TrainOptions.of(exp.settings)) | {"A4_POLICY": "hybrid", "traces": "t"}
     for step in (100, 200):
         save_checkpoint(exp, step, recipe=kept, seen_tokens=seen * step // 200)
@@ -110,6 +110,30 @@ async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mous
         await click_on(pilot, "Train again", last=True)
         await settled(pilot)
         assert launch.launched == [(exp.root, "train")]
+
+
+async def test_a_finished_and_unchanged_training_is_not_run_again(home: Path, recorder: RecordingLaunch):
+    exp = _trained(home, 150_000, "succeeded")
+    async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, MessageScreen)
+        assert pilot.app.screen._why == (
+            "There is nothing to do: training is finished at step 200, and nothing has changed since; to train on, "
+            "raise its budget in Config (6), or resume from an earlier checkpoint (4)."
+        )
+        assert recorder.launched == []
+        await click_on(pilot, "Close")
+        await pilot.press("4", "down", "T")  # that of step 100
+        await settled(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert recorder.values == [{"RESUME_STEP": "100"}]
+
+
+def test_a_training_that_was_stopped_at_its_last_step_may_still_end(home: Path):
+    assert not foresee(home, _trained(home, 150_000).root, "train").in_vain
 
 
 async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
