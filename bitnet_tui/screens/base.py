@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import ClassVar, Generic, TypeVar, cast
 
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.binding import BindingType
 from textual.events import Event
 from textual.message import Message
 from textual.messages import Prune
@@ -16,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
+from bitnet_tui import bindings
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, cells_of
@@ -110,7 +112,9 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
 
 # Textual finds the styles of a class by its first base, so that has to be ModalScreen.
 class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result]):
-    """A dialog: the screen below it can be seen around it."""
+    """A dialog: the screen below it can be seen around it. Textual keeps the app's keys from it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bindings.shared("app.copy", "app.copy")]
 
 
 class BaseScreen(ShellScreen[None]):

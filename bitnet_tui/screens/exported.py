@@ -20,6 +20,7 @@ class ExportedScreen(DialogScreen[bool]):
     AUTO_FOCUS = "#close"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss(False)"),
+        bindings.shared("app.copy", "copy"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
     ]

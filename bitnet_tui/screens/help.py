@@ -66,7 +66,10 @@ class HelpScreen(DialogScreen[None]):
     """The text, which scrolls. `here` says whose keys work on the screen below."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
-    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,q,question_mark,f1,enter")]  # noqa: RUF012
+    BINDINGS = [  # noqa: RUF012
+        bindings.shared("dialog.close", "dismiss", keys="escape,q,question_mark,f1,enter"),
+        bindings.shared("app.actions", "app.command_palette"),
+    ]
 
     def __init__(self, here: frozenset[str]) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """On every screen, at every size, all can be read and reached, and nothing lies on anything else."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
+from bitnet_tui.key_names import shown
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.widgets.words import Words
 from tests.tui.every_screen import SCREENS, app_of, go
@@ -34,6 +36,30 @@ async def test_everything_on_a_screen_can_be_read_and_reached(workspaces: Path, 
             await pilot.resize_terminal(*size)
             await settled(pilot)
             assert words(pilot) == " ".join(TOO_SMALL.split())
+
+
+_NAMES_A_KEY = re.compile(r"\((\S+)\)$")
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_a_button_that_names_a_key_answers_to_it(workspaces: Path, name: str):
+    way = SCREENS[name]
+    async with app_of(workspaces, way).run_test(size=(200, 55)) as pilot:
+        await go(pilot, way)
+        screen = pilot.app.screen
+        if isinstance(screen.focused, Input):
+            return  # what is typed goes there
+        works = {shown(key): one for key, one in screen.active_bindings.items() if one.enabled}
+        named = {
+            str(one.name).removeprefix("app."): found[1]
+            for one in screen.query(Button)
+            if one.region and not one.disabled and (found := _NAMES_A_KEY.search(str(one.label)))
+        }
+        answered = {
+            action: works[key].binding.action.removeprefix("app.") for action, key in named.items() if key in works
+        }
+        assert answered == {action: action for action in named}
+        assert named or name != "what was exported"
 
 
 class _Planted(App[None]):
