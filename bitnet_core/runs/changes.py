@@ -38,7 +38,7 @@ def _of_stage(history: History, stage: str) -> Iterator[str]:
         return
     for need in catalog.stage(stage).needs:
         later = history.latest(need)
-        if later is not None and later.place > status.last.place:
+        if later is not None and later.place > status.last.place and history.has_written(later):
             yield f"{need} has run again"
         elif later is not None:
             yield from _of_stage(history, need)

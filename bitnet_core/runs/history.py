@@ -207,7 +207,22 @@ class History:
 
     def _would_repeat(self, record: RunRecord) -> bool:
         """Whether a run of the same stage would have the settings and the input of this one."""
-        return record.fingerprint == self.fingerprint(record.stage, Settings(record.settings, record.origins))
+        now, made = self.experiment.settings, Settings(record.settings, record.origins)
+        needs = catalog.stage(record.stage).needs
+        return any(
+            record.fingerprint == catalog.fingerprint(record.stage, now, dict(zip(needs, inputs, strict=True)), made)
+            for inputs in itertools.product(*map(self._makers, needs))
+        )
+
+    def _makers(self, stage: str) -> list[str | None]:
+        """The runs that may have made what is there: the newest, and earlier ones if it wrote nothing."""
+        found: list[str | None] = []
+        for entry in self._runs_of(stage):
+            if _succeeded(entry.record):
+                found.append(entry.run.id)
+                if self.has_written(entry):
+                    break
+        return found or [None]
 
     def _is_unchanged_since(self, made: Entry, need: str) -> bool:
         """Whether a stage that the run read from is current, and no later run of it has changed what is there."""

@@ -190,6 +190,20 @@ def test_a_later_run_that_wrote_nothing_changes_nothing(lab: Lab, stage: str) ->
     assert lab.outdated() == set()
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_later_run_that_succeeded_and_wrote_nothing_changes_nothing(lab: Lab, stage: str) -> None:
+    """Such as a training that was finished already."""
+    lab.run(stage, writes=False)
+    lab.run(stage, writes=False)
+    assert lab.states() == dict.fromkeys(STAGES, "done")
+    lab.run("eval")
+    assert lab.states() == dict.fromkeys(STAGES, "done")
+    lab.run(stage)
+    assert lab.outdated() == SOURCES[stage]
+    for name in SOURCES[stage]:
+        assert f"{stage} has run again" in changes(History.read(lab.experiment), name)
+
+
 @pytest.mark.parametrize("stage", ["collect", "train"])
 def test_a_run_without_a_number_is_placed_by_its_time(tmp_path: Path, stage: str) -> None:
     lab = Lab(tmp_path / "old")
