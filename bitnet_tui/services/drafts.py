@@ -10,6 +10,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
+from bitnet_core.files.writable import writing
 from bitnet_core.runs.copied import Copied, copied_of
 from bitnet_tui.services.settings import overrides
 
@@ -36,11 +37,11 @@ class Kept:
         return None
 
     def write(self, record: dict[str, object], turn: int) -> None:
-        """Only this user may read it. BitnetError or OSError if it can't be written.
+        """Only this user may read it. BitnetError if it can't be written.
 
         `turn` grows with time: a write that comes after a later one, of a slow disk, changes nothing.
         """
-        with _writing:
+        with _writing, writing(self.path, "correct the permissions of its folder"):
             if self._is_latest(turn):
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 files.write_bytes(self.path, files.json_bytes(record), 0o600)

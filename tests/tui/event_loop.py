@@ -21,8 +21,8 @@ _AUDITED = {
 _LOOKS = ("stat", "lstat", "access", "readlink")
 _OWN = tuple(str(Path(str(one.__file__)).parent) for one in (bitnet_core, bitnet_tui, textual, os))
 """Code and stylesheets, which a screen reads when it is first shown, lie in these folders."""
-_BEFORE_OR_AFTER = {("app.py", "on_mount"), ("kept.py", "on_unmount"), ("app.py", "_fatal_error")}
-"""Where no key is waited for: which screen is the first, the draft as the app ends, the report of a crash."""
+_BEFORE_OR_AFTER = {("app.py", "on_mount"), ("app.py", "_fatal_error")}
+"""Where no key is waited for: which screen is the first, the report of a crash."""
 _found: list[str] | None = None
 """What was done while `watched`."""
 

@@ -1,5 +1,8 @@
 """What the guide keeps: keys, the draft, a copy on a target, the settings of another experiment."""
 
+import asyncio
+import errno
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +19,10 @@ from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.guide import kept as guide_kept
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, opened, press
@@ -242,6 +247,53 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert "○ Review" in words(pilot)
         assert guide.draft.empty
     assert not list((state_folder() / "drafts").glob("*.json"))
+
+
+@pytest.mark.parametrize("haste", [True, False])
+async def test_a_draft_that_could_not_be_kept_is_not_said_to_be(
+    home: Path, monkeypatch: pytest.MonkeyPatch, haste: bool
+):
+    full = True
+
+    def write(path: Path, data: bytes, mode: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path.write_bytes(data)
+
+    monkeypatch.setattr(drafts.files, "write_bytes", write)
+    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
+        for full, told in ((True, "The draft can't be kept: "), (False, "The draft is kept; New experiment goes on")):
+            await at(pilot, "teacher")
+            await choose(pilot, "vllm" if full else "ollama")
+            if not haste:
+                await pilot.pause(0.5)
+                await answered(pilot)
+            await escape(pilot)
+            notices = [one.message for one in pilot.app._notifications]
+            assert len(notices) == 1 and told in notices[0]
+            pilot.app.clear_notifications()
+    assert len(list((state_folder() / "drafts").glob("*.json"))) == 1
+
+
+async def test_a_draft_is_kept_as_the_app_ends_unless_its_disk_hangs(home: Path, monkeypatch: pytest.MonkeyPatch):
+    hanging = threading.Event()
+    monkeypatch.setattr(guide_kept, "_LAST_SECONDS", 0.2)
+    monkeypatch.setattr(guide_kept, "_SAVE_SECONDS", 600)
+    written = drafts.Kept.write
+
+    def write(*arguments: Any) -> None:
+        assert asyncio._get_running_loop() is None
+        if hang:
+            hanging.wait(60)
+        written(*arguments)
+
+    monkeypatch.setattr(drafts.Kept, "write", write)
+    for hang in (True, False):
+        async with app(home).run_test(size=(80, 24)) as pilot:
+            await at(pilot, "teacher")
+            await choose(pilot, "vllm")
+        assert len(list((state_folder() / "drafts").glob("*.json"))) == (not hang)
+    hanging.set()
 
 
 async def test_a_draft_of_another_program_or_half_a_file_does_no_harm(home: Path):

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 from textual.timer import Timer
@@ -27,10 +28,15 @@ from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide.draft import Draft, Fault
 from bitnet_tui.widgets.guide import Rail
 
+if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
 NO_VAULT = "an encrypted file"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
 _SAVE_SECONDS = 0.3
 """How long nothing changes before the draft is written."""
+_LAST_SECONDS = 2.0
+"""How long the app waits for the draft as it ends."""
 
 
 def keeper_of(found: keys.Holders) -> str:
@@ -54,6 +60,8 @@ class KeptGuide(Guide):
         self._touched: set[str] = set()
         self._kept: drafts.Kept | None = None
         self._unsaved: Timer | None = None
+        self._written = True
+        """Whether the draft is kept as it is now, and not only as it was."""
         self._own = False
         self._returned = False
         """Whether the draft is one that was left before."""
@@ -212,13 +220,22 @@ class KeptGuide(Guide):
         self._show_faults()
 
     def _save_soon(self) -> None:
+        self._stop_saving()
+        self.drop("save")  # it is of the draft before
+        self._written = False
+        self._unsaved = self.set_timer(_SAVE_SECONDS, self._save)
+
+    def _stop_saving(self) -> None:
         if self._unsaved is not None:
             self._unsaved.stop()
-        self._unsaved = self.set_timer(_SAVE_SECONDS, self._save)
+            self._unsaved = None
 
     def _save(self) -> None:
         self._unsaved = None
-        self.look("save", self._write(), lambda _: None, self._not_saved)
+        self.look("save", self._write(), self._saved, self._not_saved)
+
+    def _saved(self, _: object) -> None:
+        self._written = True
 
     def _write(self) -> Callable[[], object]:
         kept, draft, turn = self._kept, self.draft, time.monotonic_ns()
@@ -232,13 +249,35 @@ class KeptGuide(Guide):
     def _not_saved(self, why: str) -> None:
         self.say(f"The draft can't be kept: {why}", "warn")
 
-    def on_unmount(self) -> None:
+    def _leave_draft(self) -> None:
+        """Keep the draft as the guide closes, and say that it is kept once it is, or why it is not."""
+        self._stop_saving()
+        app, way = self.app, "Duplicate" if self._source else "New experiment"
+        kept = f"The draft is kept; {way} goes on with it." if self._touched and not self.draft.empty else ""
+        write = (lambda: None) if self._written else self._write()
+        self._written = True
+
+        def keep() -> None:
+            said = kept
+            severity: SeverityLevel = "information"
+            try:
+                write()
+            except (BitnetError, OSError) as error:
+                said, severity = f"The draft can't be kept: {error}", "warning"
+            if said:
+                app.call_later(partial(app.notify, said, title="New experiment", severity=severity))
+
+        app.run_worker(keep, thread=True, description="keep the draft")
+
+    async def on_unmount(self) -> None:
         for group in list(self._commands):
             self.drop(group)
         self.stop_test()
-        if self._unsaved is not None:  # the app is closing
-            with suppress(BitnetError, OSError):
-                self._write()()
+        if not self._written:  # the app is closing
+            # Off the event loop, and in a thread of its own: a disk that hangs must not keep the app from ending.
+            thread = Thread(target=partial(_quietly, self._write()), daemon=True)
+            thread.start()
+            await asyncio.to_thread(thread.join, _LAST_SECONDS)
 
     # -- what is wrong --------------------------------------------------------------------------------------------
 
@@ -339,3 +378,8 @@ def _prices() -> dict[str, tuple[str, float]]:
     """The cheapest known model of each provider, and its price per million input tokens."""
     found = {name: lowest_price(provider) for name, provider in PROVIDERS.items()}
     return {name: (one[0], one[1].input) for name, one in found.items() if one is not None}
+
+
+def _quietly(write: Callable[[], object]) -> None:
+    with suppress(BitnetError, OSError):
+        write()

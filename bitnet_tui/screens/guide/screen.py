@@ -4,8 +4,6 @@ A typed key goes to the OS keyring or the vault, never into a `.env` or the draf
 """
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,7 +17,6 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button, Input
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.known import remember
 from bitnet_core.text import flat, width
 from bitnet_tui import bindings
@@ -270,14 +267,7 @@ class NewExperimentScreen(KeptGuide):
             return
         if self.busy:  # it is being made, and nothing of that can be taken back
             return
-        if self._unsaved is not None:
-            self._unsaved.stop()
-            self._unsaved = None
-            write = self._write()
-            self.app.run_worker(lambda: _quietly(write), thread=True, description="keep the draft")
-        if self._touched and not self.draft.empty:
-            way = "Duplicate" if self._source else "New experiment"
-            self.app.notify(f"The draft is kept; {way} goes on with it.", title="New experiment")
+        self._leave_draft()
         self.dismiss(None)
 
     # -- making it ------------------------------------------------------------------------------------------------
@@ -311,9 +301,8 @@ class NewExperimentScreen(KeptGuide):
 
         def made(found: tuple[Path, list[str]]) -> None:
             root, said = found
-            if self._unsaved is not None:
-                self._unsaved.stop()
-                self._unsaved = None
+            self._stop_saving()
+            self._written = True
             for sentence in said:
                 self.app.notify(sentence, title="API key")
             self.dismiss(Made(root, start))
@@ -338,8 +327,3 @@ class NewExperimentScreen(KeptGuide):
         step = self._current
         chosen = step.start if isinstance(step, ReviewStep) else ""
         return "" if chosen == review.ONLY else chosen
-
-
-def _quietly(write: Callable[[], object]) -> None:
-    with suppress(BitnetError, OSError):
-        write()
