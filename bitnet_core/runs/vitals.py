@@ -63,13 +63,15 @@ class Vitals:
     """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
 
     `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `budget` those to see.
-    `first` and `best` are of the whole training once its table at the end has told them, until then of this run.
+    `first` and `best` are of the whole training once its table at the end has told them, until then of this run;
+    `begun` is when the first report or evaluation came.
     `alerts` has the newest alert of each code, and how many there were. `longest_gap` is the longest time between two
     events, in seconds. `gates` has the name and the result of each gate.
     """
 
     reports: tuple[Report, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
+    begun: float | None = None
     first: Evaluation | None = None
     best: Evaluation | None = None
     before_flip: Evaluation | None = None
@@ -200,6 +202,7 @@ class VitalSigns:
         if step is None:
             known["collected"] = event
             return
+        known.setdefault("begun", moment)
         ternary = event.quantized_share is UNSET or finite(event.quantized_share) == 1
         # Before that the loss rises as the student becomes ternary.
         if ternary and event.heldout_loss is not UNSET and (loss := finite(event.heldout_loss)) is not None:
@@ -240,6 +243,40 @@ class VitalSigns:
         for name in event.dropped:
             reason = name if name in self._rejected or len(self._rejected) < _MOST_NAMES else "other"
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
+
+
+def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
+    """`later` with what an earlier run of the training did up to `seen` tokens, from where it went on.
+
+    The time between the two counts as none.
+    """
+    reports = [one for one in earlier.reports if one.seen <= seen]
+    evaluations = [one for one in earlier.evaluations if one.seen <= seen]
+    ended = max([*(one.t for one in reports), *(one.t for one in evaluations)], default=0.0)
+    pause = 0.0 if later.begun is None else later.begun - ended
+    # Another machine may have another speed, and a step that was refused was told of then.
+    reports = [replace(one, t=one.t + pause, tokens_per_s=None, refused=False) for one in reports]
+    evaluations = [replace(one, t=one.t + pause) for one in evaluations]
+    flipped = earlier.flip_at is not None and earlier.flip_at <= seen
+    before = earlier.before_flip if flipped else None
+    if later.flip_at is not None and not flipped and evaluations:
+        before = evaluations[-1]
+    measured = [one for one in (earlier.first, earlier.best, *evaluations) if one is not None and one.seen <= seen]
+    firsts = [*measured, *([later.first] if later.first else [])]
+    bests = [*measured, *([later.best] if later.best else [])]
+    return replace(
+        later,
+        reports=(*reports, *later.reports)[-REPORTS:],
+        evaluations=(*evaluations, *later.evaluations)[-EVALUATIONS:],
+        begun=None if earlier.begun is None else earlier.begun + pause,
+        first=min(firsts, key=lambda one: one.seen, default=None),
+        best=min(bests, key=lambda one: one.loss, default=None),
+        before_flip=later.before_flip or before,
+        flip_at=earlier.flip_at if flipped else later.flip_at,
+        bits=earlier.bits if later.bits is None else later.bits,
+        share=earlier.share if later.share is None else later.share,
+        budget=earlier.budget if later.budget is None else later.budget,
+    )
 
 
 def _report(event: Metric, refused: bool) -> Report:

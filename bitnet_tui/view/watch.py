@@ -30,7 +30,7 @@ from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
-from bitnet_tui.view.training import on
+from bitnet_tui.view.training import on, whole_vitals
 
 _LONGEST_SOURCE = 40
 """Cells of the model that a student starts from, in the head."""
@@ -172,10 +172,10 @@ class ExperimentWatcher:
         elapsed, silent = self._times(record, state, view.newest)
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
-        findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
         if stage == "train":
             view = self._with_earlier_runs(view, history, runs[place:])
+        findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
         return RunShown(
             id=run.id,
             stage=stage,
@@ -206,14 +206,20 @@ class ExperimentWatcher:
         return self._readings[run.id].view(math.inf if whole else self._deadline)
 
     def _with_earlier_runs(self, view: RunView, history: History, runs: Sequence[Entry]) -> RunView:
-        """The view of the first of these with the curves of its whole training."""
+        """The view of the first of these with the curves of its whole training.
+
+        One that succeeded without a figure of its own has added no step to an earlier one.
+        """
         newest, *earlier = runs
-        if view.begins is None and not (newest.state in ACTIVE and resumes(history, newest)):
+        goes_on = newest.state == "succeeded" or (newest.state in ACTIVE and resumes(history, newest))
+        if view.begins is None and not goes_on:
             return view
         pieces = of_one_training(self._views(view, earlier))
         if len(pieces) == 1:
             return view
         whole = on(joined(pieces), view)
+        if view.begins is not None or newest.state not in ACTIVE:  # one that reads its traces still says so
+            whole = replace(whole, vitals=whole_vitals(pieces))
         held_out = view.held_out if view.unread else whole.held_out
         return replace(whole, held_out=held_out, unread=max(one.unread for one in pieces))
 

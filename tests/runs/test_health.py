@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bitnet_core.runs import health as limits
 from bitnet_core.runs.health import Machine, rises, slope, train_health
 from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Plan, VitalSigns
+from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Plan, VitalSigns, continued
 from bitnet_core.text import roughly
 from tests.builders import event
 
@@ -228,6 +228,53 @@ def test_steps_that_end_before_the_flip_are_told_and_what_would_reach_it():
     assert "BUDGET_TOKENS to about 500" in found.advice
     none_wanted = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 1, "FLIP_POLICY": "hard", "TOTAL_STEPS": 50})
     assert _falling().said(plan=none_wanted)[0].level == "good"
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(0, 9), st.integers(0, 500)), max_size=4),
+    st.integers(1, 20),
+    st.sampled_from([-0.02, 0.0, 0.01]),
+)
+def test_a_resumed_training_is_judged_as_one_that_was_not(cuts, last, falls):
+    """Each run does some steps beyond the checkpoint from which the next one goes on, after a pause."""
+
+    def steps(training: Training, first: int, until: int, pause: float = 0.0) -> VitalSigns:
+        for step in range(first, until + 1):
+            now, at = 1000.0 + step + pause, {"step": step, "seen_tokens": step * 10}
+            figures = {"loss": 2.0, "grad_norm": 30.0 if step % 17 == 0 else 1.0, "activation_bits": 8}
+            training.signs.feed(event("metric", t=now, **at, **figures))
+            if step == 40:
+                training.signs.feed(event("flip", t=now, **at, from_bits=8, to_bits=4))
+            if step % 5 == 0:
+                training.signs.feed(event("metric", t=now, **at, when="checkpoint", heldout_loss=9 - falls * step))
+        return training.signs
+
+    parts, first, pause = [], 1, 0.0
+    for kept, lost, more in cuts:
+        parts.append((steps(Training(), first, first + kept - 1 + lost, pause).view(), (first + kept - 1) * 10.0))
+        first, pause = first + kept, pause + lost + more
+    end = first + last
+    whole = steps(Training(), first, end, pause).view()
+    for part, seen in reversed(parts):
+        whole = continued(part, whole, seen)
+    alone = steps(Training(), 1, end).view()
+    assert [(one.step, one.loss) for one in whole.evaluations] == [(one.step, one.loss) for one in alone.evaluations]
+    assert [(one.step, one.grad_norm) for one in whole.reports][-20:] == [
+        (one.step, one.grad_norm) for one in alone.reports
+    ][-20:]
+    for one in ("first", "best", "before_flip"):
+        assert getattr(getattr(whole, one), "step", None) == getattr(getattr(alone, one), "step", None), one
+    assert whole.flip_at == alone.flip_at
+    spans = [[two.t - one.t for one, two in itertools.pairwise(found.evaluations)] for found in (whole, alone)]
+    assert all(was - one <= 5.0 + len(cuts) for one, was in zip(*spans, strict=True))
+    assert all(one <= was for one, was in zip(*spans, strict=True))
+
+
+def test_another_machine_is_no_fall_in_speed_and_a_refused_step_is_told_once():
+    before = Training().steps(30, tokens_per_s=900.0).steps(2, loss=None, nonfinite=1)
+    after = Training()
+    after.step = 32
+    assert train_health(continued(before.signs.view(), after.steps(3).signs.view(), 320.0), PLAN)[0].level == "good"
 
 
 def test_the_worst_comes_first():

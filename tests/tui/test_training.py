@@ -172,6 +172,43 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
         live.end_process()
 
 
+def test_a_resumed_training_is_as_healthy_as_it_was(home: Path):
+    exp = experiment(home, "resumed")
+    first = SimulatedRun(exp, "train", NOON)
+    first.emit("metric", step=0, seen_tokens=0, heldout_loss=9.5, when="start")
+    first.train(1, 60)
+    first.emit("metric", step=60, seen_tokens=44_700, heldout_loss=8.5, when="checkpoint")
+    first.finish("cancelled")
+    save_checkpoint(exp, 60, seen_tokens=44_700)
+    live = SimulatedRun(exp, "train", NOON + 50_000, alive=True)
+    try:
+        look = ExperimentWatcher(exp.root, home, lambda: NOON + 50_010).look
+        assert [one.words for one in look("train").run.health] == ["Starting: reading its settings and traces."]
+        live.train(61, 61)
+        (said,) = look("train").run.health
+        assert said.words.startswith("Healthy. Held-out falls 1.0 a minute, gradient calm")
+        assert look("train", 1).run.health == ()
+    finally:
+        live.end_process()
+
+
+def test_a_run_that_adds_no_step_shows_the_training_that_was_finished(home: Path):
+    exp = experiment(home, "again")
+    first = SimulatedRun(exp, "train", NOON)
+    first.emit("metric", step=0, seen_tokens=0, heldout_loss=9.5, when="start")
+    first.train(1, 200)
+    first.emit("metric", step=200, seen_tokens=149_000, heldout_loss=6.5, when="end")
+    first.finish()
+    before = ExperimentWatcher(exp.root, home).look("train").run
+    SimulatedRun(exp, "train", NOON + 500).finish()
+    after = ExperimentWatcher(exp.root, home).look("train").run
+    assert after.of == 2 and after.view.curves == before.view.curves
+    assert [one.words for one in after.health] == ["Done. Held-out fell from 9.50 to 6.50."]
+    SimulatedRun(exp, "train", NOON + 900).finish("failed", "There are no traces.")
+    failed = ExperimentWatcher(exp.root, home).look("train").run
+    assert not any(curve.segments for curve in failed.view.curves)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 36)])
 async def test_a_training_that_begins_anew_shows_nothing_of_the_one_before(home: Path, size: tuple[int, int]):
     exp = experiment(home, "anew")
