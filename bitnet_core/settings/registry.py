@@ -145,7 +145,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         path("KD_PRICES_FILE", "", "Price file; empty = the packaged, dated one."),
     ),
     "Student": (
-        text("TOKENIZER_NAME", "", "The student's tokenizer; empty = the embedded teacher's."),
+        text("TOKENIZER_NAME", "", "The student's tokenizer; empty = SmolLM2's, the embedded teacher's."),
         text("TEMPLATE", "", "Chat template; empty = the tokenizer's own.", multiline=True),
         text(
             "TEMPLATE_SYSTEM",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from bitnet_core.teachers.answers.result import ChatResult
-from bitnet_core.tokenizer.mass import first_fault, text_fault
+from bitnet_core.tokenizer.mass import fault_words, first_fault, text_fault
 from bitnet_core.tokenizer.steps import Completion
 
 MAX_UNREPORTED_TOKENS = 4
@@ -51,7 +51,7 @@ def probe_fault(result: ChatResult, max_tokens: int) -> tuple[str, str] | None:
             _NO_THINKING,
         )
     fault = first_fault(steps) or text_fault(steps, steps.text())
-    return None if fault is None else (f"{fault.replace('_', ' ')} in its first tokens", "choose another model")
+    return None if fault is None else (f"{fault_words(fault)} in its first tokens", "choose another model")
 
 
 def _are_ids(steps: Completion, _text: str) -> bool:

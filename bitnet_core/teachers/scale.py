@@ -15,7 +15,7 @@ from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.neutral import MESSAGES, OTHER_MESSAGES, neutral
 from bitnet_core.teachers.refusals import PromptRefused, SettingsRefused, no_logprobs, unusable_logprobs
 from bitnet_core.teachers.teacher import Teacher
-from bitnet_core.tokenizer.mass import SENTINEL, step_fault
+from bitnet_core.tokenizer.mass import SENTINEL, fault_words, step_fault
 from bitnet_core.tokenizer.steps import TeacherStep
 
 LEAST_COMPARED = 2
@@ -146,7 +146,7 @@ def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
         raise no_logprobs(teacher.name, teacher.model)
     reason = step_fault(step)
     if reason is not None:
-        wrong = f"{reason.replace('_', ' ')} in its first token"
+        wrong = f"{fault_words(reason)} in its first token"
         raise unusable_logprobs(teacher.name, teacher.model, wrong, "choose another model")
     return step
 

@@ -63,6 +63,18 @@ def step_fault(step: TeacherStep) -> str | None:
     return None
 
 
+_IN_WORDS = {
+    "nan_logprob": "a logprob that is no number",
+    "sentinel_logprob": "a placeholder such as -9999 instead of a logprob",
+    "mass_above_one": "probabilities that add up to more than 1",
+}
+
+
+def fault_words(fault: str) -> str:
+    """A fault of a step or a text as a person reads it."""
+    return _IN_WORDS.get(fault, fault.replace("_", " "))
+
+
 def first_fault(completion: Completion) -> str | None:
     """The `step_fault` of the first unusable step; None if every step is usable."""
     tops_NK, top_NK, own_N = completion.tops_NK, completion.top_logprobs_NK, completion.logprobs_N

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from botocore import exceptions
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.settings.storage import S3Options
@@ -238,6 +239,19 @@ def test_amazon_is_known_by_its_address() -> None:
     for endpoint, amazon in (("", True), ("http://127.0.0.1:1", False), ("https://s3.example.org", False)):
         with s3.open_s3(Keys(KEYS), "eu-central-1", endpoint) as service:
             assert service.is_amazon is amazon
+
+
+def test_where_amazon_does_not_know_the_key_the_setting_of_another_server_is_named(
+    script: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
+    refused = exceptions.ClientError({"Error": {"Code": "InvalidAccessKeyId"}}, "ListObjectsV2")
+    silent = exceptions.EndpointConnectionError(endpoint_url="https://b.s3.amazonaws.com")
+    for endpoint, named in (("", True), (address(script.port), False)):
+        with s3.open_s3(Keys(KEYS), "eu-central-1", endpoint) as service:
+            for error in (service._answered("InvalidAccessKeyId", refused), service._unreached(silent)):
+                assert ("set S3_ENDPOINT_URL for another server than Amazon's" in str(error)) is named
 
 
 @pytest.fixture

@@ -204,7 +204,7 @@ def test_a_stored_verdict_without_upstream_still_loads() -> None:
 
 
 async def test_sentinels_are_named() -> None:
-    with teacher(body([-0.5, -1.0, -2.0, -9999.0])) as one, pytest.raises(BitnetError, match="sentinel logprob"):
+    with teacher(body([-0.5, -1.0, -2.0, -9999.0])) as one, pytest.raises(BitnetError, match="such as -9999"):
         await probe(one, 4)
 
 
@@ -261,8 +261,11 @@ HELLO = ("Hello", {})
             told(HELLO, (" there", {}), usage={"prompt_tokens": 5, "completion_tokens": 8}),
             "counts 8 tokens but reports 2",
         ),
-        (told(HELLO, (" x", {"logprob": None})), "nan logprob in its first tokens"),
-        (told(HELLO, (" x", {"logprob": -9999.0})), "sentinel logprob in its first tokens"),
+        (told(HELLO, (" x", {"logprob": None})), "a logprob that is no number in its first tokens"),
+        (
+            told(HELLO, (" x", {"logprob": -9999.0})),
+            "a placeholder such as -9999 instead of a logprob in its first tokens",
+        ),
         (told(HELLO, ("\ufffd", {"bytes": None})), "half a character .*choose another model"),
     ],
 )

@@ -117,5 +117,5 @@ async def test_a_contradiction_is_named_in_whatever_answer(
 
 async def test_logprobs_without_a_meaning_are_told_from_none() -> None:
     bad = chat_body("The", [{**SOUND, "logprob": 3.0, "top_logprobs": [{**SOUND, "logprob": 3.0}]}])
-    with pytest.raises(UnusableLogprobs, match="in its first token"):
+    with pytest.raises(UnusableLogprobs, match="add up to more than 1 in its first token"):
         await probed(lambda *_: Canned(bad))

@@ -90,9 +90,14 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "custom")
-        guide.query_one("#model").focus()
-        await answered(pilot)
-        for field, text in (("model", "m"), ("key", ""), ("address", "http://127.0.0.1:1/v1")):
+        await press(pilot, "enter")
+        for field, text in (
+            ("address", "http://127.0.0.1:1/v1"),
+            ("model", ""),
+            ("key", ""),
+            ("model", "m"),
+            ("key", ""),
+        ):
             assert pilot.app.focused is guide.query_one(f"#{field}")
             await press(pilot, *text, "enter")
         assert guide._step == "storage"
@@ -370,6 +375,14 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")
+
+
+async def test_a_click_on_its_label_enters_a_field(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "s3")
+        await click_on(pilot, "Endpoint")
+        assert pilot.app.focused is guide.field_of("S3_ENDPOINT_URL")
 
 
 @pytest.mark.parametrize(("width", "least"), [(60, 20), (80, 24), (120, 40)])

@@ -26,7 +26,7 @@ from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, opened, press
-from tests.tui.pilots import click_on, files_text, said, settled, shown, until, words
+from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, until, words
 
 # -- keys ------------------------------------------------------------------------------------------------------------
 
@@ -53,6 +53,19 @@ async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeyp
         assert "OPENAI_API_KEY is kept in the OS keyring." in words(pilot)
     assert kept == [("OPENAI_API_KEY", KEY)]
     assert KEY not in files_text(home.parent)
+
+
+async def test_keys_that_are_kept_at_once_are_told_in_one_notice(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Keyring, "set", lambda *_: None)
+    async with app(home).run_test(size=(120, 36), notifications=True) as pilot:
+        guide = await reviewed_with_a_key(pilot)
+        guide.change("STORAGE_BACKEND", "s3")
+        guide.change("S3_BUCKET", "b")
+        guide.keys |= {"AWS_ACCESS_KEY_ID": "AKIA" + KEY, "AWS_SECRET_ACCESS_KEY": "s" + KEY}
+        await press(pilot, "ctrl+s")
+        await settled(pilot)
+        (notice,) = (one for one in notices(pilot) if "is kept" in one)
+        assert all(name in notice for name in ("OPENAI_API_KEY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
 
 
 async def type_twice(pilot: Pilot[None], first: str, second: str) -> None:

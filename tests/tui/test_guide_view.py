@@ -201,11 +201,16 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
 @pytest.mark.parametrize(
     ("changes", "said", "offer"),
     [
-        ({}, "✓ answered in 0.42 s\n✓ logprobs, 20 candidates a step\n✓ exact at any temperature", ""),
+        (
+            {},
+            "✓ answered in 0.42 s\n✓ logprobs, 20 candidates a step\n"
+            "✓ the model's own probabilities, at any temperature",
+            "",
+        ),
         ({"largest_k": 100, "largest_k_capped": True}, "logprobs, 100 or more candidates a step", ""),
         ({"largest_k": None}, "✓ logprobs\n", ""),
         ({"logprob_mode": "scaled"}, "collect at temperature 1", "Collect at temperature 1"),
-        ({"logprob_mode": "unmeasured"}, "unknown whether they are exact", "Collect at temperature 1"),
+        ({"logprob_mode": "unmeasured"}, "unknown whether they are the model's own", "Collect at temperature 1"),
         ({"largest_k": 10}, "! 10 are fewer than the 20 that will be asked for", "Ask for 10 candidates"),
         ({"largest_k": 1}, "! 1 is fewer than the 20 that will be asked for", "Ask for 1 candidate"),
         ({"largest_k": 5, "logprob_mode": "scaled"}, "at temperature 1", "Ask for 5, at temperature 1"),
@@ -230,9 +235,19 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
         ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),
         ({"logprobs": None, "problem": "It is busy."}, "unknown whether it gives logprobs (It is busy)", ""),
         ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.50 in, $10.00 out per million tokens", ""),
-        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "exact at any temperature", ""),
+        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "at any temperature", ""),
         ({"reachable": False, "problem": "No answer from x."}, "✗ No answer from x.", "Change the address"),
         ({"reachable": None, "problem": "There is no key."}, "✗ There is no key.", "Change the address"),
+        (
+            {
+                "provider": "custom",
+                "key_accepted": False,
+                "problem": "custom refuses the key in CUSTOM_API_KEY (or TEACHER_API_KEY) (HTTP 401: No (key)); "
+                "set a valid one in the environment or with `bitnet keys set CUSTOM_API_KEY`.",
+            },
+            "✗ Other server refuses the key (HTTP 401: No (key)); type another one into “Key”.",
+            "Type another key",
+        ),
         ({"key_accepted": False, "problem": "openai refuses the key."}, "refuses the key.", "Type another key"),
         (
             {

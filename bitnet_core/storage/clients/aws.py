@@ -35,6 +35,7 @@ _ANY_REGION = "us-east-1"
 """For servers that are in no region."""
 _ENDPOINTS = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}
 """The settings that give a server's address instead of Amazon's."""
+_UNKNOWN_KEY = ("InvalidAccessKeyId", "UnrecognizedClient")
 _URL = re.compile(r'"?https?://([^/?\s"]+)[^\s"]*"?')
 """botocore names the whole address of a request, and only its host is of use."""
 _LATER = {
@@ -106,6 +107,8 @@ class Aws:
         self._permissions = permissions
         self._masked = Redactor(value for value in keys.values.values() if value)
         self._endpoint = _ENDPOINTS[service] if endpoint else ""
+        other = _ENDPOINTS.get(service, "") if not endpoint else ""
+        self._elsewhere = f", or set {other} for another server than Amazon's" if other else ""
         host = _host_of(title, endpoint, self._endpoint)
         with self._told({}):
             # Without keys of ours boto3 looks for its own: environment, profile, role of the machine.
@@ -226,12 +229,13 @@ class Aws:
         session.send = send_bounded
 
     def _unreached(self, error: Exception) -> Unreachable:
-        fix = f"{self._endpoint} is right and its server runs" if self._endpoint else "AWS_DEFAULT_REGION is right"
-        network = "" if self._endpoint else "the network works and "
+        fix = f"check that {self._endpoint} is right and its server runs"
+        if not self._endpoint:
+            fix = f"check that the network works and AWS_DEFAULT_REGION is right{self._elsewhere}"
         words = _URL.sub(r"\1", str(error)).replace("the endpoint URL: ", "")
         if proxy := proxy_of(str(self._client.meta.endpoint_url), knows_all=False):
             return Unreachable(f"{self._title} can't be reached{proxy.told(self._words(words), error)}.")
-        return Unreachable(f"{self._title} can't be reached ({self._words(words)}); check that {network}{fix}.")
+        return Unreachable(f"{self._title} can't be reached ({self._words(words)}); {fix}.")
 
     def _refused(self, error: Exception, fix: str) -> Refused:
         return Refused(f"{self._title} can't be used ({self._words(str(error))}); {fix}.")
@@ -247,6 +251,7 @@ class Aws:
         fix = _FIXES.get(code) or _FIXES.get(str(status)) or "check the settings"
         if code not in _FIXES and (status == 403 or code == "AccessDenied"):
             fix = f"allow the key {self._permissions}"
+        fix += self._elsewhere if code in _UNKNOWN_KEY else ""
         return Refused(f"{self._title} refuses ({words}); {fix}.")
 
     def _words(self, said: str) -> str:

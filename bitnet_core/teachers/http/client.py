@@ -248,7 +248,7 @@ class JsonClient:
         except (httpx.InvalidURL, UnicodeEncodeError):
             raise BitnetError(
                 f"{flat(self.base_url + path)[:_SHOWN]} is not an address that can be asked; "
-                "correct the base URL or the model."
+                "correct the address or the model."
             ) from None
         try:
             async with asyncio.timeout(CONNECT_SECONDS + read_seconds):
@@ -352,7 +352,7 @@ def _host(base_url: str) -> str:
         if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
             httpx.URL(base_url)
             return parts.hostname
-    raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
+    raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct it.")
 
 
 async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:

@@ -188,16 +188,16 @@ class NewExperimentScreen(KeptGuide):
             await self._come_to(event.step)
 
     async def action_enter(self) -> None:
-        """On a field: to the next one, or to what follows the last one. Elsewhere, to what is missing here first."""
+        """On a field: to the next one. On the last one, or on the cards: to what is missing here, or else go on."""
         focused, step = self.focused, self._current
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
         following: Widget | None = None
-        if isinstance(focused, Input):
-            following = self._field_beside(focused, 1) or (step.after_fields() if step is not None else None)
+        if step is not None and isinstance(focused, Input):
+            following = self._field_beside(focused, 1) or step.missing() or step.after_fields()
         elif step is not None and isinstance(focused, Cards):
             following = step.missing()
-        if following is not None:
+        if following is not None and following is not focused:
             # At once: `Widget.focus` waits for the messages before it.
             self.set_focus(following)
         else:
@@ -303,8 +303,8 @@ class NewExperimentScreen(KeptGuide):
             root, said = found
             self._stop_saving()
             self._written = True
-            for sentence in said:
-                self.app.notify(sentence, title="API key")
+            if said:
+                self.app.notify("\n".join(said), title="API keys" if len(said) > 1 else "API key")
             self.dismiss(Made(root, start))
 
         def not_made(problem: str) -> None:

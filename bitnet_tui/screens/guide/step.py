@@ -143,4 +143,13 @@ def value_of(entry: Input) -> str:
 
 
 def label_of(words: str) -> Words:
-    return Words(words, classes="name")
+    return _Label(words, classes="name")
+
+
+class _Label(Words):
+    """The name of the field beside it: a click on it enters the field."""
+
+    def on_click(self) -> None:
+        field = next((one for one in self.siblings if one.focusable), None)
+        if field is not None:
+            self.screen.set_focus(field)

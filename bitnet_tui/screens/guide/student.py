@@ -25,7 +25,7 @@ from bitnet_tui.widgets.words import Words
 _FLIP, _PRESET, _START = "FLIP_FRACTION", "MINI_PRESET", "STUDENT_INIT"
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
-_EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
+_EMPTY = {"TOKENIZER_NAME": "SmolLM2's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
 
 
 class StudentStep(Step):

@@ -40,9 +40,9 @@ class TeacherStep(TestedStep):
             yield Words("", classes="title", id="name")
             yield Painted(id="note")
             for label, entry in (
+                ("Address", SteadyInput(compact=True, id="address", classes="entry")),
                 ("Model", SteadyInput(compact=True, id="model", classes="entry")),
                 ("Key", SecretInput(id="key")),
-                ("Address", SteadyInput(compact=True, id="address", classes="entry")),
             ):
                 with Horizontal(classes="row"):
                     yield label_of(label)
@@ -74,12 +74,12 @@ class TeacherStep(TestedStep):
 
     def missing(self) -> Widget | None:
         needs = teachers.needs(self.draft.teacher)
+        if needs.address and not self.draft.teacher.base_url and not self.draft.address:
+            return self.query_one(_ADDRESS)
         if needs.model and not self.draft.model:
             return self.query_one(_MODEL)
         if self.draft.teacher.needs_key and not self._has_key:
             return self.query_one(_KEY)
-        if needs.address and not self.draft.teacher.base_url and not self.draft.address:
-            return self.query_one(_ADDRESS)
         return None
 
     def field(self, name: str) -> Widget | None:

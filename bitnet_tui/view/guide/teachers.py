@@ -118,6 +118,7 @@ def failed(problem: str) -> Found:
     return Found((_bad(plain(problem)),), why=in_short(problem))
 
 
+_REFUSED_KEY = re.compile(r"\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
 _OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
 _SHORT_CELLS = 60
 
@@ -149,7 +150,7 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
         return _of_address(provider, text, "no such server at its address")
     if not report.get("key_accepted"):
         offer = ("Type another key", "KEY") if provider is None or needs(provider).key else ("", "")
-        words = problem or "The key was refused."
+        words = _key_refused(raw, provider) or problem or "The key was refused."
         return Found((_bad(words),), offer[0], field=offer[1], models=models, why=in_short(words))
     if not report.get("model"):
         return _models(models, problem)
@@ -167,6 +168,14 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
             (said, _warn(why), *_price(report)), "Choose another model", field="MODEL", models=models, logprobs=False
         )
     return _with_logprobs(report, draft, said, models)
+
+
+def _key_refused(raw: str, provider: Provider | None) -> str:
+    """That the teacher refuses the key, by its name on the page and with the fix there; empty if that isn't said."""
+    said = _REFUSED_KEY.match(raw)
+    if said is None or provider is None:
+        return ""
+    return f"{short_name(provider)} refuses the key ({said[1]}); type another one into “Key”."
 
 
 def _of_address(provider: Provider | None, text: str, why: str) -> Found:
@@ -198,13 +207,15 @@ def _with_logprobs(report: Mapping[str, Any], draft: Draft, said: Line, models: 
         lines.append(_warn(_too_many(most, draft)))
         values[CANDIDATES] = str(most)
     if report.get("logprob_mode") == "raw":
-        lines.append(line(Span("✓ ", "good"), "exact at any temperature"))
+        lines.append(line(Span("✓ ", "good"), "the model's own probabilities, at any temperature"))
     elif not (sampled := _unset(draft, AT_TEMPERATURE_1)):
         lines.append(line(Span("✓ ", "good"), "collected at temperature 1"))
     else:
         scaled = report.get("logprob_mode") == "scaled"
         depends = "they depend on the sampling, so collect at temperature 1"
-        lines.append(_warn(depends if scaled else "unknown whether they are exact; at temperature 1 they are"))
+        lines.append(
+            _warn(depends if scaled else "unknown whether they are the model's own at any temperature; at 1 they are")
+        )
         values |= sampled
     found = (*lines, *_price(report))
     return Found(found, _offer(values), tuple(values.items()), models=models, logprobs=True)
