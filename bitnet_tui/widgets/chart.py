@@ -28,7 +28,7 @@ from bitnet_tui.view.scale import Scale
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
 
-_LEAST_COLUMNS, _LEAST_ROWS = 24, 6
+_LEAST_COLUMNS, _LEAST_ROWS = 24, 5
 _NO_ROOM = "no room for a chart"
 _WHEEL = 1.3
 """How much nearer a turn of the wheel brings the curves."""

@@ -34,8 +34,8 @@ class LogPane(Vertical):
             yield SteadyInput(compact=True, id="log-search")
             for what in ("level", "follow", "wrap"):
                 yield KeyButton("", f"log.{what}", id=f"log-{what}")
-            yield KeyButton("Next", "log.next")
-            yield KeyButton("Before", "log.before")
+            yield KeyButton("Next", "log.next", short="↓")
+            yield KeyButton("Before", "log.before", short="↑")
             yield KeyButton("Copy", "log.copy")
         yield Entries(id="log-lines", markup=False, classes="pages")
         yield Painted(id="log-status")

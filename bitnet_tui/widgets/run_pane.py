@@ -7,6 +7,7 @@ from typing import cast
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.geometry import Size
 from textual.message import Message
 from textual.widgets import ContentSwitcher, Tab, Tabs
 
@@ -14,6 +15,7 @@ from bitnet_core.runs.catalog import stage
 from bitnet_tui import actions, key_names
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import panels
+from bitnet_tui.view.above import above
 from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines, said_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
@@ -37,8 +39,10 @@ _ALONE = frozenset({"checkpoints", "config", "log", "storage", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _OF_THE_RUN = "#health, #alerts, #gauge, #figures"
 _TAB_GAP = 2
-_MOST_ALERT_LINES = 6
-_MOST_HEALTH_LINES = 4
+_ROWS_OF_NAMES = 2
+"""The title and the names of the tabs."""
+_LEAST_ROWS = 6
+"""Those of the open tab, which the texts above it leave free: a chart needs them."""
 _TAIL_LINES = 5
 _LOOK_SECONDS = 0.9
 """How often a tab that is open reads its files again."""
@@ -47,7 +51,7 @@ _LOOK_SECONDS = 0.9
 class RunPane(Vertical):
     """Draws an `ExperimentView`. It remembers only which tab is open."""
 
-    _drawn_at = 0
+    _drawn_at = Size()
     _looked = 0.0
 
     def __init__(self, home: Path, root: Path) -> None:
@@ -87,14 +91,14 @@ class RunPane(Vertical):
                 tab.label = label
 
     class Resized(Message):
-        """The lines were made for another width."""
+        """The lines were made for another size."""
 
     class Opened(Message):
         """Another tab is open."""
 
     def on_resize(self) -> None:
         self._relabel()
-        if self.content_size.width != self._drawn_at:
+        if self.content_size != self._drawn_at:
             self.post_message(self.Resized())
 
     @property
@@ -139,17 +143,17 @@ class RunPane(Vertical):
 
     def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
         """Draw the view; parts that did not change are left alone."""
-        self._drawn_at = self.content_size.width
-        cells = max(20, self._drawn_at)
+        self._drawn_at = self.content_size
+        cells = max(20, self._drawn_at.width)
         run = view.run
         self.set_class(bool(view.problem) and not view.rows, "-gone")
         self._painted("title", (panels.title(view, cells, stopping=stopping),))
-        self._painted("health", panels.health_lines(run, cells, _MOST_HEALTH_LINES))
-        alerts = panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES)
-        self._painted("alerts", (*panels.outdated_lines(view, cells), *alerts))
         bar = _bar(run, launching, cells)
+        parts = above(view, cells, self._drawn_at.height - _ROWS_OF_NAMES - bool(bar) - _LEAST_ROWS)
+        self._painted("health", parts.health)
+        self._painted("alerts", parts.alerts)
         self._painted("gauge", (bar,) if bar else ())
-        self._painted("figures", panels.figures(run, cells) if run else ())
+        self._painted("figures", parts.figures)
         self._live(view, run, lens, cells)
         self.query_one(ReportsPane).show(run)
         self.query_one(LogPane).show(run)

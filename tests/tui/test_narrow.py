@@ -6,15 +6,20 @@ import pytest
 from textual.widgets import Input, TextArea
 from textual.widgets._footer import FooterKey
 
+from bitnet_core.runs.events import Metric
+from bitnet_core.runs.health import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.key_names import keys_text
 from bitnet_tui.screens.help import help_lines
+from bitnet_tui.view.above import above
+from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.states import LEGEND, LOOKS
+from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown, until
-from tests.tui.simulated import finished_experiment
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
 @pytest.mark.parametrize("width", [20, 45, 60, 66, 80, 200])
@@ -126,7 +131,7 @@ async def test_while_one_types_the_foot_names_only_keys_that_are_not_typed(home:
 
 
 @pytest.mark.parametrize("width", [60, 66, 80, 100, 120, 200])
-async def test_buttons_of_the_tabs_are_whole_and_none_is_left_out_from_80_columns_on(home: Path, width: int):
+async def test_buttons_of_the_tabs_are_whole_and_none_is_left_out(home: Path, width: int):
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(width, 24)) as pilot:
         await settled(pilot)
@@ -140,8 +145,42 @@ async def test_buttons_of_the_tabs_are_whole_and_none_is_left_out_from_80_column
                 assert all(one.region.right <= bar.region.right for one in buttons)
                 assert all(one.region.width >= len(str(one.label)) + 2 for one in buttons)
                 assert all(one.region.width >= 12 for one in fields)
-                if width >= 80 and bar.region:
+                if bar.region:
                     assert buttons == wanted, bar.id
+
+
+@pytest.mark.parametrize("size", [(60, 15), (60, 17), (80, 24), (120, 36)])
+async def test_a_training_has_its_chart_however_much_there_is_to_say(home: Path, size: tuple[int, int]):
+    exp = experiment(home, "kd")
+    trained = SimulatedRun(exp, "train")
+    trained.train(0, 120, bad_at=91)
+    trained.emit("metric", step=100, heldout_loss=6.207, heldout_agreement=0.163)
+    for code in ("few", "slow"):
+        advice = "Collect more (KD_NUM_PROMPTS), or lower BUDGET_TOKENS or BUDGET_EPOCHS. " * 2
+        trained.emit("alert", severity="warning", code=code, message=f"It is {code}. " * 20, advice=advice)
+    trained.finish("failed", "The disk is full; free space and start the stage again. " * 3)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=size) as pilot:
+        await until(pilot, lambda: "KL" in shown(pilot))
+        await settled(pilot)
+        said = shown(pilot)
+        assert "no room for a chart" not in said
+        assert "0┤" in said and "└┬" in said
+        assert "The disk is full" in said and "held-out loss 6.207" in said
+
+
+@pytest.mark.parametrize("rows", range(-3, 20))
+def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
+    view = RunView(
+        metric=Metric(step=100, tokens_per_s=690.0, lr=0.001, grad_norm=0.8),
+        held_out=Metric(step=100, heldout_loss=6.2, heldout_agreement=0.16),
+    )
+    health = tuple(Finding("warn", f"{word} " * 30, "Lower LR. " * 9) for word in ("one", "two"))
+    run = RunShown("r", "train", "failed", view, "It broke. " * 20, None, 1.0, 1, 1, None, health=health)
+    parts = above(ExperimentView(Path("/e"), (), "train", run), 58, rows)
+    assert sum(map(len, parts)) <= max(rows, 2)
+    assert parts.health and parts.alerts
+    if parts.figures:
+        assert "held-out loss 6.200" in "".join(span.text for span in parts.figures[-1])
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
