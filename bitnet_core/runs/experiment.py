@@ -160,7 +160,12 @@ class Workspace(NamedTuple):
             if root.exists():
                 raise UsageError(f"{root} already exists; choose another name or open that experiment.")
             root.mkdir(parents=True)
-            files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
+            try:
+                files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    root.rmdir()  # else its name would be taken by nothing
+                raise
         except OSError as error:
             raise BitnetError(f"{root} can't be created {explained(error, 'choose another workspace')}.") from error
         return root

@@ -1,9 +1,11 @@
 """Experiments and the workspace: what counts as one, what is refused, what is created."""
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
 from bitnet_core.settings.resolve import from_values, resolve
@@ -62,6 +64,20 @@ def test_a_taken_name_is_refused_and_its_settings_are_kept(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="already exists"):
         Workspace(tmp_path).create("one", "SEED=2\n")
     assert (root / ".env").read_text() == "SEED=1\n"
+
+
+def test_what_could_not_be_created_takes_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_text", full)
+        with pytest.raises(BitnetError, match=r"demo can't be created \(No space left on device\)"):
+            workspace.demo()
+    assert not (tmp_path / "demo").exists()
+    assert workspace.demo() == (tmp_path / "demo", True)
 
 
 def test_the_demos_settings_have_no_problem(tmp_path: Path) -> None:
