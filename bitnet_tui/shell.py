@@ -20,15 +20,15 @@ class Shell(App[None]):
     """The app as its screens see it.
 
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
-    asked to stop, by the monotonic clock. `confirmed` has what somebody has just agreed to here, which is no news:
-    the name of an experiment, and the state in which a run of it will end or the code of an alarm. `played` has the
-    session of each experiment's playground, and `exports` the export of each that runs, or whose end was not seen.
+    asked to stop, by the monotonic clock. `confirmed` has the ids of the runs that somebody stops here: that such a
+    run was stopped is no news, and after its end it is forgotten. `played` has the session of each experiment's
+    playground, and `exports` the export of each that runs, or whose end was not seen.
     """
 
     home: Path
     redraw_seconds: float
     stops_sent: dict[str, float]
-    confirmed: set[tuple[str, str]]
+    confirmed: set[str]
     keymap = Keymap()
     """The user's own keys."""
     keymap_signal: Signal[Keymap]

@@ -56,12 +56,12 @@ class Telling(Noticing):
             self._driver.set_title()
 
     def tell(self, news: "News") -> None:
-        """Show the news; the terminal also tells somebody who looks elsewhere. What was agreed to here is none."""
+        """Show the news; the terminal also tells somebody who looks elsewhere. A stop from here is none."""
         notice = news.notice
-        agreed = (notice.experiment, notice.code or notice.state)
-        if agreed in self.confirmed:
-            self.confirmed.remove(agreed)
-            return
+        if notice.kind == "end" and notice.run in self.confirmed:
+            self.confirmed.remove(notice.run)
+            if notice.state == "cancelled":
+                return
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"

@@ -13,7 +13,6 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
-from bitnet_core.runs.resuming import SUPERSEDED
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
 from bitnet_tui.key_names import key
@@ -281,8 +280,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.shell.confirmed.add((self.root.name, SUPERSEDED))
-                self.start_stage(name, values, agreed=True)
+                # As asked for, it is no alarm of the run, to nobody.
+                self.start_stage(name, {**(values or {}), "RESUME_STEP": "0"}, agreed=True)
 
         self.app.push_screen(ConfirmScreen(*starting.question(found)), answered)
 
@@ -323,7 +322,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._send_stop(run_id, names, row.name, kill=kill)
+                ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
+                self._send_stop(run_id, names, row.name, ending, kill=kill)
 
         question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
         self.app.push_screen(ConfirmScreen(*question), answered)
@@ -332,16 +332,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         key = self.shell.key("experiment.stop")
         return f"Stopping {name}; it saves its work first. In {duration(seconds)}, {key} can kill it."
 
-    def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
-        self.shell.confirmed.add((self.root.name, "cancelled"))
+    def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
+        """`ending` are the ids of the runs that will end, that of the pipeline among them."""
+        self.shell.confirmed |= ending
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
             self.notify(self._stopping(name, STOP_SECONDS))
         self._redraw()
-        work = partial(self._stop, self.shell, run_id, names, kill=kill)
+        work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")
 
-    def _stop(self, shell: Shell, run_id: str, names: list[str], *, kill: bool) -> None:
+    def _stop(self, shell: Shell, run_id: str, names: list[str], ending: set[str], *, kill: bool) -> None:
         problem = ""
         try:
             runs = ExperimentWatcher(self.root, shell.home).active_runs(names)
@@ -352,13 +353,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:
                 problem = str(error)
-        shell.call_later(self._stop_sent, run_id, problem)
+        shell.call_later(self._stop_sent, run_id, ending, problem)
 
-    def _stop_sent(self, run_id: str, problem: str) -> None:
+    def _stop_sent(self, run_id: str, ending: set[str], problem: str) -> None:
         """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
         if problem:
             self.shell.stops_sent.pop(run_id, None)
-            self.shell.confirmed.discard((self.root.name, "cancelled"))
+            self.shell.confirmed -= ending
             self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:
             self.look()

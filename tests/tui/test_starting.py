@@ -110,6 +110,7 @@ async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mous
         await click_on(pilot, "Train again", last=True)
         await settled(pilot)
         assert launch.launched == [(exp.root, "train")]
+        assert launch.values == [{"RESUME_STEP": "0"}]  # so it alarms nobody
 
 
 async def test_a_finished_and_unchanged_training_is_not_run_again(home: Path, recorder: RecordingLaunch):

@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,21 +96,20 @@ async def test_the_message_is_shown_with_its_signs(home: Path):
         assert notices(pilot) == ["✗ train failed: k[b]d: Why·[2J [/b]"]
 
 
-async def test_what_somebody_has_just_agreed_to_is_no_news(home: Path):
-    """Once: the next stop may come from elsewhere."""
-    app = BitnetApp(home)
-    superseded = Notice("alarm", "kd", "train", "t", "running", "It begins anew.", "training_superseded")
-    stopped = Notice("end", "kd", "train", "t", "cancelled", "")
+async def test_a_stop_from_here_is_no_news_but_all_else_is(home: Path, monkeypatch: pytest.MonkeyPatch):
+    app, told = BitnetApp(home), list[str]()
+    monkeypatch.setattr(app, "notify_beside", lambda _, title, **__: told.append(title))
+    stopped = Notice("end", "kd", "train", "train-1", "cancelled", "")
+    alarm = replace(stopped, kind="alarm", state="running", words="It begins anew.")
+    others = (replace(stopped, run="train-2"), alarm, replace(stopped, state="succeeded"), stopped)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
-        app.confirmed |= {("kd", "cancelled"), ("kd", "training_superseded")}
-        for notice in (stopped, superseded):
+        for notice in (stopped, *others):
+            if not told:
+                app.confirmed.add("train-1")
             app.tell(News(notice, NotifyOptions()))
-        await settled(pilot)
-        assert notices(pilot) == []
-        app.tell(News(stopped, NotifyOptions()))
-        await settled(pilot)
-        assert notices(pilot) == ["train stopped: kd"]
+        assert told == ["train stopped: kd", "train alarm: kd", "train done: kd", "train stopped: kd"]
+        assert app.confirmed == set()
 
 
 @pytest.mark.parametrize(
