@@ -47,8 +47,8 @@ NOT_STORED = Stored()
 class ExperimentRow:
     """One experiment. `problem` says what is wrong with its settings or files, `unreadable` with its runs.
 
-    `qei` is the newest evaluation's, `qei_gate` what is asked of it now, `gates_failed` how many gates of all that
-    evaluation failed. A `pending` one was not read yet. `size` is in bytes, None until it was measured.
+    `qei` is the newest evaluation's, `qei_gate` what its settings ask of it, `gates_failed` how many of all its gates
+    it failed. A `pending` one was not read yet. `size` is in bytes, None until it was measured.
     """
 
     root: Path
@@ -181,12 +181,12 @@ def row_of(
         row = replace(row, archived=is_archived(root))
         experiment, problem = experiment_beside(root, home)
         history = History.read(experiment, records)
-        qei, failed = last_qei(history)
+        qei, gate, failed = last_qei(history)
         return replace(
             row,
             stages=stage_rows(history),
             qei=qei,
-            qei_gate=_qei_gate(experiment.settings),
+            qei_gate=gate,
             gates_failed=failed,
             touched=_touched(root, history),
             problem=problem,
@@ -208,26 +208,24 @@ def _touched(root: Path, history: History) -> float:
     return max(moments)
 
 
-def last_qei(history: History) -> tuple[float | None, int]:
-    """The QEI of the newest evaluation that succeeded, and how many gates that one failed."""
+def last_qei(history: History) -> tuple[float | None, float | None, int]:
+    """The QEI of the newest evaluation that succeeded, its gate then, and how many gates that one failed."""
 
     def has_qei(record: RunRecord) -> bool:
         return record.state == "succeeded" and finite(record.summary.get("qei")) is not None
 
     evaluation = history.latest("eval", has_qei)
     if evaluation is None:
-        return None, 0
-    summary = evaluation.record.summary
+        return None, None, 0
+    record = evaluation.record
+    summary = record.summary
     gates = summary.get("gates")
     failed = finite(gates.get("fail")) if isinstance(gates, dict) else None
-    return finite(summary["qei"]), int(failed or 0)
-
-
-def _qei_gate(settings: Settings) -> float | None:
     try:
-        return GateOptions.of(settings).qei
-    except UsageError:
-        return None
+        gate = GateOptions.of(Settings.from_record(record.settings, record.origins)).qei
+    except (UsageError, TypeError, ValueError):
+        gate = None
+    return finite(summary["qei"]), gate, int(failed or 0)
 
 
 def teacher_name(settings: Settings) -> str:
