@@ -9,6 +9,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage.keys import Keys
+from bitnet_core.text import listed
 
 OnTrouble = Callable[[str], object]
 """Told a sentence when a key was not found, or a rotated one can't be kept where it will be found again."""
@@ -36,7 +37,10 @@ def find_keys(resolution: Resolution, ask: Ask | None = None, on_trouble: OnTrou
 
 
 def keys_of_stage(settings: Settings, values: Mapping[str, str], on_trouble: OnTrouble = lambda _: None) -> Keys:
-    """The target's keys among those that a process was sent; nobody can be asked for a passphrase."""
+    """The target's keys among those that a process was sent; nobody can be asked for a passphrase.
+
+    BitnetError if it was sent none and they are in the vault: the service would say that there are none.
+    """
 
     def keep(name: str, value: str) -> None:
         try:
@@ -45,7 +49,14 @@ def keys_of_stage(settings: Settings, values: Mapping[str, str], on_trouble: OnT
             on_trouble(_lost(name, error))
 
     names = StorageOptions.of(settings).key_names
-    return Keys({name: values[name] for name in names if values.get(name)}, keep)
+    sent, places = {name: values[name] for name in names if values.get(name)}, KeyPlaces.of(settings)
+    if not sent and (in_vault := [name for name in names if name in places.names_in_vault().names]):
+        they_are = f"{listed(in_vault)} {'are' if in_vault[1:] else 'is'}"
+        raise BitnetError(
+            f"{they_are} in {places.vault}, which was locked when the stage was started; "
+            "`bitnet store push` asks for its passphrase."
+        )
+    return Keys(sent, keep)
 
 
 def _lost(name: str, error: BitnetError) -> str:

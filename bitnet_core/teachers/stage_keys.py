@@ -7,7 +7,7 @@ from bitnet_core.files.user_folders import expanded
 from bitnet_core.runs import catalog
 from bitnet_core.runs.notifier import WEBHOOK
 from bitnet_core.secrets.find import FoundSecret, find_secrets
-from bitnet_core.secrets.places import Ask
+from bitnet_core.secrets.places import Ask, VaultLocked
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.settings.values import InitOptions, NotifyOptions, OnlineOptions, TeacherOptions
@@ -37,8 +37,14 @@ def _hub_names(stage: str, settings: Settings) -> tuple[str, ...]:
     return ("HF_TOKEN",) if named or of_teacher else ()
 
 
-def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
-    """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase."""
+def for_stage(
+    stage: str, resolution: Resolution, ask: Ask | None = None, *, vault_can_be_opened: bool = False
+) -> StageKeys:
+    """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase.
+
+    VaultLocked where the stage itself needs a key of a locked vault. With `vault_can_be_opened`, for who opens it and
+    calls again, also where only its copy or its webhook does; else that is the warning.
+    """
     options, storage = TeacherOptions.of(resolution.settings), StorageOptions.of(resolution.settings)
     names = names_for(stage, options)
     hub = tuple(name for name in _hub_names(stage, resolution.settings) if name not in names)
@@ -55,7 +61,7 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     try:
         found = find_secrets((*needed, *copied, *told), resolution, ask=ask, trouble=trouble)
     except BitnetError as error:  # a vault that stays locked: what the work itself does not need must not prevent it
-        if is_upload or not (copied or told):
+        if is_upload or not (copied or told) or (vault_can_be_opened and isinstance(error, VaultLocked)):
             raise
         found = find_secrets(needed, resolution, ask=ask, trouble=trouble) if needed else dict[str, FoundSecret]()
         locked = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."

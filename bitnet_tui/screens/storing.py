@@ -11,6 +11,7 @@ from typing import Literal, cast
 from textual.app import SuspendNotSupported
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import capital
 from bitnet_tui.screens.keyed import AttemptingScreen
 from bitnet_tui.services.copying import Action, StoreCommand, StoredFile, stored_files
 from bitnet_tui.services.drafts import settings_of
@@ -133,19 +134,30 @@ class StoringScreen(AttemptingScreen[None]):
         self.draw_storage()
 
     def _list(self, shell: Shell, state: tuple[object, ...]) -> None:
-        found, problem = None, ""
         try:
-            found = stored_files(shell.home, self.root)
+            found: tuple[StoredFile, ...] | BitnetError = stored_files(shell.home, self.root)
         except BitnetError as error:
-            problem = str(error)
-        shell.call_later(self._list_ended, state, found, problem)
+            found = error
+        shell.call_later(self._list_ended, state, found)
 
-    def _list_ended(self, state: tuple[object, ...], found: tuple[StoredFile, ...] | None, problem: str) -> None:
-        self._asking, self._list_problem = False, problem
-        if found is not None:
+    def _list_ended(self, state: tuple[object, ...], found: tuple[StoredFile, ...] | BitnetError) -> None:
+        from bitnet_core.secrets.places import VaultLocked
+
+        self._asking = False
+        if isinstance(found, BitnetError):
+            self._list_problem = str(found)
+        else:
             self._listed, self._listed_of = found, state
-        if self.on_stack:
-            self.draw_storage()
+        if not self.on_stack:
+            return
+        self.draw_storage()
+        if isinstance(found, VaultLocked) and self.is_active:
+
+            def answered(opened: bool | None) -> None:
+                if opened and self.on_stack:
+                    self.on_stored_tree_wanted()
+
+            self.shell.unlock_vault(found, f"{capital(found.why)}, which is locked.", answered)
 
     # -- the target --------------------------------------------------------------------------------------------------
 

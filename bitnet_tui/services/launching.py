@@ -42,7 +42,7 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
     require_experiment(root)
     resolution = resolved(home, root, values)
     settings = resolution.checked()
-    keys = stage_keys.for_stage(stage, resolution)
+    keys = stage_keys.for_stage(stage, resolution, vault_can_be_opened=True)
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
     warnings = [problem.message for problem in unsaid(resolution) if problem.severity == "warning"]
     return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import places
 from bitnet_core.secrets.known import redactor, resolve_and_remember
 from bitnet_core.secrets.places import KeyPlaces
@@ -77,3 +78,15 @@ def test_a_stage_keeps_what_was_piped_in(vault: Path, monkeypatch: pytest.Monkey
     assert len(said) == 1
     assert "could not be kept" in said[0]
     assert NEW not in said[0]
+
+
+def test_keys_that_stayed_in_a_locked_vault_are_not_said_to_be_missing(isolated: Path) -> None:
+    settings = from_values({"STORAGE_BACKEND": "s3", "DRIVE_ROOT": str(isolated)})
+    assert dict(finding_keys.keys_of_stage(settings, {}).values) == {}  # those of the machine, if it has any
+    where = KeyPlaces.of(settings)
+    places.unlock_vault(where.vault, "correct horse battery").set("AWS_SECRET_ACCESS_KEY", OLD)
+    with pytest.raises(
+        BitnetError, match=r"AWS_SECRET_ACCESS_KEY is in .*, which was locked .*; `bitnet store push`"
+    ):
+        finding_keys.keys_of_stage(settings, {})
+    assert dict(finding_keys.keys_of_stage(settings, {"AWS_SECRET_ACCESS_KEY": NEW}).values)

@@ -68,6 +68,30 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
     assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}] * 2
 
 
+async def test_a_launch_whose_copy_alone_needs_the_vault_asks_as_well(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, kept = (
+        isolated / "vault.json",
+        {"AWS_ACCESS_KEY_ID": "AKIAVERYSECRET", "AWS_SECRET_ACCESS_KEY": "very-secret"},
+    )
+    opened = vault.create(path, "correct horse")
+    for name, value in kept.items():
+        opened.set(name, value)
+    experiment(home, "hosted")
+    (home / "hosted" / ".env").write_text(f"STORAGE_BACKEND=s3\nSTORAGE_SYNC=live\nBITNET_VAULT={path}\n")
+    sent = keys_sent(home, monkeypatch)
+    async with BitnetApp(home, home / "hosted").run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("j", "r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are in" in words(pilot)
+        await pilot.press(*"correct horse", "enter")
+        await settled(pilot)
+    assert sent == [kept]
+
+
 async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
     exp = experiment(home, "stopped")
     leave_traces(exp)

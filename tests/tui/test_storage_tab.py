@@ -10,12 +10,16 @@ from bitnet_core import process
 from bitnet_core.cli.main import main
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
+from bitnet_core.secrets import vault
+from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.storage.copy import open_copy
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import storing
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.copying import StoreCommand, StoredFile
 from bitnet_tui.view import copy as copy_view
 from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines, said_lines
@@ -354,6 +358,28 @@ async def test_a_list_that_cannot_be_read_says_why(home: Path, isolated: Path):
         await _click(pilot, "▸ reports/")
         await until(pilot, lambda: "✗" in shown(pilot))
         assert str(isolated / "target") in words(pilot).replace(" ", "") or "target" in words(pilot)
+
+
+async def test_a_list_whose_keys_are_in_the_vault_asks_for_its_passphrase(home: Path, isolated: Path, monkeypatch):
+    root, path = _pushed(home, isolated / "target"), isolated / "vault.json"
+    vault.create(path, "correct horse")
+
+    def listed(_home: Path, _root: Path) -> tuple[StoredFile, ...]:
+        KeyPlaces(Keyring("none"), path).opened(why=f"A_KEY is in {path}")
+        return (StoredFile("reports/note.txt", 5, "same"),)
+
+    monkeypatch.setattr(storing, "stored_files", listed)
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await until(pilot, lambda: "▸ reports/" in shown(pilot))
+        await _click(pilot, "▸ reports/")
+        await until(pilot, lambda: isinstance(pilot.app.screen, VaultScreen))
+        await settled(pilot)
+        assert "which is locked." in words(pilot)
+        await pilot.press(*"correct horse", "enter")
+        await until(pilot, lambda: "note.txt" in shown(pilot))
+        assert "✗" not in shown(pilot)
 
 
 async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, isolated: Path):
