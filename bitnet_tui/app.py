@@ -19,6 +19,7 @@ from bitnet_core.text import number, printable
 from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
+from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
@@ -158,7 +159,7 @@ class BitnetApp(Telling):
 
     @property
     def _too_small(self) -> bool:
-        return self.screen.has_class("-thin") or self.screen.has_class("-flat")
+        return isinstance(self.screen, ShellScreen) and self.screen.too_small
 
     def get_line_filters(self) -> "Sequence[LineFilter]":
         return [*super().get_line_filters(), self._safe_lines]

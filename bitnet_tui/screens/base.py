@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.events import Event
+from textual.geometry import Size
 from textual.message import Message
 from textual.messages import Prune
 from textual.screen import ModalScreen, Screen
@@ -51,6 +52,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         return self in self.app.screen_stack and self.app.is_running and not self.app._exit
 
     @property
+    def too_small(self) -> bool:
+        """Whether the window has no room for the screen, which then hides all that it has."""
+        return self.has_class("-thin") or self.has_class("-flat")
+
+    @property
     def in_sight(self) -> bool:
         """Whether it is on top, or only dialogs are above it."""
         return self.is_active or (self.is_current and self.app.screen.styles.background.a < 1)
@@ -87,6 +93,25 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         """
         if self.on_stack or isinstance(message, Event | Prune):
             await super()._on_message(message)
+
+    def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
+        """As in Textual, which lays out in a new size first and learns then what is hidden in it.
+
+        So nothing is laid out, and scrolled, in a window without room for it; also below a dialog.
+        """
+        if size is not None and self.is_mounted:
+            self._take_breakpoints(size)
+        super()._refresh_layout(size, scroll)
+
+    def _take_breakpoints(self, size: Size) -> None:
+        ways = (size.width, self.app.HORIZONTAL_BREAKPOINTS), (size.height, self.app.VERTICAL_BREAKPOINTS)
+        hold = {name for cells, steps in ways for name in self._get_breakpoint_classes(cells, steps or [])}
+        self.update_classes({name: name in hold for _, steps in ways for _, name in steps or []}, animate=False)
+
+    def _reset_focus(self, widget: Widget, avoiding: list[Widget] | None = None) -> None:
+        """As in Textual, but what a window that is too small hides keeps the focus until there is room again."""
+        if avoiding or not self.too_small:
+            super()._reset_focus(widget, avoiding)
 
     def _on_timer_update(self) -> None:
         """As in Textual, which forgets the layout that a covered screen needs while changes are made in a batch."""

@@ -167,6 +167,8 @@ async def test_keys_do_nothing_in_a_window_that_is_too_small(home: Path, size: t
         assert [type(screen) for screen in app.screen_stack] == [ExperimentsScreen]
         assert not recorder.launched
         await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        assert isinstance(app.focused, Table)
         await pilot.press("pagedown", "pageup", "enter")
         await settled(pilot)
         assert isinstance(app.screen, ExperimentScreen)

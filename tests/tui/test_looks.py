@@ -62,6 +62,34 @@ async def test_a_button_that_names_a_key_answers_to_it(workspaces: Path, name: s
         assert named or name != "what was exported"
 
 
+@pytest.mark.parametrize("name", SCREENS)
+async def test_a_window_that_is_too_small_for_a_while_changes_nothing(workspaces: Path, name: str):
+    way = SCREENS[name]
+    async with app_of(workspaces, way).run_test(size=(80, 24)) as pilot:
+        await go(pilot, way)
+        await pilot.press("end")
+        await settled(pilot)
+        screens, focused, before = list(pilot.app.screen_stack), pilot.app.focused, _scrolled(pilot.app)
+        assert focused is not None
+        for size in ((59, 24), (3, 40)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+            await pilot.press("x", "y", "enter", "escape", "down", "home")
+            await pilot.resize_terminal(80, 24)
+            await settled(pilot)
+            assert pilot.app.focused is focused, size
+            assert _scrolled(pilot.app) == before, size
+        await pilot.resize_terminal(60, 15)
+        await settled(pilot)
+        assert pilot.app.focused is focused
+        assert pilot.app.screen_stack == screens
+
+
+def _scrolled(app: App[None]) -> list[int]:
+    """How far down each part of the screen is scrolled."""
+    return [one.scroll_offset.y for one in app.screen.query("*")]
+
+
 class _Planted(App[None]):
     CSS = """
     .low { height: 1; }
