@@ -169,7 +169,8 @@ class ExperimentWatcher:
         run, record = runs[place]
         state = runs[place].state
         view = self._view(run)
-        elapsed, silent = self._times(record, state, view.newest)
+        at_work = (view.begins if stage == "train" else view.progress) is not None
+        elapsed, silent = self._times(record, state, view.newest, at_work=at_work)
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
@@ -231,11 +232,13 @@ class ExperimentWatcher:
                 return
             yield (view := self._view(run))
 
-    def _times(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
+    def _times(
+        self, record: RunRecord, state: str, newest: float | None, *, at_work: bool
+    ) -> tuple[float | None, float]:
         """How long a run took, and for how long it has been silent.
 
-        Of an active one: until its newest event, or in whole minutes while it is silent. Seconds that count up would
-        be written to the terminal while nothing else changes.
+        Of an active one `at_work`: until its newest event, or in whole minutes while it is silent. Seconds that count
+        up would be written to the terminal while nothing else changes. One that starts has nothing else to show.
         """
         if record.started is None:
             return None, 0.0
@@ -248,7 +251,7 @@ class ExperimentWatcher:
         elif known[0] != newest:
             known = self._told[record.id] = newest, seconds
         minutes = seconds // 60 * 60
-        return max(known[1], minutes), max(0.0, minutes - known[1])
+        return max(known[1], minutes if at_work else seconds), max(0.0, minutes - known[1])
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:

@@ -33,6 +33,27 @@ def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, 
         live.end_process()
 
 
+@pytest.mark.parametrize("stage", ["train", "collect", "eval"])
+def test_the_time_of_a_run_that_starts_counts_up(home: Path, stage: str):
+    exp = experiment(home, "starting")
+    now = started = time.time()
+    live = SimulatedRun(exp, stage, started, alive=True)
+    try:
+        watcher, seen = ExperimentWatcher(exp.root, home, clock=lambda: now), []
+        for seconds in (3, 44, 45, 61):
+            now = started + seconds
+            seen.append(watcher.look(stage).run.elapsed)
+        assert seen == pytest.approx([3, 44, 45, 61], abs=1e-3)
+        live._now = started + 61
+        live.train(1, 1)
+        now = started + 70
+        assert watcher.look(stage).run.elapsed == pytest.approx(70, abs=1e-3)  # when it told that
+        now = started + 79
+        assert watcher.look(stage).run.elapsed == pytest.approx(70, abs=1e-3)
+    finally:
+        live.end_process()
+
+
 def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_with_it(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
