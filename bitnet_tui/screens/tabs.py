@@ -60,6 +60,11 @@ class TabbedScreen(ExportingScreen):
             return open_now and (parameters != ("leave",) or self._in_a_field)
         return super().check_action(action, parameters)
 
+    def action_collect(self) -> None:
+        """Collect, whatever stage is selected, and show how that goes."""
+        self.start_stage("collect")
+        self.pane.choose("live")
+
     def action_traces(self, what: str) -> None:
         if what != "check":
             self.query_one(TracesPane).act(what)

@@ -12,15 +12,21 @@ from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.runs.copied import has_traces
 from bitnet_core.text import finite, number
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services import commands
+from bitnet_tui.services.settings import experiment_at
 
 _SECONDS = 300.0
 """Traces that were never read before are first laid out in the cache."""
 _IDLE_SECONDS = 120.0
 _CHECK_SECONDS = 3600.0
 _MOST_SAID = 3
+
+
+class NoTracesYet(BitnetError):
+    """None were collected."""
 
 
 class TraceSession:
@@ -35,7 +41,9 @@ class TraceSession:
         self._idle: threading.Timer | None = None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request. BitnetError says why there is none."""
+        """The answer to one request. BitnetError says why there is none: NoTracesYet if none are collected."""
+        if not has_traces(experiment_at(self._root, self._home)[0]):
+            raise NoTracesYet(f"There are no traces in {self._root}; collect them first.")
         with self._lock:
             if self._idle is not None:
                 self._idle.cancel()

@@ -11,7 +11,7 @@ from textual.widgets import Input
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import number
 from bitnet_tui.key_names import key
-from bitnet_tui.services.tracing import Scoring, TraceSession
+from bitnet_tui.services.tracing import NoTracesYet, Scoring, TraceSession
 from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
@@ -27,10 +27,12 @@ from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, 
 from bitnet_tui.view.traces.token import token_lines
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.no_traces import NoTraces
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
 from bitnet_tui.widgets.trace_messages import Answered, Request, Told
+from bitnet_tui.widgets.trace_shown import TraceShown
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
@@ -75,17 +77,10 @@ class TracesPane(Vertical):
             with Vertical(id="trace-listed"):
                 yield TraceList()
                 yield Painted(id="trace-found")
-            with Vertical(id="trace-shown", classes="-empty"):
-                yield Painted(id="trace-head")
-                yield TokenText()
-                yield Painted(id="trace-legend")
-                with KeyBar(id="trace-going"):
-                    yield KeyButton("Worst token", "traces.worst")
-                    yield KeyButton("Worst of all", "traces.worst-of-all")
-                    yield KeyButton("", "traces.shade", id="trace-shading")
-                yield Painted(id="trace-token")
+            yield TraceShown()
         with VerticalScroll(id="rejects", classes="pages"):
             yield Painted(id="rejects-text")
+        yield NoTraces()
         yield Painted(id="traces-said")
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -100,9 +95,10 @@ class TracesPane(Vertical):
 
     def enter(self) -> None:
         """The tab was opened: keys go to the trace, or the list. What has changed since is read."""
-        if self._begun and self._page is not None:
+        if self._page is not None or self.has_class("-none"):
             self._list(around=self._trace.prompt_idx if self._trace else None)
-        self._focus(self._text if self._trace is not None else self._traces)
+        if not self.has_class("-none"):
+            self._focus(self._text if self._trace is not None else self._traces)
 
     def _focus(self, widget: Widget) -> None:
         """At once: what is typed next may be there already."""
@@ -142,6 +138,8 @@ class TracesPane(Vertical):
     def _answer(self, session: TraceSession, request: Request) -> None:
         try:
             found: Request = session.ask(request)
+        except NoTracesYet:
+            found = {"none": True}
         except BitnetError as error:
             found = {"problem": str(error)}
         self.post_message(Answered(request, found))
@@ -149,13 +147,22 @@ class TracesPane(Vertical):
     def on_answered(self, message: Answered) -> None:
         self._asking, found = False, message.found
         try:
-            if "problem" not in found:
+            self._show_none(none="none" in found)
+            if not {"problem", "none"} & found.keys():
                 self._take(message.request, found)
         except BitnetError as error:
             found = {"problem": str(error)}
         if problem := found.get("problem") or found.get("scores_problem"):
             self._say(problem, "bad")
         self._ask_next()
+
+    def _show_none(self, *, none: bool) -> None:
+        """Say in place of everything that nothing was collected. Its button takes no Enter meant for the list."""
+        if none and not self.has_class("-none"):
+            self._say("")
+            if self.has_focus_within:
+                self._focus(self.screen.query_one("#stages"))
+        self.set_class(none, "-none")
 
     def _take(self, request: Request, found: Request) -> None:
         match request["ask"]:
@@ -300,6 +307,11 @@ class TracesPane(Vertical):
             self._text.go(found)
 
     def _act_worst_of_all(self) -> None:
+        self.remove_class("-rejects")
+        self._focus(self._text)
+        self._find_worst()
+
+    def _find_worst(self) -> None:
         self._next_worst = True
         if self._worst:
             self._go_on_to_worst()
@@ -315,8 +327,6 @@ class TracesPane(Vertical):
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
-        self.remove_class("-rejects")
-        self._focus(self._text)
         if self._scored is None:
             self._say(f"By Other, because no student was scored yet: {key('traces.score')} scores the newest one.")
         if found[0] == here[0]:
@@ -344,7 +354,8 @@ class TracesPane(Vertical):
         except BitnetError as error:
             self.post_message(Told("", ended=True, problem=str(error)))
         else:
-            self.post_message(Told(f"Scored {number(found['sequences'])} traces.", ended=True))
+            worst = f"{key('traces.worst-of-all')} goes to the tokens where the student errs most."
+            self.post_message(Told(f"Scored {number(found['sequences'])} traces; {worst}", ended=True))
 
     def on_told(self, message: Told) -> None:
         if message.ended:
@@ -354,6 +365,8 @@ class TracesPane(Vertical):
             self._list(around=self._trace.prompt_idx if self._trace else None)
             if self._trace is not None:
                 self._ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
+            if not message.problem and (self._text.has_focus or self._traces.has_focus) and not self._searched:
+                self._find_worst()
             self._draw()
         self._say(message.problem or message.words, "bad" if message.problem else "value")
 

@@ -1,5 +1,6 @@
 """The tab Traces: a journey by keyboard and by mouse, and the process that it asks."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from bitnet_tui.widgets.token_text import TokenText
 from tests.traces.scored import scored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, said, settled, shown, until
+from tests.tui.pilots import click_on, notices, said, settled, shown, until, words
 from tests.tui.simulated import experiment
 
 
@@ -88,11 +89,9 @@ async def test_a_journey_through_the_traces(
         assert "Shaded by Other" in shown(pilot)
         await pilot.press("S")
         await settled(pilot)
-        assert "Scored 7 traces." in shown(pilot)
+        assert "Scored 7 traces; N goes to the tokens where the student errs most." in words(pilot)
         order = _worst(made)
         (first, index, at), (second, other, _) = order[:2]
-        await pilot.press("N")
-        await settled(pilot)
         assert f"prompt {index} " in said(pilot, "#trace-head")
         assert f"{at + 1} of " in _told(pilot)
         assert f"KL {significant(first)}" in _told(pilot)
@@ -139,6 +138,49 @@ async def test_a_journey_through_the_traces(
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
+
+
+async def test_scoring_that_ends_leaves_alone_who_does_something_else(
+    home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch
+):
+    def score(_: tracing.Scoring, __: Any) -> dict[str, Any]:
+        assert searching.wait(30)
+        return {"path": "there", "sequences": len(made)}
+
+    searching = threading.Event()
+    monkeypatch.setattr(tracing.Scoring, "score", score)
+    made = scored(root / "data", root / "reports" / FILE)
+    async with BitnetApp(home, root, recorder).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        await pilot.press("S", "slash")
+        searching.set()
+        await settled(pilot)
+        assert "traces; N goes to" in words(pilot)
+        assert "prompt 1 " in said(pilot, "#trace-head")
+        assert pilot.app.focused is pilot.app.screen.query_one("#trace-search")
+
+
+async def test_without_traces_the_tab_says_so_at_once_and_its_button_collects(home: Path, recorder: RecordingLaunch):
+    exp = experiment(home, "bare")
+    async with BitnetApp(home, exp.root, recorder).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("2")
+        await settled(pilot)
+        assert "There are no traces yet" in words(pilot)
+        assert "Worst token" not in words(pilot) and "by number" not in words(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        assert recorder.launched == []
+        await click_on(pilot, "Collect traces", last=True)
+        assert [stage for _, stage in recorder.launched] == ["collect"]
+        writer.write_shard(exp.data, 0, metadata([sequence(0).request_key]), ORIGIN, [sequence(0)])
+        writer.write_sequences(exp.data, 1, metadata([]))
+        TOKENIZER.save(exp.data / schema.TOKENIZER_FOLDER)
+        await pilot.press("2")
+        await until(pilot, lambda: "1 traces" in words(pilot) or "prompt 0" in words(pilot))
+        assert "There are no traces yet" not in words(pilot)
 
 
 async def test_all_that_keys_do_is_a_click_away_at_80_columns(

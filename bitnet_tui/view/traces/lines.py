@@ -61,11 +61,11 @@ def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
         "held out" if trace.heldout else "trained on",
         f"ended by {flat(trace.finish_reason)}",
         f"{number(trace.completion_tokens)} tokens",
-        f"Other {share(trace.other)}",
     ]
     if trace.kl is not None:
         mean = trace.scored.mean_kl if trace.scored is not None else None
         parts.append(f"KL {significant(trace.kl)}" + (f" (mean {significant(mean)})" if mean is not None else ""))
+    parts.append(f"Other tokens {share(trace.other)}")
     name = f"{trace.prompt_idx}  "
     first = line(Span(name, "label"), Span(crop(flat(trace.prompt), max(4, cells - width(name))), "title"))
     return first, line(Span(crop(" · ".join(parts), cells), "label"))
@@ -73,7 +73,11 @@ def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
 
 def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
     """What the shades mean, and of which student they are."""
-    what = "shaded by KL, student from teacher" if shading == "kl" else "shaded by mass outside the candidates"
+    what = (
+        "shaded by KL, student from teacher"
+        if shading == "kl"
+        else "shaded by Other, the mass outside the candidates"
+    )
     shades = [Span(f" {least:g} ", f"shade-{level}") for level, least in enumerate(LEVELS[shading], 1)]
     left = [Span(f"{what}  ", "label"), *shades]
     outdated = scored is not None and bool(scored.outdated)

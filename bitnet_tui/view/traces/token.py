@@ -10,7 +10,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHOWN = 4
 _LOW = 4
 """In so many rows, bars of the teacher alone have no heading."""
-OTHER = "Other"
+OTHER = "Other tokens"
 
 
 def bar(value: float | None, cells: int) -> str:
