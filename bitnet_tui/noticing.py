@@ -13,7 +13,7 @@ from textual import events
 from textual.css.query import NoMatches
 from textual.geometry import Region
 from textual.notifications import Notification, Notify
-from textual.widgets._toast import Toast, ToastRack
+from textual.widgets._toast import Toast, ToastHolder, ToastRack
 
 from bitnet_core.text import printable, wrap
 from bitnet_tui.remedies import in_app
@@ -102,7 +102,14 @@ class Noticing(Shell):
         self.call_later(self._place)
 
     def _refresh_notifications(self) -> None:
-        """As in Textual, and the title stays in sight."""
+        """As in Textual, and the title stays in sight.
+
+        Of a notice that went while another screen was above, Textual leaves the empty place, which would cover it.
+        """
+        kept = {ToastRack._toast_id(one) for one in self._notifications}
+        for holder in self.screen.query(ToastHolder) if self.screen_stack else ():
+            if holder.id not in kept:
+                holder.remove()
         super()._refresh_notifications()
         self.call_later(self._place)
 

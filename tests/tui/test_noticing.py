@@ -7,10 +7,11 @@ from textual.events import MouseDown
 from textual.notifications import Notification
 from textual.pilot import Pilot
 from textual.widgets import Button
-from textual.widgets._toast import Toast
+from textual.widgets._toast import Toast, ToastHolder
 
 from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import MessageScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
 from tests.tui.simulated import finished_experiment
@@ -159,6 +160,27 @@ async def test_a_short_notice_stands_beside_the_title(home: Path):
         head = shown(pilot).splitlines()[0]
         assert head.strip().startswith(exp.name)
         assert "It is saved." in head
+
+
+async def test_a_notice_that_goes_while_a_dialog_is_above_leaves_the_title(home: Path, slow_reader: Clock):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        pilot.app.notify("One.")
+        await settled(pilot)
+        pilot.app.push_screen(MessageScreen("A dialog", "Above it."))
+        pilot.app.notify("Two.")
+        await settled(pilot)
+        slow_reader.now += 10
+        await pilot.press("escape")
+        await settled(pilot)
+        pilot.app.notify("Three.")
+        await settled(pilot)
+        slow_reader.now += 10
+        await pilot.press("down")
+        await settled(pilot)
+        assert not pilot.app.screen.query(ToastHolder)
+        assert "1 experiment" in shown(pilot)
 
 
 async def test_the_newest_notice_is_in_sight_however_many_there_are(home: Path, slow_reader: Clock):
