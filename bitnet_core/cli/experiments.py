@@ -112,10 +112,12 @@ def _rename(arguments: argparse.Namespace) -> int:
 
 
 def _archive(arguments: argparse.Namespace) -> int:
-    from bitnet_core.workspace.changes import archive
+    from bitnet_core.workspace.changes import archive, refuse_what_runs
 
-    names, archived = [], arguments.action == "archive"
-    for root in _roots(arguments):
+    names, archived, roots = [], arguments.action == "archive", _roots(arguments)
+    for root in roots if archived else ():
+        refuse_what_runs(root)  # before the first is archived
+    for root in roots:
         archive(root, archived=archived)
         names.append(root.name)
     what = "archived; `bitnet experiments list --all` shows" if archived else "shown again; lists have"

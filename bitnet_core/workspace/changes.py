@@ -141,9 +141,14 @@ def _has_target(experiment: Experiment) -> bool:
 
 
 def archive(root: Path, *, archived: bool = True) -> None:
-    """Leave an experiment out of lists, or take it in again. Nothing in it changes, nor does its time."""
+    """Leave an experiment out of lists, or take it in again. Nothing in it changes, nor does its time.
+
+    UsageError if something runs in one that is to be left out.
+    """
     if is_archived(root) == archived:
         return
+    if archived:
+        refuse_what_runs(root)
     try:
         status = root.stat()
         if archived:
@@ -210,6 +215,12 @@ def _idle(root: Path) -> Iterator[Experiment]:
         if (root / FOLDER).is_dir():
             stack.enter_context(exclusive(root))
         yield experiment
+
+
+def refuse_what_runs(root: Path) -> None:
+    """UsageError if something runs in an experiment."""
+    if running := _active(_opened(root)):
+        refuse(root, running)
 
 
 def refuse(root: Path, running: str) -> None:

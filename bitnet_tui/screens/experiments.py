@@ -291,6 +291,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def action_show_archived(self) -> None:
         if self._order is not None:
+            if not self._order.archived:
+                self._wanted = self.archived_last
             self._put_in_order(replace(self._order, archived=not self._order.archived))
 
     def _put_in_order(self, order: "Order") -> None:

@@ -11,9 +11,18 @@ from typing import Any
 from bitnet_core.text import flat
 from bitnet_tui.screens.keyed import AttemptingScreen
 
+_MOST_NAMED = 3
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(map(flat, names[:_MOST_NAMED])) + (" …" if len(names) > _MOST_NAMED else "")
+
 
 class ManagingScreen(AttemptingScreen[None]):
     """Works on `chosen`, one call at a time; whatever fails is told in a dialog."""
+
+    archived_last: Path | None = None
+    """Where to go when archived ones are shown: what was archived last is what one may want back."""
 
     @property
     def chosen(self) -> tuple[Path, ...]:
@@ -61,8 +70,19 @@ class ManagingScreen(AttemptingScreen[None]):
             from bitnet_tui.services import managing
 
             action = "archive" if archived else "unarchive"
+            roots = self.chosen
             work = partial(managing.change, self.shell.home, action, self._names())
-            self.attempt(work, lambda _: self.changed(), title="Archive")
+            self.attempt(work, lambda _: self._archived(roots, archived=archived), title="Archive")
+
+    def _archived(self, roots: Sequence[Path], *, archived: bool) -> None:
+        names = _named([root.name for root in roots])
+        show, back = self.shell.key("list.archived"), self.shell.key("list.archive")
+        if archived:
+            self.notify(f"Archived {names}. {show} shows archived experiments; {back} takes one back.")
+        else:
+            self.notify(f"Took {names} back from the archive.")
+        self.archived_last = roots[0] if archived else None
+        self.changed(roots[0] if len(roots) == 1 else None)
 
     def action_delete(self) -> None:
         """Ask what would go, and then the user."""
@@ -88,7 +108,7 @@ class ManagingScreen(AttemptingScreen[None]):
         if yes:
             from bitnet_tui.services import managing
 
-            self.notify(f"Deleting {', '.join(map(flat, names[:3]))}{' …' if len(names) > 3 else ''}")
+            self.notify(f"Deleting {_named(names)}")
             work = partial(managing.change, self.shell.home, "delete", names, "--yes")
             self.attempt(work, lambda _: self.changed(), title="Delete")
 

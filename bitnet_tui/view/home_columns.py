@@ -51,7 +51,8 @@ def age(then: float | None, now: float) -> str:
 
 def _name(row: ExperimentRow, _now: float) -> Line:
     style = "label" if row.archived or row.pending else ""
-    return line(Span(row.name, style), *([Span(" !", "warn")] if row.unreadable else []))
+    marks = [Span(" (archived)", "label")] if row.archived else []
+    return line(Span(row.name, style), *marks, *([Span(" !", "warn")] if row.unreadable else []))
 
 
 def _stages(row: ExperimentRow, _now: float) -> Line:

@@ -10,7 +10,7 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import locked, trees
-from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.experiment import ARCHIVED, Experiment, Workspace
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch_lock, lock_path
 from bitnet_core.settings.resolve import resolve
@@ -135,6 +135,24 @@ def test_archived_is_hidden_and_nothing_else(home: Path):
     for _ in range(2):
         archive(root, archived=False)
     assert (root.stat().st_mtime_ns, trees.measure(root).files) == before
+
+
+def test_what_runs_is_not_archived_but_can_be_taken_back(home: Path, capsys: pytest.CaptureFixture[str]):
+    from tests.tui.simulated import SimulatedRun
+
+    idle, root = _experiment(home, "idle"), _experiment(home, "one")
+    live = SimulatedRun(Experiment.open(root), "train", alive=True)
+    try:
+        with pytest.raises(UsageError, match=r"train.* is running in .*; stop it or wait for its end\."):
+            archive(root)
+        assert main(["experiments", "archive", "idle", "one"]) != 0
+        assert "is running in" in capsys.readouterr().err
+        assert not (idle / ARCHIVED).exists()
+        (root / ARCHIVED).touch()
+        archive(root, archived=False)
+        assert not (root / ARCHIVED).exists()
+    finally:
+        live.end_process()
 
 
 def test_deleting_follows_no_link_and_finishes_what_was_interrupted(home: Path, tmp_path: Path):
