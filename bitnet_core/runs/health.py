@@ -144,24 +144,46 @@ def rises(losses: Sequence[float]) -> int:
     return found if found and losses[-1] > losses[-1 - found] * (1 + RISEN) else 0
 
 
-def _outlook(vitals: Vitals) -> Iterator[str]:
+def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     """The parts of a healthy training's sentence."""
     found = comparable(vitals)
     change = slope([(one.t, one.loss) for one in found[-TREND:]])
+    age = _age(found[-1], vitals, plan) if found else ""
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
     elif not found:
         yield "no held-out loss yet"
     elif change is None or len(found) < 2:
-        yield f"held-out {significant(found[-1].loss)}"
+        yield f"held-out {significant(found[-1].loss)}{age}"
     elif abs(change) * 3600 < LEVEL_SHARE * abs(found[-1].loss):
         yield f"held-out level at {significant(found[-1].loss)}"
     else:
         yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
-    if _usual([one.grad_norm for one in vitals.reports]) is not None:
-        yield "one gradient spike" if any(_spiking(vitals.reports)) else "gradient calm"
+    if any(_spiking(vitals.reports)):
+        yield "one gradient spike"
+    elif _usual([one.grad_norm for one in vitals.reports]) is not None and (len(found) > 1 or not age):
+        yield "gradient calm"  # left out where the line would need a second one
     if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
         yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
+
+
+def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
+    """` at step 0, next at 60` of an evaluation that later steps have made old; else nothing."""
+    step, every = vitals.reports[-1].step if vitals.reports else None, plan.evaluates_every
+    if step is None or measured.step is None or measured.step >= step:
+        return ""
+    old = f" at step {number(measured.step)}"
+    if not every or every < 1:
+        return old
+    following, last = (step // every + 1) * every, _last_step(vitals, plan)
+    return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at the end"
+
+
+def _last_step(vitals: Vitals, plan: Plan) -> float | None:
+    """At which step it ends, if it goes on as so far."""
+    end, report = reachable(vitals, plan), vitals.reports[-1]
+    by_budget = report.step * end / report.seen if end and report.step and report.seen else None
+    return min((one for one in (plan.steps, by_budget) if one is not None), default=None)
 
 
 def _untold(vitals: Vitals) -> bool:
@@ -356,4 +378,4 @@ def now_words(vitals: Vitals) -> Finding:
 def _going(vitals: Vitals, plan: Plan) -> str:
     """How a training goes; while it does something else than steps, what that is comes first."""
     now = f"{capital(flat(vitals.progress.label))}. " if vitals.progress and vitals.progress.label else ""
-    return now + capital(", ".join([*_outlook(vitals), *_when(vitals, plan)])) + "."
+    return now + capital(", ".join([*_outlook(vitals, plan), *_when(vitals, plan)])) + "."

@@ -102,6 +102,8 @@ class Plan:
     flip: FlipOptions | None = None
     steps: float | None = None
     limits: LimitOptions = field(default_factory=LimitOptions)
+    evaluates_every: float | None = None
+    """Steps between two evaluations, which are made with a checkpoint."""
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> "Plan":
@@ -111,7 +113,12 @@ class Plan:
         with suppress(*_ODD):
             open_yet = flip is not None and flip.budget_tokens is None
             usable = flip is not None and (open_yet or (flip.budget > 0 and flip.threshold >= 0))
-            return cls(flip if usable else None, finite(steps and steps.total), limits or LimitOptions())
+            return cls(
+                flip if usable else None,
+                finite(steps and steps.total),
+                limits or LimitOptions(),
+                finite(steps and steps.checkpoint_interval),
+            )
         return cls()
 
     def decided(self, budget: float | None) -> "Plan":
@@ -124,6 +131,7 @@ class Plan:
 
 class _Steps(Group):
     total: int | None = setting("TOTAL_STEPS")
+    checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
 
 
 _ODD = (UsageError, TypeError, ValueError, AttributeError, ArithmeticError)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -109,6 +110,22 @@ def test_after_one_report_it_is_too_early_to_call_it_healthy():
     found = _worst(training)
     assert found.startswith("Too early to tell.")
     assert "calm" not in found
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "steps", "every", "told"),
+    [
+        (0, 45, 60, "Held-out 12.2 at step 0, next at 60,"),
+        (0, 60, 60, "Held-out 12.2 at step 0, next at the end,"),  # of 100 steps
+        (0, 45, None, "Held-out 12.2 at step 0,"),
+        (45, 0, 60, "Held-out 12.2,"),
+    ],
+)
+def test_an_old_evaluation_says_its_step_and_that_of_the_next(evaluated, steps, every, told):
+    training = Training().steps(evaluated).evaluate(12.2).steps(steps)
+    said = _worst(training, plan=replace(PLAN, evaluates_every=every))
+    assert told in said and len(said) <= 76
+    assert Plan.of({"CHECKPOINT_INTERVAL": 60}).evaluates_every == 60
 
 
 _finite = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
