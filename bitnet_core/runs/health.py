@@ -176,7 +176,7 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     if not every or every < 1:
         return old
     following, last = (step // every + 1) * every, _last_step(vitals, plan)
-    return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at the end"
+    return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at end"
 
 
 def _last_step(vitals: Vitals, plan: Plan) -> float | None:

@@ -116,7 +116,7 @@ def test_after_one_report_it_is_too_early_to_call_it_healthy():
     ("evaluated", "steps", "every", "told"),
     [
         (0, 45, 60, "Held-out 12.2 at step 0, next at 60,"),
-        (0, 60, 60, "Held-out 12.2 at step 0, next at the end,"),  # of 100 steps
+        (0, 60, 60, "Held-out 12.2 at step 0, next at end,"),  # of 100 steps
         (0, 45, None, "Held-out 12.2 at step 0,"),
         (45, 0, 60, "Held-out 12.2,"),
     ],
