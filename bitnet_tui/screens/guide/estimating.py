@@ -34,20 +34,22 @@ class Estimate:
         return estimates.cost_line(self._plan, self._guide.draft, timing=self._timing, problem=self._problem)
 
     def make(self) -> None:
-        """Make it for the draft as it is, unless that is what was asked or something in it is wrong."""
+        """Make it for the draft as it is, unless that is what was asked or something in it is wrong.
+
+        What was asked before is ended.
+        """
         values = overrides(self._guide.draft, self._guide.place)
-        faulty = [one for one in self._guide.faults() if one.step == "student"]
-        if faulty or values == self._asked:
+        if values == self._asked:
             return
-        self._asked = values
-        kept = self._guide.shared.get("plans", {}).get(tuple(values.items()))
-        if kept is not None:
-            self._plan, self._problem, self._asking, self._timing = kept, "", False, False
-            self._shown()
-            return
-        self._problem, self._asking = "", True
+        self.end()
+        self._asked, self._problem, self._asking, self._timing = None, "", False, False
+        if not any(one.step == "student" for one in self._guide.faults()):
+            self._asked = values
+            kept = self._guide.shared.get("plans", {}).get(tuple(values.items()))
+            self._plan, self._asking = kept or self._plan, kept is None
         self._shown()
-        self._run(timed=False)
+        if self._asking:
+            self._run(timed=False)
 
     def end(self) -> None:
         """End what is being asked."""

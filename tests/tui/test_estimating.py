@@ -1,0 +1,73 @@
+"""The estimates of the guide: each is of the draft as it is, and what was asked before is ended."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.screens.guide.estimating import Estimate
+from bitnet_tui.services.planning import Plan
+from bitnet_tui.view.guide.draft import Draft, Fault
+
+
+class _Asking:
+    """A guide whose commands never start; `running` has the newest, until it is dropped."""
+
+    def __init__(self) -> None:
+        self.draft, self.place, self.shared = Draft(), Path("/w/one"), dict[str, Any]()
+        self.shell = SimpleNamespace(home=Path("/w"))
+        self.wrong: tuple[Fault, ...] = ()
+        self.asked: list[Plan] = []
+        self.running: tuple[Plan, Callable[[Any], object]] | None = None
+
+    def faults(self) -> tuple[Fault, ...]:
+        return self.wrong
+
+    def ask(self, _group: str, command: Plan, then: Callable[[Any], object], _otherwise: object) -> None:
+        self.asked.append(command)
+        self.running = command, then
+
+    def drop(self, _group: str) -> None:
+        self.running = None
+
+    def answer(self) -> None:
+        assert self.running is not None
+        command, then = self.running
+        self.running = None
+        then({"of": command.values.get("KD_NUM_PROMPTS")})
+
+
+def test_what_was_asked_for_another_draft_is_ended_and_never_shown():
+    guide = _Asking()
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+
+    def draw(number: str) -> None:
+        guide.draft = guide.draft.having("KD_NUM_PROMPTS", number)
+        estimate.make()
+
+    draw("1")
+    guide.answer()
+    guide.answer()  # also timed
+    assert (estimate._plan, guide.running) == ({"of": "1"}, None)
+    draw("2")
+    assert guide.running is not None
+    draw("1")  # known already
+    assert (estimate._plan, guide.running, estimate._asking) == ({"of": "1"}, None, False)
+    draw("3")
+    guide.answer()
+    guide.wrong = (Fault("student", "LR", "LR: not a number."),)
+    draw("4")
+    assert (guide.running, estimate._asking, estimate._timing) == (None, False, False)
+    guide.wrong = ()
+    draw("3")
+    assert guide.running is not None
+
+
+def test_another_name_asks_nothing_again():
+    guide = _Asking()
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    guide.place = Path("/w/two")
+    estimate.make()
+    assert len(guide.asked) == 1 and guide.running is not None
