@@ -193,8 +193,12 @@ ACTIONS: tuple[Action, ...] = (
         ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as long a stretch; wheel", False),
         ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as long a stretch; wheel", False),
         ("whole", "0", "whole", "Whole run", "Show all of it again", False),
+        ("down", "down,j", "scroll('down')", "More", "Scroll the tables a line", True),
+        ("up", "up,k", "scroll('up')", "Line back", "Scroll the tables a line back", False),
         ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the tables", False),
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll the tables back", False),
+        ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning of the tables", False),
+        ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end of the tables", False),
         ("back", "escape", "dismiss", "Back", "Back to where you came from", True),
     ),
     *_at(

@@ -21,6 +21,10 @@ _LOOK_SECONDS = 1.0
 _IDLE_EVERY = 5
 
 
+class _Tables(VerticalScroll, inherit_bindings=False):
+    """Has no keys of its own: those of the screen scroll it, and its foot names them."""
+
+
 class CompareScreen(LookingScreen[CompareView], ChartingScreen):
     """Looks again every second while one of the trainings is at work, else less often."""
 
@@ -46,7 +50,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         await self.query_one("#compared").mount(
             Painted(id="sentence"),
             OverlayPanel(id="overlay"),
-            VerticalScroll(Painted(id="tables"), id="table-scroll"),
+            _Tables(Painted(id="tables"), id="table-scroll"),
         )
 
     @property
@@ -55,7 +59,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
 
     def begin(self) -> None:
         super().begin()
-        self._panel.plot.focus()
+        self.query_one(_Tables).focus()
         self.set_interval(_LOOK_SECONDS, self._tick)
         self.look()
 
