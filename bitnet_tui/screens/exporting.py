@@ -30,21 +30,22 @@ class ExportingScreen(ShellScreen[None]):
         raise NotImplementedError
 
     def ask_format(self, row: Saved) -> None:
-        """Ask for what to export it; what is there already is shown, with how to use it."""
+        """Ask for what to export it; what is there already comes first, and is shown with how to use it."""
         from bitnet_tui.screens.picking import PickScreen
 
         here = {one.kind: one for one in reversed(row.exported)}
+        forms = sorted(FORMATS, key=lambda form: form not in here)
 
         def answered(place: int | None) -> None:
             if place is None:
                 return
-            form = list(FORMATS)[place]
+            form = forms[place]
             if form in here:
                 self._show_page(here[form])
             else:
                 self._begin_export(row, form)
 
-        names = [exports.choice(name, what, here.get(name)) for name, what in FORMATS.items()]
+        names = [exports.choice(form, FORMATS[form], here.get(form)) for form in forms]
         self.app.push_screen(PickScreen(f"Export the student of step {row.step}", names), answered)
 
     def _show_page(self, exported: Exported) -> None:
@@ -108,4 +109,4 @@ def _ended(shell: Shell, export: Export, said: tuple[str, str], page: Exported |
             one.export_ended()
     if not seen:
         severity: Literal["information", "error"] = "error" if said[0] == "bad" else "information"
-        shell.notify(said[1], title="Export", severity=severity)
+        shell.notify(said[1], title=f"Export of {export.root.name}", severity=severity)

@@ -1,12 +1,13 @@
 """The exports of an experiment: how to take one to another machine, and what to type there. Pure."""
 
 import getpass
+import re
 import shlex
 import socket
 import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
-from bitnet_core.text import ago, flat, size
+from bitnet_core.text import ago, flat, size, width
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
@@ -19,9 +20,8 @@ def names(exported: tuple[Exported, ...]) -> str:
 
 
 def choice(kind: str, what: str, here: Exported | None) -> str:
-    """One format as an entry of a list, with what is there already."""
-    there = f"  ✓ exported, {size(here.bytes)}" if here is not None else ""
-    return f"{kind:<6}{what}{there}"
+    """One format as an entry of a list: what it is for, or that it is there already."""
+    return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ is there, {size(here.bytes)}: how to run it"
 
 
 def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
@@ -48,8 +48,21 @@ def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:
         (f"Serve it there with {served}:", serve_line(one.kind, name)),
         (f"Or with {other}:" if one.kind != HF else f"Or in {other}:", typed),
     ):
-        lines += [(), line(Span(what, "label")), *wrapped("  ", flat(command), "value", cells)]
+        lines += [(), line(Span(what, "label")), *_typed(flat(command), cells)]
     return tuple(lines)
+
+
+def _typed(command: str, cells: int) -> list[Line]:
+    """A command to type, broken between words; a path that is longer than a line, after a slash."""
+    rows, room = [""], cells - 2
+    for word in command.split(" "):
+        for place, part in enumerate(re.split(r"(?<=/)", word) if width(word) > room else [word]):
+            space = " " if rows[-1] and not place else ""
+            if width(rows[-1] + space + part) > room:
+                rows.append(part)
+            else:
+                rows[-1] += space + part
+    return [found for row in rows if row for found in wrapped("  ", row, "value", cells)]
 
 
 def _here() -> str:

@@ -1,7 +1,10 @@
 """The tab Checkpoints: what the health files say, and what can be done with one."""
 
+import re
 import sqlite3
 import threading
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,17 +16,20 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.exports import Exported
+from bitnet_core.runs.exports import HF, Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.copy import copy_lines
+from bitnet_tui.view.exports import card_lines
 from bitnet_tui.view.watch import ExperimentWatcher
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
@@ -304,7 +310,7 @@ async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
         assert not _page_is_open(pilot)  # it opens by itself once
         await pilot.press("E")
         await settled(pilot)
-        assert f"✓ exported, {size(export.made.stat().st_size)}" in words(pilot)
+        assert f"✓ is there, {size(export.made.stat().st_size)}" in words(pilot)
         await pilot.press("enter")
         await settled(pilot)
         await click_on(pilot, "Export again")
@@ -327,7 +333,7 @@ async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
         await until(pilot, lambda: "Export (E)" not in shown(pilot))
         export.end()
         await until(pilot, lambda: bool(pilot.app._notifications))
-        told = "Export: Exported step 200, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"
+        told = "Export of one: Exported step 200, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"
         assert [one.message for one in pilot.app._notifications] == [told]
         assert not _page_is_open(pilot)
         if closes:
@@ -378,6 +384,38 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         export.end()
         await until(pilot, lambda: _page_is_open(pilot))
         assert len(export.arguments) == 1
+
+
+async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, saved: Experiment):
+    there = Exported(saved.root / "exports" / "one-step200-hf", HF, 200, "a" * 64, 53_000_000, NOON)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4")
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        row = screen.query_one(CheckpointsPane).chosen
+        assert row is not None
+        screen.ask_format(replace(row, exported=(there,)))
+        await settled(pilot)
+        assert words(pilot).index("hf ✓ is there, 53 MB: how to run it") < words(pilot).index("gguf for llama.cpp")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert _page_is_open(pilot)
+
+
+@given(st.integers(16, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
+def test_a_command_is_broken_between_words_and_after_slashes(cells: int, folders: list[str]):
+    one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
+    lines = ["".join(span.text for span in line) for line in card_lines(one, cells)]
+    start = next(at for at, line in enumerate(lines) if line.startswith("  scp"))
+    typed = lines[start : lines.index("", start)]
+    joined = typed[0]
+    for before, line in pairwise(typed):
+        assert len(line) <= max(cells, 10)
+        joined += line[2:] if before.endswith("/") else f" {line[2:]}"
+    if all(len(part) <= cells - 2 for part in re.split("[ /]", joined)):
+        assert f"{one.path} ." in joined
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
