@@ -25,6 +25,7 @@ from bitnet_tui.services.benchmarks import Benchmark, missing
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import benchmarks, panels, starting
+from bitnet_tui.view.above import advised_setting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
@@ -203,7 +204,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.pane.scroll(way)
 
     def action_view(self, name: str) -> None:
-        self.pane.choose(name)
+        advised = advised_setting(self._view.run) if self.pane.open == "live" else ""
+        if name == "config" and advised:
+            self.action_setting(advised)
+        else:
+            self.pane.choose(name)
 
     # -- starting and stopping -------------------------------------------------------------------------------------
 

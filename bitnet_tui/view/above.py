@@ -2,10 +2,19 @@
 
 from typing import NamedTuple
 
-from bitnet_tui.view.panels import alert_lines, figures, health_lines, outdated_lines
-from bitnet_tui.view.spans import Line, first_lines
-from bitnet_tui.view.watch import ExperimentView
+from bitnet_core.runs.changes import changed_words
+from bitnet_core.runs.health import MARKS
+from bitnet_core.text import capital
+from bitnet_tui.key_names import key
+from bitnet_tui.view.guide.labels import first_setting, in_words
+from bitnet_tui.view.panels import figures
+from bitnet_tui.view.run_fold import ShownAlert
+from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
+from bitnet_tui.view.states import look
+from bitnet_tui.view.watch import ExperimentView, RunShown
 
+_LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
+"""The style of a run's health."""
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _LEAST_SAID = 2
@@ -37,3 +46,77 @@ def above(view: ExperimentView, cells: int, rows: int) -> Above:
     if len(found) > left:
         found = (*found[: left - 1], found[-1]) if left else ()
     return Above(health, alerts, found)
+
+
+def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:
+    """How the run is doing, in words: the worst first, with what to do about it."""
+    lines: list[Line] = []
+    for finding in run.health if run else ():
+        mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
+        where = f" ({key('experiment.reports')} Reports)" if finding.code == "gates" else ""
+        words = in_words(finding.words)
+        fresh = wrapped(mark, words.rstrip(".") + where + "." if where else words, style, cells)
+        fresh += wrapped("  ", _advice(finding.advice), "label", cells) if finding.advice else []
+        if lines and len(lines) + len(fresh) > most:
+            break
+        lines += fresh
+    return tuple(lines)
+
+
+def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+    """That the results shown were made before a change."""
+    if not view.outdated or view.run is None or not view.run.view.tables:
+        return ()
+    again = f"{key('experiment.run')} runs it again."
+    text = f"Settings or input have changed since these results; {again}"
+    if view.changes:
+        text = f"Since these results: {changed_words(view.changes)}; {again}"
+    return tuple(wrapped("↻ ", text, "warn", cells))
+
+
+def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
+    """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
+    lines: list[Line] = []
+    if problem:
+        lines += wrapped("✗ ", in_words(problem), "bad", cells)
+    if run is not None and run.error and run.state in ("failed", "cancelled"):
+        lines += wrapped(f"{look(run.state).glyph} ", _advice(run.error), look(run.state).style, cells)
+        if run.state == "failed" and run.output is not None:
+            lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
+    if run is not None and run.state == "interrupted":
+        text = f"{capital(run.error)}; {key('experiment.resume')} resumes from what was saved."
+        lines += wrapped("! ", text, "bad", cells)
+    said = {finding.code for finding in run.health if finding.code} if run else set()
+    for alert in reversed(run.view.alerts if run else ()):
+        if alert.alert.code in said:
+            continue
+        if len(lines) > most:
+            break
+        lines += _alert(alert, cells)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], line(Span("  more in the log", "label"))]
+    return tuple(lines)
+
+
+def _alert(shown: ShownAlert, cells: int) -> list[Line]:
+    alert = shown.alert
+    style = "bad" if alert.severity in ("error", "critical") else "warn"
+    times = f" (×{shown.times})" if shown.times > 1 else ""
+    lines = wrapped("! ", in_words(alert.message) + times, style, cells)
+    return lines + (wrapped("  ", _advice(alert.advice), "label", cells) if alert.advice else [])
+
+
+def _advice(sentence: str) -> str:
+    """In the app's words; what is about a setting names the key that opens Config at it."""
+    words = in_words(sentence)
+    offered = first_setting(sentence) and "Config" not in words
+    return f"{words.rstrip('.')} ({key('experiment.config')} Config)." if offered else words
+
+
+def advised_setting(run: RunShown | None) -> str:
+    """The first setting that the health or the alerts of a run say to change; empty if there is none."""
+    if run is None:
+        return ""
+    failed = [run.error] if run.state in ("failed", "cancelled") else []
+    said = [*(one.advice for one in run.health), *failed, *(one.alert.advice for one in reversed(run.view.alerts))]
+    return next(filter(None, map(first_setting, filter(None, said))), "")

@@ -20,6 +20,7 @@ from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
+from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
@@ -122,7 +123,7 @@ def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
 
 def _searched(row: Row) -> str:
     setting = row.setting
-    return f"{row.name} {row.text} {setting.help} {setting.section}".lower()
+    return f"{row.name} {label(row.name)} {row.text} {setting.help} {setting.section}".lower()
 
 
 def sections(rows: Iterable[Row]) -> Iterator[str | Row]:

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
-from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.events import Table
-from bitnet_core.runs.health import MARKS
 from bitnet_core.text import (
     UNKNOWN,
     capital,
@@ -29,13 +27,11 @@ from bitnet_core.text import (
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.collecting import collecting_lines
-from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
+from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-_LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
-"""The style of a run's health."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
 FIGURES = {
@@ -105,22 +101,6 @@ def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
         Span(f"   at step {number(step)}", "label"),
     ]
     return (_fit(parts, cells),)
-
-
-def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:
-    """How the run is doing, in words: the worst first, with what to do about it."""
-    lines: list[Line] = []
-    for finding in run.health if run else ():
-        mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
-        where = f" ({key('experiment.reports')} Reports)" if finding.code == "gates" else ""
-        fresh = wrapped(
-            mark, in_app(finding.words).rstrip(".") + where + "." if where else in_app(finding.words), style, cells
-        )
-        fresh += wrapped("  ", in_app(finding.advice), "label", cells) if finding.advice else []
-        if lines and len(lines) + len(fresh) > most:
-            break
-        lines += fresh
-    return tuple(lines)
 
 
 def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, ...]:
@@ -201,49 +181,6 @@ def _eta(run: RunShown) -> str:
     if not run.active:
         return UNKNOWN
     return duration(run.view.progress.eta_s if run.view.progress else None)
-
-
-def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
-    """That the results shown were made before a change."""
-    if not view.outdated or view.run is None or not view.run.view.tables:
-        return ()
-    again = f"{key('experiment.run')} runs it again."
-    text = f"Settings or input have changed since these results; {again}"
-    if view.changes:
-        text = f"Since these results: {changed_words(view.changes)}; {again}"
-    return tuple(wrapped("↻ ", text, "warn", cells))
-
-
-def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
-    """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
-    lines: list[Line] = []
-    if problem:
-        lines += wrapped("✗ ", in_app(problem), "bad", cells)
-    if run is not None and run.error and run.state in ("failed", "cancelled"):
-        lines += wrapped(f"{look(run.state).glyph} ", in_app(run.error), look(run.state).style, cells)
-        if run.state == "failed" and run.output is not None:
-            lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
-    if run is not None and run.state == "interrupted":
-        text = f"{capital(run.error)}; {key('experiment.resume')} resumes from what was saved."
-        lines += wrapped("! ", text, "bad", cells)
-    said = {finding.code for finding in run.health if finding.code} if run else set()
-    for alert in reversed(run.view.alerts if run else ()):
-        if alert.alert.code in said:
-            continue
-        if len(lines) > most:
-            break
-        lines += _alert(alert, cells)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], line(Span("  more in the log", "label"))]
-    return tuple(lines)
-
-
-def _alert(shown: ShownAlert, cells: int) -> list[Line]:
-    alert = shown.alert
-    style = "bad" if alert.severity in ("error", "critical") else "warn"
-    times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = wrapped("! ", in_app(alert.message) + times, style, cells)
-    return lines + (wrapped("  ", in_app(alert.advice), "label", cells) if alert.advice else [])
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:

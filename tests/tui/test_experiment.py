@@ -7,6 +7,7 @@ from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
@@ -77,13 +78,19 @@ async def test_older_runs_of_a_stage(home: Path):
     failed.run.output_path.write_text("a trace")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(240, 40)) as pilot:
         await settled(pilot)
-        assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
+        assert "Memory ran out; take a smaller “Batch size” (6 Config)." in words(pilot)
         assert "output.log" in shown(pilot)
         assert "run 2 of 2  [ older " in shown(pilot)
         await pilot.press("left_square_bracket")
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)
         assert "train was stopped" in shown(pilot)
+        await pilot.press("right_square_bracket", "6")
+        pane = pilot.app.screen.query_one(ConfigPane)
+        await until(pilot, lambda: pane._row is not None and pane._row.name == "TRAIN_BATCH_SIZE")
+        await pilot.press("home", "1", "3", "6")  # what was chosen there stays
+        await settled(pilot)
+        assert pane._row is not None and pane._row.name != "TRAIN_BATCH_SIZE"
 
 
 async def test_an_empty_experiment_says_what_to_do(home: Path):

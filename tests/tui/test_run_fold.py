@@ -11,7 +11,7 @@ from bitnet_core.runs.event_files import EventReader, EventWriter
 from bitnet_core.runs.events import KINDS, Event, decode, to_dict
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.plot import draw
-from bitnet_tui.view import panels
+from bitnet_tui.view import above, panels
 from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.run_fold import CURVES, RunFold
@@ -66,7 +66,7 @@ def test_any_json_folds_to_finite_curves(events):
             gauge(run, 80),
             *panels.figures(run, 80),
             *panels.summary(seen, 80),
-            *panels.alert_lines(run, "", 80, 9),
+            *above.alert_lines(run, "", 80, 9),
         )
         assert all(isinstance(span.text, str) for line in lines for span in line)
         picture = drawing(view, CURVES, 80, 20, log=False)

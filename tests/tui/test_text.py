@@ -15,7 +15,7 @@ from bitnet_core.runs.health import Finding
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
-from bitnet_tui.view import gauge, panels, stage_text
+from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.spans import line, spread
 from bitnet_tui.view.stage_rows import StageRow
@@ -186,7 +186,7 @@ def test_the_gauge_of_other_stages():
 
 def test_a_failure_is_shown_whole_with_its_output():
     run = _run(state="failed", error="The disk is full at /data; free space and start the stage again. " * 2)
-    text = _text(panels.alert_lines(run, "", 60, 8))
+    text = _text(above.alert_lines(run, "", 60, 8))
     assert " ".join(text.split()).count("free space and start the stage again.") == 2
     assert "output.log" in text
 
@@ -201,8 +201,10 @@ def test_alerts_have_advice_and_a_count():
             )
         )
     )
-    assert _text(panels.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower LR."
-    assert _text(panels.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
+    assert (
+        _text(above.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower “Learning rate” (6 Config)."
+    )
+    assert _text(above.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
 
 
 def test_escape_sequences_from_outside_are_never_drawn():
@@ -221,7 +223,7 @@ def test_escape_sequences_from_outside_are_never_drawn():
     run = _run("collect", "failed", view=fold.view(), error=bad)
     view = ExperimentView(_ROOT, stage="collect", run=run)
     drawn = (
-        *panels.sample_lines(run, 60), *panels.result_lines(run, 60), *panels.alert_lines(run, "", 60, 8),
+        *panels.sample_lines(run, 60), *panels.result_lines(run, 60), *above.alert_lines(run, "", 60, 8),
         *panels.figures(run, 90), *panels.summary(view, 60), *panels.log_tail(run, 9, 60), gauge.gauge(run, 80),
     )  # fmt: skip
     assert not {"\x1b", "\x07"} & set(_text(drawn))
@@ -339,7 +341,7 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     run = _run(
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
-    assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
+    assert _text(above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
 
 
 def test_the_table_of_qei_says_what_its_figures_mean():

@@ -21,6 +21,10 @@ _LABELS = {
     "TOKENIZER_NAME": "Tokenizer",
     "MAX_SEQ_LEN": "Sequence",
     "KD_NUM_PROMPTS": "Answers",
+    "TRAIN_BATCH_SIZE": "Batch size",
+    "GRAD_ACCUM_STEPS": "Batches a step",
+    "LR": "Learning rate",
+    "GRAD_CLIP_NORM": "Gradient clip",
     "TOTAL_STEPS": "Steps",
     "BUDGET_TOKENS": "Token budget",
     "BUDGET_EPOCHS": "Epochs",
@@ -97,6 +101,19 @@ def plain(sentence: str) -> str:
     """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
     for command, words in _COMMANDS:
         sentence = command.sub(words, sentence)
-    sentence = in_app(sentence)
-    sentence = _NAMES.sub(lambda found: f"“{label(found[1])}”" + (f" = {found[2]}" if found[2] else ""), sentence)
-    return re.sub(r" {2,}", " ", _SAME_TWICE.sub(r"\1", sentence))
+    return re.sub(r" {2,}", " ", in_words(sentence))
+
+
+def in_words(sentence: str) -> str:
+    """A sentence of the core in the app's words, with settings by their labels."""
+    return _SAME_TWICE.sub(r"\1", _NAMES.sub(_quoted, in_app(sentence)))
+
+
+def first_setting(sentence: str) -> str:
+    """The first setting that a sentence of the core names; empty if it names none."""
+    found = _NAMES.search(sentence)
+    return found[1] if found else ""
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return f"“{label(found[1])}”" + (f" = {found[2]}" if found[2] else "")
