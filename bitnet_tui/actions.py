@@ -93,7 +93,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "guide",
         ("next", "ctrl+n", "skip", "Next step", "Go to the next step, whatever is missing in this one", False),
-        ("back", "ctrl+b", "back", "Step before", "Go back a step; nothing that was typed is lost", False),
+        ("back", "alt+left,ctrl+b", "back", "Step before", "Go back a step; nothing that was typed is lost", False),
         ("test", "ctrl+t", "test", "Test", "Ask the teacher for a few tokens, or try the storage target", False),
         ("create", "ctrl+s", "create", "Create", "Create the experiment as it is now", False),
         ("leave", "escape", "leave", "Leave", "End a test, or leave; the draft is kept", False),
@@ -297,6 +297,10 @@ ACTIONS: tuple[Action, ...] = (
         ("page_down", "pagedown", "", "Page down", "A page down", False),
         ("first", "home,g", "", "First", "To the beginning", False),
         ("last", "end,G", "", "Last", "To the end", False),
+        ("choose", "enter", "", "Choose", "Open or take what one is on; in a form, go on", False),
+        ("turn", "space", "", "Turn", "Open or close a folder; the next one of a few words", False),
+        ("next_part", "tab", "", "Next part", "Go to the next part of the screen", False),
+        ("previous_part", "shift+tab", "", "Part before", "Go to the part before", False),
     ),
     *_at(
         "field",

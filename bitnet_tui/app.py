@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _MOST_COPIED = 70_000
 """Bytes of UTF-8. Terminals pass over what is longer."""
 _HERE = Path(__file__).parent
+_PALETTE = "--command-palette"
+_DIALOGS = frozenset({"themes", "keys", "keymap", "app_settings"})
+"""What opens a dialog of the app's own."""
 
 
 def _copy_of(text: str) -> str:
@@ -247,6 +250,12 @@ class BitnetApp(Telling):
 
         self.push_screen(VaultScreen(locked.path, why, new=not locked.is_there), answered)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """The app's dialogs open over a screen, and not over another dialog."""
+        if action in _DIALOGS and any(one.is_modal and one.id != _PALETTE for one in self.screen_stack):
+            return False
+        return super().check_action(action, parameters)
+
     def action_command_palette(self) -> None:
         """Textual's method, with the app's own palette: from Help, that of the screen below."""
         from bitnet_tui.screens.help import HelpScreen
@@ -255,24 +264,21 @@ class BitnetApp(Telling):
         if isinstance(self.screen, HelpScreen):
             self.pop_screen()
         if not isinstance(self.screen, Palette):
-            self.push_screen(Palette(id="--command-palette"))
+            self.push_screen(Palette(id=_PALETTE))
 
     def action_themes(self) -> None:
-        """Let the user choose another theme, unless a dialog is open."""
-        if not self.screen.is_modal:
-            self.open_dialog("themes")
+        """Let the user choose another theme."""
+        self.open_dialog("themes")
 
     def action_keys(self) -> None:
-        """Show the API keys, unless a dialog is open."""
-        if not self.screen.is_modal:
-            self.open_dialog("keys")
+        """Show the API keys."""
+        self.open_dialog("keys")
 
     def action_app_settings(self) -> None:
-        """Show what the app itself is set to, unless a dialog is open."""
+        """Show what the app itself is set to."""
         from bitnet_tui.screens.app_settings import AppSettingsScreen
 
-        if not self.screen.is_modal:
-            self.push_screen(AppSettingsScreen())
+        self.push_screen(AppSettingsScreen())
 
     def open_dialog(self, name: str) -> None:
         if name == "themes":
@@ -303,9 +309,8 @@ class BitnetApp(Telling):
             self.notify(problem, title="Keys", severity="warning")
 
     def action_keymap(self) -> None:
-        """Show every action with its keys, unless a dialog is open."""
-        if not self.screen.is_modal:
-            self.open_dialog("keymap")
+        """Show every action with its keys."""
+        self.open_dialog("keymap")
 
     def action_copy(self) -> None:
         """Copy what the mouse has selected, else what the focus is on, else what the screen shows."""

@@ -150,6 +150,8 @@ class ActionCommands(Provider):
     def _settings(self) -> Iterator[Found]:
         in_one = hasattr(self.screen, "action_setting")
         for name, one in REGISTRY.items():
+            if one.secret and not self.app.check_action("keys", ()):
+                continue
             if one.secret:
                 yield Found(f"API key {name}", in_app(one.help), self._app_action("keys"), _BY_NAME)
             elif in_one:

@@ -37,6 +37,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
     A button's `name` is the action of its own screen that it runs.
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bindings.shared("move.next_part", "app.focus_next"),
+        bindings.shared("move.previous_part", "app.focus_previous"),
+    ]
+
     @property
     def shell(self) -> Shell:
         return cast("Shell", self.app)
@@ -137,9 +142,13 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
 
 # Textual finds the styles of a class by its first base, so that has to be ModalScreen.
 class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result]):
-    """A dialog: the screen below it can be seen around it. Textual keeps the app's keys from it."""
+    """A dialog: the screen below it can be seen around it. Textual keeps the app's keys from it, so it has these."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [bindings.shared("app.copy", "app.copy")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        bindings.shared("app.copy", "app.copy"),
+        bindings.shared("app.help", "app.help"),
+        bindings.shared("app.actions", "app.command_palette"),
+    ]
 
 
 class BaseScreen(ShellScreen[None]):

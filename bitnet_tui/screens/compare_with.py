@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
@@ -13,6 +12,7 @@ from textual.widgets.option_list import Option
 from bitnet_core.results.compare import MOST
 from bitnet_core.text import crop_middle, pad
 from bitnet_tui import bindings
+from bitnet_tui.key_names import key
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
@@ -31,7 +31,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     CSS_PATH = ["cards.tcss", "compare_with.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
-        Binding("space", "mark", "Mark"),
+        bindings.shared("list.mark", "mark"),
         bindings.shared("dialog.close", "dismiss", "Cancel", keys="escape"),
     ]
 
@@ -43,7 +43,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card compare-with"):
-            yield Words("Compare with…    space marks several", classes="title")
+            yield Words(f"Compare with…    {key('list.mark')} marks several", classes="title")
             yield Entries(id="choices", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

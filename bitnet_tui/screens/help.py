@@ -22,7 +22,6 @@ from bitnet_tui.widgets.words import Words
 _INDENT = 12
 _NARROWEST = 20
 _TITLE_CELLS = 20
-_FIXED = (("tab", "Go to the next part of the screen"),)
 _SHARED = frozenset(one.where for one in ACTIONS if not one.name)
 """What works on many screens comes behind what is a screen's own."""
 
@@ -42,7 +41,7 @@ def help_lines(
         lines.append(line(Span(TITLES[where], "title")))
         # Two actions with one key and one tooltip are listed once.
         rows = dict.fromkeys((keys_text(one), one.tooltip) for one in actions if one.where == where)
-        for keys, what in (*rows, *(_FIXED if where == "app" else ())):
+        for keys, what in rows:
             lines += _row(keys, what, width)
         lines.append(())
     lines.append(line(Span("Symbols", "title")))
@@ -67,8 +66,8 @@ class HelpScreen(DialogScreen[None]):
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
-        bindings.shared("dialog.close", "dismiss", keys="escape,q,question_mark,f1,enter"),
-        bindings.shared("app.actions", "app.command_palette"),
+        bindings.shared("dialog.close", "dismiss", keys="escape,q,enter"),
+        bindings.shared("app.help", "dismiss"),
     ]
 
     def __init__(self, here: frozenset[str]) -> None:

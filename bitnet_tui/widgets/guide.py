@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import RenderResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import OptionList
@@ -105,7 +105,7 @@ class Pick(_Line):
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("move.left", "move(-1)", "The one before"),
         bindings.shared("move.right", "move(1)", "The next one"),
-        Binding("space", "move(1)", "The next one", show=False),
+        bindings.shared("move.turn", "move(1)", "The next one"),
     ]
 
     class Picked(Message):

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
@@ -19,7 +19,7 @@ class StoredTree(Entries):
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("move.right", "open_folder", "Open"),
         bindings.shared("move.left", "close_folder", "Close"),
-        Binding("space", "select", "Open or close", show=False),
+        bindings.shared("move.turn", "select", "Open or close"),
     ]
 
     class Wanted(Message):

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from textual import events
 from textual.app import RenderResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.widget import Widget
 
@@ -27,7 +27,7 @@ class TraceList(Widget, can_focus=True):
         bindings.shared("move.page_down", "page(1)", "Page down"),
         bindings.shared("move.first", "edge(0)", "First trace"),
         bindings.shared("move.last", "edge(1)", "Last trace"),
-        Binding("enter", "enter", "Its tokens", show=False),
+        bindings.shared("move.choose", "enter", "Its tokens"),
         bindings.shared("move.right", "enter", "Its tokens"),
     ]
 

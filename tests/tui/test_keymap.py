@@ -270,13 +270,12 @@ def _all_bindings() -> list[tuple[str, Binding]]:
     return found
 
 
-def test_each_binding_has_an_id_of_the_table_but_those_of_keys_that_every_program_has():
-    of_every_program = {"tab", "shift+tab", "enter", "space"}
+def test_each_binding_has_an_id_of_the_table():
     known = {*_IDS}
     found = _all_bindings()
     assert len(found) > 100
     for owner, binding in found:
-        assert binding.id in known or (binding.id is None and binding.key in of_every_program), (owner, binding)
+        assert binding.id in known, (owner, binding)
 
 
 def test_the_keys_that_move_can_be_others():
@@ -311,6 +310,27 @@ async def test_a_list_moves_by_the_users_own_keys(home: Path):
         await pilot.press("j")
         await settled(pilot)
         assert table.key == after
+
+
+async def test_one_key_marks_in_the_table_and_in_what_to_compare_with(home: Path):
+    keymap.place().parent.mkdir(parents=True)
+    keymap.place().write_text('"list.mark" = "f9"\n')
+    for name in ("one", "two"):
+        finished_experiment(home, name)
+    async with BitnetApp(home).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        for key, marked in (("space", "○ two"), ("f9", "● two")):
+            await pilot.press("enter")
+            await settled(pilot)
+            await pilot.press("V")
+            await settled(pilot)
+            assert "f9 marks several" in shown(pilot)
+            other = "two" if "○ two" in shown(pilot) else "one"
+            await pilot.press(key)
+            await settled(pilot)
+            assert marked.replace("two", other) in shown(pilot)
+            await pilot.press("escape", "escape")
+            await settled(pilot)
 
 
 def test_no_sentence_spells_a_key_that_can_be_another():

@@ -12,6 +12,8 @@ from textual.widgets import Button, Input, OptionList
 
 from bitnet_tui.key_names import shown
 from bitnet_tui.screens.base import TOO_SMALL
+from bitnet_tui.screens.help import HelpScreen
+from bitnet_tui.screens.palette import Palette
 from bitnet_tui.widgets.words import Words
 from tests.tui.every_screen import SCREENS, app_of, go
 from tests.tui.laid_out import faults
@@ -60,6 +62,31 @@ async def test_a_button_that_names_a_key_answers_to_it(workspaces: Path, name: s
         }
         assert answered == {action: action for action in named}
         assert named or name != "what was exported"
+
+
+@pytest.mark.parametrize("name", SCREENS)
+async def test_help_and_the_palette_open_everywhere_and_lead_back(workspaces: Path, name: str):
+    way = SCREENS[name]
+    if name == "palette":
+        return
+    async with app_of(workspaces, way).run_test(size=(80, 24)) as pilot:
+        await go(pilot, way)
+        screens, focused = list(pilot.app.screen_stack), pilot.app.focused
+        if not isinstance(pilot.app.screen, HelpScreen):
+            await pilot.press("f1")
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, HelpScreen)
+            await pilot.press("f1")
+            await settled(pilot)
+        assert pilot.app.screen_stack == screens
+        await pilot.press("ctrl+p")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, Palette)
+        await pilot.press("escape")
+        await settled(pilot)
+        if name != "help over a silent run":
+            assert pilot.app.screen_stack == screens
+            assert pilot.app.focused is focused
 
 
 @pytest.mark.parametrize("name", SCREENS)

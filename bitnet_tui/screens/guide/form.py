@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.widget import Widget
@@ -50,8 +50,7 @@ class TargetForm(Guide):
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("field.cancel", "leave"),
         bindings.one("guide.test"),
-        Binding("enter", "enter", "Go on", show=False, priority=True),
-        bindings.shared("app.help", "app.help", keys="f1"),
+        bindings.shared("move.choose", "enter", "Go on", priority=True),
         bindings.shared("field.next", "app.focus_next"),
         bindings.shared("field.previous", "app.focus_previous"),
     ]

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Horizontal
 from textual.content import Content
 from textual.widget import Widget
@@ -63,12 +63,11 @@ class NewExperimentScreen(KeptGuide):
     """When the step was drawn."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings.of("guide"),
-        bindings.shared("app.help", "app.help", keys="f1"),
-        Binding("tab", "app.focus_next", show=False, priority=True),
-        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
-        Binding("enter", "enter", show=False, priority=True),
-        Binding("down", "leave_field('next')", show=False, priority=True, id="field.next"),
-        Binding("up", "leave_field('previous')", show=False, priority=True, id="field.previous"),
+        bindings.shared("move.next_part", "app.focus_next", priority=True),
+        bindings.shared("move.previous_part", "app.focus_previous", priority=True),
+        bindings.shared("move.choose", "enter", "Go on", priority=True),
+        bindings.shared("field.next", "leave_field('next')", priority=True),
+        bindings.shared("field.previous", "leave_field('previous')", priority=True),
     ]
 
     def compose(self) -> ComposeResult:
