@@ -60,7 +60,8 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     best, second = ranked[:2]
     low, high = best.figures[measure].value, second.figures[measure].value
     parts = [_which(best, ranked[1:], measure, title, low, high), *weighting]
-    parts.append(_allowed(ranked, measure, high - low, differing))
+    if not _look_alike(low, high):
+        parts.append(_allowed(ranked, measure, high - low, differing))
     if not_the_same := _seen(ranked):
         parts += [not_the_same, _after_the_same(ranked, contenders, measure, title)]
     if silent:
@@ -103,14 +104,24 @@ def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float,
 
 
 def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, low: float, high: float) -> str:
-    rest = ", ".join(f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in others)
-    if significant(low, 4) == significant(high, 4):
-        return f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)} nats per token."
+    if _look_alike(low, high):
+        alike = f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)} nats per token"
+        others = others[1:]
+        return f"{alike}{', against ' if others else ''}{_values(others, measure)}."
     share = f", {(high - low) / high:.1%}" if high > 0 else ""
     return (
-        f"{best.letter} is better on {title}: {significant(low, 4)} against {rest}, "
+        f"{best.letter} is better on {title}: {significant(low, 4)} against {_values(others, measure)}, "
         f"which is {significant(high - low, 2)} nats per token{share} less than {others[0].letter}."
     )
+
+
+def _values(some: Sequence[Contender], measure: str) -> str:
+    return ", ".join(f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in some)
+
+
+def _look_alike(low: float, high: float) -> bool:
+    """Whether both are shown as the same number."""
+    return significant(low, 4) == significant(high, 4)
 
 
 def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: Sequence[Difference]) -> str:

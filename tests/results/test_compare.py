@@ -70,6 +70,16 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
     assert words in _compared(home, "base", "other").sentence
 
 
+def test_nothing_is_made_of_a_difference_that_is_not_shown(home: Path):
+    """Nor is the third one left out."""
+    for name, loss in (("base", 5.21), ("same", 5.21), ("third", 5.30)):
+        _whole(home, name, loss)
+    said = _compared(home, "base", "same").sentence
+    assert said.startswith("A and B are alike on held-out loss: 5.210 nats per token. ") and "chance" not in said
+    said = _compared(home, "base", "third", "same").sentence
+    assert said.startswith("A and C are alike on held-out loss: 5.210 nats per token, against B 5.300. ")
+
+
 def test_the_interval_of_a_weighted_loss_is_weighted_alike(home: Path):
     for name, loss in (("base", 5.21), ("other", 5.00)):
         _whole(home, name, loss, KD_WEIGHT="10")
