@@ -4,6 +4,7 @@ Knows nothing of experiments.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.regular import refuse_special
 
 ELSEWHERE = "choose another place"
+_BLOCK = 1 << 12
+"""Bytes that are written to try: an empty file can be made on a full disk, too."""
 
 
 def require_writable(path: Path, otherwise: str = ELSEWHERE) -> None:
@@ -39,5 +42,6 @@ def _try_to_make_a_file(folder: Path) -> None:
     import tempfile
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(_BLOCK))
+        os.fsync(file.fileno())  # some file systems notice only now

@@ -1,6 +1,9 @@
 """Where a file can't be put is told before the work, in the words of its end."""
 
+import errno
+import io
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +73,18 @@ def test_a_link_may_be_replaced_wherever_it_leads(tmp_path: Path) -> None:
     require_writable(tmp_path / "x.json")
     files.write_text(tmp_path / "x.json", "{}")
     assert (tmp_path / "x.json").read_text() == "{}"
+
+
+def test_a_full_disk_is_told_before_though_it_takes_an_empty_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.RawIOBase):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(BitnetError, match="No space left on device"):
+        require_writable(tmp_path / "x.json")
+    monkeypatch.undo()
+    require_writable_folder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
