@@ -4,6 +4,7 @@ import os
 import time
 import traceback
 
+from bitnet_core import files
 from bitnet_core.errors import FREE_MEMORY, explained, is_about_the_machine, lacks_memory, lacks_package
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.secrets.known import redactor
@@ -27,7 +28,7 @@ def report(error: BaseException) -> str:
         path = state_folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = redactor()("".join(traceback.format_exception(error)))
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        files.write_bytes(path, text.encode(errors="backslashreplace"), 0o600)
     except Exception as failure:  # noqa: BLE001 - raised further, it would show the traceback with its values
         reason = getattr(failure, "strerror", None) or type(failure).__name__
         return f"{what} No report could be written ({reason})."

@@ -160,6 +160,7 @@ def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch:
         sentence = crash.report(error)
     (path,) = (isolated / ".local" / "state" / "bitnet-tui").iterdir()
     assert str(path) in sentence
+    assert path.stat().st_mode & 0o777 == 0o600
     report = path.read_text()
     assert "ValueError" in report
     assert "sk-" not in report
