@@ -6,6 +6,7 @@ from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.health import MARKS
 from bitnet_core.text import capital
 from bitnet_tui.key_names import key
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.guide.labels import first_setting, in_words
 from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import ShownAlert
@@ -78,7 +79,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
-        lines += wrapped("✗ ", in_words(problem), "bad", cells)
+        lines += wrapped("✗ ", in_app(problem), "bad", cells)  # it quotes the .env
     if run is not None and run.error and run.state in ("failed", "cancelled"):
         lines += wrapped(f"{look(run.state).glyph} ", _advice(run.error), look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
