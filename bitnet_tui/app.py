@@ -126,9 +126,18 @@ class BitnetApp(Telling):
         self.run_worker(self._read_keymap, thread=True, group="keymap", description="read the user's keys")
         if self._root is not None:
             self.open_experiment(self._root)
-        elif not Workspace(self.home).experiments():
-            from bitnet_tui.screens.welcome import WelcomeScreen
+        else:
+            self.run_worker(self._look_for_experiments, thread=True, description="look for experiments")
 
+    def _look_for_experiments(self) -> None:
+        """In a thread: the list is drawn before a slow disk has answered."""
+        if not Workspace(self.home).experiments():
+            self.call_later(self._welcome)
+
+    def _welcome(self) -> None:
+        from bitnet_tui.screens.welcome import WelcomeScreen
+
+        if len(self.screen_stack) == 1:  # nothing was opened meanwhile
             self.push_screen(WelcomeScreen())
 
     async def on_event(self, event: events.Event) -> None:

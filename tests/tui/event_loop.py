@@ -21,8 +21,8 @@ _AUDITED = {
 _LOOKS = ("stat", "lstat", "access", "readlink")
 _OWN = tuple(str(Path(str(one.__file__)).parent) for one in (bitnet_core, bitnet_tui, textual, os))
 """Code and stylesheets, which a screen reads when it is first shown, lie in these folders."""
-_BEFORE_OR_AFTER = {("app.py", "on_mount"), ("app.py", "_fatal_error")}
-"""Where no key is waited for: which screen is the first, the report of a crash."""
+_AFTER = {("app.py", "_fatal_error")}
+"""Where no key is waited for: the report of a crash."""
 _found: list[str] | None = None
 """What was done while `watched`."""
 
@@ -36,7 +36,7 @@ def _note(what: str, path: object) -> None:
     callers: list[str] = []
     frame = sys._getframe(2)
     while frame is not None and "/textual/" not in (file := frame.f_code.co_filename):
-        if "/tests/" in file or "importlib" in file or (Path(file).name, frame.f_code.co_name) in _BEFORE_OR_AFTER:
+        if "/tests/" in file or "importlib" in file or (Path(file).name, frame.f_code.co_name) in _AFTER:
             return
         callers.append(f"{Path(file).name}:{frame.f_lineno}")
         frame = frame.f_back

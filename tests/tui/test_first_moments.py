@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from unittest import mock
@@ -13,16 +14,19 @@ from textual.app import App, ComposeResult
 from textual.widgets import Input, OptionList
 from textual.widgets._select import SelectOverlay
 
+from bitnet_core.runs.experiment import Workspace
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.keys import KeysScreen
+from bitnet_tui.screens.welcome import WelcomeScreen
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import burst, processed, settled
+from tests.tui.pilots import burst, processed, settled, shown, until
 from tests.tui.simulated import experiment, finished_experiment
 
 _OF_THE_LIST = [
@@ -259,3 +263,21 @@ async def test_a_click_waits_for_what_was_typed_before_it(home: Path):
         await processed(pilot.app)  # type: ignore[arg-type]
         assert pilot.app.screen.query_one("#filter", Input).value == "kd"
         assert not isinstance(pilot.app.focused, Input)
+
+
+async def test_a_disk_that_hangs_holds_up_neither_the_list_nor_its_keys(home: Path, monkeypatch: pytest.MonkeyPatch):
+    hanging, found = threading.Event(), Workspace.experiments
+
+    def experiments(workspace: Workspace) -> list[Path]:
+        hanging.wait(60)
+        return found(workspace)
+
+    monkeypatch.setattr(Workspace, "experiments", experiments)
+    async with BitnetApp(home).run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "bitnet-tui" in shown(pilot))
+        assert isinstance(pilot.app.screen, ExperimentsScreen)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+        await pilot.press("escape")
+        hanging.set()
+        await until(pilot, lambda: isinstance(pilot.app.screen, WelcomeScreen))
