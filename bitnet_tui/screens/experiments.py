@@ -71,12 +71,12 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         from bitnet_tui.services.sizes import Sizes
         from bitnet_tui.view.home_table import Lines
         from bitnet_tui.view.workspace import WorkspaceWatcher
-        from bitnet_tui.widgets.inputs import SteadyInput
+        from bitnet_tui.widgets.inputs import FilterInput
         from bitnet_tui.widgets.links import Links
         from bitnet_tui.widgets.table import Table, Titles
 
         self._watcher, self._sizes, self._lines = WorkspaceWatcher(self.shell.home), Sizes(), Lines()
-        filter_line = SteadyInput(
+        filter_line = FilterInput(
             id="filter",
             compact=True,
             placeholder=f"name, teacher, student or state; {self.shell.key('list.clear')} clears",

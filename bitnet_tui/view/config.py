@@ -24,6 +24,7 @@ from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
+_FIRST = ("Student", "Optimiser", "Flip", "Loss", "Teacher", "Collection", "Data")
 _UNSET = "–"
 _MASKED = "•••"
 _NAME_CELLS, _ORIGIN_CELLS, _NARROW_NAME = 30, 16, 28
@@ -93,8 +94,10 @@ def _short(origin: str, root: Path) -> str:
 
 
 def rows_of(found: Resolution, defaults: Settings, other: Resolution | None) -> tuple[Row, ...]:
-    """Every setting in the registry's order."""
-    return tuple(_row(name, found, defaults, other) for name in REGISTRY)
+    """Every setting: first the sections that people change most, then the others in the registry's order."""
+    sections = [*_FIRST, *(one.section for one in REGISTRY.values())]
+    names = sorted(REGISTRY, key=lambda name: sections.index(REGISTRY[name].section))
+    return tuple(_row(name, found, defaults, other) for name in names)
 
 
 def _row(name: str, found: Resolution, defaults: Settings, other: Resolution | None) -> Row:

@@ -19,7 +19,7 @@ from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
-from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -66,7 +66,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
-            yield SteadyInput(compact=True, id="config-filter")
+            yield FilterInput(compact=True, id="config-filter")
             yield KeyButton("", "config.only", id="config-only")
             yield KeyButton("", "config.against", id="config-against")
         yield Entries(id="config-list", markup=False, classes="pages")

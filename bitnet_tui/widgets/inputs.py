@@ -1,9 +1,14 @@
 """Fields to type in: one whose cursor does not blink, and one for a key or a passphrase."""
 
+from typing import ClassVar
+
 from textual.actions import SkipAction
+from textual.binding import BindingType
 from textual.keys import REPLACED_KEYS
 from textual.reactive import reactive
 from textual.widgets import Input
+
+from bitnet_tui import bindings
 
 
 def is_typed(key: str, character: str | None) -> bool:
@@ -18,6 +23,12 @@ class SteadyInput(Input):
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return is_typed(key, character)
+
+
+class FilterInput(SteadyInput):
+    """A field above what it filters or searches, to which Down leads as Enter does."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [bindings.shared("field.next", "submit")]
 
 
 class SecretInput(SteadyInput):

@@ -11,7 +11,7 @@ from bitnet_tui.view.logs import LogLine
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
-from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 
@@ -31,7 +31,7 @@ class LogPane(Vertical):
 
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
-            yield SteadyInput(compact=True, id="log-search")
+            yield FilterInput(compact=True, id="log-search")
             for what in ("level", "follow", "wrap"):
                 yield KeyButton("", f"log.{what}", id=f"log-{what}")
             yield KeyButton("Next", "log.next", short="↓")

@@ -26,7 +26,7 @@ from bitnet_tui.view.traces.found import (
 from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, reject_lines
 from bitnet_tui.view.traces.token import token_lines
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
-from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.no_traces import NoTraces
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
@@ -69,7 +69,7 @@ class TracesPane(Vertical):
 
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
-            yield SteadyInput(compact=True, id="trace-search")
+            yield FilterInput(compact=True, id="trace-search")
             yield KeyButton("", "traces.order", id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
             yield KeyButton("", "traces.score", id="trace-score")

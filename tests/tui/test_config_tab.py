@@ -17,7 +17,7 @@ from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.view import config
-from bitnet_tui.view.config import Row
+from bitnet_tui.view.config import Row, read_config, sections
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, said, settled, shown, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
@@ -34,7 +34,7 @@ def test_every_setting_is_shown_with_its_value_and_origin(home: Path):
     exp = experiment(home, "one")
     view = config.read_config(home, exp.root)
     values = resolve({"BITNET_HOME": str(home)}, root=exp.root).settings.values
-    assert [row.name for row in view.rows] == list(REGISTRY)
+    assert sorted(row.name for row in view.rows) == sorted(REGISTRY)
     assert all(row.text == as_written(values[row.name]) for row in view.rows if not row.setting.secret)
     assert {row.name for row in view.rows if row.differs} - {"BITNET_KEYRING"} == {"BUDGET_TOKENS", "TOTAL_STEPS"}
     assert view.row("TOTAL_STEPS").origin == ".env line 3"  # type: ignore[union-attr]
@@ -228,6 +228,27 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             assert len(pilot.app.screen_stack) == 1
     finally:
         live.end_process()
+
+
+async def test_the_tab_opens_at_the_student_and_down_leads_from_the_filter_to_the_list(home: Path):
+    exp = experiment(home, "one")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("6")
+        await settled(pilot)
+        assert "Student" in shown(pilot) and "STUDENT_INIT" in shown(pilot)
+        await pilot.press("slash", *"lr", "down", "j")
+        await settled(pilot)
+        assert pilot.app.screen.query_one("#config-filter", Input).value == "lr"
+        assert pilot.app.focused is pilot.app.screen.query_one("#config-list")
+
+
+def test_the_sections_that_people_change_most_come_first_and_each_once(home: Path):
+    rows = read_config(home, experiment(home, "one").root).rows
+    assert {row.name for row in rows} == set(REGISTRY)
+    titles = [one for one in sections(rows) if isinstance(one, str)]
+    assert titles[:4] == ["Student", "Optimiser", "Flip", "Loss"]
+    assert len(titles) == len(set(titles))
 
 
 async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: Path):
