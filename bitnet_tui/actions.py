@@ -311,7 +311,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "dialog",
         ("close", "escape,q", "", "Close", "Close what lies over the screen, with nothing done", False),
-        ("yes", "y", "", "Yes", "Say yes to a question", False),
+        ("yes", "y", "", "Yes", "Say yes; where that is for good, go to its button", False),
         ("no", "escape,n", "", "No", "Say no", False),
     ),
     *_at(

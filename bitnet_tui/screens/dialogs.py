@@ -33,19 +33,23 @@ class MessageScreen(DialogScreen[None]):
 
 
 class ConfirmScreen(DialogScreen[bool]):
-    """A question with a yes and a no. The safe answer has the focus."""
+    """A question with a yes and a no. The safe answer has the focus.
+
+    Where yes is `final`, which can't be taken back, its key only goes to the button: Enter, or a click, does it.
+    """
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.no", "dismiss(False)"),
-        bindings.shared("dialog.yes", "dismiss(True)"),
+        bindings.shared("dialog.yes", "yes"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
     ]
 
-    def __init__(self, what: str, why: str, yes: str, no: str) -> None:
+    def __init__(self, what: str, why: str, yes: str, no: str, *, final: bool = False) -> None:
         super().__init__()
         self._texts = (what, why, yes, no)
+        self._final = final
 
     def compose(self) -> ComposeResult:
         what, why, yes, no = self._texts
@@ -55,6 +59,12 @@ class ConfirmScreen(DialogScreen[bool]):
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")
+
+    def action_yes(self) -> None:
+        if self._final:
+            self.query_one("#yes").focus()
+        else:
+            self.dismiss(True)
 
 
 class KeyEntryScreen(DialogScreen[str | None]):

@@ -121,7 +121,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             self._begin(replace(job, work=allowed))
 
         why = f"{refused.why}. Allow it only if you know whose server that is: it can use the key as you can."
-        self.app.push_screen(ConfirmScreen("Send the key there?", why, "Allow", "Don't"), answered)
+        self.app.push_screen(ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True), answered)
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:
         """Tell the end of a call whose screen is closed, if it matters then."""

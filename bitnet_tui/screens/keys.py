@@ -173,7 +173,7 @@ class KeysScreen(KeyedScreen[None]):
                 self.attempt(delete, self._changed, title="API key")
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
-        self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it"), answered)
+        self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it", final=True), answered)
 
     def action_disallow(self) -> None:
         if self.busy or not (held := self._highlighted):

@@ -102,7 +102,7 @@ class ManagingScreen(AttemptingScreen[None]):
             return
         title, why, yes, no = going.question(experiments)
         names = [str(one["name"]) for one in experiments]
-        self.app.push_screen(ConfirmScreen(title, why, yes, no), partial(self._delete, names))
+        self.app.push_screen(ConfirmScreen(title, why, yes, no, final=True), partial(self._delete, names))
 
     def _delete(self, names: Sequence[str], yes: bool | None) -> None:
         if yes:

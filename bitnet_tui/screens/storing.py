@@ -193,7 +193,7 @@ class StoringScreen(AttemptingScreen[None]):
             if yes:
                 self._run(action)
 
-        self.app.push_screen(ConfirmScreen(*_QUESTIONS[action]), answered)
+        self.app.push_screen(ConfirmScreen(*_QUESTIONS[action], final=action == "overwrite"), answered)
 
     def _run(self, action: Action) -> None:
         self._command = command = StoreCommand(self.shell.home, self.root, action)

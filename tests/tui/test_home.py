@@ -151,7 +151,11 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             assert isinstance(pilot.app.focused, Button)
             assert str(pilot.app.focused.label) == "Keep it"
             assert "its copy, made just now, stays at" in pilot.app.screen._texts[1]  # notices may lie over it
-            await pilot.press("y")
+            await pilot.press("y", "y")
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, ConfirmScreen) and (home / "two").exists()
+            assert str(pilot.app.focused.label).startswith("Delete")
+            await pilot.press("enter")
             await _until(pilot, "1 experiment, 1 running")
             assert not (home / "two").exists()
             await pilot.press("x")

@@ -168,6 +168,9 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         assert keyring.held
         await pilot.press("x", "y")
         await settled(pilot)
+        assert keyring.held
+        await pilot.press("enter")
+        await settled(pilot)
         await settled(pilot)
         assert "MISTRAL_API_KEY is deleted." in words(pilot)
         assert keyring.held == {}
