@@ -59,8 +59,12 @@ class Noticing(Shell):
         return time.time()  # as Textual dates its notifications
 
     @property
+    def idle_seconds(self) -> float:
+        return abs(self._now() - self._acted)
+
+    @property
     def _away(self) -> bool:
-        return abs(self._now() - self._acted) > _AWAY_SECONDS
+        return self.idle_seconds > _AWAY_SECONDS
 
     def on_load(self) -> None:
         self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)

@@ -45,6 +45,11 @@ class Shell(App[None]):
         """When the key or click arrived that is at work, by the monotonic clock: those before it take their time."""
         raise NotImplementedError
 
+    @property
+    def idle_seconds(self) -> float:
+        """How long nobody has used the keyboard or the mouse."""
+        raise NotImplementedError
+
     def key(self, action: str) -> str:
         """The key to name for an action."""
         return key_names.key(action)

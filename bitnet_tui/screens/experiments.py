@@ -28,6 +28,8 @@ _LOOK_SECONDS = 1.0
 _SHARE, _LONGEST_SECONDS = 300, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
+_HAND_SECONDS = 5.0
+"""After a key or a move of the mouse rows stay in their places so long, lest one hits another one than was meant."""
 _KEPT = "home"
 _LEGEND_SIDES = 8
 """Cells left and right of the legend, as in the stylesheet."""
@@ -56,6 +58,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._order: Order | None = None
         self._due = self._cost = self._minute = 0.0
         self._wanted: Path | None = None
+        self._sort_next = True
+        """At the next look, whatever the hands do: until all was read, after a change, after another screen."""
+        self._waits_for_order = False
 
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows, len(self._marked))
@@ -124,6 +129,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if self.on_stack and self._rows is not None:
             self.call_after_refresh(self._redraw)
 
+    def on_screen_suspend(self) -> None:
+        self._sort_next |= not self.in_sight
+
     def on_screen_resume(self) -> None:
         if self._rows is not None:
             self.look()
@@ -138,13 +146,17 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._marked &= {row.root for row in view.rows}
         cheaper, self._cost = min(view.seconds, self._cost), view.seconds  # of the one that read a lot another is not
         self._due = time.monotonic() + min(_LONGEST_SECONDS, _SHARE * cheaper) - _LOOK_SECONDS / 2
-        if any(row.pending for row in view.rows):
+        pending = any(row.pending for row in view.rows)
+        if pending:
             self.look()
-        if not same:
-            self._redraw()
+        sort = self._sort_next or self.shell.idle_seconds >= _HAND_SECONDS
+        self._sort_next &= pending
+        if not same or (sort and self._waits_for_order):
+            self._redraw(sort=sort)
 
-    def _redraw(self) -> None:
-        from bitnet_tui.view.home_order import Order, shown
+    def _redraw(self, *, sort: bool = False) -> None:
+        """Draw the table; without `sort`, each row where it is already."""
+        from bitnet_tui.view.home_order import Order, in_places, shown
         from bitnet_tui.view.home_table import header, layout
         from bitnet_tui.widgets.table import GUTTER, Row
 
@@ -152,7 +164,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             return
         order = self._order or Order()
         rows, table = self._rows or (), self._table
-        self._shown = shown(rows, order, self._filter.value)
+        ordered = shown(rows, order, self._filter.value)
+        self._shown = ordered if sort else in_places(ordered, [row.root for row in self._shown])
+        self._waits_for_order = [*map(id, self._shown)] != [*map(id, ordered)]
         cells = max(24, (table.scrollable_content_region.width or self.size.width - 2) - GUTTER)
         self._placed, now = layout(self._shown, cells), time.time()
         text = {row.root: self._lines.of(row, self._placed, cells, now) for row in self._shown}
@@ -244,7 +258,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def changed(self, root: Path | None = None) -> None:
         self._marked.clear()
-        self._wanted = root
+        self._wanted, self._sort_next = root, True
         self.look()
 
     def action_compare(self) -> None:
@@ -299,7 +313,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         from bitnet_tui.services import kept
 
         self._order = order
-        self._redraw()
+        self._redraw(sort=True)
         self.app.run_worker(lambda: kept.write(_KEPT, order.record()), thread=True, group="kept")
 
     def action_filter(self) -> None:
@@ -308,7 +322,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def on_input_changed(self) -> None:
         if self._rows is not None:
-            self._redraw()
+            self._redraw(sort=True)
 
     def on_input_submitted(self) -> None:
         """Keep the filter, and go back to the table."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bitnet_core.text import finite, state_word
@@ -53,6 +54,12 @@ def shown(rows: Iterable[ExperimentRow], order: Order, wanted: str) -> tuple[Exp
     known = [(key, row) for row in left if (key := _comparable(order.column.key(row))) is not None]
     known.sort(key=lambda pair: pair[0], reverse=order.down)
     return (*(row for _, row in known), *(row for row in left if _comparable(order.column.key(row)) is None))
+
+
+def in_places(rows: Sequence[ExperimentRow], places: Sequence[Path]) -> tuple[ExperimentRow, ...]:
+    """The rows where they are already, in the order of `places`; new ones come last."""
+    known = {root: place for place, root in enumerate(places)}
+    return tuple(sorted(rows, key=lambda row: known.get(row.root, len(known))))
 
 
 def _comparable(key: Any) -> Any:

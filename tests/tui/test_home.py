@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+from textual.events import MouseMove
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
 
 from bitnet_core.cli.main import main
 from bitnet_core.runs.experiment import Experiment
+from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
@@ -15,6 +18,7 @@ from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.fetch import FetchScreen
 from bitnet_tui.screens.managing_forms import NameScreen
 from bitnet_tui.services.drafts import Kept
+from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
@@ -97,6 +101,41 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
         assert "marked" not in shown(pilot)
         await pilot.press("up", "x")
         await _until(pilot, "Delete b?")
+
+
+@pytest.mark.parametrize("hand", ["key", "mouse"])
+async def test_rows_keep_their_places_while_a_hand_is_on_them(home: Path, hand: str, monkeypatch: pytest.MonkeyPatch):
+    """What begins to run comes first only when neither key nor mouse was used for a while."""
+    now = [1e9]
+    monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: now[0]))
+    for name in ("a", "b"):
+        experiment(home, name)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentsScreen)
+        first, last = _names(pilot)
+        await pilot.press("end")
+        now[0] += 60
+        if hand == "key":
+            await pilot.press("space")
+        else:
+            pilot.app.post_message(MouseMove(None, 9, 3, 1, 0, 0, False, False, False))
+            await settled(pilot)
+        live = SimulatedRun(Experiment.open(home / last), "train", alive=True)
+        try:
+            await until(pilot, lambda: "1 running" in shown(pilot))
+            assert _names(pilot) == [first, last]
+            now[0] += 60
+            screen.look()
+            await settled(pilot)
+            assert _names(pilot) == [last, first]
+            table = screen.query_one(Table)
+            assert table.key == str(home / last)
+            await click_on(pilot, "name ")  # asked for, so at once
+            assert _names(pilot) == ["a", "b"]
+        finally:
+            live.end_process()
 
 
 def _stored(home: Path, isolated: Path) -> Experiment:

@@ -23,7 +23,7 @@ from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.experiment_list import about, counted, nothing_shown
 from bitnet_tui.view.figures import Figures, FiguresReader
 from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
-from bitnet_tui.view.home_order import Order, shown
+from bitnet_tui.view.home_order import Order, in_places, shown
 from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
 from bitnet_tui.view.spans import cells_of
 from bitnet_tui.view.stage_rows import StageRow
@@ -340,6 +340,12 @@ def test_an_active_training_has_figures_of_the_one_before_only_if_it_goes_on_wit
 
 
 # -- the workspace -------------------------------------------------------------------------------------------------
+
+
+def test_known_rows_stay_in_their_places_and_new_ones_come_last():
+    rows = [ExperimentRow(Path(name)) for name in "dacb"]
+    assert [row.name for row in in_places(rows, [Path("c"), Path("gone"), Path("d")])] == ["c", "d", "a", "b"]
+    assert in_places(rows, []) == tuple(rows)
 
 
 def test_a_look_that_may_not_last_tells_the_rest_later(home: Path):
