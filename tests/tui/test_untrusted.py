@@ -207,7 +207,7 @@ async def test_notifications(home: Path, sent: Sent):
         await settled(pilot)
         sent.check("·]52;c;cHduZWQ=·")
         assert isinstance(app.screen, ExperimentScreen)
-        app.screen._stop_sent("", TEXT)
+        app.screen._stop_sent("", set(), TEXT)
         await settled(pilot)
         sent.check("Not stopped")
         await pilot.press("r")
