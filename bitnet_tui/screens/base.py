@@ -9,7 +9,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
-from textual.events import Event
+from textual.events import Click, Event
 from textual.geometry import Size
 from textual.message import Message
 from textual.messages import Prune
@@ -28,6 +28,7 @@ from bitnet_tui.widgets.words import Words
 
 _Result = TypeVar("_Result")
 _View = TypeVar("_View")
+_WAYS_OUT = frozenset({"dialog.close", "dialog.no", "keys.close"})
 TOO_SMALL = "This window is too small.\nbitnet-tui needs 60 columns and 15 rows."
 
 
@@ -149,6 +150,13 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
         bindings.shared("app.help", "app.help"),
         bindings.shared("app.actions", "app.command_palette"),
     ]
+
+    async def on_click(self, event: Click) -> None:
+        """Beside its card, a click closes what asks for no typing; not the second one of those that opened it."""
+        if event.widget is self and event.chain == 1:
+            ways = (one for _, one in self._bindings if one.id in _WAYS_OUT)
+            if (way := next(ways, None)) is not None:
+                await self.run_action(way.action)
 
 
 class BaseScreen(ShellScreen[None]):

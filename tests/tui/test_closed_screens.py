@@ -39,6 +39,38 @@ async def test_a_dialog_closes_only_itself(home: Path, keys: list[str]):
         assert answers == [False]
 
 
+@pytest.mark.parametrize("key", ["a", "f3", "K", "R", "t", "question_mark", "B", "V", "s"])
+async def test_a_click_beside_a_dialog_closes_it_and_one_in_it_does_not(home: Path, key: str):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        if key == "s":
+            pilot.app.push_screen(ConfirmScreen("Sure?", "Think.", "Yes", "No"))
+        else:
+            await pilot.press(key)
+        await settled(pilot)
+        dialog = pilot.app.screen
+        assert dialog.is_modal
+        await pilot.click(".card .title")
+        await settled(pilot)
+        assert pilot.app.screen is dialog
+        await pilot.click(offset=(0, 0))
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+
+
+async def test_a_form_in_which_one_types_stays_where_one_clicks_beside_it(home: Path):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        form = pilot.app.screen
+        await pilot.click(offset=(0, 0))
+        await settled(pilot)
+        assert pilot.app.screen is form
+
+
 async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):
     """A slow call may end, and close its form, while the help is open over it."""
     finished_experiment(home)
@@ -129,7 +161,7 @@ async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path)
         assert isinstance(screen, ExperimentScreen)
         await pilot.press("escape")
         await settled(pilot)
-        pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
+        pilot.app.call_later(screen._stop_sent, "train-1", set(), "It runs on another computer.")
         await settled(pilot)
         assert notices(pilot) == ["✗ Not stopped: It runs on another computer."]
 
