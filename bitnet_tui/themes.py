@@ -21,8 +21,8 @@ _DARK = {
     "warning": "#ffd75f",
     "error": "#ff8787",
     "on-accent": "#121212",
-    "label": "#949494",
-    "faint": "#585858",
+    "label": "#a8a8a8",
+    "faint": "#8a8a8a",
     "track": "#4e4e4e",
     "flip": "#ffaf5f",
     "shade-1": "#444444",
@@ -35,29 +35,29 @@ _DARK = {
     "curve-format": "#d787af",
 }
 _LIGHT = {
-    "accent": "#008787",
+    "accent": "#005f5f",
     "secondary": "#005f87",
     "foreground": "#262626",
     "background": "#ffffff",
     "surface": "#eeeeee",
     "panel": "#dadada",
     "edge": "#bcbcbc",
-    "success": "#00875f",
+    "success": "#005f00",
     "warning": "#875f00",
     "error": "#af0000",
     "on-accent": "#ffffff",
-    "label": "#6c6c6c",
-    "faint": "#a8a8a8",
+    "label": "#4e4e4e",
+    "faint": "#585858",
     "track": "#c6c6c6",
-    "flip": "#af5f00",
+    "flip": "#870087",
     "shade-1": "#d0d0d0",
     "shade-2": "#87d7ff",
     "shade-3": "#ffd787",
     "shade-4": "#ff875f",
     "curve-loss": "#262626",
     "curve-kl": "#005faf",
-    "curve-ce": "#00875f",
-    "curve-format": "#af5f87",
+    "curve-ce": "#005f00",
+    "curve-format": "#af005f",
 }
 _CONTRAST = {
     "accent": "#ffff00",
@@ -97,8 +97,8 @@ _COLOUR_BLIND = {
     "warning": "#ffff87",
     "error": "#ff5f00",
     "on-accent": "#121212",
-    "label": "#a8a8a8",
-    "faint": "#626262",
+    "label": "#b2b2b2",
+    "faint": "#8a8a8a",
     "track": "#4e4e4e",
     "flip": "#d7af00",
     "shade-1": "#303030",
@@ -106,9 +106,9 @@ _COLOUR_BLIND = {
     "shade-3": "#875f00",
     "shade-4": "#870000",
     "curve-loss": "#eeeeee",
-    "curve-kl": "#0087d7",
+    "curve-kl": "#00afff",
     "curve-ce": "#ffd75f",
-    "curve-format": "#d75f00",
+    "curve-format": "#ff8700",
 }
 _EVENING = {
     "accent": "#d787d7",
@@ -122,8 +122,8 @@ _EVENING = {
     "warning": "#ffd787",
     "error": "#ff87af",
     "on-accent": "#1c1c1c",
-    "label": "#af87d7",
-    "faint": "#6c6c6c",
+    "label": "#afafd7",
+    "faint": "#8787d7",
     "track": "#5f5f87",
     "flip": "#ffaf87",
     "shade-1": "#3a3a3a",
@@ -190,6 +190,8 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "footer-description-foreground": colours["label"],
         "footer-key-foreground": accent,
         "block-cursor-text-style": "none",
+        "input-selection-background": accent,
+        "input-selection-foreground": colours["on-accent"],
         "divider": edge if ansi else surface,
         "border": accent,
         "border-blurred": edge,
@@ -200,7 +202,6 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         variables |= {"ansi-foreground": "ansi_default", "ansi-background": "ansi_default", "panel": colours["panel"]}
         variables |= {"block-cursor-foreground": colours["on-accent"], "block-cursor-background": accent}
         variables |= {"input-cursor-foreground": colours["on-accent"], "input-cursor-background": accent}
-        variables |= {"input-selection-background": accent, "input-selection-foreground": colours["on-accent"]}
         variables |= {"screen-selection-background": accent, "screen-selection-foreground": colours["on-accent"]}
     return Theme(
         name=name,

@@ -26,7 +26,7 @@ def row(held: "Held", cells: int) -> Line:
     """One key: its name, where it comes from, its last characters."""
     name = pad(held.name, _NAME_CELLS)
     if not held.origin:
-        return line(Span(f"{name} ", "label"), Span("not set", "faint"))
+        return line(Span(f"{name} ", "label"), Span("not set", "label"))
     end = f"…{held.end}" if held.end else ""
     room = max(8, cells - _NAME_CELLS - _END_CELLS - 2)
     # Only the file's name fits here; `about` shows the whole path.
