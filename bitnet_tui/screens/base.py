@@ -153,7 +153,7 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
 
     async def on_click(self, event: Click) -> None:
         """Beside its card, a click closes what asks for no typing; not the second one of those that opened it."""
-        if event.widget is self and event.chain == 1:
+        if event.chain == 1 and self.get_widget_at(*event.screen_offset)[0] is self:
             ways = (one for _, one in self._bindings if one.id in _WAYS_OUT)
             if (way := next(ways, None)) is not None:
                 await self.run_action(way.action)
