@@ -11,6 +11,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
@@ -52,6 +53,8 @@ class CopyView:
     upload: Upload | None = None
     ended_since: tuple[str, ...] = ()
     problem: str = ""
+    place: str = ""
+    """Where the settings lead, in words, for as long as nothing has been stored."""
     unlike: tuple[str, ...] = ()
     """The files that are here otherwise than they were stored, by size and time."""
     older: int = 0
@@ -71,6 +74,18 @@ def target_of(settings: Settings) -> tuple[str, str]:
     except UsageError:
         return "", "off"
     return (options.backend or "local", options.sync) if options.has_target else ("", options.sync)
+
+
+def place_of(settings: Settings, backend: str) -> str:
+    """`S3: bucket, https://…`: the kind of target and what the settings say of its place."""
+    from bitnet_core.storage.catalog import KINDS
+
+    kind = KINDS[backend]
+    own = (name for name in REGISTRY if name in kind.options.setting_names() and REGISTRY[name].section != "Storage")
+    values = [str(settings.values[name]) for name in own if name in settings.origins and settings.values.get(name)]
+    if kind.folder and (folder := str(settings.values.get(kind.folder) or "")) not in ("", *values):
+        values.insert(0, folder)
+    return f"{kind.title}: {flat(', '.join(values))}" if values else kind.title
 
 
 def status_of(experiment: Experiment) -> CopyStatus:
@@ -141,7 +156,7 @@ def copy_lines(copy: CopyView, cells: int) -> tuple[Line, ...]:
     if not copy.backend:
         return _no_target(copy.problem, cells)
     status = copy.status
-    lines = [line(Span(pad("copy", 9), "label"), flat(status.place) or copy.backend)]
+    lines = [line(Span(pad("copy", 9), "label"), flat(status.place) or copy.place or copy.backend)]
     when = _WHEN.get(copy.sync, copy.sync)
     lines.append(line(Span(pad("sent", 9), "label"), when))
     if status.at is not None:

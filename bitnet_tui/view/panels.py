@@ -1,6 +1,6 @@
 """The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
@@ -32,6 +32,8 @@ from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
+_ON_THE_DEVICE = ("embedded", "hf")
+"""The teachers that work in our own processes; another one's machine is not known."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
 FIGURES = {
@@ -55,11 +57,13 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
         parts.append(Span(f"   {outdated.glyph} {outdated.word}", outdated.style))
     if view.run.elapsed is not None:
         parts.append(Span(f"   {duration(view.run.elapsed)}", "value"))
-    if view.run.view.device and view.stage != PIPELINE.name:
+    elsewhere = stage(view.stage).uses_teacher and view.teacher not in _ON_THE_DEVICE
+    if view.run.view.device and view.stage != PIPELINE.name and not elsewhere:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
     if view.run.of > 1:
         place = view.run.of - view.run.position + 1
-        parts.append(Span(f"   run {place} of {view.run.of}  {_turns(view.run.position, view.run.of)}", "label"))
+        runs = line(Span(f"   run {place} of {view.run.of}", "label"), *_turns(view.run.position, view.run.of))
+        parts += runs if cells_of((*parts, *runs)) <= cells else runs[:1]  # a key without its word tells nothing
     return _fit(parts, cells)
 
 
@@ -73,11 +77,12 @@ def load(run: RunShown | None, cells: int) -> Line:
     return tuple(parts)
 
 
-def _turns(position: int, of: int) -> str:
+def _turns(position: int, of: int) -> Iterator[Span]:
     """The keys to older and newer runs, where there are some; 1 is the newest."""
-    older = f"{key('experiment.older')} older" if position < of else ""
-    newer = f"{key('experiment.newer')} newer" if position > 1 else ""
-    return "  ".join(filter(None, (older, newer)))
+    for way, there in (("older", position < of), ("newer", position > 1)):
+        if there:
+            yield Span(f"  {key(f'experiment.{way}')}", "key")
+            yield Span(f" {way}", "label")
 
 
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:

@@ -26,7 +26,7 @@ from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions
 from bitnet_core.text import crop, flat
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
-from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, target_of
+from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, place_of, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -150,7 +150,8 @@ class ExperimentWatcher:
             upload = Upload(latest.state, cut_text(latest.record.error or ""), findings)
         ended = ended_since(history, status.at)
         rests = status.at is not None and not (status.waiting or ended or (upload and upload.state in ACTIVE))
-        copy = CopyView(backend, sync, status, upload, ended)
+        place = "" if status.place else place_of(history.experiment.settings, backend)
+        copy = CopyView(backend, sync, status, upload, ended, place=place)
         if not rests:
             return copy
         found = self._comparison.of(history.experiment, status)

@@ -7,6 +7,8 @@ from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.panels import title
+from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
@@ -81,6 +83,9 @@ async def test_older_runs_of_a_stage(home: Path):
         assert "Memory ran out; take a smaller “Batch size” (6 Config)." in words(pilot)
         assert "output.log" in shown(pilot)
         assert "run 2 of 2  [ older " in shown(pilot)
+        spans = title(pilot.app.screen._view, 90)
+        assert [span.text.strip() for span in spans if span.style == "key"] == ["["]
+        assert "".join(span.text for span in title(pilot.app.screen._view, 58)).endswith("run 2 of 2")
         await pilot.press("left_square_bracket")
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)
@@ -91,6 +96,16 @@ async def test_older_runs_of_a_stage(home: Path):
         await pilot.press("home", "1", "3", "6")  # what was chosen there stays
         await settled(pilot)
         assert pane._row is not None and pane._row.name != "TRAIN_BATCH_SIZE"
+
+
+@pytest.mark.parametrize(("provider", "told"), [("embedded", True), ("hf", True), ("groq", False)])
+def test_the_device_is_not_that_of_a_teacher_on_another_machine(home: Path, provider: str, told: bool):
+    exp = experiment(home, "asked")
+    (exp.root / ".env").write_text(f"TEACHER_PROVIDER={provider}\n")
+    for name in ("teacher", "train"):
+        SimulatedRun(exp, name, NOON).finish()
+        view = ExperimentWatcher(exp.root, home).look(name)
+        assert ("on cpu" in "".join(span.text for span in title(view, 120))) == (told or name == "train")
 
 
 async def test_an_empty_experiment_says_what_to_do(home: Path):
@@ -151,7 +166,7 @@ async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_onc
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
-        parts = ("above 1", "Rejects", "Save report", "Export", "No storage", "filter", "wrap")
+        parts = ("above 1", "There are no traces yet", "Save report", "Export", "No storage", "filter", "wrap")
         for key, part in zip("1234567", parts, strict=True):
             await pilot.press(key)
             await until(pilot, lambda part=part: part in words(pilot))

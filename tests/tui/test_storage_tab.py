@@ -58,6 +58,20 @@ def test_what_is_stored_the_largest_first():
 
 
 @pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("STORAGE_BACKEND=s3\nS3_BUCKET=mine\nS3_ENDPOINT_URL=http://minio:9000\n", "S3: mine, http://minio:9000"),
+        ("STORAGE_BACKEND=local\nSTORAGE_LOCAL_DIR=/mnt/disk\n", "A folder: /mnt/disk"),
+        ("STORAGE_BACKEND=dropbox\n", "Dropbox"),
+    ],
+)
+def test_before_the_first_push_the_place_is_what_the_settings_say(home: Path, lines: str, told: str):
+    exp = experiment(home, "new")
+    (exp.root / ".env").write_text(lines)
+    assert f"copy     {told}\n" in _text(ExperimentWatcher(exp.root, home).look(None).copy)
+
+
+@pytest.mark.parametrize(
     ("copy", "told"),
     [
         (
