@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files import asset
 from bitnet_core.process import kill_group, pipe_of
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets.find import find_secrets
@@ -27,7 +26,14 @@ from bitnet_tui.services.commands import be_nicer, last_sentence, start
 from bitnet_tui.services.settings import resolved
 
 Who = Literal["teacher", "student"]
-_EXAMPLES = 5
+_EXAMPLES = (
+    "How do I make a cup of tea?",
+    "Write a Python function that multiplies two numbers.",
+    "Give three tips for writing a clear email.",
+    "Compare a bus and a tram in two points.",
+    "Why do ships float?",
+)
+"""Five that the baseline asks, of different kinds. The embedded teacher has a sensible answer to each."""
 _LAST_LINES = 20
 _NO_STUDENT = "There is no student yet: training saves the first one."
 
@@ -50,7 +56,7 @@ def look(home: Path, root: Path) -> Found:
     has_student = any(Experiment.from_settings(settings).checkpoints.glob("*.pt"))
     problems: dict[Who, str] = {} if has_student else {"student": _NO_STUDENT}
     sampling = options.sampling
-    return Found(sampling.temperature, sampling.max_tokens, options.seed, problems, _five_prompts())
+    return Found(sampling.temperature, sampling.max_tokens, options.seed, problems, _EXAMPLES)
 
 
 def keys(home: Path, root: Path) -> dict[str, str]:
@@ -64,12 +70,6 @@ def keys(home: Path, root: Path) -> dict[str, str]:
             f"There is no key for {provider.label}; press {key_names.key('app.keys')} to enter one, then ask."
         )
     return found
-
-
-def _five_prompts() -> tuple[str, ...]:
-    """Five of those that the baseline asks, of different kinds."""
-    lines = asset("prompts/baseline.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(lines[:: max(1, len(lines) // _EXAMPLES + 1)][:_EXAMPLES])
 
 
 class Model:

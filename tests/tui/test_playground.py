@@ -12,6 +12,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import asset
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import playing
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -241,6 +242,7 @@ def test_what_is_missing_is_told_before_a_process_starts(home: Path, provider: s
         {"student": "There is no student yet: training saves the first one."},
     )
     assert len(set(found.examples)) == 5
+    assert set(found.examples) <= set(asset("prompts/baseline.txt").read_text().splitlines())
     if provider == "embedded":
         assert services.keys(home, exp.root) == {}
     else:
