@@ -115,6 +115,11 @@ class AnyTerminal(LinuxDriver):
             signal.signal(number, signal.SIG_DFL)
 
     @property
+    def plain(self) -> bool:
+        """Whether only plain signs are drawn."""
+        return not self._output.drawn_in.lower().startswith("utf")
+
+    @property
     def _drawing(self) -> bool:
         """Whether the terminal is the app's: its threads are at work."""
         return self._key_thread is not None and self._key_thread.is_alive()
@@ -252,7 +257,8 @@ def in_cells(text: str, encoding: str) -> str:
     """The text with a plain sign of the same width for each that the encoding lacks."""
     if text.isascii() or encoding.lower().startswith("utf"):
         return text
-    return text.encode(encoding, _PLAIN_CELLS).decode(encoding)
+    # In the place of the space before it, as `~` alone would say "about".
+    return text.replace(" ±", "+-").encode(encoding, _PLAIN_CELLS).decode(encoding)
 
 
 def _plain_cells(error: UnicodeError) -> tuple[str, int]:

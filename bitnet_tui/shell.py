@@ -50,6 +50,11 @@ class Shell(App[None]):
         """How long nobody has used the keyboard or the mouse."""
         raise NotImplementedError
 
+    @property
+    def plain(self) -> bool:
+        """Whether only plain signs are drawn: curves need letters, as each of their cells is the same sign."""
+        return bool(getattr(self._driver, "plain", False))
+
     def key(self, action: str) -> str:
         """The key to name for an action."""
         return key_names.key(action)

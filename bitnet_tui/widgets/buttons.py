@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button
 
@@ -99,8 +100,15 @@ def key_of(widget: Widget, action: str) -> str:
     return cast("Shell", widget.app).key(action)
 
 
+def box_of(widget: Widget, *, ticked: bool) -> str:
+    """A box to tick. Of plain signs one alone would look like a letter, or a key."""
+    if cast("Shell", widget.app).plain:
+        return "[x]" if ticked else "[ ]"
+    return "☑" if ticked else "☐"
+
+
 def relabel(button: Button, label: str) -> None:
     if str(button.label) != label:
-        button.label = label
+        button.label = Content(label)
         button.refresh(layout=True)
         button._layout_updates += 1  # else Textual takes the width that it has kept of a layout since the last one

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -19,6 +19,7 @@ from textual.widget import Widget
 from bitnet_core.results.series import Point
 from bitnet_tui import bindings
 from bitnet_tui.plot import Run, draw
+from bitnet_tui.shell import Shell
 from bitnet_tui.theme import lettered, plot_styles
 from bitnet_tui.view.chart import BELOW, drawing
 from bitnet_tui.view.chart_text import letter, title, toggled, turned
@@ -315,4 +316,5 @@ class ChartPanel(Vertical):
 
 
 def _letters(app: App[object]) -> bool:
-    return lettered(app.theme, app.console.color_system, no_color=app.no_color)
+    plain = cast("Shell", app).plain
+    return plain or lettered(app.theme, app.console.color_system, no_color=app.no_color)

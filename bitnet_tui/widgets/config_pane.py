@@ -18,7 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
-from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
 from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
@@ -112,7 +112,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
-        mark = "☑" if self._only else "☐"
+        mark = box_of(self, ticked=self._only)
         self.query_one("#config-filter", Input).placeholder = f"filter ({key_of(self, 'config.filter')})"
         self.query_one("#config-only", KeyButton).say(f"{mark} only differences", f"{mark} changed")
         against, shorter = view.against or "the defaults", view.against or "defaults"

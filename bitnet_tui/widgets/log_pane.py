@@ -10,7 +10,7 @@ from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
-from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
+from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
 from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
@@ -100,7 +100,7 @@ class LogPane(Vertical):
 
     def _label(self) -> None:
         least = "all" if self._least == "debug" else f"{self._least}+"
-        follow, wrap = ("☑" if on else "☐" for on in (self._follow, self._wrap))
+        follow, wrap = (box_of(self, ticked=on) for on in (self._follow, self._wrap))
         self.query_one("#log-search", Input).placeholder = f"search ({key_of(self, 'log.search')})"
         for what, label in (("level", f"{least:8}"), ("follow", f"{follow} follow"), ("wrap", f"{wrap} wrap")):
             self.query_one(f"#log-{what}", KeyButton).say(label)

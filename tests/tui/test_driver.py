@@ -11,7 +11,10 @@ from rich.cells import cell_len
 
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_tui.app import BitnetApp
 from bitnet_tui.driver import in_cells
+from bitnet_tui.widgets import chart
+from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
 
@@ -98,6 +101,7 @@ def test_each_sign_that_the_app_draws_has_a_plain_one():
 def test_plain_signs():
     assert in_cells(_SIGNS, "ascii") == "---|||:+++++--||||#v^>.><^v+xo#>~x** ???v^"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
+    assert in_cells("(95 %: ±0.02)", "ascii") == "(95 %:+-0.02)"
     assert in_cells("0 ≤ 0.05 ≥≤ 1 ≥", "ascii") == "0 <=0.05 ><=1 >"
 
 
@@ -209,3 +213,17 @@ def test_a_terminal_that_takes_no_output_keeps_no_app_that_is_told_to_end(home: 
         terminal.signal(number)
         assert terminal.wait_unread() == 128 + number
         assert terminal.modes == before
+
+
+async def test_where_signs_are_plain_boxes_are_no_letters_and_curves_have_some(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    exp = finished_experiment(home)
+    for plain in (True, False):
+        monkeypatch.setattr(BitnetApp, "plain", plain)
+        async with BitnetApp(home, exp.root).run_test(size=(120, 36)) as pilot:
+            await settled(pilot)
+            assert chart._letters(pilot.app) == plain
+            await pilot.press("7")
+            await settled(pilot)
+            assert ("[x] follow" in shown(pilot), "☑ follow" in shown(pilot)) == (plain, not plain)

@@ -14,7 +14,7 @@ from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Fault, settings
 from bitnet_tui.view.spans import Span, line
-from bitnet_tui.widgets.buttons import relabel
+from bitnet_tui.widgets.buttons import box_of, relabel
 from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
@@ -72,7 +72,7 @@ class ReviewStep(Step):
     def _offer_traces(self) -> None:
         button, guide = self.query_one("#traces", Button), self.guide
         button.display = guide.source_traces
-        relabel(button, f"{'☑' if guide.brings_traces else '☐'} with its traces")
+        relabel(button, f"{box_of(self, ticked=guide.brings_traces)} with its traces")
 
     def action_traces(self) -> None:
         self.guide.bring_traces(not self.guide.brings_traces)
