@@ -19,7 +19,7 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.launching import Launched
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import burst, notices, processed, settled
+from tests.tui.pilots import burst, click_on, notices, processed, settled
 from tests.tui.simulated import finished_experiment
 
 
@@ -69,6 +69,21 @@ async def test_a_form_in_which_one_types_stays_where_one_clicks_beside_it(home: 
         await pilot.click(offset=(0, 0))
         await settled(pilot)
         assert pilot.app.screen is form
+
+
+@pytest.mark.parametrize("key", ["n", "U"])
+async def test_a_guide_is_left_by_a_click_on_the_words_that_say_so(home: Path, key: str):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press(key)
+        await settled(pilot)
+        guide = pilot.app.screen
+        await pilot.click(offset=(2, 0))
+        await settled(pilot)
+        assert pilot.app.screen is guide
+        await click_on(pilot, "esc leaves")
+        assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
 
 
 async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):

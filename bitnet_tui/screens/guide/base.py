@@ -1,5 +1,6 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import width
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
@@ -47,6 +50,13 @@ class Guide(KeyedScreen[Made | None]):
     """Whether that experiment has traces."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
+
+    async def on_click(self, event: events.Click) -> None:
+        """The last words of the head line, which say how to leave, are a way out as well."""
+        head = self.query_one("#head", Painted)
+        last = re.split(r" · |  +", str(head.visual).rstrip())[-1]
+        if event.screen_y == head.region.y and event.screen_x >= head.content_region.right - width(last):
+            await self.run_action("leave")
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.say_hint(event.widget)
