@@ -3,8 +3,9 @@
 import time
 from pathlib import Path
 
-from bitnet_core.text import ago
-from bitnet_tui.view.experiment_list import qei
+from bitnet_core.files.trees import measure
+from bitnet_core.text import ago, count, significant, size
+from bitnet_tui.view.experiment_list import copy_words, qei
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentWatcher
@@ -47,4 +48,28 @@ def _block(row: ExperimentRow) -> str:
     for stage in row.stages:
         state = look(stage.state)
         lines.append(f"  {state.glyph} {stage.name:<9} {state.word:<12} {stage.note}".rstrip())
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"  {words}" for words in _facts(row))]) + "\n"
+
+
+def _facts(row: ExperimentRow) -> list[str]:
+    """What the table of experiments has in columns, each named, as a line; empty where nothing is known."""
+    figures = row.figures
+    changed = " (outdated)" if row.training_outdated else ""
+    trained = []
+    if figures.broken or figures.held_out is not None:
+        trained.append(f"held-out loss {'NaN' if figures.broken else significant(figures.held_out)}{changed}")
+    if figures.seen is not None:
+        of = f" of {count(figures.budget)}" if figures.budget is not None else ""
+        trained.append(f"{count(figures.seen)}{of} tokens")
+    if figures.bits is not None:
+        trained.append(f"activations of {figures.bits:.0f} bits")
+    named = [f"{name} {value}" for name, value in (("student", row.student), ("teacher", row.teacher)) if value]
+    kept = [copy_words(row.stored), *_size(row.root)]
+    return [", ".join(one) for one in (trained, named, kept) if one]
+
+
+def _size(root: Path) -> list[str]:
+    try:
+        return [size(measure(root).bytes)]
+    except OSError:
+        return []
