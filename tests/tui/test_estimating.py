@@ -9,6 +9,12 @@ from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.services.planning import Plan
 from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.spans import Line
+from tests.tui.plans import PLAN
+
+
+def words(line: Line) -> str:
+    return "".join(span.text for span in line)
 
 
 class _Asking:
@@ -71,3 +77,19 @@ def test_another_name_asks_nothing_again():
     guide.place = Path("/w/two")
     estimate.make()
     assert len(guide.asked) == 1 and guide.running is not None
+
+
+def test_figures_of_a_changed_draft_are_faint_at_once():
+    """They come back as they were where the draft does."""
+    guide = _Asking()
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    estimate._plan, estimate._asking = PLAN, False
+    before = estimate.lines()
+    estimate.mark()
+    *figures, last = estimate.lines()
+    assert [words(one) for one in figures] == [words(one) for one in before]
+    assert {span.style for one in figures for span in one} == {"faint"}
+    assert words(last) == "Estimating again…"
+    estimate.make()
+    assert estimate.lines() == before

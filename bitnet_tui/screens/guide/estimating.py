@@ -22,16 +22,26 @@ class Estimate:
         self._problem = ""
         self._asking = False
         self._timing = False
+        self._changed = False
 
     def lines(self) -> tuple[Line, ...]:
         """What it says now."""
         return estimates.plan_lines(
-            self._plan, self._guide.draft, asking=self._asking, timing=self._timing, problem=self._problem
+            self._plan,
+            self._guide.draft,
+            asking=self._asking or self._changed,
+            timing=self._timing,
+            problem=self._problem,
         )
 
     def cost(self) -> Line:
         """Time, disk and money."""
         return estimates.cost_line(self._plan, self._guide.draft, timing=self._timing, problem=self._problem)
+
+    def mark(self) -> None:
+        """Show at once that the draft has changed; `make` follows when its user has paused."""
+        self._changed = True
+        self._shown()
 
     def make(self) -> None:
         """Make it for the draft as it is, unless that is what was asked or something in it is wrong.
@@ -39,7 +49,9 @@ class Estimate:
         What was asked before is ended.
         """
         values = overrides(self._guide.draft, self._guide.place)
+        self._changed = False
         if values == self._asked:
+            self._shown()
             return
         self.end()
         self._asked, self._problem, self._asking, self._timing = None, "", False, False

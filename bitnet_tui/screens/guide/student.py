@@ -87,9 +87,12 @@ class StudentStep(Step):
         self._set(_FLIP, share.written(event.value))
 
     def _set(self, name: str, text: str) -> None:
+        changed = text != self.draft.get(name)  # a field tells of its first value, too
         self.guide.change(name, text)
         self._offer_weights()
         self._show_flip()
+        if changed:
+            self._estimate.mark()
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)

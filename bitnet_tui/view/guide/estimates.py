@@ -94,7 +94,8 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         *_end(plan, draft),
     ]
     if asking:
-        lines.append(line(Span("Estimating again…", "faint")))
+        lines = [tuple(Span(span.text, "faint") for span in one) for one in lines]
+        lines.append(line(Span("Estimating again…", "value")))
     return tuple(lines)
 
 
