@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 from bitnet_core.results.subject import EVAL, TRAIN, StageRun, Subject
@@ -97,7 +98,7 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
     losses = [point for point in training.points("heldout_loss") if point[0] > training.ternary_from]
     best = min(losses, key=lambda point: point[1], default=None)
     seen = [x for x, _ in training.points("loss") or losses]
-    speeds = training.points("tokens_per_s")
+    speeds = [speed for _, speed in training.points("tokens_per_s")]
     seconds = [one.seconds for one in subject.trained]
     whole = sum(one for one in seconds if one is not None) if None not in seconds else None
     return found | {
@@ -105,7 +106,7 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
         "flip_shock": _figure(run.record.summary.get("flip_shock"), "loss after the flip less before it", run),
         "seen_tokens": _figure(seen[-1] if seen else None, "supervised tokens", run, "recorded"),
         "train_seconds": _figure(whole, f"over {len(seconds)} runs" if len(seconds) > 1 else "", run, "recorded"),
-        "train_speed": _figure(speeds[-1][1] if speeds else None, "newest report", run),
+        "train_speed": _figure(median(speeds) if speeds else None, "median of the reports", run),
     }
 
 

@@ -329,6 +329,10 @@ class TracesPane(Vertical):
             return
         if self._scored is None:
             self._say(f"By Other, because no student was scored yet: {key('traces.score')} scores the newest one.")
+        else:
+            place = f"{self._worst.index(found) + 1} of {len(self._worst)}"
+            again = f"{key('traces.worst-of-all')} goes to the next one"
+            self._say(f"The scored tokens where the student errs most: {place}; {again}.", "value")
         if found[0] == here[0]:
             self._text.go(found[1])
             return

@@ -89,8 +89,9 @@ async def test_a_journey_through_the_traces(
         assert "Shaded by Other" in shown(pilot)
         await pilot.press("S")
         await settled(pilot)
-        assert "Scored 7 traces; N goes to the tokens where the student errs most." in words(pilot)
         order = _worst(made)
+        ranked = f"The scored tokens where the student errs most: {{}} of {len(order)}; N goes to the next one."
+        assert ranked.format(1) in words(pilot)
         (first, index, at), (second, other, _) = order[:2]
         assert f"prompt {index} " in said(pilot, "#trace-head")
         assert f"{at + 1} of " in _told(pilot)
@@ -99,6 +100,7 @@ async def test_a_journey_through_the_traces(
         await click_on(pilot, "Worst of all (N)")
         assert f"prompt {other} " in said(pilot, "#trace-head")
         assert f"KL {significant(second)}" in _told(pilot)
+        assert ranked.format(2) in words(pilot)
         own = [one for one in order if one[1] == other]
         await pilot.press("n")
         await settled(pilot)
