@@ -29,6 +29,7 @@ from bitnet_tui.remedies import in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
+from bitnet_tui.view.stage_rows import BROUGHT
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -249,6 +250,8 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
         first = f"It can run once {listed(own.lacking)} {has} run; press "
         lines.append(line(first, Span(key("experiment.pipeline"), "key"), " for the whole pipeline."))
     else:
+        if own is not None and own.note == BROUGHT:
+            lines.append(line("What it makes came from another experiment; it need not run."))
         lines.append(
             line(
                 *("Press ", Span(key("experiment.run"), "key"), " to run it, or "),

@@ -13,6 +13,8 @@ from bitnet_core.text import duration, finite, percent, progress_words, roughly
 
 _TAIL_BYTES = 1 << 16
 QUEUED = "queued"
+BROUGHT = "brought"
+"""Of a stage that never ran here and whose files are there, as in a duplicate that brought its traces."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def _row(history: History, status: StageStatus) -> StageRow:
     lacking = history.lacking(status.stage) if status.state == "new" else ()
     row = StageRow(status.stage, stage(status.stage).title, status.state, "", last.run.id if last else None, lacking)
     if last is None:
-        return row
+        here = status.stage in STAGES and history.is_complete(status.stage)
+        return replace(row, note=BROUGHT) if here else row
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
     record = last.record

@@ -11,10 +11,10 @@ from bitnet_core.runs.history import History
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
-from bitnet_tui.view.panels import load
-from bitnet_tui.view.stage_rows import QUEUED
+from bitnet_tui.view.panels import load, what_next
+from bitnet_tui.view.stage_rows import BROUGHT, QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
-from tests.tui.simulated import NOON, SimulatedRun, experiment
+from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
 
 
 @pytest.mark.parametrize(("later", "shown"), [(0, 61), (58, 61), (61, 120), (100, 120), (130, 180)])
@@ -145,6 +145,17 @@ def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(
         assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
     finally:
         run.end_process()
+
+
+def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Path):
+    exp = experiment(home, "duplicate")
+    (exp.root / LEAVES["collect"]).touch()
+    view = ExperimentWatcher(exp.root, home).look("collect")
+    assert [row.name for row in view.rows if row.note == BROUGHT] == ["collect"]
+    said = " ".join("".join(span.text for span in one) for one in what_next(view, 100))
+    assert "came from another experiment; it need not run. Press r" in said
+    SimulatedRun(exp, "collect").finish()
+    assert not [row for row in ExperimentWatcher(exp.root, home).look(None).rows if row.note == BROUGHT]
 
 
 def test_what_a_running_pipeline_has_yet_to_come_to_is_queued(home: Path):
