@@ -91,7 +91,21 @@ def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure:
     if not found:
         return f"There is no number of tokens yet after which {who} have measured."
     values = ", ".join(f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(some, found, strict=True))
-    return f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."
+    words = f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."
+    return words + _flipped(some, [tokens for tokens, _ in found])
+
+
+def _flipped(some: Sequence[Contender], after: Sequence[float]) -> str:
+    """Who computes with fewer bits at these tokens, if not all do: that alone costs loss."""
+    flips = [one.subject.training.flip for one in some]
+    done = [flip is not None and flip.seen_tokens <= tokens for flip, tokens in zip(flips, after, strict=True)]
+    if all(done) or not any(done):
+        return ""
+    bits = min(flip.to_bits for flip, there in zip(flips, done, strict=True) if flip is not None and there)
+    flipped, others = (
+        [one.letter for one, there in zip(some, done, strict=True) if there == way] for way in (True, False)
+    )
+    return f" By then {listed(flipped)} had flipped to {bits}-bit activations, {listed(others)} had not."
 
 
 def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:

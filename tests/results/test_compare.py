@@ -137,6 +137,20 @@ def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the
     assert "After" not in _compared(home, "long", "long").sentence
 
 
+@pytest.mark.parametrize(
+    ("flip", "words"),
+    [(15_000, " By then B had flipped to 4-bit activations, A had not."), (15_500, "")],
+)
+def test_bits_that_differ_after_the_same_tokens_are_said(home: Path, flip: int, words: str):
+    _whole(home, "long", 5.21)
+    exp = made(home, "short", BUDGET_TOKENS=15_000)
+    run = trained(exp, 5.0, last=15)
+    run.emit("flip", step=15, seen_tokens=flip, from_bits=8, to_bits=4)
+    said = _compared(home, "long", "short").sentence
+    assert f"held-out loss is A 6.210, B 6.000.{words}" in said
+    assert ("flipped" in said) == bool(words)
+
+
 def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(home: Path):
     """Also where both have the same now, and not of runs of which nothing is left."""
     _whole(home, "whole", 5.2, LR="3e-4")
