@@ -58,6 +58,11 @@ def key(name: str) -> str:
     return first_key(name, _own)
 
 
+def closes() -> str:
+    """How a dialog's title says which key closes it."""
+    return f"{key('dialog.close')} closes"
+
+
 def keys_text(action: Action) -> str:
     """Its keys as they are shown: `? f1`."""
     return " ".join(map(shown, action.keys.split(",")))

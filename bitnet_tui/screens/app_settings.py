@@ -10,7 +10,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui import bindings, keymap
-from bitnet_tui.key_names import key
+from bitnet_tui.key_names import closes
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.services import preferences
 from bitnet_tui.services.settings import own, resolved
@@ -40,7 +40,7 @@ class AppSettingsScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card keys own"):
-            yield Words(f"Settings of the app    enter changes, {key('dialog.close')} closes", classes="title")
+            yield Words(f"Settings of the app    enter changes, {closes()}", classes="title")
             yield Entries(id="entries", markup=False)
             yield Painted(id="what")
 

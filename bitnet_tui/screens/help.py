@@ -8,7 +8,7 @@ from textual.screen import Screen
 
 from bitnet_tui import bindings
 from bitnet_tui.actions import ACTIONS, TITLES, Action
-from bitnet_tui.key_names import key, keys_text
+from bitnet_tui.key_names import closes, keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
@@ -77,7 +77,7 @@ class HelpScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
             with KeyBar(field=_TITLE_CELLS):
-                yield Words(f"Help    {key('dialog.close')} closes", classes="title")
+                yield Words(f"Help    {closes()}", classes="title")
                 yield KeyButton("All actions", "app.actions")
             with Reading(id="help-text"):
                 yield Words(id="help-words")

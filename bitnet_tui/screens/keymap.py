@@ -7,7 +7,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.text import pad
 from bitnet_tui import bindings, keymap
 from bitnet_tui.actions import TITLES
-from bitnet_tui.key_names import key, keys_text
+from bitnet_tui.key_names import closes, keys_text
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
@@ -56,7 +56,7 @@ class KeymapScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
-            yield Words(f"Keys    {key('dialog.close')} closes", classes="title")
+            yield Words(f"Keys    {closes()}", classes="title")
             with Reading(id="help-text"):
                 yield Words(paint(keymap_lines(self._found)))
 

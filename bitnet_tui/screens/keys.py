@@ -22,6 +22,7 @@ from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.links import Links
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -51,7 +52,7 @@ class KeysScreen(KeyedScreen[None]):
             yield Entries(id="entries", markup=False)
             yield Painted(id="about")
             yield Painted(id="problem", classes="-empty")
-            yield Painted(id="keys")
+            yield Links(id="keys")
 
     def on_mount(self) -> None:
         self.query_one("#entries").focus()
@@ -99,7 +100,7 @@ class KeysScreen(KeyedScreen[None]):
     def _describe(self, held: "Held | None") -> None:
         allowed = self._allowed.get(held.name, ()) if held else ()
         self.query_one("#about", Painted).show((key_rows.about(held, allowed) if held else (),))
-        self.query_one("#keys", Painted).show((key_rows.keys_line(held, allowed),))
+        self.query_one("#keys", Links).offer(key_rows.offers(held, allowed))
 
     @property
     def _highlighted(self) -> "Held | None":

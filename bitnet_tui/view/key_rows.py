@@ -65,13 +65,14 @@ def summary(keyring: str, vault: Path | None) -> Line:
     return line(Span(f"{capital(keyring)}; {where}.", "label"))
 
 
-def keys_line(held: "Held | None", allowed: Sequence[str] = ()) -> Line:
-    """The keys to press for the highlighted row; `allowed` are the addresses that it was allowed."""
-    parts = [Span(key("keys.set"), "key"), Span(" set   ", "label")]
+def offers(held: "Held | None", allowed: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """Key, words and action of what can be done with the highlighted row; `allowed` are its addresses."""
+    found = [("keys.set", "set", "set")]
     if held is not None and held.movable:
-        parts += [Span(key("keys.move"), "key"), Span(" move out of .env   ", "label")]
+        found.append(("keys.move", "move out of .env", "move"))
     if held is not None and deletable(held):
-        parts += [Span(key("keys.delete"), "key"), Span(" delete   ", "label")]
+        found.append(("keys.delete", "delete", "delete"))
     if allowed:
-        parts += [Span(key("keys.disallow"), "key"), Span(" take back   ", "label")]
-    return (*parts, Span(key("keys.close"), "key"), Span(" close", "label"))
+        found.append(("keys.disallow", "take back", "disallow"))
+    found.append(("keys.close", "close", "dismiss"))
+    return [(key(name), words, action) for name, words, action in found]

@@ -59,6 +59,20 @@ async def test_a_click_beside_a_dialog_closes_it_and_one_in_it_does_not(home: Pa
         assert isinstance(pilot.app.screen, ExperimentScreen)
 
 
+@pytest.mark.parametrize(
+    ("key", "words"), [("f3", "esc closes"), ("K", "esc closes"), ("question_mark", "esc closes"), ("a", "esc close")]
+)
+async def test_a_click_on_the_words_that_name_the_way_out_takes_it(home: Path, key: str, words: str):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press(key)
+        await settled(pilot)
+        assert pilot.app.screen.is_modal
+        await click_on(pilot, words)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+
+
 async def test_a_form_in_which_one_types_stays_where_one_clicks_beside_it(home: Path):
     finished_experiment(home)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
