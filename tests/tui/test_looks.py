@@ -3,10 +3,13 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
@@ -21,6 +24,26 @@ from tests.tui.pilots import settled, words
 
 _SIZES = [(80, 24), (100, 30), (120, 36), (200, 55)]
 _TOO_SMALL = [(59, 24), (80, 14)]
+_OF_EACH_KIND = [
+    "list",
+    "experiment with a silent run",
+    "log of a silent run",
+    "traces of a silent run",
+    "a setting being changed",
+    "a comparison with a silent run",
+    "playground",
+    "its teacher",
+    "its review",
+    "keys over a silent run",
+    "a key to type",
+    "help over a silent run",
+    "settings of the app",
+    "stop a silent run",
+    "opening from a target",
+    "palette",
+]
+"""Screens, tabs, forms and dialogs that hold the focus in a way of their own."""
+_NAMES_A_KEY = re.compile(r"\((\S+)\)$")
 
 
 @pytest.mark.parametrize("name", SCREENS)
@@ -34,82 +57,82 @@ async def test_everything_on_a_screen_can_be_read_and_reached(workspaces: Path, 
             await settled(pilot)
             found[size] = faults(pilot.app.screen)
         assert found == {size: [] for size in _SIZES}
+        if not isinstance(pilot.app.focused, Input):  # what is typed goes there
+            named = _named_keys(pilot.app.screen)
+            assert {action: does for action, (_, does) in named.items()} == {action: action for action in named}
+            assert named or name != "what was exported"
         for size in _TOO_SMALL:
             await pilot.resize_terminal(*size)
             await settled(pilot)
             assert words(pilot) == " ".join(TOO_SMALL.split())
 
 
-_NAMES_A_KEY = re.compile(r"\((\S+)\)$")
+def _named_keys(screen: Screen[Any]) -> dict[str, tuple[str, str]]:
+    """Of each button that names a key: its action, the key, and the action that the key has."""
+    works = {
+        shown(key): one.binding.action.removeprefix("app.")
+        for key, one in screen.active_bindings.items()
+        if one.enabled
+    }
+    return {
+        str(one.name).removeprefix("app."): (found[1], works.get(found[1], ""))
+        for one in screen.query(Button)
+        if one.region and not one.disabled and (found := _NAMES_A_KEY.search(str(one.label)))
+    }
 
 
-@pytest.mark.parametrize("name", SCREENS)
-async def test_a_button_that_names_a_key_answers_to_it(workspaces: Path, name: str):
+@pytest.mark.parametrize("name", _OF_EACH_KIND)
+async def test_help_the_palette_and_a_window_that_is_too_small_for_a_while_lead_back(workspaces: Path, name: str):
     way = SCREENS[name]
-    async with app_of(workspaces, way).run_test(size=(200, 55)) as pilot:
-        await go(pilot, way)
-        screen = pilot.app.screen
-        if isinstance(screen.focused, Input):
-            return  # what is typed goes there
-        works = {shown(key): one for key, one in screen.active_bindings.items() if one.enabled}
-        named = {
-            str(one.name).removeprefix("app."): found[1]
-            for one in screen.query(Button)
-            if one.region and not one.disabled and (found := _NAMES_A_KEY.search(str(one.label)))
-        }
-        answered = {
-            action: works[key].binding.action.removeprefix("app.") for action, key in named.items() if key in works
-        }
-        assert answered == {action: action for action in named}
-        assert named or name != "what was exported"
-
-
-@pytest.mark.parametrize("name", SCREENS)
-async def test_help_and_the_palette_open_everywhere_and_lead_back(workspaces: Path, name: str):
-    way = SCREENS[name]
-    if name == "palette":
-        return
     async with app_of(workspaces, way).run_test(size=(80, 24)) as pilot:
         await go(pilot, way)
-        screens, focused = list(pilot.app.screen_stack), pilot.app.focused
-        if not isinstance(pilot.app.screen, HelpScreen):
-            await pilot.press("f1")
-            await settled(pilot)
-            assert isinstance(pilot.app.screen, HelpScreen)
-            await pilot.press("f1")
-            await settled(pilot)
+        await _bears_a_small_window(pilot)
+        if name != "palette":
+            await _leads_back(pilot, over_help=name == "help over a silent run")
+
+
+async def _leads_back(pilot: Pilot[None], *, over_help: bool) -> None:
+    screens, focused = list(pilot.app.screen_stack), pilot.app.focused
+    if not _shows(pilot, HelpScreen):
+        await pilot.press("f1")
+        await settled(pilot)
+        assert _shows(pilot, HelpScreen)
+        await pilot.press("f1")
+        await settled(pilot)
+    assert pilot.app.screen_stack == screens
+    await pilot.press("ctrl+p")
+    await settled(pilot)
+    assert _shows(pilot, Palette)
+    await pilot.press("escape")
+    await settled(pilot)
+    if not over_help:
         assert pilot.app.screen_stack == screens
-        await pilot.press("ctrl+p")
-        await settled(pilot)
-        assert isinstance(pilot.app.screen, Palette)
-        await pilot.press("escape")
-        await settled(pilot)
-        if name != "help over a silent run":
-            assert pilot.app.screen_stack == screens
-            assert pilot.app.focused is focused
-
-
-@pytest.mark.parametrize("name", SCREENS)
-async def test_a_window_that_is_too_small_for_a_while_changes_nothing(workspaces: Path, name: str):
-    way = SCREENS[name]
-    async with app_of(workspaces, way).run_test(size=(80, 24)) as pilot:
-        await go(pilot, way)
-        await pilot.press("end")
-        await settled(pilot)
-        screens, focused, before = list(pilot.app.screen_stack), pilot.app.focused, _scrolled(pilot.app)
-        assert focused is not None
-        for size in ((59, 24), (3, 40)):
-            await pilot.resize_terminal(*size)
-            await settled(pilot)
-            await pilot.press("x", "y", "enter", "escape", "down", "home")
-            await pilot.resize_terminal(80, 24)
-            await settled(pilot)
-            assert pilot.app.focused is focused, size
-            assert _scrolled(pilot.app) == before, size
-        await pilot.resize_terminal(60, 15)
-        await settled(pilot)
         assert pilot.app.focused is focused
-        assert pilot.app.screen_stack == screens
+
+
+async def _bears_a_small_window(pilot: Pilot[None]) -> None:
+    await pilot.press("end")
+    await settled(pilot)
+    screens, focused, before = list(pilot.app.screen_stack), pilot.app.focused, _scrolled(pilot.app)
+    assert focused is not None
+    for size in ((59, 24), (3, 40)):
+        await pilot.resize_terminal(*size)
+        await settled(pilot)
+        await pilot.press("x", "y", "enter", "escape", "down", "home")
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
+        assert pilot.app.focused is focused, size
+        assert _scrolled(pilot.app) == before, size
+    await pilot.resize_terminal(60, 15)
+    await settled(pilot)
+    assert pilot.app.focused is focused
+    assert pilot.app.screen_stack == screens
+    await pilot.resize_terminal(80, 24)
+    await settled(pilot)
+
+
+def _shows(pilot: Pilot[None], kind: type[Screen[Any]]) -> bool:
+    return isinstance(pilot.app.screen, kind)
 
 
 def _scrolled(app: App[None]) -> list[int]:
