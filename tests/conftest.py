@@ -42,6 +42,13 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def collected() -> Iterator[None]:
+    """What a file's tests left in cycles may hold files and sockets open; 1,024 of them are too many for `select`."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def bounded_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     yield

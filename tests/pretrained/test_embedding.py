@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.student import Student
-from bitnet_core.planning.probe import _shape
+from bitnet_core.planning.probe import _shape, _shape_of_start
 from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.pretrained.embedding import RMS, EmbeddingStart, reduced
 from bitnet_core.pretrained.source import EMBEDDING, tokens_of
@@ -89,7 +89,7 @@ def test_a_wider_student_is_refused(source: Path, tokenizer: StudentTokenizer, t
 
 def test_a_plan_has_the_student_s_own_shape(source: Path) -> None:
     settings = from_values(OWN | {"STUDENT_INIT": str(source)})
-    assert _shape(settings, None, 100, 64).num_hidden_layers == 1
+    assert _shape(settings, None, _shape_of_start(settings, None), 100, 64).num_hidden_layers == 1
 
 
 def test_numbers_that_are_not_finite_are_refused(source: Path, tokenizer: StudentTokenizer) -> None:

@@ -310,7 +310,7 @@ async def test_a_key_goes_to_an_address_that_came_along_only_if_it_is_allowed(
         assert "start it again to allow it" in refused and "`bitnet" not in refused
         await pilot.press("r")
         await settled(pilot)
-        await pilot.press("y")
+        await pilot.press("y", "enter")
         await settled(pilot)
         assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}]
         await pilot.press("r")
