@@ -218,7 +218,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await settled(pilot)
             assert isinstance(pilot.app.screen, ExperimentScreen)
             assert said.format("8s") in notices(pilot)
-            assert "■ stopping…" in shown(pilot)
+            await until(pilot, lambda: "■ stopping…" in shown(pilot))
             clock.now += 7.5
             await pilot.press("s")
             await settled(pilot)
