@@ -36,7 +36,7 @@ SCREENS: dict[str, Way] = {
     "storage of a silent run": ("experiments", "silent", ("5",), "No storage target is set"),
     "reports of a silent run": ("experiments", "silent", ("3",), "No results yet"),
     "checkpoints of a silent run": ("experiments", "silent", ("4",), "No checkpoint yet"),
-    "a setting being changed": ("experiments", "silent", ("6", "slash", "u", "d", "enter", "enter"), "counts now"),
+    "a setting being changed": ("experiments", "silent", ("6", "slash", "l", "r", "enter", "enter"), "counts now"),
     "log of a silent run": ("experiments", "silent", ("7",), "lines"),
     "a comparison with a silent run": ("experiments", "silent", ("V", "enter"), "is called better yet"),
     "traces of a silent run": ("experiments", "silent", ("2",), "There are no traces"),
