@@ -1,7 +1,7 @@
 """The curves of a training from its events: bounded, with gaps, and as one over all runs that continued it."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Protocol, TypeVar
@@ -176,13 +176,21 @@ def of_one_training(newest_first: Iterable[_P]) -> list[_P]:
     return found
 
 
+def counted(newest_first: Iterable[_P]) -> Iterator[tuple[_P, float]]:
+    """Each run of a training, with the place up to which it counts: what it did behind that, a newer one did anew."""
+    end = math.inf
+    for run in newest_first:
+        yield run, end
+        if run.begins is not None:
+            end = min(end, run.begins.seam)
+
+
 def joined(newest_first: Sequence[Piece]) -> Training:
     """One curve over these runs. What an older run did after the point from which a newer one resumed was lost."""
-    end = math.inf
     pieces: dict[str, list[Curve]] = {name: [] for name in TRACKED}
     seams: list[tuple[float, str]] = []
     flip = held_out = None
-    for run in newest_first:
+    for run, end in counted(newest_first):
         for curve in run.curves:
             pieces[curve.name].insert(0, until(curve, end))
         if run.flip is not None and run.flip.seen_tokens <= end:
@@ -190,10 +198,8 @@ def joined(newest_first: Sequence[Piece]) -> Training:
         if held_out is None and run.held_out is not None:
             at = place_of(run.held_out)
             held_out = run.held_out if at is None or at <= end else _last_held_out(run.curves, end)
-        if run.begins is not None and run.begins.seam < end:
-            end = run.begins.seam
-            if run.begins.resumed:
-                seams.insert(0, (end, run.changed))
+        if run.begins is not None and run.begins.resumed and run.begins.seam < end:
+            seams.insert(0, (run.begins.seam, run.changed))
     curves = tuple(_connected(name, parts) for name, parts in pieces.items())
     places, turns = tuple(x for x, _ in seams), tuple(words for _, words in seams)
     return Training(curves, places, turns, flip, held_out)

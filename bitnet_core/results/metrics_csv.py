@@ -1,13 +1,12 @@
 """The figures of a training as CSV: one row a report, over all runs that the training consists of."""
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from msgspec import UNSET
 
-from bitnet_core.results.curves import place_of
+from bitnet_core.results.curves import counted, place_of
 from bitnet_core.results.subject import StageRun
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Metric
@@ -31,9 +30,8 @@ def write(newest_first: Sequence[StageRun], out: TextIO) -> int:
     table = csv.writer(out, lineterminator="\n")
     table.writerow(COLUMNS)
     rows = 0
-    for place, run in reversed(list(enumerate(newest_first))):
-        ends = [one.begins.seam for one in newest_first[:place] if one.begins is not None]
-        for row in _rows(run, min(ends, default=math.inf)):
+    for run, end in reversed(list(counted(newest_first))):
+        for row in _rows(run, end):
             table.writerow(row)
             rows += 1
     return rows

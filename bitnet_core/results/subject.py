@@ -3,7 +3,6 @@
 Reads files, and keeps what it has read, so that looking again costs what is new. Not thread-safe.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
+from bitnet_core.results.curves import Beginning, CurveFold, Training, counted, joined, of_one_training
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.event_files import EventReader
@@ -88,13 +87,8 @@ class Subject:
     @property
     def counting(self) -> tuple[StageRun, ...]:
         """The runs of the training of which something is left, oldest first."""
-        found: list[StageRun] = []
-        end = math.inf
-        for run in self.trained:
-            if run.begins is not None and run.begins.seam < end:
-                end = run.begins.seam
-                found.insert(0, run)
-        return tuple(found)
+        found = [run for run, end in counted(self.trained) if run.begins is not None and run.begins.seam < end]
+        return tuple(reversed(found))
 
 
 @dataclass

@@ -1,10 +1,9 @@
 """The view of a run with the curves and the vitals of its whole training."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bitnet_core.results.curves import Training
+from bitnet_core.results.curves import Training, counted
 from bitnet_core.runs.vitals import Vitals, continued
 from bitnet_tui.view.run_fold import RunView
 
@@ -17,10 +16,8 @@ def on(training: Training, view: RunView) -> RunView:
 
 def whole_vitals(newest_first: Sequence[RunView]) -> Vitals:
     """The vitals of a training up to the newest of its runs."""
-    newest, *earlier = newest_first
-    whole, end = newest.vitals, math.inf
-    for later, run in zip(newest_first, earlier, strict=False):
-        if later.begins is not None:
-            end = min(end, later.begins.seam)
+    (newest, _), *earlier = counted(newest_first)
+    whole = newest.vitals
+    for run, end in earlier:
         whole = continued(run.vitals, whole, end)
     return whole
