@@ -18,7 +18,6 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import width
 from bitnet_tui import bindings
 from bitnet_tui.key_names import closes
 from bitnet_tui.shell import Shell
@@ -167,12 +166,7 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
 
 def _says_how_to_close(clicked: Widget, column: int) -> bool:
     """Whether the widget is a dialog's title and the column is one of the words about closing it."""
-    if not (isinstance(clicked, Words) and clicked.has_class("title")):
-        return False
-    words = closes()
-    before, found, _ = str(clicked.content).partition(words)
-    begin = clicked.content_region.x + width(before)
-    return bool(found) and begin <= column < begin + width(words)
+    return isinstance(clicked, Words) and clicked.has_class("title") and clicked.has_at(closes(), column)
 
 
 class BaseScreen(ShellScreen[None]):

@@ -33,6 +33,12 @@ class Words(Static):
         if not _same(safe, self.content):
             super().update(safe, layout=layout)
 
+    def has_at(self, words: str, column: int) -> bool:
+        """Whether these words, the last of them if it has them twice, stand in this column of the screen."""
+        before, found, _ = str(self.content).rpartition(words)
+        begin = self.content_region.x + cell_len(before)
+        return bool(found) and begin <= column < begin + cell_len(words)
+
 
 def _safe(content: VisualType) -> VisualType:
     return printable(content) if isinstance(content, str) else content

@@ -11,7 +11,6 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import width
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
@@ -54,8 +53,8 @@ class Guide(KeyedScreen[Made | None]):
     async def on_click(self, event: events.Click) -> None:
         """The last words of the head line, which say how to leave, are a way out as well."""
         head = self.query_one("#head", Painted)
-        last = re.split(r" · |  +", str(head.visual).rstrip())[-1]
-        if event.screen_y == head.region.y and event.screen_x >= head.content_region.right - width(last):
+        last = re.split(r" · |  +", str(head.content).rstrip())[-1]
+        if event.screen_y == head.region.y and head.has_at(last, event.screen_x):
             await self.run_action("leave")
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
