@@ -71,8 +71,9 @@ def export(arguments: argparse.Namespace) -> int:
         require_free(arguments.out, arguments.formats[0])
     source = open_source(arguments)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
-    for kind, out in outs.items():
-        require_free(out, kind)
+    if not arguments.out:
+        for kind, out in outs.items():
+            require_free(out, kind)
     if "gguf" in outs:
         gguf.require_computable(source.student, source.tokenizer)
     for kind, out in outs.items():

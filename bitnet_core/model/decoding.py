@@ -78,8 +78,7 @@ def generate_ids(
     hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
     new_ids_N[0] = next_token(student.logits(hidden_11D)[0, 0], decoding, generator, seen_V)
     prefilled = _now(device)
-    no_padding_1 = torch.zeros(1, dtype=torch.int64, device=device)
-    recorded = RecordedStep(student, cache, no_padding_1) if replays(device) else None
+    recorded = RecordedStep(student, cache, new_ids_N.new_zeros(1)) if replays(device) else None
     made = 1
     while made < steps:
         if eos_id is not None and made % stride == 0 and bool((new_ids_N[made - stride : made] == eos_id).any()):
