@@ -86,7 +86,7 @@ class Subject:
 
     @property
     def counting(self) -> tuple[StageRun, ...]:
-        """The runs of the training of which something is left, oldest first."""
+        """The runs of the training whose steps still count, oldest first."""
         found = [run for run, end in counted(self.trained) if run.begins is not None and run.begins.seam < end]
         return tuple(reversed(found))
 

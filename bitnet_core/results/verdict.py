@@ -70,7 +70,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
 
 
 def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[str]:
-    """Who is unfinished, and how all stand after the most tokens after which they have measured."""
+    """Who is unfinished, and how all stand at the largest number of tokens at which they have measured."""
     training = [one.letter for one in contenders if one.subject.trains]
     ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
     who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
@@ -84,7 +84,7 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[s
 
 
 def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> str:
-    """How these stand after the most tokens after which they have measured; `of` are all that are compared."""
+    """How these stand at the largest number of tokens at which they have measured; `of` are all that are compared."""
     who = listed(sorted(one.letter for one in some)) if len(some) < len(of) else "both" if len(of) == 2 else "all"
     some = sorted(some, key=lambda one: one.place)
     found = _alike([one.subject.training.points(measure) for one in some])

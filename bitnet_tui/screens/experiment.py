@@ -285,7 +285,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
         def answered(yes: bool | None) -> None:
             if yes:
-                # As asked for, it is no alarm of the run, to nobody.
+                # Asked for like this, the run raises no alarm: its user has just agreed.
                 self.start_stage(name, {**(values or {}), "RESUME_STEP": "0"}, agreed=True)
 
         self.app.push_screen(ConfirmScreen(*starting.question(found)), answered)
