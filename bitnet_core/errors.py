@@ -58,6 +58,13 @@ class Stopped(BitnetError):
     exit_code = 130
 
 
+class NameNotUTF8(BitnetError):
+    """A library that takes names as UTF-8 can't open a file, whatever is in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} can't be opened, as its name is not UTF-8; rename the file or its folder.")
+
+
 _NO_MEMORY = (
     *("annot allocate memory", "an't allocate memory", "failed to map segment", "std::bad_alloc"),
     *("an't start new thread", "Failed to launch worker thread"),
@@ -98,7 +105,10 @@ def raise_if_not_the_file(error: BaseException, path: Path) -> None:
     """Raise an error again that says nothing of the file's content: memory, a limit, a permission or the disk.
 
     Whoever reads a file calls it before saying that the file is damaged: a sound one would be moved away.
+    NameNotUTF8 if it could not be opened for that.
     """
+    if isinstance(error, UnicodeEncodeError):  # who reads encodes nothing but the name
+        raise NameNotUTF8(path) from error
     if lacks_memory(error):
         raise error
     if isinstance(error, OSError) and (is_about_the_machine(error) or error.errno in (errno.EACCES, errno.EPERM)):

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.cli import main as command
 from bitnet_core.collecting import journal
 from bitnet_core.errors import (
     BitnetError,
+    NameNotUTF8,
     UsageError,
     explained,
     is_about_the_machine,
@@ -26,7 +28,8 @@ from bitnet_core.errors import (
 )
 from bitnet_core.evaluation import answers
 from bitnet_core.export import gguf_read
-from bitnet_core.model import packing
+from bitnet_core.files import utf8_name
+from bitnet_core.model import packing, tensor_file
 from bitnet_core.prompts import files as prompts
 from bitnet_core.prompts import parquet
 from bitnet_core.runs.experiment import Experiment
@@ -96,6 +99,25 @@ def test_a_reader_does_not_call_a_file_damaged_that_it_could_not_read(
         read()
     said_so = isinstance(error, OSError) and f"can't be read ({error.strerror})" in str(raised.value)
     assert raised.value is error or said_so
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such names")
+def test_a_sound_file_is_not_damaged_because_of_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"ex\xff")
+    folder.mkdir()
+    checkpoint, table, gguf = (folder / name for name in ("x.pt", "x.parquet", "x.gguf"))
+    tensor_file.save_tensors({}, checkpoint)
+    with table.open("wb") as out:
+        pq.write_table(pa.table({"a": [1]}), out)
+    gguf.write_bytes(b"GGUF")
+    readers = (
+        lambda: checkpoints.load(checkpoint),
+        lambda: shards.require_columns(table, pa.schema([])),
+        lambda: utf8_name(gguf),
+    )
+    for read in readers:
+        with pytest.raises(NameNotUTF8, match="its name is not UTF-8; rename the file or its folder"):
+            read()
 
 
 @pytest.mark.parametrize("error", SHORT, ids=str)

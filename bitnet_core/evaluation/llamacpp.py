@@ -11,6 +11,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_read import read_keys
+from bitnet_core.files import utf8_name
 from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
@@ -91,7 +92,12 @@ def served(gguf: Path, context: int, threads: int, check_stop: Callable[[], None
 
     `context` is a multiple of CONTEXT_STEP.
     """
-    job = {"gguf": str(gguf), "context": context, "threads": threads, "kv_cache": kv_bytes(read_keys(gguf), context)}
+    job = {
+        "gguf": utf8_name(gguf),
+        "context": context,
+        "threads": threads,
+        "kv_cache": kv_bytes(read_keys(gguf), context),
+    }
     environment = PATIENT_THREADS | environment_without_secrets()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = start_helper("bitnet_core.evaluation.llamacpp_process", job, log, environment)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
-from bitnet_core.files import require_regular
+from bitnet_core.files import require_regular, utf8_name
 from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat
@@ -74,7 +74,7 @@ def run_gguf(path: Path, task: Task, check_stop: CheckStop = lambda: None) -> Ru
         [len(ids) for ids, _ in task.sequences] + [len(ids) + task.new_tokens for ids in task.prompts], default=0
     )
     job = {
-        "gguf": str(path),
+        "gguf": utf8_name(path),
         "vocabulary": task.vocabulary,
         "plain_id": task.plain_id,
         "context": longest + _SPARE_CONTEXT,
@@ -88,7 +88,7 @@ def run_folder(folder: Path, task: Task, check_stop: CheckStop = lambda: None) -
     """Run a folder in transformers, as `run_gguf` does a file. RuntimeMissing without accelerate."""
     _require_whole(folder)
     require_accelerate(folder)
-    job = {"folder": str(folder)}
+    job = {"folder": utf8_name(folder)}
     return _run("bitnet_core.export.transformers_process", job, task, TRANSFORMERS, folder, check_stop)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, NameNotUTF8, explained
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
+from bitnet_core.text import is_utf8
 
 _LOCK_POLL_SECONDS = 0.02
 LOCK_SECONDS = 10.0
@@ -228,6 +229,13 @@ def require_regular(path: Path) -> None:
     """BitnetError for a pipe, a socket or a device: reading it could wait for ever, and gives its content once."""
     if not path.is_file() and not path.is_dir() and path.exists():
         raise BitnetError(f"{path} is a pipe or a device; give a regular file.")
+
+
+def utf8_name(path: Path) -> str:
+    """The name for a library that takes it as UTF-8. NameNotUTF8 for another one, whatever is in the file."""
+    if not is_utf8(str(path)):
+        raise NameNotUTF8(path)
+    return str(path)
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bitnet_core.errors import NameNotUTF8
 from bitnet_core.files.regular import open_regular
 
 MOST_BYTES = 1 << 28
@@ -27,13 +28,18 @@ Fields = dict[int, Any]
 
 
 def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
-    """The file, to be closed. Raises OSError, or ArrowException for what is not Parquet or claims too much."""
+    """The file, to be closed.
+
+    OSError, NameNotUTF8, or ArrowException for what is not Parquet or claims too much.
+    """
     with open_regular(path) as source:
         _check(source, os.fstat(source.fileno()).st_size)
     try:
         return pq.ParquetFile(path, **options)
     except UnicodeDecodeError as error:
         raise pa.ArrowInvalid("a column's name is not text") from error
+    except UnicodeEncodeError as error:
+        raise NameNotUTF8(path) from error
 
 
 def _check(source: IO[bytes], size: int) -> None:

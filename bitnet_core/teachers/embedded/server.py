@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import utf8_name
 from bitnet_core.process import PATIENT_THREADS, available_bytes, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
@@ -63,7 +64,7 @@ class LlamaServer:
     def start(self) -> None:
         """Start it, and return when it accepts requests. BitnetError if it does not start."""
         config = {
-            "gguf": str(self.gguf),
+            "gguf": utf8_name(self.gguf),
             "model": self.model,
             "api_key": self.api_key,
             "host": self.host,
