@@ -174,6 +174,16 @@ def pipe_of(stream: IO[str] | None) -> IO[str]:
     return stream
 
 
+def gives(pipe: int, seconds: float | None) -> bool:
+    """Whether the pipe gives bytes, or its end, within this time; None waits for ever.
+
+    `select.select` would refuse descriptors from 1,024 on.
+    """
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    return bool(waiting.poll(None if seconds is None else seconds * 1000))
+
+
 def lines_of(
     child: "subprocess.Popen[str]", who: str, check_stop: Callable[[], object] = lambda: None
 ) -> Iterator[str]:
@@ -184,7 +194,7 @@ def lines_of(
     pipe, rest = pipe_of(child.stdout).fileno(), b""
     while True:
         waited = 0.0  # counted, not timed: while Ctrl-Z stops the whole job, the helper is not at fault
-        while not select.select([pipe], [], [], _LOOK_SECONDS)[0]:
+        while not gives(pipe, _LOOK_SECONDS):
             check_stop()
             waited += _LOOK_SECONDS
             if waited >= _SILENCE_SECONDS:

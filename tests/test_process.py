@@ -1,6 +1,8 @@
 """Processes: their memory, and children that answer, hang or die."""
 
+import fcntl
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -83,13 +85,27 @@ def test_the_lines_of_a_helper_come_one_by_one_and_as_it_wrote_them() -> None:
         assert list(lines) == ["naïve"]
 
 
+def test_the_lines_of_a_helper_are_read_from_a_descriptor_of_any_number() -> None:
+    """A process may have thousands of files and sockets open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    try:
+        with _start("print('a')") as child:
+            with process.pipe_of(child.stdout) as pipe:
+                child.stdout = os.fdopen(fcntl.fcntl(pipe, fcntl.F_DUPFD, 1500))
+            assert list(process.lines_of(child, "It")) == ["a"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_helper_that_says_nothing_is_given_up_and_looks_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
+    monkeypatch.setattr(process, "_LOOK_SECONDS", 0.05)
     with _start("print('alive', flush=True); input()") as child:
         lines = process.lines_of(child, "llama.cpp", lambda: looked.append(1))
         assert next(lines) == "alive"
-        monkeypatch.setattr(process, "_SILENCE_SECONDS", 1.0)
-        with pytest.raises(BitnetError, match=r"^llama\.cpp gave no sign of life for 1 s; close other programs and"):
+        monkeypatch.setattr(process, "_SILENCE_SECONDS", 0.1)
+        with pytest.raises(BitnetError, match=r"^llama\.cpp gave no sign of life for 0 s; close other programs and"):
             next(lines)
         child.kill()
     assert looked

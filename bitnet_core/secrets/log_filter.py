@@ -7,12 +7,12 @@ is forked before anything else runs, outlives a stage that dies, and ends when t
 import contextlib
 import os
 import re
-import select
 import signal
 import sys
 import time
 from collections.abc import Callable
 
+from bitnet_core.process import gives
 from bitnet_core.secrets.redaction import Redactor
 
 _IDLE_SECONDS = 0.5
@@ -50,13 +50,13 @@ def start(redact: Redactor) -> Callable[[], None]:
 def _copy(source: int, sink: int, redact: Redactor) -> None:
     held, unfinished = b"", False
     while True:
-        ready = select.select([source], [], [], _IDLE_SECONDS if unfinished else None)[0]
+        ready = gives(source, _IDLE_SECONDS if unfinished else None)
         data = os.read(source, _CHUNK) if ready else b""
         held += data
         # Whole lines, so that a key written in several parts is whole; after a pause, everything.
         whole = max(held.rfind(b"\n"), held.rfind(b"\r")) + 1 if data and len(held) < _LONGEST_LINE else len(held)
         text, rest = held[:whole].decode(errors="surrogateescape"), held[whole:]
-        ended = bool(ready) and not data
+        ended = ready and not data
         ready_to_write = len(text) if ended else _ready_to_write(text, redact)
         _write(sink, redact(text[:ready_to_write]).encode(errors="surrogateescape"))
         if ended:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import select
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import IO, Self
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import utf8_name
-from bitnet_core.process import PATIENT_THREADS, available_bytes, last_line, pipe_of, rss_bytes, start_helper
+from bitnet_core.process import PATIENT_THREADS, available_bytes, gives, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
 from bitnet_core.text import crop, flat, size
@@ -84,8 +83,7 @@ class LlamaServer:
 
     def _wait_until_ready(self, process: subprocess.Popen[str], log: IO[str]) -> None:
         answers = pipe_of(process.stdout)
-        readable, _, _ = select.select([answers], [], [], _START_SECONDS)
-        line = answers.readline() if readable else ""
+        line = answers.readline() if gives(answers.fileno(), _START_SECONDS) else ""
         if not line:
             raise BitnetError(self._start_failure(process, log))
         ready = json.loads(line)
