@@ -75,6 +75,28 @@ def test_weights_that_are_missing_are_never_random_numbers(
         load(str(folder), options_for(folder), CPU, None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"), [(torch.int8, "I8"), (torch.float8_e4m3fn, "F8_E4M3"), (torch.uint8, "torch.uint8")]
+)
+def test_quantised_weights_are_not_taken_without_their_scales(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, kind: torch.dtype, said: str
+) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    path, own = folder / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    mask = {"model.layers.1.attention.bias": torch.ones(4, 4, dtype=torch.bool)}  # older models keep one
+    weights = load_file(path)
+    save_file(weights | mask, path, {"format": "pt"})
+    load(str(folder), options_for(folder), CPU, None)
+    weights[own] = (weights[own] * 10).to(kind)
+    if said.startswith("torch"):
+        path.unlink()
+        torch.save(weights, folder / "pytorch_model.bin")
+    else:
+        save_file(weights, path, {"format": "pt"})
+    with pytest.raises(BitnetError, match=rf"/m stores {own} as {said}, and its config.json has no quantization_"):
+        load(str(folder), options_for(folder), CPU, None)
+
+
 async def test_weights_that_are_left_out_are_told(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
     folder = model_folder(tmp_path / "m", teacher_tokenizer)
     path = folder / "model.safetensors"

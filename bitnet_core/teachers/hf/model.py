@@ -5,7 +5,7 @@ Heavy: torch and transformers. Knows no requests.
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from bitnet_core.errors import BitnetError
@@ -21,6 +22,10 @@ from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.hf.files import is_gguf, locate
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
+
+_FLOAT_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_FLOATS = frozenset(_FLOAT_NAMES.values())
+"""As safetensors names them."""
 
 
 class OutOfMemory(BitnetError):
@@ -137,7 +142,7 @@ def unloaded(name: str, path: Path) -> Any:
 def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
     """The model with its weights, and the tensors that it has no use for.
 
-    BitnetError if some are missing: the library fills these with random numbers.
+    BitnetError if some are missing, which the library fills with random numbers, or are no floats, which it casts.
     """
     loading = partial(AutoModelForCausalLM.from_pretrained, dtype=dtype, output_loading_info=True)
     model, about = _read(name, path, loading)
@@ -146,7 +151,33 @@ def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, .
             f"{name} lacks {len(missing)} of the tensors that its configuration asks for, such as {missing[0]:.80}; "
             "get all of its files again."
         )
+    if not hasattr(model, "hf_quantizer"):
+        _require_floats(name, path, [own for own, _ in model.named_parameters()])
     return model, tuple(sorted(about["unexpected_keys"]))
+
+
+def _require_floats(name: str, path: Path, parameters: Sequence[str]) -> None:
+    """BitnetError for a parameter that is stored in a type of quantised weights: a cast would leave out their scales.
+
+    Other tensors may have any type; older files keep masks.
+    """
+    for own, kind in _stored_types(path):
+        if kind not in _FLOATS and any(one == own or one.endswith(f".{own}") for one in parameters):
+            raise BitnetError(
+                f"{name} stores {own:.80} as {kind}, and its config.json has no quantization_config that says what "
+                "that means; get all of its files again, or choose the model that is not quantised."
+            )
+
+
+def _stored_types(path: Path) -> Iterator[tuple[str, str]]:
+    """The name and type of every tensor in a folder's weights; of a GGUF none, for its types say what they mean."""
+    tables = sorted(path.glob("*.safetensors"))
+    for one in tables:
+        with safe_open(one, framework="pt") as file:
+            yield from ((own, file.get_slice(own).get_dtype()) for own in file.keys())  # noqa: SIM118 - no dict
+    for one in [] if tables else sorted(path.glob("pytorch_model*.bin")):
+        found = torch.load(one, map_location="meta", weights_only=True)
+        yield from ((own, _FLOAT_NAMES.get(value.dtype, str(value.dtype))) for own, value in found.items())
 
 
 def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
