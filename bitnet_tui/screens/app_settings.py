@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class AppSettingsScreen(DialogScreen[None]):
     """A list; the files are read in a thread."""
 
-    CSS_PATH = ["cards.tcss", "keys.tcss", "app_settings.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "app_settings.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#entries"
     BINDINGS = [bindings.shared("dialog.close", "dismiss")]  # noqa: RUF012
 
@@ -39,7 +39,7 @@ class AppSettingsScreen(DialogScreen[None]):
         self._rows: tuple[AppSetting, ...] = ()
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card keys own"):
+        with Vertical(classes="card app-settings"):
             yield Words(f"Settings of the app    enter changes, {closes()}", classes="title")
             yield Entries(id="entries", markup=False)
             yield Painted(id="what")

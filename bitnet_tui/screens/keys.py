@@ -86,7 +86,6 @@ class KeysScreen(KeyedScreen[None]):
         before = self._highlighted
         self._held = {one.name: one for one in key_rows.ordered(held)}
         self.query_one("#places", Painted).show((summary, *(line(Span(note, "warn")) for note in notes)))
-        self.query_one(".card").set_class(bool(notes), "-noted")
         cells = max(24, entries.size.width - 4)
         entries.clear_options()
         entries.add_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])

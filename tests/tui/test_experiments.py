@@ -1,6 +1,7 @@
 """The welcome screen, the list of experiments, the help and the palette, driven by keys."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, settled, shown, words
+from tests.tui.pilots import SIZES, click_on, settled, shown, until, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
@@ -96,28 +97,50 @@ async def test_settings_that_are_wrong_are_shown_not_hidden(home: Path):
         assert "KD_TAU=9000" in shown(pilot)
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int, int]):
-    """In the list, in the listing as text and above the evaluation's results, until it is evaluated again."""
-    exp = finished_experiment(home)
-    (exp.reports / "mini_evaluation_report.json").write_text("{}")
-    (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
+@pytest.mark.parametrize(("hand", "size"), [("keys", SIZES[0]), ("mouse", SIZES[1])])
+async def test_what_is_from_before_a_change_is_marked_everywhere(home: Path, hand: str, size: tuple[int, int]):
+    """In the stages, above the results, in Reports, in the list, beside another one and in the listing as text."""
+    for name in ("demo", "other"):
+        exp = finished_experiment(home, name)
+        (exp.reports / "mini_evaluation_report.json").write_text("{}")
+        (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
+
+        async def do(keys: Sequence[str], *cells: str) -> None:
+            """Press these keys; by mouse, click at the cells that show these words instead."""
+            if hand == "keys":
+                await pilot.press(*keys)
+                await settled(pilot)
+            else:
+                for cell in cells:
+                    await click_on(pilot, cell)
+
         await settled(pilot)
-        assert re.search(r"··✓✓· .* 7\.28  ", shown(pilot))
+        assert len(re.findall(r"··✓✓· .* 7\.28  ", shown(pilot))) == 2
         assert "(outdated)" not in listing(home)
-        await pilot.press("enter")
-        await settled(pilot)
+        if " ▸○ demo" not in shown(pilot):
+            await do(["down"], "demo")
+        await do(["enter"], "demo")
         assert "✓ done" in shown(pilot)
         assert "Since these results" not in shown(pilot)
-        (exp.root / ".env").write_text((exp.root / ".env").read_text() + "EVAL_MAX_PROMPTS=11\n")
-        await pilot.pause(1.2)
+        await do(["6", "slash"], "6 Config", "filter (/)")
+        await pilot.press(*"eval_max_prompts")
         await settled(pilot)
-        assert "✓ done   ↻ outdated" in shown(pilot)
-        assert re.search(r"Since these results: EVAL_MAX_PROMPTS \d+ → 11; r runs it again\.", words(pilot))
-        await pilot.press("escape")
-        await pilot.pause(0.2)
+        await do(["enter", "enter"], "  EVAL_MAX_PROMPTS")
+        await pilot.press("end", *"1")
         await settled(pilot)
-        assert re.search(r"··✓↻· .* 7\.28 ↻", shown(pilot))
-        assert "QEI from before a change" in shown(pilot)
-    assert "QEI 7.28 (outdated))" in listing(home)
+        await do(["enter"], "Save")
+        assert "▲ eval is outdated." in words(pilot)
+        await until(pilot, lambda: "↻ outdated" in shown(pilot) or "↻ eval" in shown(pilot))
+        await do(["1"], "1 Live")
+        await until(pilot, lambda: "Since these results: EVAL_MAX_PROMPTS 10 → 101; r runs it" in words(pilot))
+        await click_on(pilot, "✓ train" if hand == "mouse" else "✓ Train")
+        await do(["3"], "3 Reports")
+        await until(pilot, lambda: "outdated: settings or input have changed" in words(pilot))
+        await do(["escape"], "esc Back")
+        await until(pilot, lambda: "QEI from before a change" in shown(pilot))
+        assert re.search(r"demo +··✓↻· .* 7\.28 ↻", shown(pilot))
+        assert re.search(r"other +··✓✓· .* 7\.28  ", shown(pilot))
+        await do(["space", "down", "up", "up", "space", "c"], "○ demo", "○ other", "c Compare")
+        await until(pilot, lambda: "7.28 ↻" in shown(pilot) or "7.28↻" in shown(pilot))
+    assert listing(home).count("QEI 7.28 (outdated))") == 1

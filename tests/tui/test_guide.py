@@ -228,9 +228,17 @@ async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Pat
         assert "Run only: Teacher baseline" in text
         assert "whole pipeline" not in text
         assert "Collect traces" not in text
-        await press(pilot, "enter")
+        await click_on(pilot, "● Teacher")
+        await click_on(pilot, "Anthropic")
+        assert "Traces can't be collected from it." in said(pilot, "#note")
+        await click_on(pilot, "such as")
+        await pilot.press(*"sonnet")
+        await click_on(pilot, "● Review")
+        assert "Collect traces" not in words(pilot)
+        await click_on(pilot, "Run only: Teacher baseline")
+        await click_on(pilot, "Create", last=True)
         assert isinstance(pilot.app.screen, ExperimentScreen)
-    assert recorder.launched == []
+    assert [stage for _, stage in recorder.launched] == ["teacher"]
 
 
 async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(

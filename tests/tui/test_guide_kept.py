@@ -96,9 +96,16 @@ async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: P
 
 async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await reviewed_with_a_key(pilot)
-        await press(pilot, "ctrl+s")
-        await press(pilot, "escape")
+        guide = await at(pilot, "teacher")
+        await click_on(pilot, "OpenAI")
+        await click_on(pilot, "paste it here")
+        pilot.app.post_message(events.Paste(KEY))
+        await click_on(pilot, "such as gpt")
+        await pilot.press(*"gpt-4o-mini")
+        await click_on(pilot, "○ Review")
+        await click_on(pilot, "Create", last=True)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        await click_on(pilot, "Cancel", last=True)
         assert pilot.app.screen is guide
         assert "the key has no place yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
         assert files_text(home) == ""

@@ -19,7 +19,7 @@ from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.widgets.words import Words
 from tests.secrets.fake_keyring import FakeKeyring
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, files_text, settled, shown, words
+from tests.tui.pilots import click_on, files_text, settled, shown, until, words
 from tests.tui.simulated import experiment
 
 CANARY = "sk-canary-0123456789-wxyz"
@@ -131,12 +131,12 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         assert "The key was not kept: the OS keyring is switched off" in words(pilot)
         assert "fix that, or keep keys in the vault by putting a passphrase in a file" in words(pilot)
         assert env_file.text() == before
-        await pilot.press("m")
-        await settled(pilot)
-        await pilot.press(*"correct horse", "enter", *"correct horse", "enter")
-        await settled(pilot)
-        await settled(pilot)
-        assert f"{NAME} vault …wxyz" in words(pilot)
+        await click_on(pilot, "m move")
+        for field in ("passphrase, at least", "repeat the passphrase"):
+            await click_on(pilot, field)
+            await pilot.press(*"correct horse")
+        await click_on(pilot, "Create", last=True)
+        await until(pilot, lambda: f"{NAME} vault …wxyz" in words(pilot))
     (made,) = key_places._open_vaults.values()
     assert made.read() == {NAME: CANARY}
     assert CANARY not in files_text(home)
