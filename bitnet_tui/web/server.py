@@ -4,11 +4,14 @@ Each page that is opened starts an app of its own, which ends with it; the stage
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import shlex
+import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -24,6 +27,10 @@ from bitnet_core.process import python
 from bitnet_tui.web.gate import COOKIE, Gate
 
 _END_SECONDS = 5.0
+_SILENT_SECONDS = 10.0
+"""How long a connection may take to make its first request."""
+_IDLE_SECONDS = 75.0
+"""How long the browser's connections are kept between requests."""
 _MOST_PAGES = 8
 _PAGE = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
 _FOLDER = Path(textual_serve.__file__).parent / "static"
@@ -57,6 +64,40 @@ class GuardedServer:
         self._command = "exec " + shlex.join(command)
         self._downloads = DownloadManager()
         self._open: set[web.WebSocketResponse] = set()
+        self._silent: set[web.RequestHandler[web.Request]] = set()
+        """Connections that have made no request yet."""
+
+    @contextlib.asynccontextmanager
+    async def listening(self, listener: socket.socket) -> AsyncIterator[None]:
+        """Serve whoever connects, and close a connection that asks for nothing."""
+        loop = asyncio.get_running_loop()
+        runner = web.AppRunner(
+            await self.application(),
+            access_log=None,
+            keepalive_timeout=_IDLE_SECONDS,
+            shutdown_timeout=_END_SECONDS,
+        )
+        await runner.setup()
+        handler = runner.server
+        if handler is None:
+            raise AssertionError("the application is not set up")
+
+        def connection() -> "web.RequestHandler[web.Request]":
+            made = handler()
+            self._silent.add(made)
+            loop.call_later(_SILENT_SECONDS, self._close_if_silent, made)
+            return made
+
+        try:
+            async with await loop.create_server(connection, sock=listener):
+                yield
+        finally:
+            await runner.cleanup()
+
+    def _close_if_silent(self, connection: "web.RequestHandler[web.Request]") -> None:
+        if connection in self._silent:
+            self._silent.discard(connection)
+            connection.force_close()
 
     async def application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
@@ -77,6 +118,7 @@ class GuardedServer:
 
         @web.middleware
         async def guard(request, handler):  # type: ignore[no-untyped-def]
+            self._silent.discard(request.protocol)
             origin, is_socket = request.headers.get("Origin"), request.path == f"{gate.path}ws"
             if not gate.is_own_host(request.headers.get("Host")):
                 return _refusal()
@@ -186,7 +228,9 @@ async def _end(page: AppService) -> None:
 
 
 def _refusal() -> web.Response:
-    return web.Response(status=403, text=_REFUSED, headers=_HEADERS)
+    answer = web.Response(status=403, text=_REFUSED, headers=_HEADERS)
+    answer.force_close()
+    return answer
 
 
 def serve(arguments: list[str], port: int) -> int:
@@ -210,5 +254,13 @@ def serve(arguments: list[str], port: int) -> int:
     faults = _OwnFaultsOnly()
     for name in ("aiohttp.server", "asyncio"):
         logging.getLogger(name).addFilter(faults)
-    web.run_app(server.application(), sock=listener, print=None, access_log=None, shutdown_timeout=_END_SECONDS)
+    asyncio.run(_until_stopped(server, listener))
     return 0
+
+
+async def _until_stopped(server: GuardedServer, listener: socket.socket) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with server.listening(listener):
+        await stopped.wait()

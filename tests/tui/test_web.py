@@ -212,6 +212,30 @@ async def test_pages_that_come_at_once_are_counted_before_any_is_waited_for(monk
     assert not guarded._open, "one that never came is not counted for ever"
 
 
+async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    from bitnet_tui.web import server
+
+    monkeypatch.setattr(server, "_SILENT_SECONDS", 0.2)
+    listener = socket.create_server(("127.0.0.1", 0))
+    gate = Gate(listener.getsockname()[1])
+    sent = (b"", b"GET", b"GET / HTTP/1.1\r\nX: x")
+    asked = f"GET {gate.path} HTTP/1.1\r\nHost: 127.0.0.1:{gate.port}\r\n"
+    async with asyncio.timeout(60), server.GuardedServer(["true"], gate).listening(listener):
+        for text in sent:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+            writer.write(text)
+            assert await reader.read() == b"", text
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        writer.write(f"{asked}\r\n{asked}\r\n".encode())
+        assert (await reader.read()).count(b"HTTP/1.1 403") == 1, "a stranger asks once a connection"
+        reader, writer = await asyncio.open_connection("127.0.0.1", gate.port)
+        for _ in range(2):  # the browser's connection is kept
+            writer.write(f"{asked}Cookie: {COOKIE}={gate.session}\r\n\r\n".encode())
+            assert (await reader.readuntil(b"</html>\n")).startswith(b"HTTP/1.1 200")
+            await asyncio.sleep(0.3)  # longer than a silent one
+
+
 async def test_half_a_character_in_a_paste_is_typed_as_a_sign():
     pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
     from bitnet_tui.web import server
