@@ -23,8 +23,10 @@ class _Bucket:
     gap_before: bool = False
 
     def take(self, other: "_Bucket") -> None:
-        self.low = min(self.low, other.low, key=lambda point: point[1])
-        self.high = max(self.high, other.high, key=lambda point: point[1])
+        if other.low[1] < self.low[1]:
+            self.low = other.low
+        if other.high[1] > self.high[1]:
+            self.high = other.high
 
     def points(self) -> tuple[Point, ...]:
         if self.low == self.high:
