@@ -3,9 +3,10 @@
     python benchmarks/bench_long_run.py [--events 1000000] [--rounds 3] [--json]
 
 Each app is started by turns in a pseudo terminal of its own. A run is open when its state and its newest
-evaluation are drawn; while the rest is read, tabs are turned and `key_ms` is how long each takes to be drawn. Prints
-medians in milliseconds from the start of the process; then the app's processor time until all is read, and its ratio
-to a loop of `json.loads` over the same lines in this process. The exit code is 1 if a limit is exceeded.
+evaluation are drawn. Prints medians in milliseconds from the start of the process; then, of an app in which nothing
+is pressed, its processor time until all is read, and its ratio to a loop of `json.loads` over the same lines in this
+process. In another one tabs are turned while the rest is read, and `key_ms` is how long each takes to be drawn. The
+exit code is 1 if a limit is exceeded, and stderr says which.
 """
 
 import argparse
@@ -23,6 +24,8 @@ from typing import Any
 from terminals import Terminal, ours
 
 _T, _TOKENS = 1.79e9, 549
+_ALL_IS_READ = b"activations A8"
+"""Only the log has it, and only once the whole run is read."""
 
 
 def events(many: int) -> Iterator[dict[str, Any]]:
@@ -87,26 +90,26 @@ def plain_seconds(path: Path) -> float:
 def measure(many: int, rounds: int) -> dict[str, float]:
     short: list[float] = []
     long: list[float] = []
-    whole: list[float] = []
-    seconds: list[float] = []
     keys: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         roots = {count: experiment(folder / "experiments" / f"run-{count}", count) for count in (10, many)}
         commands = {n: ours("--home", str(folder / "experiments"), "--root", str(root)) for n, root in roots.items()}
-        for number in range(rounds + 1):  # the first only warms the disk cache
+        for _ in range(rounds + 1):  # the first only warms the disk cache
             with Terminal(commands[10], folder) as app:
                 short.append(opened(app, 10))
             with Terminal(commands[many], folder) as app:
                 long.append(opened(app, many))
-                if number < rounds:
-                    continue
-                before = app.cpu_seconds()
-                while len(keys) < 40 and b"activations A8" not in app.seen:
-                    keys.append(app.answer_ms(b"7", b"lines"))
-                    keys.append(app.answer_ms(b"1", b"seen tokens"))
-                whole.append(app.until(b"activations A8"))  # the log has it once all is read
-                seconds.append(app.cpu_seconds() - before)
+        with Terminal(commands[many], folder) as app:
+            opened(app, many)
+            before = app.cpu_seconds()
+            whole = app.until(_ALL_IS_READ)
+            seconds = app.cpu_seconds() - before
+        with Terminal(commands[many], folder) as app:
+            opened(app, many)
+            while len(keys) < 40 and _ALL_IS_READ not in app.seen:
+                keys.append(app.answer_ms(b"7", b"lines"))
+                keys.append(app.answer_ms(b"1", b"seen tokens"))
         plain = plain_seconds(roots[many] / "logs" / "train-1" / "events.jsonl")
     short_ms, long_ms = statistics.median(short[1:]), statistics.median(long[1:])
     return {
@@ -117,10 +120,10 @@ def measure(many: int, rounds: int) -> dict[str, float]:
         "key_ms": round(statistics.median(keys), 1),
         "slowest_key_ms": round(max(keys), 1),
         "keys": len(keys),
-        "whole_ms": round(whole[0], 1),
-        "whole_cpu_s": round(seconds[0], 2),
+        "whole_ms": round(whole, 1),
+        "whole_cpu_s": round(seconds, 2),
         "json_loads_cpu_s": round(plain, 2),
-        "cpu_ratio": round(seconds[0] / plain, 3),
+        "cpu_ratio": round(seconds / plain, 3),
         "rounds": rounds,
     }
 
@@ -139,7 +142,11 @@ def main() -> int:
     else:
         for name, value in result.items():
             print(f"{name:<16} {value:>10}")
-    return 0 if result["opened_ratio"] <= options.limit and result["cpu_ratio"] <= options.cpu_limit else 1
+    limits = {"opened_ratio": options.limit, "cpu_ratio": options.cpu_limit}
+    exceeded = [f"{name} is above {limit:g}" for name, limit in limits.items() if result[name] > limit]
+    if exceeded:
+        print("\n".join(exceeded), file=sys.stderr)
+    return 1 if exceeded else 0
 
 
 if __name__ == "__main__":
