@@ -86,7 +86,8 @@ class _Wanted:
     axis: Axis
     window: Point | None
     size: tuple[int, int]
-    theme: str
+    colours: Mapping[str, str]
+    """Not the theme's name, which is known a moment before them."""
     letters: bool
 
     def same(self, other: "_Wanted | None") -> bool:
@@ -94,7 +95,7 @@ class _Wanted:
 
     def _key(self) -> tuple[object, ...]:
         view, what = self.view, (self.curves, self.log, self.smooth, self.axis, self.window)
-        return view.curves, view.seams, view.flips, what, self.size, self.theme, self.letters
+        return view.curves, view.seams, view.flips, what, self.size, self.colours, self.letters
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Plot(Widget):
         wanted = (chart, lens, axis, window)
         changed = wanted != (self.chart, self._lens, self._axis, self._window)
         self.chart, self._lens, self._axis, self._window = wanted
-        # Its size and the theme are compared when it is drawn, which a widget that can't be seen never is.
+        # Its size and the colours are compared when it is drawn, which a widget that can't be seen never is.
         if changed or (view.curves, view.seams, view.flips) != (before.curves, before.seams, before.flips):
             self.refresh()
 
@@ -164,14 +165,15 @@ class Plot(Widget):
         log = self._lens.log and self.chart.log
         letters = self.lettered or _letters(self.app)
         curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
-        return _Wanted(self._view, curves, log, smooth, self._axis, self._window, size, self.app.theme, letters)
+        colours = self.app.theme_variables
+        return _Wanted(self._view, curves, log, smooth, self._axis, self._window, size, colours, letters)
 
     def render_lines(self, crop: Region) -> list[Strip]:
         wanted = self._wanted()
         columns, rows = wanted.size
         if columns >= _LEAST_COLUMNS and rows >= _LEAST_ROWS and not wanted.same(self._asked):
             self._asked = wanted
-            styles = plot_styles(self.app.theme_variables)
+            styles = plot_styles(wanted.colours)
             self.run_worker(
                 lambda: self._build(wanted, styles), thread=True, group="plot", description="draw a chart"
             )

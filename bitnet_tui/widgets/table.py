@@ -176,7 +176,7 @@ class Table(ScrollView, can_focus=True):
         columns = self.scrollable_content_region.width
         if place >= len(self._rows):
             return Strip.blank(columns, self.get_visual_style("table--row").rich_style)
-        drawn_for = (columns, self.app.theme, self.app.no_color)
+        drawn_for = (columns, self.app.theme_variables, self.app.no_color)
         if drawn_for != self._drawn_for:
             self._drawn_for, self._strips = drawn_for, {}
         row, chosen = self._rows[place], place == self._at
