@@ -58,7 +58,6 @@ MEASURES: tuple[Measure, ...] = (
     Measure("teacher_tokens", "teacher tokens", "lower", "collect", count),
     Measure("cost", "teacher's cost", "lower", "collect", dollars),
 )
-MEASURE = {one.name: one for one in MEASURES}
 
 
 def figures_of(subject: Subject) -> dict[str, Figure]:

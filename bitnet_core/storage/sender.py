@@ -63,11 +63,6 @@ class Sender:
         self._open += 1
         self._jobs.put(lambda: self._run(job, cost, then))
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether there are jobs that were not handled yet."""
-        return self._open > 0
-
     def drain(self) -> None:
         """Wait for all jobs. Raises what one of them raised."""
         while self._open:

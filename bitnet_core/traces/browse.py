@@ -34,7 +34,6 @@ ANSWER_CHARS = 400
 """Of a rejected answer."""
 MOST_ROWS = 1000
 """Of one page."""
-ORDERS = ("number", "kl", "other")
 _BATCH_ROWS = 1024
 
 
