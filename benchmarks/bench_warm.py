@@ -52,7 +52,7 @@ from bitnet_core.settings.values import (
     StudentOptions,
     TrainOptions,
 )
-from bitnet_core.text import render_table
+from bitnet_core.tables import render_table
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import Example, Examples

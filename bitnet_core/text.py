@@ -1,13 +1,11 @@
-"""Text for people, the same on the command line and in the app: numbers, tables, and text from outside made safe.
+"""Text for people, the same on the command line and in the app: numbers, and text from outside made safe.
 
-Pure functions. `runs/event_words.py` puts events into words.
+Pure functions. `tables.py` puts tables into text, `runs/event_words.py` events into words.
 """
 
-import itertools
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 UNKNOWN = "–"
 STATES = {
@@ -22,10 +20,10 @@ STATES = {
     "interrupted": ("!", "interrupted"),
 }
 """A glyph and a word for each state of a stage or run. The glyphs are one cell wide and differ without colour."""
+BYTES = "bytes"
+"""The unit, and the name of a column, whose numbers are written as sizes."""
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_GAP = "  "
-_NARROWEST = 12
-_BYTES, _STEPS = "bytes", "steps"
+_STEPS = "steps"
 
 
 def state_word(state: str) -> str:
@@ -149,14 +147,14 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     """
     if unit == _STEPS and (total == 1 or (total is None and not done)):
         return ""
-    if unit == _BYTES:
+    if unit == BYTES:
         return size(done) + (f" of {size(total)}" if total is not None else "")
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
 def rate_words(rate: float, unit: str) -> str:
     """`1.50 prompts/s`, `4.1 MB/s`."""
-    return (size(rate) if unit == _BYTES else f"{number(rate, 3)} {unit}") + "/s"
+    return (size(rate) if unit == BYTES else f"{number(rate, 3)} {unit}") + "/s"
 
 
 def duration(seconds: float | None) -> str:
@@ -310,94 +308,3 @@ def capital(clause: str) -> str:
 def flat(text: str) -> str:
     """The text on one line, safe to show."""
     return printable(" ".join(text.split()))
-
-
-# -- tables ----------------------------------------------------------------------------------------------
-def cell(value: Any, *, as_bytes: bool = False) -> str:
-    """A value as the text of a table's cell."""
-    if value is None:
-        return UNKNOWN
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return size(finite(value)) if as_bytes else number(value)
-    return flat(str(value))
-
-
-def table_parts(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None
-) -> tuple[list[str], str, list[str]]:
-    """The lines of the heading, the rule below it, and the lines of the rows, with numbers aligned to the right.
-
-    To fit into `cells`, wide columns are wrapped. In a column named `bytes`, and in a row whose first cell ends in
-    `, bytes`, numbers are written as sizes.
-    """
-    across = max([len(columns), *(len(row) for row in rows)], default=0)
-    heads = [flat(column) for column in columns] + [""] * (across - len(columns))
-    filled = [[*row, *[""] * (across - len(row))] for row in rows]
-    texts = [_row_texts(heads, row) for row in filled]
-    numeric = [_is_numeric([row[place] for row in filled]) for place in range(across)]
-    widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
-    if cells is not None:
-        floors = [_longest_word([heads[place], *(row[place] for row in texts)]) for place in range(across)]
-        whole = [not any(" " in row[place] for row in texts) for place in range(across)]
-        widths = _narrowed(widths, floors, numeric, whole, cells - len(_GAP) * (across - 1))
-    rule = _GAP.join("─" * one for one in widths)
-    return _wrapped(heads, widths, numeric), rule, [part for row in texts for part in _wrapped(row, widths, numeric)]
-
-
-def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
-    """A table below its name, as the command line prints it."""
-    inner = None if cells is None else cells - len(_GAP)
-    heading, rule, body = table_parts(columns, rows, inner)
-    return "\n".join([f"── {flat(name)} ──", *(_GAP + line for line in (*heading, rule, *body))])
-
-
-def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:
-    first = str(row[0]) if row else ""
-    of_bytes = first.endswith(f", {_BYTES}")
-    texts = [cell(value, as_bytes=of_bytes or heads[place] == _BYTES) for place, value in enumerate(row)]
-    return [texts[0].removesuffix(f", {_BYTES}"), *texts[1:]] if of_bytes else texts
-
-
-def _is_numeric(values: Iterable[Any]) -> bool:
-    known = [value for value in values if value is not None]
-    return bool(known) and sum(finite(value) is not None for value in known) * 2 > len(known)
-
-
-def _longest_word(texts: Iterable[str]) -> int:
-    return max(width(word) for text in texts for word in text.split(" "))
-
-
-def _narrowed(
-    widths: list[int], longest_words: list[int], numeric: list[bool], whole: list[bool], room: int
-) -> list[int]:
-    """Shrink the widest columns until the table fits or all are as narrow as allowed.
-
-    Sentences give way first, then columns of single words (`whole`), such as ids that are copied, then the headings
-    of numbers, then everything down to its longest word.
-    """
-    floors = [min(one, _NARROWEST) for one in longest_words]
-    widths = [min(one, max(room, _NARROWEST)) for one in widths]
-    text_floors = [one if number else _NARROWEST for one, number in zip(widths, numeric, strict=True)]
-    number_floors = [one if number else _NARROWEST for one, number in zip(floors, numeric, strict=True)]
-    keeping = [
-        max(one, word) if kept else one for one, word, kept in zip(text_floors, longest_words, whole, strict=True)
-    ]
-    for allowed in (keeping, text_floors, number_floors, floors):
-        while sum(widths) > room:
-            shrinkable = [column for column, least in enumerate(allowed) if widths[column] > least]
-            if not shrinkable:
-                break
-            widths[max(shrinkable, key=lambda column: widths[column])] -= 1
-    return widths
-
-
-def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
-    """One row of a table, on as many lines as its longest cell needs."""
-    columns = [wrap(text, one) for text, one in zip(texts, widths, strict=True)]
-    lines = []
-    for parts in itertools.zip_longest(*columns, fillvalue=""):
-        placed = (pad(part, one, right=right) for part, one, right in zip(parts, widths, numeric, strict=True))
-        lines.append(_GAP.join(placed).rstrip())
-    return lines

@@ -1,4 +1,4 @@
-"""Numbers, tables and events in words, and text from outside made safe."""
+"""Numbers and events in words, and text from outside made safe."""
 
 import math
 
@@ -93,43 +93,6 @@ def test_size_has_a_unit(value):
     )
 
 
-_CELLS = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(-1e9, 1e9), st.text("abc ", max_size=9)
-)
-
-
-@given(st.lists(st.lists(_CELLS, min_size=3, max_size=3), max_size=6))
-def test_tables_are_aligned(rows):
-    heading, rule, body = words.table_parts(["a", "bb", "ccc"], rows)
-    assert len(heading) == 1
-    for line in body:
-        assert len(line) <= len(rule)
-        gaps = [place for place in range(len(line)) if rule[place] == " "]
-        assert all(line[place] == " " for place in gaps)
-
-
-def test_a_column_of_prose_folds_to_the_terminal():
-    prose = "resident bytes added by loading and running the student, in a process of its own, and more"
-    lines = words.render_table("memory", ["memory", "count", "how"], [["student", 123456789, prose]], 80).splitlines()
-    assert max(map(len, lines)) <= 80
-    assert " ".join(" ".join(lines[3:]).split()) == f"student 123,456,789 {prose}"
-
-
-def test_an_id_is_whole_while_a_sentence_beside_it_can_fold():
-    ids = ["20261127T205812-collect-0a1b2c", "20261127T205812-train-ffffff"]
-    rows = [[one, "interrupted", "3m 21s", "The process ended unexpectedly. " * 4] for one in ids]
-    table = words.render_table("runs", ["run", "state", "time", "error"], rows, 80)
-    assert all(one in table for one in ids)
-    assert all(words.width(line) <= 80 for line in table.splitlines())
-
-
-def test_bytes_are_written_as_sizes_wherever_they_stand():
-    rows = [["embedding", 50_331_648]]
-    assert words.table_parts(["memory", "bytes"], rows)[2] == ["embedding  50.3 MB"]
-    _, _, body = words.table_parts(["quantity", "student"], [["memory, bytes", 53_100_000], ["QEI", 0.5]])
-    assert [" ".join(line.split()) for line in body] == ["memory 53.1 MB", "QEI 0.5000"]
-
-
 _BIDI = "".join(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]))
 _CONTROLS = "".join(map(chr, [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]))
 
@@ -180,10 +143,6 @@ def test_text_on_one_line():
     assert words.flat(" two\n lines\x85and \u2028 more\x1b ") == "two lines and more·"
     assert not words.is_utf8("\ud800")
     assert words.escaped("a\udcff") == "a\\udcff"
-
-
-def test_names_of_tables_are_made_safe():
-    assert words.render_table("\x1b[2J\n", ["a"], [[1]]).splitlines()[0] == "── ·[2J ──"
 
 
 def test_long_words_are_cut_in_one_pass():

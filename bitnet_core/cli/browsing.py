@@ -22,7 +22,8 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.storage.steps import complete_steps
-from bitnet_core.text import render_table, share, significant
+from bitnet_core.tables import render_table
+from bitnet_core.text import share, significant
 from bitnet_core.traces import inspect
 from bitnet_core.traces.browse import Browser
 from bitnet_core.traces.scores import FILE, About, DamagedScores, ScoreFile

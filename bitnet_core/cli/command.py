@@ -145,7 +145,7 @@ def answer_table(
     arguments: argparse.Namespace, name: str, columns: list[str], rows: list[list[Any]], records: list[dict[str, Any]]
 ) -> None:
     """Write `records` as JSON lines with `--json`, else `rows` as a table."""
-    from bitnet_core.text import render_table
+    from bitnet_core.tables import render_table
 
     if arguments.json:
         sys.stdout.writelines(json_line(record) + "\n" for record in records)

@@ -21,7 +21,8 @@ from bitnet_core.runs import exports
 from bitnet_core.runs.catalog import EVALUATION_REPORT
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.values import DataOptions, Sampling
-from bitnet_core.text import crop, flat, render_table
+from bitnet_core.tables import render_table
+from bitnet_core.text import crop, flat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint

@@ -9,8 +9,9 @@ from bitnet_core.cli.command import json_line
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Event, Table, Upload, to_dict
+from bitnet_core.tables import render_table
 from bitnet_core.terminal import safe
-from bitnet_core.text import head, render_table
+from bitnet_core.text import head
 
 _PLAIN_PROGRESS_SECONDS = 10.0
 _PLAIN_WIDTH = 120

@@ -42,7 +42,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     settings = resolution(arguments).settings
     from bitnet_core.planning import plan
     from bitnet_core.settings.values import DataOptions, TrainOptions
-    from bitnet_core.text import render_table
+    from bitnet_core.tables import render_table
 
     elsewhere = arguments.memory_gb is not None or arguments.device is not None
     time = not (arguments.no_probe or elsewhere or arguments.tokens_per_s is not None)

@@ -71,7 +71,7 @@ def _probe(arguments: argparse.Namespace) -> int:
     resolved = resolution(arguments)
     from bitnet_core.cli import ask
     from bitnet_core.secrets.known import redactor
-    from bitnet_core.text import render_table
+    from bitnet_core.tables import render_table
 
     found = ask.probe(resolved, arguments.provider, arguments.model)
     report: dict[str, Any] = redactor().tree(found)  # a server may list the key among its models

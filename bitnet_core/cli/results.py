@@ -64,7 +64,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _text(found: "Comparison") -> str:
     from bitnet_core.results.compare import LEGEND
-    from bitnet_core.text import crop, render_table, wrap
+    from bitnet_core.tables import render_table
+    from bitnet_core.text import crop, wrap
 
     cells = terminal_columns()
     names = list(found.names)

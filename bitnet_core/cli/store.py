@@ -107,7 +107,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage.probe import check, require_not_gone
     from bitnet_core.storage.state import FOLDER, looked_at
     from bitnet_core.storage.under import Under
-    from bitnet_core.text import render_table, size
+    from bitnet_core.tables import render_table
+    from bitnet_core.text import size
 
     resolved = with_target(arguments)
     with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as target:

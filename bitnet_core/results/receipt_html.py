@@ -8,7 +8,7 @@ from typing import Any
 
 from bitnet_core.results.receipt import RUN_COLUMNS, Fact, Receipt
 from bitnet_core.results.svg import DARK_STYLE, STYLE, text
-from bitnet_core.text import cell
+from bitnet_core.tables import cell
 
 _STYLE = """
 :root{color-scheme:light dark}

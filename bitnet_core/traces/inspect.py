@@ -9,7 +9,8 @@ import numpy as np
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import render_table, significant
+from bitnet_core.tables import render_table
+from bitnet_core.text import significant
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import places, schema
 from bitnet_core.traces.browse import Browser, own_tokenizer

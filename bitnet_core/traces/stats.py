@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
-from bitnet_core.text import UNKNOWN, number, render_table, share
+from bitnet_core.tables import render_table
+from bitnet_core.text import UNKNOWN, number, share
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
+from bitnet_core.tables import cell, table_parts
 from bitnet_core.text import (
     UNKNOWN,
     capital,
-    cell,
     count,
     crop,
     duration,
@@ -21,7 +21,6 @@ from bitnet_core.text import (
     scientific,
     significant,
     size,
-    table_parts,
     width,
 )
 from bitnet_tui.key_names import key
