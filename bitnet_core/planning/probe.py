@@ -95,7 +95,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
     data = DataOptions.of(settings)
     folder = data.path or PlaceOptions.of(settings).data
-    traces = load_traces(folder, data.top_k) if any(folder.glob("kd_shard_*.parquet")) else None
+    traces = load_traces(folder, data.top_k, once=True) if any(folder.glob("kd_shard_*.parquet")) else None
     vocabulary = job["vocabulary"] or (traces.vocab_size if traces else _vocabulary(TokenizerOptions.of(settings)))
     start = _shape_of_start(settings, job["preset"])
     config = _shape(settings, job["preset"], start, vocabulary, options.max_seq_len)

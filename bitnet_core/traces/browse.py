@@ -44,7 +44,7 @@ class Browser:
     """
 
     def __init__(self, data_dir: Path, max_topk: int = 20, scores: ScoreFile | None = None) -> None:
-        traces = load_traces(data_dir, max_topk)
+        traces = load_traces(data_dir, max_topk, once=True)
         self._data = data_dir
         self._sequences = cast("MappedSequences", traces.sequences)
         self._tokenizer = own_tokenizer(data_dir)

@@ -155,20 +155,23 @@ class TraceSet:
         return train, [sequence for sequence in self.sequences if sequence.heldout]
 
 
-def load_traces(data_dir: Path, max_topk: int = 20, on_shard: OnShard = lambda *_: None) -> TraceSet:
+def load_traces(
+    data_dir: Path, max_topk: int = 20, on_shard: OnShard = lambda *_: None, *, once: bool = False
+) -> TraceSet:
     """All sequences of a trace set, in the order of their prompts.
 
     Of each row at most `max_topk` candidates are kept; the mass of the others goes to Other. Draws are all kept, or
     they would not be unbiased any more. With two or more
     different prompts, at least one is held out and at least one is not. The first time, the shards are checked and
     laid out in the cache; `on_shard(done, total)` is called before each, and may raise to stop. BitnetError names the
-    file, the row and the reason for anything missing, unreadable or inconsistent.
+    file, the row and the reason for anything missing, unreadable or inconsistent, and a cache that can't be written;
+    who reads them only `once` does without one.
     """
     shards = open_shards(data_dir)
     first = shards[0].metadata
     sampled = first.sampling.get("rows") == "sampled"
     top_k = first.top_k if sampled else min(first.top_k, max_topk)
-    batches, content_hash = mapped_batches(shards, top_k, on_shard)
+    batches, content_hash = mapped_batches(shards, top_k, on_shard, once=once)
     sequences = MappedSequences(batches, top_k, content_hash)
     if not len(sequences):
         raise BitnetError(f"The traces in {data_dir} hold no sequence; run `bitnet collect` again.")

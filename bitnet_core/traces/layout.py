@@ -7,6 +7,7 @@ Shapes: C completion tokens, K candidates (padded to the set's top-k), M candida
 
 import contextlib
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
-from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.text import is_utf8
 from bitnet_core.tokenizer.arrays import Array, Bool, Float64, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
@@ -121,33 +122,54 @@ def _sums(values_N: Array, starts: Int64) -> Float64:
     return np.diff(total[starts])
 
 
-def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tuple[list[MappedBatch], str]:
+def mapped_batches(
+    shards: Sequence[Shard], top_k: int, on_shard: OnShard, *, once: bool = False
+) -> tuple[list[MappedBatch], str]:
     """The cached file of these shards, made first if it is missing or unreadable; and the hash of their content.
 
     `on_shard(done, total)` is called before each shard is laid out, and may raise to stop. BitnetError for a shard
-    that breaks a rule, and for a cache that can't be written.
+    that breaks a rule, and for a cache that can't be written: who reads the traces only `once` does without one.
     """
     content_hash = _content_hash(shards, top_k)
-    path = cache_folder() / "traces" / f"{content_hash}.arrow"
+    name, vocab_size = f"{content_hash}.arrow", shards[0].metadata.vocab_size
     try:
-        found = _map(path, top_k, shards[0].metadata.vocab_size)
-        with contextlib.suppress(OSError):  # a read-only cache
-            path.touch()
-        return found, content_hash
-    except (OSError, pa.ArrowException):
-        pass
+        folder = cache_folder() / "traces"
+        with contextlib.suppress(OSError, pa.ArrowException):
+            found = _map(folder / name, top_k, vocab_size)
+            with contextlib.suppress(OSError):  # a read-only cache
+                (folder / name).touch()
+            return found, content_hash
+        with _writing(folder):
+            _remove_old(folder)
+            return _laid_out(folder / name, shards, top_k, on_shard), content_hash
+    except (NoHome, _NoCache):
+        if not once:
+            raise
+    with tempfile.TemporaryDirectory(prefix="bitnet-traces-") as scratch, _writing(Path(scratch)):
+        return _laid_out(Path(scratch) / name, shards, top_k, on_shard), content_hash  # mapped, it outlives its name
+
+
+class _NoCache(BitnetError):
+    """The laid-out file can't be written."""
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        _remove_old(path.parent)
-        with files.atomic_path(path) as temp, pa.ipc.new_file(str(temp), _CACHED) as out:
-            for batch in _lay_out(shards, top_k, on_shard):
-                out.write_batch(batch)
-        pa.default_memory_pool().release_unused()
-        return _map(path, top_k, shards[0].metadata.vocab_size), content_hash
+        yield
     except OSError as error:
-        raise BitnetError(
-            f"The traces can't be written to {path.parent} {explained(error, 'check its permissions')}, or name "
-            "another folder in BITNET_CACHE."
+        raise _NoCache(
+            f"The traces can't be written to {folder} {explained(error, 'check its permissions')}, or name another "
+            "folder in BITNET_CACHE."
         ) from error
+
+
+def _laid_out(path: Path, shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> list[MappedBatch]:
+    with files.atomic_path(path) as temp, pa.ipc.new_file(str(temp), _CACHED) as out:
+        for batch in _lay_out(shards, top_k, on_shard):
+            out.write_batch(batch)
+    pa.default_memory_pool().release_unused()
+    return _map(path, top_k, shards[0].metadata.vocab_size)
 
 
 def _content_hash(shards: Sequence[Shard], top_k: int) -> str:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.traces import layout, schema, shards
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
 from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set
@@ -191,6 +191,13 @@ def test_a_cache_that_cannot_be_written_is_named(data: Path, tmp_path: Path, mon
     monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "file"))
     with pytest.raises(BitnetError, match=r"can't be written to .*file/traces .* BITNET_CACHE"):
         load_traces(data, TOP_K)
+    expected = [one.topk_ids_CK.tolist() for one in load_traces(data, TOP_K, once=True).sequences]
+    monkeypatch.delenv("BITNET_CACHE")
+    assert expected == [one.topk_ids_CK.tolist() for one in load_traces(data, TOP_K).sequences]
+    monkeypatch.setenv("BITNET_CACHE", "~nobody-has-this-name/cache")
+    with pytest.raises(NoHome):
+        load_traces(data, TOP_K)
+    assert len(load_traces(data, TOP_K, once=True).sequences) == len(expected)
 
 
 def test_a_set_without_any_teacher_row_is_read(data: Path) -> None:
