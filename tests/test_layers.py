@@ -73,6 +73,11 @@ def test_the_pipeline_imports_none_of_its_stages() -> None:
     assert not _modules_after("import bitnet_core.stages.pipeline") & HEAVY
 
 
+def test_who_only_asks_a_teacher_imports_no_torch() -> None:
+    stages = [f"bitnet_core.stages.{name}" for name in ("collect", "teacher")]
+    assert "torch" not in _modules_after(f"import {', '.join([*stages, 'bitnet_core.cli.ask'])}")
+
+
 def test_no_module_goes_around_the_layers() -> None:
     """The public face and module names in strings would hide an import from the contracts in pyproject.toml."""
     found = []

@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from bitnet_core.cli.answering import MOST_CANDIDATES, Inbox, Request, emit, token
-from bitnet_core.cli.ask import CommandHost, device_of
+from bitnet_core.cli.ask import CommandHost
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.stages.device import device_of
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.identity import identify
@@ -39,7 +40,7 @@ class Answering:
         self._runner = runner
         self._stack = contextlib.AsyncExitStack()
         self._teacher: Teacher | None = None
-        self._options, self._device = options, device_of(resolved)
+        self._options, self._device = options, device_of(resolved.settings)
         self._top = 0 if provider.logprobs == "no" else provider.max_top_logprobs or MOST_CANDIDATES
         price = self._price
         emit(

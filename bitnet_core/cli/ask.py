@@ -12,7 +12,8 @@ from bitnet_core.cli.command import ask_passphrase, complain
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.resolved import Resolution
-from bitnet_core.settings.values import CollectOptions, DeviceOptions, EvalOptions, TeacherOptions
+from bitnet_core.settings.values import CollectOptions, EvalOptions, TeacherOptions
+from bitnet_core.stages.device import device_of
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.examine import blank, examine
@@ -87,22 +88,11 @@ def chat_name(resolved: Resolution) -> str:
     return f"{identity.model} ({identity.provider.name})"
 
 
-def device_of(resolved: Resolution) -> Callable[[], Any]:
-    """Chooses the device for a model in this process. Only that needs torch, which takes seconds to import."""
-
-    def choose() -> Any:
-        from bitnet_core.model.precision import pick_device
-
-        return pick_device(DeviceOptions.of(resolved.settings))
-
-    return choose
-
-
 def _ask(resolved: Resolution, identity: Identity, ask: Callable[[Teacher], Awaitable[_T]]) -> _T:
     """What `ask` returns for the open teacher. Raises Stopped on SIGINT and SIGTERM."""
     host = CommandHost(resolved, identity.key_settings)
     options = TeacherOptions.of(resolved.settings)
-    device = device_of(resolved)
+    device = device_of(resolved.settings)
 
     async def open_and_ask() -> _T:
         task = cast("asyncio.Task[_T]", asyncio.current_task())

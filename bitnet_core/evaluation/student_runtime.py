@@ -14,7 +14,7 @@ import torch
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.evaluation.scorers import SLOTS, server_scorer, student_scorer
-from bitnet_core.evaluation.suite_answers import served_answers, student_answers
+from bitnet_core.evaluation.student_answers import served_answers, student_answers
 from bitnet_core.export import gguf
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP

@@ -11,7 +11,8 @@ from bitnet_core.collecting.session import CollectSession, OpenTeacher
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions, TokenizerOptions
+from bitnet_core.settings.values import CollectOptions, TeacherOptions, TokenizerOptions
+from bitnet_core.stages.device import device_of
 from bitnet_core.stages.scoring import open_embedded_to_score, require_able
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
@@ -22,7 +23,7 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     source = wanted.name or ensure_files(fetch_progress(ctx)).tokenizer_dir
     tokenizer = load_tokenizer(source, wanted.template, merge_system=wanted.merge_system)
     collection = Collection(options, identity, tokenizer, prompts_of(options))
-    data, device = ctx.experiment.data, partial(_device, DeviceOptions.of(ctx.settings))
+    data, device = ctx.experiment.data, device_of(ctx.settings)
     opening: OpenTeacher = partial(open_teacher, ctx, teacher, device=device)
     if options.text_file:
         ctx.log(f"The teacher scores {collection.total:,} texts of {options.text_file} and writes none.")
@@ -56,12 +57,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
             mask_answers=Redactor(filter(is_distinctive, ctx.secrets.values())).mask_body,
         )
         return session.run()
-
-
-def _device(options: DeviceOptions) -> "torch.device":
-    from bitnet_core.model.precision import pick_device  # only here: torch takes as much memory as all else together
-
-    return pick_device(options)
 
 
 def _prompt_length(

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
 from bitnet_core.errors import UsageError
-from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import CollectOptions, TeacherOptions
 from bitnet_core.teachers.embedded.files import ensure_files
@@ -53,6 +52,7 @@ def open_embedded_to_score(
     """The embedded teacher as a transformers model with the same weights, dequantised."""
 
     def load() -> "TransformersChat":
+        from bitnet_core.pretrained.choose import Wanted, open_source
         from bitnet_core.pretrained.llama import as_llama
         from bitnet_core.teachers.hf.chat import TransformersChat
         from bitnet_core.teachers.hf.model import around, pick_dtype

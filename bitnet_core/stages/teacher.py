@@ -8,11 +8,11 @@ from typing import Any
 
 from bitnet_core.evaluation import baseline_report, suite_scores
 from bitnet_core.evaluation.baseline import Baseline, Interview
-from bitnet_core.evaluation.suite_answers import TeacherAnswers, user_turn
-from bitnet_core.model.precision import pick_device
+from bitnet_core.evaluation.teacher_answers import TeacherAnswers, user_turn
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
 from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.values import BaselineOptions, DeviceOptions, SuiteOptions, TeacherOptions
+from bitnet_core.settings.values import BaselineOptions, SuiteOptions, TeacherOptions
+from bitnet_core.stages.device import device_of
 from bitnet_core.suites.asked import items_to_answer
 from bitnet_core.suites.run import prompts_of
 from bitnet_core.teachers.embedded.files import ensure_files
@@ -63,7 +63,7 @@ async def _measure(
     ctx: StageContext, options: BaselineOptions, identity: Identity, prompts: list[Prompt], answers: TeacherAnswers
 ) -> Baseline:
     """The baseline; then the suites' items, several at once, because those answers are not timed."""
-    device = partial(pick_device, DeviceOptions.of(ctx.settings))
+    device = device_of(ctx.settings)
     opened = partial(open_teacher, ctx, TeacherOptions.of(ctx.settings), device=device)
     if identity.provider.name != "embedded":
         async with opened(parallel=answers.parallel) as teacher:

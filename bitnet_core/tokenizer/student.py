@@ -11,10 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
@@ -185,6 +187,11 @@ class StudentTokenizer:
     def text_bytes(self, index: int) -> bytes:
         """As `token_bytes`, but b"" for a special token, which is not text."""
         return b"" if index in self.special_ids else self._bytes_by_id[index]
+
+    @cached_property
+    def lengths_V(self) -> Int64:
+        """The bytes of each id, as many as `token_bytes` gives."""
+        return np.fromiter(map(len, self._bytes_by_id), np.int64, self.vocab_size)
 
     @cached_property
     def ids_by_bytes(self) -> dict[bytes, int]:

@@ -38,7 +38,6 @@ class Vocabulary:
         self._first_if_shared = _PerToken(self._find_first_if_shared)
         self._first = _PerToken(self._find_first)
         self._lock = threading.Lock()
-        self._lengths_V = np.array([len(tokenizer.token_bytes(index)) for index in range(tokenizer.vocab_size)])
 
     def contains(self, completion: Completion) -> bool:
         """Whether every token of the answer is one of this vocabulary, with the same id if it has one."""
@@ -57,7 +56,7 @@ class Vocabulary:
 
     def lengths(self, ids: Int32) -> Int64:
         """Bytes of each of these ids."""
-        return self._lengths_V[ids]
+        return self.tokenizer.lengths_V[ids]
 
     def _is_contained(self, index: int, data: bytes) -> bool:
         tokenizer = self.tokenizer

@@ -8,7 +8,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.baseline import Baseline, Interview
-from bitnet_core.evaluation.suite_answers import TeacherAnswers
+from bitnet_core.evaluation.teacher_answers import TeacherAnswers
 from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import Sampling, SuiteOptions

@@ -258,7 +258,7 @@ def one_question() -> Iterator[None]:
 
 
 def hurry() -> None:
-    """Wait less than a second where the program waits minutes, and read the tokenizer once."""
+    """Wait less than a second where the program waits minutes, and read the embedded teacher once."""
     from bitnet_core.collecting import teacher_health
     from bitnet_core.stages import collect
     from bitnet_core.teachers import chat, neutral
@@ -277,6 +277,8 @@ def hurry() -> None:
         assert hasattr(module, name)
         setattr(module, name, seconds)
     collect.load_tokenizer = functools.cache(collect.load_tokenizer)
+    checked = collect.ensure_files()
+    collect.ensure_files = lambda *_: checked
 
 
 if __name__ == "__main__":

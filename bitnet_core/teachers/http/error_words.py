@@ -38,12 +38,12 @@ def _text(value: Any) -> str:
         return value.strip()
     if isinstance(value, list):
         return "; ".join(filter(None, map(_text, value)))
-    if not isinstance(value, Mapping):
+    if not value or not isinstance(value, Mapping):
         return ""
     fields = {str(name).lower(): one for name, one in value.items()}
     said: list[str] = []
-    for name in _NAMES:
-        one = fields.get(name)
+    for name in filter(fields.__contains__, _NAMES):
+        one = fields[name]
         found = _by_field(one) if name in _LISTS and isinstance(one, Mapping) else _text(one)
         if found and not any(found in other for other in said):
             said.append(found)

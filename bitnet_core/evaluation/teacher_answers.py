@@ -1,0 +1,104 @@
+"""A teacher as an answerer of suites: what it can't answer comes back with its reason.
+
+It answers greedily, as the student does (`student_answers.py`), with the same prompts and the same longest answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import SuiteOptions
+from bitnet_core.suites.run import Answer, Unanswered
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
+from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.http.retries import Unreachable
+from bitnet_core.teachers.refusals import Failing
+from bitnet_core.teachers.teacher import Teacher
+
+_POLL_SECONDS = 0.2
+LABEL = "checks"
+"""What the answers are called while they are awaited."""
+_MOST_FAILING = 8
+"""Each is tried several times, for about 20 s."""
+
+
+def user_turn(prompt: str) -> list[dict[str, str]]:
+    """The conversation that an item is."""
+    return [{"role": "user", "content": prompt}]
+
+
+class TeacherAnswers:
+    """Asks a teacher, several prompts at once. A stop abandons the answers in flight.
+
+    After an error that is not about one prompt, such as a refused key, the remaining prompts are not asked; nor are
+    they after some prompts on which the server breaks, without an answer between them.
+    """
+
+    def __init__(self, prompts: Sequence[str], asked: SuiteOptions, parallel: int, reporter: Reporter) -> None:
+        self.prompts, self.parallel, self.max_tokens = prompts, max(1, min(parallel, len(prompts))), asked.max_tokens
+        self._seed, self._reporter = asked.seed, reporter
+        self._broken, self._failing = "", 0
+        self.found: dict[int, Answer] = {}
+        """By the number of the prompt."""
+        self.prompt_tokens = self.completion_tokens = 0
+        """Of all answers, as far as the teacher reports them."""
+
+    async def ask(self, teacher: Teacher) -> None:
+        """Fill `found`."""
+        waiting = iter(enumerate(self.prompts))
+
+        async def work() -> None:
+            for place, prompt in waiting:
+                self._reporter.check_stop()
+                self.found[place] = await self._answer(teacher, prompt)
+                self._reporter.progress(len(self.found), len(self.prompts), "items", LABEL)
+
+        tasks = {asyncio.create_task(work()) for _ in range(self.parallel)}
+        try:
+            running = tasks
+            while running:
+                self._reporter.check_stop()
+                done, running = await asyncio.wait(running, timeout=_POLL_SECONDS)
+                for task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, teacher: Teacher, prompt: str) -> Answer:
+        if self._broken:
+            return Unanswered(self._broken)
+        request = ChatRequest(user_turn(prompt), self.max_tokens, temperature=0.0, top_p=1.0, seed=self._seed)
+        try:
+            result = await self._result(teacher, request)
+        except Stopped:
+            raise
+        except BitnetError as error:
+            self._broken = str(error)
+            return Unanswered(self._broken)
+        if isinstance(result, Unanswered):
+            return result
+        self._failing = 0
+        self.prompt_tokens += result.prompt_tokens
+        self.completion_tokens += result.completion_tokens
+        return result.text
+
+    async def _result(self, teacher: Teacher, request: ChatRequest) -> ChatResult | Unanswered:
+        """The teacher's answer, or why it gives none to this request. Raises what is not about this request alone."""
+        try:
+            try:
+                return await teacher.chat(request)
+            except BadReply as error:
+                if not error.retryable:
+                    raise
+                return await teacher.chat(request)
+        except (BadReply, BitnetError) as error:
+            if not await teacher.fails_on(request, error):
+                raise
+            if isinstance(error, Failing | Unreachable):
+                self._failing += 1
+                if self._failing == _MOST_FAILING:
+                    raise
+            return Unanswered(str(error))
