@@ -74,7 +74,7 @@ def _launch(arguments: argparse.Namespace) -> int:
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)
     if keys.warning:
         warn(keys.warning)
-    run = launch(resolved.settings, stage, keys.values)
+    run = launch(resolved.settings, stage, keys.values, env_files=resolved.env_files)
     if getattr(arguments, "detach", False):
         with _outlived_by(run, _bitnet(arguments)):
             answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)

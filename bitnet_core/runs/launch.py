@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,20 +68,27 @@ def _already_running(experiment: Experiment, stage: str, name: str) -> UsageErro
 
 
 def launch(
-    settings: Settings, stage: str, secrets: Mapping[str, str] | None = None, argv: list[str] | None = None
+    settings: Settings,
+    stage: str,
+    secrets: Mapping[str, str] | None = None,
+    argv: list[str] | None = None,
+    env_files: Collection[Path] = (),
 ) -> Run:
     """Start a stage in a session of its own; return when its process has taken over or has failed to start.
 
     It outlives this process, a closed terminal and a dropped connection. Secrets go through an inherited pipe.
-    `argv` is the command to record. UsageError if the stage is running, BitnetError if it can't be started.
+    `argv` is the command to record. `env_files` are those that the settings were read from. UsageError if the stage
+    is running or the experiment was renamed since they were read, BitnetError if it can't be started.
     """
     refuse_unrecordable(settings.values, argv or sys.argv, (secrets or {}).values())
     experiment = Experiment.from_settings(settings)
+    _require_same_experiment(experiment, env_files)
     experiment.ensure()
     try:
         with stage_lock(experiment, stage):
             pass
         with launch_lock(experiment):
+            _require_same_experiment(experiment, env_files)  # while the lock is held, it is not renamed
             run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
         raise BitnetError(
@@ -106,6 +113,15 @@ def launch(
     # Polling collects the children that have ended: none remains as a zombie while this process lives.
     _children[:] = [child for child in _children if child.poll() is None]
     return run
+
+
+def _require_same_experiment(experiment: Experiment, env_files: Collection[Path]) -> None:
+    """UsageError if the settings came from a folder that is no longer there: a new one would begin all over again."""
+    env = experiment.root / ".env"
+    if env in env_files and not os.path.lexists(env):
+        raise UsageError(
+            f"{experiment.root} was renamed or removed after its settings were read; give --root its folder now."
+        )
 
 
 def _why_it_ended(run: Run, stage: str, code: int) -> tuple[int, str]:

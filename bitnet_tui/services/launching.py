@@ -43,7 +43,7 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
     resolution = resolved(home, root, values)
     settings = resolution.checked()
     keys = stage_keys.for_stage(stage, resolution, vault_can_be_opened=True)
-    run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
+    run = runs.launch(settings, stage, keys.values, ["bitnet-tui", stage], resolution.env_files)
     warnings = [problem.message for problem in unsaid(resolution) if problem.severity == "warning"]
     return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))
 

@@ -24,7 +24,7 @@ def keys_sent(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str
     """The keys that each stage of the experiment `hosted` is started with from now on; none really starts."""
     sent: list[dict[str, str]] = []
 
-    def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
+    def start(settings: Settings, stage: str, keys: dict[str, str], *_: object) -> Run:
         sent.append(keys)
         return Run(home / "hosted" / "logs" / f"{stage}-recorded")
 

@@ -246,6 +246,26 @@ def test_a_launch_that_waited_for_a_rename_starts_nothing(home: Path):
     assert not root.exists()
 
 
+def test_a_launch_whose_settings_are_from_before_a_rename_begins_nothing_anew(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A new folder under the old name would have no journal: every answer would be paid for again."""
+    from bitnet_core.runs import launch
+
+    root = _experiment(home, "one")
+    resolution = resolve(root=root)
+    rename(root, "two")
+    with pytest.raises(UsageError, match=r"one was renamed or removed after its settings were read; give --root"):
+        launch.launch(resolution.settings, "collect", env_files=resolution.env_files)
+    assert not root.exists()
+    rename(home / "two", "one")
+    ensure = Experiment.ensure
+    monkeypatch.setattr(Experiment, "ensure", lambda self: (rename(root, "two"), ensure(self))[1])
+    with pytest.raises(UsageError, match="one was renamed"):
+        launch.launch(resolution.settings, "collect", env_files=resolution.env_files)
+    assert not any((root / "logs").glob("collect-*"))
+
+
 def test_a_broken_experiment_can_be_deleted(home: Path):
     root = _experiment(home, "one")
     (root / ".env").write_bytes(b"SEED=\xff\n")
