@@ -1,15 +1,16 @@
-"""The proxy that the environment names for an address, as messages say it.
+"""What the environment says about the way to a server: its proxy, as messages say it, and trusted certificates.
 
 Without it, what a proxy does is told as the server's fault. Knows no HTTP client: those of httpx are passed in.
 """
 
 import os
 import re
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.text import flat
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -17,6 +18,7 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _STATUS = re.compile(r"(?:^|connection failed: |proxy, got )'?(?:HTTP/\S+ )?([1-5]\d\d)\b")
 """Where httpx, requests, http.client and botocore tell how a proxy answered `CONNECT`."""
 _SHOWN = 100
+_Context = TypeVar("_Context")
 
 
 class Proxy(NamedTuple):
@@ -92,6 +94,15 @@ def unusable_proxy(error: Exception) -> BitnetError:
         f"HTTPS_PROXY, HTTP_PROXY, ALL_PROXY or NO_PROXY can't be used ({why}); set it to an address such as "
         "http://proxy:8080, or unset it."
     )
+
+
+def trusted(create: Callable[[], _Context]) -> _Context:
+    """The TLS context that `create` makes of SSL_CERT_FILE or SSL_CERT_DIR, else of the usual authorities."""
+    try:
+        return create()
+    except OSError as error:
+        why = explained(error, "correct the variable")
+        raise BitnetError(f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read {why}.") from error
 
 
 def close_failed_tunnels(client: Any) -> None:

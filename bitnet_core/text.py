@@ -45,6 +45,19 @@ def finite(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+def natural(value: object) -> int | None:
+    """The value if it is a whole number from 0 that 63 bits can hold; None for anything else (float, bool, text)."""
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+def finite_in(text: str) -> float | None:
+    """The finite number that a text is, blanks around it allowed; None for any other text."""
+    try:
+        return finite(float(text))
+    except ValueError:
+        return None
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """`12345` → `12,345`, `0.84312` → `0.8431`, `0.0000841` → `8.410e-5`; a whole number is written whole."""
     if value is not None and abs(value) < 1e15 and value == int(value):

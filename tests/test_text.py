@@ -56,6 +56,16 @@ def test_finite_gives_a_finite_float_or_nothing(value):
         assert number is None
 
 
+def test_a_text_is_a_finite_number_or_none():
+    assert [words.finite_in(text) for text in ("0.5", " 7 ", "1e-3")] == [0.5, 7.0, 0.001]
+    assert [words.finite_in(text) for text in ("", "[N/A]", "nan", "-inf", "1e999")] == [None] * 5
+
+
+def test_a_natural_number_is_whole_not_negative_and_of_63_bits():
+    assert [words.natural(value) for value in (0, 8, (1 << 63) - 1)] == [0, 8, (1 << 63) - 1]
+    assert [words.natural(value) for value in (-1, 1 << 63, True, 1.0, "1", None)] == [None] * 6
+
+
 @given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.integers(), st.just(10**400)))
 def test_every_format_takes_every_number(value):
     for write in (

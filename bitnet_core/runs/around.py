@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitnet_core import process
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine
-from bitnet_core.text import finite, percent, size
+from bitnet_core.text import finite_in, percent, size
 
 _LOAD_SECONDS = 3.0
 _ASK_GPU = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
@@ -107,7 +107,7 @@ class LoadReader:
             self._asks_gpu = False
             return
         for line in said.splitlines():
-            busy, used, memory = ([_number(word) for word in line.split(",")] + [None] * 3)[:3]
+            busy, used, memory = ([finite_in(word) for word in line.split(",")] + [None] * 3)[:3]
             if used is not None and memory:
                 yield Gpu(None if busy is None else busy / 100, used * _MIB, memory * _MIB)
 
@@ -122,10 +122,3 @@ def _of(part: float, whole: float) -> str:
 def _counted_twice(times: tuple[float, ...]) -> int:
     """How many of the last figures are part of earlier ones: on Linux, the time of guests is also that of users."""
     return sum(name.startswith("guest") for name in getattr(times, "_fields", ()))
-
-
-def _number(word: str) -> float | None:
-    try:
-        return finite(float(word))
-    except ValueError:
-        return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs import catalog
-from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.experiment import Experiment, last_change
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DataOptions
@@ -259,7 +259,7 @@ class History:
         """When an output of the stage was last written, in Unix seconds; 0 if there is none."""
         outputs = catalog.stage(stage).outputs
         files = (path for at, pattern in outputs for path in getattr(self.experiment, at).glob(pattern))
-        return max(map(_changed, files), default=0.0)
+        return max(map(last_change, files), default=0.0)
 
     def _runs_of(self, stage: str) -> Iterator[Entry]:
         return (entry for entry in self.entries if entry.record.stage == stage)
@@ -267,13 +267,6 @@ class History:
 
 def _succeeded(record: RunRecord) -> bool:
     return record.state == "succeeded"
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _runs_in(logs: Path) -> list[Run]:

@@ -16,6 +16,7 @@ from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, 
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import TrainOptions
+from bitnet_core.text import natural
 
 _TRAIN, _COLLECT = "train", "collect"
 _INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
@@ -105,13 +106,9 @@ def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:
             whole = isinstance(health, dict) and health.get("bytes") == path.stat().st_size
         except (BitnetError, OSError):
             continue
-        if whole and (step := _count(health.get("step"))) is not None:
+        if whole and (step := natural(health.get("step"))) is not None:
             found[step] = path, health
     return found
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
 def _made(history: History, path: Path) -> Entry | None:
@@ -148,7 +145,7 @@ def _wanted(options: TrainOptions, settings: Settings, kept: Mapping[str, Any]) 
 
 def _reached(health: Mapping[str, Any], kept: Mapping[str, Any]) -> Reached:
     flipped = health.get("activation_bits") == 4 or bool(health.get("layers_at_4_bits"))
-    step, seen = _count(health.get("step")) or 0, _count(health.get("seen_tokens")) or 0
+    step, seen = natural(health.get("step")) or 0, natural(health.get("seen_tokens")) or 0
     return Reached(step, seen, kept, flipped, _budget(health))
 
 
@@ -158,7 +155,7 @@ def _budget(health: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _epoch_tokens(health: Mapping[str, Any]) -> int:
-    return _count(_budget(health).get("epoch_tokens")) or 1
+    return natural(_budget(health).get("epoch_tokens")) or 1
 
 
 def _others(made: Entry | None, settings: Settings, names: tuple[str, ...]) -> Changes:

@@ -14,7 +14,7 @@ from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus
 from bitnet_core.storage.steps import complete_steps, older, step_of
-from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, width
+from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, natural, pad, share, significant, size, width
 from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
@@ -132,7 +132,7 @@ def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) 
 
 def _best(health: dict[str, Any]) -> int | None:
     best = health.get("best")
-    return _whole(best.get("step")) if isinstance(best, dict) else None
+    return natural(best.get("step")) if isinstance(best, dict) else None
 
 
 def _saved(
@@ -151,12 +151,12 @@ def _saved(
         status.st_size,
         status.st_mtime,
         bool(health) and health.get("bytes") == status.st_size,
-        _whole(health.get("seen_tokens")),
-        _whole(health.get("budget_tokens")),
+        natural(health.get("seen_tokens")),
+        natural(health.get("budget_tokens")),
         finite(measured.get("heldout_loss")),
         finite(measured.get("heldout_agreement")),
-        _whole(health.get("activation_bits")),
-        _whole(health.get("layers_at_4_bits")) or 0,
+        natural(health.get("activation_bits")),
+        natural(health.get("layers_at_4_bits")) or 0,
         str(health.get("device") or "")[:40],
         best,
         newest,
@@ -169,10 +169,6 @@ def _copied(name: str, size_of: int, copy: CopyStatus) -> str:
     if any(name == waiting for waiting, _ in copy.waiting):
         return "waiting"
     return "stored" if (name, size_of) in copy.checkpoints else "here"
-
-
-def _whole(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value < 1 << 63 else None
 
 
 # -- drawing ---------------------------------------------------------------------------------------------------------

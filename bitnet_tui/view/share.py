@@ -1,6 +1,6 @@
 """A share from 0 to 1 as a bar that can be moved, by keys in steps of a hundredth and by the mouse to a cell."""
 
-from bitnet_core.text import finite
+from bitnet_core.text import finite_in
 from bitnet_tui.view.spans import Line, Span
 
 STEPS = 100
@@ -8,10 +8,7 @@ STEPS = 100
 
 def parsed(text: str, otherwise: float) -> float:
     """The share that a text stands for."""
-    try:
-        found = finite(float(text))
-    except ValueError:
-        found = None
+    found = finite_in(text)
     return otherwise if found is None or not 0 <= found <= 1 else found
 
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import UsageError
 from bitnet_core.left_over import end_with_left_over
 from bitnet_core.proxy import (
     LOOPBACK,
@@ -28,6 +28,7 @@ from bitnet_core.proxy import (
     proxy_of,
     status_of_proxy,
     through_in_the_clear,
+    trusted,
     unusable_proxy,
 )
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
@@ -201,7 +202,7 @@ class Http:
                     trust_env=outside,
                     follow_redirects=True,
                     # Loading every authority takes 20 ms, which many short clients for this machine would pay.
-                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else _trusted(),
+                    verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else trusted(httpx.create_ssl_context),
                 )
             except (ImportError, ValueError, httpx.InvalidURL) as error:
                 raise unusable_proxy(error) from error
@@ -294,14 +295,6 @@ def _certificate_fault(error: BaseException) -> str:
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     return str(cause.verify_message) if cause is not None else ""
-
-
-def _trusted() -> ssl.SSLContext:
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        why = explained(error, "correct the variable")
-        raise BitnetError(f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read {why}.") from error
 
 
 def _host(url: str) -> str:

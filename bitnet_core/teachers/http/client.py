@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError
 from bitnet_core.left_over import end_with_left_over
-from bitnet_core.proxy import LOOPBACK, close_failed_tunnels, proxy_of, unusable_proxy
+from bitnet_core.proxy import LOOPBACK, close_failed_tunnels, proxy_of, trusted, unusable_proxy
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
@@ -99,7 +99,11 @@ class JsonClient:
                 limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
                 trust_env=host not in LOOPBACK,
                 # Reading every authority takes 20 ms, and no redirect leads from http to https.
-                verify=_trusted() if self.base_url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+                verify=(
+                    trusted(httpx.create_ssl_context)
+                    if self.base_url.startswith("https:")
+                    else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                ),
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise unusable_proxy(error) from error
@@ -334,15 +338,6 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise FailedAttempt("the connection broke") if broke else Unreadable("it does not speak HTTP") from error
     except NotDecompressed as error:
         raise Unreadable(str(error)) from error
-
-
-def _trusted() -> ssl.SSLContext:
-    """The authorities whose certificates are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else the usual ones."""
-    try:
-        return httpx.create_ssl_context()
-    except OSError as error:
-        why = explained(error, "correct the variable")
-        raise BitnetError(f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read {why}.") from error
 
 
 def _host(base_url: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from bitnet_core.text import finite
+from bitnet_core.text import finite, natural
 from bitnet_tui.services.playing import Who
 
 SIDES: tuple[Who, ...] = ("teacher", "student")
@@ -92,7 +92,7 @@ def folded(answer: Answer, events: Iterable[Mapping[str, Any]]) -> Answer:
             changes |= {
                 "state": "ended",
                 "finish": str(event.get("finish_reason") or ""),
-                "count": _count(event, "tokens"),
+                "count": natural(event.get("tokens")),
                 "tokens_per_s": _number(event, "tokens_per_s"),
                 "usd": _number(event, "usd"),
             }
@@ -160,8 +160,3 @@ def _bytes(text: Any) -> bytes:
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:
     return finite(fields.get(name))
-
-
-def _count(fields: Mapping[str, Any], name: str) -> int | None:
-    value = fields.get(name)
-    return value if type(value) is int and value >= 0 else None

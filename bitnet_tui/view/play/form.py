@@ -1,6 +1,6 @@
 """How the playground's fields become a question."""
 
-from bitnet_core.text import finite
+from bitnet_core.text import finite_in
 from bitnet_tui.view.play.answers import Asked
 
 LONGEST = 4096
@@ -9,7 +9,7 @@ _MOST_SEED = (1 << 32) - 1
 
 def asked_of(texts: dict[str, str], bits: int | None) -> Asked | str:
     """What the fields `prompt`, `system`, `temperature`, `length` and `seed` ask, or what is wrong with one."""
-    temperature, length, seed = _number(texts["temperature"]), _whole(texts["length"]), _whole(texts["seed"])
+    temperature, length, seed = finite_in(texts["temperature"]), _whole(texts["length"]), _whole(texts["seed"])
     if temperature is None or not 0 <= temperature <= 100:
         return "Temperature: give a number from 0, always the likeliest token, to 100."
     if length is None or not 1 <= length <= LONGEST:
@@ -19,13 +19,6 @@ def asked_of(texts: dict[str, str], bits: int | None) -> Asked | str:
     if not texts["prompt"].strip():
         return "Type a prompt first; i or a click begins."
     return Asked(texts["prompt"], texts["system"].strip(), temperature, length, seed, bits)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return finite(float(text))
-    except ValueError:
-        return None
 
 
 def _whole(text: str) -> int | None:
