@@ -1,6 +1,7 @@
 """What several test files build: a stage's context, events, the events that a run has left, a teacher's steps."""
 
 import contextlib
+import functools
 import math
 import resource
 import time
@@ -26,10 +27,13 @@ _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, dict[str, Any]: {}, list[
 
 def event(kind: str, **fields: Any) -> Event:
     """An event of a kind; required fields that are left out are empty or 0. Not the record's first."""
-    made = _BY_KIND[kind]
-    missing = [one for one in msgspec.structs.fields(made) if one.required and one.name not in fields]
-    empty = {one.name: _EMPTY.get(one.type) for one in missing}
-    return made(**{"seq": 1, **empty, **fields})
+    return _BY_KIND[kind](**{"seq": 1, **_required(kind), **fields})
+
+
+@functools.cache
+def _required(kind: str) -> dict[str, Any]:
+    """An empty value for each field that this kind requires."""
+    return {one.name: _EMPTY.get(one.type) for one in msgspec.structs.fields(_BY_KIND[kind]) if one.required}
 
 
 def stage_context(

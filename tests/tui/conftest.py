@@ -18,6 +18,7 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
 from tests.tui.event_loop import watched
+from tests.tui.idle import until_idle
 from tests.tui.plans import PLAN, TIMED
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
@@ -56,6 +57,15 @@ def parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Stylesheet, "_parse_rules", parse_or_find)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def idle_by_its_loop() -> Iterator[None]:
+    """A key press takes as long as the app works on it, not 40 ms and more."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("textual.pilot.wait_for_idle", until_idle)
+        patched.setattr("textual.app.wait_for_idle", until_idle)
         yield
 
 

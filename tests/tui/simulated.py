@@ -118,7 +118,7 @@ class SimulatedRun:
 
     def emit(self, kind: str, after: float = 1.0, **fields: Any) -> None:
         self._now += after
-        with mock.patch("bitnet_core.runs.event_files.time.time", return_value=self._now):
+        with mock.patch("bitnet_core.runs.event_files.time.time", lambda: self._now):
             self._writer.emit(event(kind, **fields))
 
     def train(self, first: int, last: int, *, bad_at: int | None = None) -> None:

@@ -171,9 +171,10 @@ async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_onc
             await pilot.press(key)
             await until(pilot, lambda part=part: part in words(pilot))
             exp.root.rename(home / "elsewhere")
+            pane, alerts = pilot.app.screen.query_one("#switch"), pilot.app.screen.query_one("#alerts")
             await until(pilot, lambda: "is not an experiment any more" in " ".join(said(pilot, "#alerts").split()))
-            pane = pilot.app.screen.query_one("#switch")
-            assert not pane.display and pilot.app.screen.query_one("#alerts").region.height, key
+            await until(pilot, lambda alerts=alerts: alerts.region.height > 0)
+            assert not pane.display, key
             (home / "elsewhere").rename(exp.root)
             await until(pilot, lambda pane=pane: pane.display)
 
