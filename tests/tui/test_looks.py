@@ -1,4 +1,4 @@
-"""On every screen, at every size, all can be read and reached, and nothing lies on anything else."""
+"""On every screen, at every size, all can be read and reached, nothing lies over it, and nothing is redrawn."""
 
 import re
 from collections.abc import Callable
@@ -18,9 +18,10 @@ from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.palette import Palette
 from bitnet_tui.widgets.words import Words
-from tests.tui.every_screen import SCREENS, app_of, go
+from tests.tui.every_screen import SCREENS, app_of, go, names_of_all
 from tests.tui.laid_out import faults
 from tests.tui.pilots import settled, words
+from tests.tui.quiet import is_quiet
 
 _SIZES = [(80, 24), (100, 30), (120, 36), (200, 55)]
 _TOO_SMALL = [(59, 24), (80, 14)]
@@ -46,11 +47,17 @@ _OF_EACH_KIND = [
 _NAMES_A_KEY = re.compile(r"\((\S+)\)$")
 
 
+def test_every_screen_is_visited():
+    assert names_of_all() <= {way.screen for way in SCREENS.values()}
+
+
 @pytest.mark.parametrize("name", SCREENS)
-async def test_everything_on_a_screen_can_be_read_and_reached(workspaces: Path, name: str):
+async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_redrawn(workspaces: Path, name: str):
     way = SCREENS[name]
     async with app_of(workspaces, way).run_test(size=_SIZES[0]) as pilot:
         await go(pilot, way)
+        assert type(pilot.app.screen).__name__ == way.screen
+        await is_quiet(pilot, way.text)
         found = {}
         for size in _SIZES:
             await pilot.resize_terminal(*size)

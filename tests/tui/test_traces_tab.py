@@ -68,7 +68,8 @@ async def test_rows_that_break_a_rule_are_told(home: Path, root: Path, recorder:
             await pilot.press("2", "i")
             await until(pilot, lambda told=told: any(one.startswith(told) for one in notices(pilot)))
             shard.write_bytes(shard.read_bytes()[:-40])
-        await until(pilot, lambda: any(shard.name in one for one in notices(pilot)))
+        # A long path is broken anywhere.
+        await until(pilot, lambda: any(shard.name in one.replace(" ", "") for one in notices(pilot)))
 
 
 async def test_a_journey_through_the_traces(
