@@ -19,6 +19,7 @@ from bitnet_core.text import number, printable
 from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
+from bitnet_tui.remedies import offering
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
@@ -196,13 +197,15 @@ class BitnetApp(Telling):
         """As in Textual; without colours, the terminal's own are turned into greys, else they would all be black."""
         return super().native_ansi_color and not self.no_color
 
-    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
+    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> tuple[str, ...]:
         """As `Shell.launch`; warnings about the settings become notifications."""
         from bitnet_tui.services import launching
 
         launch = self._launch or launching.launch
-        for warning in launch(self.home, root, stage, values).warnings:
-            self.call_from_thread(self.notify, warning, title="Settings", severity="warning")
+        warnings = launch(self.home, root, stage, values).warnings
+        for warning in warnings:
+            self.call_from_thread(self.notify, offering(warning), title="Settings", severity="warning")
+        return warnings
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen

@@ -1,4 +1,4 @@
-"""Sentences of the core as the app says them: the key that does it, in place of the command that would.
+"""Sentences of the core as the app says them: the key that does it in place of a command, a label in place of a name.
 
 The core names remedies for the command line, also in records and events, which both read. So the app translates them
 where it takes them in or shows them. `tests/tui/test_remedies.py` finds the sentences that nothing here knows.
@@ -8,6 +8,7 @@ import re
 from functools import cache
 
 from bitnet_tui import key_names
+from bitnet_tui.labels import by_label, first_setting
 
 _STAGE = r"(?:run )?`bitnet (?P<stage>teacher|collect|train|eval|dryrun)`"
 _SAID = (
@@ -66,7 +67,20 @@ _KEY = re.compile(r"\{([a-z-]+\.[a-z-]+)\}")
 
 
 def in_app(sentence: str) -> str:
-    """The sentence with the keys and actions of the app as its remedy. What names no command is left as it is."""
+    """The sentence with the keys and actions of the app as its remedy, and settings by their labels."""
+    return by_label(by_keys(sentence))
+
+
+def offering(sentence: str) -> str:
+    """As `in_app`; what is about a setting names the key that opens Config at it."""
+    words = in_app(sentence)
+    if not first_setting(sentence) or "Config" in words:
+        return words
+    return f"{words.rstrip('.')} ({key_names.key('experiment.config')} Config)."
+
+
+def by_keys(sentence: str) -> str:
+    """The sentence with keys and actions alone, for what shows settings by their names: Config and the log."""
     if "`" not in sentence and "--" not in sentence:
         return sentence
     for pattern, words in _patterns():

@@ -63,8 +63,8 @@ class Shell(App[None]):
         """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""
         raise NotImplementedError
 
-    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
-        """Start a stage, with `values` of settings for this run alone.
+    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Start a stage, with `values` of settings for this run alone; the warnings, which are shown.
 
         `BitnetError` says why it can't be. Slow: call it in a thread.
         """

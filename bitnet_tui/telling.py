@@ -65,9 +65,8 @@ class Telling(Noticing):
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"
-        from bitnet_tui.view.guide.labels import in_words  # as in `_read`
 
-        self.notify_beside(in_words(notice.text), title=notice.title, severity=severity)
+        self.notify_beside(notice.text, title=notice.title, severity=severity)
         terminal = self._driver
         if not isinstance(terminal, AnyTerminal):
             return

@@ -8,7 +8,7 @@ To add a setting:
 2. add a field to the group in `values.py` through which the code reads it. Until then it "has no effect yet";
 3. run `make docs`, which writes `.env.example` and docs/settings.md from the registry;
 4. if the app should ask for it when an experiment is made, add it to STUDENT_FIELDS of bitnet_tui/view/guide/draft.py
-   and a label to labels.py beside it; the settings of a storage target are asked for by themselves;
+   and a label to bitnet_tui/labels.py; the settings of a storage target are asked for by themselves;
 5. if it changes a stage's result, check that runs/catalog.py counts it for that stage: it takes whole
    sections, less `_RESULT_UNCHANGED_BY`.
 

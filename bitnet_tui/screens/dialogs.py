@@ -55,7 +55,7 @@ class ConfirmScreen(DialogScreen[bool]):
         what, why, yes, no = self._texts
         with Vertical(classes="card message"):
             yield Words(what, classes="title")
-            yield Words(why)
+            yield Words(in_app(why))
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")

@@ -16,6 +16,8 @@ from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
 from bitnet_tui.key_names import key
+from bitnet_tui.labels import first_setting
+from bitnet_tui.remedies import offering
 from bitnet_tui.screens.asking import AskingScreen
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
@@ -55,6 +57,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         """None = follow the stage that is running."""
         self._back = 0
         self._launching: str | None = None
+        self._advised = ""
+        """The setting that the last warning or refusal was about, at which Config opens."""
         self._ticks = 0
 
     # -- drawing ---------------------------------------------------------------------------------------------------
@@ -204,9 +208,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.pane.scroll(way)
 
     def action_view(self, name: str) -> None:
-        advised = advised_setting(self._view.run) if self.pane.open == "live" else ""
-        if name == "config" and advised:
-            self.action_setting(advised)
+        found = self._advised or (advised_setting(self._view.run) if self.pane.open == "live" else "")
+        if name == "config" and found:
+            self._advised = ""
+            self.action_setting(found)
         else:
             self.pane.choose(name)
 
@@ -266,7 +271,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
                 raise BitnetError(benchmarks.question(lacking)[1])
             return lacking
         if agreed or not found.training.starts_again:
-            shell.launch(self.root, name, values)
+            shell.call_later(self._advise, *shell.launch(self.root, name, values))
             return replace(found.training, aside=())
         if not self.on_stack:
             raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it all the same.")
@@ -295,7 +300,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             return
         from bitnet_tui.screens.dialogs import MessageScreen
 
-        self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", problem))
+        self._advise(problem)
+        self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", offering(problem)))
+
+    def _advise(self, *sentences: str) -> None:
+        self._advised = next(filter(None, map(first_setting, sentences)), "")
 
     def declined(self, problem: str) -> None:
         if not self._launching and self.store_refused(problem):

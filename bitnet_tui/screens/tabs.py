@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from bitnet_core.errors import BitnetError
+from bitnet_tui.labels import label
 from bitnet_tui.screens.exporting import ExportingScreen
 from bitnet_tui.services import config
 from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import checkpoints, starting
 from bitnet_tui.view.checkpoints import Saved
-from bitnet_tui.view.guide.labels import label
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane

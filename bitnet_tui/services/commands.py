@@ -17,7 +17,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
 from bitnet_core.text import duration, finite, flat, progress_words
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.services.settings import overrides, resolved
 
 _WARNING = "bitnet: warning: "
@@ -53,7 +53,7 @@ class Command:
                 ) from None
         warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
         report = _report(output, complaint, child.returncode)
-        return report | {"warnings": [in_app(one.removeprefix(_WARNING)) for one in warnings]}
+        return report | {"warnings": [by_keys(one.removeprefix(_WARNING)) for one in warnings]}
 
     def keys(self) -> dict[str, str]:
         """The keys that the command gets."""
@@ -178,4 +178,4 @@ def object_of(line: str) -> dict[str, Any] | None:
 def last_sentence(complaint: str) -> str:
     """The error that a command ended with, on its stderr; empty if there is none."""
     sentences = [line.removeprefix("bitnet: ") for line in complaint.splitlines() if line.startswith("bitnet: ")]
-    return in_app(sentences[-1]) if sentences else ""
+    return by_keys(sentences[-1]) if sentences else ""

@@ -15,7 +15,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Resolution
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.services.settings import overrides, require_experiment, resolved
 
 OF_THE_PLACE = ("BITNET_HOME", "DRIVE_ROOT")
@@ -115,7 +115,7 @@ def _edited(
     fresh = [one for one in then.problems if one.message not in known]
 
     def told(severity: str) -> tuple[str, ...]:
-        return tuple(mask(in_app(_short(one.message, now))) for one in fresh if one.severity == severity)
+        return tuple(mask(by_keys(_short(one.message, now))) for one in fresh if one.severity == severity)
 
     return then, told
 

@@ -8,7 +8,7 @@ from bitnet_core.runs.experiment import Experiment, is_experiment, settings_besi
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
 from bitnet_tui import key_names
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys
 
 
 def overrides(home: Path, values: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -42,7 +42,7 @@ def experiment_beside(root: Path, home: Path) -> tuple[Experiment, str]:
 
 
 def _errors(resolution: Resolution) -> str:
-    return "\n".join(in_app(problem.message) for problem in resolution.problems if problem.severity == "error")
+    return "\n".join(by_keys(problem.message) for problem in resolution.problems if problem.severity == "error")
 
 
 def require_experiment(root: Path) -> None:

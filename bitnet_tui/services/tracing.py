@@ -14,7 +14,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group, pipe_of
 from bitnet_core.runs.copied import has_traces
 from bitnet_core.text import finite, number
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.services import commands
 from bitnet_tui.services.settings import experiment_at
 
@@ -60,7 +60,7 @@ class TraceSession:
             self._idle.start()
         found = json.loads(line)
         if "problem" in found:
-            raise BitnetError(in_app(str(found["problem"])))
+            raise BitnetError(by_keys(str(found["problem"])))
         return dict(found)
 
     def _exchanged(self, child: "subprocess.Popen[str]", request: str) -> str:
@@ -114,7 +114,7 @@ def checked(home: Path, root: Path) -> str:
     problems = commands.Command(home, arguments, {}, _CHECK_SECONDS, "The check").run().get("problems")
     if not isinstance(problems, list):
         raise BitnetError("The traces were not checked; try again.")
-    said = [in_app(_problem(one)) for one in problems if isinstance(one, dict)]
+    said = [by_keys(_problem(one)) for one in problems if isinstance(one, dict)]
     more = f"; and {len(said) - _MOST_SAID} more" if len(said) > _MOST_SAID else ""
     return "; ".join(said[:_MOST_SAID]) + more
 

@@ -6,8 +6,8 @@ from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.health import MARKS
 from bitnet_core.text import capital
 from bitnet_tui.key_names import key
-from bitnet_tui.remedies import in_app
-from bitnet_tui.view.guide.labels import first_setting, in_words
+from bitnet_tui.labels import by_label, first_setting
+from bitnet_tui.remedies import in_app, offering
 from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import ShownAlert
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -55,9 +55,9 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         where = f" ({key('experiment.reports')} Reports)" if finding.code == "gates" else ""
-        words = in_words(finding.words)
+        words = in_app(finding.words)
         fresh = wrapped(mark, words.rstrip(".") + where + "." if where else words, style, cells)
-        fresh += wrapped("  ", _advice(finding.advice), "label", cells) if finding.advice else []
+        fresh += wrapped("  ", offering(finding.advice), "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
         lines += fresh
@@ -71,7 +71,7 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     again = f"{key('experiment.run')} runs it again."
     text = f"Settings or input have changed since these results; {again}"
     if view.changes:
-        text = f"Since these results: {changed_words(view.changes)}; {again}"
+        text = f"Since these results: {by_label(changed_words(view.changes))}; {again}"
     return tuple(wrapped("↻ ", text, "warn", cells))
 
 
@@ -79,9 +79,9 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
-        lines += wrapped("✗ ", in_app(problem), "bad", cells)  # it quotes the .env
+        lines += wrapped("✗ ", offering(problem), "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        lines += wrapped(f"{look(run.state).glyph} ", _advice(run.error), look(run.state).style, cells)
+        lines += wrapped(f"{look(run.state).glyph} ", offering(run.error), look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
@@ -103,15 +103,8 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
     style = "bad" if alert.severity in ("error", "critical") else "warn"
     times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = wrapped("! ", in_words(alert.message) + times, style, cells)
-    return lines + (wrapped("  ", _advice(alert.advice), "label", cells) if alert.advice else [])
-
-
-def _advice(sentence: str) -> str:
-    """In the app's words; what is about a setting names the key that opens Config at it."""
-    words = in_words(sentence)
-    offered = first_setting(sentence) and "Config" not in words
-    return f"{words.rstrip('.')} ({key('experiment.config')} Config)." if offered else words
+    lines = wrapped("! ", in_app(alert.message) + times, style, cells)
+    return lines + (wrapped("  ", offering(alert.advice), "label", cells) if alert.advice else [])
 
 
 def advised_setting(run: RunShown | None) -> str:

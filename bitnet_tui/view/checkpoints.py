@@ -16,12 +16,12 @@ from bitnet_core.storage.status import CopyStatus
 from bitnet_core.storage.steps import complete_steps, older, step_of
 from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, natural, pad, share, significant, size, width
 from bitnet_tui import key_names
+from bitnet_tui.labels import label
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
 from bitnet_tui.view.exports import names
-from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 

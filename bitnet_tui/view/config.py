@@ -17,10 +17,10 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui import key_names
-from bitnet_tui.remedies import in_app
+from bitnet_tui.labels import label
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
-from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
@@ -182,7 +182,7 @@ def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     default = f" Default: {setting.default}." if setting.default else ""
     unit = f", {setting.unit}" if setting.unit else ""
     allowed = "" if setting.secret or setting.allowed() == "text" else f" Allowed: {setting.allowed()}{unit}."
-    pieces = wrap(flat(f"{in_app(setting.help)}{allowed}{default}"), cells - len(row.name) - 2)
+    pieces = wrap(flat(f"{by_keys(setting.help)}{allowed}{default}"), cells - len(row.name) - 2)
     first = line(Span(row.name, "title"), f"  {pieces[0]}") if pieces else line(Span(row.name, "title"))
     rest = wrap(" ".join(pieces[1:]), cells) if len(pieces) > 1 else []
     return first_lines((first, *(line(one) for one in rest)), most, cells)
@@ -205,7 +205,7 @@ def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tupl
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """Why the settings can't be read."""
-    return first_lines(wrapped("✗ ", flat(in_app(problem)), "bad", cells), most, cells)
+    return first_lines(wrapped("✗ ", flat(by_keys(problem)), "bad", cells), most, cells)
 
 
 # -- what saving would do --------------------------------------------------------------------------------------------

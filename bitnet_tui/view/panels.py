@@ -24,7 +24,7 @@ from bitnet_core.text import (
     width,
 )
 from bitnet_tui.key_names import key
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
@@ -303,7 +303,7 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     title = line(Span(flat(table.name.replace("_", " ")), "title"))
     if not table.columns and not any(table.rows):
         return title, line(Span("empty", "label"))
-    said = [[in_app(one) if isinstance(one, str) else one for one in row] for row in table.rows]
+    said = [[by_keys(one) if isinstance(one, str) else one for one in row] for row in table.rows]
     heading, rule, rows = table_parts(table.columns, said, cells)
     names = (line(Span(text, "label")) for text in heading)
     return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)

@@ -12,9 +12,11 @@ from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
+from bitnet_tui.labels import label
 from bitnet_tui.view import pick, share
-from bitnet_tui.view.guide import doubts, estimates, labels, rail, review, storing, teachers
+from bitnet_tui.view.guide import doubts, estimates, rail, review, storing, teachers
 from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft, faults
+from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.spans import Line
 from tests.tui.plans import PLAN, TIMED
 
@@ -45,12 +47,12 @@ def _names_a_setting(words: str) -> bool:
 def test_no_field_card_or_note_speaks_of_settings_by_name_or_of_commands():
     fields = {*STUDENT_FIELDS, "FLIP_FRACTION", "STORAGE_SYNC"}
     fields |= {name for backend in STORAGE_BACKENDS for name in storing.fields(backend)}
-    said = [labels.about(name) for name in fields] + [labels.label(name) for name in REGISTRY]
+    said = [about(name) for name in fields] + [label(name) for name in REGISTRY]
     said += [teachers.note(one)[0] for one in PROVIDERS.values()]
     said += [storing.about(name) + storing.title_of(name) for name in (HERE, *STORAGE_BACKENDS)]
     assert not [words for words in said if _names_a_setting(words)]
-    assert all(0 < width(labels.label(name)) <= 13 for name in fields - {"FLIP_FRACTION"}), {
-        name: labels.label(name) for name in fields if width(labels.label(name)) > 13
+    assert all(0 < width(label(name)) <= 13 for name in fields - {"FLIP_FRACTION"}), {
+        name: label(name) for name in fields if width(label(name)) > 13
     }
 
 
@@ -60,17 +62,17 @@ def test_no_field_card_or_note_speaks_of_settings_by_name_or_of_commands():
     )
 )
 def test_a_sentence_of_a_command_is_said_without_names_and_commands(parts):
-    assert not _names_a_setting(labels.plain(" ".join(parts)))
+    assert not _names_a_setting(plain(" ".join(parts)))
 
 
 def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
     sentence = "AWS_ACCESS_KEY_ID is not set; `bitnet keys set AWS_ACCESS_KEY_ID` keeps it in the OS keyring."
-    assert labels.plain(sentence) == "“Access key” is not set; type it into “Access key”."
+    assert plain(sentence) == "“Access key” is not set; type it into “Access key”."
 
 
 def test_two_settings_of_one_field_are_named_once():
-    assert labels.plain("set KD_MAX_USD=2.5, or (KD_TAU=1).") == "set “Kd max usd” = 2.5, or (“Kd tau” = 1)."
-    assert labels.plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
+    assert plain("set KD_MAX_USD=2.5, or (KD_TAU=1).") == "set “Kd max usd” = 2.5, or (“Kd tau” = 1)."
+    assert plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 
 def test_a_refused_sign_in_leads_to_the_password():

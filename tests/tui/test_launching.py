@@ -15,7 +15,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
+from tests.tui.pilots import SIZES, click_on, notices, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
 from tests.tui.terminal import Terminal
 
@@ -106,14 +106,16 @@ async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
         assert notices(pilot) == [f"! Settings: {WARNING}"]
 
 
-async def test_a_warning_that_looks_like_markup_is_shown_as_it_is(home: Path):
+async def test_a_warning_names_the_setting_by_its_label_and_leads_to_it_and_markup_in_it_is_shown(home: Path):
     launch = RecordingLaunch(warning="WANDB_PROJECT=[/b] (.env line 1) has no effect yet.")
     exp = experiment(home, "marked")
     async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("p")
         await settled(pilot)
-        assert notices(pilot) == ["! Settings: WANDB_PROJECT=[/b] (.env line 1) has no effect yet."]
+        assert notices(pilot) == ["! Settings: “Wandb project” = [/b] (.env line 1) has no effect yet (6 Config)."]
+        await pilot.press("6")
+        await until(pilot, lambda: said(pilot, "#config-about").startswith("WANDB_PROJECT"))
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):
@@ -124,9 +126,11 @@ async def test_a_launch_that_is_refused_says_why(home: Path):
         await pilot.press("p")
         await settled(pilot)
         assert isinstance(pilot.app.screen, MessageScreen)
-        assert "it must be a number from 0.05 to 100." in words(pilot)
+        assert "“Kd tau” = 9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100" in words(pilot)
         await pilot.press("escape")
         assert isinstance(pilot.app.screen, ExperimentScreen)
+        await pilot.press("6")
+        await until(pilot, lambda: said(pilot, "#config-about").startswith("KD_TAU"))
 
 
 async def test_stop_asks_first(home: Path):

@@ -10,11 +10,11 @@ import pytest
 import bitnet_core
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolve import resolve
 from bitnet_tui import key_names
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import in_app, offering
 from bitnet_tui.view import checkpoints, experiment_list
 from bitnet_tui.view.checkpoints import CheckpointsView
-from bitnet_tui.view.guide.labels import in_words
 
 _CORE = Path(bitnet_core.__file__).parent
 _APP = Path(bitnet_tui.__file__).parent
@@ -63,6 +63,28 @@ def test_every_command_that_the_core_names_has_an_action_of_the_app():
     assert not [text for text in left.values() if "{" in text or "run run" in text or "run the" in text]
 
 
+_NAMES = [name for name, one in REGISTRY.items() if "_" in name and not one.secret]
+_SETTINGS = re.compile(rf"(?<![\w/.])(?:{'|'.join(_NAMES)})\b")
+
+
+def test_no_sentence_of_the_core_names_a_setting_as_a_file_does():
+    found = {where: text for where, text in _sentences() if _SETTINGS.search(text)}
+    assert len(found) > 100
+    assert {where: text for where, text in found.items() if _SETTINGS.search(in_app(text))} == {}
+
+
+def test_every_warning_about_settings_has_their_labels_and_leads_to_config(isolated: Path):
+    """Apart from one about a line of a file whose name is none."""
+    lines = [f"{name}={one.choices[-1] if one.choices else 7}" for name, one in REGISTRY.items() if not one.secret]
+    (isolated / ".env").write_text("\n".join([*lines, *lines, "KD_TUA=1"]))
+    problems = [one.message for one in resolve({}, root=isolated, environ={}).problems]
+    about_lines = [one for one in problems if "is not a setting" in one]
+    assert len(problems) > 100 and about_lines == [in_app(one) for one in about_lines] != []
+    for one in problems:
+        assert one in about_lines or not _SETTINGS.search(offering(one))
+        assert one in about_lines or "Config (6)" in offering(one) or offering(one).endswith(" (6 Config).")
+
+
 def test_no_sentence_of_the_app_names_a_setting_as_a_file_does():
     names = re.compile(rf"\b(?:{'|'.join(name for name in REGISTRY if '_' in name)})\b")
     found = {where: text for where, text in _sentences(_APP) if names.search(text)}
@@ -102,7 +124,7 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
     ],
 )
 def test_settings_have_their_labels(said: str, shown: str):
-    assert in_words(said) == shown
+    assert in_app(said) == shown
 
 
 def test_sentences_name_the_keys_that_the_user_has():

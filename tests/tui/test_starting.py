@@ -19,7 +19,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.view import starting
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, words
+from tests.tui.pilots import click_on, notices, settled, until, words
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 NEEDS = {"teacher": (), "collect": (), "train": ("collect",), "eval": ("teacher", "collect", "train"), "dryrun": ()}
@@ -83,7 +83,7 @@ async def test_a_training_goes_on_with_another_rate_and_says_so(home: Path, key:
         await settled(pilot)
         await pilot.press(key)
         await settled(pilot)
-        changed = "LR 0.0006 → 0.0003, TOTAL_STEPS 200 → 900"
+        changed = "“Learning rate” 0.0006 → 0.0003, “Steps” 200 → 900"
         if key == "r":
             assert f"Training goes on from step 200 with {changed}." in " ".join(notices(pilot))
             assert launch.launched == [(exp.root, "train")]
@@ -100,7 +100,7 @@ async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mous
         await settled(pilot)
         assert isinstance(pilot.app.screen, ConfirmScreen)
         assert "Train again from step 0?" in words(pilot)
-        told = "it is finished, and LR 0.0006 → 0.0003 would reach no step. The checkpoints (those of steps 100, 200)"
+        told = "it is finished, and “Learning rate” 0.0006 → 0.0003 would reach no step. The checkpoints (those of"
         assert told in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
@@ -143,11 +143,11 @@ async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
         await settled(pilot)
         await pilot.press("4", "down", "T")
         await settled(pilot)
-        assert "Training can't go on from step 100: what it was trained with has changed (KD_TAU" in words(pilot)
+        assert "Training can't go on from step 100: what it was trained with has changed (“Kd tau”" in words(pilot)
         (exp.root / ".env").write_text("BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\nLR=3e-4\n")
         await pilot.press("T")
         await settled(pilot)
-        assert "Training goes on from step 100 with LR 0.0006 → 0.0003." in words(pilot)
+        await until(pilot, lambda: "from step 100 with “Learning rate” 0.0006 → 0.0003." in words(pilot))
         assert "(that of step 200) are moved to checkpoints/superseded." in words(pilot)
         await pilot.press("y")
         await settled(pilot)

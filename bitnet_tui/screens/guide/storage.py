@@ -13,13 +13,14 @@ from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.key_names import key
+from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
-from bitnet_tui.view.guide.labels import about, label, plain
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.guide import Cards, Pick
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput

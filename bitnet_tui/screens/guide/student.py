@@ -11,11 +11,12 @@ from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count
+from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
 from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
-from bitnet_tui.view.guide.labels import about, label, preset_words
+from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.inputs import SteadyInput

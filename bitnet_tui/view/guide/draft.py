@@ -16,7 +16,7 @@ from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import is_utf8
-from bitnet_tui.view.guide.labels import preset_words
+from bitnet_tui.view.guide.words import preset_words
 
 STEPS = {
     "machine": "Machine",

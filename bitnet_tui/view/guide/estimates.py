@@ -7,7 +7,7 @@ from typing import Any
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.text import count, dollars, duration, pad, size
 from bitnet_tui.view.guide.draft import Draft
-from bitnet_tui.view.guide.labels import plain, preset_words
+from bitnet_tui.view.guide.words import plain, preset_words
 from bitnet_tui.view.share import parsed
 from bitnet_tui.view.spans import Line, Span, line
 

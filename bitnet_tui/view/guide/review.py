@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_tui.labels import label
 from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
-from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, line
 
 _DEFAULTS = {"": "empty", HERE: "none"}

@@ -7,10 +7,11 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, size
+from bitnet_tui.labels import label
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides, settings
 from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
-from bitnet_tui.view.guide.labels import label, plain
 from bitnet_tui.view.guide.teachers import Found, in_short
+from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Span, line
 
 _GROUPS = {

@@ -8,7 +8,7 @@ from typing import Any
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import crop, dollars, pad, significant
 from bitnet_tui.view.guide.draft import CANDIDATES, EMBEDDED, TEACHER, Draft, asks_address, candidates
-from bitnet_tui.view.guide.labels import plain
+from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Line, Span, line
 
 _GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")

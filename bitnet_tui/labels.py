@@ -1,10 +1,9 @@
-"""Settings as a person reads them: the label of a field, and sentences of commands without names or commands."""
+"""Settings as a person reads them: the label of each, and sentences with labels in place of names."""
 
 import re
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import capital
-from bitnet_tui.remedies import in_app
 
 _LABELS = {
     "NAME": "Name",
@@ -55,15 +54,12 @@ _LABELS = {
     "SUPABASE_SERVICE_ROLE_KEY": "Service key",
     "RCLONE_CONFIG": "Config file",
 }
-_NAMES = re.compile(r"\b(" + "|".join(sorted(REGISTRY, key=len, reverse=True)) + r")\b(?:=(\S*))?")
+_WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?:=(\S*))?")
+"""What may be a setting with its value; never a part of a path."""
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
 """Two settings may have one field."""
-_COMMANDS = (
-    (re.compile(r"`bitnet keys set (\w+)` keeps it in the OS keyring"), r"type it into \1"),
-    (re.compile(r"`bitnet store login`"), "Log in"),
-    (re.compile(r"\brun Log in\b"), "log in"),
-    (re.compile(r" in \.env\b"), " here"),
-)
+_ABOUT_A_LINE = "is not a setting"
+"""Said of a line of a file, which can only be corrected there, with a name."""
 
 
 def label(name: str) -> str:
@@ -79,41 +75,26 @@ def label(name: str) -> str:
     return capital(words) if words != "url" else "Address"
 
 
-def preset_words(name: str) -> str:
-    """A preset in a word that fits a narrow line."""
-    return name.removeprefix("smollm2-")
+def by_label(sentence: str, *, keys: bool = False) -> str:
+    """A sentence of the core with settings by their labels.
 
+    A key keeps its name, by which the list of API keys has it, unless `keys`: a form of the guide has a label for it.
+    """
+    if _ABOUT_A_LINE in sentence:
+        return sentence
 
-def about(name: str) -> str:
-    """What a setting is, and what it may be."""
-    setting = REGISTRY[name]
-    help_words = setting.help.removeprefix("local: ")
-    text = plain(capital(help_words))
-    return text if setting.choices or setting.kind not in ("int", "float") else f"{text} {_allowed(name)}"
+    def labelled(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in REGISTRY or (REGISTRY[name].secret and not keys):
+            return found[0]
+        return f"“{label(name)}”" + (f" = {value}" if value else "")
 
-
-def _allowed(name: str) -> str:
-    allowed = REGISTRY[name].allowed()
-    return f"{capital(allowed)}."
-
-
-def plain(sentence: str) -> str:
-    """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
-    for command, words in _COMMANDS:
-        sentence = command.sub(words, sentence)
-    return re.sub(r" {2,}", " ", in_words(sentence))
-
-
-def in_words(sentence: str) -> str:
-    """A sentence of the core in the app's words, with settings by their labels."""
-    return _SAME_TWICE.sub(r"\1", _NAMES.sub(_quoted, in_app(sentence)))
+    return _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
 
 
 def first_setting(sentence: str) -> str:
-    """The first setting that a sentence of the core names; empty if it names none."""
-    found = _NAMES.search(sentence)
-    return found[1] if found else ""
-
-
-def _quoted(found: re.Match[str]) -> str:
-    return f"“{label(found[1])}”" + (f" = {found[2]}" if found[2] else "")
+    """The first setting that a sentence of the core names and that Config changes; empty if it names none."""
+    if _ABOUT_A_LINE in sentence:
+        return ""
+    names = (found[1] for found in _WORDS.finditer(sentence))
+    return next((name for name in names if name in REGISTRY and not REGISTRY[name].secret), "")

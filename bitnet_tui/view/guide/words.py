@@ -1,0 +1,40 @@
+"""What the guide says of a setting, and sentences of commands as the guide says them."""
+
+import re
+
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import capital
+from bitnet_tui.labels import by_label
+from bitnet_tui.remedies import by_keys
+
+_COMMANDS = (
+    (re.compile(r"`bitnet keys set (\w+)` keeps it in the OS keyring"), r"type it into \1"),
+    (re.compile(r"`bitnet store login`"), "Log in"),
+    (re.compile(r"\brun Log in\b"), "log in"),
+    (re.compile(r" in \.env\b"), " here"),
+)
+
+
+def preset_words(name: str) -> str:
+    """A preset in a word that fits a narrow line."""
+    return name.removeprefix("smollm2-")
+
+
+def about(name: str) -> str:
+    """What a setting is, and what it may be."""
+    setting = REGISTRY[name]
+    help_words = setting.help.removeprefix("local: ")
+    text = plain(capital(help_words))
+    return text if setting.choices or setting.kind not in ("int", "float") else f"{text} {_allowed(name)}"
+
+
+def _allowed(name: str) -> str:
+    allowed = REGISTRY[name].allowed()
+    return f"{capital(allowed)}."
+
+
+def plain(sentence: str) -> str:
+    """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
+    for command, words in _COMMANDS:
+        sentence = command.sub(words, sentence)
+    return re.sub(r" {2,}", " ", by_label(by_keys(sentence), keys=True))
