@@ -19,7 +19,7 @@ _LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _LEAST_SAID = 2
-"""Lines for health and alerts, before the figures get any."""
+"""Lines for health and alerts, before the figures get any. An active run always has them, said or not."""
 
 
 class Above(NamedTuple):
@@ -31,21 +31,28 @@ class Above(NamedTuple):
 def above(view: ExperimentView, cells: int, rows: int) -> Above:
     """Health, alerts and figures. Where there are not enough rows the texts end early and the first figures stay.
 
-    The last of the figures stays too: it is the newest held-out evaluation, if there is one.
+    The last of the figures stays too: it is the newest held-out evaluation, if there is one. Of an active run they
+    have as many lines whatever is said, so that what is below never moves: what is said takes those of the figures.
     """
     run = view.run
     found = figures(run, cells) if run else ()
+    live = False
+    if run is not None and run.active:
+        to_come = run.stage == "train" and run.view.held_out is None
+        live, rows = True, max(_LEAST_SAID, min(rows, len(found) + to_come + _LEAST_SAID))
     health = health_lines(run, cells, _MOST_HEALTH_LINES)
     alerts = (
         *outdated_lines(view, cells),
         *alert_lines(run, view.problem, cells, _MOST_ALERT_LINES),
     )
-    said = max(_LEAST_SAID, rows - len(found))
+    said = max(_LEAST_SAID, rows - (1 if live else len(found)))
     alerts = first_lines(alerts, said - min(len(health), 1), cells)
     health = first_lines(health, said - len(alerts), cells)
     left = max(0, rows - len(health) - len(alerts))
     if len(found) > left:
-        found = (*found[: left - 1], found[-1]) if left else ()
+        found = (*found[: left - 1], found[-1]) if left and not live else found[len(found) - min(left, 1) :]
+    if live:
+        health, alerts = (*health, *alerts, *[()] * (left - len(found))), ()
     return Above(health, alerts, found)
 
 

@@ -1,5 +1,6 @@
 """Small windows: what a key does stays beside the key, and a form's buttons stay in sight."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.key_names import keys_text
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.view.above import above
+from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.states import LEGEND, LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -181,6 +183,12 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
     assert parts.health and parts.alerts
     if parts.figures:
         assert "held-out loss 6.200" in "".join(span.text for span in parts.figures[-1])
+    # While it runs, what is below stays where it is whatever is said, also when the first evaluation comes.
+    calm, unheard = (Finding("calm", "Training."),), replace(view, held_out=None)
+    for said, seen in ((calm, view), (calm, unheard), (health[:1], view), (health, view)):
+        going = replace(run, state="running", health=said, view=seen)
+        parts = above(ExperimentView(Path("/e"), (), "train", going), 58, rows)
+        assert sum(map(len, parts)) == max(2, min(rows, 2 + len(figures(going, 58)) + (seen is unheard)))
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
