@@ -1,7 +1,7 @@
 """A recorded step gives the logits of a growing cache, and holds nothing that a replay would not do again.
 
-No test has a GPU. Here a step is recorded as a graph of tensor operations, which, like a CUDA graph, repeats them
-with every number of the host as it was.
+No test has a GPU. Here a step is recorded as a list of tensor operations. As in a CUDA graph, they are repeated on
+the same memory, with every number of the host as it was.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bitnet_core.model import decoding, next_logits, rows
 from bitnet_core.model.cache import KVCache
@@ -47,14 +47,37 @@ def student(request: pytest.FixtureRequest, config: StudentConfig) -> Iterator[S
             yield made
 
 
+class _Operations(TorchDispatchMode):
+    """Notes each operation with its arguments and what it gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[tuple[Any, Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.done.append((func, args, kwargs or {}, out))
+        return out
+
+
 def as_operations(compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """What `next_logits.recorded` gives, by other means: to record is to compute once, so the place is put back."""
     step = getattr(compute, "__self__")  # noqa: B009
     assert isinstance(step, RecordedStep)
     before = step._whole._next_1.clone()
-    graph = make_fx(lambda: compute())()  # a bound method is not traced
+    with _Operations() as operations:
+        result = compute()
     step._whole._next_1.copy_(before)
-    replay: Callable[[], Tensor] = graph
+
+    def replay() -> Tensor:
+        for func, args, kwargs, out in operations.done:
+            again = func(*args, **kwargs)
+            for then, now in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                # Views, and what was changed in place, have their numbers already.
+                if isinstance(then, Tensor) and then.data_ptr() != now.data_ptr():
+                    then.copy_(now)
+        return result
+
     return replay
 
 
