@@ -8,10 +8,9 @@ from textual.containers import Center, Vertical
 from textual.widget import Widget
 from textual.widgets import Button
 
-from bitnet_core.text import flat
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import BaseScreen
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, short
 from bitnet_tui.widgets.words import Words
 
 _TRY = (
@@ -48,7 +47,7 @@ class WelcomeScreen(BaseScreen):
             Words(_NEW, classes="about"),
             Button("Fetch a stored experiment", id="fetch", name="fetch"),
             Words(_FETCH, classes="about"),
-            Words(f"Experiments are kept in {flat(str(self.shell.home))}", classes="place"),
+            Words(f"Experiments are kept in {short(self.shell.home)}", classes="place"),
             id="welcome",
         )
         yield Center(card, id="middle")

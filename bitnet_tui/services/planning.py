@@ -3,10 +3,10 @@
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.process import available_bytes, memory_bytes
 from bitnet_tui.services.commands import Command
 
@@ -22,22 +22,14 @@ class Plan(Command):
 
 
 def machine(home: Path) -> dict[str, Any]:
-    """Cores, bytes of memory and disk, and the disk's folder."""
+    """Cores, bytes of memory and disk, and the experiments' folder."""
     there = next((one for one in (home.absolute(), *home.absolute().parents) if one.is_dir()), Path("/"))
     found: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "free_memory": available_bytes(),
         "memory": memory_bytes(),
+        "place": home,
     }
-    try:
-        found |= {"free_disk": shutil.disk_usage(there).free, "place": _short(home)}
-    except OSError:  # the experiment itself will say what is wrong with its place
-        found["place"] = _short(home)
+    with suppress(OSError):  # the experiment itself will say what is wrong with its place
+        found["free_disk"] = shutil.disk_usage(there).free
     return found
-
-
-def _short(path: Path) -> str:
-    try:
-        return f"~/{path.absolute().relative_to(expanded('~'))}"
-    except (NoHome, ValueError):
-        return str(path.absolute())

@@ -18,7 +18,7 @@ from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
 from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, short
 
 if TYPE_CHECKING:
     from bitnet_core.storage.unlike import Compared
@@ -140,7 +140,7 @@ def ended_since(history: History, at: float | None) -> tuple[str, ...]:
 
 def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
     """Where the experiment's results are on this machine."""
-    return (*_wrapped("", f"Everything is in {root.absolute()} (reports/, checkpoints/).", "", cells), ())
+    return (*_wrapped("", f"Everything is in {short(root)} (reports/, checkpoints/).", "", cells), ())
 
 
 def said_lines(said: Said | None, cells: int) -> tuple[Line, ...]:

@@ -9,7 +9,7 @@ from bitnet_core.text import count, dollars, duration, pad, size
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.words import plain, preset_words
 from bitnet_tui.view.share import parsed
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, short
 
 Record = Mapping[str, Any]
 _LABEL_CELLS = 11
@@ -40,7 +40,7 @@ def machine_lines(
         row("Cores", f"{cores}" if cores else "…", "", busy),
         row("Memory", free),
         row("Disk", f"{size(facts['free_disk'])} free" if "free_disk" in facts else "…"),
-        row("Folder", str(facts.get("place", "…")), "label"),
+        row("Folder", short(facts["place"]) if "place" in facts else "…", "label"),
         row("Keys", keyring or "…"),
         row("Colours", colours),
     )
