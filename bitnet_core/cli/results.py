@@ -70,8 +70,8 @@ def _text(found: "Comparison") -> str:
     cells = terminal_columns()
     names = list(found.names)
     lines = [*wrap(found.sentence, min(cells or _PLAIN_WIDTH, _PLAIN_WIDTH)), ""]
-    if found.rows:
-        rows = [[row.measure.title, *map(row.cell, range(len(names)))] for row in found.rows]
+    if found.shown:
+        rows = [[row.measure.title, *map(row.cell, range(len(names)))] for row in found.shown]
         lines += [render_table("results", ["", *names], rows, cells), f"  {LEGEND}", ""]
     if found.differing:
         settings = [[one.name, *(crop(value, _VALUE_CELLS) for value in one.values)] for one in found.differing]

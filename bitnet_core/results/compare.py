@@ -6,7 +6,7 @@ from typing import Any
 
 from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
-from bitnet_core.results.figures import MEASURES, Figure, Measure, figures_of
+from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
 from bitnet_core.results.verdict import LETTERS, Contender, verdict
 from bitnet_core.text import UNKNOWN
@@ -46,6 +46,13 @@ class Comparison:
     rows: tuple[Row, ...]
     differing: tuple[Difference, ...]
     sentence: str
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows to show: the lowest loss only where it is another one than the last."""
+        words = {row.measure.name: [row.value(at) for at in range(len(self.subjects))] for row in self.rows}
+        same = words.get(LOWEST) == words.get(LAST)
+        return tuple(row for row in self.rows if not (same and row.measure.name == LOWEST))
 
     @property
     def names(self) -> tuple[str, ...]:

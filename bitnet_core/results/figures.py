@@ -40,11 +40,12 @@ def _signed(value: float | None) -> str:
     return significant(value, 2) if value is None or value < 0 else f"+{significant(value, 2)}"
 
 
+LAST, LOWEST = "heldout_loss", "best_loss"
 MEASURES: tuple[Measure, ...] = (
-    Measure("heldout_loss", "held-out loss", "lower", TRAIN, _four),
+    Measure(LAST, "held-out loss", "lower", TRAIN, _four),
     Measure("heldout_kl", "  KL", "lower", TRAIN, _four),
     Measure("heldout_ce", "  CE", "lower", TRAIN, _four),
-    Measure("best_loss", "  lowest on the way", "lower", TRAIN, _four),
+    Measure(LOWEST, "  lowest on the way", "lower", TRAIN, _four),
     Measure("heldout_agreement", "held-out agreement", "higher", TRAIN, share),
     Measure("flip_shock", "flip shock", "lower", TRAIN, _signed),
     Measure("quality_ratio", "quality Q_s/Q_t", "higher", EVAL, significant),

@@ -47,7 +47,7 @@ class RunStarted(Event, tag="run_started", kw_only=True):
 class Progress(Event, tag="progress", kw_only=True):
     """How far the work has come. `rate` is in units per second; in a pipeline's events `run` is the stage's run.
 
-    A training also says `seen_tokens`, more often than its metrics do.
+    A training also says `step` and `seen_tokens`, more often than its metrics do.
     """
 
     done: float
@@ -57,6 +57,7 @@ class Progress(Event, tag="progress", kw_only=True):
     eta_s: Number = None
     label: str = ""
     run: str | UnsetType | None = UNSET
+    step: Number | UnsetType = UNSET
     seen_tokens: Number | UnsetType = UNSET
 
 

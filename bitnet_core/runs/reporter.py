@@ -83,9 +83,12 @@ class Reporter:
         self.emit(Artifact(path=str(path), bytes=size, sha256=digest, role=role))
 
     def progress(
-        self, done: float, total: float | None, unit: str, label: str = "", *, seen_tokens: int | None = None
+        self, done: float, total: float | None, unit: str, label: str = "", *, at: tuple[int, int] | None = None
     ) -> None:
-        """Report progress, a few times a second at most. The rate counts from the first call with this label."""
+        """Report progress, a few times a second at most. The rate counts from the first call with this label.
+
+        `at`: the step of a training and the tokens that it has seen then.
+        """
         now = time.monotonic()
         if self._pace is None or self._pace.label != label:
             self._pace = _Pace(label, now, done)
@@ -99,9 +102,9 @@ class Reporter:
         tells = total is None or (total > 1 and (unit != "bytes" or done >= total / 100))
         rate = (done - pace.first) / spent if tells and spent > 0 and done > pace.first else None
         eta = (total - done) / rate if rate and total is not None else None
-        seen = UNSET if seen_tokens is None else seen_tokens
+        step, seen = (UNSET, UNSET) if at is None else at
         self._newest = Progress(
-            done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, seen_tokens=seen
+            done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, step=step, seen_tokens=seen
         )
         self.emit(self._newest)
 

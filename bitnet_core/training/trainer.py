@@ -411,6 +411,6 @@ class Trainer:
     def _report_progress(self) -> None:
         tokens, seen = self.options.flip.budget, self.state.seen_tokens
         if self._progress_in_tokens:
-            self._reporter.progress(min(seen, tokens), tokens, "tokens", seen_tokens=seen)
+            self._reporter.progress(min(seen, tokens), tokens, "tokens", at=(self.state.step, seen))
         else:
-            self._reporter.progress(self.state.step, self.options.total_steps, "steps", seen_tokens=seen)
+            self._reporter.progress(self.state.step, self.options.total_steps, "steps", at=(self.state.step, seen))

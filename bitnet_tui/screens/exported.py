@@ -35,7 +35,7 @@ class ExportedScreen(DialogScreen[bool]):
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Painted(id="exported-lines")
             with Horizontal(classes="buttons"):
-                yield Button(Content(f"Copy ({self.shell.key('app.copy')})"), id="copy", name="copy")
+                yield Button(Content(f"Copy commands ({self.shell.key('app.copy')})"), id="copy", name="copy")
                 yield Button("Export again", id="again", name="dismiss(True)")
                 yield Button("Close", id="close", name="dismiss(False)")
 
@@ -48,6 +48,5 @@ class ExportedScreen(DialogScreen[bool]):
         self.query_one("#exported-lines", Painted).show(exports.card_lines(self._exported, cells))
 
     def action_copy(self) -> None:
-        """Copy path and lines; nothing of them is cut to the width."""
-        lines = exports.card_lines(self._exported, 10_000)
-        self.shell.copy_text("\n".join("".join(span.text for span in one) for one in lines))
+        """Copy the commands, which nothing cuts to the width."""
+        self.shell.copy_text(exports.commands(self._exported))

@@ -199,10 +199,10 @@ def _results(found: Comparison, cells: int) -> list[Line]:
         lines += [(), line(Span(f"{'results':<{_TITLE_CELLS}}", "title"), *heads)]
         lines += [
             line(Span(f"{crop(row.measure.title, _TITLE_CELLS):<{_TITLE_CELLS}}", "label"), *_values(row, places))
-            for row in found.rows
+            for row in found.shown
         ]
     legend = LEGEND.split("   ")
-    signs = {sign for row in found.rows for place in range(len(found.subjects)) for sign in row.cell(place)}
+    signs = {sign for row in found.shown for place in range(len(found.subjects)) for sign in row.cell(place)}
     used = [words for words in legend if words[0] in signs]
     what = [line(Span("   ".join(words.split(":")[0] for words in used), "faint"))] if used else []
     return [lines[1], *what, *lines[2:]]  # it must be in sight where the first marks are

@@ -37,19 +37,29 @@ def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) 
 
 def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:
     """Path and size, how to copy it to another machine, and the lines that run it there."""
+    lines = [*wrapped("", short(one.path), "value", cells)]
+    lines += [line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))]
+    for what, command in _steps(one):
+        lines += [(), line(Span(what, "label")), *_typed(command, cells)]
+    return tuple(lines)
+
+
+def commands(one: Exported) -> str:
+    """What is typed on the other machine and nothing else, a command a line."""
+    return "\n".join(command for _, command in _steps(one))
+
+
+def _steps(one: Exported) -> tuple[tuple[str, str], ...]:
+    """What each command is for, and the command."""
     name = one.path.name
     copied = f"scp {'-r ' if one.kind == HF else ''}{_here()}:{shlex.quote(str(one.path))} ."
     other, typed = other_line(one.kind, name)
     served = "transformers" if one.kind == HF else "bitnet-tui"
-    lines = [*wrapped("", short(one.path), "value", cells)]
-    lines += [line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))]
-    for what, command in (
-        (_COPY_WORDS, copied),
-        (f"Serve it there with {served}:", serve_line(one.kind, name)),
-        (f"Or with {other}:" if one.kind != HF else f"Or in {other}:", typed),
-    ):
-        lines += [(), line(Span(what, "label")), *_typed(flat(command), cells)]
-    return tuple(lines)
+    return (
+        (_COPY_WORDS, flat(copied)),
+        (f"Serve it there with {served}:", flat(serve_line(one.kind, name))),
+        (f"Or {'in' if one.kind == HF else 'with'} {other}:", flat(typed)),
+    )
 
 
 def _typed(command: str, cells: int) -> list[Line]:

@@ -53,7 +53,7 @@ def _done(run: RunShown, seen: float, budget: float) -> str:
 
     Of a training's own progress, which tells its tokens, it is the same figure as beside the stage.
     """
-    progress, step = run.view.progress, finite(run.view.metric.step)
+    progress, step = run.view.progress, run.view.step
     parts = [(seen, budget, ""), (step or 0.0, run.plan.steps or 0.0, " of steps")]
     if progress is not None and progress.total and finite(progress.seen_tokens) is not None:
         parts.insert(0, (progress.done, progress.total, " of steps" if progress.unit == "steps" else ""))

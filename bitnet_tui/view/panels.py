@@ -131,9 +131,10 @@ def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, .
 
 def _training(run: RunShown) -> list[tuple[str, str, str]]:
     metric, progress = run.view.metric, run.view.progress
-    steps = count(finite(metric.step))
+    step = run.view.step if run.view.seen is not None else finite(metric.step)
+    steps = count(step)
     if progress and progress.unit.startswith("step") and progress.total:
-        steps = progress_words(progress.done, progress.total, "")
+        steps = progress_words(progress.done if step is None else step, progress.total, "")
     bad = finite(metric.nonfinite) or 0
     pairs = [
         ("step", steps, "value"),

@@ -88,6 +88,8 @@ class RunView:
     metric: Metric = field(default_factory=Metric)
     seen: float | None = None
     """The tokens that a training has seen, by the newest event that says so."""
+    step: float | None = None
+    """Its step then."""
     held_out: Metric | None = None
     begins: Beginning | None = None
     curves: tuple[Curve, ...] = ()
@@ -120,8 +122,8 @@ class RunFold:
     _view: RunView = RunView()
     _metric: Metric = field(default_factory=Metric)
     _progress: Progress | None = None
-    _seen: tuple[int, float | None] = (-1, None)
-    """The number of the event that told the seen tokens, and how many."""
+    _seen: tuple[int, float | None, float | None] = (-1, None, None)
+    """The number of the event that told the seen tokens, how many, and its step."""
     _newest: Event | None = None
     """What changes with every event is kept beside the view, which is made when it is asked for."""
     _curves: CurveFold = field(default_factory=CurveFold)
@@ -160,6 +162,7 @@ class RunFold:
                 metric=self._metric,
                 progress=self._progress,
                 seen=self._seen[1],
+                step=self._seen[2],
                 curves=self._curves.curves,
                 begins=self._curves.begins,
                 flip=self._curves.flip,
@@ -174,7 +177,7 @@ class RunFold:
 
     def _start_over(self) -> None:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
-        self._view, self._metric, self._progress, self._seen = RunView(), Metric(), None, (-1, None)
+        self._view, self._metric, self._progress, self._seen = RunView(), Metric(), None, (-1, None, None)
         self._curves = CurveFold()
         self._signs = VitalSigns()
         self._log.clear()
@@ -214,7 +217,11 @@ class RunFold:
 
     def _saw(self, event: Metric | Progress) -> None:
         if event.seq >= self._seen[0] and (seen := finite(event.seen_tokens)) is not None:
-            self._seen = event.seq, seen
+            step = finite(event.step)
+            if step is None:  # of versions that told it with their metrics only
+                steps = event.done if isinstance(event, Progress) and event.unit == "steps" else self._metric.step
+                step = finite(steps)
+            self._seen = event.seq, seen, step
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]

@@ -49,6 +49,10 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
         "That is beyond the chance of the held-out prompts (95 %: ±0.088). They differ in LR 0.0006 | 0.001."
     )
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
+    assert _cells(found, "best_loss") == _cells(found, "heldout_loss")
+    assert [row.measure.name for row in found.shown] == [
+        row.measure.name for row in found.rows if row.measure.name != "best_loss"
+    ]
     assert _cells(found, "qei") == ["1.30", "1.30"]
     assert _cells(found, "cost") == ["$0.04", "$0.04"]
     assert [(one.name, one.stage) for one in found.differing] == [("LR", "train"), ("LOG_INTERVAL", "")]

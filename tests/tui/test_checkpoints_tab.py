@@ -313,6 +313,9 @@ async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
         assert f"✓ is there, {size(export.made.stat().st_size)}" in words(pilot)
         await pilot.press("enter")
         await settled(pilot)
+        await pilot.press("y")
+        copied = pilot.app.clipboard.split("\n")
+        assert [one.split(" ")[0] for one in copied] == ["scp", "bitnet", "llama-server"]
         await click_on(pilot, "Export again")
         assert [arguments[-1] for arguments in export.arguments] == [
             str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given
@@ -146,6 +147,19 @@ def test_a_torn_line_waits_for_its_rest_and_a_replaced_file_starts_over(tmp_path
     fold.feed(reader.read_new())
     (loss,) = [curve for curve in fold.view().curves if curve.name == "loss"]
     assert loss.segments == (((70.0, 1.0),),)
+
+
+def test_the_step_is_that_of_the_tokens_beside_it():
+    fold = RunFold()
+    fold.feed([event("metric", step=5, seen_tokens=50, loss=1.0)])
+    assert (fold.view().seen, fold.view().step) == (50, 5)
+    for told, at in (({"step": 7}, 7), ({}, 5)):  # a version before told no step there
+        fold.feed([event("progress", done=70, total=900, unit="tokens", seen_tokens=70, **told)])
+        run = RunShown("r", "train", "running", fold.view(), "", None, 1.0, 1, 1, FlipOptions(budget_tokens=900))
+        assert (fold.view().seen, fold.view().step) == (70, at)
+        assert ("step", str(at), "value") in panels._training(run)
+    fold.feed([event("progress", done=8, total=9, unit="steps", seen_tokens=80)])
+    assert ("step", "8/9", "value") in panels._training(replace(run, view=fold.view()))
 
 
 def test_control_characters_from_outside_are_never_drawn():
