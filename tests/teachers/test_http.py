@@ -317,6 +317,24 @@ async def test_bytes_behind_an_answer_are_no_answer_to_the_next_request(more: by
             assert decode(reply.body) == {"number": number}
 
 
+async def test_a_request_carries_no_cookies_of_earlier_replies() -> None:
+    """A server that names each of them anew would soon refuse the request for its length."""
+    heads = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        cookies = b"".join(b"Set-Cookie: c%d=%s; Path=/\r\n" % (one, b"x" * 1000) for one in range(20))
+        writer.write(HEAD + cookies + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server, client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as http:
+        for _ in range(2):
+            assert (await http.get("/models")).status == 200
+    assert len(heads) == 2
+    assert not any(b"cookie" in head.lower() for head in heads)
+
+
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_unix_time_may_be_in_milliseconds(unit: int) -> None:
     wait = seconds_until(str(int((time.time() + 90) * unit)))

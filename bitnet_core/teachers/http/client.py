@@ -7,6 +7,7 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -68,7 +69,10 @@ stamina.instrumentation.set_on_retry_hooks([])
 
 
 class JsonClient:
-    """An async client for one address. `headers` carry the key and never appear in a message."""
+    """An async client for one address. `headers` carry the key and never appear in a message.
+
+    It keeps no cookies: a request does not depend on those before it, nor grow with them.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class JsonClient:
                 headers={"Accept-Encoding": ACCEPTED, **(headers or {})},
                 timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
                 limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 trust_env=host not in LOOPBACK,
                 # Reading every authority takes 20 ms, and no redirect leads from http to https.
                 verify=(
