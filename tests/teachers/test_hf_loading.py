@@ -32,6 +32,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory, teacher_tokenizer: StudentT
     return model_folder(tmp_path_factory.mktemp("model"), teacher_tokenizer)
 
 
+async def test_a_configuration_does_not_choose_how_the_library_answers(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer
+) -> None:
+    odd = {"return_dict": False, "use_cache": False, "output_hidden_states": True}
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | odd))
+    ctx = stage_context(
+        tmp_path / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}
+    )
+    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:
+        assert (await teacher.chat(ask("Hi."))).completion_tokens == 12
+
+
+def test_a_tensor_of_another_size_is_named(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"num_key_value_heads": 2', '"num_key_value_heads": 4'))
+    said = r"/m has a tensor \S+k_proj.weight of \(16, 32\), and its config.json asks for \(32, 32\)"
+    with pytest.raises(BitnetError, match=said):
+        load(str(folder), options_for(folder), CPU, None)
+
+
 async def test_it_opens_like_every_teacher(folder: Path) -> None:
     ctx = stage_context(
         Path.cwd() / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}

@@ -142,10 +142,22 @@ def unloaded(name: str, path: Path) -> Any:
 def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
     """The model with its weights, and the tensors that it has no use for.
 
-    BitnetError if some are missing, which the library fills with random numbers, or are no floats, which it casts.
+    BitnetError if some are missing or of another size, which the library fills with random numbers, or are no floats,
+    which it casts.
     """
-    loading = partial(AutoModelForCausalLM.from_pretrained, dtype=dtype, output_loading_info=True)
+    loading = partial(
+        AutoModelForCausalLM.from_pretrained,
+        dtype=dtype,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # else the library prints them, and refers to what it has printed
+        return_dict=True,  # whatever the configuration says
+    )
     model, about = _read(name, path, loading)
+    for own, stored, wanted in sorted(about["mismatched_keys"]):
+        raise BitnetError(
+            f"{name} has a tensor {own:.80} of {tuple(stored)}, and its config.json asks for {tuple(wanted)}; get "
+            "all of its files again."
+        )
     if missing := sorted(about["missing_keys"]):
         raise BitnetError(
             f"{name} lacks {len(missing)} of the tensors that its configuration asks for, such as {missing[0]:.80}; "
