@@ -19,7 +19,13 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
-from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
+from bitnet_core.tokenizer.token_bytes import (
+    byte_level_bytes,
+    is_byte_piece,
+    piece_bytes,
+    uses_pieces,
+    utf8_stretches,
+)
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -57,7 +63,8 @@ class StudentTokenizer:
         self.template = template
         eos_token = self.special_tokens["eos_token"]
         # Some vocabularies have gaps in their ids.
-        self.vocab_size: int = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        self.vocab_size: int = 1 + max(vocabulary.values())
         if self.vocab_size > _LARGEST_VOCABULARY:
             raise BitnetError(f"The tokenizer {name} has a token id of {self.vocab_size - 1:,}; use another one.")
         eos_id = tokenizer.token_to_id(eos_token)
@@ -68,7 +75,8 @@ class StudentTokenizer:
             )
         self.eos_id: int = eos_id
         self._tokenizer = tokenizer
-        self._plain = Tokenizer.from_str(tokenizer.to_str())
+        self._serialised = tokenizer.to_str()  # once: a run needs it three times
+        self._plain = Tokenizer.from_str(self._serialised)
         self._plain.encode_special_tokens = True
         # The end token and the unknown token are never text, even if the file doesn't call them special.
         unknown_id = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
@@ -77,6 +85,8 @@ class StudentTokenizer:
             + [eos_id, *([] if unknown_id is None else [unknown_id])]
         )
         self._chat_template = ChatTemplate(template, name)
+        self._uses_pieces = uses_pieces(tokenizer)
+        self._bytes_by_id = self._spelled(vocabulary)
         self._longest = max(map(len, self.ids_by_bytes))
 
     # -- text to ids ---------------------------------------------------------------------------------
@@ -200,7 +210,7 @@ class StudentTokenizer:
         A byte piece (`<0x2E>`) is for bytes that have no other token: a tokenizer that has `.` never uses it.
         """
         byte_pieces: set[int] = set()
-        if uses_pieces(self._tokenizer):
+        if self._uses_pieces:
             vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
             byte_pieces = {index for token, index in vocabulary.items() if is_byte_piece(token)}
         table: dict[bytes, int] = {}
@@ -209,12 +219,12 @@ class StudentTokenizer:
                 table.setdefault(data, index)
         return table
 
-    @cached_property
-    def _bytes_by_id(self) -> list[bytes]:
+    def _spelled(self, vocabulary: Mapping[str, int]) -> list[bytes]:
+        """The bytes of each id; b"" in a gap."""
         table = [b""] * self.vocab_size
         added = self._tokenizer.get_added_tokens_decoder()
-        spell = vocabulary_speller(self._tokenizer)
-        for token, index in self._tokenizer.get_vocab(with_added_tokens=True).items():
+        spell = piece_bytes if self._uses_pieces else byte_level_bytes
+        for token, index in vocabulary.items():
             table[index] = token.encode() if index in added else spell(token)
         return table
 
@@ -239,7 +249,7 @@ class StudentTokenizer:
     @property
     def definition(self) -> dict[str, Any]:
         """The whole of it, as `tokenizer.json` has it."""
-        whole: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        whole: dict[str, Any] = json.loads(self._serialised)
         return whole
 
     @cached_property
@@ -254,7 +264,7 @@ class StudentTokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the files that `load_tokenizer` and transformers read, each whole or not at all."""
-        files.write_text(folder / TOKENIZER_FILE, self._tokenizer.to_str(pretty=False))
+        files.write_text(folder / TOKENIZER_FILE, self._serialised)
         files.write_text(folder / TEMPLATE_FILE, self.template)
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",

@@ -5,38 +5,31 @@ space, and `<0xE2>` for a single byte.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from tokenizers import Tokenizer
 
 _SPACE = "▁"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+_NO_BYTE = 0xFFFF
 
 
-def _byte_of_character() -> dict[str, int]:
+def _byte_of_character() -> dict[int, int]:
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(byte): byte for byte in printable}
-    for shift, byte in enumerate(byte for byte in range(256) if byte not in set(printable)):
-        table[chr(256 + shift)] = byte
-    return table
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    table = {byte: byte for byte in printable} | {256 + shift: byte for shift, byte in enumerate(others)}
+    return dict.fromkeys(others, _NO_BYTE) | table
 
 
 _BYTE_OF_CHARACTER = _byte_of_character()
 
 
-def byte_level_bytes(token: str) -> bytes | None:
-    """Bytes of a byte-level BPE token (`Ġthe`); None for one that has characters outside its alphabet."""
+def byte_level_bytes(token: str) -> bytes:
+    """Bytes of a byte-level BPE token (`Ġthe`); those of its text if it has characters outside that alphabet."""
     try:
-        return bytes(_BYTE_OF_CHARACTER[character] for character in token)
-    except KeyError:
-        return None
-
-
-def vocabulary_speller(tokenizer: Tokenizer) -> Callable[[str], bytes]:
-    """How this vocabulary's ordinary tokens become bytes."""
-    if uses_pieces(tokenizer):
-        return _piece_bytes
-    return lambda token: token.encode() if (data := byte_level_bytes(token)) is None else data
+        return token.translate(_BYTE_OF_CHARACTER).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode()
 
 
 def uses_pieces(tokenizer: Tokenizer) -> bool:
@@ -49,7 +42,8 @@ def is_byte_piece(token: str) -> bool:
     return _BYTE_PIECE.fullmatch(token) is not None
 
 
-def _piece_bytes(token: str) -> bytes:
+def piece_bytes(token: str) -> bytes:
+    """Bytes of a token as SentencePiece writes it."""
     byte = _BYTE_PIECE.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode()
 

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.tokenizer.token_bytes import byte_level_bytes
 from tests.traces.samples import END, TEMPLATE, small_tokenizer, with_template
 
 TOKENIZER = small_tokenizer()
@@ -34,6 +36,13 @@ def test_text_comes_back_unchanged(text: str) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_come_back_unchanged(data: bytes) -> None:
     assert b"".join(map(TOKENIZER.token_bytes, TOKENIZER.encode_bytes(data))) == data
+
+
+@given(st.text(st.characters(max_codepoint=0x180), max_size=8))
+def test_a_byte_level_token_is_read_by_its_alphabet(token: str) -> None:
+    spelled = {bytes_to_unicode()[byte]: byte for byte in range(256)}
+    known = all(character in spelled for character in token)
+    assert byte_level_bytes(token) == (bytes(spelled[character] for character in token) if known else token.encode())
 
 
 def test_special_tokens_count_in_prompts_and_are_plain_text_in_answers() -> None:
