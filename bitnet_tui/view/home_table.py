@@ -8,7 +8,7 @@ from bitnet_core.text import crop, width
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.home_columns import COLUMNS, Column
 from bitnet_tui.view.home_order import Order
-from bitnet_tui.view.spans import Line, Span, cells_of
+from bitnet_tui.view.spans import Line, Span, cells_of, unstyled
 from bitnet_tui.view.workspace import ExperimentRow
 
 GAP = 2
@@ -115,7 +115,7 @@ def fitted(text: Line, cells: int, *, right: bool = False) -> Line:
         if width(first.text) > over:
             text = (Span(crop(first.text, width(first.text) - over), first.style), *rest)
         else:
-            text = (Span(crop("".join(span.text for span in text), cells), first.style),)
+            text = (Span(crop(unstyled(text), cells), first.style),)
     blank = Span(" " * (cells - cells_of(text)))
     return (blank, *text) if right else (*text, blank)
 

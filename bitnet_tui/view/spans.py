@@ -23,6 +23,11 @@ def line(*parts: str | Span) -> Line:
     return tuple(part if isinstance(part, Span) else Span(part) for part in parts)
 
 
+def unstyled(*lines: Iterable[Span]) -> str:
+    """The text of lines, without their styles."""
+    return "\n".join("".join(span.text for span in one) for one in lines)
+
+
 def cells_of(spans: Iterable[Span]) -> int:
     """How many cells they take."""
     return sum(width(span.text) for span in spans)

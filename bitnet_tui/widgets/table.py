@@ -14,7 +14,7 @@ from textual.visual import Visual
 
 from bitnet_tui import bindings
 from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Line, Span
+from bitnet_tui.view.spans import Line, Span, unstyled
 from bitnet_tui.widgets.painted import Painted
 
 GUTTER = 3
@@ -94,7 +94,7 @@ class Table(ScrollView, can_focus=True):
     @property
     def current(self) -> str:
         """The text of the row under the cursor."""
-        return "".join(span.text for span in self._rows[self._at].text).strip() if self._rows else ""
+        return unstyled(self._rows[self._at].text).strip() if self._rows else ""
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show these rows; only lines that differ are drawn again."""

@@ -9,6 +9,7 @@ from textual import events
 from textual.app import App
 from textual.pilot import Pilot
 
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.painted import Painted
 
 SIZES = [(120, 36), (80, 24)]
@@ -44,7 +45,7 @@ def words(pilot: Pilot[None]) -> str:
 def said(pilot: Pilot[None], selector: str) -> str:
     """The text of a widget of painted lines, as one line of words."""
     lines = pilot.app.screen.query_one(selector, Painted)._lines or ()
-    return " ".join("".join(span.text for span in line) for line in lines)
+    return " ".join(unstyled(line) for line in lines)
 
 
 async def click_on(pilot: Pilot[None], text: str, *, last: bool = False) -> None:

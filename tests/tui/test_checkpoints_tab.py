@@ -28,15 +28,12 @@ from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.copy import copy_lines
 from bitnet_tui.view.exports import card_lines
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
-
-
-def _text(lines) -> str:
-    return "\n".join("".join(span.text for span in one) for one in lines)
 
 
 @pytest.fixture
@@ -56,7 +53,7 @@ def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Exp
     assert (middle.tokens, middle.loss, middle.bits, middle.bytes) == (105_000, 5.15, 8, 1150)
     assert middle.fraction == "0.7"
     assert newest.fraction == ""
-    line = _text([checkpoints.row_line(oldest, 100, NOON + 160)])
+    line = unstyled(checkpoints.row_line(oldest, 100, NOON + 160))
     assert line.split() == ["◆", "100", "70k", "5.100", "A8", "1.1", "kB", "1", "min", "ago", "best"]
 
 
@@ -67,7 +64,7 @@ def test_copies_stand_below_each_other(cells: int):
         Saved(Path("b.pt"), 200, 1150, NOON, best=True, copy="waiting"),
         Saved(Path("c.pt"), 100, 1150, NOON, copy="stored"),
     ]
-    lines = [_text([checkpoints.row_line(row, cells, NOON + 160)]) for row in rows]
+    lines = [unstyled(checkpoints.row_line(row, cells, NOON + 160)) for row in rows]
     wanted = [lines[0].index("· unsent"), lines[1].index("▲ waits"), lines[2].index("✓ stored")]
     assert len(set(wanted)) == 1
     assert lines[0].index("best") == lines[1].index("best")
@@ -90,7 +87,7 @@ def test_a_checkpoint_that_is_not_ternary_yet_can_only_be_resumed_from(home: Pat
     view = CheckpointReader(saved.root, home).read()
     row = view.row("300")
     assert row is not None and not row.ternary and row.fraction == ""
-    assert "newest, not ternary yet" in _text([checkpoints.row_line(row, 100, NOON + 160)])
+    assert "newest, not ternary yet" in unstyled(checkpoints.row_line(row, 100, NOON + 160))
     for what, refused in (("export", True), ("flip", True), ("resume", False)):
         assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
     save_checkpoint(saved, 300, quantized_share=1.0)
@@ -126,9 +123,9 @@ def test_an_older_checkpoint_is_not_called_unsent_where_no_push_sends_it(
     after = "stays" if sent == "needed" else "stored"
     assert [(row.step, row.copy) for row in view.rows][1:3] == [(150, "stored"), (120, after)]
     older = view.rows[2]
-    assert ("stays on this machine" in _text(checkpoints.about_lines(view, older, 200, 3))) == (after == "stays")
+    assert ("stays on this machine" in unstyled(*checkpoints.about_lines(view, older, 200, 3))) == (after == "stays")
     if after == "stays":
-        assert "· stays" in _text([checkpoints.row_line(older, 75, NOON + 160)])
+        assert "· stays" in unstyled(checkpoints.row_line(older, 75, NOON + 160))
 
 
 def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved: Experiment, isolated: Path):
@@ -139,7 +136,7 @@ def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved:
     (saved.root / ".env").write_text(env)
 
     def told() -> str:
-        return " ".join(_text(copy_lines(ExperimentWatcher(saved.root, home).look(None).copy, 300)).split())
+        return " ".join(unstyled(*copy_lines(ExperimentWatcher(saved.root, home).look(None).copy, 300)).split())
 
     assert main(["--root", str(saved.root), "store", "push"]) == 0
     sent = (
@@ -164,9 +161,9 @@ def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved:
     st.booleans(), st.sampled_from(["", "stored", "waiting", "here", "stays"]), st.booleans(),
 ), st.integers(30, 160))  # fmt: skip
 def test_a_row_fits_its_line(row: Saved, cells: int):
-    assert width(_text([checkpoints.row_line(row, cells, 2e12)])) <= cells
+    assert width(unstyled(checkpoints.row_line(row, cells, 2e12))) <= cells
     assert all(
-        width(_text([one])) <= cells for one in checkpoints.about_lines(CheckpointsView((row,)), row, cells, 2)
+        width(unstyled(one)) <= cells for one in checkpoints.about_lines(CheckpointsView((row,)), row, cells, 2)
     )
 
 
@@ -410,7 +407,7 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
 @given(st.integers(16, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
 def test_a_command_is_broken_between_words_and_after_slashes(cells: int, folders: list[str]):
     one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
-    lines = ["".join(span.text for span in line) for line in card_lines(one, cells)]
+    lines = [unstyled(line) for line in card_lines(one, cells)]
     start = next(at for at, line in enumerate(lines) if line.startswith("  scp"))
     typed = lines[start : lines.index("", start)]
     joined = typed[0]

@@ -12,6 +12,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.panels import summary
 from bitnet_tui.view.run_fold import RunFold
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from tests.builders import event
 from tests.tui.pilots import settled, shown, words
@@ -36,14 +37,10 @@ def _run(events=_EVENTS, state: str = "running") -> RunShown:
     return RunShown("collect-1", "collect", state, fold.view(), "", None, 1.0, 1, 1, None, plan=plan)
 
 
-def _text(lines) -> str:
-    return "\n".join("".join(span.text for span in line) for line in lines)
-
-
 @pytest.mark.parametrize("cells", [40, 76, 120])
 def test_the_answer_and_every_figure_are_there(cells: int):
     lines = collecting_lines(_run(), cells)
-    told = " ".join(_text(lines).split())
+    told = " ".join(unstyled(*lines).split())
     for words_ in (
         "› Where·?", "In a 東↵", "newest answer 30 tokens, the first 4", "coverage 80%", "mean Other 25.0%", "kept 2",
         "mended 1", "rejected 1", "1 no logprobs", "at once 4", "limiter the rate that the server",
@@ -51,7 +48,7 @@ def test_the_answer_and_every_figure_are_there(cells: int):
     ):  # fmt: skip
         if cells < 72 or words_ not in ("In a 東↵", "limiter the rate that the server"):
             assert words_ in told, words_
-    assert all(width(_text([line])) <= cells for line in lines)
+    assert all(width(unstyled(line)) <= cells for line in lines)
     styles = {span.text: span.style for line in lines for span in line}
     assert (styles["In"], styles[" a 東"]) == ("", "shade-4")
 
@@ -59,7 +56,7 @@ def test_the_answer_and_every_figure_are_there(cells: int):
 def test_before_an_answer_there_is_nothing_and_an_old_run_has_only_figures():
     assert collecting_lines(_run(()), 80) == ()
     old = [event("trace", prompt_idx=1, tokens=10, kept=10, other_mass_mean=0.1)]
-    told = _text(collecting_lines(_run(old), 80))
+    told = unstyled(*collecting_lines(_run(old), 80))
     assert "shown here as soon as one comes" in told
     assert "mended     0" in told
 
@@ -68,7 +65,7 @@ def test_before_an_answer_there_is_nothing_and_an_old_run_has_only_figures():
 def test_only_the_answer_itself_is_drawn_in_other_places_for_another_answer(cells: int):
     def places(pieces: list[str]) -> list[int]:
         one = event("trace", prompt_idx=1, tokens=9, kept=9, prompt="p", pieces=pieces, piece_other=[])
-        lines = _text(collecting_lines(_run([one]), cells)).split("\n")
+        lines = unstyled(*collecting_lines(_run([one]), cells)).split("\n")
         return [next(row for row, line in enumerate(lines) if part in line) for part in ("newest", "0.25", "› p")]
 
     assert places(["word"]) == places(["word\n"] * 9)
@@ -76,13 +73,13 @@ def test_only_the_answer_itself_is_drawn_in_other_places_for_another_answer(cell
 
 def test_odd_figures_are_left_out():
     odd = [event("trace", prompt_idx=1, tokens=10, kept=10, pieces=["a", "b", "c"], piece_other=[None])]
-    assert "abc" in _text(collecting_lines(_run(odd), 80))
+    assert "abc" in unstyled(*collecting_lines(_run(odd), 80))
 
 
 def test_what_was_collected_stays_when_the_run_has_ended():
     table = event("table", name="traces", columns=["sequences", "rejected"], rows=[[3, 1]])
     run = _run((*_EVENTS, table), "succeeded")
-    told = " ".join(_text(summary(ExperimentView(Path("x"), stage="collect", run=run), 100)).split())
+    told = " ".join(unstyled(*summary(ExperimentView(Path("x"), stage="collect", run=run), 100)).split())
     for words_ in (
         "sequences rejected",
         "› Where·?",

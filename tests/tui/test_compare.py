@@ -11,7 +11,7 @@ from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher, _blocks, overlay, table_lines
-from bitnet_tui.view.spans import Line
+from bitnet_tui.view.spans import unstyled
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, until, words
@@ -23,10 +23,6 @@ def _whole(home: Path, name: str, loss: float, **settings: object) -> Path:
     trained(exp, loss)
     evaluated(exp, qei=10 / loss)
     return exp.root
-
-
-def _text(lines: tuple[Line, ...]) -> str:
-    return "\n".join("".join(span.text for span in line) for line in lines)
 
 
 @pytest.fixture
@@ -56,8 +52,8 @@ def test_no_line_of_the_tables_is_wider_than_there_is_room(view: CompareView):
     for cells in (56, 76, 116, 196):
         lines = table_lines(view, cells)
         assert max(sum(width(span.text) for span in line) for line in lines) <= cells
-        assert _text(lines).count("held-out agreement") == (1 if cells > 100 else 2)  # else in two blocks
-        assert "LR" in _text(lines)
+        assert unstyled(*lines).count("held-out agreement") == (1 if cells > 100 else 2)  # else in two blocks
+        assert "LR" in unstyled(*lines)
 
 
 @given(many=st.integers(2, 8), across=st.integers(-3, 12))

@@ -18,14 +18,10 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.view import config
 from bitnet_tui.view.config import Row, read_config, sections
+from bitnet_tui.view.spans import unstyled
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, said, settled, shown, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
-
-
-def _text(lines) -> str:
-    return "\n".join("".join(span.text for span in one) for one in lines)
-
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
@@ -68,16 +64,19 @@ def test_a_folder_that_is_gone_is_said(home: Path):
 )  # fmt: skip
 def test_a_row_fits_its_line_whatever_is_in_it(name: str, text: str, origin: str, cells: int, differs, against):
     row = Row(name, text, origin, differs, text if against else None)
-    assert width(_text([config.row_line(row, cells, against=against)])) <= cells
-    assert width(_text([config.heading(text, origin, cells)])) <= cells
+    assert width(unstyled(config.row_line(row, cells, against=against))) <= cells
+    assert width(unstyled(config.heading(text, origin, cells))) <= cells
 
 
 def test_the_value_of_the_other_experiment_is_told_whole():
     long = "a-model-" * 12
     row = Row("OPENAI_MODEL", "", "default", differs=True, other=long)
-    assert _text(config.now_lines(row, 200, 4, "other")) == f"–, by default. In other it is {long}. Enter changes it."
-    assert "In other it is not set." in _text(config.now_lines(Row("LR", "1", ".env", True, ""), 200, 4, "other"))
-    assert "other" not in _text(config.now_lines(Row("LR", "1", ".env", False, "1"), 200, 4, "other"))
+    assert (
+        unstyled(*config.now_lines(row, 200, 4, "other"))
+        == f"–, by default. In other it is {long}. Enter changes it."
+    )
+    assert "In other it is not set." in unstyled(*config.now_lines(Row("LR", "1", ".env", True, ""), 200, 4, "other"))
+    assert "other" not in unstyled(*config.now_lines(Row("LR", "1", ".env", False, "1"), 200, 4, "other"))
 
 
 def test_a_key_that_one_experiment_has_and_the_other_has_not_differs(home: Path, isolated: Path):
@@ -139,14 +138,14 @@ def test_saving_keeps_every_other_line(home: Path):
 def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
     exp = experiment(home, "one")
     monkeypatch.setenv("LR", "0.3")
-    text = _text(config.preview_lines(preview(home, exp.root, "LR", "0.2"), 200, 9))
+    text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", "0.2"), 200, 9))
     assert text == "▲ LR is also set by the environment, which counts before the experiment's .env."
 
 
 def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
     found = preview(home, experiment(home, "one").root, "S3_BUCKET", "b")
     assert not found.errors
-    assert "has no effect while STORAGE_BACKEND is local" in _text(config.preview_lines(found, 200, 9))
+    assert "has no effect while STORAGE_BACKEND is local" in unstyled(*config.preview_lines(found, 200, 9))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +190,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
     ],
 )
 def test_what_a_change_does_is_said_in_words(effects: Effects, saved: bool, told: str):
-    assert _text(config.preview_lines(Preview("LR", "1", effects=effects), 200, 9, saved=saved)) == told
+    assert unstyled(*config.preview_lines(Preview("LR", "1", effects=effects), 200, 9, saved=saved)) == told
 
 
 # -- by keyboard and by mouse ----------------------------------------------------------------------------------------
@@ -336,13 +335,13 @@ def test_unsetting_removes_a_line_whatever_its_value_and_tells_what_counts_then(
     (exp.root / ".env").write_text(ENV + line)
     found = preview(home, exp.root, "LR", "")
     assert not found.same
-    assert _text(config.preview_lines(found, 200, 9, saved=True)).startswith("✓ LR is unset.")
+    assert unstyled(*config.preview_lines(found, 200, 9, saved=True)).startswith("✓ LR is unset.")
     monkeypatch.setenv("LR", "0.3")
-    text = _text(config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9, saved=True))
+    text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9, saved=True))
     assert text == "✓ LR is unset.\n▲ LR is still set by the environment, and that counts."
     save(home, exp.root, "LR", "")
     assert (exp.root / ".env").read_text() == ENV
-    text = _text(config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9))
+    text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9))
     assert text == "○ LR is not set in the experiment's .env, but by the environment."
 
 

@@ -9,12 +9,8 @@ from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.services.planning import Plan
 from bitnet_tui.view.guide.draft import Draft, Fault
-from bitnet_tui.view.spans import Line
+from bitnet_tui.view.spans import unstyled
 from tests.tui.plans import PLAN
-
-
-def words(line: Line) -> str:
-    return "".join(span.text for span in line)
 
 
 class _Asking:
@@ -88,8 +84,8 @@ def test_figures_of_a_changed_draft_are_faint_at_once():
     before = estimate.lines()
     estimate.mark()
     *figures, last = estimate.lines()
-    assert [words(one) for one in figures] == [words(one) for one in before]
+    assert [unstyled(one) for one in figures] == [unstyled(one) for one in before]
     assert {span.style for one in figures for span in one} == {"faint"}
-    assert words(last) == "Estimating again…"
+    assert unstyled(last) == "Estimating again…"
     estimate.make()
     assert estimate.lines() == before

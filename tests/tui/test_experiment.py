@@ -8,6 +8,7 @@ from textual.widgets._footer import FooterKey
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.panels import title
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
@@ -85,7 +86,7 @@ async def test_older_runs_of_a_stage(home: Path):
         assert "run 2 of 2  [ older " in shown(pilot)
         spans = title(pilot.app.screen._view, 90)
         assert [span.text.strip() for span in spans if span.style == "key"] == ["["]
-        assert "".join(span.text for span in title(pilot.app.screen._view, 58)).endswith("run 2 of 2")
+        assert unstyled(title(pilot.app.screen._view, 58)).endswith("run 2 of 2")
         await pilot.press("left_square_bracket")
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)
@@ -105,7 +106,7 @@ def test_the_device_is_not_that_of_a_teacher_on_another_machine(home: Path, prov
     for name in ("teacher", "train"):
         SimulatedRun(exp, name, NOON).finish()
         view = ExperimentWatcher(exp.root, home).look(name)
-        assert ("on cpu" in "".join(span.text for span in title(view, 120))) == (told or name == "train")
+        assert ("on cpu" in unstyled(title(view, 120))) == (told or name == "train")
 
 
 async def test_an_empty_experiment_says_what_to_do(home: Path):

@@ -20,6 +20,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review, storing, teachers
 from bitnet_tui.view.guide.draft import ALWAYS, BACKEND, HERE, STEPS, STUDENT_FIELDS, SYNC, TEACHER, Draft
+from bitnet_tui.view.spans import unstyled
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -177,7 +178,7 @@ def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_sour
     draft = made(TOTAL_STEPS="5", SEED="7")
 
     def marked(source: dict[str, str] | None) -> list[str]:
-        shown = ["".join(span.text for span in one) for one in review.env_lines(draft, (), {}, source)]
+        shown = [unstyled(one) for one in review.env_lines(draft, (), {}, source)]
         return [one.split("=")[0] + "".join(one.partition("   ")[1:]) for one in shown if one.startswith("• ")]
 
     default = REGISTRY["SEED"].default
@@ -192,7 +193,7 @@ def test_the_file_marks_what_is_wrong_and_names_what_is_missing():
         drafted.faults(draft, frozenset()), (drafted.Fault("teacher", "OPENAI_API_KEY", "none yet"),)
     )
     lines = review.env_lines(draft, (), {TEACHER: "vllm"}, None, wrong)
-    shown = ["".join(span.text for span in one) for one in lines]
+    shown = [unstyled(one) for one in lines]
     assert "✗ OPENAI_MODEL   which model?" in shown
     assert "! OPENAI_API_KEY   none yet" in shown
     assert any(one.startswith("✗ TOTAL_STEPS=-5   ") for one in shown)

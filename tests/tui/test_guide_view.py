@@ -17,7 +17,7 @@ from bitnet_tui.view import pick, share
 from bitnet_tui.view.guide import doubts, estimates, rail, review, storing, teachers
 from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft, faults
 from bitnet_tui.view.guide.words import about, plain
-from bitnet_tui.view.spans import Line
+from bitnet_tui.view.spans import unstyled
 from tests.tui.plans import PLAN, TIMED
 
 FOUND = {
@@ -31,10 +31,6 @@ FOUND = {
     "logprob_mode": "raw",
     "problem": None,
 }
-
-
-def text(lines: tuple[Line, ...]) -> str:
-    return "\n".join("".join(span.text for span in line) for line in lines)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -83,9 +79,9 @@ def test_a_refused_sign_in_leads_to_the_password():
 
 def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
     found = storing.failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
-    assert text(found.lines).endswith("check “Region”. The keys were not checked.")
+    assert unstyled(*found.lines).endswith("check “Region”. The keys were not checked.")
     assert (found.why, found.offer) == ("Could not connect to b.s3.x", "Go to Region")
-    assert "keys" not in text(storing.failed("x can't be reached.", "rclone").lines)
+    assert "keys" not in unstyled(*storing.failed("x can't be reached.", "rclone").lines)
 
 
 # -- what will fail later -------------------------------------------------------------------------------------------
@@ -133,7 +129,7 @@ def test_a_target_lacks_no_key_once_all_are_there_and_only_its_own(backend):
 
 @given(cells=st.integers(20, 200), now=st.sampled_from(list(STEPS)), focused=st.booleans())
 def test_a_click_on_the_rail_goes_to_the_step_whose_words_are_there(cells, now, focused):
-    drawn = text((rail.rail(now, {now}, {"teacher"}, cells, focused=focused),))
+    drawn = unstyled(rail.rail(now, {now}, {"teacher"}, cells, focused=focused))
     for cell in range(len(drawn) + 5):
         step = rail.at(cell, cells)
         if cell < len(drawn) and drawn[cell].strip():
@@ -150,7 +146,7 @@ _OPTIONS = st.lists(st.sampled_from(["nano", "mini", "at the end", "x", "135m", 
 def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, data):
     options = tuple((name, name.upper()) for name in names)
     chosen = data.draw(st.sampled_from([value for _, value in options]))
-    drawn = text((pick.pick(options, chosen, cells, focused=False),))
+    drawn = unstyled(pick.pick(options, chosen, cells, focused=False))
     assert len(drawn) <= max(cells, len("‹ ◉ at the end ›"))
     found = {}
     for cell, sign in enumerate(drawn):
@@ -169,7 +165,7 @@ def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, d
     behind = pick.picked(options, chosen, cells, len(drawn) - 1) if drawn[-1] == "›" else None
     assert before == (everything[first - 1] if first else None)
     assert behind == (everything[last + 1] if last + 1 < len(everything) else None)
-    if len(text((pick.pick(options, chosen, 1000, focused=False),))) <= cells:
+    if len(unstyled(pick.pick(options, chosen, 1000, focused=False))) <= cells:
         assert shown == everything
     values = [value for _, value in options]
     beside = pick.beside(options, chosen, steps)
@@ -182,7 +178,7 @@ def test_the_share_is_where_one_clicks_and_moves_by_hundredths(cells, cell, valu
     assert 0 <= there <= 1
     assert (share.at_cell(0, cells), share.at_cell(cells - 1, cells)) == (0, 1)
     assert abs(share.cell_of(there, cells) - min(cells - 1, max(0, cell))) <= cells / 200 + 1
-    drawn = text((share.bar(value, cells, focused=False),))
+    drawn = unstyled(share.bar(value, cells, focused=False))
     assert len(drawn) == cells
     assert drawn.index("┃") == share.cell_of(value, cells)
     hundredths = round(value * 100) / 100
@@ -284,9 +280,9 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
 )
 def test_what_a_probe_found(changes: dict[str, Any], said: str, offer: str) -> None:
     found = teachers.answer({**FOUND, **changes})
-    assert said in text(found.lines)
+    assert said in unstyled(*found.lines)
     assert found.offer == offer
-    assert bool(found.why) == text(found.lines).startswith("✗")
+    assert bool(found.why) == unstyled(*found.lines).startswith("✗")
 
 
 @pytest.mark.parametrize(
@@ -308,13 +304,13 @@ def test_what_a_probe_asks_to_change_is_offered_no_more_once_it_is_set(changes: 
     assert found.report is not None
     after = teachers.answer(found.report, draft)
     assert (after.offer, after.values) == ("", ())
-    assert "!" not in text(after.lines)
+    assert "!" not in unstyled(*after.lines)
 
 
 @given(report=st.dictionaries(st.sampled_from(sorted(FOUND)), st.none() | st.booleans() | st.text(max_size=3)))
 def test_a_probe_that_could_not_be_reached_never_counts_as_good(report):
     if not report.get("reachable") or not report.get("key_accepted"):
-        assert text(teachers.answer(report).lines).startswith("✗")
+        assert unstyled(*teachers.answer(report).lines).startswith("✗")
 
 
 def test_any_server_of_ones_own_stands_with_the_others():
@@ -324,7 +320,7 @@ def test_any_server_of_ones_own_stands_with_the_others():
         "Hosted": ("openai", "aimlapi", "gemini", "deepseek", "mistral", "together", "fireworks", "openrouter"),
         "Chat and baseline only": ("anthropic", "groq"),
     }
-    assert "your own" in text((teachers.card(PROVIDERS["custom"], None),))
+    assert "your own" in unstyled(teachers.card(PROVIDERS["custom"], None))
 
 
 def test_more_candidates_than_a_teacher_gives_are_a_fault_with_the_number_that_is_right():
@@ -353,7 +349,7 @@ def test_what_a_test_asked_to_change_stays_a_doubt_until_it_is_set():
 def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
     for provider in PROVIDERS.values():
         for price in (None, 0.05, 12.5):
-            shown = text((teachers.card(provider, price),))
+            shown = unstyled(teachers.card(provider, price))
             assert width(shown) <= 36
             assert ("free" in shown) == (provider.name == "embedded")
 
@@ -385,13 +381,13 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
 def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str], said: str) -> None:
     draft = Draft(values)
     lines = estimates.plan_lines(plan, draft, asking=False, timing=False, problem="")
-    assert said in text(lines)
-    assert "not timed" in text(lines) or plan["time"] is TIMED["time"]
+    assert said in unstyled(*lines)
+    assert "not timed" in unstyled(*lines) or plan["time"] is TIMED["time"]
 
 
 def test_the_review_repeats_what_is_known_of_time_disk_and_money():
     def said(plan: dict[str, Any] | None, problem: str = "") -> str:
-        return text((estimates.cost_line(plan, Draft(), timing=False, problem=problem),))
+        return unstyled(estimates.cost_line(plan, Draft(), timing=False, problem=problem))
 
     assert said(None) == "estimating…"
     assert said(PLAN) == "Takes 964 MB disk · free"
@@ -401,7 +397,7 @@ def test_the_review_repeats_what_is_known_of_time_disk_and_money():
 
 
 def test_what_this_machine_can_train_is_said_with_signs():
-    said = text(estimates.fit_lines(PLAN, "")).splitlines()
+    said = unstyled(*estimates.fit_lines(PLAN, "")).splitlines()
     assert [line.split()[0] for line in said] == ["✓", "!", "✗"]
     assert "runs in 4.6 GB" in said[2]
 

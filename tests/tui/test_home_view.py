@@ -25,7 +25,7 @@ from bitnet_tui.view.figures import Figures, FiguresReader
 from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
 from bitnet_tui.view.home_order import Order, in_places, shown
 from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
-from bitnet_tui.view.spans import cells_of
+from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
@@ -73,7 +73,7 @@ def _rows(draw: st.DrawFn) -> ExperimentRow:
 def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, failed, text, styles):
     row = ExperimentRow(Path("/w/a"), qei=qei, qei_gate=gate, gates_failed=failed)
     spans = BY_ID["qei"].text(row, NOON)
-    assert "".join(span.text for span in spans) == text
+    assert unstyled(spans) == text
     assert [span.style for span in spans] == styles
     assert cells_of(spans) <= BY_ID["qei"].widest
 
@@ -108,7 +108,7 @@ def test_any_table_fits_and_its_titles_stand_over_their_columns(
     kept, gone = {one.column.id for one in placed}, [one.rank for one in COLUMNS]
     assert {one.id for one in COLUMNS if one.rank < len(kept)} == kept
     assert sorted(gone) == list(range(len(COLUMNS)))
-    titles = "".join(span.text for span in header(placed, Order(by.id, turned)))
+    titles = unstyled(header(placed, Order(by.id, turned)))
     for one in placed:
         at = titles[one.left : one.left + one.cells]
         assert one.column.title in at

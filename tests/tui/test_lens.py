@@ -17,6 +17,7 @@ from bitnet_tui.view.chart import drawing, smoothed
 from bitnet_tui.view.chart_text import HIDDEN, title, toggled, turned
 from bitnet_tui.view.lens import ALONE, AXES, CHARTS, SMOOTH, Axis, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunFold, RunView
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.chart import ChartPanel, Plot
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
@@ -148,7 +149,7 @@ def test_the_crosshair_reads_the_nearest_value():
 def test_each_cell_of_a_title_turns_where_it_says():
     view = _fold(5)
     shown_line = title(CHARTS[0], view, Lens(), Axis("tokens"), 78, alone=True)
-    text = "".join(span.text for span in shown_line)
+    text = unstyled(shown_line)
     assert turned(shown_line, text.index("‹")) == -1
     assert turned(shown_line, text.index("›")) == 1
     assert turned(shown_line, text.index("KL")) == "kl"
@@ -157,7 +158,7 @@ def test_each_cell_of_a_title_turns_where_it_says():
     assert turned(alone, 4) == 0
     assert toggled(shown_line, text.index("━ KL")) == "kl"
     assert toggled(shown_line, text.index("KL")) is None
-    assert toggled(alone, "".join(span.text for span in alone).index("━")) is None
+    assert toggled(alone, unstyled(alone).index("━")) is None
 
 
 @given(
@@ -192,7 +193,7 @@ def test_a_smoothed_curve_is_calmer_and_the_same_when_one_looks_nearer():
 def test_hidden_curves_are_neither_drawn_nor_told_but_never_all():
     view, lens = _fold(5), Lens().toggled("loss").toggled("ce")
     assert lens.drawn(CHARTS[0]) == ("kl", "format")
-    text = "".join(span.text for span in title(CHARTS[0], view, lens, Axis("tokens"), 78, alone=True))
+    text = unstyled(title(CHARTS[0], view, lens, Axis("tokens"), 78, alone=True))
     assert f"{HIDDEN} total" in text
     assert "total 3" not in text
     assert "KL 1.00" in text

@@ -16,6 +16,7 @@ from bitnet_tui.screens.help import help_lines
 from bitnet_tui.view.above import above
 from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.states import LEGEND, LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
@@ -26,7 +27,7 @@ from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 @pytest.mark.parametrize("width", [20, 45, 60, 66, 80, 200])
 def test_what_a_key_does_is_wrapped_beside_it(width: int):
-    lines = ["".join(span.text for span in one) for one in help_lines(width)]
+    lines = [unstyled(one) for one in help_lines(width)]
     for one in ACTIONS:
         assert any(text.startswith(f"  {keys_text(one)}") for text in lines)
     for text in lines:
@@ -182,7 +183,7 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
     assert sum(map(len, parts)) <= max(rows, 2)
     assert parts.health and parts.alerts
     if parts.figures:
-        assert "held-out loss 6.200" in "".join(span.text for span in parts.figures[-1])
+        assert "held-out loss 6.200" in unstyled(parts.figures[-1])
     # While it runs, what is below stays where it is whatever is said, also when the first evaluation comes.
     calm, unheard = (Finding("calm", "Training."),), replace(view, held_out=None)
     for said, seen in ((calm, view), (calm, unheard), (health[:1], view), (health, view)):

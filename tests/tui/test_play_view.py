@@ -14,12 +14,13 @@ from bitnet_tui.view.play.behind import behind, behind_lines, hardest, name_of
 from bitnet_tui.view.play.form import asked_of
 from bitnet_tui.view.play.session import Price, Session, Side
 from bitnet_tui.view.play.wrapped import drawn, rows_of
+from bitnet_tui.view.spans import unstyled
 
 _WORDS = st.text(st.sampled_from("ab \n日é\t\x1b"), max_size=60)
 
 
 def text_of(lines: Any) -> str:
-    return "\n".join("".join(span.text for span in line).rstrip() for line in lines)
+    return "\n".join(unstyled(line).rstrip() for line in lines)
 
 
 def token(text: str, *top: tuple[str, float]) -> Token:
@@ -262,7 +263,7 @@ def test_how_an_answer_stands():
     side = Side("open", "T")
 
     def status(answer: Answer | None, quiet: float = 0.0, own: Side = side) -> str:
-        return "".join(span.text for span in words.status("teacher", own, answer, quiet))
+        return unstyled(words.status("teacher", own, answer, quiet))
 
     assert status(None) == "Ready."
     assert status(Answer()) == "Waiting for the first token…"
@@ -279,7 +280,7 @@ def test_how_an_answer_stands():
 
 def test_what_asking_costs_is_said_before():
     def cost(side: Side, whom: tuple[Any, ...] = ("teacher", "student")) -> str:
-        return "".join(span.text for span in words.cost(side, Asked("x" * 840, length=1000), whom))
+        return unstyled(words.cost(side, Asked("x" * 840, length=1000), whom))
 
     hosted = Side("open", "gpt", "https://api", "yes", None, True, Price(0.5, 2.0))
     assert cost(hosted).startswith("Asking gpt costs at most $0.0025; nothing is asked before")

@@ -11,6 +11,7 @@ from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view import reports
 from bitnet_tui.view.reports import Answer, Pair, Report, ReportReader, ReportsView
+from bitnet_tui.view.spans import unstyled
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown, words
 from tests.tui.simulated import NOON, QEI, SimulatedRun, experiment
@@ -23,10 +24,6 @@ _STUDENT = {
     "samples": [{"prompt": "Two tides?", "text": "the the"}],
     "checks": {"answers": [{"id": "json-01", "text": "no", "passed": False, "reason": "it has no JSON"}]},
 }
-
-
-def _text(lines) -> str:
-    return "\n".join("".join(span.text for span in one) for one in lines)
 
 
 def test_answers_are_paired_by_item_and_by_prompt():
@@ -49,7 +46,7 @@ _json = st.recursive(
 @given(_json, _json, st.integers(48, 120))
 def test_any_report_is_drawn_within_its_width(teacher, student, cells: int):
     found = reports.pairs(*(one if isinstance(one, dict) else {} for one in (teacher, student)))
-    assert all(width(_text([one])) <= cells for one in reports.answer_lines(tuple(found), cells))
+    assert all(width(unstyled(one)) <= cells for one in reports.answer_lines(tuple(found), cells))
 
 
 _answer = st.none() | st.builds(Answer, st.text(max_size=300), st.none() | st.booleans(), st.text(max_size=60))
@@ -58,7 +55,7 @@ _answer = st.none() | st.builds(Answer, st.text(max_size=300), st.none() | st.bo
 @given(st.lists(st.builds(Pair, st.text(max_size=90), _answer, _answer), max_size=4), st.integers(48, 160))
 def test_answers_fit_side_by_side_and_below_each_other(pairs: list[Pair], cells: int):
     lines = reports.answer_lines(pairs, cells)
-    assert all(width(_text([one])) <= cells for one in lines)
+    assert all(width(unstyled(one)) <= cells for one in lines)
     both = any(pair.teacher is not None and pair.student is not None for pair in pairs)
     assert any(one.text == " │ " for line in lines for one in line) == (both and cells >= 74)
 
@@ -81,7 +78,7 @@ async def test_results_are_found_from_any_stage(home: Path):
         assert "Train the student" in shown(pilot)
         await pilot.press("3")
         await settled(pilot)
-        text = _text(pilot.app.screen.query_one("#reports-text")._lines)  # type: ignore[attr-defined]
+        text = unstyled(*pilot.app.screen.query_one("#reports-text")._lines)  # type: ignore[attr-defined]
         places = [
             text.index(one) for one in ("training", "── Evaluation", "qei", "── Teacher baseline", "── Answers")
         ]
@@ -102,8 +99,8 @@ def test_a_pipelines_own_tables_are_not_shown_twice(home: Path):
     evaluated.finish()
     (report,) = ReportReader(exp.root, home).read().reports
     assert [table.name for table in report.tables] == ["qei", "memory"]
-    assert "qei" not in _text(reports._report_lines(report, {"qei"}, 80))
+    assert "qei" not in unstyled(*reports._report_lines(report, {"qei"}, 80))
     assert ReportReader(home / "gone", home).read() == ReportsView()
-    assert _text(reports.report_lines(None, ReportsView(), 80)).startswith("No results yet.")
+    assert unstyled(*reports.report_lines(None, ReportsView(), 80)).startswith("No results yet.")
     many = Report("eval", "x", "done", None, (Table(name="empty", columns=[], rows=[]),))
-    assert "empty" in _text(reports.report_lines(None, ReportsView((many,)), 80))
+    assert "empty" in unstyled(*reports.report_lines(None, ReportsView((many,)), 80))

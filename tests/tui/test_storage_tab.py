@@ -23,6 +23,7 @@ from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.copying import StoreCommand, StoredFile
 from bitnet_tui.view import copy as copy_view
 from bitnet_tui.view.copy import CopyView, KnownCopy, Upload, copy_lines, said_lines
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stored import Tree, nodes
 from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.widgets.stored_tree import StoredTree
@@ -34,7 +35,7 @@ _STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folde
 
 
 def _text(copy: CopyView, said=None) -> str:
-    return "\n".join("".join(span.text for span in line) for line in said_lines(said, 78) + copy_lines(copy, 78))
+    return unstyled(*said_lines(said, 78) + copy_lines(copy, 78))
 
 
 def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
@@ -44,7 +45,7 @@ def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
 
 def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
     wrong = CopyView(problem="STORAGE_BACKEND=webdv is not allowed.")
-    assert _text(wrong).startswith("✗ STORAGE_BACKEND=webdv is not allowed.\n")
+    assert _text(wrong).startswith("✗ “Target” = webdv is not allowed.\n")
 
 
 def test_what_is_stored_the_largest_first():
@@ -52,7 +53,7 @@ def test_what_is_stored_the_largest_first():
     assert "✓ Up to date: all files here are as they were stored, by size and time." in text
     assert "stored   state 7, 5 files, 505 MB" in text
     assert "sent     while stages run" in text
-    rows = ["".join(span.text for span in one.text) for one in nodes(Tree(_STORED), frozenset({"data/"}), 70)]
+    rows = [unstyled(one.text) for one in nodes(Tree(_STORED), frozenset({"data/"}), 70)]
     assert [row.split()[1] for row in rows] == ["checkpoints/", "data/"]  # what is in them is not known yet
     assert "500 MB  3 files" in rows[0]
 
@@ -324,7 +325,7 @@ def test_the_tree_shows_what_is_in_open_folders_and_how_each_file_is(cells: int)
         *("data/", "data/more/", "data/a.parquet"),
         *("reports/", "reports/x.json", "reports/y.json", "settings.env"),
     ]
-    rows = {one.path: "".join(span.text for span in one.text) for one in found}
+    rows = {one.path: unstyled(one.text) for one in found}
     assert all(len(row) <= max(cells, 26) for row in rows.values())
     if cells >= 48:
         assert "✗ damaged there" in rows["data/a.parquet"] and "5 MB" in rows["data/a.parquet"]

@@ -17,7 +17,7 @@ from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
-from bitnet_tui.view.spans import line, spread
+from bitnet_tui.view.spans import line, spread, unstyled
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -33,11 +33,6 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
         "flip": FlipOptions(budget_tokens=150_000, fraction=0.9),
     }  # fmt: skip
     return RunShown(**{**shown, **changes})
-
-
-def _text(lines) -> str:
-    """The lines without their styles."""
-    return "\n".join("".join(span.text for span in one) for one in lines)
 
 
 @given(st.text(max_size=200), st.integers(2, 60))
@@ -63,7 +58,7 @@ _cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(
 )
 def test_a_line_with_two_ends_fits_and_tells_where_it_is_cut(left, right, cells):
     one = spread(line(*left), line(*right), cells)
-    text, whole = _text([one]), "".join(left)
+    text, whole = unstyled(one), "".join(left)
     assert words.width(text) <= cells
     if words.width(whole) > cells:
         assert text == words.crop(whole, cells)
@@ -78,12 +73,12 @@ def test_a_line_with_two_ends_fits_and_tells_where_it_is_cut(left, right, cells)
 )
 def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells):
     table = Table(name="qei", columns=columns, rows=rows)
-    assert all(words.width(_text([line])) <= cells for line in panels.table_lines(table, cells))
+    assert all(words.width(unstyled(line)) <= cells for line in panels.table_lines(table, cells))
 
 
 def test_a_table_aligns_numbers_and_wraps_words():
     rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
-    text = _text(panels.table_lines(Table(name="result", columns=["quantity", "value", "how"], rows=rows), 48))
+    text = unstyled(*panels.table_lines(Table(name="result", columns=["quantity", "value", "how"], rows=rows), 48))
     assert text == (
         "result\n"
         "quantity          value  how\n"
@@ -98,7 +93,7 @@ def test_a_table_aligns_numbers_and_wraps_words():
 def test_headings_wrap_where_numbers_leave_too_little_room():
     rows = [["before flip", 432, 2.236, 0.9167], ["after flip", 432, 2.257, 0.9167]]
     columns = ["when", "seen tokens", "held-out loss", "top-1 agreement"]
-    assert _text(panels.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
+    assert unstyled(*panels.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
         "training\n"
         "when           seen  held-out      top-1\n"
         "             tokens      loss  agreement\n"
@@ -112,12 +107,12 @@ def test_the_results_begin_with_the_qei():
     view = RunView(
         tables=(Table(name="memory", columns=["a"], rows=[[1]]), Table(name="qei", columns=["a"], rows=[[2]]))
     )
-    assert _text(panels.result_lines(_run(view=view), 60)).startswith("qei")
+    assert unstyled(*panels.result_lines(_run(view=view), 60)).startswith("qei")
 
 
 @given(st.floats(0, 2), st.integers(3, 90), st.one_of(st.none(), st.floats(0, 1)))
 def test_the_bar_has_its_length_and_one_flip_mark(share, cells, mark):
-    text = _text([gauge.bar(share, cells, mark)])
+    text = unstyled(gauge.bar(share, cells, mark))
     assert len(text) == cells
     assert text.count("┃") == (mark is not None)
     assert set(text) <= set("━─┃")
@@ -127,20 +122,20 @@ def test_the_gauge_shows_the_share_of_what_ends_the_training_while_it_runs_and_a
     progress = Progress(done=30, total=60, unit="steps", seen_tokens=13_000)
     of_all = [replace(RunView(metric=Metric(step=30)), seen=13_000, progress=one) for one in (progress, None)]
     shown = [
-        _text([gauge.gauge(_run("train", state, view, plan=Plan(steps=60)), 90)])
+        unstyled(gauge.gauge(_run("train", state, view, plan=Plan(steps=60)), 90))
         for state in ("running", "cancelled", "interrupted")
         for view in of_all
     ]
     assert all("tokens 13k of 150k" in one and "  50% of steps  " in one for one in shown), shown
     early = RunView(metric=Metric(step=0), seen=0, progress=Progress(done=64, total=64, unit="steps"))
-    assert "  0%  " in _text([gauge.gauge(_run(view=early), 90)]), "that of the start is none of the training"
+    assert "  0%  " in unstyled(gauge.gauge(_run(view=early), 90)), "that of the start is none of the training"
     by_tokens = replace(of_all[1], seen=75_000, metric=Metric(step=20))
-    assert "  50%  " in _text([gauge.gauge(_run("train", "cancelled", by_tokens, plan=Plan(steps=60)), 90)])
+    assert "  50%  " in unstyled(gauge.gauge(_run("train", "cancelled", by_tokens, plan=Plan(steps=60)), 90))
 
 
 def test_the_gauge_of_training():
     view = RunView(metric=Metric(activation_bits=8), seen=75_000)
-    text = _text([gauge.gauge(_run(view=view), 80)])
+    text = unstyled(gauge.gauge(_run(view=view), 80))
     assert text.startswith("tokens 75k of 150k  ━")
     assert text.endswith("  50%   A8  flips at 135k (hybrid)")
     drawn = text[text.index("━") : text.rindex("─") + 1]
@@ -151,11 +146,11 @@ def test_the_gauge_of_training():
         seen=140_000,
         flip=Flip(step=1, seen_tokens=135_040, from_bits=8, to_bits=4),
     )
-    assert " A4  flipped at 135k (hybrid)" in _text([gauge.gauge(_run(view=flipped), 80)])
+    assert " A4  flipped at 135k (hybrid)" in unstyled(gauge.gauge(_run(view=flipped), 80))
     every = _run(view=flipped, flip=FlipOptions(budget_tokens=150_000, fraction=0.9, a4_policy="all"))
-    assert "hybrid" not in _text([gauge.gauge(every, 80)])
+    assert "hybrid" not in unstyled(gauge.gauge(every, 80))
     ramping = replace(view, metric=structs.replace(view.metric, quantized_share=0.4))
-    assert " A8  not ternary yet: 40%" in _text([gauge.gauge(_run(view=ramping), 80)])
+    assert " A8  not ternary yet: 40%" in unstyled(gauge.gauge(_run(view=ramping), 80))
 
 
 @pytest.mark.parametrize(
@@ -175,18 +170,18 @@ def test_the_flip_marker_is_the_trainers_threshold_and_no_record_breaks_it(recor
 
 def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
-    assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
-    assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
+    assert "41 MB of 93 MB" in unstyled(gauge.gauge(_run("teacher", view=view), 80))
+    assert unstyled(gauge.gauge(_run("teacher"), 80)) == "waiting for the first progress…"
     for total in (1, None):
         single = RunView(progress=Progress(done=0, total=total, unit="steps", label="converting the tokenizer"))
-        assert _text([gauge.gauge(_run("teacher", view=single), 80)]) == "converting the tokenizer"
+        assert unstyled(gauge.gauge(_run("teacher", view=single), 80)) == "converting the tokenizer"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
     assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
 
 
 def test_a_failure_is_shown_whole_with_its_output():
     run = _run(state="failed", error="The disk is full at /data; free space and start the stage again. " * 2)
-    text = _text(above.alert_lines(run, "", 60, 8))
+    text = unstyled(*above.alert_lines(run, "", 60, 8))
     assert " ".join(text.split()).count("free space and start the stage again.") == 2
     assert "output.log" in text
 
@@ -202,9 +197,10 @@ def test_alerts_have_advice_and_a_count():
         )
     )
     assert (
-        _text(above.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower “Learning rate” (6 Config)."
+        unstyled(*above.alert_lines(run, "", 60, 6))
+        == "! Loss was not finite. (×3)\n  Lower “Learning rate” (6 Config)."
     )
-    assert _text(above.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
+    assert unstyled(*above.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
 
 
 def test_escape_sequences_from_outside_are_never_drawn():
@@ -226,17 +222,17 @@ def test_escape_sequences_from_outside_are_never_drawn():
         *panels.sample_lines(run, 60), *panels.result_lines(run, 60), *above.alert_lines(run, "", 60, 8),
         *panels.figures(run, 90), *panels.summary(view, 60), *panels.log_tail(run, 9, 60), gauge.gauge(run, 80),
     )  # fmt: skip
-    assert not {"\x1b", "\x07"} & set(_text(drawn))
+    assert not {"\x1b", "\x07"} & set(unstyled(*drawn))
     assert paint([line(bad)]).plain == "·[2J·"
 
 
 def test_an_empty_stage_says_what_to_do():
     rows = (StageRow("collect", "Collect traces", "new"), StageRow("train", "Train the student", "new"))
-    text = _text(panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
+    text = unstyled(*panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
     assert "needs   · collect" in text
     assert "Press r to run it" in text
     rows = (rows[0], replace(rows[1], lacking=("teacher", "collect")))
-    text = _text(panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
+    text = unstyled(*panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
     assert "Press r" not in text
     assert "It can run once teacher and collect have run; press p for the whole pipeline." in text
 
@@ -247,13 +243,13 @@ def test_the_figures_of_training_side_by_side_or_in_columns():
         progress=Progress(done=50, total=200, unit="steps", rate=0.9, eta_s=166),
     )
     wide = panels.figures(_run(view=view), 90)
-    assert _text(wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
-    assert _text(wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "2m", "46s"]
+    assert unstyled(*wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
+    assert unstyled(*wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "2m", "46s"]
     evaluated = replace(view, held_out=Metric(step=40, heldout_loss=2.71828, heldout_agreement=0.31))
-    assert _text(panels.figures(_run(view=evaluated), 90)[:-1]) == _text(wide)
-    last = _text(panels.figures(_run(view=evaluated), 58)).split("\n")[-1]
+    assert unstyled(*panels.figures(_run(view=evaluated), 90)[:-1]) == unstyled(*wide)
+    last = unstyled(*panels.figures(_run(view=evaluated), 58)).split("\n")[-1]
     assert last == "held-out loss 2.718   agreement 0.310   at step 40"
-    narrow = _text(panels.figures(_run(view=view), 60))
+    narrow = unstyled(*panels.figures(_run(view=view), 60))
     assert "step 50/200" in narrow
     assert all(len(line.rstrip()) <= 60 for line in narrow.split("\n"))
 
@@ -275,13 +271,13 @@ _ROWS = (
 
 
 def test_the_stages_as_a_column_and_as_a_strip():
-    column = _text(stage_text.column(_ROWS, "train", 32, focused=True)).split("\n")
+    column = unstyled(*stage_text.column(_ROWS, "train", 32, focused=True)).split("\n")
     assert column[1] == ""
     assert column[4] == " ▸ Train the student        58% "
     timed = tuple(replace(row, eta="4 min") if row.name == "train" else row for row in _ROWS)
     for cells, train in ((32, " ▸ Train the student  58% 4 min "), (30, " ▸ Train the student      58% ")):
-        assert _text(stage_text.column(timed, "train", cells, focused=True)).split("\n")[4] == train
-    strip = _text([stage_text.strip(_ROWS, "train", 80, focused=True)])
+        assert unstyled(*stage_text.column(timed, "train", cells, focused=True)).split("\n")[4] == train
+    strip = unstyled(stage_text.strip(_ROWS, "train", 80, focused=True))
     assert len(strip) <= 80
     assert "▸ train 58%" in strip
     assert "✓ collect" in strip
@@ -289,11 +285,11 @@ def test_the_stages_as_a_column_and_as_a_strip():
 
 @pytest.mark.parametrize("chosen", [row.name for row in _ROWS])
 def test_a_click_finds_the_stage_that_is_drawn_there(chosen):
-    strip = _text([stage_text.strip(_ROWS, chosen, 80, focused=True)])
+    strip = unstyled(stage_text.strip(_ROWS, chosen, 80, focused=True))
     for row in _ROWS:
         x = strip.index(f" {row.name}") + 1
         assert stage_text.at(_ROWS, x, 0, 80, as_column=False) == row.name
-    column = _text(stage_text.column(_ROWS, chosen, 32, focused=True)).split("\n")
+    column = unstyled(*stage_text.column(_ROWS, chosen, 32, focused=True)).split("\n")
     for row in _ROWS:
         y = next(index for index, line in enumerate(column) if row.title in line)
         assert stage_text.at(_ROWS, 4, y, 32, as_column=True) == row.name
@@ -310,7 +306,7 @@ def test_dollars_have_cents_and_the_decimals_they_need(value, text):
 def test_every_cell_of_the_strip_belongs_to_the_stage_that_is_drawn_there(cells, chosen):
     """On a narrow screen the notes are left out, so the names are elsewhere."""
     rows = tuple(replace(row, state="running", note="1 of 5") for row in _ROWS)
-    strip = _text([stage_text.strip(rows, chosen, cells, focused=True)])
+    strip = unstyled(stage_text.strip(rows, chosen, cells, focused=True))
     for row in rows:
         start = strip.index(f" {row.name} ") + 1
         assert {stage_text.at(rows, start + x, 0, cells, as_column=False) for x in range(len(row.name))} == {row.name}
@@ -318,7 +314,7 @@ def test_every_cell_of_the_strip_belongs_to_the_stage_that_is_drawn_there(cells,
 
 def test_a_stage_that_generates_text_has_no_samples_yet():
     def said(**changes: Any) -> str:
-        return " ".join(_text(panels.sample_lines(_run(**changes), 60)).split())
+        return " ".join(unstyled(*panels.sample_lines(_run(**changes), 60)).split())
 
     assert said(stage="teacher") == "No samples yet. They appear here once the stage has generated a text."
     assert said(stage="eval", state="failed") == "This run ended before it had generated a text."
@@ -331,7 +327,7 @@ def test_a_pipeline_says_that_an_evaluation_has_found_another_qei_since():
 
     def figures(since):
         run = _run(stage="pipeline", state="succeeded", view=RunView(tables=results(1.023)), since=since)
-        return _text(panels.figures(run, 60))
+        return unstyled(*panels.figures(run, 60))
 
     assert figures(results(0.697)).split() == ["QEI", "1.023", "in", "this", "run,", "0.6970", "since"]
     assert figures(()).split() == figures(results(1.023)).split() == ["QEI", "1.023"]
@@ -341,14 +337,16 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     run = _run(
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
-    assert _text(above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
+    assert unstyled(*above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
 
 
 def test_the_table_of_qei_says_what_its_figures_mean():
     rows = [["QEI", 1.5, None], ["imitation", 0.2, 0.4]]
-    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "student", "teacher"], rows=rows), 100))
+    text = unstyled(
+        *panels.table_lines(Table(name="qei", columns=["quantity", "student", "teacher"], rows=rows), 100)
+    )
     assert text.endswith(
         "QEI: above 1: more quality per byte than the teacher.\n"
         "Imitation: how well it predicts text that the teacher wrote and it never saw; not part of QEI."
     )
-    assert "Imitation:" not in _text(panels.table_lines(Table(name="qei", columns=[], rows=rows[:1]), 100))
+    assert "Imitation:" not in unstyled(*panels.table_lines(Table(name="qei", columns=[], rows=rows[:1]), 100))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import width
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.traces import lines, token
 from bitnet_tui.view.traces.found import (
     Candidate,
@@ -32,10 +33,6 @@ _TEXTS = st.one_of(
 _VALUES = st.one_of(st.none(), st.floats(0, 20), st.just(math.nan))
 
 
-def _text(drawn) -> str:
-    return "\n".join("".join(span.text for span in one) for one in drawn)
-
-
 def _tokens(texts: list[str]) -> list[Token]:
     return [Token(place, text, text) for place, text in enumerate(texts)]
 
@@ -56,7 +53,7 @@ def test_every_token_is_in_the_text_once_and_where_it_is_clicked(texts: list[str
         assert laid.at(at + 5, row) == pieces[-1].position
     assert list(seen) == list(range(len(texts)))
     assert laid.at(0, len(laid.lines)) is None
-    drawn = _text(laid.drawn(0, len(laid.lines), 0, "other", "chosen"))
+    drawn = unstyled(*laid.drawn(0, len(laid.lines), 0, "other", "chosen"))
     assert "\x1b" not in drawn
     for place, text in enumerate(texts):
         assert laid.lines[laid.row(place)][0].begin == 0
@@ -66,7 +63,7 @@ def test_every_token_is_in_the_text_once_and_where_it_is_clicked(texts: list[str
 
 def test_words_stay_whole_and_lines_end_where_the_text_does():
     laid = Laid(_tokens(["The", " straw", "berry", " is", "\n", "\n", "red"]), 12)
-    assert _text(laid.drawn(0, 9, -1, "other", "chosen")) == "The\nstrawberry\nis↵\n↵\nred"
+    assert unstyled(*laid.drawn(0, 9, -1, "other", "chosen")) == "The\nstrawberry\nis↵\n↵\nred"
     assert laid.moved(2, -1) == 0
     assert laid.moved(0, 1) == 1
     assert laid.moved(6, 5) == 6
@@ -97,10 +94,10 @@ def test_the_worst_tokens_follow_one_another_and_come_round(values):
 )  # fmt: skip
 def test_a_row_fits_its_line_whatever_is_in_it(row: Row, cells: int):
     for one in (row, None):
-        assert width(_text([lines.row_line(one, cells, scored=True)])) == cells
-    assert width(_text([lines.heading(cells, scored=False)])) == cells
+        assert width(unstyled(lines.row_line(one, cells, scored=True))) == cells
+    assert width(unstyled(lines.heading(cells, scored=False))) == cells
     trace = Trace(**{name: getattr(row, name) for name in Row.__struct_fields__}, positions=[], completion_tokens=3)
-    assert all(width(_text([one])) <= cells for one in lines.head_lines(trace, cells))
+    assert all(width(unstyled(one)) <= cells for one in lines.head_lines(trace, cells))
 
 
 @given(st.integers(20, 120), st.integers(2, 15), st.text(max_size=9), _VALUES, st.booleans())
@@ -110,10 +107,10 @@ def test_a_token_fits_its_room_and_shows_the_one_that_was_sampled(cells, rows, s
     shown = Token(3, sampled, sampled, candidates=candidates, other=0.2, student_other=value, student_top=own)
     drawn = token.token_lines(shown, 40, cells, rows)
     assert len(drawn) <= rows
-    assert all(width(_text([one])) <= max(cells, 44) for one in drawn)
+    assert all(width(unstyled(one)) <= max(cells, 44) for one in drawn)
     if rows >= 6:
         assert sum(one[0].text == "› " for one in drawn[1:] if len(one) > 2) >= 1
-        assert token.OTHER in _text(drawn)
+        assert token.OTHER in unstyled(*drawn)
 
 
 def test_a_bar_is_as_long_as_its_value():
@@ -123,7 +120,7 @@ def test_a_bar_is_as_long_as_its_value():
 def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():
     step = Step(" strawberry", 4, 2)
     inside = Token(5, "berry", "berry", teacher=step, structure=True, student=0.25, student_top=[])
-    told = _text(token.token_lines(inside, 9, 80, 6))
+    told = unstyled(*token.token_lines(inside, 9, 80, 6))
     assert "piece 2 of 2 of the teacher's ␣strawberry" in told
     assert "{} structure" in told
     assert "trained by cross-entropy alone" in told
@@ -131,7 +128,7 @@ def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():
         4, " straw", " straw", teacher=step, kl=2.0, other=0.1, student_other=0.3,
         candidates=[Candidate(" straw", 0.9, 0.01)], student_top=[Candidate(" rasp", 0.5), Candidate(" straw", 0.01)],
     )  # fmt: skip
-    told = _text(token.token_lines(first, 9, 80, 9))
+    told = unstyled(*token.token_lines(first, 9, 80, 9))
     assert "KL 2.00" in told
     assert "student's own ␣rasp 0.50" in told
     assert "0.900" in told
@@ -141,22 +138,22 @@ def test_shades_differ_at_their_limits_and_the_legend_says_of_which_student():
     assert [lines.shade(value, "other") for value in (None, 0.0, 0.02, 0.3, 0.9)] == [
         "", "", "shade-1", "shade-3", "shade-4",
     ]  # fmt: skip
-    assert "student of step 7 A4" in _text([lines.legend("kl", Scored(7, 4), 90)])
+    assert "student of step 7 A4" in unstyled(lines.legend("kl", Scored(7, 4), 90))
     old = Scored(7, 4, outdated="the newest is step 9")
     for shading in ("kl", "other"):
-        assert "↻ KL of step 7: the newest is step 9" in _text([lines.legend(shading, old, 110)])
-    assert width(_text([lines.legend("kl", old, 30)])) <= 30
-    assert _text([lines.legend("other", None, 40)]) == "Other  0.02  0.1  0.25  0.5 "
+        assert "↻ KL of step 7: the newest is step 9" in unstyled(lines.legend(shading, old, 110))
+    assert width(unstyled(lines.legend("kl", old, 30))) <= 30
+    assert unstyled(lines.legend("other", None, 40)) == "Other  0.02  0.1  0.25  0.5 "
 
 
 def test_rejects_and_counts_in_words():
     found = {"rejected": [{"reason": "no_logprobs", "answers": 2, "examples": [
         {"prompt_idx": 3, "prompt": "why\x1b", "answer": "", "finish_reason": None}]}]}  # fmt: skip
-    told = _text(lines.reject_lines(of_answer(Rejects, found), 60))
+    told = unstyled(*lines.reject_lines(of_answer(Rejects, found), 60))
     assert told.splitlines()[0] == "no logprobs  2 answers"
     assert "3  why·" in told
     assert "no text" in told
-    assert "No answer was rejected." in _text(lines.reject_lines(Rejects([]), 60))
-    assert _text([lines.found_line(Page(220, 3, 0, []), 60)]) == "3 of 220 traces match"
+    assert "No answer was rejected." in unstyled(*lines.reject_lines(Rejects([]), 60))
+    assert unstyled(lines.found_line(Page(220, 3, 0, []), 60)) == "3 of 220 traces match"
     with pytest.raises(BitnetError, match="not understood"):
         of_answer(Page, {"total": "many"})

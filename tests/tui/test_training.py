@@ -12,6 +12,7 @@ from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.chart_text import title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import RunFold, RunView
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.training import on
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.builders import event
@@ -110,9 +111,9 @@ def test_a_seam_tells_what_was_changed_there():
     view = on(one, runs[-1])
     for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
         line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
-        assert f"┆ {told}" in "".join(span.text for span in line)
+        assert f"┆ {told}" in unstyled(line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 50, alone=True)
-    assert "┆ resumed" in "".join(span.text for span in narrow)
+    assert "┆ resumed" in unstyled(narrow)
 
 
 def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():

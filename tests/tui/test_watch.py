@@ -12,6 +12,7 @@ from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import load, what_next
+from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stage_rows import BROUGHT, QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
@@ -70,10 +71,8 @@ def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_wit
         live.train(30, 31)
         later = watcher.look("train")
         assert [one.split()[0] for one in later.run.load.words()] == ["memory", "CPU"]
-        assert "".join(span.text for span in load(later.run, 80)) == "".join(
-            f"   {one}" for one in later.run.load.words()
-        )
-        assert "CPU" not in "".join(span.text for span in load(later.run, 24))
+        assert unstyled(load(later.run, 80)) == "".join(f"   {one}" for one in later.run.load.words())
+        assert "CPU" not in unstyled(load(later.run, 24))
         live.finish()
         assert load(watcher.look("train").run, 80) == ()
     finally:
@@ -139,7 +138,7 @@ def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(
         run.emit("progress", 1, done=9000, total=150_000, unit="tokens", seen_tokens=9000)
         view = ExperimentWatcher(home / "one", home).look("train")
         assert view.run is not None and view.run.view.seen == 9000
-        row, bar = view.row("train"), "".join(span.text for span in gauge(view.run, 100))
+        row, bar = view.row("train"), unstyled(gauge(view.run, 100))
         assert row is not None and row.note == "6%"
         assert "tokens 9k of 150k" in bar and "  6%  " in bar
         assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
@@ -152,7 +151,7 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     (exp.root / LEAVES["collect"]).touch()
     view = ExperimentWatcher(exp.root, home).look("collect")
     assert [row.name for row in view.rows if row.note == BROUGHT] == ["collect"]
-    said = " ".join("".join(span.text for span in one) for one in what_next(view, 100))
+    said = " ".join(unstyled(one) for one in what_next(view, 100))
     assert "came from another experiment; it need not run. Press r" in said
     SimulatedRun(exp, "collect").finish()
     assert not [row for row in ExperimentWatcher(exp.root, home).look(None).rows if row.note == BROUGHT]
