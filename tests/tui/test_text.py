@@ -120,16 +120,16 @@ def test_the_bar_has_its_length_and_one_flip_mark(share, cells, mark):
 
 def test_the_gauge_shows_the_share_of_what_ends_the_training_while_it_runs_and_after():
     progress = Progress(done=30, total=60, unit="steps", seen_tokens=13_000)
-    of_all = [replace(RunView(metric=Metric(step=30)), seen=13_000, progress=one) for one in (progress, None)]
+    of_all = [RunView(step=30, seen=13_000, progress=one) for one in (progress, None)]
     shown = [
         unstyled(gauge.gauge(_run("train", state, view, plan=Plan(steps=60)), 90))
         for state in ("running", "cancelled", "interrupted")
         for view in of_all
     ]
     assert all("tokens 13k of 150k" in one and "  50% of steps  " in one for one in shown), shown
-    early = RunView(metric=Metric(step=0), seen=0, progress=Progress(done=64, total=64, unit="steps"))
+    early = RunView(step=0, seen=0, progress=Progress(done=64, total=64, unit="steps"))
     assert "  0%  " in unstyled(gauge.gauge(_run(view=early), 90)), "that of the start is none of the training"
-    by_tokens = replace(of_all[1], seen=75_000, metric=Metric(step=20))
+    by_tokens = replace(of_all[1], seen=75_000, step=20)
     assert "  50%  " in unstyled(gauge.gauge(_run("train", "cancelled", by_tokens, plan=Plan(steps=60)), 90))
 
 
