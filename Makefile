@@ -22,7 +22,7 @@ SEED := 0
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help demo test test-storage tui install $(STAGES) ensure_dirs check_env lint style fuzz format docs bench clean
+.PHONY: help demo test test-storage tui install $(STAGES) ensure_dirs check_env lint style fuzz format docs pictures bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
@@ -90,6 +90,13 @@ format: $(VENV)/.installed-test ## rewrite the sources in the project's format
 docs: $(VENV)/.installed ## write .env.example, docs/settings.md and docs/events.md from the code
 	@$(BIN)/python -m bitnet_core.settings.docs
 	@$(BIN)/python -m bitnet_core.runs.events_docs
+
+pictures: $(VENV)/.installed-test ## draw the documents' pictures of the app anew, of the demo and a second training (minutes)
+	@test -d experiments/demo || $(BIN)/bitnet demo
+	@test -d experiments/half-rate || { $(BIN)/bitnet experiments duplicate --traces demo half-rate && \
+		sed 's/^LR=.*/LR=5e-4/; s/^SCHEDULER_ETA_MIN=.*/SCHEDULER_ETA_MIN=5e-5/' experiments/demo/.env \
+			> experiments/half-rate/.env && $(BIN)/bitnet train --root experiments/half-rate; }
+	@$(BIN)/python -m tests.tui.gallery
 
 bench: $(VENV)/.installed-test ## the benchmarks, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -1,10 +1,12 @@
-"""The pictures of the documents: each is shown, each that is shown is there, and none is in the package."""
+"""The pictures of the documents: each is shown and can be made anew, and none is in the package."""
 
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.tui.gallery.views import REPORT, VIEWS
 
 REPO = Path(__file__).parents[1]
 ASSETS = REPO / "assets"
@@ -23,6 +25,10 @@ def test_a_page_shows_every_picture_and_no_other(page: str) -> None:
     there = {one.resolve() for one in PICTURES.iterdir()}
     assert there
     assert shown(page) == there
+
+
+def test_the_command_makes_every_picture_and_no_other() -> None:
+    assert {one.name for one in PICTURES.iterdir()} == {f"{name}.png" for name in (*VIEWS, REPORT)}
 
 
 def test_the_package_has_all_assets_but_the_pictures() -> None:

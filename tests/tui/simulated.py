@@ -73,7 +73,8 @@ def save_checkpoint(exp: Experiment, step: int, bits: int = 8, **health: object)
     return path
 
 
-def _process(*, deaf: bool) -> "subprocess.Popen[bytes]":
+def start_process(*, deaf: bool = False) -> "subprocess.Popen[bytes]":
+    """One that waits until it is killed."""
     code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
     command = [sys.executable, "-c", code + "print(flush=True); input()"]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
@@ -94,7 +95,7 @@ class SimulatedRun:
         self.run = Run(exp.logs / f"{stage}-{created:.0f}-test")
         self.run.path.mkdir(parents=True)
         self._now = created
-        self.child = _process(deaf=deaf) if alive or deaf else None
+        self.child = start_process(deaf=deaf) if alive or deaf else None
         identity = process.identify(self.child.pid) if self.child else None
         self.run.write(
             RunRecord(
