@@ -1,4 +1,4 @@
-"""What a training reports: words before its first step, a step's figures, a checkpoint's health, the final table."""
+"""What a training tells: words, the errors that end it, a step's figures, a checkpoint's health, the final table."""
 
 import math
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
@@ -125,6 +126,15 @@ def say_if_flipped_early(reporter: Reporter, student: Student, flip: FlipOptions
         )
 
 
+def say_if_budget_ended_it(reporter: Reporter, options: TrainOptions, step: int) -> None:
+    """Say that a training ends before its steps do."""
+    if options.total_steps is not None and step < options.total_steps:
+        reporter.log(
+            f"The budget of {options.flip.budget:,} tokens is used up at step {step:,} "
+            f"of at most {options.total_steps:,} (TOTAL_STEPS)."
+        )
+
+
 def warn_if_not_ternary(reporter: Reporter, student: Student) -> None:
     """Warn at the end of a training whose steps saw fewer tokens than was expected at its launch."""
     if student.quantized_share < 1:
@@ -150,6 +160,38 @@ def say_refused(reporter: Reporter, step: int, result: StepResult, new_scale: fl
         f"The {what} after step {step} was not finite (loss {loss:g}, gradient norm {norm:g}); the step was skipped.",
         "If it happens again, lower LR or GRAD_CLIP_NORM.",
     )
+
+
+def say_rolled_back(reporter: Reporter, failed_at: int, checkpoint: Path) -> None:
+    """Say that training goes on from a checkpoint, because steps after `failed_at` were not finite."""
+    reporter.alert(
+        "warning",
+        "rolled_back",
+        f"Loss and gradient stayed not finite after step {failed_at}: training continues from {checkpoint.name} "
+        "at half the learning rate.",
+        "It stops if that happens again; then start with a lower LR.",
+    )
+
+
+def not_finite(state: TrainState, last_good: Path | None) -> BitnetError:
+    """The end of a training whose steps stay not finite."""
+    again = ", again after going back to it at half the learning rate" if state.rolled_back else ""
+    return BitnetError(
+        f"Loss or gradient was not finite {state.refused_in_a_row} times in a row after step {state.step}{again} "
+        f"(last good checkpoint: {_name(last_good)}); lower LR or GRAD_CLIP_NORM, or set TORCH_DTYPE=fp32."
+    )
+
+
+def diverged(state: TrainState, last_good: Path | None) -> BitnetError:
+    """The end of a training whose loss keeps climbing."""
+    return BitnetError(
+        f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
+        f"by step {state.step} (last good checkpoint: {_name(last_good)}); lower LR, or raise GRAD_ACCUM_STEPS."
+    )
+
+
+def _name(checkpoint: Path | None) -> str:
+    return checkpoint.name if checkpoint else "none yet"
 
 
 def say_if_removed(reporter: Reporter, checkpoint: Path) -> bool:

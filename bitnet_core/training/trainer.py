@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.errors import Stopped
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
@@ -187,11 +187,7 @@ class Trainer:
             self._ramp_up()
             self._flip_if_due()
             self._step()
-        if self.options.total_steps is not None and self.state.step < self.options.total_steps:
-            self._reporter.log(
-                f"The budget of {self.options.flip.budget:,} tokens is used up at step {self.state.step:,} "
-                f"of at most {self.options.total_steps:,} (TOTAL_STEPS)."
-            )
+        report.say_if_budget_ended_it(self._reporter, self.options, self.state.step)
         self._ramp_up()
         if self.options.flip.threshold < self.options.flip.budget:
             self._flip_if_due()  # the last step may have crossed the threshold
@@ -278,11 +274,7 @@ class Trainer:
         if self.last_checkpoint is not None and not state.rolled_back:
             self._roll_back(self.last_checkpoint)
             return
-        again = ", again after going back to it at half the learning rate" if state.rolled_back else ""
-        raise BitnetError(
-            f"Loss or gradient was not finite {state.refused_in_a_row} times in a row after step {state.step}{again} "
-            f"(last good checkpoint: {self._kept()}); lower LR or GRAD_CLIP_NORM, or set TORCH_DTYPE=fp32."
-        )
+        raise report.not_finite(state, self.last_checkpoint)
 
     def _roll_back(self, path: Path) -> None:
         """Go back to the last good checkpoint, once, at half the learning rate."""
@@ -291,13 +283,7 @@ class Trainer:
         self.state.refused, self.state.refused_in_a_row, self.state.budget = refused, 0, self._budget.record()
         self.state.rolled_back, self.state.rate_scale = True, self.state.rate_scale / 2
         self._save()  # so that a run killed from here on is known to have rolled back
-        self._reporter.alert(
-            "warning",
-            "rolled_back",
-            f"Loss and gradient stayed not finite after step {failed_at}: training continues from {path.name} "
-            "at half the learning rate.",
-            "It stops if that happens again; then start with a lower LR.",
-        )
+        report.say_rolled_back(self._reporter, failed_at, path)
 
     def _stop_if_diverged(self, before: dict[str, Any], steps: int) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint.
@@ -310,13 +296,7 @@ class Trainer:
         if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
             state.divergence.add(state.last["loss"], steps)
         if state.divergence.certain:
-            raise BitnetError(
-                f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
-                f"by step {state.step} (last good checkpoint: {self._kept()}); lower LR, or raise GRAD_ACCUM_STEPS."
-            )
-
-    def _kept(self) -> str:
-        return self.last_checkpoint.name if self.last_checkpoint else "none yet"
+            raise report.diverged(state, self.last_checkpoint)
 
     # -- evaluations -----------------------------------------------------------------------------------
 
