@@ -167,7 +167,11 @@ class LogPane(Vertical):
     def _stay_at_end(self) -> None:
         if self._follow and self._lines:
             self._entries.highlighted = len(self._lines) - 1
-            self._entries.scroll_end(animate=False)
+            self.call_after_refresh(self._scroll_to_end)
+
+    def _scroll_to_end(self) -> None:
+        if self._follow:  # one may have gone to another line meanwhile
+            self._entries.scroll_end(animate=False, immediate=True)
 
     def _tell(self) -> None:
         status = logs.status(self._lines, self._seen, self._words, self._entries.highlighted)

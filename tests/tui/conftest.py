@@ -11,6 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import vault
@@ -62,8 +63,12 @@ def parsed_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def idle_by_its_loop() -> Iterator[None]:
-    """A key press takes as long as the app works on it, not 40 ms and more."""
+    """A key press takes as long as the app works on it, not 40 ms and more.
+
+    Nor does a button show for 0.2 s that it was pressed, during which Textual takes no other click on it.
+    """
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Button, "_start_active_affect", lambda _: None)
         patched.setattr("textual.pilot.wait_for_idle", until_idle)
         patched.setattr("textual.app.wait_for_idle", until_idle)
         yield

@@ -1,36 +1,45 @@
 """When the app is idle, by what its event loop still has to do; Textual's pilot looks at the processor's time."""
 
 import asyncio
-from contextvars import ContextVar
+import math
 from typing import Any, cast
+from weakref import WeakSet
 
 from textual._context import active_app
-from textual._wait import wait_for_idle
+from textual.worker import Worker
 
 _SOON_SECONDS = 1 / 50
 """A timer that fires within this time belongs to what was just done: a frame, a delayed callback."""
+_LOOK_SECONDS, _PATIENCE_SECONDS = 1 / 200, 0.5
+"""How often to look for a worker's end, and how long to wait for it."""
+_slow: WeakSet[Worker[Any]] = WeakSet()
+"""Workers that were waited for in vain, such as one that a test holds up."""
 
 
 async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
-    """Wait until nothing is ready to run and no timer fires soon; at most `max_sleep` seconds.
+    """Wait until nothing is ready to run, no timer fires soon and no worker works.
 
-    While a worker is at work the rule of Textual decides: what its thread will bring is not in the loop yet.
+    At most `max_sleep` seconds are slept. What a handler takes, such as one that imports, does not count.
     """
     loop = cast(Any, asyncio.get_running_loop())
-    end = loop.time() + max_sleep
-    while loop.time() < end:
+    slept = 0.0
+    while slept < max_sleep:
         await asyncio.sleep(0)
         if loop._ready:
             continue
-        if _works():
-            return await wait_for_idle(min_sleep, end - loop.time())
-        due = [timer._when for timer in loop._scheduled if not timer._cancelled]
-        if not due or min(due) > loop.time() + _SOON_SECONDS:
-            return None
-        await asyncio.sleep(max(0.0, min(due) - loop.time()))
-    return None
+        if working := _working():
+            if slept > _PATIENCE_SECONDS:
+                _slow.update(working)
+            pause = _LOOK_SECONDS
+        else:
+            due = [timer._when for timer in loop._scheduled if not timer._cancelled]
+            pause = max(0.0, min(due, default=math.inf) - loop.time())
+            if pause > _SOON_SECONDS:
+                return
+        await asyncio.sleep(pause)
+        slept += pause
 
 
-def _works() -> bool:
-    app = cast("ContextVar[Any]", active_app).get(None)
-    return app is not None and any(worker.is_running for worker in app.workers)
+def _working() -> list[Worker[Any]]:
+    app = cast(Any, active_app).get(None)
+    return [one for one in app.workers if one.is_running and one not in _slow] if app is not None else []

@@ -20,7 +20,7 @@ from bitnet_tui.services.probing import Probe
 from bitnet_tui.widgets.guide import ShareBar
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, opened, press
-from tests.tui.pilots import click_on, files_text, said, settled, shown, words
+from tests.tui.pilots import click_on, files_text, said, settled, shown, until, words
 
 # -- a first run -----------------------------------------------------------------------------------------------------
 
@@ -47,7 +47,8 @@ async def test_the_same_by_mouse_and_only_create_it(home: Path):
         await click_on(pilot, "Start nothing yet")
         assert isinstance(pilot.app.screen, NewExperimentScreen)  # a click chooses, and no more
         await click_on(pilot, "Create", last=True)
-        assert isinstance(pilot.app.screen, ExperimentScreen)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        await settled(pilot)
         await press(pilot, "escape")
         assert isinstance(pilot.app.screen, ExperimentsScreen)
         assert "smollm2-nano" in shown(pilot)

@@ -13,7 +13,7 @@ from bitnet_tui.view.run_fold import LEVELS, RunFold, RunView
 from bitnet_tui.widgets.log_pane import LogPane
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import SimulatedRun, experiment
 
 
@@ -86,8 +86,8 @@ async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):
             assert "shard 59" in shown(pilot)
             await pilot.press("slash", *"tide", "enter")
             await settled(pilot)
-            assert "found 2 of 2" in words(pilot)  # the newest first
-            assert "shard 20 tides" in shown(pilot)
+            await until(pilot, lambda: "shard 20 tides" in shown(pilot))  # the newest first
+            assert "found 2 of 2" in words(pilot)
             await pilot.press("N")
             await settled(pilot)
             assert "found 1 of 2" in words(pilot)
