@@ -44,12 +44,12 @@ def test_a_command_names_the_limit_and_the_fix(isolated: Path, kilobytes: int) -
 
 @pytest.mark.parametrize("kilobytes", [100_000, 700_000])
 def test_a_stage_fails_with_the_same_sentence_and_its_event(isolated: Path, kilobytes: int) -> None:
-    done = limited(kilobytes, "--root", "exp", "teacher", "--json")
+    done = limited(kilobytes, "--root", "exp", "dryrun", "--json")
     assert done.returncode == 1
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["kind"], last["state"]) == ("run_finished", "failed")
     assert f"The limit on memory is {kilobytes} kB (ulimit -v)" in last["error"]
-    (log,) = isolated.glob("exp/logs/teacher-*/output.log")
+    (log,) = isolated.glob("exp/logs/dryrun-*/output.log")
     assert "OpenBLAS" not in log.read_text()
 
 
