@@ -11,7 +11,7 @@ from textual.widgets import Input
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import number
 from bitnet_tui.key_names import key
-from bitnet_tui.services.tracing import NoTracesYet, Scoring, TraceSession
+from bitnet_tui.services.tracing import Scoring
 from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
@@ -32,6 +32,7 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
 from bitnet_tui.widgets.trace_messages import Answered, Request, Told
+from bitnet_tui.widgets.trace_requests import TraceRequests
 from bitnet_tui.widgets.trace_shown import TraceShown
 
 _BESIDE = 110
@@ -44,14 +45,12 @@ _BY = {"number": "number", "kl": "KL", "other": "Other"}
 
 
 class TracesPane(Vertical):
-    """One request at a time; of each kind only the newest one waits. Keys arrive as `act`."""
+    """Keys arrive as `act`."""
 
     def __init__(self, home: Path, root: Path) -> None:
         super().__init__(id="traces")
         self._home, self._root = home, root
-        self._session = TraceSession(home, root)
-        self._waiting: dict[str, Request] = {}
-        self._asking = False
+        self._requests = TraceRequests(self, home, root)
         self._begun = False
         self._by = "number"
         self._page: Page | None = None
@@ -107,8 +106,7 @@ class TracesPane(Vertical):
     def on_unmount(self) -> None:
         if self._scoring is not None:
             self._scoring.cancel()
-        if self._begun:
-            self.app.run_worker(self._session.close, thread=True, description="end reading traces")
+        self._requests.end()
 
     @property
     def _traces(self) -> TraceList:
@@ -121,31 +119,10 @@ class TracesPane(Vertical):
     def _list(self, offset: int = 0, around: int | None = None) -> None:
         search = self.query_one("#trace-search", Input).value
         request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
-        self._ask(request | ({} if around is None else {"around": around}))
-
-    def _ask(self, request: Request) -> None:
-        self._waiting[request["ask"]] = request
-        self._ask_next()
-
-    def _ask_next(self) -> None:
-        if self._asking or not self._waiting:
-            return
-        self._asking = True
-        request = self._waiting.pop(next(iter(self._waiting)))
-        work = partial(self._answer, self._session, request)
-        self.run_worker(work, thread=True, group="traces", description="read traces")
-
-    def _answer(self, session: TraceSession, request: Request) -> None:
-        try:
-            found: Request = session.ask(request)
-        except NoTracesYet:
-            found = {"none": True}
-        except BitnetError as error:
-            found = {"problem": str(error)}
-        self.post_message(Answered(request, found))
+        self._requests.ask(request | ({} if around is None else {"around": around}))
 
     def on_answered(self, message: Answered) -> None:
-        self._asking, found = False, message.found
+        found = message.found
         try:
             self._show_none(none="none" in found)
             if not {"problem", "none"} & found.keys():
@@ -154,7 +131,7 @@ class TracesPane(Vertical):
             found = {"problem": str(error)}
         if problem := found.get("problem") or found.get("scores_problem"):
             self._say(problem, "bad")
-        self._ask_next()
+        self._requests.go_on()
 
     def _show_none(self, *, none: bool) -> None:
         """Say in place of everything that nothing was collected. Its button takes no Enter meant for the list."""
@@ -282,7 +259,7 @@ class TracesPane(Vertical):
     def _act_rejects(self) -> None:
         self.toggle_class("-rejects")
         if self.has_class("-rejects"):
-            self._ask({"ask": "rejects"})
+            self._requests.ask({"ask": "rejects"})
             self._focus(self.query_one("#rejects"))
         else:
             self.enter()
@@ -316,7 +293,7 @@ class TracesPane(Vertical):
         if self._worst:
             self._go_on_to_worst()
         else:
-            self._ask({"ask": "worst", "limit": _MOST_WORST})
+            self._requests.ask({"ask": "worst", "limit": _MOST_WORST})
 
     def _go_on_to_worst(self) -> None:
         self._next_worst = False
@@ -337,7 +314,7 @@ class TracesPane(Vertical):
             self._text.go(found[1])
             return
         self._goto = found
-        self._ask({"ask": "show", "prompt_idx": found[0]})
+        self._requests.ask({"ask": "show", "prompt_idx": found[0]})
         self._list(around=found[0])
 
     def _act_score(self) -> None:
@@ -368,7 +345,7 @@ class TracesPane(Vertical):
             self._traces.forget()
             self._list(around=self._trace.prompt_idx if self._trace else None)
             if self._trace is not None:
-                self._ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
+                self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
             if not message.problem and (self._text.has_focus or self._traces.has_focus) and not self._searched:
                 self._find_worst()
             self._draw()
@@ -384,7 +361,7 @@ class TracesPane(Vertical):
         message.stop()
         self._say("")
         self._goto = None
-        self._ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
+        self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 
     def on_trace_list_entered(self, message: TraceList.Entered) -> None:
         message.stop()
