@@ -37,6 +37,8 @@ _EDGES = 2
 _MOST_LINES = 6
 """As the stylesheet has it; more are scrolled."""
 _PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot"
+_READ = "#health, #alerts"
+"""What must be in sight while something happens."""
 
 
 def reading_seconds(text: str) -> float:
@@ -137,15 +139,19 @@ class Noticing(Shell):
         rack.styles.margin = (top, 0, 0, left)
 
     def _free_place(self, messages: Sequence[str]) -> tuple[int, int]:
-        """The first line and cell below the head from which on notices cover nothing to press, or (1, 0)."""
-        things = [one.region for one in self.screen.query(_PRESSED) if one.region]
-        high = [one.right for one in things if one.x == 0 and one.height > self.size.height // 2]
-        for left in (0, *high):
-            wide = self.size.width - left
-            lines = min(_MOST_LINES, sum(_lines(one, wide) for one in messages))
-            for top in range(1, self.size.height - lines):
-                if not any(Region(left, top, wide, lines).overlaps(one) for one in things):
-                    return top, left
+        """The first line and cell below the head from which on notices cover nothing to press or to know, or (1, 0).
+
+        Where there is no such place, what is to know gives way.
+        """
+        for what in (f"{_PRESSED}, {_READ}", _PRESSED):
+            things = [one.region for one in self.screen.query(what) if one.region]
+            high = [one.right for one in things if one.x == 0 and one.height > self.size.height // 2]
+            for left in (0, *high):
+                wide = self.size.width - left
+                lines = min(_MOST_LINES, sum(_lines(one, wide) for one in messages))
+                for top in range(1, self.size.height - lines):
+                    if not any(Region(left, top, wide, lines).overlaps(one) for one in things):
+                        return top, left
         return 1, 0
 
     def on_notify(self, event: Notify) -> None:

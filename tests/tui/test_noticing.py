@@ -14,7 +14,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import MessageScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
-from tests.tui.simulated import finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, finished_experiment
 
 
 class Clock:
@@ -128,10 +128,16 @@ async def test_a_notice_covers_nothing_to_press(home: Path, size: tuple[int, int
 
 @pytest.mark.parametrize("size", [(60, 15), *SIZES, (200, 55)])
 @pytest.mark.usefixtures("slow_reader")
-async def test_a_long_notice_stands_below_the_title_and_covers_nothing_to_press(home: Path, size: tuple[int, int]):
+async def test_a_long_notice_below_the_title_covers_nothing_to_press_or_to_know(home: Path, size: tuple[int, int]):
     exp = finished_experiment(home)
+    trained = SimulatedRun(exp, "train", NOON + 900)
+    trained.train(0, 60)
+    for step in (1, 60):
+        trained.emit("metric", step=step, seen_tokens=745 * step, heldout_loss=9.0 - step / 30)
+    trained.finish()
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
         await settled(pilot)
+        assert pilot.app.screen.query_one("#health").region
         title = shown(pilot).splitlines()[0].split("teacher")[0].strip()
         for key in ("1", "4", "7"):
             await pilot.press(key)
@@ -142,7 +148,10 @@ async def test_a_long_notice_stands_below_the_title_and_covers_nothing_to_press(
             assert shown(pilot).splitlines()[0].strip().startswith(title)
             toast = pilot.app.screen.query("Toast").last().region
             assert toast.height > 1
-            things = [*pilot.app.screen.query(Button), *pilot.app.screen.query("Input, #stages, #views, Foot")]
+            things = [
+                *pilot.app.screen.query(Button),
+                *pilot.app.screen.query("Input, #stages, #views, #health, Foot"),
+            ]
             assert not any(toast.overlaps(one.region) for one in things if one.region)
             pilot.app.screen.query(Toast).last()._expire()
             await settled(pilot)
