@@ -77,6 +77,7 @@ class BitnetApp(Telling):
         self.confirmed = set()
         self.played = {}
         self.exports = {}
+        self.last_target = preferences.kept_target()
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self.keymap_signal = Signal(self, "keymap")

@@ -37,6 +37,8 @@ class Shell(App[None]):
     exports: "dict[Path, Export]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""
+    last_target: Mapping[str, str]
+    """The settings of the storage target from which an experiment was opened last."""
     few_colours = False
     """Whether the terminal shows 16 colours."""
 

@@ -116,4 +116,6 @@ class ManagingScreen(AttemptingScreen[None]):
         if self._free():
             from bitnet_tui.screens.guide.fetch import FetchScreen
 
-            self.app.push_screen(FetchScreen(), lambda made: self.changed(made.root) if made else None)
+            self.app.push_screen(
+                FetchScreen(self.shell.last_target), lambda made: self.changed(made.root) if made else None
+            )

@@ -55,4 +55,6 @@ class WelcomeScreen(BaseScreen):
     def action_fetch(self) -> None:
         from bitnet_tui.screens.guide.fetch import FetchScreen
 
-        self.app.push_screen(FetchScreen(), lambda made: self.shell.open_experiment(made.root) if made else None)
+        self.app.push_screen(
+            FetchScreen(self.shell.last_target), lambda made: self.shell.open_experiment(made.root) if made else None
+        )

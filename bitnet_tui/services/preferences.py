@@ -1,12 +1,16 @@
-"""What the app keeps for this user until next time: the theme. A small file in the user's configuration folder."""
+"""What the app keeps for this user until next time: the theme, the last target. A small file."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.user_folders import config_folder
+from bitnet_core.settings.registry import REGISTRY
+
+_TARGET = "target"
 
 
 def place() -> Path:
@@ -32,12 +36,32 @@ def theme_origin(*, few_colours: bool = False) -> str:
 
 def keep_theme(name: str, *, few_colours: bool = False) -> None:
     """BitnetError says why it can't be kept."""
+    _keep("The theme", _name(few_colours=few_colours), name)
+
+
+def kept_target() -> dict[str, str]:
+    """The settings of the target from which an experiment was opened last; empty if there is none."""
+    found = _kept().get(_TARGET)
+    named = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in named if name in REGISTRY and not REGISTRY[name].secret and _is_text(text)}
+
+
+def keep_target(values: Mapping[str, str]) -> None:
+    """BitnetError says why they can't be kept."""
+    _keep("The target", _TARGET, dict(values))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _keep(what: str, name: str, value: object) -> None:
     path = place()
     try:
-        files.write_json(path, _kept() | {_name(few_colours=few_colours): name})
+        files.write_json(path, _kept() | {name: value})
     except OSError as error:
         why = explained(error, "correct its permissions")
-        raise BitnetError(f"The theme is not kept for next time: {path} can't be written {why}.") from error
+        raise BitnetError(f"{what} is not kept for next time: {path} can't be written {why}.") from error
 
 
 def _name(*, few_colours: bool) -> str:

@@ -132,6 +132,8 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         assert "needed for this target" not in words(pilot)
         await click_on(pilot, "Test")
         assert said(pilot, "#found") == "✗ There is no bucket my-distil; create it, or correct “Bucket”."
+        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        guide.query_one("#test").focus()
         await click_on(pilot, "Go to Bucket")
         assert pilot.app.focused is guide.field_of("S3_BUCKET")
         await click_on(pilot, "at the end")

@@ -15,7 +15,8 @@ from bitnet_core.text import width
 from bitnet_tui.labels import label
 from bitnet_tui.view import pick, share
 from bitnet_tui.view.guide import doubts, estimates, rail, review, storing, teachers
-from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft, faults
+from bitnet_tui.view.guide.draft import BACKEND, HERE, STEPS, STUDENT_FIELDS, Draft, faults
+from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.spans import unstyled
 from tests.tui.plans import PLAN, TIMED
@@ -71,17 +72,30 @@ def test_two_settings_of_one_field_are_named_once():
     assert plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 
+def _failed(problem: str, backend: str, **values: str) -> Found:
+    draft = Draft().having(BACKEND, backend)
+    for name, value in values.items():
+        draft = draft.having(name, value)
+    return storing.failed(problem, draft)
+
+
 def test_a_refused_sign_in_leads_to_the_password():
-    assert storing.failed("Signing in failed; check WEBDAV_USERNAME and WEBDAV_PASSWORD.", "webdav").field == (
-        "WEBDAV_PASSWORD"
-    )
+    problem = "Signing in failed; check WEBDAV_USERNAME and WEBDAV_PASSWORD."
+    assert _failed(problem, "webdav").field == "WEBDAV_PASSWORD"
+
+
+def test_a_server_of_ones_own_that_is_not_found_leads_to_the_endpoint_unless_there_is_one():
+    problem = "S3 can't be reached (x); check AWS_DEFAULT_REGION, or set S3_ENDPOINT_URL for another server."
+    assert _failed(problem, "s3", AWS_DEFAULT_REGION="eu-north-1").field == "S3_ENDPOINT_URL"
+    assert _failed(problem, "s3").field == "S3_ENDPOINT_URL"
+    assert _failed(problem, "s3", S3_ENDPOINT_URL="https://s3.example").field == "AWS_DEFAULT_REGION"
 
 
 def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
-    found = storing.failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
+    found = _failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
     assert unstyled(*found.lines).endswith("check “Region”. The keys were not checked.")
     assert (found.why, found.offer) == ("Could not connect to b.s3.x", "Go to Region")
-    assert "keys" not in unstyled(*storing.failed("x can't be reached.", "rclone").lines)
+    assert "keys" not in unstyled(*_failed("x can't be reached.", "rclone").lines)
 
 
 # -- what will fail later -------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.fetch import FetchScreen
 from bitnet_tui.screens.managing_forms import NameScreen
+from bitnet_tui.services import preferences
 from bitnet_tui.services.drafts import Kept
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
@@ -248,3 +249,6 @@ async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated:
         await pilot.press("escape")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentsScreen)
+        await pilot.press("U")
+        await until(pilot, lambda: str(isolated / "copies")[-20:] in shown(pilot))
+    assert preferences.kept_target() == {"STORAGE_BACKEND": "local", "STORAGE_LOCAL_DIR": str(isolated / "copies")}

@@ -1,6 +1,7 @@
 """Opens an experiment from a storage target: the form of the guide with its login and test, and two names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.secrets.known import remember
+from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.screens.guide.base import Made
 from bitnet_tui.screens.guide.form import TargetForm, TargetStep
 from bitnet_tui.screens.guide.step import label_of
-from bitnet_tui.services import keys
+from bitnet_tui.services import keys, preferences
 from bitnet_tui.services.managing import Fetch
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft
@@ -42,8 +44,12 @@ class FetchScreen(TargetForm):
     }
     _command: Fetch | None = None
 
-    def __init__(self) -> None:
-        super().__init__(Draft().having(BACKEND, _FIRST))
+    def __init__(self, last: Mapping[str, str]) -> None:
+        """`last` are the settings of the target from which an experiment was opened last."""
+        draft = Draft().having(BACKEND, _FIRST)
+        for name, text in last.items() if last.get(BACKEND) in KINDS else ():
+            draft = draft.having(name, text)
+        super().__init__(draft)
 
     def form(self) -> TargetStep:
         return _SourceStep()
@@ -71,7 +77,7 @@ class FetchScreen(TargetForm):
     def action_act(self) -> None:
         if self.busy:
             return
-        shell, backend = self.shell, self.draft.get(BACKEND)
+        shell, backend, asked = self.shell, self.draft.get(BACKEND), storing.written(self.draft)
         there, here = (self.query_one(f"#{one}", Input).value.strip() for one in ("there", "here"))
         typed = storing.typed(self.draft, self.keys)
         remember(typed.values())
@@ -86,10 +92,14 @@ class FetchScreen(TargetForm):
         def fetch() -> dict[str, Any]:
             for name, value in typed.items():
                 keys.keep(shell.home, name, value)
-            return command.run()
+            done = command.run()
+            shell.last_target = asked
+            with suppress(BitnetError):  # next time it is typed again
+                preferences.keep_target(asked)
+            return done
 
         self._command = command
-        self._on_refusal = self._on_declining = partial(self._not_opened, backend)
+        self._on_refusal = self._on_declining = self._not_opened
         self.say("Looking for it…", "label")
         self.attempt(
             fetch,
@@ -98,9 +108,9 @@ class FetchScreen(TargetForm):
             without="Nothing was opened",
         )
 
-    def _not_opened(self, backend: str, problem: str) -> None:
+    def _not_opened(self, problem: str) -> None:
         self.say("", "label")
-        self._step.fail(backend, problem)
+        self._step.fail(problem)
 
     def _told(self, words: str) -> None:
         if self.on_stack and self.busy:

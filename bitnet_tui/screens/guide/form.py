@@ -29,9 +29,9 @@ from bitnet_tui.widgets.words import Words
 class TargetStep(StorageStep):
     """The form of a target."""
 
-    def fail(self, backend: str, problem: str) -> None:
-        """Say why nothing came of it, and offer to go to the field that the sentence names."""
-        self._refused(backend, problem)
+    def fail(self, problem: str) -> None:
+        """Say why nothing came of it, and lead to the field that the sentence names."""
+        self._refused(problem)
 
 
 class TargetForm(Guide):

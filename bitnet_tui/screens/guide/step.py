@@ -5,7 +5,7 @@ from typing import ClassVar, cast
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.widget import Widget
-from textual.widgets import Input
+from textual.widgets import Button, Input
 
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.view.guide import teachers
@@ -124,8 +124,16 @@ class TestedStep(Step):
         self.guide.tested[self.step] = (question, found)
         if self.is_attached and question == self._question:
             self._show(found)
-            if not (found.why or found.offer) and self.query_one("#test").has_focus:
+            if found.why or found.offer:
+                self.lead(found)
+            elif self.query_one("#test").has_focus:
                 self.screen.query("#next").focus()  # Enter would only test it again
+
+    def lead(self, found: Found) -> None:
+        """From the button that was pressed to the field that is wrong."""
+        wrong = self.field(found.field) if found.field else None
+        if wrong is not None and isinstance(self.screen.focused, Button):
+            wrong.focus()
 
     def _show(self, found: Found | None) -> None:
         self._shown = found

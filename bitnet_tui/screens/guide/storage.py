@@ -153,7 +153,7 @@ class StorageStep(TestedStep):
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
         self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
         question = self._question
-        guide.test(check, partial(self._answered, question), partial(self._check_failed, question, backend))
+        guide.test(check, partial(self._answered, question), partial(self._check_failed, question))
 
     def lacks(self) -> bool:
         """Whether a field that the target needs is empty; then that is said, and it gets the focus."""
@@ -167,12 +167,14 @@ class StorageStep(TestedStep):
     def _answered(self, question: object, report: dict[str, Any]) -> None:
         self._found_out(question, storing.answer(report))
 
-    def _check_failed(self, question: object, backend: str, problem: str) -> None:
-        self._found_out(question, storing.failed(problem, backend))
+    def _check_failed(self, question: object, problem: str) -> None:
+        self._found_out(question, storing.failed(problem, self.draft))
 
-    def _refused(self, backend: str, problem: str) -> None:
+    def _refused(self, problem: str) -> None:
         if self.is_attached:
-            self._show(storing.failed(problem, backend))
+            found = storing.failed(problem, self.draft)
+            self._show(found)
+            self.lead(found)
 
     # -- logging in ----------------------------------------------------------------------------------------------
 
@@ -189,7 +191,7 @@ class StorageStep(TestedStep):
 
         login = Login(shell.home, guide.place, backend, asked, typed, partial(keys.keep, shell.home), show)
         self._say("Asking for the login…")
-        guide.test(login, self._logged_in, partial(self._refused, backend))
+        guide.test(login, self._logged_in, self._refused)
 
     def _prompt(self, url: str, code: str) -> None:
         if self.is_attached and self.guide.busy:

@@ -55,7 +55,7 @@ class TargetScreen(TargetForm):
     def _not_saved(self, backend: str, problem: str) -> None:
         self.say("" if backend != HERE else problem, "bad")
         if backend != HERE:
-            self._step.fail(backend, problem)
+            self._step.fail(problem)
 
     def action_leave(self) -> None:
         """Stop a test, or leave everything as it was."""

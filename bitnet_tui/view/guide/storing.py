@@ -120,11 +120,20 @@ def _each(seconds: list[float]) -> str:
     return f"{mean * 1000:.0f} ms" if mean < 1 else duration(mean)
 
 
-def failed(problem: str, backend: str) -> Found:
+def failed(problem: str, draft: Draft) -> Found:
     """Why the test failed, and the field to go to if the sentence names one."""
+    backend = draft.get(BACKEND)
     kind = KINDS[backend]
-    # A sentence that names a user and a password is most often about the password.
-    likely = sorted(fields(backend), key=lambda name: (name not in kind.needs, not REGISTRY[name].secret))
+
+    def order(name: str) -> tuple[bool, bool, bool]:
+        """A sentence that names a user and a password is most often about the password; an empty field is likely."""
+        return (
+            name not in kind.needs,
+            not REGISTRY[name].secret,
+            f"set {name}" not in problem or bool(draft.get(name)),
+        )
+
+    likely = sorted(fields(backend), key=order)
     named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
