@@ -46,8 +46,12 @@ def above(view: ExperimentView, cells: int, rows: int) -> Above:
         *alert_lines(run, view.problem, cells, _MOST_ALERT_LINES),
     )
     said = max(_LEAST_SAID, rows - (1 if live else len(found)))
-    alerts = first_lines(alerts, said - min(len(health), 1), cells)
-    health = first_lines(health, said - len(alerts), cells)
+    if live:  # how it is now, with what to do, comes before what was said of it once
+        health = first_lines(health, said - min(len(alerts), 1), cells)
+        alerts = first_lines(alerts, said - len(health), cells)
+    else:
+        alerts = first_lines(alerts, said - min(len(health), 1), cells)
+        health = first_lines(health, said - len(alerts), cells)
     left = max(0, rows - len(health) - len(alerts))
     if len(found) > left:
         found = (*found[: left - 1], found[-1]) if left and not live else found[len(found) - min(left, 1) :]

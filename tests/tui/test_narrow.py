@@ -7,7 +7,7 @@ import pytest
 from textual.widgets import Input, TextArea
 from textual.widgets._footer import FooterKey
 
-from bitnet_core.runs.events import Metric
+from bitnet_core.runs.events import Alert, Metric
 from bitnet_core.runs.health import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
@@ -15,7 +15,7 @@ from bitnet_tui.key_names import keys_text
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.view.above import above
 from bitnet_tui.view.panels import figures
-from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.run_fold import RunView, ShownAlert
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.states import LEGEND, LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -190,6 +190,17 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
         going = replace(run, state="running", health=said, view=seen)
         parts = above(ExperimentView(Path("/e"), (), "train", going), 58, rows)
         assert sum(map(len, parts)) == max(2, min(rows, 2 + len(figures(going, 58)) + (seen is unheard)))
+
+
+def test_how_a_run_is_now_and_what_to_do_come_before_what_was_said_of_it_once():
+    old = Alert(severity="warning", code="epochs", message="It sees its tokens 9 times. " * 4, advice="Collect more.")
+    held_out = Metric(step=100, heldout_loss=6.2, heldout_agreement=0.16)
+    view = RunView(metric=Metric(step=100, lr=0.001), held_out=held_out, alerts=(ShownAlert(old),))
+    now = Finding("bad", "The loss after step 150 was not finite; the step was skipped.", "Lower LR.", "nonfinite")
+    run = RunShown("r", "train", "running", view, "", None, 1.0, 1, 1, None, health=(now,))
+    said = "\n".join(map(unstyled, above(ExperimentView(Path("/e"), (), "train", run), 80, 12).health))
+    assert "Lower “Learning rate”" in said
+    assert said.index("not finite") < said.index("Lower") < said.index("It sees")
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
