@@ -19,13 +19,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
-from bitnet_core.tokenizer.token_bytes import (
-    byte_level_bytes,
-    is_byte_piece,
-    piece_bytes,
-    uses_pieces,
-    utf8_stretches,
-)
+from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
@@ -223,7 +217,7 @@ class StudentTokenizer:
         """The bytes of each id; b"" in a gap."""
         table = [b""] * self.vocab_size
         added = self._tokenizer.get_added_tokens_decoder()
-        spell = piece_bytes if self._uses_pieces else byte_level_bytes
+        spell = vocabulary_speller(pieces=self._uses_pieces)
         for token, index in vocabulary.items():
             table[index] = token.encode() if index in added else spell(token)
         return table

@@ -5,7 +5,7 @@ space, and `<0xE2>` for a single byte.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from tokenizers import Tokenizer
 
@@ -24,12 +24,12 @@ def _byte_of_character() -> dict[int, int]:
 _BYTE_OF_CHARACTER = _byte_of_character()
 
 
-def byte_level_bytes(token: str) -> bytes:
-    """Bytes of a byte-level BPE token (`Ġthe`); those of its text if it has characters outside that alphabet."""
+def byte_level_bytes(token: str) -> bytes | None:
+    """Bytes of a byte-level BPE token (`Ġthe`); None for one that has characters outside its alphabet."""
     try:
         return token.translate(_BYTE_OF_CHARACTER).encode("latin-1")
     except UnicodeEncodeError:
-        return token.encode()
+        return None
 
 
 def uses_pieces(tokenizer: Tokenizer) -> bool:
@@ -42,8 +42,14 @@ def is_byte_piece(token: str) -> bool:
     return _BYTE_PIECE.fullmatch(token) is not None
 
 
-def piece_bytes(token: str) -> bytes:
-    """Bytes of a token as SentencePiece writes it."""
+def vocabulary_speller(*, pieces: bool) -> Callable[[str], bytes]:
+    """How a vocabulary's ordinary tokens become bytes; `pieces`: they are written as SentencePiece does."""
+    if pieces:
+        return _piece_bytes
+    return lambda token: token.encode() if (data := byte_level_bytes(token)) is None else data
+
+
+def _piece_bytes(token: str) -> bytes:
     byte = _BYTE_PIECE.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode()
 
