@@ -377,7 +377,7 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         (PLAN, {"TOTAL_STEPS": "1000"}, "The budget ends it if steps see"),
         (PLAN, {}, "The budget ends it, after"),
         ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS"}}, {}, "steps or more."),
-        (TIMED, {}, "at least"),
+        (TIMED, {}, "at least 26m 02s\n           640 tokens/s here"),
         (PLAN, {"TOTAL_STEPS": "100"}, "before the flip at 900k."),
         (PLAN, {"TOTAL_STEPS": "900"}, "The steps end it, at 922k tokens or fewer."),
         ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS", "steps": 977}}, {}, "after 977 steps."),

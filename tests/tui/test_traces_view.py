@@ -100,6 +100,14 @@ def test_a_row_fits_its_line_whatever_is_in_it(row: Row, cells: int):
     assert all(width(unstyled(one)) <= cells for one in lines.head_lines(trace, cells))
 
 
+def test_how_a_trace_ended_is_said_in_full_in_80_columns():
+    trace = Trace(
+        prompt_idx=58, prompt="Who painted the Mona Lisa?", tokens=96, finish_reason="length", other=0.106, kl=5.3,
+        positions=[], completion_tokens=96, scored=Scored(mean_kl=3.99),
+    )  # fmt: skip
+    assert unstyled(lines.head_lines(trace, 78)[1]).endswith("96 tokens · KL 5.30 (mean 3.99) · Other 10.6%")
+
+
 @given(st.integers(20, 120), st.integers(2, 15), st.text(max_size=9), _VALUES, st.booleans())
 def test_a_token_fits_its_room_and_shows_the_one_that_was_sampled(cells, rows, sampled, value, student):
     candidates = [Candidate(f"c{place}", 0.1, value) for place in range(12)] + [Candidate(sampled, 0.01, value)]

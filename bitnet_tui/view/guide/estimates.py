@@ -87,7 +87,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         row("", size_words, "label"),
         row("Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""),
         *_budget(plan["budget"]),
-        row("Time", *_time(plan, draft, timing=timing)),
+        *_time_rows(plan, draft, timing=timing),
         row("Disk", _disk(plan), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
         (),
@@ -111,6 +111,13 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) 
 
 def _disk(plan: Record) -> str:
     return size(plan["disk"]["checkpoints"])
+
+
+def _time_rows(plan: Record, draft: Draft, *, timing: bool) -> tuple[Line, ...]:
+    """What was measured for it is below: beside it, it would wrap."""
+    words, style, more = _time(plan, draft, timing=timing)
+    first = row("Time", words, style)
+    return (first, row("", more, "label")) if more else (first,)
 
 
 def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:

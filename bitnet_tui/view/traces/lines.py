@@ -65,7 +65,7 @@ def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
     if trace.kl is not None:
         mean = trace.scored.mean_kl if trace.scored is not None else None
         parts.append(f"KL {significant(trace.kl)}" + (f" (mean {significant(mean)})" if mean is not None else ""))
-    parts.append(f"Other tokens {share(trace.other)}")
+    parts.append(f"Other {share(trace.other)}")
     name = f"{trace.prompt_idx}  "
     first = line(Span(name, "label"), Span(crop(flat(trace.prompt), max(4, cells - width(name))), "title"))
     return first, line(Span(crop(" · ".join(parts), cells), "label"))
