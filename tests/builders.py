@@ -16,6 +16,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.event_files import EventWriter, read_events
 from bitnet_core.runs.events import KINDS, Event, to_dict
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
 from bitnet_core.runs.record import Run
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolve import from_values
@@ -56,6 +57,16 @@ def stage_context(
 def events_of(path: Path, kind: str = "") -> list[dict[str, Any]]:
     """The events in a run's record as JSON objects, of one kind or of all."""
     return [to_dict(one) for one in read_events(path) if kind in ("", one.kind)]
+
+
+def emitted(ctx: StageContext, kind: str = "") -> list[dict[str, Any]]:
+    """The events that a stage with this context has emitted, of one kind or of all."""
+    return events_of(ctx.run_dir / "events.jsonl", kind)
+
+
+def history_of(root: Path) -> History:
+    """The runs of the experiment at `root`."""
+    return History.read(Experiment.from_settings(from_values({"DRIVE_ROOT": str(root)})))
 
 
 def followed(run: Run) -> list[dict[str, Any]]:

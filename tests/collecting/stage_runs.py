@@ -1,10 +1,9 @@
 """What tests of the collect stage share: its context, and what a run asked for and left behind."""
 
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.runs.context import StageContext
-from tests.builders import events_of, stage_context
+from tests.builders import stage_context
 from tests.teachers.fake_teacher import is_probe
 from tests.teachers.server import ChatServer
 
@@ -23,10 +22,6 @@ def context(root: Path, server: ChatServer | None = None, **values: str) -> Stag
 def sequential_context(root: Path, server: ChatServer, **values: str) -> StageContext:
     """As `context`, asking one request after another unless KD_CONCURRENCY says otherwise."""
     return context(root, server, **{"KD_CONCURRENCY": "1"} | values)
-
-
-def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
-    return events_of(ctx.run_dir / "events.jsonl", kind)
 
 
 def parquet_files(root: Path) -> dict[str, bytes]:

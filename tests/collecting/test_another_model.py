@@ -10,7 +10,8 @@ import pytest
 from bitnet_core.stages import collect
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.stage_runs import PROBES, context, events
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, context
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import Asked, ChatServer
 
@@ -38,7 +39,7 @@ def test_another_model_is_said_and_kept(
         ctx = context(tmp_path, server)
         summary = collect.run(ctx)
     assert summary["rejected"] == {}
-    alerts = [event["message"] for event in events(ctx, "alert") if event["code"] == "another_model"]
+    alerts = [event["message"] for event in emitted(ctx, "alert") if event["code"] == "another_model"]
     assert len(alerts) == bool(others)
     assert not others or any(f"the model {other}, where {probed} was probed" in alerts[0] for other in others)
     (path,) = tmp_path.rglob("sequences.parquet")
@@ -66,7 +67,7 @@ def test_another_fingerprint_is_said_once_and_kept(
     with ChatServer(FakeTeacher(teacher_tokenizer, twist)) as server:
         ctx = context(tmp_path, server)
         collect.run(ctx)
-    alerts = [event["message"] for event in events(ctx, "alert") if event["code"] == "another_fingerprint"]
+    alerts = [event["message"] for event in emitted(ctx, "alert") if event["code"] == "another_fingerprint"]
     assert len(alerts) == bool(kept)
     assert not kept or "answers with the fingerprint" in alerts[0]
     (path,) = tmp_path.rglob("sequences.parquet")

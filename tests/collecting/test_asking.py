@@ -24,7 +24,8 @@ from bitnet_core.teachers.usage import believed
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
-from tests.collecting.stage_runs import PROBES, events, sequential_context
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, sequential_context
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, read_payload
 
@@ -108,7 +109,7 @@ def test_an_absurd_count_of_tokens_is_said_once_and_not_believed(
         ctx = sequential_context(tmp_path, server, KD_MAX_TOKENS_TOTAL="20000")
         summary = collect.run(ctx)
     assert (summary["sequences"], summary["rejected"]) == (12, {})
-    assert [event["code"] for event in events(ctx, "alert")] == ["absurd_counts"]
+    assert [event["code"] for event in emitted(ctx, "alert")] == ["absurd_counts"]
     sequences = pq.read_table(tmp_path / "data" / schema.SEQUENCES_FILE)
     assert max(sequences.column(counted).to_pylist()) < 1000
     with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
@@ -136,7 +137,7 @@ def test_an_absurd_charge_of_an_earlier_run_blocks_no_later_one(
         ctx = sequential_context(tmp_path, server, KD_MAX_TOKENS_TOTAL="20000")
         summary = collect.run(ctx)
         assert (summary["sequences"], summary["rejected"]) == (12, {})
-    (said,) = [event for event in events(ctx, "alert") if event["code"] == "absurd_counts"]
+    (said,) = [event for event in emitted(ctx, "alert") if event["code"] == "absurd_counts"]
     assert said["message"].startswith("2 requests of earlier runs are charged with more tokens than they can have")
     with Journal(path) as journal:
         assert 0 < journal.spent().tokens < 20_000
@@ -349,5 +350,5 @@ def test_the_alert_about_a_limit_counts_usable_answers(tmp_path: Path, tokenizer
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         ctx = sequential_context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="8")
         assert collect.run(ctx)["sequences"] == 1
-    (alert,) = (event for event in events(ctx, "alert") if event["code"] == "limit_reached")
+    (alert,) = (event for event in emitted(ctx, "alert") if event["code"] == "limit_reached")
     assert "1 of 40 answers can be used." in alert["message"]

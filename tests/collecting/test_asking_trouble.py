@@ -13,7 +13,8 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.stage_runs import PROBES, events, sequential_context
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, sequential_context
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
@@ -146,7 +147,7 @@ def test_many_prompts_that_keep_failing_are_left_for_later_runs(tmp_path: Path, 
             summary = collect.run(ctx)
             assert (summary["sequences"], summary["rejected"]) == (10, {"no_answer": 10})
             assert summary["given_up"] == given_up
-            alerts = [event for event in events(ctx, "alert") if event["code"] == "prompts_without_answer"]
+            alerts = [event for event in emitted(ctx, "alert") if event["code"] == "prompts_without_answer"]
             assert ["this one breaks me" in event["message"] for event in alerts] == [True] * len(alerts)
             assert any("left for the next run" in event["advice"] for event in alerts) == (given_up == 8)
 

@@ -27,8 +27,8 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.prompt_logprobs import scored_body
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.traces.dataset import load_traces
-from tests.builders import stage_context
-from tests.collecting.stage_runs import events, parquet_files
+from tests.builders import emitted, stage_context
+from tests.collecting.stage_runs import parquet_files
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 from tests.teachers.small_llama import CPU, K, model_folder, options_for
@@ -104,7 +104,7 @@ def test_texts_become_traces_and_are_scored_once(tmp_path: Path, folder: Path) -
     ctx = context(tmp_path, folder, file)
     summary = collect.run(ctx)
     assert summary["sequences"] == 2 and summary["coverage"] == 1.0 and summary["rejected"] == {}
-    assert any("scores 2 texts" in event["message"] for event in events(ctx, "log"))
+    assert any("scores 2 texts" in event["message"] for event in emitted(ctx, "log"))
     made = parquet_files(tmp_path / "e")
     assert collect.run(context(tmp_path, folder, file))["answers_this_run"] == 0
     assert parquet_files(tmp_path / "e") == made

@@ -9,7 +9,8 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.stage_runs import PROBES, context, events, sequential_context
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, context, sequential_context
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
@@ -47,7 +48,7 @@ def test_quoted_prompts_are_refused_prompts_and_change_nothing(
         fields = {frozenset(asked.body) for asked in server.asked}
     assert (summary["sequences"], summary["rejected"]) == (7, {"refused_prompt": 7})
     assert len(fields) == 1
-    assert {event["code"] for event in events(ctx, "alert")} == {"prompts_without_answer", "sequences_rejected"}
+    assert {event["code"] for event in emitted(ctx, "alert")} == {"prompts_without_answer", "sequences_rejected"}
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
 
@@ -133,7 +133,7 @@ def test_a_file_that_is_not_the_student_is_told_of(
         answers = partial(runtime_answers, student, tokenizer, ctx)
         found = measure_as_deployed(student, tokenizer, file, prompts, 8, answers, ctx, embedded=False)
     assert found.measured == SAME
-    (alert,) = (one for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert")
+    (alert,) = emitted(ctx, "alert")
     assert alert["code"] == "not_the_student"
     assert "has a mean KL of" in alert["message"]
 

@@ -17,7 +17,7 @@ from bitnet_core.teachers.neutral import MESSAGES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 
 PROMPTS = [f"prompt {place}" for place in range(40)]
@@ -92,7 +92,7 @@ def test_a_baseline_prompt_that_the_server_breaks_on_is_left_out_and_said(tmp_pa
     assert [one["prompt"] for one in found.failed] == [PROMPTS[place]]
     assert "keeps failing" in found.failed[0]["reason"]
     assert found.determinism["asked_twice"] == 3
-    codes = [one["code"] for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert"]
+    codes = [one["code"] for one in emitted(ctx, "alert")]
     assert codes == ["prompts_failed"]
 
 

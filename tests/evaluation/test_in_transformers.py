@@ -20,7 +20,7 @@ from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
 
@@ -72,7 +72,7 @@ def test_it_is_compared_and_measured_and_nothing_is_left(
     assert row.memory_bytes is not None and 0 < row.memory_bytes < needed_bytes(student)
     assert row.file_bytes is not None and row.file_bytes > 4 * tokenizer.vocab_size * 256
     assert left_in(ctx.run_dir) == []
-    (alert,) = events_of(ctx.run_dir / "events.jsonl", "alert")
+    (alert,) = emitted(ctx, "alert")
     assert alert["code"] == "not_the_student"
     assert "transformers" in alert["message"] and "bitnet export hf" in alert["advice"]
 

@@ -21,7 +21,7 @@ from bitnet_core.suites.items import load_suites
 from bitnet_core.suites.likelihood import TextScorer
 from bitnet_core.suites.outside import OutsideScores
 from bitnet_core.suites.run import Answer, OnAnswer, Unanswered, grade_answers, prompts_of
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, events_of, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
 from tests.training.conftest import _one_thread
@@ -58,7 +58,7 @@ def scored(root: Path, scorer: TextScorer, baseline: Mapping[str, Any], teacher:
     here = StudentRuntime("x", "", answers, scorer)
     tasks = tasks_to_score([], asked)
     found = score_student(here, SUITES, tasks, asked, baseline, teacher, OutsideScores(), ctx, keep_texts=True)
-    return found, [one["code"] for one in events_of(ctx.run_dir / "events.jsonl") if one["kind"] == "alert"]
+    return found, [one["code"] for one in emitted(ctx, "alert")]
 
 
 def test_a_model_beside_itself_has_exactly_one(root: Path, scorer: TextScorer) -> None:

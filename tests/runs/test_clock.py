@@ -18,17 +18,13 @@ from bitnet_core import process
 from bitnet_core.runs import clock, launch
 from bitnet_core.runs.clock import Moment, seconds_since_change
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.history import History
 from bitnet_core.runs.record import MOST_RUNS, START_SECONDS, Run, RunRecord
 from bitnet_core.settings.resolve import from_values
+from tests.builders import history_of
 
 DAY, YEAR = 86_400.0, 366 * 86_400.0
 NOW = 1_800_000_000.0
 JUMPS = [-40 * YEAR, -YEAR, -DAY, -3600.0, -601.0, -2.0, 0.0, 2.0, 601.0, 3600.0, DAY, YEAR]
-
-
-def history_of(root: Path) -> History:
-    return History.read(Experiment.from_settings(from_values({"DRIVE_ROOT": str(root)})))
 
 
 def add(root: Path, name: str, stage: str = "train", *, alive: bool = False, **fields: Any) -> Run:

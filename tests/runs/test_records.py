@@ -20,6 +20,7 @@ from bitnet_core.runs.history import History
 from bitnet_core.runs.record import RECORD_BYTES, Run, RunRecord, end
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import duration
+from tests.builders import history_of
 from tests.fuzzing import fuzz
 from tests.nobody import as_nobody, close, everybodys_folder
 from tests.runs.hostile import objects_like
@@ -33,10 +34,6 @@ FULL = GOOD | {
     "oom_kills": 3, "folder": "x",
     "ended": 3.0, "ended_uptime": 7.0, "exit_code": 0, "error": None, "summary": {"qei": 1.5},
 }  # fmt: skip
-
-
-def history_of(root: Path) -> History:
-    return History.read(Experiment.from_settings(from_values({"DRIVE_ROOT": str(root)})))
 
 
 def add(root: Path, name: str, content: bytes | None = None, **fields: Any) -> Run:

@@ -17,7 +17,8 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import load_traces
-from tests.collecting.stage_runs import PROBES, context, events, parquet_files
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, context, parquet_files
 from tests.teachers.fake_teacher import FakeTeacher, corrupt_second_step, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
@@ -49,12 +50,12 @@ def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, t
     for one in traces.sequences:
         assert tokenizer.decode(one.completion_ids_C) == one.completion_text
         assert (one.completion_ids_C[-1] == tokenizer.eos_id) == (one.finish_reason == "stop")
-    found = events(ctx, "trace")
+    found = emitted(ctx, "trace")
     assert sorted(event["prompt_idx"] for event in found) == list(range(12))
     assert all(event["kept"] == event["tokens"] and event["dropped"] == {} for event in found)
     assert summary["tokens"] == sum(event["tokens"] for event in found)
-    assert events(ctx, "progress")
-    assert events(ctx, "metric")[-1]["tokens_per_s"] > 0
+    assert emitted(ctx, "progress")
+    assert emitted(ctx, "metric")[-1]["tokens_per_s"] > 0
 
 
 def test_asking_for_more_answers_keeps_the_old_ones(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
@@ -90,7 +91,7 @@ def test_what_was_really_sent_is_in_the_traces_metadata(tmp_path: Path, tokenize
             metadata = json.loads(pq.read_metadata(path).metadata[b"bitnet"])
             assert metadata["sampling_sent"] == sent
             assert metadata["sampling"]["temperature"] == float(values.get("KD_TEACHER_TEMPERATURE", 0.8))
-        assert [event["code"] for event in events(ctx, "alert")] == codes
+        assert [event["code"] for event in emitted(ctx, "alert")] == codes
     rows = pq.read_table(tmp_path / "fixed" / "data" / schema.SEQUENCES_FILE).to_pylist()
     assert {(row["logprob_mode"], row["logprob_temperature"]) for row in rows} == {("unmeasured", None)}
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
@@ -129,7 +130,7 @@ def test_other_settings_move_the_old_traces_and_going_back_is_free(
         collect.run(ctx)
         (folder,) = (tmp_path / "data.superseded").iterdir()
         assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == first
-        assert [event["code"] for event in events(ctx, "alert")] == ["traces_superseded"]
+        assert [event["code"] for event in emitted(ctx, "alert")] == ["traces_superseded"]
         asked = len(server.asked)
         collect.run(context(tmp_path, server))
         assert len(server.asked) == asked
@@ -203,7 +204,7 @@ def test_a_limit_ends_the_asking_and_the_answers_so_far_are_used(
     assert summary["limit_reached"] == limit
     assert 0 < summary["sequences"] < 200
     assert again["sequences"] >= summary["sequences"]
-    assert "limit_reached" in [event["code"] for event in events(ctx, "alert")]
+    assert "limit_reached" in [event["code"] for event in emitted(ctx, "alert")]
     assert again["spent"][name] <= float(value)
     if name == "requests":
         assert len(server.asked) <= 9
@@ -288,8 +289,8 @@ def test_a_bad_step_rejects_its_sequence_and_no_other(
     assert len(load_traces(tmp_path / "data", 5).sequences) == 11
     rejected = [row for row in pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist() if row["rejected"]]
     assert [row["rejected"] for row in rejected] == [reason]
-    assert sum(reason in event["dropped"] for event in events(ctx, "trace")) == 1
-    assert "sequences_rejected" in [event["code"] for event in events(ctx, "alert")]
+    assert sum(reason in event["dropped"] for event in emitted(ctx, "trace")) == 1
+    assert "sequences_rejected" in [event["code"] for event in emitted(ctx, "alert")]
 
 
 def test_missing_steps_reject_the_sequence(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
@@ -359,7 +360,7 @@ def test_fewer_candidates_than_asked_for_raise_an_alert(tmp_path: Path, tokenize
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         ctx = context(tmp_path, server)
         collect.run(ctx)
-    assert [event["code"] for event in events(ctx, "alert")] == ["fewer_candidates"]
+    assert [event["code"] for event in emitted(ctx, "alert")] == ["fewer_candidates"]
     assert load_traces(tmp_path / "data", 5).sequences
 
 

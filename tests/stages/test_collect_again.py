@@ -20,7 +20,8 @@ from bitnet_core.runs.presence import Gone
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from tests.collecting.stage_runs import PROBES, asked_prompts, context, events, parquet_files
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, asked_prompts, context, parquet_files
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
@@ -75,7 +76,7 @@ def test_an_unusable_answer_is_asked_for_in_two_runs_and_no_more(tmp_path: Path,
             ctx = context(tmp_path, server, KD_CONCURRENCY="1", **values)
             summary = collect.run(ctx)
             assert summary["sequences"] == 10
-            (alert,) = (event for event in events(ctx, "alert") if event["code"] == "sequences_rejected")
+            (alert,) = (event for event in emitted(ctx, "alert") if event["code"] == "sequences_rejected")
             assert ("given up" in alert["advice"]) == (summary["given_up"] > 0)
             return set(asked_prompts(server, before)), summary["given_up"]
 
@@ -221,5 +222,5 @@ def test_a_damaged_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, 
         summary = collect.run(ctx)
         assert len(asked_prompts(server, before)) == 1
     assert summary["sequences"] == 12
-    assert [event["code"] for event in events(ctx, "alert")] == ["answers_damaged"]
+    assert [event["code"] for event in emitted(ctx, "alert")] == ["answers_damaged"]
     assert parquet_files(tmp_path) == made

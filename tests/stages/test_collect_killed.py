@@ -19,7 +19,8 @@ import pytest
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.stage_runs import PROBES, context, events
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, context
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, ChatServer
 
@@ -177,7 +178,7 @@ def test_requests_in_flight_at_a_kill_are_counted_exactly(tmp_path: Path, tokeni
         sent = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
     assert summary["sequences"] == 40
     assert summary["requests_resent"] == in_flight[-1] == 3
-    (alert,) = (event for event in events(ctx, "alert") if event["code"] == "requests_lost")
+    (alert,) = (event for event in emitted(ctx, "alert") if event["code"] == "requests_lost")
     assert alert["message"].startswith("3 requests were in flight")
     assert sum(sent.values()) == 40 + sum(in_flight)
     assert sum(before.values()) == 9 + 5 + sum(in_flight)

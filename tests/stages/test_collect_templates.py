@@ -15,7 +15,8 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import reproject
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
-from tests.collecting.stage_runs import PROBES, asked_prompts, context, events
+from tests.builders import emitted
+from tests.collecting.stage_runs import PROBES, asked_prompts, context
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import ChatServer
 from tests.tokenizer.test_refused import FAILING, panicking
@@ -46,7 +47,7 @@ def _rows(root: Path) -> list[dict[str, Any]]:
 
 
 def _alerts(ctx: Any, code: str) -> list[dict[str, Any]]:
-    return [one for one in events(ctx, "alert") if one["code"] == code]
+    return [one for one in emitted(ctx, "alert") if one["code"] == code]
 
 
 def test_refused_prompts_are_counted_and_not_asked(

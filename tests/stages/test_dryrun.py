@@ -12,7 +12,7 @@ from bitnet_core.evaluation.random_student import layer_bytes, needed_bytes, wan
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import DryRunOptions
 from bitnet_core.stages import dryrun
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 
 SMALL = {
     "DRYRUN_DIM": "256",
@@ -40,7 +40,7 @@ def test_the_stage(ctx: StageContext) -> None:
     assert report["difference"]["hidden_relative"] > 0
     assert "random" in report["difference"]["weights"]
     assert all(one["layer_check"]["error"] < 0.01 * one["layer_check"]["one_bit_less"] for one in report["passes"])
-    events = events_of(ctx.run_dir / "events.jsonl")
+    events = emitted(ctx)
     tables = {event["name"]: event for event in events if event["kind"] == "table"}
     assert set(tables) == {"memory", "passes"}
     for table in tables.values():
@@ -64,7 +64,7 @@ def test_short_memory_takes_layers_away_and_says_so(ctx: StageContext, monkeypat
     assert dryrun.run(ctx)["layers"] == 2
     report = json.loads((ctx.experiment.reports / "dryrun_7b_memory.json").read_text())
     assert (report["downgraded"], report["wanted_layers"], report["shape"]["num_hidden_layers"]) == (True, 3, 2)
-    alerts = [e for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
+    alerts = emitted(ctx, "alert")
     assert "2 of 3 layers" in alerts[0]["message"]
 
 

@@ -20,7 +20,6 @@ from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Event
 from bitnet_core.settings.values import Sampling, TeacherOptions
 from bitnet_core.stages import evaluate, train
 from bitnet_core.suites.benchmarks import BENCHMARKS
@@ -28,7 +27,7 @@ from bitnet_core.suites.items import load_items
 from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
 from bitnet_core.teachers.opening import Host
 from bitnet_core.traces import schema, writer
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.suites import small_wheel
 from tests.suites.test_fetch import stored
 from tests.suites.test_likelihood import Told
@@ -107,12 +106,8 @@ def context(root: Path, **values: str) -> StageContext:
     return stage_context(root, "eval", SETTINGS | values)
 
 
-def events(ctx: StageContext, kind: str) -> list[Event]:
-    return [event for event in events_of(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
-
-
 def table(ctx: StageContext, name: str) -> list[list[Any]]:
-    (found,) = [event for event in events(ctx, "table") if event["name"] == name]
+    (found,) = [event for event in emitted(ctx, "table") if event["name"] == name]
     assert all(len(row) == len(found["columns"]) for row in found["rows"])
     rows: list[list[Any]] = found["rows"]
     return rows
@@ -186,10 +181,10 @@ def test_the_whole_stage(root: Path) -> None:
     there, export = report["runs_anywhere"][1], root / "exports" / f"experiment-step{report['checkpoint']['step']}-hf"
     assert there["found"]["max_difference"] < 1e-4
     assert there["line"].endswith(f"experiment export hf && transformers serve {export}")
-    said = [one["message"] for one in events(ctx, "log")]
+    said = [one["message"] for one in emitted(ctx, "log")]
     assert "Speed and memory are those of this program, because llama.cpp is not here." in said
     assert "Items and given text were answered and scored by the student in this program." in said
-    samples = events(ctx, "sample")
+    samples = emitted(ctx, "sample")
     assert [sample["source"] for sample in samples] == ["student", "student"]
     assert samples[0]["prompt"].startswith("prompt ")
     assert [sample["text"] for sample in report["samples"]] == [sample["text"] for sample in samples]
@@ -236,7 +231,7 @@ def test_given_qualities_are_shown_as_given(root: Path, no_child: object) -> Non
     assert row[1:4] == [0.4, 0.8, "given"]
     ctx = context(root, EVAL_STUDENT_QUALITY="0.4")
     evaluate.run(ctx)
-    assert [alert["code"] for alert in events(ctx, "alert")] == ["mixed_quality"]
+    assert [alert["code"] for alert in emitted(ctx, "alert")] == ["mixed_quality"]
     with pytest.raises(BitnetError, match="EVAL_TEACHER_QUALITY is 0"):
         evaluate.run(context(root, EVAL_TEACHER_QUALITY="0"))
 
@@ -249,7 +244,7 @@ def test_the_users_prompts_are_answered(root: Path, tmp_path: Path, no_child: li
     (asked,) = no_child
     rendered = [TOKENIZER.render_prompt([{"role": "user", "content": text}]) for text in ("the rain", "there then")]
     assert [list(prompt) for prompt in asked] == [TOKENIZER.encode(text) for text in rendered]
-    assert [alert["code"] for alert in events(ctx, "alert")] == ["prompts_too_long"]
+    assert [alert["code"] for alert in emitted(ctx, "alert")] == ["prompts_too_long"]
     assert json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["samples"] == []
 
 
@@ -266,7 +261,7 @@ def test_a_prompt_that_the_template_refuses_is_left_out(
     evaluate.run(ctx)
     (asked,) = no_child
     assert [list(prompt) for prompt in asked] == [TOKENIZER.encode("the rain"), TOKENIZER.encode("there")]
-    (alert,) = [alert for alert in events(ctx, "alert") if alert["code"] == "prompts_refused"]
+    (alert,) = [alert for alert in emitted(ctx, "alert") if alert["code"] == "prompts_refused"]
     assert "refuses 1 of 3 prompts (the first is prompt 1: Not this); they are left out" in alert["message"]
     path.write_text("no rain\n")
     with pytest.raises(BitnetError, match=r"refuses every prompt \(prompt 0: Not this\); change EVAL_PROMPTS_FILE"):
@@ -280,7 +275,7 @@ def test_one_prompt_is_not_enough_to_measure_imitation(root: Path, no_child: obj
     ctx = context(root)
     assert evaluate.run(ctx)["qei"] is not None, "the quality does not need them"
     assert "imitation" not in [row[0] for row in table(ctx, "qei")]
-    (alert,) = events(ctx, "alert")
+    (alert,) = emitted(ctx, "alert")
     assert (alert["code"], "KD_NUM_PROMPTS" in alert["advice"]) == ("no_heldout", True)
 
 
@@ -295,7 +290,7 @@ def test_a_teacher_that_only_chats_is_compared_on_items_alone(root: Path, no_chi
     assert quality["weights"] == {"items": 1.0, "fixed text": 0.0}
     assert (quality["text"], quality["student"]["value"], quality["teacher"]["value"]) == (None, 0.0, 1.0)
     assert "openai gives no probabilities of a text" in quality["missing"][0]
-    assert "text_not_measurable" in [alert["code"] for alert in events(ctx, "alert")]
+    assert "text_not_measurable" in [alert["code"] for alert in emitted(ctx, "alert")]
     assert table(ctx, "qei")[0][4] == "items"
     assert next(row for row in table(ctx, "gates") if row[0] == "Q_s/Q_t")[1:3] == ["fail", 0.0]
     ctx = context(root, **hosted)
@@ -308,7 +303,7 @@ def test_another_teacher_than_the_baselines_is_not_scored_in_its_place(root: Pat
     files.write_json(root / "reports" / "teacher_baseline.json", other)
     ctx = context(root)
     assert evaluate.run(ctx)["qei"] is None
-    (alert,) = [one for one in events(ctx, "alert") if one["code"] == "text_not_measurable"]
+    (alert,) = [one for one in emitted(ctx, "alert") if one["code"] == "text_not_measurable"]
     assert "the baseline is of gpt; run `bitnet teacher`" in alert["message"]
 
 
@@ -382,7 +377,7 @@ def test_the_student_is_asked_the_items_and_compared_on_those_that_both_answered
     (row,) = table(ctx, "checks")
     assert row[:4] == ["own", 3, 2, 0.0]
     assert row[-3:] == [1, 0.0, 1.0]
-    assert {"items_unanswered", "items_not_compared"} <= {event["code"] for event in events(ctx, "alert")}
+    assert {"items_unanswered", "items_not_compared"} <= {event["code"] for event in emitted(ctx, "alert")}
 
 
 def test_a_baseline_without_suites_leaves_the_student_alone(root: Path, no_child: object) -> None:
@@ -426,5 +421,5 @@ def test_benchmarks_are_scored_and_a_teacher_that_only_chats_is_said(
     assert found["small_text"]["student"]["main"] == "bits_per_byte"
     assert found["mmlu"]["teacher"]["origin"] == "given"
     assert ["mmlu", "teacher", "score", 0.3, 0.1, 0.6, 10, 0, "given"] in table(ctx, "benchmarks")
-    alerts = [one["message"] for one in events(ctx, "alert")]
+    alerts = [one["message"] for one in emitted(ctx, "alert")]
     assert any("openai gives no probabilities of a text" in alert for alert in alerts)

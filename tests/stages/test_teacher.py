@@ -12,7 +12,7 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import teacher
 from bitnet_core.suites.items import load_suites
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 
 
@@ -21,10 +21,6 @@ def context(root: Path, server: ChatServer | None = None, **values: str) -> Stag
     if server is not None:
         wanted |= {"TEACHER_PROVIDER": "groq", "GROQ_MODEL": "m", "GROQ_BASE_URL": server.base_url}
     return stage_context(root, stage="teacher", values=wanted | values, secrets={"GROQ_API_KEY": "gsk-secret"})
-
-
-def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
-    return [event for event in events_of(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
 
 
 def report(root: Path) -> dict[str, Any]:
@@ -51,12 +47,12 @@ def test_the_embedded_teachers_baseline_is_measured_and_greedy(tmp_path: Path) -
     assert 100e6 < found["memory"]["bytes"] < 4e9
     assert found["memory"]["origin"] == "measured"
     assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in found["generations"])
-    assert len(events(ctx, "sample")) == 3
+    assert len(emitted(ctx, "sample")) == 3
     assert 0 < found["time_to_first_token_s"]["p50"] <= found["latency_s"]["p50"]
     assert (found["determinism"]["asked_twice"], found["determinism"]["deterministic"]) == (3, True)
     assert found["cost"]["usd"] == 0
     assert all(len(one["text_hash"]) == 64 for one in found["generations"])
-    assert [event["name"] for event in events(ctx, "table")] == ["baseline"]
+    assert [event["name"] for event in emitted(ctx, "table")] == ["baseline"]
     first = [one["text"] for one in found["generations"]]
     teacher.run(context(tmp_path))
     assert [one["text"] for one in report(tmp_path)["generations"]] == first
@@ -108,7 +104,7 @@ def test_unusable_answers_are_left_out_and_reported(tmp_path: Path) -> None:
         teacher.run(ctx)
     assert report(tmp_path)["answered"] == 2
     assert len(report(tmp_path)["failed"]) == 1
-    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+    assert [event["code"] for event in emitted(ctx, "alert")] == ["prompts_failed"]
 
 
 def test_a_warm_up_without_text_is_not_a_failure(tmp_path: Path) -> None:
@@ -127,7 +123,7 @@ def test_a_prompt_that_is_refused_is_left_out_and_a_garbled_answer_is_asked_for_
     assert found["answered"] == 2
     (failed,) = found["failed"]
     assert "Content Exists Risk" in failed["reason"]
-    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+    assert [event["code"] for event in emitted(ctx, "alert")] == ["prompts_failed"]
 
 
 def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
@@ -153,7 +149,7 @@ def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
     assert found["cost"] == {"usd": None, "origin": "unknown"}
     assert found["answers_without_count"] == 1
     assert [one["completion_tokens"] for one in found["generations"]] == [4, None, 4]
-    assert "tokens_not_counted" in [event["code"] for event in events(ctx, "alert")]
+    assert "tokens_not_counted" in [event["code"] for event in emitted(ctx, "alert")]
 
 
 @pytest.mark.parametrize(
@@ -284,9 +280,7 @@ def test_a_sampling_that_anthropic_does_not_take_is_told(
     found = report(tmp_path)
     assert found["sampling_sent"] == sent
     assert found["determinism"]["asked_twice"] == 1  # greedy, which it does take
-    alerts = [
-        event for event in events_of(ctx.run_dir / "events.jsonl", "alert") if event["code"] == "sampling_fixed"
-    ]
+    alerts = [event for event in emitted(ctx, "alert") if event["code"] == "sampling_fixed"]
     assert len(alerts) == (None in sent.values())
 
 
@@ -340,8 +334,8 @@ def test_items_are_asked_several_at_once_after_the_baseline_and_graded(tmp_path:
     assert {one["hash"] for one in found["answers"]} == {item.hash for item in ITEMS.values()}
     assert found["usage"] == {"prompt_tokens": 56, "completion_tokens": 32}
     assert report(tmp_path)["usage"]["prompt_tokens"] == 21, "the baseline's own prompts"
-    assert [event["name"] for event in events(ctx, "table")] == ["baseline", "checks"]
-    assert events(ctx, "table")[1]["rows"] == [["arithmetic", 8, 8, 1.0, 0.631, 1.0]]
+    assert [event["name"] for event in emitted(ctx, "table")] == ["baseline", "checks"]
+    assert emitted(ctx, "table")[1]["rows"] == [["arithmetic", 8, 8, 1.0, 0.631, 1.0]]
 
 
 def test_items_that_a_teacher_fails_on_are_unanswered_and_said(tmp_path: Path) -> None:
@@ -358,7 +352,7 @@ def test_items_that_a_teacher_fails_on_are_unanswered_and_said(tmp_path: Path) -
     assert (found["total"]["answered"], found["total"]["passed"], found["total"]["score"]["value"]) == (7, 7, 1.0)
     ((why, count),) = found["unanswered"].items()
     assert ("Content Exists Risk" in why, count) == (True, 1)
-    (alert,) = events(ctx, "alert")
+    (alert,) = emitted(ctx, "alert")
     assert alert["code"] == "items_unanswered"
     assert alert["message"].startswith("The teacher answered 7 of 8 items (")
 
@@ -373,7 +367,7 @@ def test_a_teacher_that_breaks_keeps_its_baseline_and_is_not_asked_on(tmp_path: 
     found = report(tmp_path)
     assert found["answered"] == 3
     assert 0 < found["checks"]["total"]["answered"] < 8
-    assert "items_unanswered" in [event["code"] for event in events(ctx, "alert")]
+    assert "items_unanswered" in [event["code"] for event in emitted(ctx, "alert")]
 
 
 def test_a_stop_ends_the_asking(tmp_path: Path) -> None:

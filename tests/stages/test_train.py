@@ -16,7 +16,7 @@ from bitnet_core.text import significant
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training import checkpoints
 from bitnet_core.training.trainer import Trainer
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 from tests.training.conftest import TINY, TOP_K, VOCAB
 
 SHAPE = {"MINI_DIM": "256", "MINI_LAYERS": "1", "FORCE_CPU": "1", "TORCH_DTYPE": "fp32"}
@@ -42,7 +42,7 @@ def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> N
     assert summary["resumed_from"] is None
     assert summary["steps"] <= 6
     assert 0 < summary["heldout_agreement_commonest_token"] < 0.3
-    (table,) = [e for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "table"]
+    (table,) = emitted(ctx, "table")
     assert table["name"] == "training"
     assert [row[0] for row in table["rows"]] == [
         "start",
@@ -98,7 +98,7 @@ def test_the_end_of_a_resumed_training_tells_of_all_its_runs(tmp_path: Path, mon
 def test_the_log_names_device_and_precision(tmp_path: Path) -> None:
     ctx = context(tmp_path / "e")
     train.run(ctx)
-    messages = [e["message"] for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "log"]
+    messages = [e["message"] for e in emitted(ctx, "log")]
     assert any("on cpu in fp32 (TORCH_DTYPE is fp32)" in message for message in messages)
 
 
@@ -115,14 +115,10 @@ def test_cut_prompts_and_a_missing_held_out_side_are_reported(
     monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: only)
     ctx = context(tmp_path / "e", MAX_SEQ_LEN="16")
     summary = train.run(ctx)
-    codes = [e["code"] for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
+    codes = [e["code"] for e in emitted(ctx, "alert")]
     assert "no_heldout" in codes
     assert "heldout_loss" not in summary
-    assert any(
-        "cut the end of" in e.get("message", "")
-        for e in events_of(ctx.run_dir / "events.jsonl")
-        if e["kind"] == "log"
-    )
+    assert any("cut the end of" in e.get("message", "") for e in emitted(ctx) if e["kind"] == "log")
 
 
 def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(

@@ -16,7 +16,7 @@ from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.trainer import Trainer
-from tests.builders import events_of, stage_context
+from tests.builders import emitted, stage_context
 
 VOCAB, TOP_K = 512, 6
 TINY = {
@@ -89,7 +89,7 @@ class StageTrainer(Trainer):
 
 def events(trainer: StageTrainer, kind: str) -> list[dict[str, Any]]:
     """What the trainer's run has recorded, of one kind."""
-    return events_of(trainer.ctx.run_dir / "events.jsonl", kind)
+    return emitted(trainer.ctx, kind)
 
 
 @pytest.fixture

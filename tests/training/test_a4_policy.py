@@ -15,7 +15,7 @@ from bitnet_core.model.packing import load_packed, pack_student, save_packed
 from bitnet_core.model.student import Student
 from bitnet_core.training import checkpoints
 from bitnet_core.training.monitor import a4_health
-from tests.builders import events_of
+from tests.builders import emitted
 from tests.training.test_trainer import Make
 
 FLIPS = {"TOTAL_STEPS": "6", "BUDGET_TOKENS": "500", "FLIP_FRACTION": "0.4"}
@@ -101,7 +101,7 @@ def test_a_hybrid_training_resumes_to_the_bit_and_says_its_policy(make_trainer: 
     assert summary["a4_policy"] == "hybrid"
     assert widths(whole.student)["self_attn.o_proj"] == 8
     assert widths(whole.student)["mlp.up_proj"] == 4
-    (flip,) = events_of(whole.ctx.run_dir / "events.jsonl", "flip")
+    (flip,) = emitted(whole.ctx, "flip")
     assert flip["policy"] == "hybrid"
     cut = make_trainer(FLIPS | {"TOTAL_STEPS": "4"}, name="cut", a4_policy="hybrid")
     cut.run()
@@ -124,6 +124,6 @@ def test_the_policy_may_change_until_the_flip(make_trainer: Make) -> None:
     assert hybrid.student.activation_bits == 4
     back = make_trainer(FLIPS, resume=True)
     assert back.resumed_from is None
-    (alert,) = events_of(back.ctx.run_dir / "events.jsonl", "alert")
+    (alert,) = emitted(back.ctx, "alert")
     assert alert["message"].startswith("Training starts again after mini_bitnet_step_00000004.pt: ")
     assert "changed (A4_POLICY hybrid → all)." in alert["message"]

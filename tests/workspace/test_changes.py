@@ -26,12 +26,6 @@ def _experiment(home: Path, name: str, env: str = "") -> Path:
     return root
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BITNET_HOME", str(tmp_path / "experiments"))
-    return tmp_path / "experiments"
-
-
 def _names(home: Path) -> list[str]:
     return sorted(root.name for root in Workspace(home).experiments())
 

@@ -19,12 +19,6 @@ _BROUGHT = ("data/kd_shard_000.parquet", "data/_tokenizer/tokenizer.json", "data
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("BITNET_HOME", str(tmp_path / "experiments"))
-    return tmp_path / "experiments"
-
-
-@pytest.fixture
 def source(home: Path) -> Path:
     root = Workspace(home).create("one", "LR=1e-3\nKD_PROMPTS_FILE=own.txt\nHF_TOKEN=secret\n")
     Experiment.open(root).ensure()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
+from tests.storage.fakes.replies import json_reply
 from tests.storage.tls_proxy import Reply, Request
 
 HOSTS = ("api.box.com", "upload.box.com", "account.box.com", "dl.boxcloud.com")
@@ -76,7 +77,7 @@ class _Session:
 class _No(Exception):
     def __init__(self, status: int, code: str, context: dict[str, Any] | None = None) -> None:
         super().__init__(code)
-        self.reply = _json(
+        self.reply = json_reply(
             status,
             {
                 "type": "error",
@@ -131,15 +132,17 @@ class FakeBox:
     def _token(self, request: Request) -> Reply:
         form = request.form()
         if (form.get("client_id"), form.get("client_secret")) != self.app:
-            return _json(400, {"error": "invalid_client", "error_description": "The client credentials are invalid"})
+            return json_reply(
+                400, {"error": "invalid_client", "error_description": "The client credentials are invalid"}
+            )
         with self._lock:
             if form.get("grant_type") != "refresh_token" or form.get("refresh_token") not in self.refresh_tokens:
-                return _json(400, {"error": "invalid_grant", "error_description": "Invalid refresh token"})
+                return json_reply(400, {"error": "invalid_grant", "error_description": "Invalid refresh token"})
             self.refresh_tokens.remove(form["refresh_token"])
             access, refresh = (f"{kind}-{secrets.token_urlsafe(12)}" for kind in ("access", "refresh"))
             self.access.add(access)
             self.refresh_tokens.add(refresh)
-        return _json(
+        return json_reply(
             200,
             {
                 "access_token": access,
@@ -151,7 +154,7 @@ class FakeBox:
         )
 
     def folder(self, request: Request, folder: str) -> Reply:
-        return _json(200, _chosen(self._item(folder, folder=True), request))
+        return json_reply(200, _chosen(self._item(folder, folder=True), request))
 
     def folder_items(self, request: Request, folder: str) -> Reply:
         self._item(folder, folder=True)
@@ -167,14 +170,14 @@ class FakeBox:
             answer["next_marker"] = str(start + limit) if start + limit < len(below) else None
         else:
             answer |= {"total_count": len(below), "offset": start}
-        return _json(200, answer)
+        return json_reply(200, answer)
 
     def create_folder(self, request: Request) -> Reply:
         given = json.loads(request.body)
         self._item(given["parent"]["id"], folder=True)
         self._require_free(given["name"], given["parent"]["id"], many=True)
         item = self._add(given["name"], given["parent"]["id"], None)
-        return _json(201, _chosen(item, request))
+        return json_reply(201, _chosen(item, request))
 
     def remove(self, item: str) -> None:
         """Put an item, and what is below it, into the trash."""
@@ -185,19 +188,21 @@ class FakeBox:
     def preflight(self, request: Request) -> Reply:
         given = json.loads(request.body)
         self._require_free(given["name"], given.get("parent", {}).get("id", "0"))
-        return _json(200, {"upload_url": "https://upload.box.com/api/2.0/files/content", "upload_token": ""})
+        return json_reply(200, {"upload_url": "https://upload.box.com/api/2.0/files/content", "upload_token": ""})
 
     def preflight_version(self, _: Request, file: str) -> Reply:
         self._item(file, folder=False)
-        return _json(200, {"upload_url": f"https://upload.box.com/api/2.0/files/{file}/content", "upload_token": ""})
+        return json_reply(
+            200, {"upload_url": f"https://upload.box.com/api/2.0/files/{file}/content", "upload_token": ""}
+        )
 
     def upload(self, request: Request) -> Reply:
         attributes, data = _parts_of(request)
-        return _json(201, _collection(self._store(attributes, data)))
+        return json_reply(201, _collection(self._store(attributes, data)))
 
     def upload_version(self, request: Request, file: str) -> Reply:
         attributes, data = _parts_of(request)
-        return _json(201, _collection(self._store(attributes, data, file)))
+        return json_reply(201, _collection(self._store(attributes, data, file)))
 
     def _store(self, given: dict[str, Any], data: bytes, file: str = "") -> _Item:
         if file:
@@ -227,7 +232,7 @@ class FakeBox:
             self._require_free(given["file_name"], given["folder_id"])
         session = secrets.token_hex(8)
         self.sessions[session] = _Session(given, file)
-        return _json(
+        return json_reply(
             201,
             {
                 "id": session,
@@ -248,7 +253,7 @@ class FakeBox:
         part = secrets.token_hex(4).upper()
         self.sessions[session].parts[int(place[1])] = (part, request.body)
         sha1 = _sha1(request.body)
-        return _json(
+        return json_reply(
             200, {"part": {"part_id": part, "offset": int(place[1]), "size": len(request.body), "sha1": sha1}}
         )
 
@@ -265,7 +270,7 @@ class FakeBox:
         attributes = dict(given.get("attributes", {}))
         if not stored.file:
             attributes |= {"name": stored.given["file_name"], "parent": {"id": stored.given["folder_id"]}}
-        return _json(201, _collection(self._store(attributes, data, stored.file)))
+        return json_reply(201, _collection(self._store(attributes, data, stored.file)))
 
     def download(self, _: Request, file: str) -> Reply:
         item = self._item(file, folder=False)
@@ -274,12 +279,12 @@ class FakeBox:
         return Reply(302, headers={"Location": f"https://dl.boxcloud.com{link}"})
 
     def file(self, request: Request, file: str) -> Reply:
-        return _json(200, _chosen(self._item(file, folder=False), request))
+        return json_reply(200, _chosen(self._item(file, folder=False), request))
 
     def update_file(self, request: Request, file: str) -> Reply:
         item, given = self._item(file, folder=False), json.loads(request.body)
         item.content_modified = given.get("content_modified_at", item.content_modified)
-        return _json(200, _chosen(item, request))
+        return json_reply(200, _chosen(item, request))
 
     def delete_file(self, _: Request, file: str) -> Reply:
         self._item(file, folder=False)
@@ -288,7 +293,7 @@ class FakeBox:
 
     def me(self, _: Request) -> Reply:
         used = sum(len(item.data or b"") for item in self.items.values())
-        return _json(
+        return json_reply(
             200,
             {
                 "type": "user",
@@ -393,7 +398,3 @@ def _collection(item: _Item) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
-
-
-def _json(status: int, value: object) -> Reply:
-    return Reply(status, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -14,12 +14,13 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from tests.storage.fakes import identity
 from tests.storage.fakes.drive_query import File, Query, Refusal
 from tests.storage.fakes.identity import Identity
+from tests.storage.fakes.replies import moment, ranged
 from tests.storage.tls_proxy import Reply, Request
 
 HOSTS = ("www.googleapis.com", *identity.HOSTS)
@@ -126,7 +127,7 @@ class FakeDrive:
             case "GET" if request.query.get("alt") == "media":
                 if file.kind == FOLDER:
                     raise Refusal(403, "fileNotDownloadable")
-                return _ranged(file.data, request.headers.get("range", ""))
+                return ranged(file.data, request.headers.get("range", ""))
             case "GET":
                 return _json(200, _chosen(self._described(file), fields))
             case "PATCH":
@@ -280,8 +281,8 @@ class FakeDrive:
             "mimeType": file.kind,
             "parents": file.parents,
             "trashed": self._is_trashed(file),
-            "createdTime": _moment(file.created),
-            "modifiedTime": _moment(file.modified),
+            "createdTime": moment(file.created),
+            "modifiedTime": moment(file.modified),
             **({"description": file.description} if file.description else {}),
             **({"appProperties": file.properties} if file.properties else {}),
         }
@@ -312,18 +313,6 @@ def _chosen(body: dict[str, Any], fields: str) -> dict[str, Any]:
     if "*" not in names and (unknown := names - _FIELDS):
         raise Refusal(400, "invalidParameter", f"Invalid field selection {unknown}")
     return {name: value for name, value in body.items() if "*" in names or name in names}
-
-
-def _ranged(data: bytes, asked: str) -> Reply:
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
-    if found is None:
-        return Reply(200, data)
-    start, end = int(found[1]), int(found[2] or len(data) - 1)
-    return Reply(206, data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _json(status: int, body: dict[str, Any]) -> Reply:

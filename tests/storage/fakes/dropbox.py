@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.storage.fakes.replies import json_reply
 from tests.storage.tls_proxy import Reply, Request
 
 HOSTS = ("api.dropboxapi.com", "content.dropboxapi.com", "notify.dropboxapi.com")
@@ -107,14 +108,18 @@ class FakeDropbox:
     def _token(self, request: Request) -> Reply:
         form = request.form()
         if form.get("client_id") != self.app[0] or form.get("client_secret", self.app[1]) != self.app[1]:
-            return _json(400, {"error": "invalid_client", "error_description": "Invalid client_id or client_secret"})
+            return json_reply(
+                400, {"error": "invalid_client", "error_description": "Invalid client_id or client_secret"}
+            )
         if form.get("grant_type") != "refresh_token":
-            return _json(400, {"error": "unsupported_grant_type"})
+            return json_reply(400, {"error": "unsupported_grant_type"})
         if form.get("refresh_token") not in self.refresh_tokens:
-            return _json(400, {"error": "invalid_grant", "error_description": "refresh token is invalid or revoked"})
+            return json_reply(
+                400, {"error": "invalid_grant", "error_description": "refresh token is invalid or revoked"}
+            )
         token = "sl." + secrets.token_urlsafe(20)
         self.access[token] = time.time() + _TOKEN_SECONDS
-        return _json(200, {"access_token": token, "token_type": "bearer", "expires_in": _TOKEN_SECONDS})
+        return json_reply(200, {"access_token": token, "token_type": "bearer", "expires_in": _TOKEN_SECONDS})
 
     def _routed(self, route: str, request: Request) -> Reply:
         content = request.host.startswith("content.")
@@ -155,7 +160,7 @@ class FakeDropbox:
                     "Dropbox-Api-Result": json.dumps(answer[0]),
                 },
             )
-        return _json(200, answer)
+        return json_reply(200, answer)
 
     # Endpoints: the decoded argument and the body in, the result out.
 
@@ -365,11 +370,7 @@ def _union(tags: str) -> dict[str, Any]:
 
 
 def _failed(status: int, tags: str) -> Reply:
-    return _json(status, {"error_summary": f"{tags.replace('!', '')}/...", "error": _union(tags)})
-
-
-def _json(status: int, value: object) -> Reply:
-    return Reply(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    return json_reply(status, {"error_summary": f"{tags.replace('!', '')}/...", "error": _union(tags)})
 
 
 def _plain(status: int, text: str) -> Reply:

@@ -12,13 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
 from bitnet_core.storage.clients.quickxor import quick_xor_hash
 from tests.storage.fakes import identity
 from tests.storage.fakes.identity import Identity
+from tests.storage.fakes.replies import json_reply, moment, ranged
 from tests.storage.tls_proxy import Reply, Request
 
 CONTENT_HOST = "public.dm.files.1drv.com"
@@ -84,7 +84,7 @@ class FakeGraph:
                 return self._content_host(request) if request.host == CONTENT_HOST else self._graph(request)
             except Refusal as refusal:
                 error = {"error": {"code": refusal.code, "message": refusal.message}}
-                return _json(refusal.status, error)
+                return json_reply(refusal.status, error)
 
     # -- the host of contents -----------------------------------------------------------------------------
     def _content_host(self, request: Request) -> Reply:
@@ -95,7 +95,7 @@ class FakeGraph:
             item = self.items.get(name)
             if item is None or item.data is None:
                 raise Refusal(404, "itemNotFound")
-            return _ranged(item.data, request.headers.get("range", ""))
+            return ranged(item.data, request.headers.get("range", ""))
         session = self.sessions.get(name)
         if kind != "session" or session is None:
             raise Refusal(404, "itemNotFound")
@@ -118,7 +118,7 @@ class FakeGraph:
             raise Refusal(400, "invalidRequest", "Not a multiple of 320 KiB")
         session.data += request.body
         if last + 1 < total:
-            return _json(202, {"nextExpectedRanges": [f"{last + 1}-{total - 1}"]})
+            return json_reply(202, {"nextExpectedRanges": [f"{last + 1}-{total - 1}"]})
         del self.sessions[name]
         return self._store(session.parent, session.name, bytes(session.data), session.behavior, session.given)
 
@@ -208,7 +208,7 @@ class FakeGraph:
             raise Refusal(507, "quotaLimitReached", "Insufficient Space Available")
         item = there or self._add(parent, name, b"")
         item.data, item.given, item.modified = data, given, time.time()
-        return _json(200 if there else 201, self._described(item))
+        return json_reply(200 if there else 201, self._described(item))
 
     def _session(self, request: Request, base: Item, path: list[str]) -> Reply:
         asked = json.loads(request.body or b"{}").get("item", {})
@@ -217,8 +217,8 @@ class FakeGraph:
         name = secrets.token_hex(8)
         behavior = asked.get(_CONFLICT, "replace")
         self.sessions[name] = Session(parent, path[-1], behavior, asked.get("fileSystemInfo", {}))
-        until = _moment(time.time() + 86400)
-        return _json(200, {"uploadUrl": f"https://{CONTENT_HOST}/session/{name}", "expirationDateTime": until})
+        until = moment(time.time() + 86400)
+        return json_reply(200, {"uploadUrl": f"https://{CONTENT_HOST}/session/{name}", "expirationDateTime": until})
 
     def _make_folder(self, request: Request, parent: Item) -> Reply:
         asked = json.loads(request.body)
@@ -227,14 +227,14 @@ class FakeGraph:
         _require_name(asked["name"])
         if asked["name"].casefold() in parent.children:
             raise Refusal(409, "nameAlreadyExists")
-        return _json(201, self._described(self._add(parent, asked["name"], None)))
+        return json_reply(201, self._described(self._add(parent, asked["name"], None)))
 
     def _patch(self, request: Request, item: Item) -> Reply:
         asked = json.loads(request.body)
         if not set(asked) <= {"fileSystemInfo"}:
             raise Refusal(400, "invalidRequest", "Only fileSystemInfo can be set here")
         item.given = asked["fileSystemInfo"]
-        return _json(200, self._described(item))
+        return json_reply(200, self._described(item))
 
     def _children(self, request: Request, folder: Item) -> Reply:
         if folder.data is not None:
@@ -252,7 +252,7 @@ class FakeGraph:
             kept = {**request.query, "$skiptoken": rest[most - 1].name.casefold()}
             query = "&".join(f"{name}={_quoted(value)}" for name, value in kept.items())
             body["@odata.nextLink"] = f"https://graph.microsoft.com{request.raw_path}?{query}"
-        return _json(200, body)
+        return json_reply(200, body)
 
     def _add(self, parent: Item, name: str, data: bytes | None) -> Item:
         item = Item(f"{DRIVE_ID}!{next(self._numbers)}", name, parent, data)
@@ -274,7 +274,7 @@ class FakeGraph:
         return {"total": self.total, "used": used, "remaining": max(0, self.total - used), "state": state}
 
     def _described(self, item: Item) -> dict[str, Any]:
-        created, modified = _moment(item.created), _moment(item.modified)
+        created, modified = moment(item.created), moment(item.modified)
         described: dict[str, Any] = {
             "id": item.id,
             "name": item.name,
@@ -308,19 +308,11 @@ def _require_name(name: str) -> None:
 
 
 def _selected(body: dict[str, Any], request: Request) -> Reply:
-    return _json(200, _select(body, request.query.get("$select", "")))
+    return json_reply(200, _select(body, request.query.get("$select", "")))
 
 
 def _select(body: dict[str, Any], names: str) -> dict[str, Any]:
     return {name: value for name, value in body.items() if not names or name in names.split(",")}
-
-
-def _ranged(data: bytes, asked: str) -> Reply:
-    found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
-    if found is None:
-        return Reply(200, data)
-    start, end = int(found[1]), int(found[2] or len(data) - 1)
-    return Reply(206, data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
 
 
 def _quoted(value: str) -> str:
@@ -330,11 +322,3 @@ def _quoted(value: str) -> str:
 def _hexes(value: str) -> Iterator[str]:
     for byte in value.encode():
         yield f"%{byte:02X}"
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _json(status: int, body: dict[str, Any]) -> Reply:
-    return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json"})

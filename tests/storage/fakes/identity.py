@@ -3,13 +3,13 @@
 
 import base64
 import hashlib
-import json
 import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from tests.storage.fakes.replies import json_reply
 from tests.storage.tls_proxy import Reply, Request
 
 HOSTS = (
@@ -69,19 +69,21 @@ class Identity:
         if request.host == "login.microsoftonline.com":
             path = f"/{path.split('/', 2)[2]}"
         if request.method != "POST" or request.headers.get("content-type") != "application/x-www-form-urlencoded":
-            return _json(405, {"error": "invalid_request"})
+            return json_reply(405, {"error": "invalid_request"})
         if path == TOKEN.get(request.host):
             self.asked.append(request.form())
             return self._token(request.form())
         if path == DEVICE.get(request.host):
             return self._device(request)
-        return _json(404, {"error": "invalid_request"})
+        return json_reply(404, {"error": "invalid_request"})
 
     def _token(self, form: dict[str, str]) -> Reply:
         if form.get("client_id") != self.client_id:
-            return _json(401, {"error": "invalid_client", "error_description": "The OAuth client was not found."})
+            return json_reply(
+                401, {"error": "invalid_client", "error_description": "The OAuth client was not found."}
+            )
         if (self.client_secret or "client_secret" in form) and form.get("client_secret") != self.client_secret:
-            return _json(401, {"error": "invalid_client", "error_description": "Unauthorized"})
+            return json_reply(401, {"error": "invalid_client", "error_description": "Unauthorized"})
         match form.get("grant_type"):
             case "refresh_token":
                 return self._refresh(form.get("refresh_token", ""))
@@ -89,11 +91,11 @@ class Identity:
                 return self._code(form)
             case "urn:ietf:params:oauth:grant-type:device_code":
                 return self._poll(form.get("device_code", ""))
-        return _json(400, {"error": "unsupported_grant_type"})
+        return json_reply(400, {"error": "unsupported_grant_type"})
 
     def _refresh(self, token: str) -> Reply:
         if token not in self.refresh_tokens:
-            return _json(400, {"error": "invalid_grant", "error_description": f"{token} has been revoked."})
+            return json_reply(400, {"error": "invalid_grant", "error_description": f"{token} has been revoked."})
         if not self.rotates:
             return self._grant()
         self.refresh_tokens.discard(token)
@@ -109,18 +111,18 @@ class Identity:
             or asked.get("code_challenge") != challenge
             or not 43 <= len(form.get("code_verifier", "")) <= 128
         ):
-            return _json(400, {"error": "invalid_grant", "error_description": "Malformed auth code."})
+            return json_reply(400, {"error": "invalid_grant", "error_description": "Malformed auth code."})
         return self._grant(refresh=True)
 
     def _poll(self, code: str) -> Reply:
         device = self.devices.get(code)
         if device is None:
-            return _json(400, {"error": "invalid_grant"})
+            return json_reply(400, {"error": "invalid_grant"})
         if device.state == "approved":
             del self.devices[code]
             return self._grant(refresh=True)
         statuses = {"authorization_pending": 428, "slow_down": 403, "access_denied": 403}
-        reply = _json(statuses.get(device.state, 400), {"error": device.state})
+        reply = json_reply(statuses.get(device.state, 400), {"error": device.state})
         if device.state == "slow_down":
             device.state = "authorization_pending"
         return reply
@@ -128,16 +130,18 @@ class Identity:
     def _device(self, request: Request) -> Reply:
         form = request.form()
         if form.get("client_id") != self.client_id:
-            return _json(401, {"error": "invalid_client", "error_description": "The OAuth client was not found."})
+            return json_reply(
+                401, {"error": "invalid_client", "error_description": "The OAuth client was not found."}
+            )
         if not self.devices_allowed:
-            return _json(401, {"error": "invalid_client", "error_description": "Invalid client type."})
+            return json_reply(401, {"error": "invalid_client", "error_description": "Invalid client type."})
         if not form.get("scope") or not set(form["scope"].split()) <= DEVICE_SCOPES[request.host]:
-            return _json(400, {"error": "invalid_scope"})
+            return json_reply(400, {"error": "invalid_scope"})
         code, device = secrets.token_urlsafe(20), Device(f"ABC-{secrets.randbelow(1000):03}")
         self.devices[code] = device
         address = "verification_url" if "google" in request.host else "verification_uri"
         given = {"device_code": code, "user_code": device.user_code, address: "https://example.com/device"}
-        return _json(200, {**given, "expires_in": 900, "interval": self.interval})
+        return json_reply(200, {**given, "expires_in": 900, "interval": self.interval})
 
     def _grant(self, *, refresh: bool = False) -> Reply:
         token = secrets.token_urlsafe(20)
@@ -146,7 +150,7 @@ class Identity:
         if refresh:
             given["refresh_token"] = secrets.token_urlsafe(20)
             self.refresh_tokens.add(given["refresh_token"])
-        return _json(200, given)
+        return json_reply(200, given)
 
     def consent(self, url: str, *, declined: bool = False) -> str:
         """What a person does on the login page of this address: where the browser is sent to."""
@@ -162,7 +166,3 @@ class Identity:
         if not declined:
             self.codes[given["code"]] = asked
         return f"{asked['redirect_uri']}?{urlencode({**given, 'state': asked['state']})}"
-
-
-def _json(status: int, body: dict[str, Any]) -> Reply:
-    return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
