@@ -35,6 +35,18 @@ def test_duration(seconds, text):
     assert words.duration(seconds) == text
 
 
+@given(st.floats(0, 1e9))
+def test_a_rough_time_is_near_the_exact_one(seconds):
+    """Within five seconds below a minute, a minute below two hours, and a tenth above."""
+    units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
+    parts = words.roughly(seconds).split(" ")
+    told = 0
+    for value, unit in zip(parts[::2], parts[1::2], strict=True):
+        told += int(value) * units[unit]
+    room = 5 if seconds < 60 else 60 if seconds < 7200 else 600 if seconds < 48 * 3600 else 43200
+    assert math.isclose(told, seconds, abs_tol=room)
+
+
 def test_percent_is_never_full_before_the_end():
     assert words.percent(999_999, 1_000_000) == "99%"
     assert words.percent(1_000_000, 1_000_000) == "100%"

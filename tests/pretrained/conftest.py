@@ -1,8 +1,10 @@
 """A tiny Llama with random weights: a folder of transformers, and the GGUF that llama.cpp's converter would write."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -11,12 +13,17 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bitnet_core.model.student import Student
+from bitnet_core.pretrained.source import Source
+from bitnet_core.pretrained.start import load, warm_shape
+from bitnet_core.settings.values import StudentOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.traces.samples import small_tokenizer
 from tests.training.conftest import _one_thread, sequences
 
 __all__ = ["_one_thread", "sequences"]
 LAYERS, HEADS, KV_HEADS, HIDDEN, FFN = 4, 4, 2, 64, 128
+OPTIONS = StudentOptions()
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +127,19 @@ def write_gguf(llama: LlamaForCausalLM, tokenizer: StudentTokenizer) -> Callable
         return path
 
     return write
+
+
+def started(source: Source, kept: tuple[int, ...], options: StudentOptions = OPTIONS) -> Student:
+    """A student that begins with these layers of the source."""
+    student = Student(warm_shape(source.shape, len(kept), options, source.shape.vocab_size, 64)).eval()
+    load(student, source, kept)
+    return student
+
+
+def changed_folder(folder: Path, tmp_path: Path, **config: Any) -> Path:
+    """A copy of the folder whose configuration has other values."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    values = json.loads((copy / "config.json").read_text()) | config
+    (copy / "config.json").write_text(json.dumps(values))
+    return copy

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from bitnet_core.runs import health as limits
 from bitnet_core.runs.health import Machine, rises, slope, train_health
 from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Plan, VitalSigns, continued
-from bitnet_core.text import roughly
+from bitnet_core.runs.vitals import Plan, VitalSigns, continued
 from tests.builders import event
 
 PLAN = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05,
@@ -299,54 +298,6 @@ def test_the_worst_comes_first():
     assert [one.level for one in training.said(Machine(1e9, 100e9, None))] == ["bad", "warn"]
 
 
-def _collecting(**figures) -> VitalSigns:
-    signs = VitalSigns()
-    for place in range(20):
-        dropped = {"no_logprobs": 9} if place < 2 else {}
-        signs.feed(event("trace", tokens=10, kept=0 if dropped else 10, dropped=dropped))
-    fields = {"answers": 20, "requests": 30, "requests_at_once": 8, "spent_tokens": 400, "spent_usd": 0.04}
-    signs.feed(event("metric", **{**fields, **figures}))
-    signs.feed(event("progress", done=20, total=220, unit="sequences", eta_s=360.0, label="collecting"))
-    return signs
-
-
-def _collect(signs: VitalSigns, **recorded) -> list[str]:
-    return [one.words for one in health("collect", "running", signs.view(), Plan.of(recorded))]
-
-
-def test_collecting_in_one_line():
-    assert _collect(_collecting(), KD_MAX_USD=1) == [
-        "Collecting. 20 of 220 answers, coverage 90%, 2 rejected (no logprobs), 8 requests at once, $0.04 of $1.00, "
-        "6 min left."
-    ]
-    (said,) = _collect(_collecting(spent_usd=None, waits_for="the server asked to wait"), KD_MAX_REQUESTS=300)
-    assert "30 of 300 requests, waiting: the server asked to wait, 6 min left." in said
-
-
-def test_collecting_that_rejects_much_or_nears_a_limit_is_told():
-    signs = _collecting()
-    for _ in range(8):
-        signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
-    assert _collect(signs)[0] == "35.7% of the answers can't be used: 10 rejected (8 mass, 2 no logprobs)."
-    assert _collect(_collecting(), KD_MAX_USD=0.041)[0].startswith("KD_MAX_USD is nearly used up (97%)")
-
-
-def test_other_stages_say_what_they_do_now():
-    signs = VitalSigns()
-    assert health("eval", "starting", signs.view(), Plan())[0].words == "Evaluate is starting."
-    signs.feed(event("progress", done=120, total=300, unit="sequences", eta_s=41.0, label="quality at A4"))
-    (said,) = health("eval", "running", signs.view(), Plan())
-    assert said.words == "Now: quality at A4, 120/300 sequences, 40 s left of this part."
-    told = Training().emit("progress", done=0, total=1, unit="steps", label="converting the tokenizer")
-    (said,) = health("teacher", "running", told.signs.view(), PLAN)
-    assert said.words == "Now: converting the tokenizer."
-    signs.feed(event("upload", path="checkpoints/a.pt", target="s3", bytes=100_000_000, done=30_000_000,
-                     state="sending"))  # fmt: skip
-    signs.feed(event("alert", code="storage_behind", message="The copy is behind.", severity="warning", advice=""))
-    told = health("upload", "running", signs.view(), Plan())
-    assert [one.words for one in told] == ["The copy is behind.", "Sending checkpoints/a.pt, 30 MB of 100 MB."]
-
-
 def test_a_loss_that_ends_where_it_began_did_not_rise():
     training = _falling().steps(5).evaluate(5.901, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
@@ -394,57 +345,3 @@ def test_a_training_that_has_ended_says_what_it_reached():
     assert health("train", "failed", training.signs.view(), PLAN) == ()
     (said,) = health("train", "succeeded", training.evaluate(5.601, "end").signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.60."
-
-
-_FIGURES = ("t", "step", "seen_tokens", "loss", "grad_norm", "tokens_per_s", "heldout_loss", "nonfinite")
-_odd = st.one_of(st.none(), st.integers(-5, 10**12), st.floats(), st.just(1e308))
-
-
-@given(
-    st.lists(
-        st.fixed_dictionaries({}, optional=dict.fromkeys(_FIGURES, _odd)),
-        max_size=100,
-    ),
-    st.dictionaries(st.sampled_from(["BUDGET_TOKENS", "FLIP_FRACTION", "TOTAL_STEPS", "KD_MAX_USD"]), _odd),
-    st.sampled_from(["train", "collect", "eval", "upload", "pipeline"]),
-)
-def test_any_figures_end_in_sentences_and_bounded_memory(figures, recorded, stage):
-    signs = VitalSigns()
-    for one in figures:
-        signs.feed(event("metric", **one))
-    seen = signs.view()
-    assert len(seen.reports) <= REPORTS
-    assert len(seen.evaluations) <= EVALUATIONS
-    for found in health(stage, "running", seen, Plan.of(recorded), Machine(1.0, 2.0, 3.0), 1e4):
-        assert found.words.endswith(".")
-        assert not found.advice or found.advice.endswith(".")
-
-
-@given(st.floats(0, 1e9))
-def test_a_rough_time_is_near_the_exact_one(seconds):
-    """Within five seconds below a minute, a minute below two hours, and a tenth above."""
-    units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
-    parts = roughly(seconds).split(" ")
-    told = 0
-    for value, unit in zip(parts[::2], parts[1::2], strict=True):
-        told += int(value) * units[unit]
-    room = 5 if seconds < 60 else 60 if seconds < 7200 else 600 if seconds < 48 * 3600 else 43200
-    assert math.isclose(told, seconds, abs_tol=room)
-
-
-@pytest.mark.parametrize(
-    ("results", "level", "words"),
-    [
-        (["pass", "pass"], "good", "2 of 2 gates met."),
-        (["pass", "fail"], "warn", "1 of 2 gates met; failed: gate 1."),
-        (["not measurable", "pass"], "calm", "1 of 2 gates met; not measurable: gate 0."),
-        (["fail", "not measurable"], "warn", "0 of 2 gates met; failed: gate 0; not measurable: gate 1."),
-    ],
-)
-def test_a_finished_evaluation_says_which_gates_it_fails(results: list[str], level: str, words: str):
-    signs = VitalSigns()
-    rows = [[f"gate {place}", result, 1, "≥ 1", "why"] for place, result in enumerate(results)]
-    signs.feed(event("table", name="gates", columns=["gate", "result", "value", "limit", "why"], rows=rows))
-    for stage in ("eval", "pipeline"):
-        assert [(one.level, one.words) for one in health(stage, "succeeded", signs.view(), PLAN)] == [(level, words)]
-        assert health(stage, "failed", signs.view(), PLAN) == ()
