@@ -1,0 +1,77 @@
+"""The guide with the settings of another experiment, and its traces where they are wanted."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.experiment import Workspace
+from bitnet_tui.screens.experiment import ExperimentScreen
+from tests.tui.guides import app, choose, opened, press
+from tests.tui.pilots import click_on, shown, until, words
+
+
+async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Path):
+    env = (
+        "LR=1e-3\nKD_PROMPTS_FILE=prompts.txt\nSTORAGE_NAME=first\nSEED=${MY:-9}\nOPENAI_API_KEY=sk-plain-text-key\n"
+    )
+    first = Workspace(home).create("first", env)
+    (first / "logs").mkdir()
+    (first / "prompts.txt").write_text("Hello\n")
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot, "D")
+        assert "Duplicate of first" in shown(pilot)
+        assert "Keys in its .env are not copied" in words(pilot)
+        await click_on(pilot, "Review")
+        assert "first-2" in shown(pilot)
+        await choose(pilot, "create", "#starts")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert guide.draft.source == "first"
+    text = (home / "first-2" / ".env").read_text()
+    assert "LR=1e-3" in text
+    assert f"KD_PROMPTS_FILE={first}/prompts.txt" in text
+    assert "SEED=9" in text
+    assert "sk-plain" not in text
+    assert "STORAGE_NAME" not in text
+    assert not (home / "first-2" / "logs").exists() or not list((home / "first-2" / "logs").iterdir())
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 36)])
+async def test_a_duplicate_brings_its_traces_and_can_be_trained_at_once(home: Path, size: tuple[int, int]):
+    """By the real command, in a process of its own."""
+    first = Workspace(home).create("first", "LR=1e-3\n")
+    shard = first / "data" / "kd_shard_000.parquet"
+    shard.parent.mkdir()
+    shard.write_text("shard")
+    async with app(home).run_test(size=size) as pilot:
+        await opened(pilot, "D")
+        await click_on(pilot, "Review")
+        await click_on(pilot, "☑ with its traces")
+        assert "☐ with its traces" in shown(pilot)
+        assert "Run only: Train the student" not in shown(pilot)
+        clicked = pilot.app.screen.query_one("#traces")
+        await until(pilot, lambda: not clicked.has_class("-active"))
+        await press(pilot, "enter")
+        assert "☑ with its traces" in shown(pilot)
+        await press(pilot, "tab")
+        await choose(pilot, "train", "#starts")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert pilot.app.screen._first == "train"
+    assert (home / "first-2" / "data" / shard.name).read_text() == "shard"
+    assert "LR=1e-3" in (home / "first-2" / ".env").read_text()
+
+
+async def test_a_duplicate_that_would_collect_otherwise_leaves_the_traces(home: Path):
+    first = Workspace(home).create("first", "")
+    (first / "data").mkdir()
+    (first / "data" / "kd_shard_000.parquet").write_text("shard")
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot, "D")
+        guide.change("KD_NUM_PROMPTS", "7")
+        await click_on(pilot, "Review")
+        assert "☐ with its traces" in shown(pilot)
+        await choose(pilot, "create", "#starts")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert not (home / "first-2" / "data" / "kd_shard_000.parquet").exists()
