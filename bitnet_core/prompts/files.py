@@ -213,6 +213,8 @@ def _parquet(source: Source) -> Iterator[Record]:
             if column is None:
                 shown = crop(", ".join(names) or "none", _SHOWN_NAMES)
                 raise BitnetError(f"{source} has no column prompt, messages or text, but {shown}; rename one.")
+            if names.count(column) > 1:
+                raise BitnetError(f"{source} has {names.count(column)} columns {column}; leave one of them there.")
             kind = table.schema_arrow.field(names.index(column)).type
             if not _holds_texts(kind):
                 raise _no_text(source, column, kind)

@@ -90,6 +90,12 @@ def test_the_columns_that_are_there_are_named_in_short(tmp_path: Path) -> None:
     refused(tmp_path / "p.parquet", "no column prompt, messages or text, but column_0")
 
 
+def test_which_of_two_columns_is_meant_is_not_guessed(tmp_path: Path) -> None:
+    texts = pa.array(["Hi"])
+    pq.write_table(pa.Table.from_arrays([texts, texts], ["prompt", "prompt"]), tmp_path / "p.parquet")
+    refused(tmp_path / "p.parquet", "has 2 columns prompt; leave one of them there")
+
+
 @pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.gz", "p.json.gz"])
 @pytest.mark.parametrize("before", ["", '{"prompt": "Hi"}\n'])
 def test_blank_lines_without_end_are_not_read(
