@@ -57,7 +57,7 @@ ACTIONS: tuple[Action, ...] = (
             True,
         ),
         ("mark", "space", "mark", "Mark", "Mark the highlighted experiment, or unmark it; click on its circle", True),
-        ("compare", "c", "compare", "Compare", "Show the marked experiments beside each other", True),
+        ("compare", "V,c", "compare", "Compare", "Show the marked experiments beside each other", True),
         ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", False),
         ("play", "P", "play", "Playground", "Ask teacher and student of the highlighted experiment", False),
         ("benchmarks", "B", "benchmarks", "Benchmarks", "Public benchmarks: which are here; fetch others", False),
@@ -78,7 +78,7 @@ ACTIONS: tuple[Action, ...] = (
             "Delete the marked experiments or the highlighted one from this machine; asks first",
             False,
         ),
-        ("fetch", "U", "fetch", "Fetch", "Open an experiment from a storage target", False),
+        ("fetch", "U", "fetch", "Fetch", "Fetch an experiment from a storage target", False),
         ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", False),
         ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title", False),
         ("sort-back", "O", "sort(0)", "Turn", "Turn the order round", False),
@@ -88,7 +88,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "welcome",
         ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True),
-        ("fetch", "U", "fetch", "Fetch", "Open an experiment from a storage target", True),
+        ("fetch", "U", "fetch", "Fetch", "Fetch an experiment from a storage target", True),
     ),
     *_at(
         "guide",

@@ -58,6 +58,8 @@ _WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?:=(\S*))?")
 """What may be a setting with its value; never a part of a path."""
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
 """Two settings may have one field."""
+_OF_THE_PROGRAM = "BITNET_"
+"""Begins the names of settings of the program itself, which are set where it is started: there a name is needed."""
 _ABOUT_A_LINE = "is not a setting"
 """Said of a line of a file, which can only be corrected there, with a name."""
 
@@ -79,13 +81,14 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
     """A sentence of the core with settings by their labels.
 
     A key keeps its name, by which the list of API keys has it, unless `keys`: a form of the guide has a label for it.
+    So does a setting of the program itself.
     """
     if _ABOUT_A_LINE in sentence:
         return sentence
 
     def labelled(found: re.Match[str]) -> str:
         name, value = found.groups()
-        if name not in REGISTRY or (REGISTRY[name].secret and not keys):
+        if not _has_field(name) and not (keys and name in REGISTRY):
             return found[0]
         return f"“{label(name)}”" + (f" = {value}" if value else "")
 
@@ -97,4 +100,9 @@ def first_setting(sentence: str) -> str:
     if _ABOUT_A_LINE in sentence:
         return ""
     names = (found[1] for found in _WORDS.finditer(sentence))
-    return next((name for name in names if name in REGISTRY and not REGISTRY[name].secret), "")
+    return next(filter(_has_field, names), "")
+
+
+def _has_field(name: str) -> bool:
+    """Whether Config changes it."""
+    return name in REGISTRY and not REGISTRY[name].secret and not name.startswith(_OF_THE_PROGRAM)

@@ -139,6 +139,6 @@ async def test_what_is_from_before_a_change_is_marked_everywhere(home: Path, han
         await until(pilot, lambda: "QEI from before a change" in shown(pilot))
         assert re.search(r"demo +··✓↻· .* 7\.28 ↻", shown(pilot))
         assert re.search(r"other +··✓✓· .* 7\.28  ", shown(pilot))
-        await do(["space", "down", "up", "up", "space", "c"], "○ demo", "○ other", "c Compare")
+        await do(["space", "down", "up", "up", "space", "V"], "○ demo", "○ other", "V Compare")
         await until(pilot, lambda: "7.28 ↻" in shown(pilot) or "7.28↻" in shown(pilot))
     assert listing(home).count("QEI 7.28 (outdated))") == 1

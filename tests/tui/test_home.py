@@ -168,7 +168,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await click_on(pilot, "rename")
             pilot.app.screen.query_one("#name", Input).value = "two"
             await click_on(pilot, "Rename ", last=True)
-            await _until(pilot, "stays one (STORAGE_NAME in its .env).")
+            await _until(pilot, "stays one (“Name there” in its .env).")
             assert Kept(home, home / "two").read() == {"draft": 1}
             await _until(pilot, "▸○ two")
             await click_on(pilot, "A archive")
@@ -211,12 +211,12 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             form.query_one("#field-STORAGE_LOCAL_DIR", Input).value = str(isolated / "copies")
             await click_on(pilot, "Test ", last=True)
             await _until(pilot, "written, read back")
-            await click_on(pilot, "Open ", last=True)
+            await click_on(pilot, "Fetch  ", last=True)
             await _until(pilot, "✗ ")
             assert isinstance(pilot.app.screen, FetchScreen)
             form.query_one("#there", Input).value = "one"
             form.query_one("#here", Input).value = "three"
-            await click_on(pilot, "Open ", last=True)
+            await click_on(pilot, "Fetch  ", last=True)
             await _until(pilot, "▸○ three")
             assert (home / "three" / "logs").is_dir()
     finally:
@@ -240,7 +240,7 @@ async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated:
         await click_on(pilot, "Fetch a stored experiment")
         assert isinstance(pilot.app.screen, FetchScreen)
         pilot.app.screen.query_one("#field-STORAGE_LOCAL_DIR", Input).value = str(isolated / "copies")
-        await click_on(pilot, "Open ", last=True)
+        await click_on(pilot, "Fetch  ", last=True)
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
         assert (isolated / "elsewhere" / "one" / "logs").is_dir()
         await settled(pilot)

@@ -1,4 +1,4 @@
-"""Opens an experiment from a storage target: the form of the guide with its login and test, and two names."""
+"""Fetches an experiment from a storage target: the form of the guide with its login and test, and two names."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -36,8 +36,8 @@ class _SourceStep(TargetStep):
 class FetchScreen(TargetForm):
     """A form over `bitnet open`; returns the experiment that was opened, or None."""
 
-    TITLE_WORDS = "Open an experiment from a storage target"
-    ACT, DOES = "Open", "opens it"
+    TITLE_WORDS = "Fetch an experiment from a storage target"
+    ACT, DOES = "Fetch", "fetches it"
     HINTS = {  # noqa: RUF012
         "there": "Its name at the target; empty if it is the only one there.",
         "here": "The name of its folder on this machine; empty = as there.",
@@ -105,7 +105,7 @@ class FetchScreen(TargetForm):
             fetch,
             lambda done: self.dismiss(Made(Path(str(done["root"])))),
             offer=keys.VAULT_INSTEAD["offer"],
-            without="Nothing was opened",
+            without="Nothing was fetched",
         )
 
     def _not_opened(self, problem: str) -> None:
