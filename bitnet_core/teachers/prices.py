@@ -1,7 +1,9 @@
 """What a model's tokens cost, read from a dated file that the user may replace. Standard library only."""
 
+import contextlib
 import datetime as dt
 import ipaddress
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,10 +67,13 @@ def _is_local(address: str | None) -> bool:
     host = urlsplit(address).hostname if address else None
     if not host:
         return not address
+    with contextlib.suppress(OSError):  # the system also takes 134744072, 0x8080808 and 8.526344 for 8.8.8.8
+        host = socket.inet_ntoa(socket.inet_aton(host))
     try:
         found = ipaddress.ip_address(host)
     except ValueError:  # a name; names on the internet have a dot
         return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
+    found = getattr(found, "ipv4_mapped", None) or found
     return found.is_loopback or found.is_private or found.is_link_local
 
 

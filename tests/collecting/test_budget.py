@@ -183,6 +183,11 @@ def test_a_dated_release_has_its_own_price() -> None:
         ("http://gpu.local:8000/v1", True),
         ("https://api.example.com/v1", False),
         ("https://8.8.8.8/v1", False),
+        ("https://134744072/v1", False),
+        ("https://0x8080808/v1", False),
+        ("https://[::ffff:8.8.8.8]/v1", False),
+        ("http://[::ffff:127.0.0.1]/v1", True),
+        ("http://127.1/v1", True),
         ("not an address", False),
     ],
 )
