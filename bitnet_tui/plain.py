@@ -6,7 +6,7 @@ from pathlib import Path
 from bitnet_core.files.trees import measure
 from bitnet_core.text import ago, count, significant, size
 from bitnet_tui.view.experiment_list import copy_words, qei
-from bitnet_tui.view.stage_rows import running
+from bitnet_tui.view.stage_rows import StageRow, running
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
@@ -17,7 +17,7 @@ def listing(home: Path, root: Path | None = None) -> str:
     rows = _rows(home, root)
     if not rows:
         return f"No experiments in {home}. `bitnet demo` creates one and runs it; it needs no key.\n"
-    return "\n".join(_block(row) + _health(row, home) for row in rows)
+    return "\n".join(_block(row, home) for row in rows)
 
 
 def active_stages(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
@@ -32,23 +32,24 @@ def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
     return tuple(row for row in rows if (not row.hidden if root is None else row.root == root))
 
 
-def _health(row: ExperimentRow, home: Path) -> str:
-    """How the run that is active does, in sentences; empty without one."""
-    run = ExperimentWatcher(row.root, home).look(None).run if row.now else None
-    findings = run.health if run is not None and run.active else ()
-    return "".join(f"  {' '.join(filter(None, (one.words, one.advice)))}\n" for one in findings)
-
-
-def _block(row: ExperimentRow) -> str:
+def _block(row: ExperimentRow, home: Path) -> str:
     last = f", {qei(row)}" if row.qei is not None else ""
     lines = [
         f"{row.name}  ({ago(row.touched, time.time())}{last})",
         *(f"  {text}" for text in (*row.problem.split("\n"), *row.unreadable.split("\n")) if text),
     ]
+    watcher = ExperimentWatcher(row.root, home)
     for stage in row.stages:
         state = look(stage.state)
         lines.append(f"  {state.glyph} {stage.name:<9} {state.word:<12} {stage.note}".rstrip())
+        lines += [f"      {words}" for words in _health(watcher, stage)]
     return "\n".join([*lines, *(f"  {words}" for words in _facts(row))]) + "\n"
+
+
+def _health(watcher: ExperimentWatcher, stage: StageRow) -> list[str]:
+    """How the newest run of the stage does, or did, in sentences; none where it has not run."""
+    run = watcher.look(stage.name).run if stage.run_id else None
+    return [" ".join(filter(None, (one.words, one.advice))) for one in (run.health if run else ())]
 
 
 def _facts(row: ExperimentRow) -> list[str]:
