@@ -44,9 +44,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def collected() -> Iterator[None]:
-    """What a file's tests left in cycles may hold files and sockets open; 1,024 of them are too many for `select`."""
+    """What a file's tests left in cycles may hold files and sockets open. What remains is not looked at again."""
     yield
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

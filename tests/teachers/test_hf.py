@@ -14,6 +14,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.hf import model as hf_model
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
@@ -32,6 +33,12 @@ SAYS = ("Hi.", "Tell me a story about a bridge, please, in a few words.", "Чт�
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, teacher_tokenizer: StudentTokenizer) -> Path:
     return model_folder(tmp_path_factory.mktemp("model"), teacher_tokenizer)
+
+
+@pytest.fixture(autouse=True)
+def tokenizer_read_once(teacher_tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of each folder here, which takes longer to read than the model."""
+    monkeypatch.setattr(hf_model, "load_tokenizer", lambda *_, **__: teacher_tokenizer)
 
 
 @pytest.fixture
