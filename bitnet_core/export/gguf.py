@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q8_0, BlockType, Bytes
+from bitnet_core.export.exportable import require_exportable
 from bitnet_core.export.gguf_file import TensorPlan, write_gguf
 from bitnet_core.export.padding import Padding, padded, padding_for
 from bitnet_core.export.vocabulary import vocabulary_keys
@@ -79,18 +80,7 @@ def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
             f"llama.cpp computes SiLU for this architecture and the student has {student.config.hidden_act} (squared "
             "ReLU); use `bitnet export hf`, or train another one with STUDENT_PROFILE=portable."
         )
-    if student.config.hadamard:
-        raise BitnetError(
-            "llama.cpp can't compute the Hadamard transform of this student; use it in this program, or train "
-            "another one with STUDENT_HADAMARD=0."
-        )
-    if student.activation_bits is None:
-        raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
-    if tokenizer.vocab_size != student.config.vocab_size:
-        raise BitnetError(
-            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
-            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
-        )
+    require_exportable(student, tokenizer, "llama.cpp")
 
 
 def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.export.exportable import require_exportable
 from bitnet_core.export.places import complete_folder
 from bitnet_core.model.packing import CODES_PER_BYTE, PackedBitLinear, pack_student
 from bitnet_core.model.student import Student
@@ -71,23 +72,12 @@ def _system_error(error: Exception) -> Exception:
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
     """BitnetError if transformers would compute another function than the student's."""
-    if student.config.hadamard:
-        raise BitnetError(
-            "transformers can't compute the Hadamard transform of this student; use it in this program, "
-            "or train another one with STUDENT_HADAMARD=0."
-        )
-    if student.activation_bits is None:
-        raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
+    require_exportable(student, tokenizer, "transformers")
     odd = [name for name, (rows, _) in student.config.linear_shapes().items() if rows % CODES_PER_BYTE]
     if odd:
         raise BitnetError(
             f"transformers packs {CODES_PER_BYTE} rows into one, which the rows of {odd[0]} don't fill; "
             "use `bitnet export gguf`."
-        )
-    if tokenizer.vocab_size != student.config.vocab_size:
-        raise BitnetError(
-            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
-            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
         )
 
 

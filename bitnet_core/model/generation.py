@@ -59,6 +59,15 @@ def generate(
     return text
 
 
+def require_own_tokenizer(student: Student, tokenizer: StudentTokenizer) -> None:
+    """BitnetError for a tokenizer of another size than the student's vocabulary."""
+    if tokenizer.vocab_size != student.config.vocab_size:
+        raise BitnetError(
+            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
+            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
+        )
+
+
 def generate_batch(
     student: Student,
     tokenizer: StudentTokenizer,
@@ -74,11 +83,7 @@ def generate_batch(
 
     `on_text` is called with the number of the prompt and the text as it grows, `on_token` before it with each token.
     """
-    if tokenizer.vocab_size != student.config.vocab_size:
-        raise BitnetError(
-            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
-            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
-        )
+    require_own_tokenizer(student, tokenizer)
     streams = [TextStream(stop) for _ in prompts]
 
     def on_id(row: int, index: int, logits_V: Tensor) -> bool:

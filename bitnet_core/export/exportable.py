@@ -1,0 +1,18 @@
+"""What keeps a student from every other program, whatever the format. `gguf.py` and `hf.py` add what theirs lacks."""
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.generation import require_own_tokenizer
+from bitnet_core.model.student import Student
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+
+def require_exportable(student: Student, tokenizer: StudentTokenizer, runtime: str) -> None:
+    """BitnetError for a student that `runtime` can't compute, or that is no student to export."""
+    if student.config.hadamard:
+        raise BitnetError(
+            f"{runtime} can't compute the Hadamard transform of this student; use it in this program, or train "
+            "another one with STUDENT_HADAMARD=0."
+        )
+    if student.activation_bits is None:
+        raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
+    require_own_tokenizer(student, tokenizer)
