@@ -165,7 +165,7 @@ def _answers(traces: Traces, request: Request) -> dict[str, Any]:
             case "rejects":
                 return {"rejected": browser.rejected(_SHOWN_REJECTS)}
             case _:
-                raise BitnetError("The request asks for something else than list, show, worst or rejects.")
+                raise BitnetError("The request asks for something other than list, show, worst or rejects.")
 
     return traces.ask(found)
 

@@ -40,7 +40,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and len(arguments.formats) > 1:
         raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
     if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
-        raise UsageError("--type and --embedding are of `bitnet export gguf`; leave them out.")
+        raise UsageError("--type and --embedding belong to `bitnet export gguf`; leave them out.")
     patient_threads()
     from bitnet_core.cli import exporting
 

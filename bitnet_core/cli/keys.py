@@ -249,11 +249,11 @@ def _read_value(name: str) -> str:
         value = type_hidden(f"{name}: ") if sys.stdin.isatty() else piped_text()
         value.encode()
     except UnicodeError:  # its cause would quote the value
-        raise UsageError(f"the value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None
+        raise UsageError(f"The value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None
     value = value.removesuffix("\n").removesuffix("\r")
     if "\0" in value:
-        raise UsageError(f"the value of {name} has a NUL character, which no key has; pipe in the key as text.")
+        raise UsageError(f"The value of {name} has a NUL character, which no key has; pipe in the key as text.")
     if not value:
-        raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
+        raise UsageError(f"No value for {name} came in on stdin; pipe it in or type it at the prompt.")
     known.remember([value])
     return value

@@ -139,7 +139,7 @@ def _look_alike(low: float, high: float) -> bool:
 
 
 def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: Sequence[Difference]) -> str:
-    """Whether the interval or the spread of seeds allows to say so."""
+    """Whether the interval or the spread of seeds allows saying so."""
     best, second = ranked[:2]
     if best.tokens is not None and second.tokens is not None and best.tokens != second.tokens:
         return (

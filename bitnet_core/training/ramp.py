@@ -1,7 +1,7 @@
 """Gradual ternarisation: how much of the quantisers acts at a step. It knows no trainer.
 
 The share λ rises linearly from 0, full precision, to 1 over the first QUANT_RAMP_FRACTION of the budget, so that the
-weights of a pretrained model meet their quantisation by and by (`model/quant.py` has the source). It is a function of
+weights of a pretrained model meet their quantisation gradually (`model/quant.py` has the source). It is a function of
 the tokens seen: neither batches nor restarts can move it.
 """
 

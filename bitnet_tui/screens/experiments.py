@@ -29,7 +29,7 @@ _SHARE, _LONGEST_SECONDS = 300, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _HAND_SECONDS = 5.0
-"""After a key or a move of the mouse rows stay in their places so long, lest one hits another one than was meant."""
+"""After a key or a move of the mouse, rows stay in place for so long that one hits the row that one meant."""
 _KEPT = "home"
 _LEGEND_SIDES = 8
 """Cells left and right of the legend, as in the stylesheet."""

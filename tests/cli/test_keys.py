@@ -208,7 +208,7 @@ def test_if_a_place_does_not_return_the_key_the_file_is_left_alone(
         (["set", "PATH"], "PATH is not the name of a key"),
         (["move"], "bitnet keys move needs names"),
         (["move", K], "No .env holds a value of OPENAI_API_KEY"),
-        (["set", K], "no value for OPENAI_API_KEY came in"),
+        (["set", K], "No value for OPENAI_API_KEY came in"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -241,7 +241,7 @@ def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
-        ([], "no value for OPENAI_API_KEY came in"),
+        ([], "No value for OPENAI_API_KEY came in"),
         ([CANARY], "could not be kept"),
         ([CANARY, "correct horse"], "The two passphrases differ"),
     ],
@@ -271,7 +271,7 @@ def test_without_stdin_or_text_the_error_is_one_line(
         assert main(["keys", "set", K, *arguments]) == 2
         said = capsys.readouterr()
         assert said.err.count("\n") == 1
-        assert ("no value for" if data is None else "is not UTF-8 text") in said.err
+        assert ("No value for" if data is None else "is not UTF-8 text") in said.err
         assert "0123456789" not in said.err
     assert not Path(".env").exists()
 

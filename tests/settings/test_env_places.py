@@ -154,6 +154,6 @@ def test_a_key_with_a_nul_character_is_refused(
     monkeypatch.setattr(sys, "stdin", io.StringIO("sk-canary\0-0123456789\n"))
     assert main(["keys", "set", KEY, *arguments]) == 2
     said = capsys.readouterr().err
-    assert "the value of OPENAI_API_KEY has a NUL character" in said
+    assert "The value of OPENAI_API_KEY has a NUL character" in said
     assert "canary" not in said
     assert not Path(".env").exists()
