@@ -15,8 +15,9 @@ from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf import model as hf_model
+from bitnet_core.teachers.hf.answer import AnswerWriter
 from bitnet_core.teachers.hf.chat import TransformersChat
-from bitnet_core.teachers.hf.decoding import RunningBatch
+from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
@@ -255,9 +256,24 @@ async def test_an_exception_of_on_text_reaches_the_caller(loaded: LoadedModel) -
 def test_nan_logits_reject_the_answer(loaded: LoadedModel, draws: bool) -> None:
     with torch.no_grad():
         loaded.model.lm_head.weight.fill_(math.nan)
-    with pytest.raises(BadReply) as caught:  # its first token is not one that a text may end with
+    with pytest.raises(BadReply) as caught:
         asyncio.run(all_of(loaded, [replace(ask("Hi.", 0, 1.0, 0.9, most=3), draws=draws)]))
+    assert caught.value.reason == "not_finite"
     assert json.loads(caught.value.body)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
+
+
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_an_answer_that_becomes_nan_on_its_way_is_no_answer(
+    teacher_tokenizer: StudentTokenizer, logprobs: bool
+) -> None:
+    """Models then repeat their first token: `The river is!!!!`."""
+    writer = AnswerWriter("tiny", teacher_tokenizer, frozenset({teacher_tokenizer.eos_id}), TokenTable())
+    sound, (mark,) = teacher_tokenizer.encode_bytes(b"The river is"), teacher_tokenizer.encode_bytes(b"!")
+    choices = [Choice(token, -0.1, [token], [-0.1]) for token in sound]
+    writer.write(choices, "The river is", "length", logprobs=logprobs, prompt_tokens=3, timings={})
+    choices += [Choice(mark, math.nan, [mark], [math.nan])] * 4
+    with pytest.raises(BadReply, match="numbers that are not finite"):
+        writer.write(choices, "The river is!!!!", "length", logprobs=logprobs, prompt_tokens=3, timings={})
 
 
 def test_a_prompt_that_the_models_template_refuses_is_the_prompts_fault(loaded: LoadedModel) -> None:

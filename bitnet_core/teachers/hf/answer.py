@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bitnet_core.teachers.answers.repair import repaired
 from bitnet_core.teachers.answers.reported import padded
-from bitnet_core.teachers.answers.result import ChatResult, Repaired, as_bad_reply, checked, finite_numbers
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, as_bad_reply, checked, finite_numbers
 from bitnet_core.teachers.hf.decoding import Choice
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -36,7 +36,10 @@ class AnswerWriter:
         prompt_tokens: int,
         timings: dict[str, float],
     ) -> ChatResult:
-        """The answer. Raises BadReply if its tokens can't be used, for example if a control token is the last one."""
+        """The answer. Raises BadReply if its tokens can't be used, for example if a control token is the last one.
+
+        Or if the model computed NaN, as where fp16 is too small for it: from there on, its tokens mean nothing.
+        """
         steps, content = self._columns(choices) if logprobs else (None, "null")
         message = {"role": "assistant", "content": text}
         usage = {
@@ -50,6 +53,8 @@ class AnswerWriter:
             f'"usage":{json.dumps(usage)},"timings":{json.dumps(timings)}}}'
         ).encode()
         with as_bad_reply(body):
+            if any(math.isnan(choice.logprob) for choice in choices):
+                raise BadReply("not_finite", "the model computed numbers that are not finite")
             completion = Repaired(text) if steps is None else repaired(steps, text, finish_reason)
             return checked(
                 ChatResult(
