@@ -340,7 +340,7 @@ def test_requests_are_answered_one_by_one_and_changes_are_seen(
     assert listed["scored"]["outdated"] == "the newest is step 9"
     assert "has no sequence 99" in missing["problem"]
     assert shown["prompt_idx"] == 0
-    assert "something else" in unknown["problem"]
+    assert "something other than list" in unknown["problem"]
     assert len(odd) == 3
     assert all("can't be read" in one["problem"] or "not UTF-8" in one["problem"] for one in odd)
     assert rejects["rejected"] == []
