@@ -24,7 +24,8 @@ _ROUNDS = 2
 """In the first one its action runs; in the second what that has sent, such as that a field was submitted."""
 _LONGEST_SECONDS = 0.5
 """A key waits no longer: the one before may have gone to a widget that is gone."""
-_LOOK_SECONDS, _LOOKS = 0.01, 50
+_LOOK_SECONDS, _LOOKS = 0.01, 300
+"""How often, and how many times, it is looked whether a screen that a key has opened is there."""
 
 
 class _Waiting(NamedTuple):
@@ -48,7 +49,10 @@ class Keystrokes:
         """The one that was shown when it began."""
 
     def take(self, event: Typed) -> bool:
-        """Whether it is its turn. If not, it is sent when it is."""
+        """Whether it is its turn. If not, it is sent when it is. Escape leaves a screen that takes long to open."""
+        if isinstance(event, events.Key) and event.key == "escape" and self._at_work and self._opening:
+            self._waiting.clear()
+            self._at_work = False
         if not self._at_work:
             self._begin(event)
             return True
@@ -69,7 +73,7 @@ class Keystrokes:
             self._limit()
 
     def _limit(self) -> None:
-        self._app.set_timer(_LONGEST_SECONDS, partial(self._end, self._number))
+        self._app.set_timer(_LONGEST_SECONDS, partial(self._look, self._number))
 
     def _follow(self, number: int, focused: DOMNode | None, rounds: int) -> None:
         start = focused or self._app.screen
@@ -88,13 +92,19 @@ class Keystrokes:
             self._look(number)
 
     def _look(self, number: int, looks: int = _LOOKS) -> None:
-        """A dialog that the key has opened takes what is typed next."""
-        screen = self._app.screen
-        opening = screen.is_modal and not (screen.is_mounted and (screen.focused or screen is self._screen))
-        if number == self._number and opening and looks:
+        """A screen that the key has opened takes what is typed next."""
+        if number == self._number and self._at_work and self._app.screen_stack and self._opening and looks:
             self._app.set_timer(_LOOK_SECONDS, partial(self._look, number, looks - 1))
         else:
             self._end(number)
+
+    @property
+    def _opening(self) -> bool:
+        """Whether a screen that the key at work has opened is not ready for the next one."""
+        screen = self._app.screen
+        if screen.is_modal:
+            return not (screen.is_mounted and (screen.focused or screen is self._screen))
+        return screen is not self._screen and not getattr(screen, "complete", True)
 
     def _end(self, number: int) -> None:
         if number != self._number or not self._at_work:

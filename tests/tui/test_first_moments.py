@@ -197,6 +197,13 @@ async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
         await settled(pilot)
         assert screen.check_action("launch", ())
         assert screen.check_action("view", ())
+        app.go_home()
+        await settled(pilot)
+        burst(app, ["enter", "3"])
+        await until(pilot, lambda: isinstance(app.screen, ExperimentScreen) and app.screen.complete)
+        opened = app.screen
+        assert isinstance(opened, ExperimentScreen) and opened is not screen
+        await until(pilot, lambda: opened.pane.open == "reports")
 
 
 @pytest.mark.parametrize(
