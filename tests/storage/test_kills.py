@@ -75,8 +75,8 @@ def filled(root: Path, seed: int) -> dict[str, bytes]:
     experiment.ensure()
     draw = random.Random(seed)
     content = {
-        "checkpoints/mini_bitnet_step_00000010.pt": draw.randbytes(70 * MIB),
-        "data/kd_shard_000.parquet": draw.randbytes(40 * MIB),
+        "checkpoints/mini_bitnet_step_00000010.pt": draw.randbytes(36 * MIB),
+        "data/kd_shard_000.parquet": draw.randbytes(34 * MIB),
         **{f"reports/{number}.json": draw.randbytes(20_000) for number in range(20)},
     }
     for name, data in content.items():

@@ -57,7 +57,7 @@ def test_training_resumes_elsewhere_as_if_it_had_never_stopped(
         target = [word for name, value in running.settings.items() for word in ("--set", f"{name}={value}")]
         first = experiment(tmp_path / "first")
         begun = start(first)
-        wait(begun, kill_at=20)
+        wait(begun, kill_at=10)
         before = metrics([begun])
         assert main(["--root", str(first), "store", "push", *target]) == 0
         assert main(["--root", str(first), "store", "verify", *target]) == 0
