@@ -14,6 +14,7 @@ from textual.css.stylesheet import Stylesheet
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets import vault
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
@@ -21,7 +22,7 @@ from bitnet_tui.services.launching import Launched
 from tests.tui.event_loop import watched
 from tests.tui.idle import until_idle
 from tests.tui.plans import PLAN, TIMED
-from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment, leave_traces, save_checkpoint
 
 
 class SvgExtension(SingleFileSnapshotExtension):
@@ -147,3 +148,14 @@ def workspaces(home: Path, isolated: Path) -> Iterator[Path]:
         yield home.parent
     finally:
         silent.end_process()
+
+
+@pytest.fixture
+def saved(home: Path) -> Experiment:
+    """An experiment with three checkpoints, the newest at 4 bits."""
+    exp = experiment(home, "one")
+    leave_traces(exp)
+    for step in (100, 150):
+        save_checkpoint(exp, step)
+    save_checkpoint(exp, 200, 4)
+    return exp

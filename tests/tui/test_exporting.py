@@ -1,0 +1,221 @@
+"""Export in the tab Checkpoints while it runs, and the page that opens at its end."""
+
+import re
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.pilot import Pilot
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.export.gguf_file import write_gguf
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.exports import HF, Exported
+from bitnet_core.text import size
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.exported import ExportedScreen
+from bitnet_tui.services.exporting import Export
+from bitnet_tui.view.exports import card_lines
+from bitnet_tui.view.spans import unstyled
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, settled, shown, until, words
+from tests.tui.simulated import NOON
+
+
+class Exporting:
+    """Stands for `bitnet export`, which writes an export when it `may_write`, and ends when it `may_end`."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
+        self.made = root / "exports" / "one-step200-TQ2_0.gguf"
+        self.arguments: list[list[str]] = []
+        self.may_write, self.may_end = threading.Event(), threading.Event()
+
+        def run(export: Export) -> dict[str, object]:
+            self.arguments.append(export.arguments[2:])
+            self.may_write.wait(60)
+            if problem:
+                raise BitnetError(problem)
+            keys = {"general.architecture": "bitnet", "bitnet_core.step": 200, "bitnet_core.checkpoint_sha256": "0"}
+            self.made.parent.mkdir(exist_ok=True)
+            write_gguf(self.made, keys, [])
+            self.may_end.wait(60)
+            return {"exported": [str(self.made)], "verified": True}
+
+        monkeypatch.setattr(Export, "run", run)
+
+    def end(self) -> None:
+        self.may_write.set()
+        self.may_end.set()
+
+
+async def begin_export(pilot: Pilot[None]) -> None:
+    await settled(pilot)
+    await pilot.press("4")
+    await settled(pilot)
+    await pilot.press("E", "enter")
+    await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
+
+
+def _page_is_open(pilot: Pilot[None]) -> bool:
+    return isinstance(pilot.app.screen, ExportedScreen)
+
+
+async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await begin_export(pilot)
+        export.may_write.set()
+        await until(pilot, lambda: "is exported for llama.cpp; it is compared with the student" in words(pilot))
+        assert "Exporting" not in words(pilot)
+        await pilot.press("E", "enter")  # it is there already
+        await until(pilot, lambda: _page_is_open(pilot))
+        await pilot.press("enter")
+        export.may_end.set()
+        await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
+        for told in (
+            export.made.name,
+            "scp ",
+            f"bitnet serve {export.made.name}",
+            f"llama-server -m {export.made.name}",
+        ):
+            assert told in words(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "✓ Exported step 200, verified: " in words(pilot)
+        assert "Exporting" not in words(pilot)
+        assert not pilot.app._notifications
+        await pilot.press("5", "4")
+        await settled(pilot)
+        assert not _page_is_open(pilot)  # it opens by itself once
+        await pilot.press("E")
+        await settled(pilot)
+        assert f"✓ is there, {size(export.made.stat().st_size)}" in words(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("y")
+        copied = pilot.app.clipboard.split("\n")
+        assert [one.split(" ")[0] for one in copied] == ["scp", "bitnet", "llama-server"]
+        await click_on(pilot, "Export again")
+        assert [arguments[-1] for arguments in export.arguments] == [
+            str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),
+            "--force",
+        ]
+
+
+@pytest.mark.parametrize("closes", [False, True])
+async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, closes: bool
+):
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await begin_export(pilot)
+        await pilot.press("escape" if closes else "7")
+        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        export.end()
+        await until(pilot, lambda: bool(pilot.app._notifications))
+        told = "Export of one: Exported step 200, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"
+        assert [one.message for one in pilot.app._notifications] == [told]
+        assert not _page_is_open(pilot)
+        if closes:
+            await pilot.press("enter")
+            await settled(pilot)
+        await pilot.press("4")
+        await until(pilot, lambda: _page_is_open(pilot))
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "✓ Exported step 200, verified: " in words(pilot)
+        assert "Exporting" not in words(pilot)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_an_export_that_failed_says_so_and_opens_no_page(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, leaves: bool
+):
+    export = Exporting(saved.root, monkeypatch, "There is no room.")
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await begin_export(pilot)
+        if leaves:
+            await pilot.press("7")
+        export.end()
+        await settled(pilot)
+        assert [one.severity for one in pilot.app._notifications] == (["error"] if leaves else [])
+        await pilot.press("4")
+        await until(pilot, lambda: "✗ There is no room." in words(pilot))
+        assert "Exporting" not in words(pilot)
+        assert not _page_is_open(pilot)
+
+
+async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await begin_export(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(pilot.app.screen.query("Foot")))  # it is complete
+        await pilot.press("4")
+        await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
+        await pilot.press("E", "enter")
+        await until(pilot, lambda: "The export of step 200 is still running." in words(pilot))
+        export.end()
+        await until(pilot, lambda: _page_is_open(pilot))
+        assert len(export.arguments) == 1
+
+
+async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, saved: Experiment):
+    there = Exported(saved.root / "exports" / "one-step200-hf", HF, 200, "a" * 64, 53_000_000, NOON)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4")
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        row = screen.query_one(CheckpointsPane).chosen
+        assert row is not None
+        screen.ask_format(replace(row, exported=(there,)))
+        await settled(pilot)
+        assert words(pilot).index("hf ✓ is there, 53 MB: how to run it") < words(pilot).index("gguf for llama.cpp")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert _page_is_open(pilot)
+
+
+@given(st.integers(16, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
+def test_a_command_is_broken_between_words_and_after_slashes(cells: int, folders: list[str]):
+    one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
+    lines = [unstyled(line) for line in card_lines(one, cells)]
+    start = next(at for at, line in enumerate(lines) if line.startswith("  scp"))
+    typed = lines[start : lines.index("", start)]
+    joined = typed[0]
+    for before, line in pairwise(typed):
+        assert len(line) <= max(cells, 10)
+        joined += line[2:] if before.endswith("/") else f" {line[2:]}"
+    if all(len(part) <= cells - 2 for part in re.split("[ /]", joined)):
+        assert f"{one.path} ." in joined
+
+
+async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
+    export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, "a" * 64, 1000, NOON)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(110, 30)) as pilot:
+        await settled(pilot)
+        pilot.app.push_screen(ExportedScreen(export))
+        await settled(pilot)
+        first = shown(pilot)
+        for size in ((20, 5), (110, 30)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+        assert shown(pilot) == first
