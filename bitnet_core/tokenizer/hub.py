@@ -43,6 +43,8 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
         raise NoHome("This user has no home folder, so there is no place for the hub's cache; set HF_HOME or HOME.")
     # Its bars redraw lines by escape sequences, which are shown as text on our streams and fill a run's log.
     disable_progress_bars()
+    # Else it asks the hub which variables to look for, tells it what it has found, and the version of torch.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     huggingface_hub.set_client_factory(_client)
     try:
         return Path(huggingface_hub.snapshot_download(name, token=token, allow_patterns=list(patterns)))

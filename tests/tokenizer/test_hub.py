@@ -18,6 +18,7 @@ class _Mirror(BaseHTTPRequestHandler):
     said: dict[str, str]
 
     def do_GET(self) -> None:
+        self.said["asked"] = self.said.get("asked", "") + f"{self.path} {self.headers['User-Agent']}\n"
         api = self.path.startswith("/api/")
         listed = [{"type": "file", "path": "tokenizer.json", "size": 2, "oid": "b" * 40}]
         about = {"id": "a/b", "sha": self.said["sha"], "siblings": [{"rfilename": "tokenizer.json"}]}
@@ -56,9 +57,16 @@ def _download() -> Path:
     return download("a/b", ["tokenizer.json"], kind="tokenizer", fix="correct TOKENIZER_NAME")
 
 
-def test_a_mirrors_file_is_downloaded(said: dict[str, str], tmp_path: Path) -> None:
+def test_a_mirrors_file_is_downloaded(said: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the hub is not told of this machine, nor asked for which variables of the environment to look."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", False)
+    monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None)
+    monkeypatch.setattr("huggingface_hub.constants.AGENT_HARNESSES_PATH", str(tmp_path / "1" / "none"))
     assert (_download() / "tokenizer.json").read_text() == "{}"
     assert [one.name for one in tmp_path.iterdir()] == ["1"]
+    assert "/resolve/" in said["asked"]
+    assert "harness" not in said["asked"]
+    assert "torch/" not in said["asked"]
 
 
 @pytest.mark.parametrize("what", ["sha", "commit", "etag"])
