@@ -25,11 +25,6 @@ from tests.teachers.server import Asked, Canned, ChatServer
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
 
-@pytest.fixture
-def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
-    return teacher_tokenizer
-
-
 def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer, seconds=0.1)) as server:
         ctx = context(tmp_path, server, KD_CONCURRENCY="3")
@@ -334,11 +329,8 @@ def later_none(number: int, asked: Asked, body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("twist", "said", "requests"),
     [
-        (
-            no_logprobs,
-            "gives no logprobs for m.*TEACHER_PROVIDER that has them: embedded",
-            3,
-        ),  # asked again: half a character, sampled by chance, has none either
+        # It is asked again: half a character, sampled by chance, has none either.
+        (no_logprobs, "gives no logprobs for m.*TEACHER_PROVIDER that has them: embedded", 3),
         (scaled, "KD_TEACHER_TEMPERATURE=1", PROBES),
         (later_none, "None of the first 11 answers", PROBES + 11 + 2 * 4),
     ],
@@ -372,7 +364,6 @@ def test_fewer_candidates_than_asked_for_raise_an_alert(tmp_path: Path, tokenize
             "no key for openai: store it with `bitnet keys set OPENAI_API_KEY`",
         ),
         ({"TEACHER_PROVIDER": "openai"}, "No model is set for openai"),
-        ({"TEACHER_PROVIDER": "custom", "TEACHER_MODEL": "m"}, "set CUSTOM_BASE_URL"),
         ({"TEACHER_PROVIDER": "custom", "TEACHER_MODEL": "m"}, "set CUSTOM_BASE_URL"),
         ({"TOKENIZER_NAME": "/nowhere/tokenizer.json"}, "leave it empty"),
         ({"KD_PROMPTS_FILE": "/nowhere/prompts.txt"}, "/nowhere/prompts.txt does not exist"),

@@ -28,11 +28,6 @@ from tests.teachers.server import Asked, Canned, ChatServer
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
 
-@pytest.fixture
-def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
-    return teacher_tokenizer
-
-
 TOO_LONG = Canned({"error": {"message": "the request exceeds the context size"}}, 400)
 
 

@@ -27,11 +27,6 @@ from tests.teachers.server import Asked, ChatServer
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
 
-@pytest.fixture
-def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
-    return teacher_tokenizer
-
-
 _RESTART_WHEN_KILLED = """
 import json, os, sys
 from pathlib import Path
