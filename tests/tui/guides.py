@@ -70,3 +70,8 @@ async def choose(pilot: Pilot[None], value: str, cards: str = "#cards") -> None:
     found = pilot.app.screen.query_one(cards)
     found.highlighted = found.get_option_index(value)  # type: ignore[attr-defined]
     await answered(pilot)
+
+
+def field_of(guide: NewExperimentScreen, name: str) -> Any:
+    """The field of a setting in the step that is open; None if it has none."""
+    return guide._current.field(name) if guide._current is not None else None

@@ -19,7 +19,7 @@ from bitnet_tui.services import keys, planning
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.widgets.guide import ShareBar
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, opened, press
+from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, shown, until, words
 
 # -- a first run -----------------------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
 async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
-        start = guide.field_of("STUDENT_INIT")
+        start = field_of(guide, "STUDENT_INIT")
         assert isinstance(start, Input)
         await press(pilot, "right", "right")
         assert guide.draft.get("MINI_PRESET") == "smollm2-135m"
@@ -373,7 +373,7 @@ async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
-        field = guide.field_of("KD_NUM_PROMPTS")
+        field = field_of(guide, "KD_NUM_PROMPTS")
         assert isinstance(field, Input)
 
         def regions() -> list[Region]:
@@ -387,7 +387,7 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         assert field.has_class("-wrong")
         assert regions() == before
         await click_on(pilot, "Set it to 100")
-        assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
+        assert field_of(guide, "KD_NUM_PROMPTS").value == "100"
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")
 
@@ -397,7 +397,7 @@ async def test_a_click_on_its_label_enters_a_field(home: Path):
         guide = await at(pilot, "storage")
         await choose(pilot, "s3")
         await click_on(pilot, "Endpoint")
-        assert pilot.app.focused is guide.field_of("S3_ENDPOINT_URL")
+        assert pilot.app.focused is field_of(guide, "S3_ENDPOINT_URL")
 
 
 @pytest.mark.parametrize(("width", "least"), [(60, 20), (80, 24), (120, 40)])

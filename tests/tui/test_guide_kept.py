@@ -25,7 +25,7 @@ from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
-from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, opened, press
+from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, words
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -126,19 +126,19 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         await click_on(pilot, "S3 or compatible")
         await press(pilot, "ctrl+t")
         assert "Bucket: needed for this target." in words(pilot)
-        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
         pilot.app.post_message(events.Paste("my-distil"))
         await settled(pilot)
         assert "needed for this target" not in words(pilot)
         await click_on(pilot, "Test")
         assert said(pilot, "#found") == "✗ There is no bucket my-distil; create it, or correct “Bucket”."
-        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
         guide.query_one("#test").focus()
         await click_on(pilot, "Go to Bucket")
-        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
         await click_on(pilot, "at the end")
         await press(pilot, "ctrl+n", "ctrl+b")
-        assert guide.field_of("S3_BUCKET").value == "my-distil"  # type: ignore[attr-defined]
+        assert field_of(guide, "S3_BUCKET").value == "my-distil"
         assert guide.draft.get("STORAGE_SYNC") == "end"
 
 
@@ -155,7 +155,7 @@ async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
         await guide._come_to("storage")
         await answered(pilot)
         await choose(pilot, "local")
-        guide.field_of("STORAGE_LOCAL_DIR").value = "/mnt/copy"  # type: ignore[attr-defined]
+        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
         await answered(pilot)
         await press(pilot, "ctrl+t")
         await guide._come_to("review")
@@ -173,8 +173,8 @@ async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "storage")
         await choose(pilot, "s3")
-        guide.field_of("S3_BUCKET").value = "my-distil"  # type: ignore[attr-defined]
-        guide.field_of("AWS_SECRET_ACCESS_KEY").value = KEY  # type: ignore[attr-defined]
+        field_of(guide, "S3_BUCKET").value = "my-distil"
+        field_of(guide, "AWS_SECRET_ACCESS_KEY").value = KEY
         await settled(pilot)
         await press(pilot, "ctrl+t")
         assert "20 ms each" in said(pilot, "#found")
@@ -209,13 +209,13 @@ async def test_a_login_shows_its_page_and_code(home: Path, monkeypatch: pytest.M
 async def test_back_and_forth_keeps_every_value(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
-        guide.field_of("BUDGET_TOKENS").value = "5000"  # type: ignore[attr-defined]
+        field_of(guide, "BUDGET_TOKENS").value = "5000"
         await click_on(pilot, "mini")
         await click_on(pilot, "Teacher")
         await click_on(pilot, "llama.cpp     logprobs")
         await click_on(pilot, "Machine")
         await click_on(pilot, "Student and budget")
-        assert guide.field_of("BUDGET_TOKENS").value == "5000"  # type: ignore[attr-defined]
+        assert field_of(guide, "BUDGET_TOKENS").value == "5000"
         assert "◉ mini" in shown(pilot)
         await press(pilot, "ctrl+b", "ctrl+b")
         assert "▸ llama.cpp" in shown(pilot)

@@ -233,10 +233,6 @@ class NewExperimentScreen(KeptGuide):
         }
         return general.get(widget.id or "") or step.hint(widget.id or "")
 
-    def field_of(self, name: str) -> Widget | None:
-        """The field of a setting, if this step has one."""
-        return self._current.field(name) if self._current is not None else None
-
     # -- testing and leaving --------------------------------------------------------------------------------------
 
     def action_test(self) -> None:
