@@ -1,14 +1,13 @@
-"""Small dialogs: a message to read, a yes or no, and an API key to type."""
+"""Small dialogs: a message to read, and a yes or no."""
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Button, Input
+from textual.widgets import Button
 
 from bitnet_tui import bindings
 from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen
-from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.words import Words
 
 
@@ -65,37 +64,3 @@ class ConfirmScreen(DialogScreen[bool]):
             self.query_one("#yes").focus()
         else:
             self.dismiss(True)
-
-
-class KeyEntryScreen(DialogScreen[str | None]):
-    """Returns the key that was typed, which is never shown, or None."""
-
-    CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
-    AUTO_FOCUS = "#value"
-    BINDINGS = [  # noqa: RUF012
-        bindings.shared("field.cancel", "dismiss"),
-        bindings.shared("field.next", "app.focus_next"),
-        bindings.shared("field.previous", "app.focus_previous"),
-    ]
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name_of_key = name
-
-    def compose(self) -> ComposeResult:
-        where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
-        with Vertical(classes="card message vault"):
-            yield Words(self._name_of_key, classes="title")
-            yield Words(where, classes="where")
-            yield SecretInput(id="value")
-            with Horizontal(classes="buttons"):
-                yield Button("Cancel", id="cancel", name="dismiss")
-                yield Button("Save", id="save", name="save")
-
-    def on_input_submitted(self) -> None:
-        self.action_save()
-
-    def action_save(self) -> None:
-        value = self.query_one("#value", Input).value.strip()
-        if value:
-            self.dismiss(value)

@@ -16,7 +16,8 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import bindings
-from bitnet_tui.screens.dialogs import ConfirmScreen, KeyEntryScreen
+from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 class KeysScreen(KeyedScreen[None]):
     """`root` is the open experiment, whose `.env` counts too; None if no experiment is open."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss", "keys.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "keys.tcss"]  # noqa: RUF012
     BINDINGS = bindings.of("keys")
 
     def __init__(self, root: Path | None = None) -> None:

@@ -19,7 +19,7 @@ from bitnet_tui.widgets.words import Words
 class NameScreen(KeyedScreen[dict[str, Any] | None]):
     """Renames an experiment, and returns what was done, or None. A name that is refused stays, to be corrected."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#name"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("field.cancel", "dismiss"),

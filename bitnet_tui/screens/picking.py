@@ -18,7 +18,7 @@ from bitnet_tui.widgets.words import Words
 class PickScreen(DialogScreen[int]):
     """Returns the place of the entry that was picked, or None."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "picking.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#entries"
     BINDINGS = [bindings.shared("dialog.close", "dismiss")]  # noqa: RUF012
 
@@ -27,7 +27,7 @@ class PickScreen(DialogScreen[int]):
         self._what, self._entries = what, entries
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message pick"):
+        with Vertical(classes="card pick"):
             yield Words(self._what, classes="title")
             yield Entries(*(Option(paint([line(one)])) for one in self._entries), id="entries", markup=False)
 

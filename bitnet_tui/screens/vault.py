@@ -21,7 +21,7 @@ from bitnet_tui.widgets.words import Words
 class VaultScreen(KeyedScreen[bool]):
     """Returns whether the vault is open now. It stays open until the app ends."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#passphrase"
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("field.cancel", "dismiss(False)"),
