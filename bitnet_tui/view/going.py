@@ -11,8 +11,13 @@ _MOST = 6
 
 def running(experiments: Sequence[Mapping[str, Any]]) -> str:
     """Why nothing may be deleted; empty if all may be."""
-    busy = [f"{flat(str(one['running']))} in {flat(str(one['name']))}" for one in experiments if one.get("running")]
-    return f"{', '.join(busy)}: still running. Stop it first, or wait for its end." if busy else ""
+    busy = [
+        f"{flat(str(one['running']))} is running in {flat(str(one['name']))}"
+        for one in experiments
+        if one.get("running")
+    ]
+    end = "stop it first, or wait for its end" if len(busy) == 1 else "stop them first, or wait for their ends"
+    return f"{', '.join(busy)}; {end}." if busy else ""
 
 
 def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:

@@ -39,7 +39,9 @@ def test_names_and_places_are_shown_as_signs():
 
 def test_what_runs_is_named():
     assert running([_ONE, _COPIED]) == ""
-    assert running([_ONE | {"running": "train-1"}, _COPIED]).startswith("train-1 in one: still running.")
+    one, two = _ONE | {"running": "train-1"}, _COPIED | {"running": "eval-2"}
+    assert running([one, _COPIED]) == "train-1 is running in one; stop it first, or wait for its end."
+    assert running([one, two]).startswith("train-1 is running in one, eval-2 is running in two; stop them first")
 
 
 @pytest.mark.parametrize("target", ["", "nowhere:x"])

@@ -199,7 +199,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await _until(pilot, "1 experiment, 1 running")
             assert not (home / "two").exists()
             await pilot.press("x")
-            await _until(pilot, "still running")
+            await _until(pilot, "stop it first")
             assert isinstance(pilot.app.screen, MessageScreen)
             await pilot.press("escape")
             await settled(pilot)
