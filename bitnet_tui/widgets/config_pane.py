@@ -63,6 +63,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         """Whether `_found` is what saving did, or why nothing was saved."""
         self._save_then = False
         """Whether to save as soon as the preview of what was typed is there."""
+        self._at_work: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
@@ -85,6 +86,17 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def draw(self, view: ConfigView) -> None:
         self._config = view
         self._draw()
+
+    def show_runs(self, at_work: frozenset[str]) -> None:
+        """The ids of the active runs. Once they are others, what was said of a value holds no more."""
+        if at_work == self._at_work:
+            return
+        self._at_work = at_work
+        if self.editing:
+            self._ask()
+        elif self._saved:
+            self._saved = False
+            self._describe()
 
     def on_resize(self) -> None:
         self._draw()

@@ -157,6 +157,7 @@ class RunPane(Vertical):
         self._live(view, run, lens, cells)
         self.query_one(ReportsPane).show(run)
         self.query_one(LogPane).show(run)
+        self.query_one(ConfigPane).show_runs(frozenset(row.run_id or "" for row in view.rows if row.active))
         if monotonic() - self._looked > _LOOK_SECONDS:
             self._look(self.open)
 

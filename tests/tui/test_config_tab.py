@@ -20,7 +20,7 @@ from bitnet_tui.view import config
 from bitnet_tui.view.config import Row, read_config, sections
 from bitnet_tui.view.spans import unstyled
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, said, settled, shown, words
+from tests.tui.pilots import click_on, said, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_what_a_change_does_is_said_in_words(effects: Effects, saved: bool, told
 
 async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
     exp = finished_experiment(home)
-    live = SimulatedRun(exp, "dryrun", NOON + 900, alive=True)
+    live, training = SimulatedRun(exp, "dryrun", NOON + 900, alive=True), None
     try:
         async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
@@ -222,11 +222,20 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await settled(pilot)
             assert (exp.root / ".env").read_text() == ENV + "LR=0.01\n"
             assert "✓ LR is saved." in words(pilot)
-            await pilot.press("enter", "escape", "escape")
+            training = SimulatedRun(exp, "train", NOON + 1000, alive=True)  # it uses the value: no next run has to
+            await until(pilot, lambda: said(pilot, "#config-said") == "0.01, from .env line 4. Enter changes it.")
+            await pilot.press("enter", *"0.02")
+            started_with = "train is running: it goes on with the value that it started with"
+            await until(pilot, lambda: started_with in words(pilot))
+            training.finish()
+            await until(pilot, lambda: "train will use it in its next run." in words(pilot))
+            await pilot.press("escape", "escape")
             await settled(pilot)
             assert len(pilot.app.screen_stack) == 1
     finally:
         live.end_process()
+        if training is not None:
+            training.end_process()
 
 
 async def test_the_tab_opens_at_the_student_and_down_leads_from_the_filter_to_the_list(home: Path):
