@@ -59,7 +59,7 @@ VIEWS: dict[str, View] = {
     "change": View("demo", "6 slash l r enter enter =0.0005", "outdated"),
     "log": View("demo", "down down down 7", "lines"),
     "playground": View("demo", "P [PyTorch,] 3 [tokens/s_Cut_at] right [0.] n", "token "),
-    "compare": View(None, "down down down space down space c", "better"),
+    "compare": View(None, "down down down space down space V", "better"),
     "compare-with": View("demo", "V space down down down space", "space marks several"),
     "settings": View("demo", "f3", "Tell by a webhook"),
     "keys": View("demo", "a", "API keys"),
