@@ -175,7 +175,7 @@ async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Pat
 
 
 async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch):
-    reports = [{**GOOD, "model": None}, GOOD]
+    reports = [{**GOOD, "model": None}, {**GOOD, "logprobs": False}, GOOD]
     monkeypatch.setattr(Probe, "run", lambda _: reports.pop(0))
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
@@ -189,8 +189,11 @@ async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, mon
         await press(pilot, "enter")
         assert guide.draft.model == "m"
         await press(pilot, "enter")
+        assert "gives no logprobs" in words(pilot)
+        assert guide.query_one("#model").has_focus  # not Test again
+        await press(pilot, "2", "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
-        await press(pilot, "enter")
+        await press(pilot, "enter", "enter")
         assert guide._step == "storage"
     assert not reports
 
@@ -246,13 +249,18 @@ async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Pat
 async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    answering(monkeypatch, Probe, {**GOOD, "logprob_mode": "scaled"})
+    asked = answering(monkeypatch, Probe, {**GOOD, "logprob_mode": "scaled"})
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "ollama")
         guide.query_one("#model", Input).value = "m"
-        await press(pilot, "ctrl+t")
-        await click_on(pilot, "Collect at temperature 1")
+        guide.query_one("#test").focus()
+        await press(pilot, "enter")
+        assert guide.query_one("#offer", Button).label.plain == "Collect at temperature 1"
+        await until(pilot, lambda: not guide.query_one("#test").has_class("-active"))
+        await press(pilot, "enter")
+        assert len(asked) == 1
+        assert guide.query_one("#next").has_focus
         assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
 
 

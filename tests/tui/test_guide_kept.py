@@ -120,7 +120,8 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
 async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_one_up(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    answering(monkeypatch, Check, BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET."))
+    refused = BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET.")
+    asked = answering(monkeypatch, Check, refused)
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "storage")
         await click_on(pilot, "S3 or compatible")
@@ -136,9 +137,14 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         guide.query_one("#test").focus()
         await click_on(pilot, "Go to Bucket")
         assert pilot.app.focused is field_of(guide, "S3_BUCKET")
+        guide.query("#form Input").last().focus()
+        await press(pilot, "enter")
+        assert (guide._step, pilot.app.focused) == ("storage", field_of(guide, "S3_BUCKET"))
+        await press(pilot, *"other", "enter")  # what it named has changed
+        assert [one.values["S3_BUCKET"] for one in asked] == ["my-distil", "other"]
         await click_on(pilot, "at the end")
         await press(pilot, "ctrl+n", "ctrl+b")
-        assert field_of(guide, "S3_BUCKET").value == "my-distil"
+        assert field_of(guide, "S3_BUCKET").value == "other"
         assert guide.draft.get("STORAGE_SYNC") == "end"
 
 
@@ -158,6 +164,9 @@ async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
         field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
         await answered(pilot)
         await press(pilot, "ctrl+t")
+        await press(pilot, "enter")
+        assert said(pilot, "#problem") == "The test failed; ctrl+n goes on all the same."
+        assert guide._step == "storage"
         await guide._come_to("review")
         await answered(pilot)
         assert "! Teacher   ! Storage" in shown(pilot).splitlines()[1]

@@ -196,7 +196,11 @@ class NewExperimentScreen(KeptGuide):
             following = self._field_beside(focused, 1) or step.missing() or step.after_fields()
         elif step is not None and isinstance(focused, Cards):
             following = step.missing()
-        if following is not None and following is not focused:
+        if following is focused:
+            following = None
+        if isinstance(focused, Input | Cards) and step is not None and step.holds(focused, last=following is None):
+            return
+        if following is not None:
             # At once: `Widget.focus` waits for the messages before it.
             self.set_focus(following)
         else:

@@ -7,6 +7,7 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Button, Input
 
+from bitnet_tui import key_names
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import Draft
@@ -63,6 +64,10 @@ class Step(Container):
         """Where Enter leads from the last field; None = to the next step."""
         return None
 
+    def holds(self, focused: Widget, *, last: bool) -> bool:  # noqa: ARG002 - see `TestedStep`
+        """Whether Enter does something here and does not go on; `last`: it would leave the step."""
+        return False
+
     def field(self, name: str) -> Widget | None:
         """The field of a setting."""
         try:
@@ -103,6 +108,8 @@ class TestedStep(Step):
     """A step whose choice can be tested. It holds what is shown of the last test."""
 
     _shown: Found | None = None
+    _failed: Found | None = None
+    """What the last test of this choice found, if it failed; what it was about may have changed since."""
 
     @property
     def _question(self) -> object:
@@ -123,17 +130,43 @@ class TestedStep(Step):
         """Keep what a test of `question` found, and show it if it still counts."""
         self.guide.tested[self.step] = (question, found)
         if self.is_attached and question == self._question:
-            self._show(found)
+            self._tested(found)
             if found.why or found.offer:
                 self.lead(found)
-            elif self.query_one("#test").has_focus:
+            elif self.screen.query("#test:focus, #offer:focus"):
                 self.screen.query("#next").focus()  # Enter would only test it again
 
+    def _tested(self, found: Found | None) -> None:
+        """Show what the last test of this choice found."""
+        self._failed = found if found is not None and found.why else None
+        self._show(found)
+
     def lead(self, found: Found) -> None:
-        """From the button that was pressed to the field that is wrong."""
+        """From the button that was pressed to the field that is wrong, or to the button that mends it."""
         wrong = self.field(found.field) if found.field else None
-        if wrong is not None and isinstance(self.screen.focused, Button):
-            wrong.focus()
+        if isinstance(self.screen.focused, Button):
+            if wrong is not None:
+                wrong.focus()
+            elif found.offer:
+                self.screen.query("#offer").focus()
+
+    def holds(self, focused: Widget, *, last: bool) -> bool:
+        """A test that failed: once its field has changed, Enter tests again; before, it leads there and says why."""
+        failed = self._failed
+        if failed is None:
+            return False
+        named = self.field(failed.field) if failed.field else None
+        if self.guide.last_found(self.step) is None:
+            again = isinstance(focused, Input) and (last or focused is named)
+            if again:
+                self.action_test()
+            return again
+        if last and named is not None and named is not focused:
+            self.screen.set_focus(named)
+        elif last:
+            self.guide.say(f"The test failed; {key_names.key('guide.next')} goes on all the same.", "warn")
+            self.guide.offer(failed.offer, self.mend_found)
+        return last
 
     def _show(self, found: Found | None) -> None:
         self._shown = found

@@ -114,7 +114,7 @@ class TeacherStep(TestedStep):
         self.query_one("#list").disabled = not needs.model
         found = self.guide.last_found("teacher")
         # What it asked to change may have been changed since.
-        self._show(teachers.answer(found.report, draft) if found and found.report is not None else found)
+        self._tested(teachers.answer(found.report, draft) if found and found.report is not None else found)
 
     def _entry(self, place: str, text: str, placeholder: str, needed: bool) -> None:
         entry = self.query_one(place, Input)
