@@ -100,8 +100,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "experiment",
-        ("run", "r", "launch", "Run stage", "Run the selected stage, or continue it where it stopped", True),
-        ("resume", "r", "resume", "Resume", "Run the selected stage, or continue it where it stopped", True),
+        ("run", "r", "launch", "Run stage", "Run what is selected, or continue it where it stopped", True),
+        ("run-all", "r", "launch_all", "Run pipeline", "Run what is selected, or continue it where it stopped", True),
+        ("resume", "r", "resume", "Resume", "Run what is selected, or continue it where it stopped", True),
         ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order, skipping what is done", True),
         (
             "stop",

@@ -221,8 +221,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         if not self.complete:
             return super().check_action(action, parameters)
         row = self._view.row(self._selected)
-        if action == "launch":
-            return row is None or not (row.resumable or row.active)
+        if action in ("launch", "launch_all"):
+            free = row is None or not (row.resumable or row.active)
+            return free and (action == "launch_all") == (self._selected == PIPELINE.name)
         if action == "resume":
             return row is not None and row.resumable
         if action == "pipeline":
@@ -237,7 +238,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_launch(self) -> None:
         self.start_stage(self._selected)
 
-    action_resume = action_launch
+    action_launch_all = action_resume = action_launch
 
     def action_pipeline(self) -> None:
         self.start_stage(PIPELINE.name)

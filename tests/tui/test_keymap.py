@@ -26,6 +26,7 @@ from tests.tui.pilots import click_on, notices, settled, shown, until, words
 from tests.tui.simulated import finished_experiment, leave_traces, save_checkpoint
 
 _IDS = [action.id for action in ACTIONS]
+_RUNS = "experiment.run", "experiment.run-all", "experiment.resume"
 
 
 @pytest.mark.parametrize(
@@ -35,11 +36,11 @@ _IDS = [action.id for action in ACTIONS]
         ({"app": {"theme": ["T", "ctrl+t"]}}, {}, "guide.test and app.theme would both be on ctrl+t"),
         ({"app": {"theme": ["f4", "f5"]}}, {"app.theme": "f4,f5"}, ""),
         ({"app.help": "!"}, {"app.help": "exclamation_mark"}, ""),
-        ({"experiment.run": "f5"}, {"experiment.run": "f5", "experiment.resume": "f5"}, ""),
+        ({"experiment.run": "f5"}, dict.fromkeys(_RUNS, "f5"), ""),
         ({"experiment.run": "p"}, {}, "experiment.run and experiment.pipeline would both be on p; give one"),
         (
             {"experiment.run": "p", "experiment.pipeline": "r"},
-            {"experiment.run": "p", "experiment.resume": "p", "experiment.pipeline": "r"},
+            dict.fromkeys(_RUNS, "p") | {"experiment.pipeline": "r"},
             "",
         ),
         ({"list.new": "q"}, {}, "list.new and app.quit would both be on q"),
@@ -76,7 +77,7 @@ def test_no_two_actions_of_a_screen_are_ever_on_one_key_by_a_remapping(wanted: d
 
 def test_the_keys_as_they_are_clash_nowhere():
     shared = {
-        ("experiment.run", "experiment.resume"),
+        *combinations(_RUNS, 2),
         ("play.copy", "app.copy"),
         ("keys.close", "app.quit"),
         ("dialog.close", "dialog.no"),

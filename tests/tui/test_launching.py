@@ -43,7 +43,11 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("enter")
-        await settled(pilot)
+        await until(pilot, lambda: "r Run pipeline" in shown(pilot))
+        await pilot.press("j")
+        await until(pilot, lambda: "r Run stage" in shown(pilot))
+        await pilot.press("k")
+        await until(pilot, lambda: "r Run pipeline" in shown(pilot))
         await pilot.press("r")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
