@@ -184,11 +184,14 @@ async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_
         await choose(pilot, "s3")
         field_of(guide, "S3_BUCKET").value = "my-distil"
         field_of(guide, "AWS_SECRET_ACCESS_KEY").value = KEY
+        field_of(guide, "S3_ENDPOINT_URL").value = "127.0.0.1:9000"
         await settled(pilot)
         await press(pilot, "ctrl+t")
         assert "20 ms each" in said(pilot, "#found")
         assert "2 GB free" in said(pilot, "#found")
-    assert [(one.values["S3_BUCKET"], one._typed) for one in asked] == [("my-distil", {"AWS_SECRET_ACCESS_KEY": KEY})]
+    (one,) = asked
+    assert (one.values["S3_BUCKET"], one._typed) == ("my-distil", {"AWS_SECRET_ACCESS_KEY": KEY})
+    assert one.values["S3_ENDPOINT_URL"] == "http://127.0.0.1:9000"
     assert KEY not in str(asked[0].arguments) + str(asked[0].values)
     assert KEY not in files_text(home.parent)
 

@@ -14,7 +14,7 @@ from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
 from bitnet_tui.labels import label
 from bitnet_tui.view import pick, share
-from bitnet_tui.view.guide import doubts, estimates, rail, review, storing, teachers
+from bitnet_tui.view.guide import addresses, doubts, estimates, rail, review, storing, teachers
 from bitnet_tui.view.guide.draft import BACKEND, HERE, STEPS, STUDENT_FIELDS, Draft, faults
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import about, plain
@@ -70,6 +70,32 @@ def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
 def test_two_settings_of_one_field_are_named_once():
     assert plain("set KD_MAX_USD=2.5, or (KD_TAU=1).") == "set “Kd max usd” = 2.5, or (“Kd tau” = 1)."
     assert plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
+
+
+@pytest.mark.parametrize(
+    ("typed", "scheme"),
+    [
+        ("127.0.0.1", "http://"),
+        ("127.0.0.1:18733", "http://"),
+        ("10.0.0.5/v1", "http://"),
+        ("[::1]:8000/v1", "http://"),
+        ("Localhost", "http://"),
+        ("my-box:8000/v1", "http://"),
+        ("s3.example.org:9000", "http://"),
+        ("s3.example.org:443", "https://"),
+        ("10.0.0.5:443", "https://"),
+        ("s3.eu-west-1.example.org", "https://"),
+        ("cloud.example.org/remote.php/dav", "https://"),
+        ("münchen.example", "https://"),
+        *(
+            (typed, "")
+            for typed in ("", "http://x", "HTTPS://x", "ftp://x", "http:/x", "http:", "me:pw@x", "two words")
+        ),
+    ],
+)
+def test_an_address_without_a_scheme_gets_the_likely_one(typed: str, scheme: str) -> None:
+    assert addresses.scheme(typed) == scheme
+    assert addresses.scheme(f"{scheme}{typed}") == "" or not scheme
 
 
 def _failed(problem: str, backend: str, **values: str) -> Found:

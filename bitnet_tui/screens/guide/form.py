@@ -146,6 +146,7 @@ class TargetForm(Guide):
 
     def action_enter(self) -> None:
         """Press the button that has the focus; from the targets to the first empty field; anywhere else, go on."""
+        self._step.complete()
         missing = self._step.missing() if isinstance(self.focused, Cards) else None
         if isinstance(self.focused, Button):
             self.focused.press()

@@ -192,6 +192,8 @@ class NewExperimentScreen(KeptGuide):
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
         following: Widget | None = None
+        if step is not None:
+            step.complete()
         if step is not None and isinstance(focused, Input):
             following = self._field_beside(focused, 1) or step.missing() or step.after_fields()
         elif step is not None and isinstance(focused, Cards):
@@ -273,6 +275,8 @@ class NewExperimentScreen(KeptGuide):
 
     def action_create(self) -> None:
         """Keep the typed keys, then make the experiment; what is wrong is said first."""
+        if self._current is not None:
+            self._current.complete()
         found = self.faults()
         if found:
             self._touched |= {one.name for one in found}

@@ -1,15 +1,18 @@
 """What every step of the guide has: its fields, hints and marks, and what a test found."""
 
+from collections.abc import Iterable
 from typing import ClassVar, cast
 
+from textual import on
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Button, Input
 
 from bitnet_tui import key_names
+from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.base import Guide
-from bitnet_tui.view.guide import teachers
+from bitnet_tui.view.guide import addresses, teachers
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.widgets.painted import Painted
@@ -55,6 +58,9 @@ class Step(Container):
 
     def changed(self) -> None:
         """The draft is another one."""
+
+    def complete(self) -> None:
+        """Complete what was typed in short."""
 
     def missing(self) -> Widget | None:
         """The empty field to fill before one can go on."""
@@ -117,7 +123,23 @@ class TestedStep(Step):
         return self.guide.question(self.step)
 
     def leave(self) -> None:
+        self.complete()
         self.guide.stop_test()
+
+    def addresses(self) -> Iterable[tuple[str, Input]]:
+        """The settings that are addresses, with their fields."""
+        raise NotImplementedError
+
+    @on(Input.Blurred)
+    def complete(self) -> None:
+        """Put a scheme before each address that was typed without one, and say so until it is edited."""
+        for name, entry in self.addresses():
+            address = value_of(entry)
+            if scheme := addresses.scheme(address):
+                with self.prevent(Input.Changed):  # it would end the test that comes next
+                    entry.value = f"{scheme}{address}"
+                self.guide.change(name, entry.value)
+                self.guide.say(f"{label(name)}: {scheme} was put before it; edit it if that is wrong.", "label")
 
     def stop(self) -> None:
         """End a running test."""

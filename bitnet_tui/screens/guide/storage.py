@@ -1,5 +1,6 @@
 """The step "Storage": where results are kept as well, the target's form, a login, and a test that uses it."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
 from bitnet_tui.view.guide import storing
+from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import about, plain
@@ -66,6 +68,10 @@ class StorageStep(TestedStep):
         backend = self.draft.get(BACKEND)
         needed = KINDS[backend].needs if backend != HERE else ()
         return next((self.field(name) for name in needed if not self.draft.get(name)), None)
+
+    def addresses(self) -> Iterable[tuple[str, Input]]:
+        entries = ((name, self.field(name)) for name in storing.fields(self.draft.get(BACKEND)) if is_address(name))
+        return [(name, entry) for name, entry in entries if isinstance(entry, Input)]
 
     def hint(self, name: str) -> str:
         setting = name.removeprefix("field-")
@@ -144,6 +150,7 @@ class StorageStep(TestedStep):
         return storing.typed(self.draft, self.guide.keys)
 
     def action_test(self) -> None:
+        self.complete()
         backend = self.draft.get(BACKEND)
         if self.guide.busy or backend == HERE or self.lacks():
             return
@@ -179,6 +186,7 @@ class StorageStep(TestedStep):
     # -- logging in ----------------------------------------------------------------------------------------------
 
     def action_login(self) -> None:
+        self.complete()
         backend = self.draft.get(BACKEND)
         if self.guide.busy or backend == HERE:
             return

@@ -1,5 +1,6 @@
 """The step "Teacher": which model, its key, and a test that asks it for a few tokens."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -81,6 +82,9 @@ class TeacherStep(TestedStep):
         if self.draft.teacher.needs_key and not self._has_key:
             return self.query_one(_KEY)
         return None
+
+    def addresses(self) -> Iterable[tuple[str, Input]]:
+        return [(self.draft.teacher.base_url_setting, self.query_one(_ADDRESS, Input))]
 
     def field(self, name: str) -> Widget | None:
         provider = self.draft.teacher
@@ -199,6 +203,7 @@ class TeacherStep(TestedStep):
         self._ask("")
 
     def _ask(self, model: str) -> None:
+        self.complete()
         if self.guide.busy or self.query_one("#test").disabled:
             return
         missing = self.query_one(_ADDRESS)
