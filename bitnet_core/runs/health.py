@@ -148,7 +148,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     """The parts of a healthy training's sentence."""
     found = comparable(vitals)
     change = slope([(one.t, one.loss) for one in found[-TREND:]])
-    age = _age(found[-1], vitals, plan) if found else ""
+    age = _age(found[-1], vitals, plan) if len(found) == 1 else ""
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
     elif not found:
@@ -161,8 +161,8 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
-    elif _usual([one.grad_norm for one in vitals.reports]) is not None and (len(found) > 1 or not age):
-        yield "gradient calm"  # left out where the line would need a second one
+    elif _usual([one.grad_norm for one in vitals.reports]) is not None and not (age or _untold(vitals)):
+        yield "gradient calm"  # left out where the line would need a second one, or it would pass for a verdict
     if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
         yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
 
@@ -187,8 +187,8 @@ def _last_step(vitals: Vitals, plan: Plan) -> float | None:
 
 
 def _untold(vitals: Vitals) -> bool:
-    """Whether nothing could have gone wrong yet that would be seen: no loss to compare, no usual gradient."""
-    return len(comparable(vitals)) < 2 and _usual([one.grad_norm for one in vitals.reports]) is None
+    """Whether no second held-out loss has shown yet if the student learns; a calm gradient alone does not."""
+    return len(vitals.evaluations) < 2
 
 
 def _pace(per_second: float) -> str:
@@ -326,7 +326,8 @@ def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
     if left is None or not left:
         return
     seen = vitals.reports[-1].seen if vitals.reports else 0.0
-    if end and plan.flip and not _flipped(vitals) and seen < plan.flip.threshold <= end and seen < end:
+    told = not (_flipped(vitals) or _untold(vitals))  # that it is too early to tell fills the line
+    if end and plan.flip and told and seen < plan.flip.threshold <= end and seen < end:
         yield f"flip in {roughly(left * (plan.flip.threshold - seen) / (end - seen))}"
     yield f"done in {roughly(left)}"
 

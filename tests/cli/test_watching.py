@@ -50,6 +50,10 @@ def test_an_empty_name_follows_no_other_run(run: SimulatedRun, capsys: pytest.Ca
 def test_words_come_when_something_changes_and_else_once_a_minute(run: SimulatedRun):
     watch = Watch(run)
     run.train(0, 40)
+    (early,) = watch.look()
+    assert early.startswith("○ Too early to tell. No held-out loss yet, done in")
+    for loss in (6.0, 5.0):
+        run.emit("metric", step=40, seen_tokens=40 * 745, when="checkpoint", heldout_loss=loss)
     (first,) = watch.look()
     assert first.startswith("● Healthy.")
     run.train(40, 44)

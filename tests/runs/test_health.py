@@ -75,7 +75,7 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
             quantized_share=quarter / 4,
         )  # fmt: skip
     (said,) = training.said()
-    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient calm")
+    assert said.words.startswith("Too early to tell. 75% of the way to ternary weights, done in")
     assert training.signs.view().best is None
     training.steps(10, quantized_share=1.0).evaluate(5.0).steps(10).evaluate(4.5)
     found = training.signs.view()
@@ -103,12 +103,13 @@ def test_what_is_done_between_steps_is_said():
     assert begun.words == f"Now: {scoring}."
 
 
-def test_after_one_report_it_is_too_early_to_call_it_healthy():
-    training = Training()
-    training.steps(1)
-    found = _worst(training)
-    assert found.startswith("Too early to tell.")
-    assert "calm" not in found
+@pytest.mark.parametrize("steps", [1, limits.USUAL_OF, 60])
+def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps: int):
+    training = Training().evaluate(12.2, "start").steps(steps)
+    (found,) = training.said()
+    assert (found.level, found.words.split(", ")[0]) == ("calm", "Too early to tell. Held-out 12.2 at step 0")
+    assert "calm" not in found.words
+    assert training.evaluate(8.0).said()[0].level == "good"
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,7 @@ def test_steps_that_are_not_finite_are_said_once_and_forgotten_later():
 
 
 def test_a_speed_that_collapsed_is_told_and_a_slow_first_step_is_not():
-    training = Training().steps(1, tokens_per_s=0.1).steps(30)
+    training = Training().evaluate().steps(1, tokens_per_s=0.1).steps(30).evaluate()
     assert training.said()[0].level == "good"
     assert _worst(training.steps(3, tokens_per_s=2.0)) == "Speed has fallen to 2 tokens/s, from 10."
 
@@ -287,7 +288,7 @@ def test_a_resumed_training_is_judged_as_one_that_was_not(cuts, last, falls):
 
 
 def test_another_machine_is_no_fall_in_speed_and_a_refused_step_is_told_once():
-    before = Training().steps(30, tokens_per_s=900.0).steps(2, loss=None, nonfinite=1)
+    before = Training().evaluate().steps(30, tokens_per_s=900.0).evaluate().steps(2, loss=None, nonfinite=1)
     after = Training()
     after.step = 32
     assert train_health(continued(before.signs.view(), after.steps(3).signs.view(), 320.0), PLAN)[0].level == "good"
