@@ -183,11 +183,11 @@ async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, mon
         guide = await at(pilot, "teacher")
         await choose(pilot, "custom")
         assert "if it asks for one" in shown(pilot)
-        guide.query_one("#address", Input).value = "http://127.0.0.1:1/v1"
-        await answered(pilot)
-        guide.query_one("#list").focus()
-        await press(pilot, "enter")
-        assert "It has 2 models" in shown(pilot)
+        await press(pilot, "enter", *"127.0.0.1:1/v1", "enter", "enter", "enter")
+        assert said(pilot, "#problem") == "Model is empty: type a name, or press List models (ctrl+t)."
+        await press(pilot, "ctrl+t")
+        await until(pilot, lambda: "It has 2 models" in shown(pilot) and guide.query_one("#models").has_focus)
+        assert said(pilot, "#problem") == ""
         await press(pilot, "enter")
         assert guide.draft.model == "m"
         await press(pilot, "enter")
@@ -207,8 +207,9 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "vllm")
-        await press(pilot, "ctrl+t")
-        assert "Model is empty: type a name, or press List models." in said(pilot, "#problem")
+        await press(pilot, "enter", "enter")
+        assert "Model is empty: type a name, or press List models (ctrl+t)." in said(pilot, "#problem")
+        assert guide.query_one("#model").has_focus
         guide.query_one("#model", Input).value = "m"
         await answered(pilot)
         before = {one.id: one.region for one in guide.query("#guide-body Input")}

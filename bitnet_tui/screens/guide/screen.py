@@ -187,7 +187,10 @@ class NewExperimentScreen(KeptGuide):
             await self._come_to(event.step)
 
     async def action_enter(self) -> None:
-        """On a field: to the next one. On the last one, or on the cards: to what is missing here, or else go on."""
+        """On a field: to the next one. On the last one, or on the cards: to what is missing here, or else go on.
+
+        From a field the reason is said as well, since one has to go back for it.
+        """
         focused, step = self.focused, self._current
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
@@ -195,7 +198,10 @@ class NewExperimentScreen(KeptGuide):
         if step is not None:
             step.complete()
         if step is not None and isinstance(focused, Input):
-            following = self._field_beside(focused, 1) or step.missing() or step.after_fields()
+            following = self._field_beside(focused, 1)
+            if following is None and step.lacks():
+                return
+            following = following or step.after_fields()
         elif step is not None and isinstance(focused, Cards):
             following = step.missing()
         if following is focused:

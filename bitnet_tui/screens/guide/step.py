@@ -66,6 +66,18 @@ class Step(Container):
         """The empty field to fill before one can go on."""
         return None
 
+    def lacks(self) -> bool:
+        """Whether a field that has to be filled is empty; then that is said, and it gets the focus."""
+        missing = self.missing()
+        if missing is not None:
+            self.guide.say(self.needed(missing), "warn")
+            self.screen.set_focus(missing)
+        return missing is not None
+
+    def needed(self, missing: Widget) -> str:
+        """That this field has to be filled, and with what."""
+        raise NotImplementedError
+
     def after_fields(self) -> Widget | None:
         """Where Enter leads from the last field; None = to the next step."""
         return None

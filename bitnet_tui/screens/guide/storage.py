@@ -69,6 +69,9 @@ class StorageStep(TestedStep):
         needed = KINDS[backend].needs if backend != HERE else ()
         return next((self.field(name) for name in needed if not self.draft.get(name)), None)
 
+    def needed(self, missing: Widget) -> str:
+        return f"{label((missing.id or '').removeprefix('field-'))}: needed for this target."
+
     def addresses(self) -> Iterable[tuple[str, Input]]:
         entries = ((name, self.field(name)) for name in storing.fields(self.draft.get(BACKEND)) if is_address(name))
         return [(name, entry) for name, entry in entries if isinstance(entry, Input)]
@@ -161,15 +164,6 @@ class StorageStep(TestedStep):
         self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
         question = self._question
         guide.test(check, partial(self._answered, question), partial(self._check_failed, question))
-
-    def lacks(self) -> bool:
-        """Whether a field that the target needs is empty; then that is said, and it gets the focus."""
-        missing = self.missing()
-        if missing is not None:
-            name = label((missing.id or "").removeprefix("field-"))
-            self.guide.say(f"{name}: needed for this target.", "warn")
-            missing.focus()
-        return missing is not None
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
         self._found_out(question, storing.answer(report))

@@ -83,6 +83,14 @@ class TeacherStep(TestedStep):
             return self.query_one(_KEY)
         return None
 
+    def needed(self, missing: Widget) -> str:
+        test, skip = key_names.key("guide.test"), key_names.key("guide.next")
+        return {
+            "address": "Address is empty: type where the server listens.",
+            "model": f"Model is empty: type a name, or press List models ({test}).",
+            "key": f"Key is empty: paste it, or go on without it ({skip}).",
+        }[missing.id or ""]
+
     def addresses(self) -> Iterable[tuple[str, Input]]:
         return [(self.draft.teacher.base_url_setting, self.query_one(_ADDRESS, Input))]
 
@@ -193,10 +201,7 @@ class TeacherStep(TestedStep):
     # -- testing -------------------------------------------------------------------------------------------------
 
     def action_test(self) -> None:
-        if not self.draft.model and not self.query_one(_MODEL).disabled:
-            self.guide.say("Model is empty: type a name, or press List models.", "warn")
-            self.query_one(_MODEL).focus()
-            return
+        """Ask the model for a few tokens; without one, ask the server for its models."""
         self._ask(self.draft.model)
 
     def action_list_models(self) -> None:
@@ -206,10 +211,8 @@ class TeacherStep(TestedStep):
         self.complete()
         if self.guide.busy or self.query_one("#test").disabled:
             return
-        missing = self.query_one(_ADDRESS)
-        if not self.draft.teacher.base_url and not self.draft.address and not missing.disabled:
-            self.guide.say("Address: which address?", "warn")
-            missing.focus()
+        if self.missing() is self.query_one(_ADDRESS):
+            self.lacks()
             return
         asked = teachers.question(self.draft)
         key = self.guide.keys.get(self.draft.teacher.key_setting, "")
@@ -221,7 +224,13 @@ class TeacherStep(TestedStep):
         self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
-        self._found_out(question, teachers.answer(report, self.draft))
+        found = teachers.answer(report, self.draft)
+        listed = bool(found.models) and not (report.get("model") or found.why)
+        if listed:
+            self.guide.say("", "label")  # the model that was missing can be chosen now
+        self._found_out(question, found)
+        if listed and self.is_attached:
+            self.query_one("#models").focus()
 
     def _refused(self, question: object, problem: str) -> None:
         self._found_out(question, teachers.failed(problem))
@@ -235,8 +244,6 @@ class TeacherStep(TestedStep):
         models.add_options([Option(name, id=name) for name in dict.fromkeys(names)])
         models.highlighted = 0 if names else None  # what Enter takes
         models.display = bool(names)
-        if names and self.query_one("#list").has_focus:
-            models.focus()
 
     def mend_found(self) -> None:
         found = self._shown
