@@ -1,4 +1,4 @@
-"""Settings as a person reads them: the label of each, and sentences with labels in place of names."""
+"""Settings and providers as a person reads them: the label of each, and sentences with labels in place of names."""
 
 import re
 
@@ -54,6 +54,12 @@ _LABELS = {
     "SUPABASE_SERVICE_ROLE_KEY": "Service key",
     "RCLONE_CONFIG": "Config file",
 }
+_PROVIDERS = {"custom": "Other server", "hf": "transformers"}
+"""Providers that the guide calls otherwise than their setting."""
+_PROVIDER = re.compile(
+    rf"(?<![\w./=-])(?<!= )({'|'.join(_PROVIDERS)})(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
+)
+"""A provider in a sentence of the core, told from the same word of a server by what follows."""
 _WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?:=(\S*))?")
 """What may be a setting with its value; never a part of a path."""
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
@@ -77,8 +83,13 @@ def label(name: str) -> str:
     return capital(words) if words != "url" else "Address"
 
 
+def provider_words(name: str) -> str:
+    """A provider as the guide names it."""
+    return _PROVIDERS.get(name, name)
+
+
 def by_label(sentence: str, *, keys: bool = False) -> str:
-    """A sentence of the core with settings by their labels.
+    """A sentence of the core with settings and providers as the guide names them.
 
     A key keeps its name, by which the list of API keys has it, unless `keys`: a form of the guide has a label for it.
     So does a setting of the program itself.
@@ -92,7 +103,8 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
             return found[0]
         return f"“{label(name)}”" + (f" = {value}" if value else "")
 
-    return _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
+    labels = _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
+    return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
 
 
 def first_setting(sentence: str) -> str:

@@ -66,7 +66,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def head(self) -> Line:
         left = [Span(flat(self.root.name), "title")]
         if self._view.teacher:
-            left.append(Span(f"   teacher {self._view.teacher}   student {self._view.preset}", "label"))
+            left.append(Span(f"   teacher {self._view.teacher_words}   student {self._view.preset}", "label"))
         following = (
             "following what runs"
             if self._chosen is None

@@ -24,6 +24,7 @@ from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.text import crop, flat
+from bitnet_tui.labels import provider_words
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, place_of, target_of
@@ -31,6 +32,7 @@ from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import on, whole_vitals
+from bitnet_tui.view.workspace import teacher_name
 
 _LONGEST_SOURCE = 40
 """Cells of the model that a student starts from, in the head."""
@@ -74,11 +76,20 @@ class ExperimentView:
     stage: str = PIPELINE.name
     run: RunShown | None = None
     teacher: str = ""
+    """Its provider."""
     preset: str = ""
     problem: str = ""
     copy: CopyView = field(default_factory=CopyView)
     changes: tuple[str, ...] = ()
     """What has changed since the stage was done, if it is outdated and the records tell."""
+    model: str = ""
+    """The teacher's."""
+
+    @property
+    def teacher_words(self) -> str:
+        """The teacher's model, if it has a name, and its provider."""
+        provider = provider_words(self.teacher)
+        return provider if self.model in ("", self.teacher) else f"{crop(self.model, _LONGEST_SOURCE)} · {provider}"
 
     def row(self, name: str) -> StageRow | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -136,7 +147,8 @@ class ExperimentWatcher:
         rows = tuple(_as_shown(row, shown) for row in rows)
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()
-        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
+        model = teacher_name(experiment.settings)
+        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed, model)
 
     def _copied(self, history: History, problem: str) -> CopyView:
         """How the copy stands, by its files here and by its newest upload."""

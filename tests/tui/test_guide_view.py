@@ -267,7 +267,7 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
                 "logprobs": False,
                 "problem": str(unusable_logprobs("custom", "m", "it gives ids", "update the server")),
             },
-            "! The logprobs that custom gives for m can't be used: it gives ids; update the server",
+            "! The logprobs that “Other server” gives for m can't be used: it gives ids; update the server",
             "Choose another model",
         ),
         ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),

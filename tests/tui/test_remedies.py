@@ -121,6 +121,10 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
             "set STORAGE_BACKEND=none (`bitnet config`), or SEED=1; then",
             "set “Target” = none (Config (6)), or “Seed” = 1; then",
         ),
+        ("custom at http://x gives 5 candidates.", "“Other server” at http://x gives 5 candidates."),
+        ("There is no key for custom: type it.", "There is no key for “Other server”: type it."),
+        ("m (hf), not TEACHER_PROVIDER=custom.", "m (“transformers”), not “Teacher” = custom."),
+        ("org/custom is custom code for hf.", "org/custom is custom code for “transformers”."),
     ],
 )
 def test_settings_have_their_labels(said: str, shown: str):

@@ -120,6 +120,22 @@ def test_the_student_is_a_preset_or_what_it_starts_from(home: Path, lines: str, 
     assert ExperimentWatcher(exp.root, home).look(None).preset == student
 
 
+@pytest.mark.parametrize(
+    ("lines", "teacher"),
+    [
+        ("TEACHER_PROVIDER=embedded\n", "embedded"),
+        ("TEACHER_PROVIDER=custom\n", "Other server"),
+        ("TEACHER_PROVIDER=custom\nCUSTOM_MODEL=org/small-7b\n", "small-7b · Other server"),
+        ("TEACHER_PROVIDER=openai\nTEACHER_MODEL=gpt-4o\n", "gpt-4o · openai"),
+    ],
+)
+def test_the_teacher_is_its_model_and_its_provider_as_the_guide_has_it(home: Path, lines: str, teacher: str):
+    exp = experiment(home, "taught")
+    with (exp.root / ".env").open("a") as env:
+        env.write(lines)
+    assert ExperimentWatcher(exp.root, home).look(None).teacher_words == teacher
+
+
 def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
     exp = experiment(home, "evaluated")
     for stage, at in (("eval", NOON), ("pipeline", NOON + 100), ("eval", NOON + 200)):

@@ -7,13 +7,13 @@ from typing import Any
 
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import crop, dollars, pad, significant
+from bitnet_tui.labels import provider_words
 from bitnet_tui.view.guide.draft import CANDIDATES, EMBEDDED, TEACHER, Draft, asks_address, candidates
 from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Line, Span, line
 
 _GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")
 _NAME_CELLS, _LOGPROBS_CELLS = 14, 12
-_SHORT = {EMBEDDED: "SmolLM2-135M", "hf": "transformers", "custom": "Other server"}
 AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
 _UNSET = Draft()
 _AT_MOST = re.compile(rf"\bset {CANDIDATES}=(\d{{1,3}})\b")
@@ -36,7 +36,10 @@ def _group(provider: Provider) -> str:
 
 
 def short_name(provider: Provider) -> str:
-    return _SHORT.get(provider.name, provider.label.removesuffix(" server"))
+    if provider.name == EMBEDDED:
+        return "SmolLM2-135M"
+    own = provider_words(provider.name)
+    return own if own != provider.name else provider.label.removesuffix(" server")
 
 
 def card(provider: Provider, price: float | None) -> Line:
