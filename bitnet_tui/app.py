@@ -211,6 +211,7 @@ class BitnetApp(Telling):
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen
 
+        self.last_opened = root
         screen = ExperimentScreen(root.absolute(), first)
         if self.screen.has_class("welcome"):
             self.switch_screen(screen)

@@ -39,6 +39,8 @@ class Shell(App[None]):
     """The benchmarks that are being fetched."""
     last_target: Mapping[str, str]
     """The settings of the storage target from which an experiment was opened last."""
+    last_opened: Path | None = None
+    """The experiment whose row the table of experiments goes to when it is shown again."""
     few_colours = False
     """Whether the terminal shows 16 colours."""
 

@@ -133,7 +133,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._sort_next |= not self.in_sight
 
     def on_screen_resume(self) -> None:
+        if self.shell.last_opened is not None:
+            self._wanted, self.shell.last_opened = self.shell.last_opened, None
         if self._rows is not None:
+            self._redraw()
             self.look()
 
     # -- drawing ---------------------------------------------------------------------------------------------------

@@ -3,11 +3,18 @@
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 
 from bitnet_core.runs.experiment import Workspace
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.widgets.table import Table
 from tests.tui.guides import app, choose, opened, press
 from tests.tui.pilots import click_on, shown, until, words
+
+
+def _at_the_cursor(pilot: Pilot[None]) -> str:
+    """The experiment on Home that Enter opens."""
+    return Path(pilot.app.screen.query_one("#entries", Table).key or "").name
 
 
 async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Path):
@@ -27,6 +34,11 @@ async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Pa
         await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ExperimentScreen)
         assert guide.draft.source == "first"
+        await press(pilot, "escape")
+        await until(pilot, lambda: _at_the_cursor(pilot) == "first-2")
+        pilot.app.go_to(first)  # type: ignore[attr-defined]
+        await press(pilot, "escape")
+        await until(pilot, lambda: _at_the_cursor(pilot) == "first")
     text = (home / "first-2" / ".env").read_text()
     assert "LR=1e-3" in text
     assert f"KD_PROMPTS_FILE={first}/prompts.txt" in text
