@@ -1,5 +1,6 @@
 """Finds and keeps keys for the app. Slow (a keyring may take 5 s), so call it in a thread."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import addresses
 from bitnet_core.secrets.inventory import Held, Inventory
+from bitnet_core.secrets.places import KEYRING, VAULT
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui.services.settings import resolved
 
@@ -39,6 +41,15 @@ def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:
     """Keep a key in the keyring or the vault. Returns a sentence that says where it is."""
     places = inventory(home, root).places
     return f"{name} is kept in {places.words(places.keep(name, value))}."
+
+
+def keep_all(home: Path, values: Mapping[str, str]) -> str:
+    """Keep keys of a new experiment. Returns in a sentence how many are where; empty if there are none."""
+    places = inventory(home, None).places
+    held = Counter(places.keep(name, value) for name, value in values.items())
+    names = {KEYRING: "the OS keyring", VAULT: "the vault"}
+    counts = [f"{n} {'key is' if n == 1 else 'keys are'} in {names[place]}" for place, n in held.items()]
+    return f"{' and '.join(counts)}." if counts else ""
 
 
 def allowed() -> tuple[Mapping[str, tuple[str, ...]], str]:

@@ -126,6 +126,16 @@ class Guide(KeyedScreen[Made | None]):
         raise NotImplementedError
 
     @property
+    def typed_keys(self) -> dict[str, str]:
+        """The typed keys of the chosen teacher and target."""
+        return {name: value for name, value in self.keys.items() if value and self.key_counts(name)}
+
+    @property
+    def asks_first(self) -> str:
+        """What making the experiment asks before, as a further sentence; empty if it asks nothing."""
+        raise NotImplementedError
+
+    @property
     def suggested(self) -> str:
         """The name that it gets if none is typed."""
         raise NotImplementedError

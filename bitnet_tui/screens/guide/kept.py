@@ -31,7 +31,7 @@ from bitnet_tui.widgets.guide import Rail
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
-NO_VAULT = "an encrypted file"
+NO_VAULT = "a new vault with a passphrase"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
 _SAVE_SECONDS = 0.3
 """How long nothing changes before the draft is written."""
@@ -115,7 +115,7 @@ class KeptGuide(Guide):
     def _know_keys(self, found: keys.Holders) -> None:
         self.held = {one.name: one for one in found.keys}
         self.keeper = keeper_of(found)
-        self._know("keyring", self.keeper if self.keeper != NO_VAULT else "encrypted file; no keyring")
+        self._know("keyring", self.keeper if self.keeper != NO_VAULT else "a new vault; no keyring")
 
     # -- the draft ------------------------------------------------------------------------------------------------
 
@@ -314,6 +314,12 @@ class KeptGuide(Guide):
         works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
         unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
         return (*(one for one in lacking if one.step not in works), *unset)
+
+    @property
+    def asks_first(self) -> str:
+        if self.keeper != NO_VAULT or not self.typed_keys:
+            return ""
+        return " It first asks for a passphrase, for the vault that your keys will be in."
 
     def key_counts(self, name: str) -> bool:
         """Whether a typed key is one of the chosen teacher or target."""

@@ -3,6 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from bitnet_tui.screens.guide.kept import NO_VAULT
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.view.guide import estimates
 from bitnet_tui.widgets.painted import Painted
@@ -12,6 +13,7 @@ _NEXT = (
     "The next steps ask for a teacher, a place for a second copy, and a student. "
     "Each has sensible defaults: Enter alone goes through."
 )
+_VAULT = "\n\nKeys will be in a vault, an encrypted file; its passphrase is asked for at the end."
 
 
 class MachineStep(Step):
@@ -26,7 +28,7 @@ class MachineStep(Step):
         with Vertical(classes="pane right"):
             yield Words("What it can do", classes="title")
             yield Painted(id="fits")
-            yield Words(_NEXT, classes="about")
+            yield Words(_NEXT, classes="about", id="about")
 
     def begin(self) -> None:
         self.changed()
@@ -42,4 +44,5 @@ class MachineStep(Step):
             failed="fits-problem" in shared,
         )
         self.lines("#facts").show(facts)
+        self.query_one("#about", Words).update(_NEXT + (_VAULT if self.guide.keeper == NO_VAULT else ""))
         self.lines("#fits").show(estimates.fit_lines(shared.get("fits"), shared.get("fits-problem", "")))

@@ -88,7 +88,7 @@ class ReviewStep(Step):
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
             "traces": "With them, nothing is collected again; what the teacher has answered is not paid twice.",
-            "starts": "Arrows or a click choose; enter does it.",
+            "starts": f"Arrows or a click choose; enter does it.{self.guide.asks_first}",
             "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")
 
@@ -107,10 +107,9 @@ class ReviewStep(Step):
         self._offer_starts()
         self._offer_traces()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
-        names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         wrong = review.Wrong(guide.faults(), guide.doubts())
-        self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied, wrong))
+        self.lines("#env").show(review.env_lines(self.draft, guide.typed_keys, above, guide.copied, wrong))
         faults = self._faults
         button = self.query_one("#mend", Button)
         button.display = bool(faults)

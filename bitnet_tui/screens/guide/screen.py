@@ -239,7 +239,7 @@ class NewExperimentScreen(KeptGuide):
 
     def _hint(self, step: Step, widget: Widget) -> str:
         general = {
-            "next": "Enter makes it." if self._beside(1) is None else "Enter goes on.",
+            "next": f"Enter makes it.{self.asks_first}" if self._beside(1) is None else "Enter goes on.",
             "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
@@ -297,23 +297,23 @@ class NewExperimentScreen(KeptGuide):
 
     def _make(self, *, with_keys: bool) -> None:
         home, draft, kept = self.shell.home, self.named, self._kept
-        typed = {name: value for name, value in self.keys.items() if value and self.key_counts(name) and with_keys}
+        typed = self.typed_keys if with_keys else {}
         remember(typed.values())
         start, source = self._start, self._source if self.brings_traces else None
 
-        def make() -> tuple[Path, list[str]]:
-            said = [keys.keep(home, name, value) for name, value in typed.items()]
+        def make() -> tuple[Path, str]:
+            said = keys.keep_all(home, typed)
             root = managing.make(home, draft.name, drafted.env_text(draft), source)
             if kept is not None:
                 kept.remove(time.monotonic_ns())
             return root, said
 
-        def made(found: tuple[Path, list[str]]) -> None:
+        def made(found: tuple[Path, str]) -> None:
             root, said = found
             self._stop_saving()
             self._written = True
             if said:
-                self.app.notify("\n".join(said), title="API keys" if len(said) > 1 else "API key")
+                self.app.notify(said)
             self.dismiss(Made(root, start))
 
         def not_made(problem: str) -> None:
