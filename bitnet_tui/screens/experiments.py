@@ -54,7 +54,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._rows: tuple[ExperimentRow, ...] | None = None
         self._shown: tuple[ExperimentRow, ...] = ()
         self._placed: tuple[Placed, ...] = ()
-        self._marked: set[Path] = set()
+        self._marked: dict[Path, None] = {}
+        """In the order of marking, which the letters of a comparison follow."""
+        self._compared = 0
+        """How many marks a comparison took, until that is said."""
         self._order: Order | None = None
         self._due = self._cost = self._minute = 0.0
         self._wanted: Path | None = None
@@ -135,6 +138,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def on_screen_resume(self) -> None:
         if self.shell.last_opened is not None:
             self._wanted, self.shell.last_opened = self.shell.last_opened, None
+        if self._compared:
+            self.notify(f"The {self._compared} marks are cleared, so that no other action is about them.")
+            self._compared = 0
         if self._rows is not None:
             self._redraw()
             self.look()
@@ -146,7 +152,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         same = self._rows is not None and (minute, [*map(id, view.rows)]) == (self._minute, [*map(id, self._rows)])
         self._order = view.kept or self._order
         self._rows, self._minute = view.rows, minute
-        self._marked &= {row.root for row in view.rows}
+        there = {row.root for row in view.rows}
+        self._marked = {root: None for root in self._marked if root in there}
         cheaper, self._cost = min(view.seconds, self._cost), view.seconds  # of the one that read a lot another is not
         self._due = time.monotonic() + min(_LONGEST_SECONDS, _SHARE * cheaper) - _LOOK_SECONDS / 2
         pending = any(row.pending for row in view.rows)
@@ -213,9 +220,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     @property
     def marked(self) -> tuple[Path, ...]:
-        """The marked experiments in the order of the table; those that the filter hides come last."""
-        shown = [row.root for row in self._shown if row.root in self._marked]
-        return (*shown, *sorted(self._marked.difference(shown)))
+        """The marked experiments in the order of marking."""
+        return tuple(self._marked)
 
     @property
     def chosen(self) -> tuple[Path, ...]:
@@ -276,6 +282,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             )
         elif self.is_active:
             self.shell.compare(roots)
+            self._compared = len(roots)
             self._marked.clear()  # they were made for this; left, they would decide what the next key deletes
             self._redraw()
 
@@ -289,7 +296,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self._turn_mark(self._current.root)
 
     def _turn_mark(self, root: Path) -> None:
-        self._marked ^= {root}
+        if root in self._marked:
+            del self._marked[root]
+        else:
+            self._marked[root] = None
         self._redraw()
 
     # -- order and filter ------------------------------------------------------------------------------------------

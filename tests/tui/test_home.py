@@ -57,13 +57,13 @@ async def test_sort_filter_mark_and_compare(home: Path):
         await pilot.press("escape", "c")
         assert _names(pilot) == ["gamma", "beta", "alpha"]
         await click_on(pilot, "○ alpha")
-        await pilot.press("home", "space")
+        await pilot.press("home", "space")  # above the one that was marked before it
         await settled(pilot)
         assert "3 experiments, 2 marked" in shown(pilot)
         assert shown(pilot).count("●") == 2
         screen = pilot.app.screen
         assert isinstance(screen, ExperimentsScreen)
-        assert screen.marked == (home / "gamma", home / "alpha")
+        assert screen.marked == (home / "alpha", home / "gamma")
         await click_on(pilot, "Compare")
         assert isinstance(pilot.app.screen, CompareScreen)
         await pilot.press("escape")
@@ -83,7 +83,7 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
     """The cursor stays on what it marks; what was marked to compare is not what the next key deletes."""
     for name in ("a", "b", "c"):
         finished_experiment(home, name)
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, ExperimentsScreen)
@@ -99,6 +99,7 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
         await pilot.press("escape")
         await settled(pilot)
         assert screen.marked == ()
+        assert notices(pilot) == ["The 2 marks are cleared, so that no other action is about them."]
         assert "marked" not in shown(pilot)
         await pilot.press("up", "x")
         await _until(pilot, "Delete b?")
