@@ -46,13 +46,15 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         secret("ICLOUD_SESSION_TOKEN", "Not used; kept so that older files still load."),
     ),
     "Storage: S3": (
+        text("S3_BUCKET", "", "Name of the bucket, without s3:// and without a folder."),
+        text("S3_ENDPOINT_URL", "", "Address of an S3-compatible server; empty = AWS."),
         secret("AWS_ACCESS_KEY_ID", "Id of an access key."),
         secret("AWS_SECRET_ACCESS_KEY", "Secret of the access key."),
         secret("AWS_SESSION_TOKEN", "Session token: only for temporary keys."),
-        text("AWS_DEFAULT_REGION", "", "Region of the bucket, such as eu-central-1."),
-        text("S3_BUCKET", "", "Name of the bucket, without s3:// and without a folder."),
+        text(
+            "AWS_DEFAULT_REGION", "", "Region of the bucket, such as eu-central-1; not needed with S3_ENDPOINT_URL."
+        ),
         text("S3_PREFIX", "bitnet_poc/", "Prefix of every key."),
-        text("S3_ENDPOINT_URL", "", "Address of an S3-compatible server; empty = AWS."),
     ),
     "Storage: Box": (
         secret("BOX_DEVELOPER_TOKEN", "Developer token; it ends after an hour, so a refresh token is better."),

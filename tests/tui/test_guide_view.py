@@ -105,6 +105,14 @@ def _failed(problem: str, backend: str, **values: str) -> Found:
     return storing.failed(problem, draft)
 
 
+def test_an_s3_server_of_ones_own_is_asked_for_first_and_an_empty_field_says_what_that_means():
+    assert storing.fields("s3")[:2] == ("S3_BUCKET", "S3_ENDPOINT_URL")
+    said = {name: storing.placeholder(name, "s3") for name in storing.fields("s3")}
+    assert (said["S3_BUCKET"], said["S3_ENDPOINT_URL"], said["S3_PREFIX"]) == ("needed", "empty = AWS", "")
+    assert said["AWS_DEFAULT_REGION"] == "such as eu-central-1"
+    assert storing.placeholder("DYNAMO_REGION", "dynamodb") == "empty = “Region”"
+
+
 def test_a_refused_sign_in_leads_to_the_password():
     problem = "Signing in failed; check WEBDAV_USERNAME and WEBDAV_PASSWORD."
     assert _failed(problem, "webdav").field == "WEBDAV_PASSWORD"
@@ -242,13 +250,13 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
         (
             {},
             "✓ answered in 0.42 s\n✓ logprobs, 20 candidates a step\n"
-            "✓ the model's own probabilities, at any temperature",
+            "✓ any temperature will do: it does not change the probabilities",
             "",
         ),
         ({"largest_k": 100, "largest_k_capped": True}, "logprobs, 100 or more candidates a step", ""),
         ({"largest_k": None}, "✓ logprobs\n", ""),
         ({"logprob_mode": "scaled"}, "collect at temperature 1", "Collect at temperature 1"),
-        ({"logprob_mode": "unmeasured"}, "unknown whether they are the model's own", "Collect at temperature 1"),
+        ({"logprob_mode": "unmeasured"}, "unknown whether the temperature changes them", "Collect at temperature 1"),
         ({"largest_k": 10}, "! 10 are fewer than the 20 that will be asked for", "Ask for 10 candidates"),
         ({"largest_k": 1}, "! 1 is fewer than the 20 that will be asked for", "Ask for 1 candidate"),
         ({"largest_k": 5, "logprob_mode": "scaled"}, "at temperature 1", "Ask for 5, at temperature 1"),
@@ -273,7 +281,7 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
         ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),
         ({"logprobs": None, "problem": "It is busy."}, "unknown whether it gives logprobs (It is busy)", ""),
         ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.50 in, $10.00 out per million tokens", ""),
-        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "at any temperature", ""),
+        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "any temperature will do", ""),
         ({"reachable": False, "problem": "No answer from x."}, "✗ No answer from x.", "Change the address"),
         ({"reachable": None, "problem": "There is no key."}, "✗ There is no key.", "Change the address"),
         (

@@ -108,7 +108,7 @@ class StorageStep(TestedStep):
             entry.add_class("entry")
         else:
             text = self.draft.get(name)
-            placeholder = "needed" if name in KINDS[self.draft.get(BACKEND)].needs else ""
+            placeholder = storing.placeholder(name, self.draft.get(BACKEND))
             entry = SteadyInput(text, compact=True, placeholder=placeholder, id=f"field-{name}", classes="entry")
         return Horizontal(label_of(label(name)), entry, classes="row")
 

@@ -1,5 +1,6 @@
 """The step "Storage": its cards, the form of a target, and what a test of it found."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides, settings
 from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
 from bitnet_tui.view.guide.teachers import Found, in_short
+from bitnet_tui.view.guide.words import about as setting_words
 from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Span, line
 
@@ -28,6 +30,7 @@ _ABOUT = {
     "icloud": "Its folder on this machine; macOS uploads it.",
     "dynamodb": "A table; with a bucket, contents go there.",
 }
+_EXAMPLE = re.compile(r"\b(?:empty =|such as) [^.;]+")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
@@ -65,6 +68,12 @@ def fields(backend: str) -> tuple[str, ...]:
         if one.section in SECTIONS[backend] and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
     ]
     return tuple(sorted(own, key=lambda name: name not in kind.needs))
+
+
+def placeholder(name: str, backend: str) -> str:
+    """What an empty field shows: that it is needed, what empty means, or an example."""
+    found = _EXAMPLE.search(setting_words(name))
+    return "needed" if name in KINDS[backend].needs else found[0] if found else ""
 
 
 def _read(backend: str) -> frozenset[str]:
@@ -125,13 +134,13 @@ def failed(problem: str, draft: Draft) -> Found:
     backend = draft.get(BACKEND)
     kind = KINDS[backend]
 
-    def order(name: str) -> tuple[bool, bool, bool]:
-        """A sentence that names a user and a password is most often about the password; an empty field is likely."""
-        return (
-            name not in kind.needs,
-            not REGISTRY[name].secret,
-            f"set {name}" not in problem or bool(draft.get(name)),
-        )
+    def order(name: str) -> tuple[bool, bool, int]:
+        """A sentence that names a user and a password is most often about the password.
+
+        What it says to set is likely if it is empty, and unlikely if it is not.
+        """
+        to_set = 1 if f"set {name}" not in problem else 2 if draft.get(name) else 0
+        return name not in kind.needs, not REGISTRY[name].secret, to_set
 
     likely = sorted(fields(backend), key=order)
     named = next((name for name in likely if name in problem), "")

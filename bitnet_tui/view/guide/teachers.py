@@ -210,15 +210,13 @@ def _with_logprobs(report: Mapping[str, Any], draft: Draft, said: Line, models: 
         lines.append(_warn(_too_many(most, draft)))
         values[CANDIDATES] = str(most)
     if report.get("logprob_mode") == "raw":
-        lines.append(line(Span("✓ ", "good"), "the model's own probabilities, at any temperature"))
+        lines.append(line(Span("✓ ", "good"), "any temperature will do: it does not change the probabilities"))
     elif not (sampled := _unset(draft, AT_TEMPERATURE_1)):
         lines.append(line(Span("✓ ", "good"), "collected at temperature 1"))
     else:
         scaled = report.get("logprob_mode") == "scaled"
         depends = "they depend on the sampling, so collect at temperature 1"
-        lines.append(
-            _warn(depends if scaled else "unknown whether they are the model's own at any temperature; at 1 they are")
-        )
+        lines.append(_warn(depends if scaled else "unknown whether the temperature changes them; at 1 it does not"))
         values |= sampled
     found = (*lines, *_price(report))
     return Found(found, _offer(values), tuple(values.items()), models=models, logprobs=True)
