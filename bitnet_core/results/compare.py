@@ -8,7 +8,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
-from bitnet_core.results.verdict import LETTERS, Contender, verdict
+from bitnet_core.results.verdict import LETTERS, Contender, chance, verdict
 from bitnet_core.text import UNKNOWN
 
 FEWEST, MOST = 2, 8
@@ -18,8 +18,8 @@ LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of all subjects. `best` are the places of the best values; none if all are alike, or if a training
-    is unfinished."""
+    """One measure of all subjects. `best` are the places of the best values; none if all are alike, by what is shown
+    and by what chance may do, or if a training is unfinished."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -99,22 +99,30 @@ def require_number(found: int) -> None:
 def compare(subjects: Sequence[Subject]) -> Comparison:
     """UsageError unless there are two to eight."""
     require_number(len(subjects))
-    figures = [figures_of(one) for one in subjects]
+    contenders = [Contender(place, subject, figures_of(subject)) for place, subject in enumerate(subjects)]
     unfinished = any(one.unfinished for one in subjects)
-    rows = (
-        _row(measure, [one.get(measure.name) for one in figures], judged=not (unfinished and measure.stage == TRAIN))
-        for measure in MEASURES
-    )
+    rows = (_row(measure, contenders, judged=not (unfinished and measure.stage == TRAIN)) for measure in MEASURES)
     known = tuple(row for row in rows if any(row.figures))
     found = differences(subjects)
-    contenders = [Contender(place, subject, figures[place]) for place, subject in enumerate(subjects)]
     return Comparison(tuple(subjects), known, found, verdict(contenders, found))
 
 
-def _row(measure: Measure, figures: Sequence[Figure | None], *, judged: bool) -> Row:
-    values = {place: figure.value for place, figure in enumerate(figures) if figure is not None}
+def _row(measure: Measure, contenders: Sequence[Contender], *, judged: bool) -> Row:
+    figures = tuple(one.figures.get(measure.name) for one in contenders)
     best: frozenset[int] = frozenset()
-    if judged and measure.better and len(set(values.values())) > 1:
-        value = (min if measure.better == "lower" else max)(values.values())
-        best = frozenset(place for place, one in values.items() if one == value)
-    return Row(measure, tuple(figures), best)
+    known = [one for one in contenders if measure.name in one.figures]
+    if judged and measure.better and known:
+        choose = min if measure.better == "lower" else max
+        first = choose(known, key=lambda one: one.figures[measure.name].value)
+        alike = frozenset(one.place for one in known if _alike(first, one, measure))
+        best = alike if len(alike) < len(known) else best
+    return Row(measure, figures, best)
+
+
+def _alike(one: Contender, two: Contender, measure: Measure) -> bool:
+    """Whether the two are shown as the same number, or differ by no more than chance may do."""
+    values = [each.figures[measure.name].value for each in (one, two)]
+    limit = chance(one, two, measure.name)
+    return measure.words(values[0]) == measure.words(values[1]) or (
+        limit is not None and abs(values[0] - values[1]) <= limit
+    )

@@ -151,26 +151,31 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
     if (spread := _spread(ranked, measure, differing)) is not None:
         word = "more" if gap > spread else "no more"
         return f"That is {word} than what another seed changes here ({significant(spread, 2)})."
-    limit = _limit(best, second, measure)
+    limit = chance(best, second, measure)
     if limit is None:
-        return "No interval is known (the evaluation measures it) and no second seed was run, so it may be chance."
+        lacking = sorted(one.letter for one in (best, second) if half_widths(one.subject) is None)
+        how = f"; for its interval, run `bitnet eval` in {listed(lacking)}" if lacking else ""
+        return f"That may be chance{how}."
     if gap > limit:
         return f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
     return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
 
 
-def _limit(best: Contender, second: Contender, measure: str) -> float | None:
-    """What a difference of the two must exceed to be beyond the chance of the held-out prompts."""
-    settings = settings_of(best.subject)  # the losses are compared only where both have the same weights
-    kl_weight, ce_weight = (finite(settings.get(name)) for name in ("KD_WEIGHT", "KD_CE_WEIGHT"))
-    if kl_weight is None or ce_weight is None:
+def chance(one: Contender, two: Contender, measure: str) -> float | None:
+    """What a difference of the two must exceed to be beyond the chance of the held-out prompts.
+
+    None where that is not known, as for measures that are no held-out loss.
+    """
+    settings = settings_of(one.subject)  # the losses are compared only where both have the same weights
+    weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
+    kl, ce = {"heldout_loss": weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}.get(measure, (None, None))
+    if kl is None or ce is None:
         return None
-    kl, ce = (0.0, 1.0) if measure == "heldout_ce" else (kl_weight, ce_weight)
-    if (paired := half_width(best.subject.answers, second.subject.answers, kl, ce)) is not None:
+    if (paired := half_width(one.subject.answers, two.subject.answers, kl, ce)) is not None:
         return paired
     # Of the weighted sum the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
     # temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
-    halves = [half_widths(one.subject) for one in (best, second)]
+    halves = [half_widths(each.subject) for each in (one, two)]
     known = [kl * half[0] + ce * half[1] for half in halves if half is not None]
     return math.hypot(*known) if len(known) == len(halves) else None
 

@@ -14,7 +14,7 @@ from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.experiment import Experiment, unreadable_words
 from bitnet_core.text import UNKNOWN, crop, crop_middle, width, wrap
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, value_words
 from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
@@ -171,7 +171,11 @@ def names_line(view: CompareView, cells: int) -> Line:
 
 def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     """What is better and whether that can be said; then what could not be read."""
-    said = [line(Span(text, "value")) for text in wrap(view.comparison.sentence, cells)] if view.comparison else []
+    said = (
+        [line(Span(text, "value")) for text in wrap(by_keys(view.comparison.sentence), cells)]
+        if view.comparison
+        else []
+    )
     wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(in_app(problem), cells)]
     return (*said, *wrong)
 

@@ -74,6 +74,38 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
     assert words in _compared(home, "base", "other").sentence
 
 
+def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
+    _whole(home, "base", 5.21)
+    trained(made(home, "other"), 5.00)
+    assert (
+        "That may be chance; for its interval, run `bitnet eval` in B." in _compared(home, "base", "other").sentence
+    )
+    trained(made(home, "third"), 5.10)
+    assert "run `bitnet eval` in A and B." in _compared(home, "third", "other").sentence
+
+
+def test_a_star_is_for_a_difference_that_is_shown_and_beyond_chance(home: Path):
+    for name, loss, half in (("base", 5.21, 0.05), ("near", 5.17, 0.05), ("far", 5.00, 0.05), ("wide", 5.00, 0.5)):
+        _whole(home, name, loss, half=half)
+    assert _cells(_compared(home, "base", "wide"), "heldout_loss") == ["5.210", "5.000"]
+    assert _cells(_compared(home, "base", "near"), "heldout_kl") == ["4.210", "4.170"]
+    assert _cells(_compared(home, "base", "near"), "heldout_loss") == ["5.210", "5.170"]
+    assert _cells(_compared(home, "base", "near", "far"), "heldout_loss") == ["5.210", "5.170", "5.000 *"]
+    evaluated(reader_of("base", home).read().experiment, at=NOON + 500, qei=1.3004)
+    assert _cells(_compared(home, "base", "far"), "qei") == ["1.30", "1.30"]
+
+
+def test_speed_while_training_has_no_best(home: Path):
+    """What else the machine did decides it."""
+    for name, speed in (("slow", 300.0), ("fast", 700.0)):
+        run = trained(made(home, name), 5.0, alive=True)
+        for step in range(STEPS + 1, 4 * STEPS):
+            run.emit("metric", step=step, seen_tokens=step * TOKENS, loss=5.0, tokens_per_s=speed)
+        run.end_process()
+        run.finish()
+    assert _cells(_compared(home, "slow", "fast"), "train_speed") == ["300 ↻", "700 ↻"]
+
+
 def test_nothing_is_made_of_a_difference_that_is_not_shown(home: Path):
     """Nor is the third one left out."""
     for name, loss in (("base", 5.21), ("same", 5.21), ("third", 5.30)):
