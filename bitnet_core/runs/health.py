@@ -145,8 +145,10 @@ def rises(losses: Sequence[float]) -> int:
 
 
 def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
-    """The parts of a healthy training's sentence."""
+    """The parts of a healthy training's sentence. Its pace is that under the settings it has now."""
     found = comparable(vitals)
+    if vitals.changed_at is not None:
+        found = tuple(one for one in found if one.seen >= vitals.changed_at) or found[-1:]
     change = slope([(one.t, one.loss) for one in found[-TREND:]])
     age = _age(found[-1], vitals, plan) if len(found) == 1 else ""
     if vitals.share is not None and vitals.share < 1:

@@ -17,6 +17,7 @@ from bitnet_core.runs.events import (
     Flip,
     Metric,
     Progress,
+    SettingsChanged,
     Table,
     Trace,
     Upload,
@@ -76,6 +77,8 @@ class Vitals:
     best: Evaluation | None = None
     before_flip: Evaluation | None = None
     flip_at: float | None = None
+    changed_at: float | None = None
+    """The tokens seen when it went on under other settings, the last time."""
     bits: float | None = None
     share: float | None = None
     """How much of the quantisers acts; below 1 the student is not ternary yet, and no evaluation counts."""
@@ -172,6 +175,8 @@ class VitalSigns:
             case Flip() if "flip_at" not in self._known:
                 self._known["flip_at"] = finite(event.seen_tokens)
                 self._known["before_flip"] = self._evaluations[-1] if self._evaluations else None
+            case SettingsChanged():
+                self._known["changed_at"] = finite(event.seen_tokens)
             case Budget():
                 self._known["budget"] = finite(event.tokens)
             case CheckpointSaved():
@@ -267,6 +272,7 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
     evaluations = [replace(one, t=one.t + pause) for one in evaluations]
     flipped = earlier.flip_at is not None and earlier.flip_at <= seen
     before = earlier.before_flip if flipped else None
+    changed = earlier.changed_at if earlier.changed_at is not None and earlier.changed_at <= seen else None
     if later.flip_at is not None and not flipped and evaluations:
         before = evaluations[-1]
     measured = [one for one in (earlier.first, earlier.best, *evaluations) if one is not None and one.seen <= seen]
@@ -281,6 +287,7 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
         best=min(bests, key=lambda one: one.loss, default=None),
         before_flip=later.before_flip or before,
         flip_at=earlier.flip_at if flipped else later.flip_at,
+        changed_at=changed if later.changed_at is None else later.changed_at,
         bits=earlier.bits if later.bits is None else later.bits,
         share=earlier.share if later.share is None else later.share,
         budget=earlier.budget if later.budget is None else later.budget,

@@ -287,6 +287,19 @@ def test_a_resumed_training_is_judged_as_one_that_was_not(cuts, last, falls):
     assert all(one <= was for one, was in zip(*spans, strict=True))
 
 
+def test_the_pace_is_that_since_the_settings_were_changed():
+    before, after = _falling(), Training(falls=0.001)
+    after.step = 40
+    changed = {"step": 40, "seen_tokens": 400, "before": {"LR": 1e-3}, "after": {"LR": 1e-4}}
+    after.emit("changed", **changed).steps(5)
+    whole = continued(before.signs.view(), after.signs.view(), 400.0)
+    assert "Held-out 5.60 at step 40, " in train_health(whole, PLAN)[0].words
+    after.evaluate(5.58).steps(5).evaluate(5.56)
+    whole = continued(before.signs.view(), after.signs.view(), 400.0)
+    assert train_health(whole, PLAN)[0].words.startswith("Healthy. Held-out falls 0.3 a minute, ")
+    assert "falls 0.2 a minute" in after.said()[0].words
+
+
 def test_another_machine_is_no_fall_in_speed_and_a_refused_step_is_told_once():
     before = Training().evaluate().steps(30, tokens_per_s=900.0).evaluate().steps(2, loss=None, nonfinite=1)
     after = Training()
