@@ -41,14 +41,11 @@ def test_sentencepieces(mistral: StudentTokenizer, tmp_path: Path) -> None:
 def test_a_model_or_pattern_that_it_does_not_have_is_refused() -> None:
     with pytest.raises(BitnetError, match=r"unigram.*Unigram model.*bitnet export hf"):
         vocabulary_keys(UNIGRAM)
-    other = StudentTokenizer(
-        type(small_tokenizer()._tokenizer).from_str(small_tokenizer()._tokenizer.to_str()),
-        special_tokens=small_tokenizer().special_tokens,
-        template=small_tokenizer().template,
-        name="other",
-    )
-    other._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    own = small_tokenizer()
+    changed = type(own._tokenizer).from_str(own._tokenizer.to_str())
+    changed.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex("[a-z]+"), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
     )
+    other = StudentTokenizer(changed, special_tokens=own.special_tokens, template=own.template, name="other")
     with pytest.raises(BitnetError, match="a pattern of its own"):
         vocabulary_keys(other)
