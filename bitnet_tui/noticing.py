@@ -86,6 +86,10 @@ class Noticing(Shell):
         seconds = _KEPT_SECONDS if self._away else max(timeout or 0.0, reading_seconds(text))
         super().notify(text, severity=severity, timeout=seconds, markup=False)
 
+    def take_back(self, beginning: str) -> None:
+        for one in [one for one in self._notifications if one.message.startswith(beginning)]:
+            self._dismiss(one)
+
     def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
         """Show what nobody has asked for, as far as one line has room for it."""
         self._next.append((_text(title, message, severity), severity))

@@ -59,6 +59,10 @@ class Shell(App[None]):
         """Whether only plain signs are drawn: curves need letters, as each of their cells is the same sign."""
         return bool(getattr(self._driver, "plain", False))
 
+    def take_back(self, beginning: str) -> None:
+        """Remove the notices that begin so, which hold no more."""
+        raise NotImplementedError
+
     def key(self, action: str) -> str:
         """The key to name for an action."""
         return key_names.key(action)

@@ -36,6 +36,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
+_STOPPING = "Stopping"
+"""How the notice begins that a run was asked to stop."""
 _HEAD_GAP = 3
 """Cells between what the head line has at both ends."""
 _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
@@ -67,11 +69,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         left = [Span(flat(self.root.name), "title")]
         if self._view.teacher:
             left.append(Span(f"   teacher {self._view.teacher_words}   student {self._view.preset}", "label"))
-        following = (
-            "following what runs"
-            if self._chosen is None
-            else f"{self.shell.key('experiment.follow')} follows what runs"
-        )
+        follow = self.shell.key("experiment.follow")
+        following = "following what runs" if self._chosen is None else f"{follow} follows what runs"
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
         left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
         return spread(left, right, cells)
@@ -111,6 +110,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
+        if not stopping:
+            self.shell.take_back(_STOPPING)
         self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         self.draw_storage()
         self.draw_export()
@@ -232,7 +233,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         if action == "follow":
             return self._chosen is not None
         if action == "stop":
-            return True if self._view.active else None
+            return self._view.active
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:
@@ -327,7 +328,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         row = next((one for one in active if one.name == self._selected), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self.notify(self._stopping(row.name, left))
+            self._say_stopping(row.name, left)
             return
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
@@ -343,16 +344,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
         self.app.push_screen(ConfirmScreen(*question), answered)
 
-    def _stopping(self, name: str, seconds: float) -> str:
+    def _say_stopping(self, name: str, seconds: float) -> None:
+        self.shell.take_back(_STOPPING)
         key = self.shell.key("experiment.stop")
-        return f"Stopping {name}; it saves its work first. In {duration(seconds)}, {key} can kill it."
+        self.notify(f"{_STOPPING} {name}; it saves its work first. In {duration(seconds)}, {key} can kill it.")
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
         """`ending` are the ids of the runs that will end, that of the pipeline among them."""
         self.shell.confirmed |= ending
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
-            self.notify(self._stopping(name, STOP_SECONDS))
+            self._say_stopping(name, STOP_SECONDS)
         self._redraw()
         work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")

@@ -225,7 +225,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await pilot.press("s", "s")
             await settled(pilot)
             assert isinstance(pilot.app.screen, ExperimentScreen)
-            assert said.format("8s") in notices(pilot)
+            assert notices(pilot) == [said.format("8s")]
             await until(pilot, lambda: "■ stopping…" in shown(pilot))
             clock.now += 7.5
             await pilot.press("s")
@@ -238,6 +238,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await until(pilot, lambda: "stopping…" not in shown(pilot))
             await until(pilot, lambda: not pilot.app.confirmed)
             assert not [one for one in notices(pilot) if "stopped" in one]
+            await until(pilot, lambda: not notices(pilot) and "s Stop" not in shown(pilot))
     finally:
         live.end_process()
 
