@@ -41,7 +41,8 @@ _LOW = 14
 """Below this height a trace has no head and no legend."""
 _FIELD_CELLS = 16
 _MOST_WORST = 500
-_BY = {"number": "number", "kl": "KL", "other": "Other"}
+_BY = {"number": ("number",), "kl": ("KL",), "other": ("Other's mass", "Other")}
+"""What each order goes by; second, where there is little room."""
 
 
 class TracesPane(Vertical):
@@ -198,7 +199,7 @@ class TracesPane(Vertical):
     def _draw(self) -> None:
         cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
-        self.query_one("#trace-order", KeyButton).say(f"by {_BY[self._by]}")
+        self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._by]))
         self.query_one("#trace-score", KeyButton).say(
             *("Stop scoring", "Stop") if self._scoring else ("Score student", "Score")
         )
@@ -305,7 +306,7 @@ class TracesPane(Vertical):
             self._say("No token has a value to go by.", "label")
             return
         if self._scored is None:
-            self._say(f"By Other, because no student was scored yet: {key('traces.score')} scores the newest one.")
+            self._say(f"By Other's mass, as no student was scored yet: {key('traces.score')} scores the newest one.")
         else:
             place = f"{self._worst.index(found) + 1} of {len(self._worst)}"
             again = f"{key('traces.worst-of-all')} goes to the next one"

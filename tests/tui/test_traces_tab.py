@@ -136,6 +136,10 @@ async def test_a_journey_through_the_traces(
         await pilot.press("escape")
         await click_on(pilot, "by number (o)")
         assert "by KL (o)" in shown(pilot)
+        await click_on(pilot, "by KL (o)")
+        assert "by Other's mass (o)" in shown(pilot)
+        await pilot.press("o")
+        await click_on(pilot, "by number (o)")
         await pilot.press("escape")
         await settled(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
@@ -197,7 +201,8 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await click_on(pilot, "Worst token (n)")
         assert _told(pilot) != before
         await click_on(pilot, "Worst of all (N)")
-        assert "By Other, because no student was scored yet" in said(pilot, "#traces-said")
+        by = said(pilot, "#traces-said")
+        assert by == "By Other's mass, as no student was scored yet: S scores the newest one."
         await click_on(pilot, "Shaded by Other (c)")
         assert "Shaded by KL (c)" in shown(pilot)
 
