@@ -25,10 +25,16 @@ async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Pa
     (first / "logs").mkdir()
     (first / "prompts.txt").write_text("Hello\n")
     async with app(home).run_test(size=(80, 24)) as pilot:
+        await opened(pilot, "D")
+        await press(pilot, "escape")  # what was only looked at leaves no draft
         guide = await opened(pilot, "D")
         assert "Duplicate of first" in shown(pilot)
+        assert "your draft" not in words(pilot)
         assert "Keys in its .env are not copied" in words(pilot)
+        assert "● Machine ● Teacher ● Storage ◉ Student and budget" in words(pilot)
+        await press(pilot, "tab", "tab", *"2e-3")
         await click_on(pilot, "Review")
+        assert "LR=2e-3 was 1e-3" in words(pilot)
         assert "first-2" in shown(pilot)
         await choose(pilot, "create", "#starts")
         await press(pilot, "enter")
@@ -40,7 +46,7 @@ async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Pa
         await press(pilot, "escape")
         await until(pilot, lambda: _at_the_cursor(pilot) == "first")
     text = (home / "first-2" / ".env").read_text()
-    assert "LR=1e-3" in text
+    assert "LR=2e-3" in text
     assert f"KD_PROMPTS_FILE={first}/prompts.txt" in text
     assert "SEED=9" in text
     assert "sk-plain" not in text

@@ -147,7 +147,9 @@ class KeptGuide(Guide):
         if self._own:  # something was chosen before it could be read
             return
         if copied is not None and copy is not None and record is None:
-            self.call_next(self._adopt, copy, "machine")
+            copy = replace(copy, step="student")  # what comes before is most often to stay as it is
+            self._seen |= drafted.visited(copy)
+            self.call_next(self._adopt, copy, copy.step)
             if copied.keys:
                 self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
             return
