@@ -199,7 +199,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         row = self._current
         self.query_one("#about", Painted).show(experiment_list.about(row, self.size.width - 6) if row else ((),))
         offers = key_names.offers("list", self.shell.keymap.keys)
-        self.query_one("#links", Links).offer(experiment_list.with_marked(offers, len(self._marked)))
+        self.query_one("#links", Links).offer(experiment_list.offered(offers, self._rows or (), len(self._marked)))
 
     # -- what the keys act on --------------------------------------------------------------------------------------
 

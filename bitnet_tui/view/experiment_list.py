@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _ABOUT_LINES = 2
 _PLAINEST = ("new", "done", "running")
 """States whose glyphs need words least."""
+_DEMO = "demo"
+"""The action that opens the demo, and the demo's name."""
 _ON_MARKED = ("archive", "delete")
 """The offered actions that act on the marked experiments if there are any."""
 
@@ -121,11 +123,18 @@ def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
     return ", ".join(parts)
 
 
-def with_marked(offers: Iterable[tuple[str, str, str]], marked: int) -> tuple[tuple[str, str, str], ...]:
-    """What the keys do, with the number of marked experiments at those that act on them and not on the cursor's."""
+def offered(
+    offers: Iterable[tuple[str, str, str]], rows: "Sequence[ExperimentRow]", marked: int
+) -> tuple[tuple[str, str, str], ...]:
+    """What the keys do, with the number of marked experiments at those that act on them and not on the cursor's.
+
+    The demo is left out once it is one of the rows.
+    """
+    there = any(row.root.name == _DEMO for row in rows)
     return tuple(
         (key, f"{words} {marked} marked" if marked and action in _ON_MARKED else words, action)
         for key, words, action in offers
+        if not (there and action == _DEMO)
     )
 
 

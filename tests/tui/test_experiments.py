@@ -37,10 +37,13 @@ async def test_the_demo_that_is_asked_for_twice_is_opened_and_run_once(home: Pat
     async with BitnetApp(home, launch=recorder).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         asked = pilot.app.screen
+        assert "d demo" in words(pilot)
         asked.action_demo()  # type: ignore[attr-defined]
         asked.action_demo()  # type: ignore[attr-defined]
         await settled(pilot)
         assert [type(one) for one in pilot.app.screen_stack] == [type(asked), ExperimentScreen]
+        await pilot.press("escape")
+        await until(pilot, lambda: "2 experiments" in shown(pilot) and "d demo" not in words(pilot))
     assert recorder.launched == [(home / "demo", "pipeline")]
 
 
