@@ -45,11 +45,13 @@ def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:
 
 def keep_all(home: Path, values: Mapping[str, str]) -> str:
     """Keep keys of a new experiment. Returns in a sentence how many are where; empty if there are none."""
+    if not values:
+        return ""  # no keyring is asked for nothing
     places = inventory(home, None).places
     held = Counter(places.keep(name, value) for name, value in values.items())
     names = {KEYRING: "the OS keyring", VAULT: "the vault"}
     counts = [f"{n} {'key is' if n == 1 else 'keys are'} in {names[place]}" for place, n in held.items()]
-    return f"{' and '.join(counts)}." if counts else ""
+    return f"{' and '.join(counts)}."
 
 
 def allowed() -> tuple[Mapping[str, tuple[str, ...]], str]:
