@@ -108,7 +108,7 @@ async def test_the_authority_in_ssl_cert_file_is_trusted_on_this_machine_too(
 ) -> None:
     pem = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-    async with serving(pem) as address, JsonClient(address) as client:
+    async with serving(pem) as address, JsonClient(address.replace("https", "HTTPS")) as client:
         assert (await client.post("/v1", {})).code == 200
 
 

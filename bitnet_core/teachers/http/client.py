@@ -106,7 +106,7 @@ class JsonClient:
                 # Reading every authority takes 20 ms, and no redirect leads from http to https.
                 verify=(
                     trusted(httpx.create_ssl_context)
-                    if self.base_url.startswith("https:")
+                    if urlsplit(self.base_url).scheme == "https"
                     else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                 ),
             )
