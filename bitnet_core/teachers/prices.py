@@ -64,10 +64,15 @@ def lowest_price(provider: Provider, file: Path | None = None) -> tuple[str, Pri
 
 def _is_local(address: str | None) -> bool:
     """Whether an address belongs to this machine or to its own network."""
-    host = urlsplit(address).hostname if address else None
+    if not address:
+        return True
+    host = None
+    with contextlib.suppress(ValueError):
+        host = urlsplit(address).hostname
     if not host:
-        return not address
-    with contextlib.suppress(OSError):  # the system also takes 134744072, 0x8080808 and 8.526344 for 8.8.8.8
+        return False
+    # The system also takes 134744072, 0x8080808 and 8.526344 for 8.8.8.8.
+    with contextlib.suppress(OSError, ValueError):
         host = socket.inet_ntoa(socket.inet_aton(host))
     try:
         found = ipaddress.ip_address(host)

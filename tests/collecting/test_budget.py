@@ -189,6 +189,9 @@ def test_a_dated_release_has_its_own_price() -> None:
         ("http://[::ffff:127.0.0.1]/v1", True),
         ("http://127.1/v1", True),
         ("not an address", False),
+        ("http://[::1/v1", False),
+        ("http://a.b\0/v1", False),
+        ("http://a.b\ud800/v1", False),
     ],
 )
 def test_server_software_is_free_only_on_ones_own_machines(address: str | None, free: bool) -> None:
