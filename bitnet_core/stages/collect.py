@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.outstanding import PromptLength
@@ -21,9 +21,6 @@ from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.refusals import no_logprobs
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
