@@ -57,10 +57,11 @@ _LABELS = {
 _PROVIDERS = {"custom": "Other server", "hf": "transformers"}
 """Providers that the guide calls otherwise than their setting."""
 _PROVIDER = re.compile(
-    rf"(?<![\w./=-])(?<!= )({'|'.join(_PROVIDERS)})(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
+    rf"(?<![\w./=-])(?<!= )(?<!says )(?<!\ba )({'|'.join(_PROVIDERS)})"
+    r"(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
 )
 """A provider in a sentence of the core, told from the same word of a server by what follows."""
-_WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?:=(\S*))?")
+_WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?!/)(?:=(\S*))?")
 """What may be a setting with its value; never a part of a path."""
 _SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
 """Two settings may have one field."""

@@ -54,7 +54,7 @@ class ConfirmScreen(DialogScreen[bool]):
         what, why, yes, no = self._texts
         with Vertical(classes="card message"):
             yield Words(what, classes="title")
-            yield Words(in_app(why))
+            yield Words(why)
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")

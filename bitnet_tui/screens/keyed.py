@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import capital
+from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen, ShellScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.widgets.painted import Painted
@@ -120,7 +121,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
             self._begin(replace(job, work=allowed))
 
-        why = f"{refused.why}. Allow it only if you know whose server that is: it can use the key as you can."
+        why = f"{in_app(refused.why)}. Allow it only if you know whose server that is: it can use the key as you can."
         self.app.push_screen(ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True), answered)
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:

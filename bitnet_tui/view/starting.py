@@ -6,6 +6,8 @@ from bitnet_core.runs.catalog import stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.resuming import words
 from bitnet_core.text import listed
+from bitnet_tui.labels import by_label
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.launching import Foreseen
 
 _MOST_STEPS = 5
@@ -34,7 +36,7 @@ def _in_vain(found: Foreseen, key: Callable[[str], str]) -> str:
 
 def question(found: Outlook) -> tuple[str, str, str, str]:
     """Whether training may begin anew beside checkpoints, as the texts of a question."""
-    why = f"Training can't go on from its checkpoints: {found.why_not}. " if found.why_not else ""
+    why = f"Training can't go on from its checkpoints: {in_app(found.why_not)}. " if found.why_not else ""
     instead = (
         " To go on instead, raise the budget, or resume from an earlier one in Checkpoints." if found.finished else ""
     )
@@ -55,4 +57,4 @@ def changed_words(found: Outlook) -> str:
         return f"Training adds no step: it is finished at step {found.step:,}."
     if found.step is None or not found.changed:
         return ""
-    return f"Training goes on from step {found.step:,} with {words(found.changed)}."
+    return f"Training goes on from step {found.step:,} with {by_label(words(found.changed))}."

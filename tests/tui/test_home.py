@@ -81,7 +81,7 @@ async def test_sort_filter_mark_and_compare(home: Path):
 
 async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home: Path):
     """The cursor stays on what it marks; what was marked to compare is not what the next key deletes."""
-    for name in ("a", "b", "c"):
+    for name in ("A", "LR", "Z"):  # one has the name of a setting
         finished_experiment(home, name)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
@@ -89,7 +89,7 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
         assert isinstance(screen, ExperimentsScreen)
         await click_on(pilot, "name ")
         await pilot.press("home", "space", "down", "down", "space")
-        assert screen.marked == (home / "a", home / "c")
+        assert screen.marked == (home / "A", home / "Z")
         assert "A archive 2 marked x delete 2 marked" in words(pilot)
         await click_on(pilot, "x delete")
         await _until(pilot, "Delete the 2 marked experiments?")
@@ -102,7 +102,8 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
         assert notices(pilot) == ["The 2 marks are cleared, so that no other action is about them."]
         assert "marked" not in shown(pilot)
         await pilot.press("up", "x")
-        await _until(pilot, "Delete b?")
+        await _until(pilot, "Delete LR?")
+        assert "Learning rate" not in words(pilot)
 
 
 @pytest.mark.parametrize("hand", ["key", "mouse"])

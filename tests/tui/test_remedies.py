@@ -125,6 +125,8 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
         ("There is no key for custom: type it.", "There is no key for “Other server”: type it."),
         ("m (hf), not TEACHER_PROVIDER=custom.", "m (“transformers”), not “Teacher” = custom."),
         ("org/custom is custom code for hf.", "org/custom is custom code for “transformers”."),
+        ("LR/data can't be read.", "LR/data can't be read."),
+        ("It says custom: none of a custom, private kind.", "It says custom: none of a custom, private kind."),
     ],
 )
 def test_settings_have_their_labels(said: str, shown: str):
