@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from bitnet_core.files.trees import measure
-from bitnet_core.text import ago, count, significant, size
+from bitnet_core.text import ago, capital, count, significant, size
 from bitnet_tui.view.experiment_list import copy_words, qei
 from bitnet_tui.view.stage_rows import StageRow, running
 from bitnet_tui.view.states import look
@@ -42,13 +42,14 @@ def _block(row: ExperimentRow, home: Path) -> str:
     for stage in row.stages:
         state = look(stage.state)
         lines.append(f"  {state.glyph} {stage.name:<9} {state.word:<12} {stage.note}".rstrip())
-        lines += [f"      {words}" for words in _health(watcher, stage)]
+        told = _health(watcher, stage) if stage.active else capital(stage.error).split("\n")
+        lines += [f"      {words}" for words in told if words]
     return "\n".join([*lines, *(f"  {words}" for words in _facts(row))]) + "\n"
 
 
 def _health(watcher: ExperimentWatcher, stage: StageRow) -> list[str]:
-    """How the newest run of the stage does, or did, in sentences; none where it has not run."""
-    run = watcher.look(stage.name).run if stage.run_id else None
+    """How the active run of the stage does, in sentences. Reads all of its events."""
+    run = watcher.look(stage.name).run
     return [" ".join(filter(None, (one.words, one.advice))) for one in (run.health if run else ())]
 
 

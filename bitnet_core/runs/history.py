@@ -29,6 +29,11 @@ class Entry(NamedTuple):
         return self.run.state(self.record)
 
     @property
+    def error(self) -> str:
+        """Why it ended, as it recorded, or a clause if its process is gone; empty if it runs or succeeded."""
+        return self.record.gone if self.state == "interrupted" else self.record.error or ""
+
+    @property
     def place(self) -> tuple[bool, int, float]:
         """Where it is among the runs: greater is newer. The wall clock counts only for records without a number."""
         return self.state in ACTIVE, self.record.number or 0, self.record.created

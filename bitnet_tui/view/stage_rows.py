@@ -10,6 +10,7 @@ from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import History, StageStatus
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import duration, finite, percent, progress_words, roughly
+from bitnet_tui.view.bounded import cut_text
 
 _TAIL_BYTES = 1 << 16
 QUEUED = "queued"
@@ -22,7 +23,7 @@ class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
     `eta` is the time left, while the stage runs and that is known. One that has not run yet can't while the stages
-    in `lacking` have left nothing.
+    in `lacking` have left nothing. `error` is why its last run ended, unless that succeeded.
     """
 
     name: str
@@ -32,6 +33,7 @@ class StageRow:
     run_id: str | None = None
     lacking: tuple[str, ...] = ()
     eta: str = ""
+    error: str = ""
 
     @property
     def active(self) -> bool:
@@ -64,7 +66,8 @@ def _row(history: History, status: StageStatus) -> StageRow:
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
     record = last.record
-    return replace(row, note=duration(record.seconds()) if record.started and record.ended else "")
+    note = duration(record.seconds()) if record.started and record.ended else ""
+    return replace(row, note=note, error=cut_text(last.error))
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:

@@ -195,7 +195,7 @@ class ExperimentWatcher:
             stage=stage,
             state=state,
             view=view,
-            error=cut_text(record.gone if state == "interrupted" else record.error or ""),
+            error=cut_text(runs[place].error),
             output=run.output_path if run.has_output() else None,
             elapsed=elapsed,
             position=place + 1,
