@@ -56,7 +56,7 @@ VIEWS: dict[str, View] = {
     "storage": View("demo", "5", "checkpoints/"),
     "target": View("half-rate", "W", "Only on this machine"),
     "config": View("demo", "6", "TOKENIZER_NAME"),
-    "change": View("demo", "6 slash l r enter enter =0.0005", "outdated"),
+    "change": View("demo", "6 slash l r enter enter =0.00025", "outdated"),
     "log": View("demo", "down down down 7", "lines"),
     "playground": View("demo", "P [PyTorch,] 3 [tokens/s_Cut_at] right [0.] n", "token "),
     "compare": View(None, "down down down space down space V", "better"),
