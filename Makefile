@@ -59,7 +59,7 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 
 test: style ## every check: format, lint, types, layers, tests
 	@# Types are checked beside the tests: alone, mypy would leave the other processors idle for half a minute.
-	@# Two workers more than there are processors: tests wait for servers, timers and processes half of the time.
+	@# Two workers more than there are processors, four at most: tests wait for servers, timers and processes half of the time.
 	@# Bytecode is kept, whatever the environment says: else each worker and process compiles every module again.
 	@$(BIN)/mypy & types=$$!; failed=0; \
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \

@@ -76,7 +76,7 @@ SCREENS: dict[str, Way] = {
     "themes over a silent run": Way("experiments", "silent", ("t",), "Leave it", "ThemesScreen"),
     "keymap over a silent run": Way("experiments", "silent", ("K",), "To give actions other keys", "KeymapScreen"),
     "settings of the app": Way("experiments", "silent", ("f3",), "Tell by a webhook", "AppSettingsScreen"),
-    "opening from a target": Way("experiments", None, ("U",), "Name there", "FetchScreen"),
+    "fetching": Way("experiments", None, ("U",), "Name there", "FetchScreen"),
     "palette": Way("experiments", None, ("ctrl+p",), "Create an experiment", "Palette"),
     "stop a silent run": Way("experiments", "silent", ("s",), "Let it run", "ConfirmScreen"),
     "a launch that was refused": Way("experiments", "fresh", ("p",), "was refused", "MessageScreen"),

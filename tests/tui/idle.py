@@ -3,7 +3,7 @@
 import asyncio
 import math
 from typing import Any, cast
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from textual._context import active_app
 from textual.worker import Worker
@@ -12,8 +12,8 @@ _SOON_SECONDS = 1 / 50
 """A timer that fires within this time belongs to what was just done: a frame, a delayed callback."""
 _LOOK_SECONDS, _PATIENCE_SECONDS = 1 / 200, 0.5
 """How often to look for a worker's end, and how long to wait for it."""
-_slow: WeakSet[Worker[Any]] = WeakSet()
-"""Workers that were waited for in vain, such as one that a test holds up."""
+_waited: WeakKeyDictionary[Worker[Any], float] = WeakKeyDictionary()
+"""The seconds that each was waited for. One that a test holds up is soon waited for no more."""
 
 
 async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
@@ -28,9 +28,9 @@ async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
         if loop._ready:
             continue
         if working := _working():
-            if slept > _PATIENCE_SECONDS:
-                _slow.update(working)
             pause = _LOOK_SECONDS
+            for one in working:
+                _waited[one] = _waited.get(one, 0.0) + pause
         else:
             due = [timer._when for timer in loop._scheduled if not timer._cancelled]
             pause = max(0.0, min(due, default=math.inf) - loop.time())
@@ -42,4 +42,6 @@ async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
 
 def _working() -> list[Worker[Any]]:
     app = cast(Any, active_app).get(None)
-    return [one for one in app.workers if one.is_running and one not in _slow] if app is not None else []
+    if app is None:
+        return []
+    return [one for one in app.workers if one.is_running and _waited.get(one, 0.0) < _PATIENCE_SECONDS]

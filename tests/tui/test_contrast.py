@@ -22,7 +22,7 @@ _FULL = [
     "what to compare with",
     "a new name",
     "its teacher",
-    "opening from a target",
+    "fetching",
     "keys over a silent run",
     "settings of the app",
     "themes over a silent run",

@@ -67,8 +67,6 @@ async def test_a_duplicate_brings_its_traces_and_can_be_trained_at_once(home: Pa
         await click_on(pilot, "☑ with its traces")
         assert "☐ with its traces" in shown(pilot)
         assert "Run only: Train the student" not in shown(pilot)
-        clicked = pilot.app.screen.query_one("#traces")
-        await until(pilot, lambda: not clicked.has_class("-active"))
         await press(pilot, "enter")
         assert "☑ with its traces" in shown(pilot)
         await press(pilot, "tab")

@@ -40,7 +40,7 @@ _OF_EACH_KIND = [
     "help over a silent run",
     "settings of the app",
     "stop a silent run",
-    "opening from a target",
+    "fetching",
     "palette",
 ]
 """Screens, tabs, forms and dialogs that hold the focus in a way of their own."""
