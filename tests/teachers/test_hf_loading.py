@@ -107,13 +107,16 @@ def test_quantised_weights_are_not_taken_without_their_scales(
     mask = {"model.layers.1.attention.bias": torch.ones(4, 4, dtype=torch.bool)}  # older models keep one
     weights = load_file(path)
     save_file(weights | mask, path, {"format": "pt"})
+    (folder / "other.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     load(str(folder), options_for(folder), CPU, None)
     weights[own] = (weights[own] * 10).to(kind)
     if said.startswith("torch"):
         path.unlink()
-        torch.save(weights, folder / "pytorch_model.bin")
+        torch.save(weights | {"epoch": 1}, folder / "pytorch_model.bin")
     else:
-        save_file(weights, path, {"format": "pt"})
+        save_file(weights, path.rename(folder / "shard.safetensors"), {"format": "pt"})
+        index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "shard.safetensors")}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(BitnetError, match=rf"/m stores {own} as {said}, and its config.json has no quantization_"):
         load(str(folder), options_for(folder), CPU, None)
 

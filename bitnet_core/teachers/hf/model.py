@@ -5,6 +5,7 @@ Heavy: torch and transformers. Knows no requests.
 
 import contextlib
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ import torch
 import transformers
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import rss_bytes
@@ -26,6 +28,8 @@ from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
 _FLOAT_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _FLOATS = frozenset(_FLOAT_NAMES.values())
 """As safetensors names them."""
+_WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+"""The library reads the first of these that a folder has."""
 
 
 class OutOfMemory(BitnetError):
@@ -164,16 +168,18 @@ def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, .
             "get all of its files again."
         )
     if not hasattr(model, "hf_quantizer"):
-        _require_floats(name, path, [own for own, _ in model.named_parameters()])
+        with _explained(name):
+            stored = list(_stored_types(path, model.config))
+        _require_floats(name, stored, [own for own, _ in model.named_parameters()])
     return model, tuple(sorted(about["unexpected_keys"]))
 
 
-def _require_floats(name: str, path: Path, parameters: Sequence[str]) -> None:
-    """BitnetError for a parameter that is stored in a type of quantised weights: a cast would leave out their scales.
+def _require_floats(name: str, stored: Sequence[tuple[str, str]], parameters: Sequence[str]) -> None:
+    """BitnetError for a parameter `stored` in a type of quantised weights: a cast would leave out their scales.
 
     Other tensors may have any type; older files keep masks.
     """
-    for own, kind in _stored_types(path):
+    for own, kind in stored:
         if kind not in _FLOATS and any(one == own or one.endswith(f".{own}") for one in parameters):
             raise BitnetError(
                 f"{name} stores {own:.80} as {kind}, and its config.json has no quantization_config that says what "
@@ -181,15 +187,26 @@ def _require_floats(name: str, path: Path, parameters: Sequence[str]) -> None:
             )
 
 
-def _stored_types(path: Path) -> Iterator[tuple[str, str]]:
+def _stored_types(path: Path, config: Any) -> Iterator[tuple[str, str]]:
     """The name and type of every tensor in a folder's weights; of a GGUF none, for its types say what they mean."""
-    tables = sorted(path.glob("*.safetensors"))
-    for one in tables:
-        with safe_open(one, framework="pt") as file:
-            yield from ((own, file.get_slice(own).get_dtype()) for own in file.keys())  # noqa: SIM118 - no dict
-    for one in [] if tables else sorted(path.glob("pytorch_model*.bin")):
-        found = torch.load(one, map_location="meta", weights_only=True)
-        yield from ((own, _FLOAT_NAMES.get(value.dtype, str(value.dtype))) for own, value in found.items())
+    for one in _weight_files(path, config):
+        if one.suffix == ".safetensors":
+            with safe_open(one, framework="pt") as file:
+                yield from ((own, file.get_slice(own).get_dtype()) for own in file.keys())  # noqa: SIM118 - no dict
+        else:
+            found = torch.load(one, map_location="meta", weights_only=True)
+            tensors = {own: value for own, value in found.items() if isinstance(value, torch.Tensor)}
+            yield from ((own, _FLOAT_NAMES.get(value.dtype, str(value.dtype))) for own, value in tensors.items())
+
+
+def _weight_files(folder: Path, config: Any) -> list[Path]:
+    """The files from which the library reads a model's weights: others beside them are none of its business."""
+    chosen = getattr(config, "transformers_weights", None)
+    for path in (folder / name for name in ([chosen] if chosen else _WEIGHTS)):
+        if path.is_file():
+            names = json.loads(path.read_bytes())["weight_map"].values() if path.suffix == ".json" else [path.name]
+            return [folder / name for name in sorted(set(names))]
+    return []
 
 
 def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
@@ -199,9 +216,16 @@ def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
     options = {"gguf_file": path.name} if is_gguf(path) else {}
     if options and importlib.util.find_spec("accelerate") is None:
         raise BitnetError(f"transformers needs accelerate to load {name}; run pip install 'bitnet-tui[gguf]'.")
-    try:
+    with _explained(name):
         # Unsaid, the library asks on stdin whether to run the model's own code, and a piped question may answer "y".
         return read(str(folder), local_files_only=True, trust_remote_code=False, **options)
+
+
+@contextlib.contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what the library raises while it reads the model `name` into a BitnetError."""
+    try:
+        yield
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
