@@ -89,8 +89,11 @@ class GuardedServer:
             return made
 
         try:
-            async with await loop.create_server(connection, sock=listener):
+            server = await loop.create_server(connection, sock=listener)
+            try:
                 yield
+            finally:
+                server.close()  # no `async with`: that waits for the connections, which only the next line closes
         finally:
             await runner.cleanup()
 

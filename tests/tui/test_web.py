@@ -124,6 +124,29 @@ def test_what_strangers_send_is_refused_without_a_word(served: str):
     # and then, in `served`: nothing was said on its stderr
 
 
+async def test_it_ends_while_a_connection_is_open(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    from bitnet_tui.web.server import GuardedServer
+
+    async def as_from_python_3_12_1_on(server: asyncio.Server) -> None:
+        while server._active_count:  # type: ignore[attr-defined]  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+    if sys.version_info < (3, 12, 1):
+        monkeypatch.setattr(asyncio.Server, "wait_closed", as_from_python_3_12_1_on)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    gate = Gate(port)
+    async with asyncio.timeout(60):
+        async with GuardedServer([], gate).listening(listener):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            page = f"GET {gate.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {COOKIE}={gate.session}\r\n\r\n"
+            writer.write(page.encode())
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert (await reader.read()).endswith(b"</html>\n")  # and then its end
+    writer.close()
+
+
 def test_more_connections_than_files_are_one_sentence(home: Path):
     pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
     errors = home.parent / "stderr"
