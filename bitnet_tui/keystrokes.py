@@ -5,6 +5,7 @@ a slow connection) the next keys would meanwhile go to the widget that had the f
 a click would take the focus before what was typed has reached its field.
 """
 
+import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,9 +24,12 @@ Typed = events.Key | events.Paste | events.MouseDown | events.MouseUp
 _ROUNDS = 2
 """In the first one its action runs; in the second what that has sent, such as that a field was submitted."""
 _LONGEST_SECONDS = 0.5
-"""A key waits no longer: the one before may have gone to a widget that is gone."""
-_LOOK_SECONDS, _LOOKS = 0.01, 300
-"""How often, and how many times, it is looked whether a screen that a key has opened is there."""
+"""A key waits no longer, unless it acts on a screen that is opening: the one before may have gone to a widget that is
+gone."""
+_OPENING_SECONDS = 3.0
+"""A key that acts on a screen that is opening waits no longer: its disk may hang."""
+_LOOK_SECONDS = 0.01
+"""How often it is looked whether a screen that a key has opened is ready."""
 
 
 class _Waiting(NamedTuple):
@@ -43,6 +47,8 @@ class Keystrokes:
         self._number = 0
         """Of the key that is at work."""
         self._at_work = False
+        self._begun = 0.0
+        """When its work began, by the monotonic clock."""
         self.arrived: float | None = None
         """When that key came, by the monotonic clock; None while none is at work."""
         self._screen: Screen[Any] | None = None
@@ -66,7 +72,7 @@ class Keystrokes:
         self._follow(self._number, focused, _ROUNDS)
 
     def _begin(self, event: Typed) -> None:
-        self._at_work, self.arrived = True, event.time
+        self._at_work, self._begun, self.arrived = True, time.monotonic(), event.time
         self._number += 1
         self._screen = self._app.screen
         if self._waiting:
@@ -91,12 +97,31 @@ class Keystrokes:
         else:
             self._look(number)
 
-    def _look(self, number: int, looks: int = _LOOKS) -> None:
+    def _look(self, number: int) -> None:
         """A screen that the key has opened takes what is typed next."""
-        if number == self._number and self._at_work and self._app.screen_stack and self._opening and looks:
-            self._app.set_timer(_LOOK_SECONDS, partial(self._look, number, looks - 1))
+        if number == self._number and self._at_work and self._app.screen_stack and self._holds:
+            self._app.set_timer(_LOOK_SECONDS, partial(self._look, number))
         else:
             self._end(number)
+
+    @property
+    def _holds(self) -> bool:
+        """Whether what waits is for a screen that is opening. Keys of the whole app do not need it."""
+        now = time.monotonic()
+        if not self._opening or now - self._begun >= _OPENING_SECONDS:
+            return False
+        return not any(
+            self._of_the_app(one.event) and (place == 0 or now - one.event.time >= _LONGEST_SECONDS)
+            for place, one in enumerate(self._waiting)
+        )
+
+    def _of_the_app(self, event: Typed) -> bool:
+        """Whether the key does the same on every screen. Until a screen has a focus, a field may yet take the key."""
+        screen = self._app.screen
+        if not isinstance(event, events.Key) or screen.is_modal or screen.focused is None:
+            return False
+        found = screen.active_bindings.get(event.key)
+        return found is not None and found.node is self._app
 
     @property
     def _opening(self) -> bool:

@@ -29,7 +29,7 @@ _SHARE, _LONGEST_SECONDS = 300, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _HAND_SECONDS = 5.0
-"""After a key or a move of the mouse, rows stay in place for so long that one hits the row that one meant."""
+"""Rows keep their places for this long after a key or a move of the mouse, so that a click hits the intended row."""
 _KEPT = "home"
 _LEGEND_SIDES = 8
 """Cells left and right of the legend, as in the stylesheet."""
@@ -139,7 +139,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if self.shell.last_opened is not None:
             self._wanted, self.shell.last_opened = self.shell.last_opened, None
         if self._compared:
-            self.notify(f"The {self._compared} marks are cleared, so that no other action is about them.")
+            self.notify(f"The {self._compared} marks are cleared. Only the highlighted experiment is chosen now.")
             self._compared = 0
         if self._rows is not None:
             self._redraw()

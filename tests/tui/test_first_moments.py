@@ -5,6 +5,7 @@ import random
 import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -15,6 +16,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets._select import SelectOverlay
 
 from bitnet_core.runs.experiment import Workspace
+from bitnet_tui import keystrokes
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -23,6 +25,7 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
@@ -288,3 +291,29 @@ async def test_a_disk_that_hangs_holds_up_neither_the_list_nor_its_keys(home: Pa
         await pilot.press("escape")
         hanging.set()
         await until(pilot, lambda: isinstance(pilot.app.screen, WelcomeScreen))
+
+
+async def test_keys_of_the_whole_app_do_not_wait_for_an_experiment_whose_disk_hangs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    finished_experiment(home)
+    hanging, look = threading.Event(), ExperimentWatcher.look
+
+    def looks(watcher: ExperimentWatcher, *how: Any) -> ExperimentView:
+        hanging.wait(60)
+        return look(watcher, *how)
+
+    monkeypatch.setattr(ExperimentWatcher, "look", looks)
+    monkeypatch.setattr(keystrokes, "_OPENING_SECONDS", 3600.0)
+    app = BitnetApp(home, launch=RecordingLaunch())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        burst(app, ["enter", "question_mark"])
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        burst(app, ["escape"])
+        await until(pilot, lambda: isinstance(app.screen, ExperimentScreen))
+        burst(app, ["escape"])
+        await until(pilot, lambda: isinstance(app.screen, ExperimentsScreen))
+        burst(app, ["enter", "3", "question_mark"])  # what waits does not hold it up for long
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        hanging.set()

@@ -99,7 +99,7 @@ async def test_marks_stay_where_they_were_made_and_end_with_the_comparison(home:
         await pilot.press("escape")
         await settled(pilot)
         assert screen.marked == ()
-        assert notices(pilot) == ["The 2 marks are cleared, so that no other action is about them."]
+        assert notices(pilot) == ["The 2 marks are cleared. Only the highlighted experiment is chosen now."]
         assert "marked" not in shown(pilot)
         await pilot.press("up", "x")
         await _until(pilot, "Delete LR?")
