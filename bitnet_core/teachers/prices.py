@@ -1,9 +1,6 @@
 """What a model's tokens cost, read from a dated file that the user may replace. Standard library only."""
 
-import contextlib
 import datetime as dt
-import ipaddress
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from urllib.parse import urlsplit
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
 from bitnet_core.files.toml_file import read_toml
+from bitnet_core.proxy import is_local
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.text import finite
 
@@ -63,23 +61,14 @@ def lowest_price(provider: Provider, file: Path | None = None) -> tuple[str, Pri
 
 
 def _is_local(address: str | None) -> bool:
-    """Whether an address belongs to this machine or to its own network."""
+    """Whether a model is served on this machine or on its own network."""
     if not address:
         return True
-    host = None
-    with contextlib.suppress(ValueError):
-        host = urlsplit(address).hostname
-    if not host:
-        return False
-    # The system also takes 134744072, 0x8080808 and 8.526344 for 8.8.8.8.
-    with contextlib.suppress(OSError, ValueError):
-        host = socket.inet_ntoa(socket.inet_aton(host))
     try:
-        found = ipaddress.ip_address(host)
-    except ValueError:  # a name; names on the internet have a dot
-        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
-    found = getattr(found, "ipv4_mapped", None) or found
-    return found.is_loopback or found.is_private or found.is_link_local
+        host = urlsplit(address).hostname
+    except ValueError:
+        return False
+    return bool(host) and is_local(str(host))
 
 
 def _read(path: Path) -> dict[str, Any]:

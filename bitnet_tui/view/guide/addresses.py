@@ -2,9 +2,9 @@
 
 import re
 
+from bitnet_core.proxy import is_local
+
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
-_NEAR = re.compile(r"\[.*|\d+(?:\.\d+){3}|localhost", re.IGNORECASE)
-"""Hosts that are most likely reached without TLS."""
 
 
 def is_address(name: str) -> bool:
@@ -15,10 +15,11 @@ def is_address(name: str) -> bool:
 def scheme(text: str) -> str:
     """What to put before an address without a scheme; empty if it has one, or is no address.
 
-    `http://` for an IP, localhost or a port but that of HTTPS, else `https://`.
+    `http://` for this machine and its own network, unless the port is that of HTTPS. All else gets `https://`: a key
+    must not cross the internet unencrypted.
     """
     found = _BARE.fullmatch(text)
     if found is None:
         return ""
     host, port = found.groups()
-    return "http://" if port not in (None, "443") or (port is None and _NEAR.fullmatch(host)) else "https://"
+    return "http://" if port != "443" and is_local(host.strip("[]")) else "https://"
