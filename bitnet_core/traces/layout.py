@@ -145,8 +145,15 @@ def mapped_batches(
     except (NoHome, _NoCache):
         if not once:
             raise
-    with tempfile.TemporaryDirectory(prefix="bitnet-traces-") as scratch, _writing(Path(scratch)):
-        return _laid_out(Path(scratch) / name, shards, top_k, on_shard), content_hash  # mapped, it outlives its name
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix="bitnet-traces-")
+    except OSError as error:
+        why = explained(error, "name a folder that can be written in BITNET_CACHE or TMPDIR")
+        raise BitnetError(f"The traces can't be written to a temporary folder {why}.") from error
+    with scratch, _writing(Path(scratch.name)):
+        return _laid_out(
+            Path(scratch.name) / name, shards, top_k, on_shard
+        ), content_hash  # mapped, it outlives its name
 
 
 class _NoCache(BitnetError):

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,9 @@ def test_a_cache_that_cannot_be_written_is_named(data: Path, tmp_path: Path, mon
     with pytest.raises(NoHome):
         load_traces(data, TOP_K)
     assert len(load_traces(data, TOP_K, once=True).sequences) == len(expected)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(BitnetError, match=r"a temporary folder \(No such .*\); .* in BITNET_CACHE or TMPDIR\.$"):
+        load_traces(data, TOP_K, once=True)
 
 
 def test_a_set_without_any_teacher_row_is_read(data: Path) -> None:
