@@ -58,7 +58,9 @@ def _is_text(value: object) -> bool:
 def _keep(what: str, name: str, value: object) -> None:
     path = place()
     try:
-        files.write_json(path, _kept() | {name: value})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):
+            files.write_json(path, _kept() | {name: value})
     except OSError as error:
         why = explained(error, "correct its permissions")
         raise BitnetError(f"{what} is not kept for next time: {path} can't be written {why}.") from error

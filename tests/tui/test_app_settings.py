@@ -1,5 +1,6 @@
 """The app's own settings in one place: value, origin, and what changes each."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,18 @@ from bitnet_tui.services import preferences
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, settled, shown, words
 from tests.tui.simulated import experiment
+
+
+@pytest.mark.usefixtures("home")
+def test_what_two_threads_keep_is_kept():
+    def keep(*, few_colours: bool) -> None:
+        for number in range(30):
+            preferences.keep_theme(f"theme-{number}", few_colours=few_colours)
+            assert preferences.kept_theme(few_colours=few_colours) == f"theme-{number}"
+
+    with ThreadPoolExecutor(2) as pool:
+        for kept in [pool.submit(keep, few_colours=few) for few in (False, True)]:
+            kept.result()
 
 
 @pytest.mark.parametrize("size", SIZES)
