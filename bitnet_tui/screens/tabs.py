@@ -56,7 +56,7 @@ class TabbedScreen(ExportingScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in _TAB_OF:
-            open_now = self.query_one_optional("#run") is not None and self.pane.open == _TAB_OF[action]
+            open_now = self.complete and self.pane.open == _TAB_OF[action]
             return open_now and (parameters != ("leave",) or self._in_a_field)
         return super().check_action(action, parameters)
 

@@ -197,6 +197,9 @@ async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
         assert isinstance(screen, ExperimentScreen)
         actions = ("launch", "resume", "pipeline", "stop", "follow", "view", "curve", "older", "newer", "move_stage")
         assert [screen.check_action(name, ()) for name in actions] == [None] * len(actions)
+        while not screen.complete:
+            assert screen.active_bindings, "they are known at each moment of its building"
+            await asyncio.sleep(0)
         await settled(pilot)
         assert screen.check_action("launch", ())
         assert screen.check_action("view", ())
