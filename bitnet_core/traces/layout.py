@@ -151,9 +151,8 @@ def mapped_batches(
         why = explained(error, "name a folder that can be written in BITNET_CACHE or TMPDIR")
         raise BitnetError(f"The traces can't be written to a temporary folder {why}.") from error
     with scratch, _writing(Path(scratch.name)):
-        return _laid_out(
-            Path(scratch.name) / name, shards, top_k, on_shard
-        ), content_hash  # mapped, it outlives its name
+        # Mapped, the file outlives its name.
+        return _laid_out(Path(scratch.name) / name, shards, top_k, on_shard), content_hash
 
 
 class _NoCache(BitnetError):
