@@ -189,8 +189,13 @@ def _last_step(vitals: Vitals, plan: Plan) -> float | None:
 
 
 def _untold(vitals: Vitals) -> bool:
-    """Whether no second held-out loss has shown yet if the student learns; a calm gradient alone does not."""
-    return len(vitals.evaluations) < 2
+    """Whether nothing has shown yet if the student learns.
+
+    The first evaluation comes before the first step; the second one tells. Without held-out prompts there is none,
+    and until the student is ternary none counts: there the gradient tells.
+    """
+    measured = len(vitals.evaluations)
+    return measured == 1 or (not measured and _usual([one.grad_norm for one in vitals.reports]) is None)
 
 
 def _pace(per_second: float) -> str:
@@ -328,9 +333,10 @@ def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
     if left is None or not left:
         return
     seen = vitals.reports[-1].seen if vitals.reports else 0.0
-    told = not (_flipped(vitals) or _untold(vitals))  # that it is too early to tell fills the line
-    if end and plan.flip and told and seen < plan.flip.threshold <= end and seen < end:
+    if end and plan.flip and not _flipped(vitals) and seen < plan.flip.threshold <= end and seen < end:
         yield f"flip in {roughly(left * (plan.flip.threshold - seen) / (end - seen))}"
+        if vitals.evaluations and _untold(vitals):
+            return  # the line would need a second one
     yield f"done in {roughly(left)}"
 
 

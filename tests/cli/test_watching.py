@@ -49,11 +49,11 @@ def test_an_empty_name_follows_no_other_run(run: SimulatedRun, capsys: pytest.Ca
 
 def test_words_come_when_something_changes_and_else_once_a_minute(run: SimulatedRun):
     watch = Watch(run)
+    run.emit("metric", step=0, seen_tokens=0, when="start", heldout_loss=6.0)
     run.train(0, 40)
     (early,) = watch.look()
-    assert early.startswith("○ Too early to tell. No held-out loss yet, done in")
-    for loss in (6.0, 5.0):
-        run.emit("metric", step=40, seen_tokens=40 * 745, when="checkpoint", heldout_loss=loss)
+    assert early.startswith("○ Too early to tell. Held-out 6.00 at step 0, ")
+    run.emit("metric", step=40, seen_tokens=40 * 745, when="checkpoint", heldout_loss=5.0)
     (first,) = watch.look()
     assert first.startswith("● Healthy.")
     run.train(40, 44)

@@ -75,7 +75,7 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
             quantized_share=quarter / 4,
         )  # fmt: skip
     (said,) = training.said()
-    assert said.words.startswith("Too early to tell. 75% of the way to ternary weights, done in")
+    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient calm, flip in")
     assert training.signs.view().best is None
     training.steps(10, quantized_share=1.0).evaluate(5.0).steps(10).evaluate(4.5)
     found = training.signs.view()
@@ -109,7 +109,14 @@ def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps:
     (found,) = training.said()
     assert (found.level, found.words.split(", ")[0]) == ("calm", "Too early to tell. Held-out 12.2 at step 0")
     assert "calm" not in found.words
+    assert "flip in" in found.words
     assert training.evaluate(8.0).said()[0].level == "good"
+
+
+def test_a_training_without_held_out_prompts_is_judged_by_its_gradient():
+    training = Training().steps(limits.USUAL_OF - 1)
+    assert _worst(training).startswith("Too early to tell. No held-out loss yet, flip in")
+    assert _worst(training.steps(1)).startswith("Healthy. No held-out loss yet, gradient calm, flip in")
 
 
 @pytest.mark.parametrize(
