@@ -8,7 +8,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
-from bitnet_core.results.verdict import LETTERS, Contender, chance, verdict
+from bitnet_core.results.verdict import LETTERS, Contender, chance, comparable, verdict
 from bitnet_core.text import UNKNOWN
 
 FEWEST, MOST = 2, 8
@@ -19,7 +19,7 @@ LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   
 @dataclass(frozen=True)
 class Row:
     """One measure of all subjects. `best` are the places of the best values; none if all are alike, by what is shown
-    and by what chance may do, or if a training is unfinished."""
+    and by what chance may do, if a training is unfinished, or if the losses are weighted differently."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -115,7 +115,8 @@ def _row(measure: Measure, contenders: Sequence[Contender], *, judged: bool) -> 
         choose = min if measure.better == "lower" else max
         first = choose(known, key=lambda one: one.figures[measure.name].value)
         alike = frozenset(one.place for one in known if _alike(first, one, measure))
-        best = alike if len(alike) < len(known) else best
+        same = all(comparable(first, one, measure.name) for one in known)
+        best = alike if same and len(alike) < len(known) else best
     return Row(measure, figures, best)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitnet_core.results.differing import Difference, settings_of
-from bitnet_core.results.figures import Figure, half_widths
+from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import half_width
 from bitnet_core.results.subject import Subject
 from bitnet_core.text import count, crop, finite, listed, number, significant
@@ -23,6 +23,8 @@ _SAME_TOKENS = 0.02
 """Trainings whose seen tokens differ by a smaller share have seen alike."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
+_MADE_WITH = {LAST: _WEIGHTS, LOWEST: _WEIGHTS, "flip_shock": _WEIGHTS, "heldout_kl": ("KD_TAU",)}
+"""Which of these each measure is made with."""
 
 
 @dataclass(frozen=True)
@@ -161,15 +163,22 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
     return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
 
 
+def comparable(one: Contender, two: Contender, measure: str) -> bool:
+    """Whether the two have the same measure: a loss with other weights is another one."""
+    settings = [settings_of(each.subject) for each in (one, two)]
+    return all(settings[0].get(name) == settings[1].get(name) for name in _MADE_WITH.get(measure, ()))
+
+
 def chance(one: Contender, two: Contender, measure: str) -> float | None:
     """What a difference of the two must exceed to be beyond the chance of the held-out prompts.
 
-    None where that is not known, as for measures that are no held-out loss.
+    None where that is not known, as for measures that are no held-out loss or do not compare.
     """
-    settings = settings_of(one.subject)  # the losses are compared only where both have the same weights
+    settings = settings_of(one.subject)
     weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
-    kl, ce = {"heldout_loss": weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}.get(measure, (None, None))
-    if kl is None or ce is None:
+    parts = {LAST: weights, LOWEST: weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}
+    kl, ce = parts.get(measure, (None, None))
+    if kl is None or ce is None or not comparable(one, two, measure):
         return None
     if (paired := half_width(one.subject.answers, two.subject.answers, kl, ce)) is not None:
         return paired

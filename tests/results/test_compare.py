@@ -91,6 +91,11 @@ def test_a_star_is_for_a_difference_that_is_shown_and_beyond_chance(home: Path):
     assert _cells(_compared(home, "base", "near"), "heldout_kl") == ["4.210", "4.170"]
     assert _cells(_compared(home, "base", "near"), "heldout_loss") == ["5.210", "5.170"]
     assert _cells(_compared(home, "base", "near", "far"), "heldout_loss") == ["5.210", "5.170", "5.000 *"]
+    assert _cells(_compared(home, "base", "wide"), "best_loss") == ["5.210", "5.000"]
+    _whole(home, "weighted", 3.00, KD_WEIGHT="2")
+    for name in ("heldout_loss", "best_loss"):
+        assert _cells(_compared(home, "base", "weighted"), name) == ["5.210", "3.000"]
+    assert _cells(_compared(home, "base", "weighted"), "heldout_kl") == ["4.210", "2.000 *"]
     evaluated(reader_of("base", home).read().experiment, at=NOON + 500, qei=1.3004)
     assert _cells(_compared(home, "base", "far"), "qei") == ["1.30", "1.30"]
 
