@@ -57,7 +57,7 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
         terminal.press("\x1b[A")
         terminal.until("total")
         terminal.press("?")
-        terminal.until("Run the selected stage")
+        terminal.until("Run what is selected")
         assert terminal.exit_code is None
         assert b"\\u" not in terminal.written
         assert set(re.findall(r"\S*\?\S*", terminal.shown)) <= {"?"}  # a key

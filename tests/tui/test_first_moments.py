@@ -225,6 +225,12 @@ async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, want
         assert [type(screen) for screen in pilot.app.screen_stack] == wanted
 
 
+@pytest.fixture
+def patient_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key waits for the one before it however busy the machine is."""
+    monkeypatch.setattr(keystrokes, "_LONGEST_SECONDS", 60.0)
+
+
 @pytest.mark.parametrize(
     ("keys", "field", "text"),
     [
@@ -235,6 +241,7 @@ async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, want
         (["ctrl+p", *"quit"], "Palette Input", "quit"),
     ],
 )
+@pytest.mark.usefixtures("patient_keys")
 async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(
     home: Path, keys: list[str], field: str, text: str
 ):
@@ -252,6 +259,7 @@ async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(
         assert isinstance(pilot.app.screen, KeysScreen) == ("enter" in keys and keys[-1] == "a")
 
 
+@pytest.mark.usefixtures("patient_keys")
 async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
@@ -264,6 +272,7 @@ async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
             await settled(pilot)
 
 
+@pytest.mark.usefixtures("patient_keys")
 async def test_a_click_waits_for_what_was_typed_before_it(home: Path):
     """Else it takes the focus, and the rest of the text goes to what was clicked."""
     finished_experiment(home, "kd")

@@ -59,7 +59,7 @@ def test_open_look_around_and_leave(home: Path, tmux: Tmux):
     tmux("resize-window", "-x", "120", "-y", "36")
     _until(tmux, "Teacher baseline")
     tmux("send-keys", "?")
-    _until(tmux, "Run the selected stage")
+    _until(tmux, "Run what is selected")
     tmux("send-keys", "Escape")
     time.sleep(0.3)
     tmux("send-keys", "q")
