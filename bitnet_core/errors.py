@@ -59,7 +59,7 @@ class Stopped(BitnetError):
 
 
 class NameNotUTF8(BitnetError):
-    """A library that takes names as UTF-8 can't open a file, whatever is in it."""
+    """A library requires UTF-8 and a file's name is not; its content may be sound."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} can't be opened, as its name is not UTF-8; rename the file or its folder.")

@@ -1,6 +1,7 @@
-"""The way to a server: whether it is near, its proxy, as messages say it, and trusted certificates.
+"""How a server is reached: whether it is on this network, through which proxy, and with which certificates.
 
-Without it, what a proxy does is told as the server's fault. Knows no HTTP client: those of httpx are passed in.
+Messages name the proxy, so that its faults are not told as the server's. Knows no HTTP client: those of httpx are
+passed in.
 """
 
 import contextlib

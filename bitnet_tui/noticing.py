@@ -145,7 +145,7 @@ class Noticing(Shell):
     def _free_place(self, messages: Sequence[str]) -> tuple[int, int]:
         """The first line and cell below the head from which on notices cover nothing to press or to know, or (1, 0).
 
-        Where there is no such place, what is to know gives way.
+        Where there is no such place, they may cover what is only to be read.
         """
         for what in (f"{_PRESSED}, {_READ}", _PRESSED):
             things = [one.region for one in self.screen.query(what) if one.region]

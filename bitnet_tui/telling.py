@@ -65,7 +65,6 @@ class Telling(Noticing):
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"
-
         self.notify_beside(notice.text, title=notice.title, severity=severity)
         terminal = self._driver
         if not isinstance(terminal, AnyTerminal):

@@ -7,7 +7,7 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 
 
 def require_exportable(student: Student, tokenizer: StudentTokenizer, runtime: str) -> None:
-    """BitnetError for a student that `runtime` can't compute, or that is no student to export."""
+    """BitnetError for a student that `runtime` can't compute, that is not ternary, or that has another tokenizer."""
     if student.config.hadamard:
         raise BitnetError(
             f"{runtime} can't compute the Hadamard transform of this student; use it in this program, or train "

@@ -232,7 +232,7 @@ def require_regular(path: Path) -> None:
 
 
 def utf8_name(path: Path) -> str:
-    """The name for a library that takes it as UTF-8. NameNotUTF8 for another one, whatever is in the file."""
+    """The path as text for a library that requires UTF-8. NameNotUTF8 if it is not UTF-8."""
     if not is_utf8(str(path)):
         raise NameNotUTF8(path)
     return str(path)

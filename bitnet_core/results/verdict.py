@@ -172,7 +172,7 @@ def comparable(one: Contender, two: Contender, measure: str) -> bool:
 def chance(one: Contender, two: Contender, measure: str) -> float | None:
     """What a difference of the two must exceed to be beyond the chance of the held-out prompts.
 
-    None where that is not known, as for measures that are no held-out loss or do not compare.
+    None where that is not known: for measures other than held-out losses, and for losses weighted differently.
     """
     settings = settings_of(one.subject)
     weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))

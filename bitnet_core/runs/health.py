@@ -163,7 +163,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
-    elif _usual([one.grad_norm for one in vitals.reports]) is not None and not (age or _untold(vitals)):
+    elif _usual_norm(vitals.reports) is not None and not (age or _untold(vitals)):
         yield "gradient calm"  # left out where the line would need a second one, or it would pass for a verdict
     if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
         yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
@@ -195,7 +195,7 @@ def _untold(vitals: Vitals) -> bool:
     and until the student is ternary none counts: there the gradient tells.
     """
     measured = len(vitals.evaluations)
-    return measured == 1 or (not measured and _usual([one.grad_norm for one in vitals.reports]) is None)
+    return measured == 1 or (not measured and _usual_norm(vitals.reports) is None)
 
 
 def _pace(per_second: float) -> str:
@@ -248,9 +248,13 @@ def _usual(values: Sequence[float | None]) -> float | None:
     return statistics.median(known) if len(known) >= USUAL_OF else None
 
 
+def _usual_norm(reports: Sequence[Report]) -> float | None:
+    return _usual([one.grad_norm for one in reports])
+
+
 def _spiking(reports: Sequence[Report]) -> list[Report]:
     """The recent reports whose gradient norm is far above the usual one."""
-    usual = _usual([one.grad_norm for one in reports])
+    usual = _usual_norm(reports)
     recent = reports[-RECENT:] if usual else ()
     return [one for one in recent if one.grad_norm is not None and usual and one.grad_norm > SPIKE * usual]
 
@@ -258,7 +262,7 @@ def _spiking(reports: Sequence[Report]) -> list[Report]:
 def _spikes(reports: Sequence[Report]) -> Iterator[Finding]:
     spikes = _spiking(reports)
     if len(spikes) >= SPIKES:
-        usual, highest = _usual([one.grad_norm for one in reports]), max(one.grad_norm or 0 for one in spikes)
+        usual, highest = _usual_norm(reports), max(one.grad_norm or 0 for one in spikes)
         yield Finding(
             "warn",
             f"The gradient norm spiked in {len(spikes)} of the last {RECENT} reports, to {significant(highest)} "

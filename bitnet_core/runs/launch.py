@@ -116,7 +116,7 @@ def launch(
 
 
 def _require_same_experiment(experiment: Experiment, env_files: Collection[Path]) -> None:
-    """UsageError if the settings came from a folder that is no longer there: a new one would begin all over again."""
+    """UsageError if the folder of the settings is gone: launching would start a new experiment in its place."""
     env = experiment.root / ".env"
     if env in env_files and not os.path.lexists(env):
         raise UsageError(

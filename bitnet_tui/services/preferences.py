@@ -42,17 +42,16 @@ def keep_theme(name: str, *, few_colours: bool = False) -> None:
 def kept_target() -> dict[str, str]:
     """The settings of the target from which an experiment was opened last; empty if there is none."""
     found = _kept().get(_TARGET)
-    named = found.items() if isinstance(found, dict) else ()
-    return {name: text for name, text in named if name in REGISTRY and not REGISTRY[name].secret and _is_text(text)}
+    return {
+        name: text
+        for name, text in (found.items() if isinstance(found, dict) else ())
+        if name in REGISTRY and not REGISTRY[name].secret and isinstance(text, str)
+    }
 
 
 def keep_target(values: Mapping[str, str]) -> None:
     """BitnetError says why they can't be kept."""
     _keep("The target", _TARGET, dict(values))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _keep(what: str, name: str, value: object) -> None:

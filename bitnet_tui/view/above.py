@@ -31,33 +31,39 @@ class Above(NamedTuple):
 def above(view: ExperimentView, cells: int, rows: int) -> Above:
     """Health, alerts and figures. Where there are not enough rows the texts end early and the first figures stay.
 
-    The last of the figures stays too: it is the newest held-out evaluation, if there is one. Of an active run they
-    have as many lines whatever is said, so that what is below never moves: what is said takes those of the figures.
+    The last of the figures stays too: it is the newest held-out evaluation, if there is one.
     """
     run = view.run
     found = figures(run, cells) if run else ()
-    live = False
-    if run is not None and run.active:
-        to_come = run.stage == "train" and run.view.held_out is None
-        live, rows = True, max(_LEAST_SAID, min(rows, len(found) + to_come + _LEAST_SAID))
     health = health_lines(run, cells, _MOST_HEALTH_LINES)
     alerts = (
         *outdated_lines(view, cells),
         *alert_lines(run, view.problem, cells, _MOST_ALERT_LINES),
     )
-    said = max(_LEAST_SAID, rows - (1 if live else len(found)))
-    if live:  # how it is now, with what to do, comes before what was said of it once
-        health = first_lines(health, said - min(len(alerts), 1), cells)
-        alerts = first_lines(alerts, said - len(health), cells)
-    else:
-        alerts = first_lines(alerts, said - min(len(health), 1), cells)
-        health = first_lines(health, said - len(alerts), cells)
+    if run is not None and run.active:
+        return _steady(run, Above(health, alerts, found), cells, rows)
+    said = max(_LEAST_SAID, rows - len(found))
+    alerts = first_lines(alerts, said - min(len(health), 1), cells)
+    health = first_lines(health, said - len(alerts), cells)
     left = max(0, rows - len(health) - len(alerts))
     if len(found) > left:
-        found = (*found[: left - 1], found[-1]) if left and not live else found[len(found) - min(left, 1) :]
-    if live:
-        health, alerts = (*health, *alerts, *[()] * (left - len(found))), ()
+        found = (*found[: left - 1], found[-1]) if left else ()
     return Above(health, alerts, found)
+
+
+def _steady(run: RunShown, said: Above, cells: int, rows: int) -> Above:
+    """The same of an active run, on as many lines whatever is said: what is below them never moves.
+
+    Its health, with what to do, comes before older alerts. Both take their lines from the figures.
+    """
+    to_come = run.stage == "train" and run.view.held_out is None
+    rows = max(_LEAST_SAID, min(rows, len(said.figures) + to_come + _LEAST_SAID))
+    most = max(_LEAST_SAID, rows - 1)
+    health = first_lines(said.health, most - min(len(said.alerts), 1), cells)
+    alerts = first_lines(said.alerts, most - len(health), cells)
+    left = max(0, rows - len(health) - len(alerts))
+    found = said.figures if len(said.figures) <= left else said.figures[-1:] if left else ()
+    return Above((*health, *alerts, *[()] * (left - len(found))), (), found)
 
 
 def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:

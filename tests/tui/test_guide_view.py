@@ -14,9 +14,8 @@ from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
 from bitnet_tui.labels import label
 from bitnet_tui.view import pick, share
-from bitnet_tui.view.guide import addresses, doubts, estimates, rail, review, storing, teachers
-from bitnet_tui.view.guide.draft import BACKEND, HERE, STEPS, STUDENT_FIELDS, Draft, faults
-from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.guide import doubts, estimates, rail, review, storing, teachers
+from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft, faults
 from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.spans import unstyled
 from tests.tui.plans import PLAN, TIMED
@@ -72,70 +71,6 @@ def test_two_settings_of_one_field_are_named_once():
     assert plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 
-@pytest.mark.parametrize(
-    ("typed", "scheme"),
-    [
-        ("127.0.0.1", "http://"),
-        ("127.0.0.1:18733", "http://"),
-        ("10.0.0.5/v1", "http://"),
-        ("[::1]:8000/v1", "http://"),
-        ("Localhost", "http://"),
-        ("my-box:8000/v1", "http://"),
-        ("my-box", "http://"),
-        ("gpu.local:8000", "http://"),
-        ("s3.example.org:9000", "https://"),
-        ("8.8.8.8:8000", "https://"),
-        ("[2606:4700::1111]:8000", "https://"),
-        ("s3.example.org:443", "https://"),
-        ("10.0.0.5:443", "https://"),
-        ("s3.eu-west-1.example.org", "https://"),
-        ("cloud.example.org/remote.php/dav", "https://"),
-        ("münchen.example", "https://"),
-        *(
-            (typed, "")
-            for typed in ("", "http://x", "HTTPS://x", "ftp://x", "http:/x", "http:", "me:pw@x", "two words")
-        ),
-    ],
-)
-def test_an_address_without_a_scheme_gets_the_likely_one(typed: str, scheme: str) -> None:
-    assert addresses.scheme(typed) == scheme
-    assert addresses.scheme(f"{scheme}{typed}") == "" or not scheme
-
-
-def _failed(problem: str, backend: str, **values: str) -> Found:
-    draft = Draft().having(BACKEND, backend)
-    for name, value in values.items():
-        draft = draft.having(name, value)
-    return storing.failed(problem, draft)
-
-
-def test_an_s3_server_of_ones_own_is_asked_for_first_and_an_empty_field_says_what_that_means():
-    assert storing.fields("s3")[:2] == ("S3_BUCKET", "S3_ENDPOINT_URL")
-    said = {name: storing.placeholder(name, "s3") for name in storing.fields("s3")}
-    assert (said["S3_BUCKET"], said["S3_ENDPOINT_URL"], said["S3_PREFIX"]) == ("needed", "empty = AWS", "")
-    assert said["AWS_DEFAULT_REGION"] == "such as eu-central-1"
-    assert storing.placeholder("DYNAMO_REGION", "dynamodb") == "empty = “Region”"
-
-
-def test_a_refused_sign_in_leads_to_the_password():
-    problem = "Signing in failed; check WEBDAV_USERNAME and WEBDAV_PASSWORD."
-    assert _failed(problem, "webdav").field == "WEBDAV_PASSWORD"
-
-
-def test_a_server_of_ones_own_that_is_not_found_leads_to_the_endpoint_unless_there_is_one():
-    problem = "S3 can't be reached (x); check AWS_DEFAULT_REGION, or set S3_ENDPOINT_URL for another server."
-    assert _failed(problem, "s3", AWS_DEFAULT_REGION="eu-north-1").field == "S3_ENDPOINT_URL"
-    assert _failed(problem, "s3").field == "S3_ENDPOINT_URL"
-    assert _failed(problem, "s3", S3_ENDPOINT_URL="https://s3.example").field == "AWS_DEFAULT_REGION"
-
-
-def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
-    found = _failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
-    assert unstyled(*found.lines).endswith("check “Region”. The keys were not checked.")
-    assert (found.why, found.offer) == ("Could not connect to b.s3.x", "Go to Region")
-    assert "keys" not in unstyled(*_failed("x can't be reached.", "rclone").lines)
-
-
 # -- what will fail later -------------------------------------------------------------------------------------------
 
 
@@ -164,16 +99,6 @@ def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
     assert _doubted(vllm, set(), {"teacher": why}) == [
         "Teacher · the last test failed: no connection [Go to Teacher]"
     ]
-
-
-@pytest.mark.parametrize("backend", STORAGE_BACKENDS)
-def test_a_target_lacks_no_key_once_all_are_there_and_only_its_own(backend):
-    draft = Draft({"STORAGE_BACKEND": backend, "WEBDAV_USERNAME": "me"})
-    keys = storing.key_names(backend)
-    assert doubts.missing_keys(draft, keys) == ()
-    missing = doubts.missing_keys(draft, ())
-    assert set(missing) <= set(keys)
-    assert bool(missing) == bool(keys)
 
 
 # -- lines that are clicked -----------------------------------------------------------------------------------------

@@ -146,8 +146,8 @@ def unloaded(name: str, path: Path) -> Any:
 def _model(name: str, path: Path, dtype: torch.dtype) -> tuple[Any, tuple[str, ...]]:
     """The model with its weights, and the tensors that it has no use for.
 
-    BitnetError if some are missing or of another size, which the library fills with random numbers, or are no floats,
-    which it casts.
+    BitnetError for missing tensors and those of another size, which the library fills with random numbers, and for
+    those that are not floats, which it casts.
     """
     loading = partial(
         AutoModelForCausalLM.from_pretrained,

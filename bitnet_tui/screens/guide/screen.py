@@ -194,19 +194,21 @@ class NewExperimentScreen(KeptGuide):
         focused, step = self.focused, self._current
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
+        if step is None:
+            await self.action_next()
+            return
+        step.complete()
         following: Widget | None = None
-        if step is not None:
-            step.complete()
-        if step is not None and isinstance(focused, Input):
+        if isinstance(focused, Input):
             following = self._field_beside(focused, 1)
             if following is None and step.lacks():
                 return
             following = following or step.after_fields()
-        elif step is not None and isinstance(focused, Cards):
+        elif isinstance(focused, Cards):
             following = step.missing()
         if following is focused:
             following = None
-        if isinstance(focused, Input | Cards) and step is not None and step.holds(focused, last=following is None):
+        if isinstance(focused, Input | Cards) and step.holds(focused, last=following is None):
             return
         if following is not None:
             # At once: `Widget.focus` waits for the messages before it.

@@ -138,14 +138,14 @@ class TestedStep(Step):
         self.complete()
         self.guide.stop_test()
 
-    def addresses(self) -> Iterable[tuple[str, Input]]:
+    def address_fields(self) -> Iterable[tuple[str, Input]]:
         """The settings that are addresses, with their fields."""
         raise NotImplementedError
 
     @on(Input.Blurred)
     def complete(self) -> None:
         """Put a scheme before each address that was typed without one, and say so until it is edited."""
-        for name, entry in self.addresses():
+        for name, entry in self.address_fields():
             address = value_of(entry)
             if scheme := addresses.scheme(address):
                 with self.prevent(Input.Changed):  # it would end the test that comes next

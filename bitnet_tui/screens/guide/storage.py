@@ -72,7 +72,7 @@ class StorageStep(TestedStep):
     def needed(self, missing: Widget) -> str:
         return f"{label((missing.id or '').removeprefix('field-'))}: needed for this target."
 
-    def addresses(self) -> Iterable[tuple[str, Input]]:
+    def address_fields(self) -> Iterable[tuple[str, Input]]:
         entries = ((name, self.field(name)) for name in storing.fields(self.draft.get(BACKEND)) if is_address(name))
         return [(name, entry) for name, entry in entries if isinstance(entry, Input)]
 

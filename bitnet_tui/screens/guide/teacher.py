@@ -91,7 +91,7 @@ class TeacherStep(TestedStep):
             "key": f"Key is empty: paste it, or go on without it ({skip}).",
         }[missing.id or ""]
 
-    def addresses(self) -> Iterable[tuple[str, Input]]:
+    def address_fields(self) -> Iterable[tuple[str, Input]]:
         return [(self.draft.teacher.base_url_setting, self.query_one(_ADDRESS, Input))]
 
     def field(self, name: str) -> Widget | None:

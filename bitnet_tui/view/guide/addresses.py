@@ -13,7 +13,7 @@ def is_address(name: str) -> bool:
 
 
 def scheme(text: str) -> str:
-    """What to put before an address without a scheme; empty if it has one, or is no address.
+    """The scheme to put before an address; empty if it has one, or if the text is not an address.
 
     `http://` for this machine and its own network, unless the port is that of HTTPS. All else gets `https://`: a key
     must not cross the internet unencrypted.

@@ -241,17 +241,8 @@ def visited(draft: Draft) -> frozenset[str]:
 
 
 STUDENT_FIELDS = (
-    *(
-        "MINI_PRESET",
-        "STUDENT_INIT",
-        "LR",
-        "MINI_DIM",
-        "MINI_LAYERS",
-        "MINI_HEADS",
-        "MINI_HEAD_DIM",
-        "TOKENIZER_NAME",
-    ),
-    *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),
+    *("MINI_PRESET", "STUDENT_INIT", "LR", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM"),
+    *("TOKENIZER_NAME", "MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),
 )
 
 
