@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
@@ -91,8 +92,11 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path, self.stream_path = path, schema.stream_of(path)
-        self.metadata = _require_metadata(path, require_columns(path, schema.KD))
-        require_columns(self.stream_path, schema.STREAM)
+        written = require_columns(path, schema.KD)
+        self.metadata = _require_metadata(path, written.metadata)
+        _require_all_rows(path, written, self.metadata.counts.get("rows"))
+        streams = require_columns(self.stream_path, schema.STREAM)
+        _require_all_rows(self.stream_path, streams, self.metadata.counts.get("sequences"))
 
     def windows(self) -> Iterator[Window]:
         """All sequences and all rows of the shard, in order."""
@@ -144,17 +148,17 @@ def require_one_configuration(shard: Shard, first: Shard) -> None:
 # -- files -------------------------------------------------------------------------------------------
 
 
-def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
-    """Check a Parquet file's columns, and return its own key-values."""
+def require_columns(path: Path, wanted: pa.Schema) -> pq.FileMetaData:
+    """Check a Parquet file's columns, and return what it says about itself."""
     try:
         with open_parquet(path) as file:
-            found, key_values = file.schema_arrow, file.metadata.metadata
+            found, written = file.schema_arrow, file.metadata
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, path)
         raise torn(path) from error
-    if schema.METADATA_KEY not in (key_values or {}):
+    if schema.METADATA_KEY not in (written.metadata or {}):
         raise BitnetError(f"{path} was not written by this program; {_OTHER_FOLDER}.")
     for field in wanted:
         if (times := found.names.count(field.name)) != 1:
@@ -163,7 +167,15 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
         got = found.field(field.name).type
         if got != field.type:
             raise BitnetError(f"Column {field.name} of {path} is {got} instead of {field.type}; {AGAIN}.")
-    return dict(key_values) if key_values else None
+    return written
+
+
+def _require_all_rows(path: Path, written: pq.FileMetaData, counted: float | None) -> None:
+    """BitnetError unless the file has as many rows as were counted when the shard was written (None: unknown)."""
+    if counted is not None and written.num_rows != counted:
+        raise BitnetError(
+            f"{path} was changed after it was written: it has {written.num_rows:,} of {counted:,.0f} rows; {AGAIN}."
+        )
 
 
 def require_whole(path: Path) -> None:

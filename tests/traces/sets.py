@@ -93,6 +93,14 @@ def rewrite(path: Path, change: Callable[[list[dict[str, object]]], object], kee
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema.with_metadata(kept)), path)
 
 
+def write_without_rows(path: Path) -> None:
+    """Write a file of a trace set again without rows, and without the counts of those it had."""
+    found = schema.read_metadata(pq.read_metadata(path).metadata)
+    assert found is not None
+    without_counts = replace(found, counts={}).as_key_values()
+    pq.write_table(pq.read_schema(path).with_metadata(without_counts).empty_table(), path)
+
+
 def set_in(row: int, column: str, value: object) -> Callable[[list[dict[str, object]]], object]:
     return lambda rows: rows[row].__setitem__(column, value)
 

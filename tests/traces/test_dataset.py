@@ -18,7 +18,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.traces import layout, schema, shards
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
-from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set
+from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set, write_without_rows
 
 
 def slow_load(folder: Path, width: int) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def test_a_cache_that_cannot_be_written_is_named(data: Path, tmp_path: Path, mon
 def test_a_set_without_any_teacher_row_is_read(data: Path) -> None:
     """Its positions are trained by cross-entropy alone."""
     for shard in (0, 1):
-        rewrite(data / schema.kd_shard(shard), list.clear)
+        write_without_rows(data / schema.kd_shard(shard))
     traces = load_traces(data, TOP_K)
     assert len(traces.sequences) == 20
     assert not any(one.kd_valid_C.any() for one in traces.sequences)

@@ -14,7 +14,7 @@ from bitnet_core.traces import inspect, schema
 from bitnet_core.traces.split import is_heldout
 from bitnet_core.traces.stats import rejected_tokens, stats_text, trace_stats
 from tests.traces.samples import rows_of
-from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
+from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in, write_without_rows
 
 
 @pytest.fixture(autouse=True)
@@ -150,11 +150,11 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
 
 def test_a_set_without_rows_or_without_sequences_can_be_inspected(data: Path) -> None:
     for shard in (0, 1):
-        rewrite(data / schema.kd_shard(shard), list.clear)
+        write_without_rows(data / schema.kd_shard(shard))
     assert "rows (tokens with a teacher)  0 (0.0%)" in stats_text(trace_stats(data))
     assert inspect.validate(data) == []
     for shard in (0, 1):
-        rewrite(data / schema.kd_stream(shard), list.clear)
+        write_without_rows(data / schema.kd_stream(shard))
     assert stats_text(trace_stats(data))
     with pytest.raises(BitnetError, match="hold no sequence"):
         inspect.show(data, None, 5)
