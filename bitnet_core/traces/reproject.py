@@ -171,7 +171,7 @@ def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
         spans = list(zip(starts, [*starts[1:], len(owners_N)], strict=True))
         if group < source.num_row_groups - 1:  # the last sequence may continue in the next group
             waiting = rows.slice(spans.pop()[0])
-        yield from _split(rows.combine_chunks(), spans, table)
+        yield from _split(path, rows.combine_chunks(), spans, table)
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -199,7 +199,7 @@ def _require_sound(path: Path, rows: pa.Table) -> None:
         raise BitnetError(f"{path} has a step with more than its {width} candidates; move it away and {_AGAIN}.")
 
 
-def _split(rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> Iterator[_StoredAnswer]:
+def _split(path: Path, rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> Iterator[_StoredAnswer]:
     tops = rows["top_bytes"].combine_chunks()
     width = tops.type.list_size
     sampled_N = _numbers(rows["token_bytes"].combine_chunks(), table)
@@ -209,11 +209,13 @@ def _split(rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> I
     tops_NK, top_NK = np.where(listed_NK, tops_NK, -1).astype(np.int32), np.where(listed_NK, top_NK, -np.inf)
     own_N = rows["logprob"].to_numpy().astype(np.float64)
     other_N = rows["other_logprob"].to_numpy().astype(np.float64)
-    owners_N = rows["prompt_idx"].to_numpy()
+    owners_N, places_N = rows["prompt_idx"].to_numpy(), rows["step_idx"].to_numpy()
     # Shards of an earlier version have no such column.
     before = rows["bytes_before"].to_pylist() if "bytes_before" in rows.column_names else [b""] * len(own_N)
     for begin, end in spans:
         span = slice(begin, end)
+        if not np.array_equal(places_N[span], np.arange(end - begin)):
+            raise _changed(path, f"not all steps of sequence {owners_N[begin]} are there, in order")
         yield _StoredAnswer(
             int(owners_N[begin]),
             Completion(table, sampled_N[span], own_N[span], tops_NK[span], top_NK[span]),
@@ -241,13 +243,23 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
     except (pa.ArrowException, OSError, BitnetError, ValueError, TypeError, RecursionError) as error:
         raise_if_not_the_file(error, part)
         raise BitnetError(f"{part} is missing or damaged; move {path} away and {_AGAIN}.") from error
+    steps = 0
     for stored in _stored_answers(path, vocabulary.table):
         row = rows.get(stored.prompt_idx)
         if row is None:
             raise BitnetError(
                 f"{path} holds sequence {stored.prompt_idx} and {part} does not; move both away and {_AGAIN}."
             )
+        steps += 0 if row["rejected"] else len(stored.completion)
         yield _project_stored(row, messages[stored.prompt_idx], stored, vocabulary)
+    written = writer.metadata_of(path)
+    counted = written.counts.get("steps") if written else None
+    if counted is not None and steps != counted:
+        raise _changed(path, f"it has {steps:,} of {counted:,.0f} steps")
+
+
+def _changed(path: Path, how: str) -> BitnetError:
+    return BitnetError(f"{path} was changed after it was written: {how}; move it away and {_AGAIN}.")
 
 
 def _project_stored(

@@ -187,6 +187,10 @@ Change = Callable[[list[dict[str, object]]], object]
         (schema.teacher_shard(0), set_in(3, "top_bytes", [None] * 5), "teacher_shard_000.parquet holds null"),
         (schema.teacher_shard(0), set_in(3, "top_count", 6), "more than its 5 candidates"),
         (schema.teacher_shard(0), set_in(3, "top_count", -1), "more than its 5 candidates"),
+        (schema.teacher_shard(0), lambda rows: rows.pop(0), "not all steps of sequence 0 are there, in order"),
+        (schema.teacher_shard(0), lambda rows: rows.insert(4, rows[4]), "not all steps of sequence 0 are there"),
+        (schema.teacher_shard(0), lambda rows: rows.pop(), "it has 304 of 305 steps; move it away"),
+        (schema.teacher_shard(0), list.clear, "it has 0 of 305 steps; move it away"),
         (
             schema.sequences_part(0),
             set_in(2, "messages_json", "[" * 100_000),

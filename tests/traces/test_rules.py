@@ -130,7 +130,9 @@ ROWS = {
 @pytest.mark.parametrize("name", [KD0, STREAM0])
 def test_rows_that_were_cut_out_or_added_are_told(data: Path, name: str, change: str) -> None:
     rewrite(data / name, ROWS[change])
-    with pytest.raises(BitnetError, match=rf"{name} was changed after it was written: it has \d+ of \d+ rows; move it"):
+    with pytest.raises(
+        BitnetError, match=rf"{name} was changed after it was written: it has \d+ of \d+ rows; move it"
+    ):
         load_traces(data, 20)
 
 
