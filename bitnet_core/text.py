@@ -4,6 +4,7 @@ Pure functions. `tables.py` puts tables into text, `runs/event_words.py` events 
 """
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
@@ -247,13 +248,19 @@ def crop_middle(text: str, cells: int) -> str:
     return f"{head(text, cells - 1 - width(end))}…{end}"
 
 
+_BREAK = re.compile(r" (?!(?:s|ms|min|h|days|[kMGT]?B|%)(?!\w))|(?<!\d) ")  # any space but that of `5 min`
+
+
 def wrap(text: str, cells: int) -> list[str]:
-    """The text as lines that fit: broken at spaces, or inside a word that is longer than a line. Never empty."""
+    """The text as lines that fit: broken at spaces, or inside a word that is longer than a line. Never empty.
+
+    A number and its unit stay on one line.
+    """
     cells = max(2, cells)
     lines: list[str] = []
     for paragraph in text.split("\n"):
         current = ""
-        for word in paragraph.split(" "):
+        for word in _BREAK.split(paragraph):
             if current and width(current) + 1 + width(word) > cells:
                 lines.append(current)
                 current = word

@@ -173,6 +173,12 @@ def test_long_words_are_cut_in_one_pass():
     assert words.width("e\u0301\ufe0f\u20dd") == 1
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "min", "h", "days", "B", "GB", "%"])
+def test_a_number_stays_with_its_unit(unit: str):
+    assert words.wrap(f"done in 12 {unit}.", 12) == ["done in", f"12 {unit}."]
+    assert words.wrap(f"a1 {unit}x b {unit}", 4 + len(unit)) == [f"a1 {unit}x", f"b {unit}"]
+
+
 @given(st.text(max_size=40), st.integers(0, 30))
 def test_a_name_that_is_cut_in_the_middle_keeps_both_ends(name: str, cells: int):
     cut = words.crop_middle(name, cells)

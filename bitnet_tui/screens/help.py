@@ -1,11 +1,10 @@
 """The help (F1): every key, those of the screen below it first, and what the symbols mean."""
 
-import textwrap
-
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import Screen
 
+from bitnet_core.text import wrap
 from bitnet_tui import bindings
 from bitnet_tui.actions import ACTIONS, TITLES, Action
 from bitnet_tui.key_names import closes, keys_text
@@ -53,7 +52,7 @@ def help_lines(
 
 
 def _row(keys: str, what: str, width: int) -> list[Line]:
-    rows = textwrap.wrap(what, max(_NARROWEST, width - _INDENT), break_on_hyphens=False)
+    rows = wrap(what, max(_NARROWEST, width - _INDENT))
     first, *others = rows if len(keys) < _INDENT - 2 else ("", *rows)
     return [
         line(Span(f"  {keys:<{_INDENT - 3}}", "key"), Span(f" {first}")),
