@@ -166,6 +166,8 @@ def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
             raise torn(path) from error
         _require_sound(path, rows)
         rows = pa.concat_tables([waiting, rows]) if waiting is not None else rows
+        if not len(rows):
+            continue
         owners_N = rows["prompt_idx"].to_numpy()
         starts = [0, *(np.flatnonzero(np.diff(owners_N)) + 1).tolist()]
         spans = list(zip(starts, [*starts[1:], len(owners_N)], strict=True))
