@@ -67,7 +67,7 @@ class AskingScreen(ShellScreen[None]):
     def ask_to_fetch(self, name: str, values: Mapping[str, str] | None, lacking: tuple[Benchmark, ...]) -> None:
         """Ask whether to fetch the benchmarks that a stage lacks; it starts when they are here."""
         from bitnet_tui.screens.benchmarks import get
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         if self.shell.getting is not None:
             self.notify("Benchmarks are being fetched still; start it when they are here.", severity="warning")

@@ -243,7 +243,7 @@ class BaseScreen(ShellScreen[None]):
     def _demo_made(self, made: tuple[Path, bool] | str) -> None:
         """It is opened unless something else was opened meanwhile; or else `made` says what was wrong."""
         from bitnet_core.runs.catalog import PIPELINE
-        from bitnet_tui.screens.dialogs import MessageScreen
+        from bitnet_tui.screens.message import MessageScreen
 
         self._making_demo = False
         if not self.is_active:

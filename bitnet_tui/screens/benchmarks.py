@@ -31,7 +31,7 @@ _WANTED = "Fetch what this experiment scores"
 class BenchmarksScreen(KeyedScreen[None]):
     """What is being fetched goes on when it is closed."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#close"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss"),
@@ -48,9 +48,9 @@ class BenchmarksScreen(KeyedScreen[None]):
         self._was_getting = False
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message wide"):
+        with Vertical(classes="card wide"):
             yield Words("Public benchmarks", classes="title")
-            with VerticalScroll(id="benchmarks-scroll", classes="why tall"):
+            with VerticalScroll(id="benchmarks-scroll", classes="why"):
                 yield Painted(id="benchmarks-lines")
             yield Painted(id="problem")
             with Horizontal(classes="buttons"):

@@ -288,7 +288,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.notify(told)
         if not found.starts_again:
             return
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -300,7 +300,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def refused(self, problem: str) -> None:
         if not self._launching and self.store_refused(problem):
             return
-        from bitnet_tui.screens.dialogs import MessageScreen
+        from bitnet_tui.screens.message import MessageScreen
 
         self._advise(problem)
         self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", offering(problem)))
@@ -330,7 +330,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
             self._say_stopping(row.name, left)
             return
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         kill = asked is not None
         names = [one.name for one in active] if kill else [row.name]

@@ -16,7 +16,7 @@ from bitnet_tui.widgets.words import Words
 class ExportedScreen(DialogScreen[bool]):
     """Returns True to export it again."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#close"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss(False)"),
@@ -30,7 +30,7 @@ class ExportedScreen(DialogScreen[bool]):
         self._exported = exported
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message wide"):
+        with Vertical(classes="card wide"):
             yield Words(self._exported.path.name, classes="title")
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Painted(id="exported-lines")
@@ -43,8 +43,7 @@ class ExportedScreen(DialogScreen[bool]):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        why = self.query_one(".why")
-        cells = max(20, why.size.width - why.styles.scrollbar_size_vertical)  # whether there is a scrollbar or not
+        cells = max(20, self.query_one(".why").scrollable_content_region.width)
         self.query_one("#exported-lines", Painted).show(exports.card_lines(self._exported, cells))
 
     def action_copy(self) -> None:

@@ -74,7 +74,7 @@ class HelpScreen(DialogScreen[None]):
         self._here = here
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card help"):
+        with Vertical(classes="card page help"):
             with KeyBar(field=_TITLE_CELLS):
                 yield Words(f"Help    {closes()}", classes="title")
                 yield KeyButton("All actions", "app.actions")

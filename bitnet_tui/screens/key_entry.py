@@ -13,7 +13,7 @@ from bitnet_tui.widgets.words import Words
 class KeyEntryScreen(DialogScreen[str | None]):
     """Returns the key that was typed, which is never shown, or None."""
 
-    CSS_PATH = ["cards.tcss", "vault.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#value"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("field.cancel", "dismiss"),
@@ -27,7 +27,7 @@ class KeyEntryScreen(DialogScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
-        with Vertical(classes="card message vault"):
+        with Vertical(classes="card form"):
             yield Words(self._name_of_key, classes="title")
             yield Words(where, classes="where")
             yield SecretInput(id="value")

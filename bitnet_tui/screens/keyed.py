@@ -106,7 +106,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
     def _ask_to_allow(self, refused: "NotAllowed", job: _Job) -> None:
         from bitnet_core.secrets.addresses import allow
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if not yes:

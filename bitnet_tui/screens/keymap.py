@@ -47,7 +47,7 @@ def keymap_lines(found: Keymap) -> tuple[Line, ...]:
 class KeymapScreen(DialogScreen[None]):
     """The text, which scrolls."""
 
-    CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,q,enter,K")]  # noqa: RUF012
 
     def __init__(self, found: Keymap) -> None:
@@ -55,10 +55,10 @@ class KeymapScreen(DialogScreen[None]):
         self._found = found
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card help"):
+        with Vertical(classes="card page"):
             yield Words(f"Keys    {closes()}", classes="title")
-            with Reading(id="help-text"):
+            with Reading(id="keymap-text"):
                 yield Words(paint(keymap_lines(self._found)))
 
     def on_mount(self) -> None:
-        self.query_one("#help-text").focus()
+        self.query_one("#keymap-text").focus()

@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import bindings
-from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys

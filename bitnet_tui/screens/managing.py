@@ -33,7 +33,7 @@ class ManagingScreen(AttemptingScreen[None]):
         raise NotImplementedError
 
     def refused(self, problem: str) -> None:
-        from bitnet_tui.screens.dialogs import MessageScreen
+        from bitnet_tui.screens.message import MessageScreen
 
         self.app.push_screen(MessageScreen("That can't be done", problem))
 
@@ -93,7 +93,7 @@ class ManagingScreen(AttemptingScreen[None]):
             self.attempt(work, self._ask_to_delete, title="Delete")
 
     def _ask_to_delete(self, found: dict[str, Any]) -> None:
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
         from bitnet_tui.view import going
 
         experiments: Sequence[dict[str, Any]] = found["experiments"]

@@ -19,7 +19,7 @@ from bitnet_tui.widgets.words import Words
 class NameScreen(KeyedScreen[dict[str, Any] | None]):
     """Renames an experiment, and returns what was done, or None. A name that is refused stays, to be corrected."""
 
-    CSS_PATH = ["cards.tcss", "vault.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#name"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("field.cancel", "dismiss"),
@@ -32,7 +32,7 @@ class NameScreen(KeyedScreen[dict[str, Any] | None]):
         self._root = root
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message vault"):
+        with Vertical(classes="card form"):
             yield Words(f"Rename {flat(self._root.name)}", classes="title")
             yield SteadyInput(flat(self._root.name), compact=True, id="name")
             yield Painted(id="problem", classes="-empty")

@@ -187,7 +187,7 @@ class StoringScreen(AttemptingScreen[None]):
             self.app.push_screen(TargetScreen(self.root, found, partial(self._say, "good")))
 
     def _ask_to(self, action: Action) -> None:
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         def answered(yes: bool | None) -> None:
             if yes:

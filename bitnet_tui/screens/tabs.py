@@ -160,7 +160,7 @@ class TabbedScreen(ExportingScreen):
             shell.call_later(self._say_there, "warn", str(error))
 
     def _ask_to_train(self, row: Saved, fraction: str, found: Foreseen, problem: str) -> None:
-        from bitnet_tui.screens.dialogs import ConfirmScreen
+        from bitnet_tui.screens.confirm import ConfirmScreen
 
         if problem or not self.is_active:
             self._say_there("warn", problem)

@@ -36,7 +36,7 @@ class VaultScreen(KeyedScreen[bool]):
         self._new = new
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card message vault"):
+        with Vertical(classes="card form vault"):
             yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
             yield Words(self._why)
             if str(self._path) not in self._why:

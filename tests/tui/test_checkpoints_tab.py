@@ -14,7 +14,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved

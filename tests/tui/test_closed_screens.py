@@ -12,7 +12,7 @@ from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui import keystrokes
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.base import BaseScreen
-from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen

@@ -12,11 +12,12 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
-from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.fetch import FetchScreen
 from bitnet_tui.screens.managing_forms import NameScreen
+from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.services import preferences
 from bitnet_tui.services.drafts import Kept
 from bitnet_tui.widgets.table import Table

@@ -13,7 +13,7 @@ from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen

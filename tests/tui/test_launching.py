@@ -11,8 +11,9 @@ from bitnet_core.secrets import vault
 from bitnet_core.secrets.addresses import note_arrived
 from bitnet_core.settings.resolved import Settings
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, notices, said, settled, shown, until, words

@@ -11,7 +11,7 @@ from textual.widgets._toast import Toast, ToastHolder
 
 from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.dialogs import MessageScreen
+from bitnet_tui.screens.message import MessageScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, finished_experiment

@@ -14,8 +14,9 @@ from bitnet_core.runs.resuming import recipe
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.settings.values import TrainOptions
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.view import starting
 from tests.tui.conftest import RecordingLaunch

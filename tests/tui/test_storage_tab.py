@@ -17,7 +17,7 @@ from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.status import CopyStatus
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import storing
-from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.copying import StoreCommand, StoredFile
 from bitnet_tui.view.copy import KnownCopy

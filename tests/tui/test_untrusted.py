@@ -19,8 +19,9 @@ from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui import keymap
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
-from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import keys, probing
 from bitnet_tui.services.launching import Launched

@@ -1,34 +1,13 @@
-"""Small dialogs: a message to read, and a yes or no."""
+"""A dialog: a question with a yes and a no."""
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_tui import bindings
-from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.widgets.words import Words
-
-
-class MessageScreen(DialogScreen[None]):
-    """A message to read: what happened, and the sentences that say why and how to fix it."""
-
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
-    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,enter,q")]  # noqa: RUF012
-
-    def __init__(self, what: str, why: str) -> None:
-        super().__init__()
-        self._what = what
-        self._why = why
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="card message"):
-            yield Words(self._what, classes="title")
-            with VerticalScroll(can_focus=False, classes="why"):
-                yield Words(in_app(self._why))
-            with Horizontal(classes="buttons"):
-                yield Button("Close", id="close", variant="primary", name="dismiss")
 
 
 class ConfirmScreen(DialogScreen[bool]):
@@ -37,7 +16,7 @@ class ConfirmScreen(DialogScreen[bool]):
     Where yes is `final`, which can't be taken back, its key only goes to the button: Enter, or a click, does it.
     """
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    CSS_PATH = "cards.tcss"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.no", "dismiss(False)"),
         bindings.shared("dialog.yes", "yes"),
@@ -52,7 +31,7 @@ class ConfirmScreen(DialogScreen[bool]):
 
     def compose(self) -> ComposeResult:
         what, why, yes, no = self._texts
-        with Vertical(classes="card message"):
+        with Vertical(classes="card"):
             yield Words(what, classes="title")
             yield Words(why)
             with Horizontal(classes="buttons"):

@@ -1,0 +1,30 @@
+"""A dialog: a message to read."""
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Button
+
+from bitnet_tui import bindings
+from bitnet_tui.remedies import in_app
+from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.widgets.words import Words
+
+
+class MessageScreen(DialogScreen[None]):
+    """A message to read: what happened, and the sentences that say why and how to fix it."""
+
+    CSS_PATH = "cards.tcss"
+    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,enter,q")]  # noqa: RUF012
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__()
+        self._what = what
+        self._why = why
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card"):
+            yield Words(self._what, classes="title")
+            with VerticalScroll(can_focus=False, classes="why"):
+                yield Words(in_app(self._why))
+            with Horizontal(classes="buttons"):
+                yield Button("Close", id="close", variant="primary", name="dismiss")
