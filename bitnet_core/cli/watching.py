@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.around import machine
+from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.health import MARKS, Finding
+from bitnet_core.runs.judge import Judge
 from bitnet_core.runs.record import ACTIVE, Run
-from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import Plan, VitalSigns
-from bitnet_core.text import flat
+from bitnet_core.text import finite, flat
 
 _SECONDS = 60.0
 """While only figures change, they are said this often."""
@@ -20,18 +20,28 @@ _LOOK_SECONDS = 5.0
 class HealthLines:
     """Takes a run's events, and says how it is doing whenever `look` is called and something has changed."""
 
-    def __init__(self, run: Run, say: Callable[[str], object], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        run: Run,
+        say: Callable[[str], object],
+        now: Callable[[], float] = time.monotonic,
+        elapsed: Elapsed | None = None,
+    ) -> None:
         self._run = run
         self._say = say
         self._now = now
-        self._signs = VitalSigns()
-        self._heard = self._looked = self._said_at = now()
+        self._judge, self._elapsed = Judge(run), elapsed or Elapsed()
+        self._heard: float | None = None
+        """When the newest event was written."""
+        self._looked = self._said_at = now()
         self._new = True
+        self._kinds: tuple[object, ...] = ()
+        """Whether the run was active, and what was told of it, without the figures."""
         self._said: tuple[Finding, ...] = ()
 
     def feed(self, event: Event) -> None:
-        self._signs.feed(event)
-        self._heard, self._new = self._now(), True
+        self._judge.feed(event)
+        self._heard, self._new = finite(event.t), True
 
     def look(self) -> None:
         """Say what has changed. A run whose record is gone, or can't be read, is told of elsewhere."""
@@ -42,17 +52,14 @@ class HealthLines:
         try:
             record = self._run.record()
             state = self._run.state(record)
+            around = machine(self._run.path.parents[1], record.host)
+            silent = self._elapsed.of(record, state, self._heard, at_work=True)[1]
+            found = self._judge.findings(record, state, around, silent)
         except BitnetError:
             return
-        around = machine(self._run.path.parents[1], record.host)
-        silent = now - self._heard if state in ACTIVE else 0.0
-        found = health(record.stage, state, self._signs.view(), Plan.of(record.settings), around, silent)
-        if _kinds(found) != _kinds(self._said) or (found != self._said and now - self._said_at >= _SECONDS):
-            self._said, self._said_at = found, now
+        kinds = state in ACTIVE, *((one.level, one.code) for one in found)
+        if kinds != self._kinds or (found != self._said and now - self._said_at >= _SECONDS):
+            self._kinds, self._said, self._said_at = kinds, found, now
             for finding in found:
                 words = " ".join(filter(None, (finding.words, finding.advice)))
                 self._say(f"{MARKS[finding.level]} {flat(words)}")
-
-
-def _kinds(found: tuple[Finding, ...]) -> list[tuple[str, str]]:
-    return [(one.level, one.code) for one in found]

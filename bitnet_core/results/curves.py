@@ -1,17 +1,17 @@
 """The curves of a training from its events: bounded, with gaps, and as one over all runs that continued it."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec import UNSET
 
 from bitnet_core.results.series import LARGEST, Segment, Series
+from bitnet_core.runs.chain import Beginning, Begun, Start, counted, place_of
 from bitnet_core.runs.event_words import changed_words
-from bitnet_core.runs.events import Budget, Event, Flip, Metric, SettingsChanged
-from bitnet_core.text import crop, finite
+from bitnet_core.runs.events import Event, Flip, Metric, SettingsChanged
+from bitnet_core.text import crop
 
 STEP, CLOCK, SHARE = "step", "clock", "quantized_share"
 """Curves that are not drawn, over the seen tokens: the step, the wall clock in Unix seconds, how ternary it is."""
@@ -35,40 +35,6 @@ class Curve:
     not_finite: tuple[float, ...]
 
 
-def place_of(event: Metric) -> float | None:
-    """Where a metric is on the axis of curves: the seen tokens, or the step where these are not told."""
-    seen = finite(event.seen_tokens)
-    return finite(event.step) if seen is None else seen
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A run's first point on the axis of its curves, and the checkpoint `after` which it goes on, where that is told.
-
-    A training that starts anew reports its first step.
-    """
-
-    x: float
-    step: float | None
-    after: float | None = None
-
-    @property
-    def resumed(self) -> bool:
-        return self.step is not None and self.step > 1
-
-    @property
-    def seam(self) -> float:
-        """Where the run took over: what older runs did behind it was lost."""
-        return math.nextafter(self.x, -math.inf) if self.after is None else min(self.after, self.x)
-
-
-class Begun(Protocol):
-    """Anything that knows where a run of a training began."""
-
-    @property
-    def begins(self) -> Beginning | None: ...
-
-
 class Piece(Begun, Protocol):
     """One run of a training. `held_out` is its newest evaluation on held-out traces.
 
@@ -89,14 +55,17 @@ class Piece(Begun, Protocol):
 class CurveFold:
     """Feed it a run's events in order; it is a `Piece` of what came so far. `revision` grows with each metric."""
 
-    begins: Beginning | None = None
     flip: Flip | None = None
     held_out: Metric | None = None
     changed: str = ""
     revision: int = 0
-    _after: float | None = None
+    _start: Start = field(default_factory=Start)
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
     _made: tuple[int, tuple[Curve, ...]] = (-1, ())
+
+    @property
+    def begins(self) -> Beginning | None:
+        return self._start.begins
 
     @property
     def curves(self) -> tuple[Curve, ...]:
@@ -111,11 +80,10 @@ class CurveFold:
             self.flip = self.flip or event  # a ramp has several; its marker is at the first
         elif isinstance(event, SettingsChanged):
             self.changed = crop(changed_words(event), _MOST_WORDS)
-            self._after = finite(event.seen_tokens)
-        elif isinstance(event, Budget) and event.seen_tokens is not UNSET:
-            self._after = finite(event.seen_tokens)
-        elif isinstance(event, Metric):
+        if isinstance(event, Metric):
             self.feed_metrics([event])
+        else:
+            self._start.feed(event)
 
     def feed_metrics(self, events: Iterable[Metric]) -> None:
         """As `feed` for each; many at once cost much less."""
@@ -130,8 +98,7 @@ class CurveFold:
         if not placed:
             return
         self.revision += len(placed)
-        if self.begins is None:
-            self.begins = Beginning(xs[0], finite(placed[0].step), self._after)
+        self._start.feed(placed[0])
         for series, column in zip(self._series.values(), zip(*map(_VALUES, placed), strict=True), strict=True):
             known = [value for value in column if value is not UNSET]
             if len(known) == len(xs):
@@ -161,28 +128,6 @@ class Training:
     def ternary_from(self) -> float:
         """The x behind the last at which the student was not ternary yet; -1 if it always was."""
         return max((x for x, share in self.points(SHARE) if share < 1), default=-1)
-
-
-_P = TypeVar("_P", bound=Begun)
-
-
-def of_one_training(newest_first: Iterable[_P]) -> list[_P]:
-    """The runs back to the one that began at the first step. It reads no more of them than it needs."""
-    found: list[_P] = []
-    for run in newest_first:
-        found.append(run)
-        if run.begins is not None and not run.begins.resumed:
-            break
-    return found
-
-
-def counted(newest_first: Iterable[_P]) -> Iterator[tuple[_P, float]]:
-    """Each run of a training, with the place up to which it counts: what it did behind that, a newer one did anew."""
-    end = math.inf
-    for run in newest_first:
-        yield run, end
-        if run.begins is not None:
-            end = min(end, run.begins.seam)
 
 
 def joined(newest_first: Sequence[Piece]) -> Training:

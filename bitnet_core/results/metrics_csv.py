@@ -6,8 +6,8 @@ from typing import TextIO
 
 from msgspec import UNSET
 
-from bitnet_core.results.curves import counted, place_of
 from bitnet_core.results.subject import StageRun
+from bitnet_core.runs.chain import counted, place_of
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Metric
 from bitnet_core.text import finite, flat

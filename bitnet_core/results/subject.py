@@ -10,14 +10,15 @@ from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.results.curves import Beginning, CurveFold, Training, counted, joined, of_one_training
+from bitnet_core.results.curves import CurveFold, Training, joined
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
+from bitnet_core.runs.chain import Beginning, Start, counted, of_one_training
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
-from bitnet_core.runs.outlook import resumes
+from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.text import finite, flat
 
@@ -149,11 +150,11 @@ class _Run:
 
 def _beginning(path: Path) -> Beginning | None:
     """Where the curves of a run begin. It reads no more of the events than it needs."""
-    fold, reader = CurveFold(), EventReader(path)
-    while fold.begins is None and (events := reader.read_new()):
+    start, reader = Start(), EventReader(path)
+    while start.begins is None and (events := reader.read_new()):
         for event in events:
-            fold.feed(event)
-    return fold.begins
+            start.feed(event)
+    return start.begins
 
 
 @dataclass
@@ -208,9 +209,8 @@ class SubjectReader:
         """The training's runs back to the one that began it."""
         if newest is None:
             return []
-        ahead = self._read(newest).curves.begins is None
-        if ahead and not (newest.state in ACTIVE and resumes(history, newest)):
-            return [newest]  # it ended before its first figures, or begins anew
+        if self._read(newest).curves.begins is None and not continues(history, newest):
+            return [newest]
         runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
         return runs[: len(of_one_training(self._read(one).curves for one in runs))]
 

@@ -96,22 +96,7 @@ class History:
     @classmethod
     def read(cls, experiment: Experiment, cache: RecordCache | None = None) -> "History":
         """Read every run. Folders without a record are left out; BitnetError if the runs can't be listed."""
-        cache = cache or RecordCache()
-        found: list[Entry] = []
-        unreadable: list[Unreadable] = []
-        for run in _runs_in(experiment.logs):
-            try:
-                found.append(Entry(run, cache.read(run)))
-            except BitnetError as error:
-                unreadable.append(Unreadable(run, str(error)))
-            except FileNotFoundError:
-                if os.path.lexists(run.events_path):
-                    unreadable.append(Unreadable(run, f"{run.record_path} is missing; move {run.path} away."))
-        return cls(
-            experiment,
-            tuple(sorted(found, key=lambda entry: entry.place, reverse=True)),
-            tuple(sorted(unreadable, key=lambda one: one.run.id)),
-        )
+        return cls(experiment, *_read(experiment.logs, cache or RecordCache()))
 
     @property
     def next_number(self) -> int:
@@ -270,8 +255,30 @@ class History:
         return (entry for entry in self.entries if entry.record.stage == stage)
 
 
+def before(run: Run) -> list[Entry]:
+    """The earlier runs of the same stage, newest first. BitnetError if they can't be listed, or the run is gone."""
+    itself, (entries, _) = Entry(run, run.record()), _read(run.path.parent, RecordCache())
+    return [one for one in entries if one.record.stage == itself.record.stage and one.place < itself.place]
+
+
 def _succeeded(record: RunRecord) -> bool:
     return record.state == "succeeded"
+
+
+def _read(logs: Path, cache: RecordCache) -> tuple[tuple[Entry, ...], tuple[Unreadable, ...]]:
+    """The runs in a folder, the newest first, and those that can't be read."""
+    found: list[Entry] = []
+    unreadable: list[Unreadable] = []
+    for run in _runs_in(logs):
+        try:
+            found.append(Entry(run, cache.read(run)))
+        except BitnetError as error:
+            unreadable.append(Unreadable(run, str(error)))
+        except FileNotFoundError:
+            if os.path.lexists(run.events_path):
+                unreadable.append(Unreadable(run, f"{run.record_path} is missing; move {run.path} away."))
+    newest_first = sorted(found, key=lambda entry: entry.place, reverse=True)
+    return tuple(newest_first), tuple(sorted(unreadable, key=lambda one: one.run.id))
 
 
 def _runs_in(logs: Path) -> list[Run]:

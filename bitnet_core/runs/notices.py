@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Alert, decode
+from bitnet_core.runs.judge import Judge
 from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.record import Run, RunRecord
-from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import Plan, VitalSigns
 from bitnet_core.settings.values import NotifyOptions
 from bitnet_core.text import capital, crop, duration, flat, state_word
 
@@ -103,8 +102,8 @@ def _why(run: Run, record: RunRecord, state: str) -> str:
         return f"{capital(record.gone)}; it recorded no end."
     if state != "succeeded":
         return record.error or ""
-    signs = VitalSigns()
+    judge = Judge(run)
     for event in each_event(run.events_path):
-        signs.feed(event)
-    found = health(record.stage, state, signs.view(), Plan.of(record.settings))
+        judge.feed(event)
+    found = judge.findings(record, state)
     return found[0].words if found else ""

@@ -12,6 +12,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
@@ -86,6 +87,14 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"
         return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
     return Outlook(aside=steps, why_not=verdict.why_not, finished=not verdict.barred)
+
+
+def continues(history: History, entry: Entry) -> bool:
+    """Whether a training without figures of its own belongs to an earlier one.
+
+    One that succeeded has added no step to it; one that was stopped or has failed has not begun.
+    """
+    return entry.state == "succeeded" or (entry.state in ACTIVE and resumes(history, entry))
 
 
 def resumes(history: History, entry: Entry) -> bool:

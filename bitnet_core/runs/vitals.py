@@ -1,7 +1,7 @@
 """What tells how a run is doing, kept from its events as they arrive, in bounded memory. `health.py` judges it."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET
 
 from bitnet_core.errors import UsageError
+from bitnet_core.runs.chain import Beginning, Start, counted
 from bitnet_core.runs.events import (
     Alert,
     Budget,
@@ -70,6 +71,7 @@ class Vitals:
     events, in seconds. `gates` has the name and the result of each gate.
     """
 
+    begins: Beginning | None = None
     reports: tuple[Report, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     begun: float | None = None
@@ -150,6 +152,7 @@ def _group(group: type[_Group], recorded: Mapping[str, Any]) -> _Group | None:
 class VitalSigns:
     """Feed it every event of one run, in order; `view` is a frozen picture."""
 
+    _start: Start = field(default_factory=Start)
     _reports: deque[tuple[Metric, bool]] = field(default_factory=lambda: deque(maxlen=REPORTS))
     """The events, and whether one of their steps was refused: a `Report` is made of the few that are kept."""
     _evaluations: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=EVALUATIONS))
@@ -176,8 +179,10 @@ class VitalSigns:
                 self._known["flip_at"] = finite(event.seen_tokens)
                 self._known["before_flip"] = self._evaluations[-1] if self._evaluations else None
             case SettingsChanged():
+                self._start.feed(event)
                 self._known["changed_at"] = finite(event.seen_tokens)
             case Budget():
+                self._start.feed(event)
                 self._known["budget"] = finite(event.tokens)
             case CheckpointSaved():
                 self._known["checkpoint_bytes"] = finite(event.bytes)
@@ -199,6 +204,7 @@ class VitalSigns:
     def view(self) -> Vitals:
         tokens, kept, answers = self._sums
         return Vitals(
+            begins=self._start.begins,
             reports=tuple(_report(*one) for one in self._reports),
             evaluations=tuple(self._evaluations),
             alerts=dict(self._alerts),
@@ -212,6 +218,8 @@ class VitalSigns:
 
     def _take_metric(self, event: Metric, moment: float) -> None:
         known, step = self._known, finite(event.step)
+        if self._start.begins is None:
+            self._start.feed(event)
         if step is None:
             known["collected"] = event
             return
@@ -256,6 +264,14 @@ class VitalSigns:
         for name in event.dropped:
             reason = name if name in self._rejected or len(self._rejected) < _MOST_NAMES else "other"
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
+
+
+def whole_vitals(newest_first: Sequence[Vitals]) -> Vitals:
+    """The vitals of a training up to the newest of its runs."""
+    (whole, _), *earlier = counted(newest_first)
+    for vitals, end in earlier:
+        whole = continued(vitals, whole, end)
+    return whole
 
 
 def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:

@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
-from bitnet_core.results.curves import Beginning, Curve, CurveFold
+from bitnet_core.results.curves import Curve, CurveFold
+from bitnet_core.runs.chain import Beginning
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import (
     Alert,

@@ -2,25 +2,25 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.results.curves import joined, of_one_training
-from bitnet_core.runs import clock
+from bitnet_core.results.curves import joined
 from bitnet_core.runs.around import Load, LoadReader, machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
+from bitnet_core.runs.chain import of_one_training
 from bitnet_core.runs.changes import changes
-from bitnet_core.runs.clock import Moment
+from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
-from bitnet_core.runs.outlook import resumes
+from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import Plan
+from bitnet_core.runs.vitals import Plan, whole_vitals
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.text import crop, flat
@@ -31,7 +31,7 @@ from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
-from bitnet_tui.view.training import on, whole_vitals
+from bitnet_tui.view.training import on
 from bitnet_tui.view.workspace import teacher_name
 
 _LONGEST_SOURCE = 40
@@ -111,15 +111,13 @@ class ExperimentWatcher:
 
     root: Path
     home: Path
-    clock: Callable[[], float] = time.time
+    elapsed: Elapsed = field(default_factory=Elapsed)
     _cache: RecordCache = field(default_factory=RecordCache)
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
     _known: KnownCopy = field(default_factory=KnownCopy)
     _comparison: Comparison = field(default_factory=Comparison)
     _load: LoadReader = field(default_factory=LoadReader)
-    _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
-    """The newest event of each active run, and after how many seconds of the run it came."""
 
     def look(self, stage: str | None, back: int = 0, seconds: float = math.inf) -> ExperimentView:
         """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing.
@@ -183,7 +181,7 @@ class ExperimentWatcher:
         state = runs[place].state
         view = self._view(run)
         at_work = (view.begins if stage == "train" else view.progress) is not None
-        elapsed, silent = self._times(record, state, view.newest, at_work=at_work)
+        elapsed, silent = self.elapsed.of(record, state, view.newest, at_work=at_work)
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
@@ -220,20 +218,16 @@ class ExperimentWatcher:
         return self._readings[run.id].view(math.inf if whole else self._deadline)
 
     def _with_earlier_runs(self, view: RunView, history: History, runs: Sequence[Entry]) -> RunView:
-        """The view of the first of these with the curves of its whole training.
-
-        One that succeeded without a figure of its own has added no step to an earlier one.
-        """
+        """The view of the first of these with the curves of its whole training."""
         newest, *earlier = runs
-        goes_on = newest.state == "succeeded" or (newest.state in ACTIVE and resumes(history, newest))
-        if view.begins is None and not goes_on:
+        if view.begins is None and not continues(history, newest):
             return view
         pieces = of_one_training(self._views(view, earlier))
         if len(pieces) == 1:
             return view
         whole = on(joined(pieces), view)
         if view.begins is not None or newest.state not in ACTIVE:  # one that reads its traces still says so
-            whole = replace(whole, vitals=whole_vitals(pieces))
+            whole = replace(whole, vitals=whole_vitals([one.vitals for one in pieces]))
         held_out = view.held_out if view.unread else whole.held_out
         return replace(whole, held_out=held_out, unread=max(one.unread for one in pieces))
 
@@ -244,27 +238,6 @@ class ExperimentWatcher:
             if view.unread and view.begins is None:
                 return
             yield (view := self._view(run))
-
-    def _times(
-        self, record: RunRecord, state: str, newest: float | None, *, at_work: bool
-    ) -> tuple[float | None, float]:
-        """How long a run took, and for how long it has been silent.
-
-        Of an active one `at_work`: until its newest event, or in whole minutes while it is silent. Seconds that count
-        up would be written to the terminal while nothing else changes. One that starts has nothing else to show.
-        """
-        if record.started is None:
-            return None, 0.0
-        seconds = record.seconds(Moment(self.clock(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
-        if seconds is None or state not in ACTIVE or record.ended is not None:
-            return seconds, 0.0
-        known = self._told.get(record.id)
-        if known is None:  # when it came can only be told by the wall clock, which may have been put forward since
-            known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
-        elif known[0] != newest:
-            known = self._told[record.id] = newest, seconds
-        minutes = seconds // 60 * 60
-        return max(known[1], minutes if at_work else seconds), max(0.0, minutes - known[1])
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:

@@ -7,8 +7,9 @@ import pytest
 from bitnet_core.cli import watching
 from bitnet_core.cli.main import main
 from bitnet_core.cli.watching import HealthLines
+from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.health import UNKNOWN_MACHINE
-from tests.tui.simulated import SimulatedRun, experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ class Watch:
         self.said: list[str] = []
         self.now = 0.0
         self._reader = run.run.reader()
-        self._lines = HealthLines(run.run, self.said.append, lambda: self.now)
+        self._lines = HealthLines(run.run, self.said.append, lambda: self.now, Elapsed(lambda: NOON + self.now))
 
     def look(self, after: float = 0.0) -> list[str]:
         """What is said after so many seconds."""

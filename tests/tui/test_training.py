@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.results.curves import joined, of_one_training
+from bitnet_core.cli import watching
+from bitnet_core.cli.watching import HealthLines
+from bitnet_core.results.curves import joined
+from bitnet_core.runs.chain import of_one_training
+from bitnet_core.runs.elapsed import Elapsed
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
+from bitnet_core.runs.notices import end_notice
+from bitnet_tui import plain
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.view import watch
 from bitnet_tui.view.chart_text import title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import RunFold, RunView
@@ -173,7 +181,14 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
         live.end_process()
 
 
-def test_a_resumed_training_is_as_healthy_as_it_was(home: Path):
+def _told(said: tuple[Finding, ...]) -> list[str]:
+    return [f"{one.words} {one.advice}".rstrip() for one in said]
+
+
+def test_a_resumed_training_is_as_healthy_as_it_was_wherever_it_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """In the app, by `--plain`, by `bitnet watch`, and in the notice of its end."""
+    monkeypatch.setattr(watching, "machine", lambda *_: UNKNOWN_MACHINE)
+    monkeypatch.setattr(watch, "machine", lambda *_: UNKNOWN_MACHINE)
     exp = experiment(home, "resumed")
     first = SimulatedRun(exp, "train", NOON)
     first.emit("metric", step=0, seen_tokens=0, heldout_loss=9.5, when="start")
@@ -182,13 +197,34 @@ def test_a_resumed_training_is_as_healthy_as_it_was(home: Path):
     first.finish("cancelled")
     save_checkpoint(exp, 60, seen_tokens=44_700)
     live = SimulatedRun(exp, "train", NOON + 50_000, alive=True)
+    elapsed = Elapsed(lambda: NOON + 50_010)
+    said: list[str] = []
+    lines, reader = HealthLines(live.run, said.append, elapsed=elapsed), live.run.reader()
+
+    def watched() -> list[str]:
+        said.clear()
+        for one in reader.read_new():
+            lines.feed(one)
+        lines.look()
+        return [line[2:] for line in said]
+
     try:
-        look = ExperimentWatcher(exp.root, home, lambda: NOON + 50_010).look
-        assert [one.words for one in look("train").run.health] == ["Starting: reading its settings and traces."]
+        look = ExperimentWatcher(exp.root, home, elapsed).look
+        starts = ["Starting: reading its settings and traces."]
+        assert _told(look("train").run.health) == watched() == starts
         live.train(61, 61)
-        (said,) = look("train").run.health
-        assert said.words.startswith("Healthy. Held-out falls 1.0 a minute, gradient calm")
+        (words,) = _told(look("train").run.health)
+        assert words.startswith("Healthy. Held-out falls 1.0 a minute, gradient calm")
+        assert watched() == [words]
+        monkeypatch.setattr(plain, "ExperimentWatcher", lambda *given: ExperimentWatcher(*given, elapsed))
+        assert f"      {words}\n" in plain.listing(home)
         assert look("train", 1).run.health == ()
+        live.emit("metric", step=62, seen_tokens=46_190, heldout_loss=8.25, when="end")
+        live.finish()
+        ended = ["Done. Held-out fell from 9.50 to 8.25."]
+        assert _told(look("train").run.health) == watched() == ended
+        notice = end_notice(live.run, live.run.record(), "succeeded", "resumed")
+        assert notice.words.startswith(ended[0])
     finally:
         live.end_process()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import process
+from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.history import History
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.figures import FiguresReader
@@ -26,7 +27,7 @@ def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, 
     live = SimulatedRun(exp, "train", started, alive=True)
     try:
         live.train(0, 59)
-        watcher = ExperimentWatcher(exp.root, home, clock=lambda: started + 61 + later)
+        watcher = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: started + 61 + later))
         seen = watcher.look("train").run
         assert seen is not None
         assert seen.elapsed == pytest.approx(shown, abs=1e-3)
@@ -40,7 +41,7 @@ def test_the_time_of_a_run_that_starts_counts_up(home: Path, stage: str):
     now = started = time.time()
     live = SimulatedRun(exp, stage, started, alive=True)
     try:
-        watcher, seen = ExperimentWatcher(exp.root, home, clock=lambda: now), []
+        watcher, seen = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: now)), []
         for seconds in (3, 44, 45, 61):
             now = started + seconds
             seen.append(watcher.look(stage).run.elapsed)
@@ -91,7 +92,7 @@ def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Pat
         live.run.write(dataclasses.replace(live.run.record(), started_uptime=boot - 200))
         live._now = now - 100
         live.train(0, 2)
-        watcher = ExperimentWatcher(exp.root, home, clock=lambda: now)
+        watcher = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: now))
         times = set()
         for _ in range(3):
             seen = watcher.look("train").run

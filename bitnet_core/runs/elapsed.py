@@ -1,0 +1,37 @@
+"""How long runs take, and for how long an active one has reported nothing."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bitnet_core.runs import clock
+from bitnet_core.runs.clock import Moment
+from bitnet_core.runs.record import ACTIVE, RunRecord
+
+
+@dataclass
+class Elapsed:
+    """Asked again and again: when an event came is known by the run's own time, from the second one on."""
+
+    wall: Callable[[], float] = time.time
+    _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+    """The newest event of each active run, and after how many seconds of the run it came."""
+
+    def of(self, record: RunRecord, state: str, newest: float | None, *, at_work: bool) -> tuple[float | None, float]:
+        """How long a run took, and for how long it has been silent, in seconds. `newest` is when its last event was.
+
+        Of an active one `at_work`: until its newest event, or in whole minutes while it is silent. Seconds that count
+        up would be written to the terminal while nothing else changes. One that starts has nothing else to show.
+        """
+        if record.started is None:
+            return None, 0.0
+        seconds = record.seconds(Moment(self.wall(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
+        if seconds is None or state not in ACTIVE or record.ended is not None:
+            return seconds, 0.0
+        known = self._told.get(record.id)
+        if known is None:  # when it came can only be told by the wall clock, which may have been put forward since
+            known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
+        elif known[0] != newest:
+            known = self._told[record.id] = newest, seconds
+        minutes = seconds // 60 * 60
+        return max(known[1], minutes if at_work else seconds), max(0.0, minutes - known[1])
