@@ -21,7 +21,7 @@ STORAGE_BACKENDS = (
 )
 TARGETS: dict[str, tuple[Setting, ...]] = {
     "Storage: Google Drive": (
-        text("GDRIVE_PROJECT_ROOT", "", "Folder in the mounted Google Drive; empty = use Drive's API."),
+        text("GDRIVE_PROJECT_ROOT", "", "Folder in the mounted Google Drive; empty = Drive's API."),
         text("GDRIVE_FOLDER", "/bitnet_poc", "Folder in Google Drive, for its API; the app makes it."),
         text("GDRIVE_CLIENT_ID", "", "Client id of the registered app; its type is TV or desktop."),
         secret("GDRIVE_CLIENT_SECRET", "Client secret of the registered app."),
@@ -35,10 +35,10 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         secret("ONEDRIVE_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
     ),
     "Storage: Dropbox": (
-        secret("DROPBOX_ACCESS_TOKEN", "Access token; it ends after hours, so a refresh token is better."),
         text("DROPBOX_APP_KEY", "", "Key of the registered app; its redirect URI is http://localhost:53682/."),
         secret("DROPBOX_APP_SECRET", "Secret of the registered app; not needed after `bitnet store login`."),
         secret("DROPBOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
+        secret("DROPBOX_ACCESS_TOKEN", "Access token; it ends after hours, so a refresh token is better."),
         text("DROPBOX_ROOT", "/bitnet_poc", "Folder in Dropbox."),
     ),
     "Storage: iCloud": (
@@ -50,17 +50,17 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text("S3_ENDPOINT_URL", "", "Address of an S3-compatible server; empty = AWS."),
         secret("AWS_ACCESS_KEY_ID", "Id of an access key."),
         secret("AWS_SECRET_ACCESS_KEY", "Secret of the access key."),
-        secret("AWS_SESSION_TOKEN", "Session token: only for temporary keys."),
         text(
             "AWS_DEFAULT_REGION", "", "Region of the bucket, such as eu-central-1; not needed with S3_ENDPOINT_URL."
         ),
         text("S3_PREFIX", "bitnet_poc/", "Prefix of every key."),
+        secret("AWS_SESSION_TOKEN", "Session token: only for temporary keys."),
     ),
     "Storage: Box": (
-        secret("BOX_DEVELOPER_TOKEN", "Developer token; it ends after an hour, so a refresh token is better."),
         text("BOX_CLIENT_ID", "", "Client id of the registered app; its redirect URI is http://127.0.0.1:53682/."),
         secret("BOX_CLIENT_SECRET", "Client secret of the registered app."),
         secret("BOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
+        secret("BOX_DEVELOPER_TOKEN", "Developer token; it ends after an hour, so a refresh token is better."),
         text("BOX_ROOT_FOLDER_ID", "0", "Folder id in Box."),
     ),
     "Storage: Nextcloud": (
@@ -76,19 +76,19 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text("WEBDAV_ROOT_PATH", "/bitnet_poc", "Folder on the server."),
     ),
     "Storage: Firebase": (
-        text("FIREBASE_PROJECT_ID", "", "Project."),
+        text("FIREBASE_PROJECT_ID", "", "Project; empty = that of the account."),
         secret("FIREBASE_CREDENTIALS_JSON", "Service account file, or its JSON."),
         text("FIREBASE_STORAGE_BUCKET", "", "Bucket."),
     ),
     "Storage: Amplify": (
         text("AMPLIFY_APP_ID", "", "App whose bucket for files is used; not needed with S3_BUCKET."),
         text("AMPLIFY_ENV", "", "Environment of the app, or branch; not needed with S3_BUCKET."),
-        text("AMPLIFY_REGION", "", "Region of the app and its bucket; empty = AWS_DEFAULT_REGION."),
+        text("AMPLIFY_REGION", "", "Region of the app and its bucket; empty = same as AWS_DEFAULT_REGION."),
     ),
     "Storage: Supabase": (
         text("SUPABASE_URL", "", "Address of the project."),
-        secret("SUPABASE_ANON_KEY", "Anonymous key; used without a service role key."),
         secret("SUPABASE_SERVICE_ROLE_KEY", "Service role key."),
+        secret("SUPABASE_ANON_KEY", "Anonymous key; used without a service role key."),
         text("SUPABASE_BUCKET", "bitnet-poc", "Bucket."),
         text("SUPABASE_PREFIX", "artifacts/", "Prefix of every key."),
     ),
@@ -98,7 +98,7 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text("MONGODB_COLLECTION_PREFIX", "artifacts_", "Prefix of every collection."),
     ),
     "Storage: DynamoDB": (
-        text("DYNAMO_REGION", "", "Region of the table; empty = AWS_DEFAULT_REGION."),
+        text("DYNAMO_REGION", "", "Region of the table; empty = same as AWS_DEFAULT_REGION."),
         text(
             "DYNAMO_TABLE_PREFIX",
             "bitnet_poc_",

@@ -2,7 +2,10 @@
 
 import pytest
 
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.targets import STORAGE_BACKENDS
+from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.labels import label
 from bitnet_tui.view.guide import addresses, doubts, storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft
 from bitnet_tui.view.guide.teachers import Found
@@ -46,12 +49,35 @@ def _failed(problem: str, backend: str, **values: str) -> Found:
     return storing.failed(problem, draft)
 
 
-def test_an_s3_server_of_ones_own_is_asked_for_first_and_an_empty_field_says_what_that_means():
-    assert storing.fields("s3")[:2] == ("S3_BUCKET", "S3_ENDPOINT_URL")
-    said = {name: storing.placeholder(name, "s3") for name in storing.fields("s3")}
-    assert (said["S3_BUCKET"], said["S3_ENDPOINT_URL"], said["S3_PREFIX"]) == ("needed", "empty = AWS", "")
-    assert said["AWS_DEFAULT_REGION"] == "such as eu-central-1"
-    assert storing.placeholder("DYNAMO_REGION", "dynamodb") == "empty = “Region”"
+@pytest.mark.parametrize("backend", STORAGE_BACKENDS)
+def test_a_form_begins_with_what_has_to_be_filled_in_and_has_no_two_fields_of_one_label(backend: str) -> None:
+    fields = storing.fields(backend)
+    needs = KINDS[backend].needs
+    assert set(fields[: len(needs)]) == set(needs)
+    may_stay = [
+        bool(REGISTRY[name].default) or storing.placeholder(name, backend).startswith("empty =")
+        for name in fields[len(needs) :]
+    ]
+    if "AWS_SESSION_TOKEN" in fields:
+        assert (fields[-1], may_stay.pop()) == ("AWS_SESSION_TOKEN", False)
+    assert may_stay == sorted(may_stay)
+    assert len({label(name) for name in fields}) == len(fields)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "said"),
+    [
+        ("s3", "S3_BUCKET", "needed"),
+        ("s3", "S3_ENDPOINT_URL", "empty = AWS"),
+        ("s3", "S3_PREFIX", ""),
+        ("s3", "AWS_DEFAULT_REGION", "such as eu-central-1"),
+        ("amplify", "S3_BUCKET", "empty = that of the app"),
+        ("dynamodb", "S3_BUCKET", "empty = all in the table"),
+        ("dynamodb", "DYNAMO_REGION", "empty = same as “Region”"),
+    ],
+)
+def test_an_empty_field_says_what_that_means(backend: str, name: str, said: str) -> None:
+    assert storing.placeholder(name, backend) == said
 
 
 def test_a_refused_sign_in_leads_to_the_password():

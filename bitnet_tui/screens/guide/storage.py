@@ -22,7 +22,7 @@ from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
 from bitnet_tui.view.guide.teachers import Found
-from bitnet_tui.view.guide.words import about, plain
+from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.guide import Cards, Pick
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
@@ -80,9 +80,8 @@ class StorageStep(TestedStep):
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
             return "Arrows or a click choose; enter goes on."
-        if not REGISTRY[setting].secret:
-            return about(setting)
-        return f"{about(setting)} {self.key_hint(setting)}"
+        what = storing.what(setting, self.draft.get(BACKEND))
+        return f"{what} {self.key_hint(setting)}" if REGISTRY[setting].secret else what
 
     # -- the form ------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 A field that is empty, or holds what would be there anyway, is not in the draft.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,10 @@ _OF_A_START = ("STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
 """What is asked of the model that the student starts from, if there is one."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
+_KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
+"""The end of a model's name that tells no two teachers apart."""
+_CALLED = {EMBEDDED: "smollm2", "custom": "teacher", "hf": "teacher"}
+"""Providers whose name says nothing of the teacher."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +172,19 @@ def overrides(draft: Draft, root: Path) -> dict[str, str]:
 
 
 def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
-    """A name that is free: the teacher and the student, or that of the source and a number."""
-    teacher = {EMBEDDED: "smollm2"}.get(draft.teacher.name, draft.teacher.name)
-    stem = draft.source or f"{teacher}-{preset_words(draft.get('MINI_PRESET'))}"
+    """A name that is free in any case of letters: teacher and student, or that of the source and a number."""
+    stem = draft.source or f"{_teacher_words(draft)}-{preset_words(draft.get('MINI_PRESET'))}"
     stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: _LONGEST_NAME - 6]
     stem = stem if is_name(stem) else "experiment"
     numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
-    return next(one for one in ((stem,) if not draft.source else ()) + tuple(numbered) if one not in taken)
+    known = {one.casefold() for one in taken}
+    return next(one for one in ((stem,) if not draft.source else ()) + tuple(numbered) if one.casefold() not in known)
+
+
+def _teacher_words(draft: Draft) -> str:
+    """The teacher as one calls it: its model without the publisher and the kind, or else its provider."""
+    model = re.split(r"[/\\]", draft.model.rstrip("/\\"))[-1].lower()
+    return _KIND_OF_MODEL.sub("", model)[: _LONGEST_NAME // 2] or _CALLED.get(draft.teacher.name, draft.teacher.name)
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------------

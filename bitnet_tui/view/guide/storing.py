@@ -30,7 +30,13 @@ _ABOUT = {
     "icloud": "Its folder on this machine; macOS uploads it.",
     "dynamodb": "A table; with a bucket, contents go there.",
 }
+_IN_FORM = {
+    ("amplify", "S3_BUCKET"): "Name of the bucket; empty = that of the app.",
+    ("dynamodb", "S3_BUCKET"): "Name of a bucket for the contents; empty = all in the table.",
+}
+"""What a setting is to a target that makes its own use of it."""
 _EXAMPLE = re.compile(r"\b(?:empty =|such as) [^.;]+")
+_OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
@@ -58,21 +64,32 @@ def about(backend: str) -> str:
 
 
 def fields(backend: str) -> tuple[str, ...]:
-    """The settings of a target's form: those that it needs first, then the rest, a user or an id before its key."""
+    """The settings of a target's form: those that must be set, those that mostly are, and those that may stay."""
     if backend == HERE:
         return ()
-    kind = KINDS[backend]
+    kind, sections = KINDS[backend], SECTIONS[backend]
     own = [
         name
+        for section in sections
         for name, one in REGISTRY.items()
-        if one.section in SECTIONS[backend] and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
+        if one.section == section and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
     ]
-    return tuple(sorted(own, key=lambda name: name not in kind.needs))
+    return tuple(sorted(own, key=lambda name: (name not in kind.needs, _may_stay(name, backend))))
+
+
+def _may_stay(name: str, backend: str) -> bool:
+    """Whether its field may be left as it is: it has a default, or empty means something."""
+    return bool(REGISTRY[name].default) or bool(_OPTIONAL.search(what(name, backend)))
+
+
+def what(name: str, backend: str) -> str:
+    """What a field of a target's form is."""
+    return _IN_FORM.get((backend, name)) or setting_words(name)
 
 
 def placeholder(name: str, backend: str) -> str:
     """What an empty field shows: that it is needed, what empty means, or an example."""
-    found = _EXAMPLE.search(setting_words(name))
+    found = _EXAMPLE.search(what(name, backend))
     return "needed" if name in KINDS[backend].needs else found[0] if found else ""
 
 
@@ -111,7 +128,7 @@ def answer(report: Mapping[str, Any]) -> Found:
     """What the test of a target found."""
     seconds = {name: one for name, one in (report.get("seconds") or {}).items() if isinstance(one, (int, float))}
     calls = [seconds[name] for name in ("write", "read", "list", "delete") if name in seconds]
-    took = f"written, read back, listed and deleted; {_each(calls)} each" if calls else "it answers"
+    took = f"written, read, listed, deleted: {_each(calls)} each" if calls else "it answers"
     lines = [line(Span("✓ ", "good"), took)]
     free = report.get("free_bytes")
     if isinstance(free, (int, float)):
