@@ -138,6 +138,9 @@ class safe_streams:
 
     def __enter__(self) -> None:
         _reopen_closed()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and not _writes_text(stream.encoding):
+                stream.reconfigure(encoding="utf-8")
         if isinstance(sys.stdin, io.TextIOWrapper):
             # In one encoding a bad byte would be an error, in another a lone surrogate: `cli/piped.py` knows these.
             sys.stdin.reconfigure(errors="surrogateescape")
@@ -148,6 +151,15 @@ class safe_streams:
     def __exit__(self, *_: object) -> None:
         sys.stderr.flush()
         sys.stdout, sys.stderr = self._before
+
+
+def _writes_text(encoding: str) -> bool:
+    """Whether any text can be written: PYTHONIOENCODING may also name codecs of other things, such as `idna`."""
+    try:
+        "a…\n".encode(encoding, _PLAIN_SIGNS)
+    except UnicodeError:
+        return False
+    return True
 
 
 def _reopen_closed() -> None:

@@ -1,6 +1,7 @@
 """`bitnet-tui`: reads the options, checks the terminal, then starts the app. Textual is imported last."""
 
 import argparse
+import contextlib
 import gc
 import os
 import sys
@@ -16,6 +17,8 @@ NO_TERMINAL = (
 IN_BROWSER = "textual.drivers.web_driver:WebDriver"
 """What textual-serve sets TEXTUAL_DRIVER to."""
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
+_MOST = {"TEXTUAL_FPS": 1000, "TEXTUAL_DIM_FACTOR": 100, "ESCDELAY": 60_000}
+"""Numbers that Textual reads; beyond these it ends in a traceback or draws all the time."""
 _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 
 
@@ -117,7 +120,15 @@ def _port(text: str) -> int:
 
 
 def _require_variables() -> None:
-    """UsageError if a variable that Textual or Rich reads has a value that ends it in a traceback."""
+    """UsageError if a variable has a value with which Textual, Rich or Python can't draw on a terminal."""
+    encoding = sys.stderr.encoding  # Textual draws there
+    if "\x1b[1m".encode(encoding, "replace") != b"\x1b[1m":
+        raise UsageError(f"PYTHONIOENCODING is {encoding}, which no terminal reads; set it to utf-8, or unset it.")
+    for name, most in _MOST.items():
+        number = os.environ.get(name, "")
+        with contextlib.suppress(ValueError):  # Textual passes over what is no number
+            if int(number) > most:
+                raise UsageError(f"{name} is {number[:20]!r}; set it to at most {most:,}, or unset it.")
     for name in ("COLUMNS", "LINES"):
         size = os.environ.get(name, "")
         if size.isdigit() and not (size.isascii() and len(size) < 9):  # Rich passes over what has no digits alone

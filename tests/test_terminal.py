@@ -141,3 +141,13 @@ def test_every_way_of_writing_is_covered_and_undone(capsys: pytest.CaptureFixtur
     said = capsys.readouterr()
     assert said.out == "·[2J\n·a\n·\n"
     assert said.err == "·\n"
+
+
+@pytest.mark.parametrize("codec", ["idna", "undefined"])
+def test_a_codec_that_writes_no_text_is_not_used(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, codec))
+    with safe_streams():
+        sys.stdout.write("✓ done\n")
+        sys.stdout.flush()
+    assert raw.getvalue() == "✓ done\n".encode()

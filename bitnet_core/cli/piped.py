@@ -14,8 +14,12 @@ MOST_CHARS = 1 << 23
 
 
 def piped_text() -> str:
-    """Everything from stdin. UsageError for more than anybody asks or has as a key."""
-    found = sys.stdin.read(MOST_CHARS + 1)
+    """Everything from stdin. UsageError for more than anybody asks or has as a key, and for broken text."""
+    try:
+        found = sys.stdin.read(MOST_CHARS + 1)
+    except UnicodeError:  # of an encoding whose characters take several bytes; `terminal.py` lets others through
+        encoding = getattr(sys.stdin, "encoding", "text")
+        raise UsageError(f"stdin is not {encoding}, as PYTHONIOENCODING says; correct or unset it.") from None
     if len(found) > MOST_CHARS:
         raise UsageError(f"stdin has more than {MOST_CHARS:,} characters; pipe in the text alone.")
     return found

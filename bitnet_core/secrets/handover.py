@@ -34,13 +34,17 @@ def is_distinctive(value: str) -> bool:
 
 
 def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
-    """Our environment without variables that are named like a secret, or contain a known one or one of `secrets`."""
+    """Our environment without variables that are named like a secret, or contain a known one or one of `secrets`.
+
+    Nor has it the encoding of our own streams: what is started writes into pipes that are read in the locale's.
+    """
     # A secret as short as `1` must not remove OMP_NUM_THREADS=1.
     values = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST_KEY}
     within = Redactor(value for value in values if len(value) >= _SHORTEST_WITHIN)
     return {
         name: value
         for name, value in os.environ.items()
+        if name != "PYTHONIOENCODING"
         if name in _ALWAYS_KEPT
         or not (known.is_secret_name(name) or value in values or within.mask_known(value) != value)
     }

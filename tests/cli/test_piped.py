@@ -42,6 +42,16 @@ def test_a_question_that_is_not_text_is_called_that(
     assert "is not UTF-8 text" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32", "utf-7", "utf-8"])
+def test_stdin_in_another_encoding_than_was_told_is_called_that(
+    codec: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"why\xe9\xff+?"), codec))
+    assert main(["chat"]) == 2
+    said = capsys.readouterr().err
+    assert f"stdin is not {codec}, as PYTHONIOENCODING says" in said or "is not UTF-8 text" in said
+
+
 def test_each_line_is_read_or_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(piped, "MOST_CHARS", 10)
     lines = ["a", "", " ", "y" * 9, "z" * 10, "z" * 25, "\udcff", "é", "the last"]

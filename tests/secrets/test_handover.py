@@ -54,7 +54,9 @@ def test_a_training_gets_the_hubs_token_if_it_loads_weights_that_may_be_there(
 
 def test_a_stages_environment_has_no_secret_but_the_caches_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "gsk-canary")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-16")  # of our own streams; its pipes are read in the locale's
     environment = handover.child_environment({"HF_HOME": "/big/hf", "TORCH_HOME": None, "SEED": 1})
+    assert "PYTHONIOENCODING" not in environment
     assert "GROQ_API_KEY" not in environment
     assert environment["HF_HOME"] == "/big/hf"
     assert "SEED" not in environment

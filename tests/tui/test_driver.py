@@ -118,6 +118,24 @@ def test_a_size_that_is_no_number_is_named(home: Path, name: str, value: str):
         terminal.until(f"bitnet-tui: {name} is {value[:20]!r}; set it to a number of cells, or unset it.")
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TEXTUAL_FPS", "1" + 400 * "0", "set it to at most 1,000"),
+        ("TEXTUAL_FPS", "1000000", "set it to at most 1,000"),
+        ("TEXTUAL_DIM_FACTOR", "1" + 400 * "0", "set it to at most 100"),
+        ("ESCDELAY", "1" + 400 * "0", "set it to at most 60,000"),
+        ("PYTHONIOENCODING", "utf-16", "set it to utf-8"),
+    ],
+)
+def test_a_variable_that_ends_textual_in_a_traceback_is_named(home: Path, name: str, value: str, said: str):
+    with Terminal("--home", str(home), **{name: value}) as terminal:
+        assert terminal.wait() == 2
+        told = terminal.written.replace(b"\0", b"").decode(errors="replace")
+        assert f"bitnet-tui: {name} is " in told
+        assert f"{said}, or unset it." in told
+
+
 def test_a_log_of_textuals_that_can_not_be_written_is_named(home: Path, tmp_path: Path):
     with Terminal("--home", str(home), TEXTUAL_LOG=str(tmp_path / "nowhere" / "log")) as terminal:
         terminal.until("which can't be written (No such file or directory); correct it, or unset it.")
