@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import shlex
 import signal
 import socket
@@ -32,6 +33,8 @@ _SILENT_SECONDS = 10.0
 _IDLE_SECONDS = 75.0
 """How long the browser's connections are kept between requests."""
 _MOST_PAGES = 8
+_OPEN_FILES = 64
+"""Enough for as many pages. With next to none, the loop itself can't be made, and says so while it is taken down."""
 _PAGE = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
 _FOLDER = Path(textual_serve.__file__).parent / "static"
 _FILES = {
@@ -238,6 +241,12 @@ def _refusal() -> web.Response:
 
 def serve(arguments: list[str], port: int) -> int:
     """Serve `bitnet-tui` with these arguments until SIGINT or SIGTERM; 0 is a free port. Binds 127.0.0.1 alone."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if 0 <= allowed < _OPEN_FILES:  # negative: any number
+        raise UsageError(
+            f"bitnet-tui --web opens up to {_OPEN_FILES} files at once, and {allowed} are allowed; "
+            f"raise the limit with `ulimit -n {_OPEN_FILES}`."
+        )
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -164,6 +164,25 @@ def test_more_connections_than_files_are_one_sentence(home: Path):
         )
 
 
+@pytest.mark.parametrize("allowed", [5, 6, 20])
+def test_a_limit_below_what_the_pages_open_is_one_sentence(home: Path, allowed: int):
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    command = [sys.executable, "-m", "bitnet_tui", "--home", str(home), "--web"]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n {allowed}; exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"bitnet-tui: bitnet-tui --web opens up to 64 files at once, and {allowed} are allowed; "
+        "raise the limit with `ulimit -n 64`.\n"
+    )
+
+
 def _get(address: str, path: str, **headers: str) -> tuple[int, Any, str]:
     host = address.split("/")[2]
     connection = http.client.HTTPConnection(host, timeout=60)
