@@ -20,6 +20,7 @@ from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.remedies import offering
+from bitnet_tui.rules import Rules
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
@@ -96,7 +97,7 @@ class BitnetApp(Telling):
         self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
         self.theme = wanted if wanted in self.available_themes else usual.name
         self._first_variables: dict[str, str] | None = self.get_css_variables()
-        self.stylesheet.set_variables(self._first_variables)
+        self.stylesheet = Rules(variables=self._first_variables)
 
     def refresh_css(self, animate: bool = True) -> None:
         """As in Textual, but not for the first theme: the styles were read with its variables."""

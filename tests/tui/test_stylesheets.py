@@ -1,12 +1,13 @@
 """A stylesheet is loaded when its screen first opens, and stays: it must not reach into any other screen.
 
-That of the list is there from the start.
+That of the list is there from the start. The app finds the rules of a widget itself; they have to be Textual's.
 """
 
 from pathlib import Path
 
 import pytest
 from textual.app import App
+from textual.css.stylesheet import Stylesheet
 
 import bitnet_tui
 from bitnet_tui.app import BitnetApp
@@ -19,14 +20,21 @@ _ALL = sorted(Path(bitnet_tui.__file__).parent.rglob("*.tcss"))
 
 
 def _looks(app: App[None]) -> list[tuple[str, list[str]]]:
-    """Each widget of the screen with the rules that hold for it."""
-    widgets = app.screen.walk_children(with_self=True)
-    return [(str(one.css_identifier), one._css_styles.css.splitlines()) for one in widgets]
+    """Each widget of the screen, and each part of one, with the rules that hold for it."""
+    looks = []
+    for one in app.screen.walk_children(with_self=True):
+        looks.append((str(one.css_identifier), one._css_styles.css.splitlines()))
+        looks += [
+            (f"{one.css_identifier} {name}", part.css.splitlines()) for name, part in one._component_styles.items()
+        ]
+    return looks
 
 
 @pytest.mark.parametrize("keys", ["", "n", "U", "a", "f3", "K", "?", "D", "r", "x", "enter", "enter 2", "enter V",
                                   "enter 6", "P", "ctrl+p"])  # fmt: skip
-async def test_a_screen_looks_as_it_does_when_every_other_one_has_been_open(home: Path, keys: str) -> None:
+async def test_a_screen_looks_as_textual_alone_has_it_when_every_other_one_has_been_open(
+    home: Path, keys: str
+) -> None:
     finished_experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(160, 50)) as pilot:
         await settled(pilot)
@@ -34,14 +42,16 @@ async def test_a_screen_looks_as_it_does_when_every_other_one_has_been_open(home
             await pilot.press(key)
             await settled(pilot)
         before = _looks(pilot.app)
-        sheet = pilot.app.stylesheet
+        sheet = pilot.app.stylesheet.copy()
+        assert type(sheet) is Stylesheet
         for path in _ALL:
             if not sheet.has_source(str(path), ""):
                 sheet.read(path)
         if not isinstance(pilot.app.screen, ExperimentsScreen):
             (listed,) = (one for one in sheet.source if one[0].endswith("experiments.tcss"))
             del sheet.source[listed]
-        sheet.reparse()
+        pilot.app.stylesheet = sheet
+        sheet.parse()
         sheet.update(pilot.app)
         sheet.update(pilot.app.screen)
         changed = {
