@@ -1,16 +1,20 @@
 """A server in the hub's place names files of this machine: nothing is written outside the hub's cache."""
 
+import gzip
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer import hub_answers
 from bitnet_core.tokenizer.hub import download
 
+_CHUNK = 1 << 10
 SHA, ETAG = "a" * 40, f'"{"c" * 40}"'
 
 
@@ -18,6 +22,12 @@ class _Mirror(BaseHTTPRequestHandler):
     said: dict[str, str]
 
     def do_GET(self) -> None:
+        if (does := self.said.get(f"does {self.command} {'api' if '/api/' in self.path else 'file'}")) is not None:
+            _MISDEEDS[does](self)
+        else:
+            self.answer()
+
+    def answer(self) -> None:
         self.said["asked"] = self.said.get("asked", "") + f"{self.path} {self.headers['User-Agent']}\n"
         api = self.path.startswith("/api/")
         listed = [{"type": "file", "path": "tokenizer.json", "size": 2, "oid": "b" * 40}]
@@ -36,6 +46,56 @@ class _Mirror(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+def _endless(mirror: _Mirror, *, before: bytes = b"", coding: str = "") -> None:
+    mirror.send_response(200)
+    mirror.send_header("ETag", ETAG)
+    mirror.send_header("X-Repo-Commit", SHA)
+    if coding:
+        mirror.send_header("Content-Encoding", coding)
+    mirror.end_headers()
+    mirror.wfile.write(before)
+    chunk = gzip.compress(bytes(1 << 23)) if coding else bytes(1 << 20)
+    for _ in range(1 << 12):
+        mirror.wfile.write(chunk)
+
+
+def _headers(mirror: _Mirror, status: int, **headers: str) -> None:
+    mirror.send_response(status)
+    for name, value in headers.items():
+        mirror.send_header(name.replace("_", "-"), value)
+    mirror.end_headers()
+
+
+def _next_page(mirror: _Mirror) -> None:
+    body = b"[]"
+    _headers(mirror, 200, Content_Length="2", Link=f'<http://{mirror.headers["Host"]}{mirror.path}>; rel="next"')
+    mirror.wfile.write(body)
+
+
+def _piecewise(mirror: _Mirror) -> None:
+    """One more piece of the file each time, and then the connection breaks."""
+    told = str(10 * _CHUNK + 1)  # never reached exactly, where the library would end
+    if mirror.command == "HEAD":
+        _headers(mirror, 200, Content_Length=told, ETag=ETAG, X_Repo_Commit=SHA)
+    else:
+        _headers(mirror, 206 if mirror.headers["Range"] else 200, Content_Length=told)
+        mirror.wfile.write(bytes(_CHUNK))
+
+
+_MISDEEDS: dict[str, Callable[[_Mirror], object]] = {
+    "endless": _endless,
+    "bomb": lambda mirror: _endless(mirror, coding="gzip"),
+    "endless list": lambda mirror: _endless(mirror, before=b"[" + b" " * 100),
+    "pages": lambda mirror: _next_page(mirror) if "/tree/" in mirror.path else mirror.answer(),
+    "a petabyte": lambda mirror: _headers(mirror, 200, Content_Length=str(10**15), ETag=ETAG, X_Repo_Commit=SHA),
+    "endless error": lambda mirror: (_headers(mirror, 404), mirror.wfile.write(bytes(1 << 26))),
+    "wait": lambda mirror: _headers(mirror, 429, Retry_After="999999", Content_Length="0"),
+    "wait for a rate": lambda mirror: _headers(mirror, 429, RateLimit='"api";r=0;t=86400', Content_Length="0"),
+    "silence": lambda _: threading.Event().wait(5),
+    "pieces": _piecewise,
+}
 
 
 @pytest.fixture
@@ -79,3 +139,35 @@ def test_a_hash_that_leads_out_of_the_cache_is_refused(
     with pytest.raises(BitnetError, match=r"127\.0\.0\.1 gives .* as the hash of a file, and it is none"):
         _download()
     assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    ("of", "does", "sentence"),
+    [
+        ("GET file", "endless", "sends more than it has told or anybody needs; use another HF_ENDPOINT"),
+        ("GET file", "bomb", "sends more than it has told"),
+        ("GET file", "endless error", "sends more than it has told"),
+        ("GET file", "a petabyte", "free, and the hub sends 1000 TB; free space there, or set HF_HOME"),
+        ("GET file", "wait", "takes no requests for 11d"),
+        ("GET file, HEAD file", "pieces", "sends more than it has told"),
+        ("GET api", "endless list", "sends more than it has told"),
+        ("GET api", "bomb", "sends more than it has told"),
+        ("GET api", "pages", "sends more than it has told"),
+        ("GET api", "endless error", "sends more than it has told"),
+        ("GET api", "wait", "takes no requests for 11d"),
+        ("GET api", "wait for a rate", "takes no requests for 24h"),
+        ("GET api", "silence", "can't be downloaded from the hub"),
+    ],
+)
+def test_a_mirror_is_bounded_in_what_it_sends_and_in_time(
+    of: str, does: str, sentence: str, said: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_answers, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(hub_answers, "_MOST_API_BYTES", 1 << 20)
+    monkeypatch.setattr(hub_answers, "_MOST_API_ANSWERS", 20)
+    monkeypatch.setattr("time.sleep", lambda _, real=time.sleep: real(0.01))
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", _CHUNK)
+    said.update(dict.fromkeys([f"does {one}" for one in of.split(", ")], does))
+    with pytest.raises(BitnetError, match=sentence):
+        _download()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 1 << 21
