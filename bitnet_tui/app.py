@@ -78,7 +78,8 @@ class BitnetApp(Telling):
         self.confirmed = set()
         self.played = {}
         self.exports = {}
-        self.last_target = preferences.kept_target()
+        kept = preferences.read()
+        self.last_target = kept.target
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self.keymap_signal = Signal(self, "keymap")
@@ -92,7 +93,7 @@ class BitnetApp(Telling):
             self.animation_level = "none"
         for made, _ in themes.THEMES.values():
             self.register_theme(made)
-        wanted = os.environ.get("TEXTUAL_THEME") or preferences.kept_theme(few_colours=self.few_colours)
+        wanted = os.environ.get("TEXTUAL_THEME") or kept.theme(few_colours=self.few_colours)
         usual = themes.TERMINAL if self.few_colours else themes.DARK
         self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
         self.theme = wanted if wanted in self.available_themes else usual.name

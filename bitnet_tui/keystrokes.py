@@ -5,6 +5,7 @@ a slow connection) the next keys would meanwhile go to the widget that had the f
 a click would take the focus before what was typed has reached its field.
 """
 
+import contextlib
 import time
 from collections import deque
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from textual import events
 from textual.dom import DOMNode
+from textual.errors import NoWidget
 from textual.message_pump import MessagePump
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Keystrokes:
 
     def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is. Escape leaves a screen that takes long to open."""
-        if isinstance(event, events.Key) and event.key == "escape" and self._at_work and self._opening:
+        if self._at_work and self._opening and self._key_of(event) == "escape":
             self._waiting.clear()
             self._at_work = False
         if not self._at_work:
@@ -118,10 +120,22 @@ class Keystrokes:
     def _of_the_app(self, event: Typed) -> bool:
         """Whether the key does the same on every screen. Until a screen has a focus, a field may yet take the key."""
         screen = self._app.screen
-        if not isinstance(event, events.Key) or screen.is_modal or screen.focused is None:
+        if screen.is_modal or screen.focused is None:
             return False
-        found = screen.active_bindings.get(event.key)
+        found = screen.active_bindings.get(self._key_of(event))
         return found is not None and found.node is self._app
+
+    def _key_of(self, event: Typed) -> str:
+        """The key, or the one at the foot that the mouse is pressed on; empty if it is none."""
+        if isinstance(event, events.Key):
+            return event.key
+        if isinstance(event, events.MouseDown):
+            from textual.widgets._footer import FooterKey  # after the first paint
+
+            with contextlib.suppress(NoWidget):
+                pressed = self._app.screen.get_widget_at(event.x, event.y)[0]
+                return pressed.key if isinstance(pressed, FooterKey) else ""
+        return ""
 
     @property
     def _opening(self) -> bool:

@@ -70,6 +70,7 @@ class Noticing(Shell):
 
     def on_load(self) -> None:
         self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
+        self._of_runs: dict[str, Notification] = {}
         self._acted = self._came = self._now()
 
     def notify(
@@ -82,12 +83,19 @@ class Noticing(Shell):
         markup: bool = False,  # noqa: ARG002 - a widget passes True if it was not told
     ) -> None:
         """As in Textual, but in one line if there is room, never with markup, and for as long as it takes to read."""
-        text = _text(title, message, severity)
-        seconds = _KEPT_SECONDS if self._away else max(timeout or 0.0, reading_seconds(text))
-        super().notify(text, severity=severity, timeout=seconds, markup=False)
+        self.post_message(Notify(self._made(_text(title, message, severity), severity, timeout or 0.0)))
 
-    def take_back(self, beginning: str) -> None:
-        for one in [one for one in self._notifications if one.message.startswith(beginning)]:
+    def _made(self, text: str, severity: "SeverityLevel" = "information", least: float = 0.0) -> Notification:
+        seconds = _KEPT_SECONDS if self._away else max(least, reading_seconds(text))
+        return Notification(text, severity=severity, timeout=seconds, markup=False)
+
+    def notify_of(self, run: str, message: str) -> None:
+        self.take_back(run)
+        self._of_runs[run] = self._made(_text("", message, "information"))
+        self.post_message(Notify(self._of_runs[run]))
+
+    def take_back(self, run: str) -> None:
+        if (one := self._of_runs.pop(run, None)) is not None:
             self._dismiss(one)
 
     def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
@@ -98,9 +106,8 @@ class Noticing(Shell):
     def _show_next(self) -> None:
         if self._next and self._beside is None and not self._notifications:
             text, severity = self._shown = self._next.popleft()
-            seconds = _KEPT_SECONDS if self._away else reading_seconds(text)
             both = cast("SeverityLevel", f"{severity} -beside")  # Textual makes classes of it
-            self._beside = Notification(text, severity=both, timeout=seconds, markup=False)
+            self._beside = self._made(text, both)
             self.post_message(Notify(self._beside))
 
     def _unnotify(self, notification: Notification, refresh: bool = True) -> None:

@@ -59,8 +59,12 @@ class Shell(App[None]):
         """Whether only plain signs are drawn: curves need letters, as each of their cells is the same sign."""
         return bool(getattr(self._driver, "plain", False))
 
-    def take_back(self, beginning: str) -> None:
-        """Remove the notices that begin so, which hold no more."""
+    def notify_of(self, run: str, message: str) -> None:
+        """Show a notice of the run with this id, in the place of the one before."""
+        raise NotImplementedError
+
+    def take_back(self, run: str) -> None:
+        """Remove the notice of a run, which holds no more."""
         raise NotImplementedError
 
     def key(self, action: str) -> str:

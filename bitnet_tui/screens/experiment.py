@@ -36,8 +36,6 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
-_STOPPING = "Stopping"
-"""How the notice begins that a run was asked to stop."""
 _HEAD_GAP = 3
 """Cells between what the head line has at both ends."""
 _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
@@ -62,6 +60,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._advised = ""
         """The setting that the last warning or refusal was about, at which Config opens."""
         self._ticks = 0
+        self._said_stopping: set[str] = set()
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
@@ -109,10 +108,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         before, self._view = self._view, view
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
-        stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
-        if not stopping:
-            self.shell.take_back(_STOPPING)
-        self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
+        stopping = {row.run_id for row in view.rows if row.active} & self.shell.stops_sent.keys()
+        for ended in self._said_stopping - stopping:
+            self.shell.take_back(ended)
+        self.pane.show(view, self.lens, launching=self._launching, stopping=bool(stopping))
         self.draw_storage()
         self.draw_export()
         if before.rows != view.rows or before.stage != view.stage:
@@ -328,7 +327,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         row = next((one for one in active if one.name == self._selected), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self._say_stopping(row.name, left)
+            self._say_stopping(run_id, row.name, left)
             return
         from bitnet_tui.screens.confirm import ConfirmScreen
 
@@ -344,17 +343,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
         self.app.push_screen(ConfirmScreen(*question), answered)
 
-    def _say_stopping(self, name: str, seconds: float) -> None:
-        self.shell.take_back(_STOPPING)
-        key = self.shell.key("experiment.stop")
-        self.notify(f"{_STOPPING} {name}; it saves its work first. In {duration(seconds)}, {key} can kill it.")
+    def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
+        key, left = self.shell.key("experiment.stop"), duration(seconds)
+        self.shell.notify_of(run_id, f"Stopping {name}; it saves its work first. In {left}, {key} can kill it.")
+        self._said_stopping.add(run_id)
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
         """`ending` are the ids of the runs that will end, that of the pipeline among them."""
         self.shell.confirmed |= ending
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
-            self._say_stopping(name, STOP_SECONDS)
+            self._say_stopping(run_id, name, STOP_SECONDS)
         self._redraw()
         work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")

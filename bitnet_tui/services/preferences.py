@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +19,46 @@ def place() -> Path:
     return config_folder() / "app.json"
 
 
-def kept_theme(*, few_colours: bool = False) -> str:
-    """The name of the theme that was chosen last; empty if there is none, or none that can be read.
+@dataclass(frozen=True)
+class Preferences:
+    """What the file held when it was read, which may be anything."""
 
-    A terminal with 16 colours has a choice of its own.
-    """
-    name = _kept().get(_name(few_colours=few_colours), "")
-    return name if isinstance(name, str) else ""
+    _kept: Mapping[str, Any]
+
+    def theme(self, *, few_colours: bool = False) -> str:
+        """The name of the theme that was chosen last; empty if there is none.
+
+        A terminal with 16 colours has a choice of its own.
+        """
+        name = self._kept.get(_name(few_colours=few_colours), "")
+        return name if isinstance(name, str) else ""
+
+    @property
+    def target(self) -> dict[str, str]:
+        """The settings of the target from which an experiment was opened last; empty if there is none."""
+        found = self._kept.get(_TARGET)
+        return {
+            name: text
+            for name, text in (found.items() if isinstance(found, dict) else ())
+            if name in REGISTRY and not REGISTRY[name].secret and isinstance(text, str)
+        }
+
+
+def read() -> Preferences:
+    """None are kept where there is no file, or none that can be read."""
+    return Preferences(_kept())
 
 
 def theme_origin(*, few_colours: bool = False) -> str:
     """Where the theme comes from at the next start."""
     if os.environ.get("TEXTUAL_THEME"):
         return "environment"
-    return place().name if kept_theme(few_colours=few_colours) else "default"
+    return place().name if read().theme(few_colours=few_colours) else "default"
 
 
 def keep_theme(name: str, *, few_colours: bool = False) -> None:
     """BitnetError says why it can't be kept."""
     _keep("The theme", _name(few_colours=few_colours), name)
-
-
-def kept_target() -> dict[str, str]:
-    """The settings of the target from which an experiment was opened last; empty if there is none."""
-    found = _kept().get(_TARGET)
-    return {
-        name: text
-        for name, text in (found.items() if isinstance(found, dict) else ())
-        if name in REGISTRY and not REGISTRY[name].secret and isinstance(text, str)
-    }
 
 
 def keep_target(values: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -18,11 +19,17 @@ def test_what_two_threads_keep_is_kept():
     def keep(*, few_colours: bool) -> None:
         for number in range(30):
             preferences.keep_theme(f"theme-{number}", few_colours=few_colours)
-            assert preferences.kept_theme(few_colours=few_colours) == f"theme-{number}"
+            assert preferences.read().theme(few_colours=few_colours) == f"theme-{number}"
 
     with ThreadPoolExecutor(2) as pool:
         for kept in [pool.submit(keep, few_colours=few) for few in (False, True)]:
             kept.result()
+
+
+def test_a_start_reads_them_once(home: Path):
+    with mock.patch.object(preferences, "_kept", return_value={}) as reads:
+        BitnetApp(home)
+    assert reads.call_count == 1
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -12,6 +12,7 @@ import pytest
 from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
+from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 from textual.widgets._select import SelectOverlay
 
@@ -305,7 +306,13 @@ async def test_a_disk_that_hangs_holds_up_neither_the_list_nor_its_keys(home: Pa
         await until(pilot, lambda: isinstance(pilot.app.screen, WelcomeScreen))
 
 
-async def test_keys_of_the_whole_app_do_not_wait_for_an_experiment_whose_disk_hangs(
+def _press_mouse_on(pilot: Pilot[None], text: str) -> None:
+    lines = shown(pilot).split("\n")
+    row = next(row for row, line in enumerate(lines) if text in line)
+    pilot.app.post_message(events.MouseDown(None, lines[row].index(text), row, 0, 0, 1, False, False, False))
+
+
+async def test_keys_of_the_whole_app_and_clicks_on_them_do_not_wait_for_an_experiment_whose_disk_hangs(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     finished_experiment(home)
@@ -328,4 +335,10 @@ async def test_keys_of_the_whole_app_do_not_wait_for_an_experiment_whose_disk_ha
         await until(pilot, lambda: isinstance(app.screen, ExperimentsScreen))
         burst(app, ["enter", "3", "question_mark"])  # what waits does not hold it up for long
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        for text, opened in (("? Help", HelpScreen), ("esc Back", ExperimentsScreen)):
+            burst(app, ["escape", "escape", "enter", "3"])
+            await until(pilot, lambda: isinstance(app.screen, ExperimentScreen))
+            await until(pilot, lambda text=text: text in shown(pilot))
+            _press_mouse_on(pilot, text)
+            await until(pilot, lambda opened=opened: isinstance(app.screen, opened))
         hanging.set()

@@ -256,4 +256,4 @@ async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated:
         # Of a long path only the beginning is shown.
         offered = pilot.app.screen.query("#field-STORAGE_LOCAL_DIR").results
         await until(pilot, lambda: [one.value for one in offered(Input)] == [str(isolated / "copies")])
-    assert preferences.kept_target() == {"STORAGE_BACKEND": "local", "STORAGE_LOCAL_DIR": str(isolated / "copies")}
+    assert preferences.read().target == {"STORAGE_BACKEND": "local", "STORAGE_LOCAL_DIR": str(isolated / "copies")}

@@ -214,6 +214,11 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await settled(pilot)
             await pilot.press("enter")
             await settled(pilot)
+            pilot.app.notify_of("another", "Stopping train.")
+            pilot.app.screen.look()  # this experiment has nothing to say of another one's run
+            await settled(pilot)
+            assert notices(pilot) == ["Stopping train."]
+            pilot.app.take_back("another")
             await pilot.press("s", "y")
             await settled(pilot)
             assert live.child.poll() is None

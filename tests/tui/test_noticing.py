@@ -23,7 +23,7 @@ class Clock:
         monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: self.now))
         monkeypatch.setattr("textual.notifications.time", lambda: self.now)
         dated = lambda *given, **named: Notification(*given, raised_at=self.now, **named)  # noqa: E731
-        monkeypatch.setattr("textual.app.Notification", dated)
+        monkeypatch.setattr(noticing, "Notification", dated)
 
 
 @pytest.fixture

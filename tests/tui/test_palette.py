@@ -58,7 +58,7 @@ async def test_from_home_it_goes_to_experiments_and_changes_the_theme(home: Path
         await until(pilot, lambda: getattr(pilot.app.screen, "root", None) == home / "kd")
         assert len(pilot.app.screen_stack) == 2  # the other one is closed
         await _choose(pilot, "theme: light", "Theme: Light")
-        await until(pilot, lambda: preferences.kept_theme() == pilot.app.theme != "")
+        await until(pilot, lambda: preferences.read().theme() == pilot.app.theme != "")
         await _choose(pilot, "home", "Home")
         assert len(pilot.app.screen_stack) == 1
 

@@ -165,7 +165,7 @@ async def test_a_terminal_with_16_colours_has_its_own_theme_and_its_own_choice(
         await pilot.press("t")
         await settled(pilot)
         await click_on(pilot, "High contrast")
-    assert (preferences.kept_theme(), BitnetApp(home).theme) == ("bitnet-light", "bitnet-contrast")
+    assert (preferences.read().theme(), BitnetApp(home).theme) == ("bitnet-light", "bitnet-contrast")
 
 
 async def test_a_theme_that_is_not_ours_has_all_that_our_styles_name(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -183,11 +183,11 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
         await pilot.press("t", "down", "down")
         assert pilot.app.theme == "bitnet-contrast"
         await pilot.press("escape")
-        assert pilot.app.theme == "bitnet-dark" and preferences.kept_theme() == ""
+        assert pilot.app.theme == "bitnet-dark" and preferences.read().theme() == ""
         await pilot.press("t")
         await settled(pilot)
         await click_on(pilot, "Evening")
-        assert pilot.app.theme == preferences.kept_theme() == "bitnet-evening"
+        assert pilot.app.theme == preferences.read().theme() == "bitnet-evening"
         preferences.place().unlink()
         preferences.place().mkdir()
         await pilot.press("t")
