@@ -101,9 +101,16 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "experiment",
         ("run", "r", "launch", "Run stage", "Run what is selected, or continue it where it stopped", True),
-        ("run-all", "r", "launch_all", "Run pipeline", "Run what is selected, or continue it where it stopped", True),
+        (
+            "run-all",
+            "r",
+            "launch_all",
+            "Run what is selected",
+            "Run what is selected, or continue it where it stopped",
+            False,
+        ),
         ("resume", "r", "resume", "Resume", "Run what is selected, or continue it where it stopped", True),
-        ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order, skipping what is done", True),
+        ("pipeline", "p", "pipeline", "Run pipeline", "Run all stages in order, skipping what is done", True),
         (
             "stop",
             "s",

@@ -18,7 +18,7 @@ _SAID = (
     (_STAGE, r"run \g<stage> ({experiment.run})"),
     (r"`bitnet pipeline --gate` then ends with exit code 3", "Config ({experiment.config}) can make them end it"),
     (r" \(`bitnet pipeline --gate`\)", ""),
-    (r"`bitnet pipeline`", "Pipeline ({experiment.pipeline})"),
+    (r"`bitnet pipeline`", "Run pipeline ({experiment.pipeline})"),
     (r"`train --from STEP`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (r"; `train --online`\)", ")"),
     (r"or train without --from to start again", "or run train ({experiment.run}) to start again"),

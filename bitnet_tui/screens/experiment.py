@@ -221,11 +221,12 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         if not self.complete:
             return super().check_action(action, parameters)
         row = self._view.row(self._selected)
-        if action in ("launch", "launch_all"):
-            free = row is None or not (row.resumable or row.active)
-            return free and (action == "launch_all") == (self._selected == PIPELINE.name)
-        if action == "resume":
-            return row is not None and row.resumable
+        if action in ("launch", "resume", "launch_all"):
+            if self._selected == PIPELINE.name:  # the foot has one key for it, that of "pipeline"
+                wanted = "launch_all"
+            else:
+                wanted = "resume" if row is not None and row.resumable else "launch"
+            return action == wanted and not (row is not None and row.active)
         if action == "pipeline":
             pipeline = self._view.row(PIPELINE.name)
             return None if pipeline is not None and pipeline.active else True
