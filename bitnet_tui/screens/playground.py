@@ -49,6 +49,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         self._who: Who = "teacher"
         self._worst = -1
         """Where the last search for the student's worst token ended."""
+        self._worst_of: Exchange | None = None
+        """Its worst token is gone to once the student has read it."""
         self._whom = SIDES
         self._bits: int | None = None
         self._problem = ""
@@ -98,6 +100,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     def draw_play(self) -> None:
         if not self.complete:
             return
+        self._go_on_to_worst()
         exchange, sides = self.session.exchange, self.session.sides
         if self._problem.startswith(_BUSY) and not self.session.busy_answering:
             self._problem = ""
@@ -123,6 +126,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         if exchange is not None and answer is not None and token is not None and token < len(answer.tokens):
             return behind_lines(behind(exchange, self._who, token), cells, rows)
         hint = words.hint(exchange is not None, answer, self.session.sides[self._who])
+        hint = words.READING if self._worst_of is not None else hint
         return words.examples(hint, self.found.examples if self.found else (), cells)
 
     def on_resize(self) -> None:
@@ -232,6 +236,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         if isinstance(self.focused, AnswerText):
             self._who = self.focused.who
             self.draw_play()
+        else:
+            self._worst_of = None  # the focus may not leave what one types in
 
     def on_answer_text_picked(self, message: AnswerText.Picked) -> None:
         self._choose(message.who, message.token)
@@ -256,14 +262,30 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
     def action_worst(self) -> None:
         """The teacher's token that surprises the student most; pressed again, the next one."""
-        order = hardest(self.session.exchange) if self.session.exchange else ()
-        if order:
+        exchange = self.session.exchange
+        order = hardest(exchange) if exchange else ()
+        if not order and self.session.will_be_read:
+            self._worst_of, self._who, self._tokens["teacher"] = exchange, "teacher", None
+            self._pane("teacher").text.focus()
+            self.draw_play()
+        elif not order:
+            self.notify(words.no_worst(self.session), severity="warning")
+        else:
             goes_on = self._worst in order and self._worst == self._tokens["teacher"]
             self._worst = order[(order.index(self._worst) + 1) % len(order) if goes_on else 0]
             self._pane("teacher").text.focus()
             self._choose("teacher", self._worst)
 
+    def _go_on_to_worst(self) -> None:
+        wanted, exchange = self._worst_of, self.session.exchange
+        if wanted is None or (wanted is exchange and self.session.will_be_read):
+            return
+        self._worst_of = None
+        if wanted is exchange:
+            self.action_worst()
+
     def _choose(self, who: Who, token: int) -> None:
+        self._worst_of = None
         self._who, self._tokens[who] = who, token
         self.draw_play()
 

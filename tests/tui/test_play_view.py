@@ -122,14 +122,17 @@ def session_with(asked: Asked | None = None) -> Session:
 
 def test_the_student_follows_an_answer_of_the_teacher_that_is_complete():
     session = session_with(Asked("hi", bits=4))
+    assert session.will_be_read
     assert session.take("teacher", [event("text", text="Yes."), event("tokens", **told("Yes", "."))]) == []
     (request,) = session.take("teacher", [event("end", finish_reason="stop", tokens=2)])
     assert (request["follow"], request["bits"], request["id"]) == ("Yes.", 4, 1)
     assert session.busy
     session.take("student", [event("text", text="No"), event("tokens", **told("No")), event("end")])
     assert session.busy
+    assert session.will_be_read
     session.take("student", [event("followed", 1, **told("Yes", "."))])
     assert not session.busy
+    assert not session.will_be_read
     assert [one.data for one in session.exchange.followed] == [b"Yes", b"."]
 
 
@@ -276,6 +279,25 @@ def test_how_an_answer_stands():
     assert status(ended.failed("x")) == status(ended)
     assert status(Answer().failed("It \x1b died.")) == "✗ It · died."
     assert status(None, own=Side(problem="There is no key.")) == "✗ There is no key."
+
+
+def test_why_no_token_is_the_worst():
+    session = Session()
+    assert words.no_worst(session) == "There is no answer yet; ask something first."
+    session.begin(Asked("hi"), ("teacher",))
+    assert not session.will_be_read
+    assert words.no_worst(session) == "The worst token needs both answers; w changes whom to ask."
+    session = session_with()
+    session.take("teacher", [event("text", text="Yes"), event("end")])
+    assert not session.will_be_read
+    assert words.no_worst(session) == "The teacher told no tokens, so none can be the worst."
+    session = session_with()
+    session.closed("student", "It died.")
+    assert not session.will_be_read
+    session.take("teacher", [event("tokens", **told("Yes")), event("end")])
+    assert words.no_worst(session) == "The student has not read the teacher's answer; r asks both again."
+    session.exchange.followed = (token("Y"),)
+    assert "cut this answer into other tokens" in words.no_worst(session)
 
 
 def test_what_asking_costs_is_said_before():

@@ -116,14 +116,17 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         )
         assert (student.sent[0]["bits"], "bits" in teacher.sent[0]) == (4, False)
         student.answer("It", " sank", beside=" floats")
+        await pilot.press("n")
+        assert "The student still reads the teacher's answer" in words(pilot)
         teacher.answer("It", " floats", ".")
         await until(pilot, lambda: len(student.sent) == 2)
         assert student.sent[1]["follow"] == "It floats."
         along = (("It", 0.25), (" floats", 0.125), (".", 0.0625))
         tokens = [{"text": one, "p": p, "top": [[one, p]]} for one, p in along]
         student.tell("followed", tokens=tokens)
-        await until(pilot, "Complete 3 tokens 20.0 tokens/s")
-        await pilot.press("right", "right")
+        await until(pilot, 'token 3 of 3 "."')  # the worst one, as soon as it is known
+        assert "Complete 3 tokens 20.0 tokens/s" in words(pilot)
+        await pilot.press("left")
         await until(pilot, 'token 2 of 3 " floats"')
         row = next(line for line in shown(pilot).split("\n") if line.strip().startswith('" floats"'))
         assert "0.750" in row

@@ -68,6 +68,8 @@ class Exchange:
     asked: Asked
     answers: dict[Who, Answer] = field(default_factory=dict)
     followed: tuple[Token, ...] = ()
+    reading: bool = False
+    """Whether the student is being asked along it."""
 
     @property
     def active(self) -> bool:

@@ -47,7 +47,6 @@ class Session:
     exchanges: list[Exchange] = field(default_factory=list)
     shown: int = -1
     sides: dict[Who, Side] = field(default_factory=lambda: {who: Side() for who in SIDES})
-    _following: bool = False
     dropped: int = 0
     """How many of the oldest exchanges are gone."""
 
@@ -63,7 +62,16 @@ class Session:
     def busy(self) -> bool:
         """Whether something may still be told: a side opens or answers, or the student follows the teacher."""
         opening = any(side.state == "opening" for side in self.sides.values())
-        return opening or self.busy_answering or self._following
+        return opening or self.busy_answering or any(one.reading for one in self.exchanges)
+
+    @property
+    def will_be_read(self) -> bool:
+        """Whether the student reads the teacher's answer that is shown, or will when that is complete."""
+        exchange = self.exchange
+        if exchange is None or len(exchange.answers) < len(SIDES):
+            return False
+        comes = exchange.answers["teacher"].active and self.sides["student"].state != "closed"
+        return exchange.reading or comes
 
     def begin(self, asked: Asked, whom: Iterable[Who]) -> dict[Who, dict[str, Any]]:
         """Add an exchange, show it, and return the request for each side that is asked."""
@@ -97,7 +105,7 @@ class Session:
             if follows:
                 told = [token for event in group if event.get("event") == "followed" for token in tokens_of(event)]
                 exchange.followed = tuple(told) or exchange.followed
-                self._following = False
+                exchange.reading = False
             elif who in exchange.answers:
                 before = exchange.answers[who]
                 after = exchange.answers[who] = folded(before, group)
@@ -111,9 +119,9 @@ class Session:
         self._failed(who, problem)
 
     def _failed(self, who: Who, problem: str) -> None:
-        if who == "student":
-            self._following = False
         for exchange in self.exchanges:
+            if who == "student":
+                exchange.reading = False
             if who in exchange.answers:
                 exchange.answers[who] = exchange.answers[who].failed(problem)
 
@@ -135,7 +143,7 @@ class Session:
         text = exchange.answers["teacher"].text
         if "student" not in exchange.answers or self.sides["student"].state == "closed" or not text:
             return []
-        self._following = True
+        exchange.reading = True
         return [_request(exchange.asked, self._id(place) + 1, "student") | {"follow": text}]
 
     def _id(self, place: int) -> int:

@@ -6,12 +6,13 @@ from bitnet_core.text import count, crop, dollars, duration, flat
 from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.playing import Who
-from bitnet_tui.view.play.answers import Answer, Asked
+from bitnet_tui.view.play.answers import SIDES, Answer, Asked
 from bitnet_tui.view.play.session import Session, Side
 from bitnet_tui.view.spans import Line, Span, line, spread
 
 QUIET_SECONDS = 15.0
 """From then on it is said that nothing comes."""
+READING = "The student still reads the teacher's answer; then its worst token is shown."
 _FINISH_CELLS = 40
 _ENDS = {
     "stop": "complete",
@@ -96,6 +97,20 @@ def history(session: Session) -> str:
     """Which of the session's prompts is shown."""
     total = len(session.exchanges)
     return f"prompt {session.shown + 1} of {total}" if total > 1 else ""
+
+
+def no_worst(session: Session) -> str:
+    """Why no token of the teacher's can be named that the student finds least likely."""
+    exchange = session.exchange
+    if exchange is None:
+        return "There is no answer yet; ask something first."
+    if len(exchange.answers) < len(SIDES):
+        return f"The worst token needs both answers; {key_names.key('play.whom')} changes whom to ask."
+    if not exchange.answers["teacher"].tokens:
+        return "The teacher told no tokens, so none can be the worst."
+    if not exchange.followed:
+        return f"The student has not read the teacher's answer; {key_names.key('play.again')} asks both again."
+    return "Teacher and student cut this answer into other tokens everywhere, so none can be compared."
 
 
 def hint(asked: bool, answer: Answer | None, side: Side) -> str:
