@@ -16,6 +16,9 @@ from tests.fuzzing import BY_HAND, MOST_BYTES
 
 pytest_plugins = ["tests.teacher_fixtures"]
 
+# While tests are collected, all that is made stays: each worker would look it through for two seconds, and free nothing.
+gc.disable()
+
 # Several workers compute at once; before torch starts its threads.
 os.environ.update(PATIENT_THREADS)
 
@@ -41,6 +44,7 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.set_threshold(50_000)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")
