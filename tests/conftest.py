@@ -16,7 +16,7 @@ from tests.fuzzing import BY_HAND, MOST_BYTES
 
 pytest_plugins = ["tests.teacher_fixtures"]
 
-# While tests are collected, all that is made stays: each worker would look it through for two seconds, and free nothing.
+# What is made while tests are collected stays; each worker would look it through for two seconds, and free nothing.
 gc.disable()
 
 # Several workers compute at once; before torch starts its threads.
