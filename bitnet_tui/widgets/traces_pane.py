@@ -62,7 +62,8 @@ class TracesPane(Vertical):
         self._shading: Shading | None = None
         """What was chosen; else KL where there is a student."""
         self._worst: list[tuple[int, int]] = []
-        self._next_worst = False
+        self._goes_to_worst = False
+        """Whether to go to the worst of all tokens as soon as they are known."""
         self._scoring: Scoring | None = None
         self._style = ""
         """Of what is said at the foot. A `value` stays until one goes on, anything else until the list is read."""
@@ -150,8 +151,9 @@ class TracesPane(Vertical):
                 self._take_trace(of_answer(Trace, found))
             case "worst":
                 self._worst = [(one.prompt_idx, one.position) for one in of_answer(Worst, found).tokens]
-                if self._next_worst:
-                    self._go_on_to_worst()
+                if self._goes_to_worst:
+                    self._goes_to_worst = False
+                    self._go_to_worst(self._worst[0] if self._worst else None)
             case "rejects":
                 cells = max(20, self.content_size.width - 2)
                 self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
@@ -290,18 +292,23 @@ class TracesPane(Vertical):
         self._find_worst()
 
     def _find_worst(self) -> None:
-        self._next_worst = True
+        """Go to the next one. Where they are not known yet, go to the first: another scoring begins anew."""
         if self._worst:
-            self._go_on_to_worst()
-        else:
+            self._go_to_worst(next_in(self._worst, self._here))
+        elif not self._goes_to_worst:
+            self._goes_to_worst = True
             self._requests.ask({"ask": "worst", "limit": _MOST_WORST})
 
-    def _go_on_to_worst(self) -> None:
-        self._next_worst = False
+    @property
+    def _here(self) -> tuple[int, int]:
+        """The trace and the token that is shown, or is gone to: keys may come faster than traces."""
         token = self._text.token
-        here = (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
-        here = self._goto or here  # keys may come faster than traces
-        found = next_in(self._worst, here)
+        shown = (
+            (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
+        )
+        return self._goto or shown
+
+    def _go_to_worst(self, found: tuple[int, int] | None) -> None:
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
@@ -311,7 +318,7 @@ class TracesPane(Vertical):
             place = f"{self._worst.index(found) + 1} of {len(self._worst)}"
             again = f"{key('traces.worst-of-all')} goes to the next one"
             self._say(f"The scored tokens where the student errs most: {place}; {again}.", "value")
-        if found[0] == here[0]:
+        if self._goto is None and found[0] == self._here[0]:
             self._text.go(found[1])
             return
         self._goto = found
@@ -336,10 +343,10 @@ class TracesPane(Vertical):
         except BitnetError as error:
             self.post_message(Told("", ended=True, problem=str(error)))
         else:
-            worst = f"{key('traces.worst-of-all')} goes to the tokens where the student errs most."
-            self.post_message(Told(f"Scored {number(found['sequences'])} traces; {worst}", ended=True))
+            self.post_message(Told(f"Scored {number(found['sequences'])} traces", ended=True))
 
     def on_told(self, message: Told) -> None:
+        words = message.problem or message.words
         if message.ended:
             self._scoring = None
             self._worst = []
@@ -347,10 +354,14 @@ class TracesPane(Vertical):
             self._list(around=self._trace.prompt_idx if self._trace else None)
             if self._trace is not None:
                 self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
-            if not message.problem and (self._text.has_focus or self._traces.has_focus) and not self._searched:
-                self._find_worst()
+            if not message.problem:
+                there = (self._text.has_focus or self._traces.has_focus) and not self._searched
+                going = "going" if there else f"{key('traces.worst-of-all')} goes"
+                words += f"; {going} to the token where the student errs most."
+                if there:
+                    self._find_worst()
             self._draw()
-        self._say(message.problem or message.words, "bad" if message.problem else "value")
+        self._say(words, "bad" if message.problem else "value")
 
     # -- messages of its parts ---------------------------------------------------------------------------------------
 

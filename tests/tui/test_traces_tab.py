@@ -114,6 +114,9 @@ async def test_a_journey_through_the_traces(
         assert f"prompt {index} " in said(pilot, "#trace-head")
         assert f"{at + 1} of " in _told(pilot)
         assert f"KL {significant(value)}" in _told(pilot)
+        await pilot.press("S")
+        await settled(pilot)
+        assert ranked.format(1) in words(pilot), "another scoring begins anew"
 
         await click_on(pilot, "Shaded by KL (c)")
         assert "Shaded by Other" in shown(pilot)
