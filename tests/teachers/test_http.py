@@ -148,6 +148,13 @@ async def test_a_transient_error_with_status_200_is_retried(body: bytes, kind: b
         (b"220 mail ESMTP\r\n\r\n", "it does not speak HTTP"),
         (b"\x15\x03\x01\x00\x02\x02\x46" * 9 + b"\r\n\r\n", "it does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "it does not speak HTTP"),
+        *(
+            (
+                b"HTTP/1.1 302 Found\r\nLocation: " + place + b"\r\nContent-Length: 0\r\n\r\n",
+                "gives no answer that can be read (it redirects to what is no address); check that the address",
+            )
+            for place in (b"javascript:alert(1)", b"http://[::1", b"//xn--0x7f.1", b"//xn--\xe9:1")
+        ),
         (
             b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nplaintext",
             "can't be decompressed); check",

@@ -1,14 +1,12 @@
-"""JSON over HTTP with retries and streams: the only module that imports httpx and stamina. It must not know chats."""
+"""JSON over HTTP with retries and streams: httpx and stamina are imported here and in `received`. Knows no chats."""
 
 import asyncio
 import contextlib
 import datetime as dt
-import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,20 +15,12 @@ import stamina
 from bitnet_core.errors import BitnetError
 from bitnet_core.left_over import end_with_left_over
 from bitnet_core.proxy import LOOPBACK, close_failed_tunnels, proxy_of, trusted, unusable_proxy
-from bitnet_core.teachers.answers.json_body import decode
-from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
+from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed
 from bitnet_core.teachers.http.event_stream import event_data
-from bitnet_core.teachers.http.in_flight import InFlight, Share
+from bitnet_core.teachers.http.in_flight import InFlight
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.payload import (
-    BYTES_A_VALUE,
-    BYTES_A_VALUE_IN_EVENTS,
-    ERROR_BYTES,
-    TOO_LARGE,
-    counted,
-    decode_error,
-    decode_error_fields,
-)
+from bitnet_core.teachers.http.payload import BYTES_A_VALUE_IN_EVENTS
+from bitnet_core.teachers.http.received import chunks_of, reply_of
 from bitnet_core.teachers.http.reply import Reply, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
@@ -61,6 +51,8 @@ _LONGEST_BACKOFF = 30.0
 _SHOWN = 200
 _HUNG_UP = ("disconnected", "closed connection")
 """What httpx says of a server that ends a connection early; all else is about what it sent."""
+_NO_ADDRESS = "location header"
+"""In what httpx says of a redirect that it can't make a request of; not every such error is one of its own."""
 
 _T = TypeVar("_T")
 
@@ -242,7 +234,7 @@ class JsonClient:
                 self._response(method, path, payload, read) as response,
                 self._in_flight.share() as share,
             ):
-                reply = self._checked(await _reply(response, share, most_bytes, payload))
+                reply = self._checked(await reply_of(response, share, most_bytes, payload))
                 if held is not None and reply.status == 200 and reply.error is None:
                     share.keep(held)
                 return reply
@@ -265,6 +257,8 @@ class JsonClient:
                 response = await self._client.send(request, stream=True)
         except TimeoutError as error:
             raise NoAnswerInTime(f"no answer within {read_seconds:.0f} s") from error
+        except (httpx.InvalidURL, UnicodeError) as error:  # httpx makes a request of it, though it is not followed
+            raise Unreadable("it redirects to what is no address") from error
         try:
             yield response
         finally:
@@ -291,10 +285,10 @@ class JsonClient:
                 ):
                     kind = response.headers.get("content-type", "").lower()
                     if not response.is_success or "event-stream" not in kind:
-                        return self._checked(await _reply(response, share, most_bytes, payload))
+                        return self._checked(await reply_of(response, share, most_bytes, payload))
                     self.apply_rate_limit_headers(response.headers)
                     most_values = most_bytes // BYTES_A_VALUE_IN_EVENTS
-                    async for data in event_data(_chunks(response, share, most_bytes, most_values)):
+                    async for data in event_data(chunks_of(response, share, most_bytes, most_values)):
                         ended = on_event(data.decode("utf-8", errors="replace"))
                         begun = True
                         if ended:
@@ -339,6 +333,8 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
     except (httpx.ConnectError, httpx.ProxyError) as error:
         raise no_connection(error) from error
     except httpx.TransportError as error:
+        if _NO_ADDRESS in str(error):
+            raise Unreadable("it redirects to what is no address") from error
         broke = not isinstance(error, httpx.RemoteProtocolError) or any(words in str(error) for words in _HUNG_UP)
         raise FailedAttempt("the connection broke") if broke else Unreadable("it does not speak HTTP") from error
     except NotDecompressed as error:
@@ -354,47 +350,3 @@ def _host(base_url: str) -> str:
             httpx.URL(base_url)
             return parts.hostname
     raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct it.")
-
-
-async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:
-    """The body's bytes. TooManyBytes if it has more bytes or values."""
-    raw = cast(httpx.AsyncByteStream, response.stream)  # `aiter_raw` would close the response at its end
-    chunks = body_chunks(aiter(raw), response.headers.get("content-encoding", ""), most_bytes)
-    async for chunk in counted(chunks, most_values):
-        await share.take(len(chunk))
-        yield chunk
-
-
-async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
-    """Read a reply to what was `asked`. Of a good answer only the fields of an error are decoded."""
-    good = response.is_success
-    payload: Any = None
-    try:
-        body = await _body(response, share, most_bytes if good else min(most_bytes, ERROR_BYTES))
-    except TooManyBytes:
-        if good:
-            raise
-        body, payload = b"", {"message": TOO_LARGE}
-    else:
-        read = decode_error if not good else decode_error_fields if asked is not None else decode
-        with contextlib.suppress(ValueError, RecursionError):
-            # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
-            payload = await asyncio.to_thread(read, body)
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    # Some gateways answer 201 or 202 to every POST; only what is in the body tells an answer from an error.
-    reply = Reply(
-        200 if good else response.status_code, body, payload, headers.get("content-type", ""), headers, asked
-    )
-    if payload is None or reply.error is not None:  # it is kept while its request waits
-        reply = replace(reply, body=body[:ERROR_BYTES])
-    return reply
-
-
-async def _body(response: httpx.Response, share: Share, most_bytes: int) -> bytes:
-    body = io.BytesIO()  # not a list: the server decides how short the pieces are; its value is no copy
-    try:
-        async for chunk in _chunks(response, share, most_bytes, most_bytes // BYTES_A_VALUE):
-            body.write(chunk)
-        return body.getvalue()
-    finally:
-        body.close()  # an exception would keep it in memory
