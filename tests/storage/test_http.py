@@ -86,8 +86,7 @@ class _Portal(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def _portal(status: int) -> Iterator[str]:
-    handler = type("Handler", (_Portal,), {"status": status})
+def _portal(handler: type[_Portal]) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -106,7 +105,29 @@ def _portal(status: int) -> Iterator[str]:
     ],
 )
 def test_a_redirect_to_a_page_stores_and_deletes_nothing(method: str, status: int) -> None:
-    with _portal(status) as url, Http("The server") as http:
+    with _portal(type("Portal", (_Portal,), {"status": status})) as url, Http("The server") as http:
         with pytest.raises(Refused, match=f"redirects to {url}/page, where nothing .*; correct"):
             http.send(method, f"{url}/object", content=b"1")
         assert http.send("GET", f"{url}/object").body == b"Hi"
+
+
+def test_the_body_of_a_redirect_is_not_read_to_its_end() -> None:
+    pieces: list[int] = []
+
+    class Endless(_Portal):
+        def do_GET(self) -> None:
+            if self.path == "/page":
+                self._answer(200)
+                return
+            self.send_response(302)
+            self.send_header("Location", "/page")
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(ConnectionError):
+                for size in [1 << 20] * 128:
+                    self.wfile.write(bytes(size))
+                    pieces.append(size)
+
+    with _portal(Endless) as url, Http("The server") as http:
+        assert http.send("GET", f"{url}/object").body == b"Hi"
+    assert sum(pieces) < 1 << 26  # what fits into the buffers of both ends

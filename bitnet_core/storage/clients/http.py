@@ -39,6 +39,8 @@ SILENCE_SECONDS = 60.0
 """How long to wait for a server that has stopped sending or receiving."""
 MOST_BYTES = OBJECT_BYTES + MIB
 """Of a response: the largest object, and something around it."""
+_MOST_REDIRECT_BYTES = 1 << 16
+"""Of the body of a redirect. After a longer one the connection is not used again."""
 _BUSY = {408, 409, 423, 425, 429}
 _FINAL = {501, 505, 507, 508}
 _LONGEST_WORDS = 300
@@ -194,7 +196,7 @@ class Http:
         if (outside, plain) not in self._clients:
             try:
                 self._clients[outside, plain] = httpx.Client(
-                    event_hooks={"request": [_drop_keys_elsewhere]},
+                    event_hooks={"request": [_drop_keys_elsewhere], "response": [_skip_redirects_body]},
                     # Compressed bodies could unpack to any size.
                     headers={"Accept-Encoding": "identity"},
                     timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
@@ -266,6 +268,24 @@ def _drop_keys_elsewhere(request: httpx.Request) -> None:
     if not at_home:
         for name in names:
             request.headers.pop(name, None)
+
+
+def _skip_redirects_body(response: httpx.Response) -> None:
+    """httpx would read it whole, whatever its size, before it goes on."""
+    if not response.has_redirect_location:
+        return
+    given = response.iter_bytes
+
+    def skipped(chunk_size: int | None = None) -> Iterator[bytes]:
+        length = 0
+        for chunk in given(chunk_size):
+            length += len(chunk)
+            if length > _MOST_REDIRECT_BYTES:
+                response.close()
+                return
+        yield b""
+
+    response.iter_bytes = skipped  # type: ignore[method-assign]
 
 
 def _plain(page: str) -> str:
