@@ -4,12 +4,12 @@ Pure: a run's vitals, what it was started with and how its machine stands go in,
 named here and nowhere else.
 """
 
-import itertools
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bitnet_core.runs.trend import RISES, comparable, rises, trend, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
 from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
 
@@ -17,15 +17,6 @@ Level = Literal["good", "calm", "warn", "bad"]
 MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
 """They differ in shape, not just in colour."""
 
-TREND = 6
-"""The slope of the held-out loss is that of a line through this many evaluations."""
-RISES = 3
-"""So many evaluations in a row, each above the one before, are a trend and not a fluctuation."""
-RISEN = 0.005
-"""A smaller rise, as a share of the loss, is none."""
-_LEAST_PACE = 0.0095
-LEVEL_SHARE = 0.02
-"""A held-out loss that changes by less than this share an hour is level."""
 SPIKE = 5.0
 """A gradient norm of so many times the usual one is a spike. Clipping takes care of one; several are a warning."""
 RECENT = 8
@@ -94,10 +85,9 @@ def train_health(
         *_late_recovery(vitals, plan),
         *_no_flip(vitals, plan),
     ]
-    if not found and _untold(vitals):
-        return (Finding("calm", f"Too early to tell. {_going(vitals, plan)}"),)
     if not found:
-        return (Finding("good", f"Healthy. {_going(vitals, plan)}"),)
+        level, verdict = _verdict(vitals)
+        return (Finding(level, f"{verdict}. {_going(vitals, plan)}"),)
     return tuple(sorted(found, key=lambda one: one.level != "bad"))
 
 
@@ -119,54 +109,38 @@ def trained(vitals: Vitals) -> tuple[Finding, ...]:
 # -- the held-out loss -----------------------------------------------------------------------------------------------
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float | None:
-    """The slope of the least-squares line through the points; None if all have the same x."""
-    if len({x for x, _ in points}) < 2:  # by themselves: a rounded mean would leave them a spread
-        return None
-    middle_x, middle_y = (statistics.fmean(values) for values in zip(*points, strict=True))
-    spread = sum((x - middle_x) ** 2 for x, _ in points)
-    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
-
-
-def comparable(vitals: Vitals) -> tuple[Evaluation, ...]:
-    """The evaluations whose losses tell a trend: those since the flip, which raises the loss, or all before it."""
-    since = vitals.flip_at
-    if since is None:
-        return vitals.evaluations
-    after = [one for one in vitals.evaluations if one.seen > since or one.when == "after flip"]
-    return tuple(after)
-
-
-def rises(losses: Sequence[float]) -> int:
-    """How many times in a row, up to the last one, a loss was above the one before; 0 for a negligible rise."""
-    pairs = itertools.pairwise(reversed(losses))
-    found = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] > pair[1], pairs))
-    return found if found and losses[-1] > losses[-1 - found] * (1 + RISEN) else 0
+def _verdict(vitals: Vitals) -> tuple[Level, str]:
+    """What a training is called that has no fault."""
+    if _untold(vitals):
+        return "calm", "Too early to tell"
+    if unsettled(vitals):
+        return "calm", "Unsettled by the flip"
+    return ("calm", "Unsettled") if trend(vitals)[1].startswith("rises") else ("good", "Healthy")
 
 
 def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
-    """The parts of a healthy training's sentence. Its pace is that under the settings it has now."""
-    found = comparable(vitals)
-    if vitals.changed_at is not None:
-        found = tuple(one for one in found if one.seen >= vitals.changed_at) or found[-1:]
-    change = slope([(one.t, one.loss) for one in found[-TREND:]])
-    age = _age(found[-1], vitals, plan) if len(found) == 1 else ""
+    """The parts of the sentence about a training without a fault."""
+    found, way = trend(vitals)
+    measured, before = found or vitals.evaluations, vitals.before_flip
+    age = _age(measured[-1], vitals, plan) if measured and not way else ""
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
-    elif not found:
+    elif not measured:
         yield "no held-out loss yet"
-    elif change is None or len(found) < 2:
-        yield f"held-out {significant(found[-1].loss)}{age}"
-    elif abs(change) * 3600 < LEVEL_SHARE * abs(found[-1].loss):
-        yield f"held-out level at {significant(found[-1].loss)}"
+    elif not found:
+        yield f"held-out was {significant(measured[-1].loss)} before the flip"
+    elif before is not None and unsettled(vitals):
+        yield f"held-out {significant(found[-1].loss)}{age}, {significant(before.loss)} before it"
+        if way:
+            yield f"it {'is ' if way == 'level' else ''}{way}"
+    elif not way or way == "level":
+        yield f"held-out {'level at ' if way else ''}{significant(found[-1].loss)}{age}"
     else:
-        yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
+        yield f"held-out {way}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
     elif _usual_norm(vitals.reports) is not None and not (age or _untold(vitals)):
         yield "gradient calm"  # left out where the line would need a second one, or it would pass for a verdict
-    if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
-        yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
 
 
 def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
@@ -196,14 +170,6 @@ def _untold(vitals: Vitals) -> bool:
     """
     measured = len(vitals.evaluations)
     return measured == 1 or (not measured and _usual_norm(vitals.reports) is None)
-
-
-def _pace(per_second: float) -> str:
-    """`0.02 a minute`, `0.3 an hour`: in the shortest time in which it is at least 0.01."""
-    units = ((60, "a minute"), (3600, "an hour"), (86400, "a day"))
-    seconds, name = next((unit for unit in units if per_second * unit[0] >= _LEAST_PACE), units[-1])
-    value = per_second * seconds
-    return f"{significant(value, 1 if value < 1 else 2)} {name}"
 
 
 def _rising(vitals: Vitals) -> Iterator[Finding]:
@@ -290,7 +256,7 @@ def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     if before is None or begun is None or plan.flip is None or not vitals.reports or not found:
         return
     room = plan.flip.budget - begun
-    if any(one.loss <= before.loss for one in found) or room <= 0:
+    if room <= 0 or not unsettled(vitals):
         return
     if vitals.reports[-1].seen - begun >= RECOVERY * room:
         yield Finding(

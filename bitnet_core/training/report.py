@@ -12,9 +12,9 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
-from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
+from bitnet_core.runs.trend import RISES, rises
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.text import share

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitnet_core.runs import health as limits
-from bitnet_core.runs.health import Machine, rises, slope, train_health
+from bitnet_core.runs.health import Machine, train_health
 from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.trend import RISEN, rises, slope
 from bitnet_core.runs.vitals import Plan, VitalSigns, continued
 from tests.builders import event
 
@@ -160,7 +161,7 @@ def test_rises_are_counted_back_from_the_last_loss(losses):
         (k for k in range(len(losses)) if all(a < b for a, b in itertools.pairwise(losses[len(losses) - 1 - k :]))),
         default=0,
     )
-    negligible = not longest or losses[-1] <= losses[-1 - longest] * (1 + limits.RISEN)
+    negligible = not longest or losses[-1] <= losses[-1 - longest] * (1 + RISEN)
     assert rises(losses) == (0 if negligible else longest)
 
 
@@ -235,12 +236,25 @@ def _flipped() -> Training:
 
 
 def test_a_flip_raises_the_loss_and_that_is_no_fault_until_it_is_late():
+    measuring = Training().evaluate(6.0).steps(80).evaluate(5.0, "before flip").emit("flip", step=80, seen_tokens=800)
+    assert _worst(measuring).startswith("Unsettled by the flip. Held-out was 5.00 before the flip, ")
     training = _flipped().steps(5, activation_bits=4).evaluate(5.2)
-    assert "recovering from the flip (was 5.00)" in _worst(training)
-    assert "flip in" not in _worst(training)
+    (found,) = training.said()
+    assert found.level == "calm"
+    assert found.words.startswith("Unsettled by the flip. Held-out 5.20, 5.00 before it, it falls 2.4 a minute, ")
+    assert "flip in" not in found.words
     training.steps(6, activation_bits=4).evaluate(5.1)
     assert _worst(training) == "Not recovered from the flip: held-out 5.10, 5.00 before it."
     assert training.evaluate(4.9).said()[0].level == "good"
+
+
+@pytest.mark.parametrize(
+    ("to", "level", "told"),
+    [(5.3, "calm", "Unsettled. Held-out rises "), (5.02, "good", "Healthy. Held-out level at 5.02")],
+)
+def test_a_loss_that_rises_is_not_called_healthy_unless_it_only_fluctuates(to: float, level: str, told: str):
+    (found,) = Training().evaluate(5.0).steps(20).evaluate(to).said()
+    assert (found.level, found.words[: len(told)]) == (level, told)
 
 
 def test_steps_that_end_before_the_flip_are_told_and_what_would_reach_it():

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
-from bitnet_core.runs.health import RISEN, RISES
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.trend import RISEN, RISES
 from bitnet_core.runs.vitals import VitalSigns
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Examples
