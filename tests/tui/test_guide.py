@@ -17,6 +17,7 @@ from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import keys, planning
 from bitnet_tui.services.probing import Probe
+from bitnet_tui.services.storing import Check
 from bitnet_tui.widgets.guide import ShareBar
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, field_of, opened, press
@@ -36,6 +37,27 @@ async def test_enter_alone_makes_and_runs_an_experiment_with_the_embedded_teache
     assert recorder.launched == [(home / "smollm2-nano", PIPELINE.name)]
     assert "TEACHER_PROVIDER=embedded" in (home / "smollm2-nano" / ".env").read_text()
     assert not list((state_folder() / "drafts").glob("*"))
+
+
+async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path, monkeypatch: pytest.MonkeyPatch):
+    answering(monkeypatch, Check, {"place": "there", "seconds": {"write": 0.1}})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "s3")
+        for name in ("AWS_SESSION_TOKEN", "S3_BUCKET"):
+            field_of(guide, name).focus()
+            await settled(pilot)
+        assert "paste it here" not in shown(pilot).split("Session token")[1].split("\n")[0]
+        await press(pilot, *"mine", "ctrl+t")
+        await answered(pilot)
+        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
+        assert said(pilot, "#hint") == "The test passed; Enter goes on."
+        await press(pilot, "enter")
+        assert guide._step == "student"
+        await press(pilot, "down")
+        assert isinstance(pilot.app.focused, Input)
+        await press(pilot, "up")
+        assert pilot.app.focused is field_of(guide, "MINI_PRESET")
 
 
 async def test_the_same_by_mouse_and_only_create_it(home: Path):
@@ -103,7 +125,7 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
             assert pilot.app.focused is guide.query_one(f"#{field}")
             await press(pilot, *text, "enter")
             if field == "address":
-                assert said(pilot, "#problem") == "Address: http:// was put before it; edit it if that is wrong."
+                assert guide.query_one("#address", Input).value == "http://127.0.0.1:1/v1"
         assert guide._step == "storage"
         assert (guide.draft.model, guide.draft.address) == ("m", "http://127.0.0.1:1/v1")
         await guide._come_to("review", "NAME")
@@ -195,7 +217,7 @@ async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, mon
         assert guide.query_one("#model").has_focus  # not Test again
         await press(pilot, "2", "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
-        await press(pilot, "enter", "enter")
+        await press(pilot, "enter")
         assert guide._step == "storage"
     assert not reports
 

@@ -71,6 +71,7 @@ def test_a_form_begins_with_what_has_to_be_filled_in_and_has_no_two_fields_of_on
         ("s3", "S3_ENDPOINT_URL", "empty = AWS"),
         ("s3", "S3_PREFIX", ""),
         ("s3", "AWS_DEFAULT_REGION", "such as eu-central-1"),
+        ("s3", "AWS_SESSION_TOKEN", "only for temporary keys"),
         ("amplify", "S3_BUCKET", "empty = that of the app"),
         ("dynamodb", "S3_BUCKET", "empty = all in the table"),
         ("dynamodb", "DYNAMO_REGION", "empty = same as “Region”"),

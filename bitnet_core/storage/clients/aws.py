@@ -64,7 +64,7 @@ _FIXES = {
     "IllegalLocationConstraint": _REGION,
     "PermanentRedirect": _REGION,
     "301": _REGION,
-    "NoSuchBucket": "create the bucket, or correct S3_BUCKET",
+    "NoSuchBucket": "create the bucket at the service (its console, or aws s3 mb s3://NAME), or correct S3_BUCKET",
     "InvalidBucketName": "correct S3_BUCKET",
     "KeyTooLongError": "use a shorter name",
     "RequestTimeTooSkewed": "set this machine's clock",

@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual import events
+from textual.actions import SkipAction
 from textual.widget import Widget
 from textual.widgets import Input
 
@@ -15,6 +16,7 @@ from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Made:
 class Guide(KeyedScreen[Made | None]):
     """The guide as its steps see it."""
 
+    GOES_ON: ClassVar[str] = "#next"
+    """The button that goes on."""
     draft: Draft
     keys: dict[str, str]
     """Typed keys, by setting, until the experiment is made. They are kept nowhere before."""
@@ -63,6 +67,25 @@ class Guide(KeyedScreen[Made | None]):
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input is self.focused:
             self.say_hint(event.input)
+
+    def action_leave_field(self, way: Literal["next", "previous"]) -> None:
+        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
+
+        The last field leads to the button that goes on.
+        """
+        if not isinstance(self.focused, Input | Pick | ShareBar):
+            raise SkipAction
+        beside = self.field_beside(self.focused, 1 if way == "next" else -1, Input, Pick, ShareBar)
+        if beside is None and way == "previous":
+            self.focus_previous()
+        else:
+            self.set_focus(beside or self.query_one(self.GOES_ON))
+
+    def field_beside(self, field: Widget, steps: int, *kinds: type[Widget]) -> Widget | None:
+        """The field of one of these kinds that comes so many behind another; None beyond the ends."""
+        fields = [one for one in self.query("*") if isinstance(one, kinds) and one.focusable and one.display]
+        place = fields.index(field) + steps
+        return fields[place] if 0 <= place < len(fields) else None
 
     def say_hint(self, widget: Widget) -> None:
         """Say what the widget that has the focus is for."""

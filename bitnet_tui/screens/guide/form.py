@@ -40,6 +40,7 @@ class TargetForm(Guide):
     CSS_PATH = ["../cards.tcss", "guide.tcss", "storage.tcss", "form.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#cards"
     ASKS_LATE = False
+    GOES_ON = "#open"
     TITLE_WORDS: ClassVar[str]
     ACT: ClassVar[str]
     """The word on the button."""
@@ -51,8 +52,8 @@ class TargetForm(Guide):
         bindings.shared("field.cancel", "leave"),
         bindings.one("guide.test"),
         bindings.shared("move.choose", "enter", "Go on", priority=True),
-        bindings.shared("field.next", "app.focus_next"),
-        bindings.shared("field.previous", "app.focus_previous"),
+        bindings.shared("field.next", "leave_field('next')", priority=True),
+        bindings.shared("field.previous", "leave_field('previous')", priority=True),
     ]
 
     def __init__(self, draft: Draft) -> None:

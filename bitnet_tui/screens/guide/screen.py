@@ -6,7 +6,7 @@ A typed key goes to the OS keyring or the vault, never into a `.env` or the draf
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import on
 from textual.actions import SkipAction
@@ -200,7 +200,10 @@ class NewExperimentScreen(KeptGuide):
         step.complete()
         following: Widget | None = None
         if isinstance(focused, Input):
-            following = self._field_beside(focused, 1)
+            if step.passed:
+                await self.action_next()
+                return
+            following = self.field_beside(focused, 1, Input)
             if following is None and step.lacks():
                 return
             following = following or step.after_fields()
@@ -216,24 +219,6 @@ class NewExperimentScreen(KeptGuide):
         else:
             await self.action_next()
 
-    def action_leave_field(self, way: Literal["next", "previous"]) -> None:
-        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
-
-        The last field leads to Next.
-        """
-        if not isinstance(self.focused, Input):
-            raise SkipAction
-        beside = self._field_beside(self.focused, 1 if way == "next" else -1)
-        if beside is None and way == "previous":
-            self.focus_previous()
-        else:
-            self.set_focus(beside or self.query_one("#next"))
-
-    def _field_beside(self, field: Input, steps: int) -> Input | None:
-        fields = [one for one in self.query("#guide-body Input").results(Input) if not one.disabled and one.display]
-        place = fields.index(field) + steps
-        return fields[place] if 0 <= place < len(fields) else None
-
     def say_hint(self, widget: Widget) -> None:
         step = self._current
         if step is not None and self._ready:
@@ -245,6 +230,8 @@ class NewExperimentScreen(KeptGuide):
             "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
+        if isinstance(widget, Input) and step.passed:
+            return "The test passed; Enter goes on."
         return general.get(widget.id or "") or step.hint(widget.id or "")
 
     # -- testing and leaving --------------------------------------------------------------------------------------

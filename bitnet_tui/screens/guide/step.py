@@ -10,7 +10,6 @@ from textual.widget import Widget
 from textual.widgets import Button, Input
 
 from bitnet_tui import key_names
-from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.view.guide import addresses, teachers
 from bitnet_tui.view.guide.draft import Draft
@@ -86,6 +85,11 @@ class Step(Container):
         """Whether Enter does something here and does not go on; `last`: it would leave the step."""
         return False
 
+    @property
+    def passed(self) -> bool:
+        """Whether what is chosen here was tested and is as it should be."""
+        return False
+
     def field(self, name: str) -> Widget | None:
         """The field of a setting."""
         try:
@@ -144,14 +148,13 @@ class TestedStep(Step):
 
     @on(Input.Blurred)
     def complete(self) -> None:
-        """Put a scheme before each address that was typed without one, and say so until it is edited."""
+        """Put a scheme before each address that was typed without one."""
         for name, entry in self.address_fields():
             address = value_of(entry)
             if scheme := addresses.scheme(address):
                 with self.prevent(Input.Changed):  # it would end the test that comes next
                     entry.value = f"{scheme}{address}"
                 self.guide.change(name, entry.value)
-                self.guide.say(f"{label(name)}: {scheme} was put before it; edit it if that is wrong.", "label")
 
     def stop(self) -> None:
         """End a running test."""
@@ -169,6 +172,8 @@ class TestedStep(Step):
                 self.lead(found)
             elif self.screen.query("#test:focus, #offer:focus"):
                 self.screen.query("#next").focus()  # Enter would only test it again
+            elif isinstance(self.screen.focused, Input):
+                self.guide.say_hint(self.screen.focused)
 
     def _tested(self, found: Found | None) -> None:
         """Show what the last test of this choice found."""
@@ -183,6 +188,11 @@ class TestedStep(Step):
                 wrong.focus()
             elif found.offer:
                 self.screen.query("#offer").focus()
+
+    @property
+    def passed(self) -> bool:
+        found = self.guide.last_found(self.step)
+        return found is not None and not found.why and not found.offer and self.missing() is None
 
     def holds(self, focused: Widget, *, last: bool) -> bool:
         """A test that failed: once its field has changed, Enter tests again; before, it leads there and says why."""

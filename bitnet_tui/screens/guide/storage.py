@@ -18,7 +18,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
-from bitnet_tui.view.guide import storing
+from bitnet_tui.view.guide import addresses, storing
 from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
 from bitnet_tui.view.guide.teachers import Found
@@ -81,6 +81,8 @@ class StorageStep(TestedStep):
         if setting not in REGISTRY:
             return "Arrows or a click choose; enter goes on."
         what = storing.what(setting, self.draft.get(BACKEND))
+        if is_address(setting):
+            return f"{what} {addresses.ADDED}"
         return f"{what} {self.key_hint(setting)}" if REGISTRY[setting].secret else what
 
     # -- the form ------------------------------------------------------------------------------------------------
@@ -113,7 +115,10 @@ class StorageStep(TestedStep):
 
     def _key_place(self, name: str) -> str:
         held = (self.guide.held or {}).get(name)
-        return f"in the {held.origin}" if held and held.origin else "paste it here"
+        if held and held.origin:
+            return f"in the {held.origin}"
+        shown = storing.placeholder(name, self.draft.get(BACKEND))
+        return shown if shown and name not in KINDS[self.draft.get(BACKEND)].needs else "paste it here"
 
     def changed(self) -> None:
         """It is known now where keys are kept."""

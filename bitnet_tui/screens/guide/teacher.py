@@ -17,7 +17,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui import key_names
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
-from bitnet_tui.view.guide import teachers
+from bitnet_tui.view.guide import addresses, teachers
 from bitnet_tui.view.guide.draft import TEACHER
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Line, Span, line
@@ -152,12 +152,13 @@ class TeacherStep(TestedStep):
     def hint(self, name: str) -> str:
         if name == "key":
             return self.key_hint(self.draft.teacher.key_setting)
-        usual = self.draft.teacher.base_url
+        if name == "address":
+            like = (
+                f"empty is {usual}" if (usual := self.draft.teacher.base_url) else "such as http://127.0.0.1:8000/v1"
+            )
+            return f"Where the server listens, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "address": f"Where the server listens; empty is {usual}."
-            if usual
-            else "Where the server listens, such as http://127.0.0.1:8000/v1.",
             "cards": "Arrows or a click choose; enter goes on. The price is that of the cheapest known model, for a "
             "million tokens of input.",
         }.get(name, "")

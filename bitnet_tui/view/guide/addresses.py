@@ -6,6 +6,8 @@ from bitnet_core.proxy import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 
+ADDED = "The likely one of http:// and https:// is put before an address without either."
+
 
 def is_address(name: str) -> bool:
     """Whether a setting is the address of an HTTP server."""

@@ -35,7 +35,7 @@ _IN_FORM = {
     ("dynamodb", "S3_BUCKET"): "Name of a bucket for the contents; empty = all in the table.",
 }
 """What a setting is to a target that makes its own use of it."""
-_EXAMPLE = re.compile(r"\b(?:empty =|such as) [^.;]+")
+_EXAMPLE = re.compile(r"\b(?:empty =|such as|only for) [^.;]+")
 _OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
@@ -88,7 +88,7 @@ def what(name: str, backend: str) -> str:
 
 
 def placeholder(name: str, backend: str) -> str:
-    """What an empty field shows: that it is needed, what empty means, or an example."""
+    """What an empty field shows: that it is needed, what empty means, what it is only for, or an example."""
     found = _EXAMPLE.search(what(name, backend))
     return "needed" if name in KINDS[backend].needs else found[0] if found else ""
 
