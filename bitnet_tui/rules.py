@@ -13,10 +13,12 @@ from textual.dom import DOMNode
 class Rules(Stylesheet):
     """Textual asks each rule whether it names a widget, and then compares every widget above with every selector."""
 
-    _map: dict[str, list[RuleSet]] | None = None
-    """That of the rules which `_by_names` was made of."""
+    _all: list[RuleSet] | None = None
+    """Those that `_places` and `_by_names` were made of."""
+    _places: dict[str, list[int]]
+    """By a name: where in all rules those are that have it."""
     _by_names: dict[frozenset[str], list[RuleSet]]
-    """By the names of a widget that occur in any rule: the rules that have one of them."""
+    """By the names of a widget that occur in any rule: the rules that have one of them, in their order."""
     _named: list[RuleSet] | None = None
     """Those that may hold for the widget that is being styled."""
 
@@ -25,13 +27,16 @@ class Rules(Stylesheet):
         return super().rules if self._named is None else self._named
 
     def apply(self, node: DOMNode, *, animate: bool = False, cache: dict[tuple[Any, ...], Any] | None = None) -> None:
-        by_name = self.rules_map
-        if self._map is not by_name:
-            self._map, self._by_names = by_name, {}
-        names = frozenset(by_name.keys() & node._selector_names)
+        if self._all is not self.rules:
+            _ = self.rules_map  # Textual makes it when it is first asked for, of all rules
+            self._all, self._places, self._by_names = self.rules, {}, {}
+            for place, rule in enumerate(self._all):
+                for name in rule.selector_names:
+                    self._places.setdefault(name, []).append(place)
+        names = frozenset(self._places.keys() & node._selector_names)
         if names not in self._by_names:
-            named = {rule for name in names for rule in by_name[name]}
-            self._by_names[names] = [rule for rule in self.rules if rule in named]
+            places = {place for name in names for place in self._places[name]}
+            self._by_names[names] = [self._all[place] for place in sorted(places)]
         self._named = self._by_names[names]
         try:
             super().apply(node, animate=animate, cache=cache)
