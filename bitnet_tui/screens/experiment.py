@@ -266,7 +266,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     ) -> Outlook | tuple[Benchmark, ...]:
         """In a thread. What is left to ask is what to fetch, or about the training; then nothing was started."""
         found = foresee(shell.home, self.root, name, values)
-        if problem := starting.refusal(found, shell.key):
+        if problem := starting.refusal(found, shell.key, self._view.rows):
             raise BitnetError(problem)
         if lacking := missing(shell.home, self.root, name):
             if not self.on_stack:

@@ -225,13 +225,14 @@ def bits_words(row: Saved) -> str:
     return "A8→A4" if row.layers_at_4_bits and row.bits == 8 else f"A{row.bits}"
 
 
-def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
-    """What else is known of a checkpoint; without any, what makes one."""
+def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int, soon: str = "") -> tuple[Line, ...]:
+    """What else is known of a checkpoint; without any, what makes one. `soon` says how training comes or goes on."""
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
-        text = "No checkpoint yet. Training saves one every so many steps, when stopped, and at its end."
-        return tuple(wrapped("", text, "label", cells)[:most])
+        saves = "Training saves one every so many steps, when stopped, and at its end."
+        text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
+        return first_lines(wrapped("", text, "label", cells), most, cells)
     facts = [row.path.name]
     facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
     if row.tokens and row.budget:
@@ -284,8 +285,7 @@ def _goes_on_words(found: Outlook) -> str:
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:
     """Why that can't be done with a checkpoint; empty if it can."""
     if row is None:
-        train = f"There is no checkpoint yet; {key_names.key('experiment.run')} trains the student."
-        return "Choose a checkpoint first." if view.rows else train
+        return "Choose a checkpoint first." if view.rows else "There is no checkpoint yet: training saves the first."
     if not row.whole:
         return f"The checkpoint of step {row.step} is incomplete; choose another one."
     if not row.ternary and what != "resume":

@@ -26,6 +26,7 @@ from bitnet_core.text import (
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import by_keys
 from bitnet_tui.view.collecting import collecting_lines
+from bitnet_tui.view.coming import coming
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import BROUGHT
@@ -189,10 +190,10 @@ def _eta(run: RunShown) -> str:
     return duration(run.view.progress.eta_s if run.view.progress else None)
 
 
-def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+def summary(view: ExperimentView, cells: int, launching: str | None = None) -> tuple[Line, ...]:
     """What is shown in place of curves: results, else what has arrived so far, else what to do next."""
     if view.run is None:
-        return what_next(view, cells)
+        return what_next(view, cells, launching)
     collected = collecting_lines(view.run, cells) if view.stage == "collect" else ()
     if collected and view.run.active:
         return collected
@@ -222,8 +223,8 @@ def _dropped(traces: Traces) -> list[Line]:
     return [line(Span("dropped  ", "label"), Span(reasons, "warn")), ()]
 
 
-def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
-    """For a stage that has not run: what it is for, what it needs, and which key starts it.
+def what_next(view: ExperimentView, cells: int, launching: str | None = None) -> tuple[Line, ...]:
+    """For a stage that has not run: what it is for, what it needs, and what starts it: a key, or the pipeline.
 
     Nothing before the experiment was read, or if it can't be: the stage may have run.
     """
@@ -241,14 +242,21 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
         )
     lines.append(())
     own = view.row(one.name)
-    if one.name == PIPELINE.name:
+    if soon := coming(view.rows, one.name, launching=launching):
+        lines += wrapped("", soon, "", cells)
+    elif one.name == PIPELINE.name:
         lines.append(
             line("Press ", Span(key("experiment.pipeline"), "key"), " to run all five stages, one after the other.")
         )
     elif own is not None and own.lacking:
         has = "has" if len(own.lacking) == 1 else "have"
-        first = f"It can run once {listed(own.lacking)} {has} run; press "
-        lines.append(line(first, Span(key("experiment.pipeline"), "key"), " for the whole pipeline."))
+        first = f"It can run once {listed(own.lacking)} {has} run"
+        if soon := coming(view.rows, *own.lacking, launching=launching):
+            lines += wrapped("", f"{first}. {soon}", "", cells)
+        else:
+            lines.append(
+                line(f"{first}; press ", Span(key("experiment.pipeline"), "key"), " for the whole pipeline.")
+            )
     else:
         if own is not None and own.note == BROUGHT:
             lines.append(line("What it makes came from another experiment; it need not run."))

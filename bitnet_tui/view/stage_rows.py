@@ -14,6 +14,8 @@ from bitnet_tui.view.bounded import cut_text
 
 _TAIL_BYTES = 1 << 16
 QUEUED = "queued"
+UNTOLD = "…"
+"""Of a stage that has not told how far it is."""
 BROUGHT = "brought"
 """Of a stage that never ran here and whose files are there, as in a duplicate that brought its traces."""
 
@@ -89,7 +91,7 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
 def progress_note(progress: Progress | None) -> str:
     """How far a stage is, in a few cells."""
     if progress is None or progress.total is None or not progress_words(progress.done, progress.total, progress.unit):
-        return "…"
+        return UNTOLD
     if progress.total <= 20:
         return progress_words(progress.done, progress.total, "")
     return percent(progress.done, progress.total)

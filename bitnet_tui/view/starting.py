@@ -9,18 +9,25 @@ from bitnet_core.text import listed
 from bitnet_tui.labels import by_label
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.launching import Foreseen
+from bitnet_tui.view.coming import coming
+from bitnet_tui.view.stage_rows import StageRow
 
 _MOST_STEPS = 5
 
 
-def refusal(found: Foreseen, key: Callable[[str], str]) -> str:
-    """Why the stage can't be started, and what to do; empty if it can. `key` names the key of an action."""
+def refusal(found: Foreseen, key: Callable[[str], str], rows: Sequence[StageRow] = ()) -> str:
+    """Why the stage can't be started, and what to do; empty if it can. `key` names the key of an action.
+
+    By the `rows` of the experiment it says what is being made, or comes by itself.
+    """
     pipeline = f"{key('experiment.pipeline')} runs all stages in order"
     if found.lacking:
         titles = [stage(name).title for name in found.lacking]
         first = f"choose {titles[0]} and press {key('experiment.run')}, or " if len(titles) == 1 else ""
         leave = "leaves" if len(titles) == 1 else "leave"
-        return f"It reads what {listed(titles)} {leave}, and that is not there yet; {first}{pipeline}."
+        why = f"It reads what {listed(titles)} {leave}, and that is not there yet"
+        soon = " ".join(filter(None, (coming(rows, *found.lacking), coming(rows, found.stage))))
+        return f"{why}. {soon}" if soon else f"{why}; {first}{pipeline}."
     if found.in_vain:
         return _in_vain(found, key)
     return found.training.refused

@@ -29,6 +29,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._drawn: tuple[Line, ...] | None = None
         self._said: tuple[str, str] | None = None
         self.view = CheckpointsView()
+        self._soon = ""
+        """That training runs, or comes by itself."""
 
     def compose(self) -> ComposeResult:
         yield Painted(id="checkpoints-heading")
@@ -46,6 +48,12 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
     def draw(self, view: CheckpointsView) -> None:
         self.view = view
         self._draw()
+
+    def tell_coming(self, soon: str) -> None:
+        """How the training comes or goes on, for as long as there is no checkpoint."""
+        if soon != self._soon:
+            self._soon = soon
+            self._draw()
 
     def on_resize(self) -> None:
         self._draw()
@@ -83,7 +91,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     def _describe(self) -> None:
         cells = max(20, self.content_size.width - 2)
-        about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES)
+        about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon)
         self.query_one("#checkpoints-about", Painted).show(about)
         if self._said is not None:
             said = checkpoints.said_lines(*self._said, cells, _SAID_LINES)

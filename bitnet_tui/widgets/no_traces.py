@@ -1,4 +1,4 @@
-"""What stands in the place of the traces while there are none: that, and a button that collects them."""
+"""What stands in the place of the traces while there are none: why, and a button that collects them."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -6,13 +6,27 @@ from textual.widgets import Button
 
 from bitnet_tui.widgets.words import Words
 
+_WHY = "There are no traces yet: collecting asks the teacher for answers and writes them down."
+
 
 class NoTraces(Vertical):
     """Its button is named after an action of the screen, which works whatever stage is selected."""
+
+    _soon = ""
 
     def __init__(self) -> None:
         super().__init__(id="traces-none")
 
     def compose(self) -> ComposeResult:
-        yield Words("There are no traces yet: collecting asks the teacher for answers and writes them down.")
+        yield Words(_WHY)
         yield Button("Collect traces", name="collect", compact=True)
+
+    def tell(self, soon: str) -> bool:
+        """Say how collecting comes or goes on, in place of the button that starts it. Returns whether that is new."""
+        if soon == self._soon:
+            return False
+        self._soon = soon
+        said = f"There are no traces yet. {soon} They can be read when it ends." if soon else _WHY
+        self.query_one(Words).update(said)
+        self.query_one(Button).display = not soon
+        return True

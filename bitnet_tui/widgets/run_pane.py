@@ -16,6 +16,7 @@ from bitnet_tui import actions, key_names
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import panels
 from bitnet_tui.view.above import above
+from bitnet_tui.view.coming import coming
 from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines, said_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
@@ -154,7 +155,9 @@ class RunPane(Vertical):
         self._painted("alerts", parts.alerts)
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", parts.figures)
-        self._live(view, run, lens, cells)
+        self._live(view, run, lens, cells, launching)
+        self.query_one(TracesPane).tell_coming(coming(view.rows, "collect", launching=launching))
+        self.query_one(CheckpointsPane).tell_coming(coming(view.rows, "train", launching=launching))
         self.query_one(ReportsPane).show(run)
         self.query_one(LogPane).show(run)
         self.query_one(ConfigPane).show_runs(frozenset(row.run_id or "" for row in view.rows if row.active))
@@ -165,14 +168,16 @@ class RunPane(Vertical):
     def charts(self) -> Charts:
         return self.query_one("#charts", Charts)
 
-    def _live(self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int) -> None:
+    def _live(
+        self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int, launching: str | None
+    ) -> None:
         seen = run.view if run else RunView()
         charted = run is not None and any(curve.segments for curve in seen.curves)
         self.query_one("#live").set_class(charted, "-charted")
         if charted:
             self.charts.show(seen, lens)
         else:
-            self._painted("summary", panels.summary(view, cells - 2))
+            self._painted("summary", panels.summary(view, cells - 2, launching))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
 
     def show_storage(self, root: Path, copy: CopyView, said: Said | None, tree: Tree) -> None:

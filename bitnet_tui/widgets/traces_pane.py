@@ -143,6 +143,11 @@ class TracesPane(Vertical):
                 self._focus(self.screen.query_one("#stages"))
         self.set_class(none, "-none")
 
+    def tell_coming(self, soon: str) -> None:
+        """How collecting comes or goes on, said while there are no traces. They are looked for when it has ended."""
+        if self.query_one(NoTraces).tell(soon) and not soon and self.has_class("-none"):
+            self._list()
+
     def _take(self, request: Request, found: Request) -> None:
         match request["ask"]:
             case "list":

@@ -13,8 +13,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app, offering
-from bitnet_tui.view import checkpoints, experiment_list
-from bitnet_tui.view.checkpoints import CheckpointsView
+from bitnet_tui.view import experiment_list
 
 _CORE = Path(bitnet_core.__file__).parent
 _APP = Path(bitnet_tui.__file__).parent
@@ -137,9 +136,6 @@ def test_sentences_name_the_keys_that_the_user_has():
     key_names.use({"experiment.run": "f5", "list.new": "f6", "list.demo": "backslash"})
     try:
         assert in_app("run `bitnet train` first.") == "run train (f5) first."
-        assert checkpoints.refusal(CheckpointsView(), None, "export", training=False).endswith(
-            "; f5 trains the student."
-        )
         assert "Press f6 to create one" in experiment_list.nothing_shown((), "")
         assert in_app("`bitnet demo`") == "the demo (backslash)"
     finally:

@@ -22,7 +22,7 @@ from tests.traces.scored import scored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, said, settled, shown, until, words
-from tests.tui.simulated import experiment
+from tests.tui.simulated import SimulatedRun, experiment
 
 
 @pytest.fixture
@@ -185,10 +185,22 @@ async def test_without_traces_the_tab_says_so_at_once_and_its_button_collects(ho
         assert recorder.launched == []
         await click_on(pilot, "Collect traces", last=True)
         assert [stage for _, stage in recorder.launched] == ["collect"]
+        collecting = SimulatedRun(exp, "collect", alive=True)
+        collecting.emit("progress", done=135, total=220, unit="sequences", rate=1.0, eta_s=85.0, label="")
+        await pilot.press("2")
+        await until(
+            pilot, lambda: "Collect traces is running: 61%, 1 min left. They can be read when" in words(pilot)
+        )
+        assert not pilot.app.screen.query_one("#traces-none Button").display
+        await pilot.press("4", "T")
+        await settled(pilot)
+        assert "There is no checkpoint yet: training saves the first." in words(pilot)
+        await pilot.press("2")
+        await settled(pilot)
         writer.write_shard(exp.data, 0, metadata([sequence(0).request_key]), ORIGIN, [sequence(0)])
         writer.write_sequences(exp.data, 1, metadata([]))
         TOKENIZER.save(exp.data / schema.TOKENIZER_FOLDER)
-        await pilot.press("2")
+        collecting.finish()
         await until(pilot, lambda: "1 traces" in words(pilot) or "prompt 0" in words(pilot))
         assert "There are no traces yet" not in words(pilot)
 

@@ -9,7 +9,11 @@ import pytest
 from bitnet_core import process
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.history import History
+from bitnet_tui.key_names import key
+from bitnet_tui.services.launching import foresee
 from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.view import starting
+from bitnet_tui.view.coming import coming
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import load, what_next
@@ -188,9 +192,23 @@ def test_what_a_running_pipeline_has_yet_to_come_to_is_queued(home: Path):
         )
         assert (rows["collect"].note, rows["collect"].eta) == ("30%", "4 min")
         assert rows["eval"].state == "failed"
+        running = "Collect traces is running: 30%, 4 min left."
+        waits = "{} starts by itself in the pipeline, after {}."
+        view = ExperimentWatcher(exp.root, home).look("train")
+        train = waits.format("Train the student", "Collect traces")
+        said = " ".join(unstyled(one) for one in what_next(view, 200))
+        assert train in said and "Press" not in said
+        assert starting.refusal(foresee(home, exp.root, "train"), key, view.rows) == (
+            f"It reads what Collect traces leaves, and that is not there yet. {running} {train}"
+        )
+        assert coming(view.rows, "dryrun") == waits.format("7B dry run", "Evaluate")
+        assert coming(view.rows, "teacher") == ""
         runs[0].finish("cancelled")
         rows = {row.name: row for row in ExperimentWatcher(exp.root, home).look(None).rows}
         assert QUEUED not in {row.note for row in rows.values()}
+        view = ExperimentWatcher(exp.root, home).look("train")
+        assert running in " ".join(unstyled(one) for one in what_next(view, 200))
+        assert starting.refusal(foresee(home, exp.root, "train"), key, view.rows).endswith(f"yet. {running}")
     finally:
         for one in runs:
             one.end_process()
