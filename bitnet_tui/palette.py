@@ -21,7 +21,8 @@ from bitnet_core.text import crop, flat
 from bitnet_tui.actions import Action
 from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import remapped
-from bitnet_tui.remedies import by_keys
+from bitnet_tui.labels import title
+from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
@@ -150,16 +151,17 @@ class ActionCommands(Provider):
     def _settings(self) -> Iterator[Found]:
         in_one = hasattr(self.screen, "action_setting")
         for name, one in REGISTRY.items():
+            words = f"Setting: {title(name)} · {name}"
             if one.secret and not self.app.check_action("keys", ()):
                 continue
             if one.secret:
-                yield Found(f"API key {name}", by_keys(one.help), self._app_action("keys"), _BY_NAME)
+                yield Found(f"API key {name}", in_app(one.help), self._app_action("keys"), _BY_NAME)
             elif in_one:
-                yield Found(f"Setting {name}", by_keys(one.help), self._action(f"setting({name!r})"), 3)
+                yield Found(words, in_app(one.help), self._action(f"setting({name!r})"), 3)
             else:
                 where = _PLACES["config"]
-                tell = partial(self._tell, f"{name} is set {where}; open one first.")
-                yield Found(f"Setting {name}", by_keys(one.help), tell, _BY_NAME, where=where)
+                tell = partial(self._tell, f"“{title(name)}” is set {where}; open one first.")
+                yield Found(words, in_app(one.help), tell, _BY_NAME, where=where)
 
     # -- doing it ----------------------------------------------------------------------------------------------------
 

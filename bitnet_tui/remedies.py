@@ -80,7 +80,7 @@ def offering(sentence: str) -> str:
 
 
 def by_keys(sentence: str) -> str:
-    """The sentence with keys and actions alone, for what shows settings by their names: Config and the log."""
+    """The sentence with keys and actions alone, for what shows settings by their names: the log."""
     if "`" not in sentence and "--" not in sentence:
         return sentence
     for pattern, words in _patterns():

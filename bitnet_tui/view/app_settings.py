@@ -6,6 +6,7 @@ from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.text import UNKNOWN, crop, flat, pad
+from bitnet_tui.labels import label
 from bitnet_tui.view.spans import Line, Span, line
 
 NOTICES = (
@@ -16,14 +17,6 @@ NOTICES = (
     "NOTIFY_QUIET_UNTIL",
     "NOTIFY_TERMINAL",
 )
-_TITLES = {
-    "NOTIFY_COMMAND": "Tell by a command",
-    "NOTIFY_WEBHOOK": "Tell by a webhook",
-    "NOTIFY_WEBHOOK_FORM": "Form of the webhook",
-    "NOTIFY_QUIET_FROM": "Quiet from (hour)",
-    "NOTIFY_QUIET_UNTIL": "Quiet until (hour)",
-    "NOTIFY_TERMINAL": "Tell by the terminal",
-}
 _TITLE_CELLS, _VALUE_CELLS = 22, 24
 
 
@@ -55,11 +48,11 @@ def _notice(name: str, found: Resolution) -> AppSetting:
     setting = REGISTRY[name]
     if setting.secret:
         value, origin = ("•••" if name in found.secrets else ""), found.secret_origins.get(name, "")
-        return AppSetting(_TITLES[name], value, origin, f"{setting.help} Enter sets it.", "keys")
+        return AppSetting(label(name), value, origin, f"{setting.help} Enter sets it.", "keys")
     origin = found.settings.origin(name)
     origin = f"./{origin}" if origin.startswith(".env line ") else origin
     where = f"{name} in ./.env is for all experiments; an experiment's tab Config is for that one."
-    return AppSetting(_TITLES[name], as_written(found.settings.values[name]), origin, f"{setting.help} {where}")
+    return AppSetting(label(name), as_written(found.settings.values[name]), origin, f"{setting.help} {where}")
 
 
 def row_line(row: AppSetting, cells: int) -> Line:

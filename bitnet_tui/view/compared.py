@@ -13,8 +13,9 @@ from bitnet_core.results.curves import Curve, moved
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.experiment import Experiment, unreadable_words
-from bitnet_core.text import UNKNOWN, crop, crop_middle, width, wrap
-from bitnet_tui.remedies import by_keys, in_app
+from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
+from bitnet_tui.labels import title
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, value_words
 from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
@@ -33,7 +34,7 @@ _CHARTS = (
     ("tokens_per_s", "tokens/s", False),
     ("peak_rss_bytes", "peak memory", False),
 )
-_TITLE_CELLS, _VALUE_CELLS, _SETTING_CELLS = 20, 9, 24
+_TITLE_CELLS, _VALUE_CELLS, _LABEL_CELLS, _SETTING_CELLS = 20, 9, 28, 24
 _DIFFERING = "settings that differ"
 _GAP = 3
 _BESIDE = 12
@@ -172,7 +173,7 @@ def names_line(view: CompareView, cells: int) -> Line:
 def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     """What is better and whether that can be said; then what could not be read."""
     said = (
-        [line(Span(text, "value")) for text in wrap(by_keys(view.comparison.sentence), cells)]
+        [line(Span(text, "value")) for text in wrap(in_app(view.comparison.sentence), cells)]
         if view.comparison
         else []
     )
@@ -227,8 +228,8 @@ def _settings(found: Comparison, cells: int) -> list[Line]:
     if not found.differing:
         return [line(Span("settings", "title")), line(Span("No setting differs.", "label"))]
     many = len(found.subjects)
-    names = [width(one.name) for one in found.differing]
-    name_cells = min(_SETTING_CELLS, max(*names, width(_DIFFERING))) + 2
+    names = [width(title(one.name)) for one in found.differing]
+    name_cells = min(_LABEL_CELLS, max(*names, width(_DIFFERING))) + 2
     longest = max(width(value) for one in found.differing for value in one.values)
     across = max(1, min(many, (cells - name_cells) // (min(longest, _SETTING_CELLS) + 2)))
     value_cells = max(6, min(longest, (cells - name_cells) // across - 2))
@@ -241,7 +242,7 @@ def _settings(found: Comparison, cells: int) -> list[Line]:
             style = "value" if one.stage else "faint"
             lines.append(
                 line(
-                    Span(f"{crop(one.name, name_cells - 1):<{name_cells}}", "label"),
+                    Span(pad(crop(title(one.name), name_cells - 1), name_cells), "label"),
                     *(Span(value, style) for value in values),
                 )
             )

@@ -17,20 +17,24 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui import key_names
-from bitnet_tui.labels import label
-from bitnet_tui.remedies import by_keys
+from bitnet_tui.labels import by_label, title
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
-from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
+from bitnet_tui.view.spans import Line, Span, cells_of, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
 _FIRST = ("Student", "Optimiser", "Flip", "Loss", "Teacher", "Collection", "Data")
+_LEAST_BESIDE = 16
+"""Cells beside the label and the name for the beginning of what a setting is."""
 _UNSET = "–"
 _MASKED = "•••"
-_NAME_CELLS, _ORIGIN_CELLS, _NARROW_NAME = 30, 16, 28
+_LABEL_CELLS, _ORIGIN_CELLS, _NARROW_LABEL = 32, 16, 28
+_NAME_CELLS = 34
+"""Of the names in a `.env`, in a very wide window; in any other one the highlighted setting tells its own."""
 _MOST_VALUE, _MOST_DEFAULT = 56, 28
 """Cells of the columns in a wide window: what belongs together stays together."""
-_WIDE = 96
+_WIDE, _VERY_WIDE = 96, 124
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ def _row(name: str, found: Resolution, defaults: Settings, other: Resolution | N
 
 
 def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
-    """The rows that have all these words in name, value or help; with `only`, those that differ."""
+    """The rows that have all these words in label, name, value or help; with `only`, those that differ."""
     wanted = words.lower().split()
     found = (row for row in view.rows if row.differs or not only)
     return tuple(row for row in found if all(word in _searched(row) for word in wanted))
@@ -126,7 +130,7 @@ def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
 
 def _searched(row: Row) -> str:
     setting = row.setting
-    return f"{row.name} {label(row.name)} {row.text} {setting.help} {setting.section}".lower()
+    return f"{title(row.name)} {row.name} {row.text} {setting.help} {setting.section}".lower()
 
 
 def sections(rows: Iterable[Row]) -> Iterator[str | Row]:
@@ -140,34 +144,42 @@ def sections(rows: Iterable[Row]) -> Iterator[str | Row]:
 
 
 def _columns(cells: int, *, against: bool) -> tuple[int, int, int, int]:
-    """The cells of names, values, the other values and origins."""
+    """The cells of labels, values, the other values and origins; names have what a very wide window leaves."""
     wide = cells >= _WIDE
-    names = _NAME_CELLS if wide else _NARROW_NAME
-    rest = max(8, cells - 3 - names)
+    labels = _LABEL_CELLS if wide else _NARROW_LABEL
+    rest = max(8, cells - 3 - labels - (_NAME_CELLS if cells >= _VERY_WIDE else 0))
     origins = _ORIGIN_CELLS if wide else 0 if against else min(_ORIGIN_CELLS, rest // 3)
     others = (rest - origins) // 2 if against or wide else 0
     values = min(rest - origins - others, _MOST_VALUE)
-    return names, values, min(others, _MOST_VALUE if against else _MOST_DEFAULT), origins
+    return labels, values, min(others, _MOST_VALUE if against else _MOST_DEFAULT), origins
 
 
 def heading(mine: str, theirs: str, cells: int) -> Line:
     """Above the rows, whose values are compared: the names of the two experiments."""
-    names, values, others, _ = _columns(cells, against=True)
+    labels, values, others, _ = _columns(cells, against=True)
     shown = pad(crop(flat(mine), values - 1), values) + crop(flat(theirs), max(0, others - 1))
-    return line(Span(" " * (names + 3)), Span(shown, "label"))
+    return line(Span(" " * (labels + 3)), Span(shown, "label"))
 
 
 def row_line(row: Row, cells: int, *, against: bool) -> Line:
-    """A row in columns: mark, name, value, the other value, origin."""
-    names, values, others, origins = _columns(cells, against=against)
+    """A row in columns: mark, label, value, the other value, origin, and its name if it is very wide."""
+    labels, values, others, origins = _columns(cells, against=against)
     other = _shown(row.other) if against else f"default {_shown(row.setting.default)}" if row.differs else ""
     return line(
         Span("● " if row.differs else "  ", "accent"),
-        Span(pad(crop(row.name, names), names + 1), "value" if row.differs else "label"),
+        Span(pad(crop(title(row.name), labels), labels + 1), "value" if row.differs else "label"),
         Span(pad(crop(_shown(row.text), values - 1), values), "title" if row.differs else "value"),
         Span(pad(crop(other, max(0, others - 1)), others), "value" if against else "label"),
-        Span(crop(flat(row.origin), origins), "label"),
+        *_last_columns(row, origins, cells),
     )
+
+
+def _last_columns(row: Row, origins: int, cells: int) -> tuple[Span, ...]:
+    """The origin, and behind it the name where there is room."""
+    origin = crop(flat(row.origin), origins)
+    if cells < _VERY_WIDE:
+        return (Span(origin, "label"),)
+    return (Span(pad(origin, origins + 2), "label"), Span(row.name, "faint"))
 
 
 def _shown(text: str | None) -> str:
@@ -182,10 +194,11 @@ def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     default = f" Default: {setting.default}." if setting.default else ""
     unit = f", {setting.unit}" if setting.unit else ""
     allowed = "" if setting.secret or setting.allowed() == "text" else f" Allowed: {setting.allowed()}{unit}."
-    pieces = wrap(flat(f"{by_keys(setting.help)}{allowed}{default}"), cells - len(row.name) - 2)
-    first = line(Span(row.name, "title"), f"  {pieces[0]}") if pieces else line(Span(row.name, "title"))
-    rest = wrap(" ".join(pieces[1:]), cells) if len(pieces) > 1 else []
-    return first_lines((first, *(line(one) for one in rest)), most, cells)
+    names = [Span(title(row.name), "title"), Span(f"  {row.name}", "faint")]
+    text, room = flat(f"{in_app(setting.help)}{allowed}{default}"), cells - cells_of(names) - 2
+    beside, *rest = wrap(text, room) if room >= _LEAST_BESIDE else ("", text)
+    more = wrap(" ".join(rest), cells) if rest else []
+    return first_lines((line(*names, f"  {beside}"), *(line(one) for one in more)), most, cells)
 
 
 def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tuple[Line, ...]:
@@ -205,7 +218,7 @@ def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tupl
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """Why the settings can't be read."""
-    return first_lines(wrapped("✗ ", flat(by_keys(problem)), "bad", cells), most, cells)
+    return first_lines(wrapped("✗ ", flat(in_app(problem)), "bad", cells), most, cells)
 
 
 # -- what saving would do --------------------------------------------------------------------------------------------
@@ -222,22 +235,23 @@ def preview_lines(preview: Preview, cells: int, most: int, *, saved: bool = Fals
 def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, str, str]]:
     """A mark, a sentence and a style for each thing to know, the most important first."""
     if preview.errors:
-        return [("✗", one, "bad") for one in preview.errors]
+        return [("✗", in_app(one), "bad") for one in preview.errors]
+    what = f"“{title(preview.name)}”"
     unset, elsewhere = not preview.text, _elsewhere(preview.hidden_by)
     if unset and preview.same:
         but = f", but by {elsewhere}" if elsewhere else ""
-        return [("○", f"{preview.name} is not set in the experiment's .env{but}.", "label")]
+        return [("○", f"{what} is not set in the experiment's .env{but}.", "label")]
     found: list[tuple[str, str, str]] = []
     if saved:
-        found.append(("✓", f"{preview.name} is {'unset' if unset else 'saved'}.", "good"))
+        found.append(("✓", f"{what} is {'unset' if unset else 'saved'}.", "good"))
     if unset and elsewhere:
-        found.append(("▲", f"{preview.name} is still set by {elsewhere}, and that counts.", "warn"))
+        found.append(("▲", f"{what} is still set by {elsewhere}, and that counts.", "warn"))
     elif preview.hidden_by:
-        text = f"{preview.name} is also set by the {preview.hidden_by}, which counts before the experiment's .env."
+        text = f"{what} is also set by the {preview.hidden_by}, which counts before the experiment's .env."
         found.append(("▲", text, "warn"))
     elif preview.same and not saved:
         return [("○", "This is what counts now.", "label")]
-    found += [("▲", one, "warn") for one in preview.warnings]
+    found += [("▲", in_app(one), "warn") for one in preview.warnings]
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
 
 
@@ -251,14 +265,14 @@ def _elsewhere(origin: str) -> str:
 def training_words(found: Outlook) -> str:
     """What the next training will do that is not what it did so far; empty if it just goes on."""
     if found.refused:
-        return f"The next training refuses: {found.refused}"
+        return f"The next training refuses: {in_app(found.refused)}"
     if found.starts_again:
-        why = f": {found.why_not}" if found.why_not else ""
+        why = f": {in_app(found.why_not)}" if found.why_not else ""
         return f"The next training puts its checkpoints aside and begins at step 0{why}."
     if found.finished and found.step is not None:
         return f"The next training adds no step: it is finished at step {found.step:,}."
     if found.changed and found.step is not None:
-        return f"The next training goes on from step {found.step:,} with {resuming.words(found.changed)}."
+        return f"The next training goes on from step {found.step:,} with {by_label(resuming.words(found.changed))}."
     return ""
 
 

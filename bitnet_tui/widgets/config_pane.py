@@ -13,6 +13,8 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import crop, width
+from bitnet_tui.labels import title
+from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.theme import paint
 from bitnet_tui.view import config
@@ -330,7 +332,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         if self._row is not None and self._row.name == found.name and not self.editing:
             self._found, self._saved = found, True
         elif found.errors:
-            self.notify("\n".join(found.errors), title=found.name, severity="error")
+            self.notify("\n".join(map(in_app, found.errors)), title=title(found.name), severity="error")
         self.look()
         self._describe()
 

@@ -53,7 +53,7 @@ def test_no_line_of_the_tables_is_wider_than_there_is_room(view: CompareView):
         lines = table_lines(view, cells)
         assert max(sum(width(span.text) for span in line) for line in lines) <= cells
         assert unstyled(*lines).count("held-out agreement") == (1 if cells > 100 else 2)  # else in two blocks
-        assert "LR" in unstyled(*lines)
+        assert "Learning rate" in unstyled(*lines)
 
 
 @given(many=st.integers(2, 8), across=st.integers(-3, 12))
@@ -94,7 +94,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
         assert "B is better on held-out loss: 5.000 against A 5.200, C 5.400" in words(pilot)
-        assert "LR 0.0006 0.001 0.0006" in words(pilot)
+        assert "Learning rate 0.0006 0.001 0.0006" in words(pilot)
         assert "‹ held-out loss › A 5.20 B 5.00 C 5.40 ┊ flip" in words(pilot)
         await pilot.press("m", "o", "down", "enter")
         await settled(pilot)
@@ -118,7 +118,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         await click_on(pilot, "Compare with…")
         await click_on(pilot, "fast")
         assert isinstance(pilot.app.screen, CompareScreen)
-        assert "They differ in LR 0.0006 | 0.001." in words(pilot)
+        assert "They differ in “Learning rate” 0.0006 | 0.001." in words(pilot)
         assert "B is better" in shown(pilot)
 
 

@@ -29,7 +29,7 @@ def test_without_a_target_one_sentence_and_where_to_set_it_in_the_app():
 
 def test_settings_that_cannot_be_read_come_before_what_follows_from_them():
     wrong = CopyView(problem="STORAGE_BACKEND=webdv is not allowed.")
-    assert _text(wrong).startswith("✗ “Target” = webdv is not allowed.\n")
+    assert _text(wrong).startswith("✗ “Storage target” = webdv is not allowed.\n")
 
 
 def test_what_is_stored_the_largest_first():

@@ -67,7 +67,10 @@ def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
 
 
 def test_two_settings_of_one_field_are_named_once():
-    assert plain("set KD_MAX_USD=2.5, or (KD_TAU=1).") == "set “Kd max usd” = 2.5, or (“Kd tau” = 1)."
+    assert (
+        plain("set KD_MAX_USD=2.5, or (KD_TAU=1).")
+        == "set “Most US dollars” = 2.5, or (“Distillation temperature” = 1)."
+    )
     assert plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 

@@ -171,7 +171,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await click_on(pilot, "rename")
             pilot.app.screen.query_one("#name", Input).value = "two"
             await click_on(pilot, "Rename ", last=True)
-            await _until(pilot, "stays one (“Name there” in its .env).")
+            await _until(pilot, "stays one (“Name at the target” in its .env).")
             assert Kept(home, home / "two").read() == {"draft": 1}
             await _until(pilot, "▸○ two")
             await click_on(pilot, "A archive")
@@ -213,7 +213,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             form.query_one("#there", Input).value = "none"
             form.query_one("#field-STORAGE_LOCAL_DIR", Input).value = str(isolated / "copies")
             await click_on(pilot, "Test ", last=True)
-            await _until(pilot, "written, read back")
+            await _until(pilot, "written, read, listed")
             await click_on(pilot, "Fetch  ", last=True)
             await _until(pilot, "✗ ")
             assert isinstance(pilot.app.screen, FetchScreen)

@@ -119,9 +119,11 @@ async def test_a_warning_names_the_setting_by_its_label_and_leads_to_it_and_mark
         await settled(pilot)
         await pilot.press("p")
         await settled(pilot)
-        assert notices(pilot) == ["! Settings: “Wandb project” = [/b] (.env line 1) has no effect yet (6 Config)."]
+        assert notices(pilot) == [
+            "! Settings: “Weights & Biases project” = [/b] (.env line 1) has no effect yet (6 Config)."
+        ]
         await pilot.press("6")
-        await until(pilot, lambda: said(pilot, "#config-about").startswith("WANDB_PROJECT"))
+        await until(pilot, lambda: said(pilot, "#config-about").startswith("Weights & Biases project  WANDB_PROJECT"))
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):
@@ -132,11 +134,14 @@ async def test_a_launch_that_is_refused_says_why(home: Path):
         await pilot.press("p")
         await settled(pilot)
         assert isinstance(pilot.app.screen, MessageScreen)
-        assert "“Kd tau” = 9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100" in words(pilot)
+        assert (
+            "“Distillation temperature” = 9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100"
+            in words(pilot)
+        )
         await pilot.press("escape")
         assert isinstance(pilot.app.screen, ExperimentScreen)
         await pilot.press("6")
-        await until(pilot, lambda: said(pilot, "#config-about").startswith("KD_TAU"))
+        await until(pilot, lambda: said(pilot, "#config-about").startswith("Distillation temperature  KD_TAU"))
 
 
 async def test_stop_asks_first(home: Path):

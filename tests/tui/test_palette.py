@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.timer import Timer
 
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.labels import title
 from bitnet_tui.screens.palette import Palette
 from bitnet_tui.services import preferences
 from bitnet_tui.widgets.config_pane import ConfigPane
@@ -67,7 +68,7 @@ async def test_in_an_experiment_it_goes_to_settings_and_into_tabs(home: Path):
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(110, 36)) as pilot:
         await settled(pilot)
-        await _choose(pilot, "grad_clip_norm", "Setting GRAD_CLIP_NORM")
+        await _choose(pilot, "grad_clip_norm", "Setting: Gradient clip · GRAD_CLIP_NORM")
         pane = pilot.app.screen.query_one(ConfigPane)
         await until(pilot, lambda: pane._row is not None and pane._row.name == "GRAD_CLIP_NORM")
         await _choose(pilot, "level", "Level")
@@ -101,8 +102,10 @@ async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):
     async with BitnetApp(home, root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         for name in ("LR", "GATE_QEI", "LR"):
-            await _choose(pilot, name.lower(), f"Setting {name}")
-            assert re.search(rf"^[ ●▸]*{name} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(pilot)
+            await _choose(pilot, name.lower(), f"Setting: {title(name)} · {name}")
+            assert re.search(rf"^[ ●▸]*{title(name)} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(
+                pilot
+            )
 
 
 async def test_that_nothing_is_found_is_said_as_soon_as_it_is_known(home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -115,10 +115,10 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
             "Collect more (KD_NUM_PROMPTS), or lower BUDGET_TOKENS.",
             "Collect more (“Answers”), or lower “Token budget”.",
         ),
-        ("Lower LR, or set TORCH_COMPILE=0.", "Lower “Learning rate”, or set “Torch compile” = 0."),
+        ("Lower LR, or set TORCH_COMPILE=0.", "Lower “Learning rate”, or set “Compile the student” = 0."),
         (
             "set STORAGE_BACKEND=none (`bitnet config`), or SEED=1; then",
-            "set “Target” = none (Config (6)), or “Seed” = 1; then",
+            "set “Storage target” = none (Config (6)), or “Seed” = 1; then",
         ),
         ("custom at http://x gives 5 candidates.", "“Other server” at http://x gives 5 candidates."),
         ("There is no key for custom: type it.", "There is no key for “Other server”: type it."),

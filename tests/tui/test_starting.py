@@ -144,7 +144,10 @@ async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
         await settled(pilot)
         await pilot.press("4", "down", "T")
         await settled(pilot)
-        assert "Training can't go on from step 100: what it was trained with has changed (“Kd tau”" in words(pilot)
+        assert (
+            "Training can't go on from step 100: what it was trained with has changed (“Distillation temperature”"
+            in words(pilot)
+        )
         (exp.root / ".env").write_text("BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\nLR=3e-4\n")
         await pilot.press("T")
         await settled(pilot)

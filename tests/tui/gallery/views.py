@@ -55,7 +55,7 @@ VIEWS: dict[str, View] = {
     "exported": View("demo", "4 E [GGUF] enter", "Export again"),
     "storage": View("demo", "5", "checkpoints/"),
     "target": View("half-rate", "W", "Only on this machine"),
-    "config": View("demo", "6", "TOKENIZER_NAME"),
+    "config": View("demo", "6", "Tokenizer"),
     "change": View("demo", "6 slash l r enter enter =0.00025", "outdated"),
     "log": View("demo", "down down down 7", "lines"),
     "playground": View("demo", "P [PyTorch,] 3 [tokens/s_Cut_at] right [0.] n", "token "),
