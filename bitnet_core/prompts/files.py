@@ -203,11 +203,11 @@ def _ahead(text: IO[str], buffer: str) -> str:
 def _parquet(source: Source) -> Iterator[Record]:
     import pyarrow as pa
 
-    from bitnet_core.prompts.parquet import open_parquet
+    from bitnet_core.prompts.parquet import TooLarge, open_parquet
 
     source.path.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
-        with open_parquet(source.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
+        with open_parquet(source.path, _COLUMNS, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             names = table.schema_arrow.names
             column = next((name for name in _COLUMNS if name in names), None)
             if column is None:
@@ -227,6 +227,8 @@ def _parquet(source: Source) -> Iterator[Record]:
                 for value in values:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
+    except TooLarge as error:
+        raise BitnetError(f"{source}: {error}; write it with fewer rows in a row group.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, source.path)
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error

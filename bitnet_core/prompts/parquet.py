@@ -5,7 +5,7 @@ Arrow allocates what they say. Knows nothing of what the columns mean.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,13 +27,17 @@ Fields = dict[int, Any]
 """A struct of the file's metadata: values by the numbers that `parquet.thrift` gives them."""
 
 
-def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
-    """The file, to be closed.
+class TooLarge(pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
+    """A part of the file has more than is read at once. It may be sound: some programs write large row groups."""
 
-    OSError, NameNotUTF8, or ArrowException for what is not Parquet or claims too much.
+
+def open_parquet(path: Path, read: Container[str] | None = None, **options: Any) -> pq.ParquetFile:
+    """The file, to be closed. `read`: the names of the columns that may be read from it; by default all.
+
+    OSError, NameNotUTF8, TooLarge, or another ArrowException for what is not Parquet.
     """
     with open_regular(path) as source:
-        _check(source, os.fstat(source.fileno()).st_size)
+        _check(source, os.fstat(source.fileno()).st_size, read)
     try:
         return pq.ParquetFile(path, **options)
     except UnicodeDecodeError as error:
@@ -42,7 +46,7 @@ def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
         raise NameNotUTF8(path) from error
 
 
-def _check(source: IO[bytes], size: int) -> None:
+def _check(source: IO[bytes], size: int, read: Container[str] | None) -> None:
     # Read here and not with Arrow, which ends the process over some damaged footers.
     footer = _footer(source, size)
     groups = _structs(footer, 4)
@@ -50,10 +54,14 @@ def _check(source: IO[bytes], size: int) -> None:
     for group in groups:
         columns, count = _structs(group, 1), _integer(group, 3)
         _require(len(columns) <= _MOST_COLUMNS, f"it has {len(columns)} columns")
-        _require(0 <= count <= _MOST_VALUES, f"a row group claims {count} rows")
+        _require(count >= 0, f"a row group claims {count} rows")
+        _require_room(count, _MOST_VALUES, "a row group", "rows")
         rows += count
         for column in columns:
-            _check_chunk(_struct(column, 3), source, size)
+            chunk = _struct(column, 3)
+            path = [part.decode(errors="replace") for part in chunk.get(3, ()) if isinstance(part, bytes)]
+            if read is None or not path or path[0] in read:
+                _check_chunk(chunk, ".".join(path), source, size)
     claimed = _integer(footer, 3)
     _require(rows == claimed, f"it claims {claimed} rows and its row groups {rows}")
 
@@ -69,14 +77,14 @@ def _footer(source: IO[bytes], size: int) -> Fields:
     return _Thrift(source.read(length)).struct()
 
 
-def _check_chunk(chunk: Fields, source: IO[bytes], size: int) -> None:
+def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int) -> None:
     values, unpacked, packed = (_integer(chunk, number) for number in (5, 6, 7))
-    name = b".".join(part for part in chunk.get(3, ()) if isinstance(part, bytes)).decode(errors="replace")
     offsets = (chunk.get(number) for number in (9, 11))  # of its first data page, of its dictionary page
     begin = min((offset for offset in offsets if isinstance(offset, int) and offset > 0), default=0)
     _require(0 <= packed <= size and 0 <= begin <= size - packed, f"column {name} ends after the file")
-    _require(0 <= unpacked <= MOST_BYTES, f"column {name} claims {unpacked} bytes")
-    _require(0 <= values <= _MOST_VALUES, f"column {name} claims {values} values")
+    _require(unpacked >= 0 and values >= 0, f"column {name} claims {unpacked} bytes and {values} values")
+    _require_room(unpacked, MOST_BYTES, f"column {name}", "bytes in a row group")
+    _require_room(values, _MOST_VALUES, f"column {name}", "values in a row group")
     held = 0
     for header in _pages(source, begin, begin + packed):
         claimed = _integer(header, 2)
@@ -86,6 +94,11 @@ def _check_chunk(chunk: Fields, source: IO[bytes], size: int) -> None:
                 count = _integer(_struct(header, kind), 1)
                 held += count
                 _require(count >= 0 and held <= values, f"the pages of column {name} claim {held} values")
+
+
+def _require_room(claimed: int, most: int, what: str, of: str) -> None:
+    if claimed > most:
+        raise TooLarge(f"{what} has {claimed:,} {of}, and {most:,} are the most that is read at once")
 
 
 def _require(fine: bool, otherwise: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.prompts import files
+from bitnet_core.prompts import files, parquet
 from bitnet_core.prompts.prompt import load_prompts
 
 MOMENT = pa.array([1], pa.timestamp("ns"))
@@ -94,6 +94,20 @@ def test_which_of_two_columns_is_meant_is_not_guessed(tmp_path: Path) -> None:
     texts = pa.array(["Hi"])
     pq.write_table(pa.Table.from_arrays([texts, texts], ["prompt", "prompt"]), tmp_path / "p.parquet")
     refused(tmp_path / "p.parquet", "has 2 columns prompt; leave one of them there")
+
+
+def test_a_row_group_that_is_too_large_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MOST_BYTES", 10_000)
+    path, texts = tmp_path / "p.parquet", [f"prompt {number}" for number in range(1000)]
+    pq.write_table(pa.table({"prompt": texts}), path)
+    refused(path, r"column prompt has [\d,]+ bytes in a row group, .*; write it with fewer rows in a row group\.$")
+    pq.write_table(pa.table({"prompt": texts}), path, row_group_size=100)
+    assert len(load_prompts(path, "unused")) == 1000
+    # What is not read may be of any size.
+    pq.write_table(
+        pa.table({"prompt": texts[:9], "image": [{"bytes": bytes(99_999)}] * 9}), path, use_dictionary=False
+    )
+    assert len(load_prompts(path, "unused")) == 9
 
 
 @pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.gz", "p.json.gz"])
