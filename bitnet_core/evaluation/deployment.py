@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Memory, Served, Speed, served
-from bitnet_core.evaluation.turns import AGREEMENT, FASTEST_TURNS, Fastest, Spread, fastest, spread, take_turns
+from bitnet_core.evaluation.turns import FASTEST_TURNS, Fastest, Spread, fastest, spread, take_turns
 from bitnet_core.export.running import threads
 from bitnet_core.teachers.opening import Host
 
@@ -102,9 +102,9 @@ class Measured:
         ours, theirs, said = compared.student, compared.teacher, f"{compared.how}, by turns"
         if ours.sure and theirs.sure:
             return said
-        load = "" if self.load.high is None else f", load {self.load.high:g} on {self.load.processors} processors"
-        agree = f"{ours.agreeing} and {theirs.agreeing} of {ours.turns} turns within {AGREEMENT:.1%} of the fastest"
-        return f"{said}, uncertain: {agree}, {FASTEST_TURNS} needed{load}"
+        fewest = min(ours.agreeing, theirs.agreeing)
+        load = "" if self.load.high is None else f" (load {self.load.high:g} on {self.load.processors} processors)"
+        return f"{said}, uncertain: {fewest} of {ours.turns} turns undisturbed, {FASTEST_TURNS} needed{load}"
 
 
 def measure(

@@ -188,7 +188,7 @@ def _quality_ratio(report: Mapping[str, Any]) -> Found:
     if not teacher:
         return Found(None, "the teacher's quality is 0")
     origins = {str(_part(sides, side, "origin")) for side in sides}
-    return Found(student / teacher, f"qualities are {' and '.join(sorted(origins))}")
+    return Found(student / teacher, f"the student's quality over the teacher's, {' and '.join(sorted(origins))}")
 
 
 def _figure(name: str) -> Look:

@@ -186,6 +186,11 @@ class BaseScreen(ShellScreen[None]):
         raise NotImplementedError
 
     @property
+    def chosen_stage(self) -> str:
+        """The stage whose figures are shown; empty = none in particular."""
+        return ""
+
+    @property
     def title_cells(self) -> int:
         """How many cells of the head line say what the screen shows."""
         return cells_of(self.head()[:1])

@@ -107,7 +107,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def draw(self, view: ExperimentView) -> None:
         before, self._view = self._view, view
         self.query_one("#head", Painted).show((self.head(),))
-        self.query_one(StageList).show(view.rows, self._selected)
+        self.query_one(StageList).show(view.rows, self.chosen_stage)
         stopping = {row.run_id for row in view.rows if row.active} & self.shell.stops_sent.keys()
         for ended in self._said_stopping - stopping:
             self.shell.take_back(ended)
@@ -164,14 +164,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     # -- choosing what to see --------------------------------------------------------------------------------------
 
     @property
-    def _selected(self) -> str:
+    def chosen_stage(self) -> str:
         """The stage that keys act on: the last one chosen, even while its view is still being read."""
         return self._chosen or self._view.stage
 
     def action_move_stage(self, by: int) -> None:
         names = [row.name for row in self._view.rows]
         if names:
-            place = names.index(self._selected) if self._selected in names else 0
+            place = names.index(self.chosen_stage) if self.chosen_stage in names else 0
             self._choose(names[max(0, min(len(names) - 1, place + by))])
 
     def on_stage_list_chosen(self, message: StageList.Chosen) -> None:
@@ -194,7 +194,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     def action_older(self) -> None:
         if self._view.run is not None:
-            self._chosen = self._selected
+            self._chosen = self.chosen_stage
             self._back = min(self._view.run.of - 1, self._back + 1)
             self.lens = self.lens.whole()
             self.look()
@@ -220,9 +220,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.complete:
             return super().check_action(action, parameters)
-        row = self._view.row(self._selected)
+        row = self._view.row(self.chosen_stage)
         if action in ("launch", "resume", "launch_all"):
-            if self._selected == PIPELINE.name:  # the foot has one key for it, that of "pipeline"
+            if self.chosen_stage == PIPELINE.name:  # the foot has one key for it, that of "pipeline"
                 wanted = "launch_all"
             else:
                 wanted = "resume" if row is not None and row.resumable else "launch"
@@ -237,7 +237,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:
-        self.start_stage(self._selected)
+        self.start_stage(self.chosen_stage)
 
     action_launch_all = action_resume = action_launch
 
@@ -325,7 +325,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         active = [row for row in self._view.rows if row.active]
         if not active:
             return
-        row = next((one for one in active if one.name == self._selected), active[-1])
+        row = next((one for one in active if one.name == self.chosen_stage), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
             self._say_stopping(run_id, row.name, left)

@@ -1,4 +1,6 @@
-"""The help (F1): every key, those of the screen below it first, and what the symbols mean."""
+"""The help (F1): every key, what the symbols and figures mean; what the screen below it has comes first."""
+
+from collections.abc import Mapping
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -9,10 +11,10 @@ from bitnet_tui import bindings
 from bitnet_tui.actions import ACTIONS, TITLES, Action
 from bitnet_tui.key_names import closes, keys_text
 from bitnet_tui.keymap import remapped
-from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.screens.base import BaseScreen, DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
-from bitnet_tui.view.panels import FIGURES
+from bitnet_tui.view.glossary import meanings
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.lists import Reading
@@ -26,17 +28,24 @@ _SHARED = frozenset(one.where for one in ACTIONS if not one.name)
 
 
 def places_of(screen: Screen[object]) -> frozenset[str]:
-    """Whose keys work on a screen now: as those of a row of `ACTIONS`, `where`."""
-    return frozenset((one.binding.id or "").split(".")[0] for one in screen.active_bindings.values() if one.enabled)
+    """Whose keys work on a screen now, as `where` in a row of `ACTIONS`; and the stage that it shows."""
+    keys = {(one.binding.id or "").split(".")[0] for one in screen.active_bindings.values() if one.enabled}
+    return frozenset(keys | ({screen.chosen_stage} if isinstance(screen, BaseScreen) else set()))
 
 
 def help_lines(
     width: int, actions: tuple[Action, ...] = ACTIONS, here: frozenset[str] = frozenset()
 ) -> tuple[Line, ...]:
-    """The whole text, what a key does wrapped beside the key. What works `here` comes first, an open tab's before."""
+    """The whole text, what a key does wrapped beside the key. What works `here` comes first, an open tab's before.
+
+    Behind it comes what the figures mean that are shown here.
+    """
     lines: list[Line] = []
+    figures, others = meanings(here)
     mine = sorted((one for one in reversed(TITLES) if one in here - _SHARED), key=lambda where: where == "app")
-    for where in (*mine, *(one for one in TITLES if one not in here)):
+    for place, where in enumerate((*mine, *(one for one in TITLES if one not in here))):
+        if figures and place == len(mine):
+            lines += [*_figures("Figures on this screen", figures, width), ()]
         lines.append(line(Span(TITLES[where], "title")))
         # Two actions with one key and one tooltip are listed once.
         rows = dict.fromkeys((keys_text(one), one.tooltip) for one in actions if one.where == where)
@@ -45,10 +54,13 @@ def help_lines(
         lines.append(())
     lines.append(line(Span("Symbols", "title")))
     lines += legend_lines()
-    lines += [(), line(Span("Figures", "title"))]
-    for name, what in FIGURES.items():
-        lines += _row(name, what, width)
+    lines += [(), *_figures("Figures", others, width)]
     return tuple(lines)
+
+
+def _figures(title: str, figures: Mapping[str, str], width: int) -> list[Line]:
+    rows = (one for name, what in figures.items() for one in _row(name, what, width))
+    return [line(Span(title, "title")), *rows]
 
 
 def _row(keys: str, what: str, width: int) -> list[Line]:

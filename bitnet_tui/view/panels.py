@@ -27,6 +27,7 @@ from bitnet_tui.key_names import key
 from bitnet_tui.remedies import by_keys
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
+from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import BROUGHT
@@ -37,11 +38,8 @@ _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
-FIGURES = {
-    "QEI": "Above 1: more quality per byte than the teacher.",
-    "imitation": "How well it predicts text that the teacher wrote and it never saw; not part of QEI.",
-}
-"""What the figures mean that no other program has."""
+_EXPLAINED = ("QEI", "imitation")
+"""The figures whose meaning stands below their table."""
 
 
 def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
@@ -325,8 +323,8 @@ def _meanings(table: Table, cells: int) -> list[Line]:
     first = {flat(str(row[0])) for row in table.rows if row}
     return [
         one
-        for name, what in FIGURES.items()
-        if name in first
+        for name in _EXPLAINED
+        if name in first and (what := MEANINGS[name].what)
         for one in wrapped("", f"{capital(name)}: {what[0].lower()}{what[1:]}", "label", cells)
     ]
 

@@ -74,6 +74,14 @@ def test_what_works_here_comes_first_and_nothing_is_left_out():
     assert sorted(titles) == sorted(one[0].text for one in help_lines(80) if one and one[0].style == "title")
 
 
+def test_the_figures_of_a_screen_are_explained_behind_its_keys():
+    whole = "\n".join(unstyled(one) for one in help_lines(80, here=frozenset({"app", "experiment", "collect"})))
+    own, others = whole.index("Figures on this screen"), whole.index("\nFigures\n")
+    assert whole.index("One experiment") < own < whole.index("coverage") < whole.index("limiter") < others
+    assert others < whole.index("flip shock")
+    assert whole.count("The probability outside the candidates") == 1
+
+
 async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(64, 20)) as pilot:
