@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bitnet_core.settings.flip import decide
+from bitnet_core.settings.flip import decide, kept_tokens
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import flat, width
 
 _LENGTH = ("TOTAL_STEPS",)
+_BUDGET = ("BUDGET_TOKENS",)
 MAY_CHANGE = (
     *("LR", "SCHEDULER_ETA_MIN", "LR_SCHEDULE", "SCHEDULER_TMAX", *_LENGTH),
     *("WEIGHT_DECAY", "GRAD_CLIP_NORM", "ADAM_EPS", "FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL"),
@@ -39,6 +40,7 @@ SUPERSEDED = "training_superseded"
 TRACES = "traces"
 """Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
+_LONG_NUMBER = 10_000
 _OTHER_LOSS = ("FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL")
 RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": "", "STUDENT_INIT_FIT_STEPS": 0}
 _BEFORE = {
@@ -111,6 +113,8 @@ class Verdict:
     changed: Changes
     barred: Changes
     finished: bool
+    flip_at: int | None = None
+    """The seen tokens at which it flips now, if what is changed moves the flip that is ahead."""
 
     @property
     def in_vain(self) -> Changes:
@@ -135,20 +139,26 @@ def judge(reached: Reached, wanted: Mapping[str, Any], options: TrainOptions, ep
     How long it trains may change. A setting that may change counts as unchanged where an older version did not keep
     it.
     """
-    found = changes(reached.recipe, wanted)
-    free = {*MAY_CHANGE}
     budget = decide(options.flip, epoch_tokens, reached.budget).tokens
+    found = {**changes(reached.recipe, wanted), **budget_change(reached.budget, budget)}
+    free = {*MAY_CHANGE, *_BUDGET}
+    flip_at = replace(options.flip, budget_tokens=budget).threshold
     if not reached.flipped:
-        ahead = reached.seen_tokens <= replace(options.flip, budget_tokens=budget).threshold
+        ahead = reached.seen_tokens <= flip_at
         free |= {*UNTIL_FLIP} if ahead else {"A4_POLICY"}
     most = options.total_steps
     finished = reached.seen_tokens >= budget or (most is not None and reached.step >= most)
     told = {*MAY_CHANGE} - {*_LENGTH} if finished else free
-    return Verdict(
-        {name: two for name, two in found.items() if name in told},
-        {name: two for name, two in found.items() if name not in free},
-        finished,
-    )
+    changed = {name: two for name, two in found.items() if name in told}
+    moved = not reached.flipped and flip_at < budget and bool(changed.keys() & {"FLIP_FRACTION", *_BUDGET})
+    barred = {name: two for name, two in found.items() if name not in free}
+    return Verdict(changed, barred, finished, flip_at if moved else None)
+
+
+def budget_change(kept: Mapping[str, Any], tokens: int) -> Changes:
+    """That the budget is now so many `tokens`, if the record that was kept of it has others."""
+    before = kept_tokens(kept)
+    return {} if before in (None, tokens) else {_BUDGET[0]: (before, tokens)}
 
 
 def changes(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -176,7 +186,9 @@ def change_words(name: str, before: Any, after: Any) -> str:
 def _value(value: Any) -> str:
     if value is None or value == "":
         return "unset"
-    return f"{value:g}" if isinstance(value, float) else flat(str(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if type(value) is int and value >= _LONG_NUMBER else flat(str(value))
 
 
 def loss_differs(changed: Changes) -> bool:

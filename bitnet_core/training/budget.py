@@ -1,6 +1,5 @@
 """How many tokens a training is to see: what a checkpoint keeps of it, and what is told. It knows no trainer."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from msgspec import UNSET
 
 from bitnet_core.runs import events
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.settings.flip import Budget, FlipOptions, kept_tokens
+from bitnet_core.settings.flip import Budget, FlipOptions
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 
@@ -25,8 +24,8 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
 
 
-def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: FlipOptions, seen_tokens: int) -> None:
-    """Say how much the training will see and has seen, and what changed since the checkpoint that has `kept`."""
+def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: int) -> None:
+    """Say how much the training will see and has seen, and when it flips."""
     reporter.emit(
         events.Budget(
             tokens=found.tokens,
@@ -37,9 +36,6 @@ def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: F
             seen_tokens=seen_tokens,
         )
     )
-    before = kept_tokens(kept)
-    if before not in (None, found.tokens):
-        reporter.log(f"The budget was {before:,} tokens until this run.")
 
 
 def warn_of_many_epochs(reporter: Reporter, found: Budget, reachable_tokens: float) -> None:

@@ -16,7 +16,8 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import SettingsChanged
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.runs.resuming import SUPERSEDED, Changes, Reached, changes, judge, loss_differs
+from bitnet_core.runs.resuming import SUPERSEDED, Changes, Reached, budget_change, changes, judge, loss_differs
+from bitnet_core.settings.flip import Budget
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Example
 from bitnet_core.training import checkpoints, ramp
@@ -145,10 +146,12 @@ def capture(
     )
 
 
-def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler, recipe: Mapping[str, Any]) -> TrainState:
+def restore(
+    path: Path, checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler, recipe: Mapping[str, Any], budget: Budget
+) -> TrainState:
     """Put student, optimizer, cursor and random state back; BitnetError for tensors that don't fit.
 
-    What the `recipe` has otherwise than the checkpoint is noted in the state.
+    What the `recipe` and the `budget` have otherwise than the checkpoint at `path` is noted in the state.
     """
     student = stepper.student
     try:
@@ -170,7 +173,8 @@ def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler, recipe: 
         torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
     sampler.restore(checkpoint.sampler)
     state = TrainState.of(checkpoint)
-    state.take(changes(checkpoint.recipe, recipe))
+    state.take(changes(checkpoint.recipe, recipe) | budget_change(kept_in(path, checkpoint), budget.tokens))
+    state.budget = budget.record()
     return state
 
 

@@ -146,16 +146,16 @@ class Trainer:
             self._begin()
             return
         path, checkpoint = found
-        self.state = restore(checkpoint, self.stepper, self.sampler, self._recipe)
         self._decide_budget(budget.kept_in(path, checkpoint))
+        self.state = restore(path, checkpoint, self.stepper, self.sampler, self._recipe, self._budget)
         if self.finished:  # no step is to come that would have other settings
             self.state.changes = list(checkpoint.counters.get("changes", ()))
         self.resumed_from = self.last_checkpoint = path
         keep_newer_aside(path, checkpoint, self.state, self._reporter)
 
     def _decide_budget(self, kept: dict[str, Any]) -> None:
-        found = decide(self._flip_asked, self.sampler.supervised, kept)
-        self._budget, self._budget_before, self.state.budget = found, kept, found.record()
+        found = self._budget = decide(self._flip_asked, self.sampler.supervised, kept)
+        self.state.budget = found.record()
         self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
         steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
         self.schedule = Schedule(options.rate, options.total_steps or steps)
@@ -279,8 +279,8 @@ class Trainer:
     def _roll_back(self, path: Path) -> None:
         """Go back to the last good checkpoint, once, at half the learning rate."""
         refused, failed_at = self.state.refused, self.state.step
-        self.state = restore(checkpoints.load(path), self.stepper, self.sampler, self._recipe)
-        self.state.refused, self.state.refused_in_a_row, self.state.budget = refused, 0, self._budget.record()
+        self.state = restore(path, checkpoints.load(path), self.stepper, self.sampler, self._recipe, self._budget)
+        self.state.refused, self.state.refused_in_a_row = refused, 0
         self.state.rolled_back, self.state.rate_scale = True, self.state.rate_scale / 2
         self._save()  # so that a run killed from here on is known to have rolled back
         report.say_rolled_back(self._reporter, failed_at, path)
@@ -374,7 +374,7 @@ class Trainer:
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget
-        budget.announce(self._reporter, self._budget, self._budget_before, options.flip, state.seen_tokens)
+        budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens)
         if not self.finished:
             ramp.require_an_end(options, reachable)
             budget.warn_of_many_epochs(self._reporter, self._budget, reachable)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs import resuming
 from bitnet_core.runs.effects import Effects
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.outlook import Outlook
@@ -272,7 +271,7 @@ def training_words(found: Outlook) -> str:
     if found.finished and found.step is not None:
         return f"The next training adds no step: it is finished at step {found.step:,}."
     if found.changed and found.step is not None:
-        return f"The next training goes on from step {found.step:,} with {by_label(resuming.words(found.changed))}."
+        return f"The next training goes on from step {found.step:,} with {by_label(found.changed_words)}."
     return ""
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from bitnet_core.runs.catalog import stage
 from bitnet_core.runs.outlook import Outlook
-from bitnet_core.runs.resuming import words
 from bitnet_core.text import listed
 from bitnet_tui.labels import by_label
 from bitnet_tui.remedies import in_app
@@ -64,4 +63,4 @@ def changed_words(found: Outlook) -> str:
         return f"Training adds no step: it is finished at step {found.step:,}."
     if found.step is None or not found.changed:
         return ""
-    return f"Training goes on from step {found.step:,} with {by_label(words(found.changed))}."
+    return f"Training goes on from step {found.step:,} with {by_label(found.changed_words)}."

@@ -96,6 +96,20 @@ def test_what_an_older_version_did_not_keep_counts_as_unchanged(names: set[str],
 def test_both_values_are_named() -> None:
     kept, (_, wanted) = _recipe({})[1], _recipe({"LR": "3e-4", "SCHEDULER_TMAX": "70"})
     assert words(changes(kept, wanted)) == "LR 0.0006 → 0.0003, SCHEDULER_TMAX unset → 70"
+    assert words({"BUDGET_TOKENS": (130_000, 9_000)}) == "BUDGET_TOKENS 130,000 → 9000"
     assert (
         words({"traces": ("a" * 64, "b" * 64), "TRAIN_ONLINE": ("", "b" * 64)}) == "the traces, TRAIN_ONLINE changed"
     )
+
+
+@given(st.integers(1, 3000), st.integers(0, 1200), st.booleans(), st.sampled_from(["0.9", "0.7"]))
+def test_another_budget_is_a_change_and_so_is_the_flip_that_it_moves(
+    before: int, seen: int, flipped: bool, fraction: str
+) -> None:
+    kept, (options, wanted) = _recipe({})[1], _recipe({"FLIP_FRACTION": fraction})
+    verdict = judge(Reached(9, seen, kept, flipped, {"tokens": before}), wanted, options, 100)
+    told = seen < 1000 and before != 1000
+    assert verdict.changed.get("BUDGET_TOKENS") == ((before, 1000) if told else None)
+    moves = told or ("FLIP_FRACTION" in verdict.changed)
+    assert verdict.flip_at == (round(1000 * float(fraction)) if moves and not flipped else None)
+    assert "BUDGET_TOKENS" not in verdict.barred

@@ -79,12 +79,16 @@ def _trained(home: Path, seen: int, state: str = "cancelled", **settings: str) -
 
 @pytest.mark.parametrize("key", ["r", "p"])
 async def test_a_training_goes_on_with_another_rate_and_says_so(home: Path, key: str):
-    exp, launch = _trained(home, 90_000, LR="3e-4", TOTAL_STEPS="900"), RecordingLaunch(warning="")
+    exp, launch = (
+        _trained(home, 90_000, LR="3e-4", TOTAL_STEPS="900", BUDGET_TOKENS="160000"),
+        RecordingLaunch(warning=""),
+    )
     async with BitnetApp(home, exp.root, launch=launch).run_test(size=(100, 30), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press(key)
         await settled(pilot)
-        changed = "“Learning rate” 0.0006 → 0.0003, “Steps” 200 → 900"
+        changed = "“Learning rate” 0.0006 → 0.0003, “Steps” 200 → 900, “Token budget” 150,000 → 160,000"
+        changed += "; its flip is at 144,000 tokens"
         if key == "r":
             assert f"Training goes on from step 200 with {changed}." in " ".join(notices(pilot))
             assert launch.launched == [(exp.root, "train")]
