@@ -17,6 +17,8 @@ from bitnet_core.text import flat
 _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
 """What decides a training is told before what decides how it was measured."""
 _PLACES = ("Place", "Caches", "Keys", *(section for section in SECTIONS if section.startswith("Storage")))
+IN_THE_MIDDLE = " → "
+"""Between the values of a setting that was changed in the middle of a training."""
 _LEFT_OUT = {*in_sections(*_PLACES), *SECRET_NAMES}
 """Settings that do not make two experiments different: where each lies and where its copy is kept."""
 
@@ -74,7 +76,7 @@ def _changed_in_the_middle(subject: Subject) -> dict[str, str]:
         values = [written(one[name]) for one in records if name in one]
         turns = [value for value, _ in itertools.groupby(values)]
         if len(turns) > 1:
-            found[name] = " → ".join(turns)
+            found[name] = IN_THE_MIDDLE.join(turns)
     return found
 
 

@@ -47,7 +47,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("heldout_ce", "  CE", "lower", TRAIN, _four),
     Measure(LOWEST, "  lowest on the way", "lower", TRAIN, _four),
     Measure("heldout_agreement", "held-out agreement", "higher", TRAIN, share),
-    Measure("flip_shock", "flip shock", "lower", TRAIN, _signed),
+    Measure("flip_shock", "flip shock", "", TRAIN, _signed),  # how far chance moves it is not known
     Measure("quality_ratio", "quality Q_s/Q_t", "higher", EVAL, significant),
     Measure("qei", "QEI", "higher", EVAL, significant),
     Measure("qei_speed", "QEI_speed", "higher", EVAL, significant),

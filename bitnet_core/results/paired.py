@@ -17,7 +17,8 @@ COLUMNS = ("tokens", "nats", "kd_tokens", "kd_kl", "teacher_nats")
 """Of each answer: its tokens and the student's nats on them; the tokens with candidates and the KL on these; and the
 teacher's nats, which tell whether two answers are the same."""
 _FEWEST, _MOST = 8, 20_000
-_Z = 1.96
+Z95 = 1.96
+"""Half-widths of a 95 % interval, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def half_width(one: Answers, two: Answers, kl_weight: float, ce_weight: float) -
         mean = sum(apart) / whole
         for place in range(many):
             residuals[place] += weight * (apart[place] - mean * counts[place]) / whole
-    return _Z * math.sqrt(many / (many - 1) * sum(one * one for one in residuals))
+    return Z95 * math.sqrt(many / (many - 1) * sum(one * one for one in residuals))
 
 
 def _differences(one: Sequence[tuple[float, ...]], two: Sequence[tuple[float, ...]], column: int) -> list[float]:

@@ -81,6 +81,10 @@ class Subject:
         return TRAIN in self.runs and self.runs[TRAIN].state in ACTIVE
 
     @property
+    def evaluates(self) -> bool:
+        return EVAL in self.runs and self.runs[EVAL].state in ACTIVE
+
+    @property
     def unfinished(self) -> bool:
         """Whether its training still goes on, or ended before its end."""
         return TRAIN in self.runs and self.runs[TRAIN].state != "succeeded"
@@ -251,9 +255,11 @@ def _present(history: History, has_figures: Callable[[Entry], bool]) -> dict[str
             made = next((one for one in runs if one.state in ACTIVE or has_figures(one)), status.last)
         if (found := made or status.last) is not None:
             chosen[stage] = found
-    measured, trained = chosen.get(EVAL), chosen.get(TRAIN)
-    if measured and trained and measured.place < trained.place:
-        del chosen[EVAL]  # of another training
+    measured, trained, newest = chosen.get(EVAL), chosen.get(TRAIN), history.status(EVAL).last
+    if measured and trained and newest and measured.place < trained.place:  # of another training
+        del chosen[EVAL]
+        if newest.place > trained.place:
+            chosen[EVAL] = newest
     return chosen
 
 

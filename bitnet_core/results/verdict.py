@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitnet_core.results.differing import Difference, settings_of
+from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
-from bitnet_core.results.paired import half_width
+from bitnet_core.results.paired import Z95, half_width
 from bitnet_core.results.subject import Subject
 from bitnet_core.text import count, crop, finite, listed, number, significant
 
@@ -155,12 +155,24 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
         return f"That is {word} than what another seed changes here ({significant(spread, 2)})."
     limit = chance(best, second, measure)
     if limit is None:
-        lacking = sorted(one.letter for one in (best, second) if half_widths(one.subject) is None)
-        how = f"; for its interval, run `bitnet eval` in {listed(lacking)}" if lacking else ""
-        return f"That may be chance{how}."
+        return f"Whether chance alone could do that is not known yet: {_evaluations((best, second))}."
     if gap > limit:
         return f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
     return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
+
+
+def _evaluations(some: Sequence[Contender]) -> str:
+    """Which evaluations still lack the intervals: those that run, and those to run."""
+    lacking = sorted((one for one in some if half_widths(one.subject) is None), key=lambda one: one.place)
+    runs = [one.letter for one in lacking if one.subject.evaluates]
+    to_run = [one.letter for one in lacking if not one.subject.evaluates]
+    parts = []
+    if runs:
+        still = "evaluation of {} still runs" if len(runs) == 1 else "evaluations of {} still run"
+        parts.append(f"the {still.format(listed(runs))}")
+    if to_run:
+        parts.append(f"run `bitnet eval` in {listed(to_run)}")
+    return "; ".join(parts)
 
 
 def comparable(one: Contender, two: Contender, measure: str) -> bool:
@@ -172,8 +184,11 @@ def comparable(one: Contender, two: Contender, measure: str) -> bool:
 def chance(one: Contender, two: Contender, measure: str) -> float | None:
     """What a difference of the two must exceed to be beyond the chance of the held-out prompts.
 
-    None where that is not known: for measures other than held-out losses, and for losses weighted differently.
+    None where that is not known: for measures other than those of held-out text, and for losses that were not
+    evaluated or are weighted differently.
     """
+    if measure == "heldout_agreement":
+        return _chance_of_shares([(each.figures[measure].value, each.tokens) for each in (one, two)])
     settings = settings_of(one.subject)
     weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
     parts = {LAST: weights, LOWEST: weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}
@@ -187,6 +202,12 @@ def chance(one: Contender, two: Contender, measure: str) -> float | None:
     halves = [half_widths(each.subject) for each in (one, two)]
     known = [kl * half[0] + ce * half[1] for half in halves if half is not None]
     return math.hypot(*known) if len(known) == len(halves) else None
+
+
+def _chance_of_shares(shares: Sequence[tuple[float, float | None]]) -> float | None:
+    """The same for shares of a number of tokens, as if each token were drawn by itself."""
+    variances = [share * (1 - share) / tokens for share, tokens in shares if tokens and 0 <= share <= 1]
+    return Z95 * math.sqrt(sum(variances)) if len(variances) == len(shares) else None
 
 
 def _seen(ranked: Sequence[Contender]) -> str:
@@ -215,11 +236,15 @@ def _settings_words(differing: Sequence[Difference]) -> str:
     deciding = [one for one in differing if one.stage]
     if not deciding:
         return "No setting that decides a result differs."
-    named = [f"{one.name} {' | '.join(_short(one.values))}" if len(one.values) == 2 else one.name for one in deciding]
-    named = named[:_NAMED_SETTINGS]
+    named = [f"{one.name}{_values_words(one)}" for one in deciding[:_NAMED_SETTINGS]]
     more = len(deciding) - len(named)
-    return f"They differ in {', '.join(named)}{f' and {more} more' if more else ''}."
+    title = "Setting that differs" if len(deciding) == 1 else "Settings that differ"
+    return f"{title}: {', '.join(named)}{f' and {more} more' if more else ''}."
 
 
-def _short(values: Sequence[str]) -> list[str]:
-    return [crop(value, _VALUE_CELLS) for value in values]
+def _values_words(one: Difference) -> str:
+    """` (A 0.0006, then 0.0003; B 0.001)`; none for more than two: the table has them."""
+    if len(one.values) > 2:
+        return ""
+    values = (crop(value.replace(IN_THE_MIDDLE, ", then "), _VALUE_CELLS) for value in one.values)
+    return f" ({'; '.join(f'{letter} {value}' for letter, value in zip(LETTERS, values, strict=False))})"

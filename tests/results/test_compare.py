@@ -46,7 +46,8 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     found = _compared(home, "base", "fast")
     assert found.sentence == (
         "B is better on held-out loss: 5.000 against A 5.210, which is 0.21 nats per token, 4.0% less than A. "
-        "That is beyond the chance of the held-out prompts (95 %: ±0.088). They differ in LR 0.0006 | 0.001."
+        "That is beyond the chance of the held-out prompts (95 %: ±0.088). Setting that differs: "
+        "LR (A 0.0006; B 0.001)."
     )
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
     assert _cells(found, "best_loss") == _cells(found, "heldout_loss")
@@ -77,11 +78,19 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
 def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
     _whole(home, "base", 5.21)
     trained(made(home, "other"), 5.00)
-    assert (
-        "That may be chance; for its interval, run `bitnet eval` in B." in _compared(home, "base", "other").sentence
-    )
+    unknown = "Whether chance alone could do that is not known yet: "
+    found = _compared(home, "base", "other")
+    assert f"{unknown}run `bitnet eval` in B." in found.sentence
+    assert _cells(found, "heldout_loss") == ["5.210", "5.000"]
     trained(made(home, "third"), 5.10)
     assert "run `bitnet eval` in A and B." in _compared(home, "third", "other").sentence
+    evaluated(reader_of("third", home).read().experiment, at=NOON - 100)  # of an older training
+    runs = SimulatedRun(reader_of("third", home).read().experiment, "eval", NOON + 500, alive=True)
+    try:
+        said = _compared(home, "third", "other").sentence
+        assert f"{unknown}the evaluation of A still runs; run `bitnet eval` in B." in said
+    finally:
+        runs.end_process()
 
 
 def test_a_star_is_for_a_difference_that_is_shown_and_beyond_chance(home: Path):
@@ -92,6 +101,7 @@ def test_a_star_is_for_a_difference_that_is_shown_and_beyond_chance(home: Path):
     assert _cells(_compared(home, "base", "near"), "heldout_loss") == ["5.210", "5.170"]
     assert _cells(_compared(home, "base", "near", "far"), "heldout_loss") == ["5.210", "5.170", "5.000 *"]
     assert _cells(_compared(home, "base", "wide"), "best_loss") == ["5.210", "5.000"]
+    assert not any("*" in one for one in _cells(_compared(home, "base", "far"), "flip_shock"))
     _whole(home, "weighted", 3.00, KD_WEIGHT="2")
     for name in ("heldout_loss", "best_loss"):
         assert _cells(_compared(home, "base", "weighted"), name) == ["5.210", "3.000"]
@@ -203,7 +213,7 @@ def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(ho
         trained(again, 5.2, at=NOON + at, first=first, last=last)
     found = _compared(home, "whole", "cut")
     assert [(one.name, one.values) for one in found.differing] == [("LR", ("0.0003", "0.0006 → 0.0003"))]
-    assert "They differ in LR 0.0003 | 0.0006 → 0.0003." in found.sentence
+    assert "Setting that differs: LR (A 0.0003; B 0.0006, then 0.0003)." in found.sentence
 
 
 def test_a_changed_setting_makes_a_figure_outdated(home: Path):
@@ -285,7 +295,7 @@ def test_values_are_bounded_and_masked(home: Path, capsys: pytest.CaptureFixture
     assert main(["compare", "base", "other", "--set", f"BITNET_HOME={home}"]) == 0
     shown = capsys.readouterr().out
     assert "hunter2" not in shown
-    assert "TEMPLATE unset | xxx" in " ".join(shown.split())
+    assert "TEMPLATE (A unset; B xxx" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 100
 
 

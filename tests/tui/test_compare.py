@@ -118,7 +118,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         await click_on(pilot, "Compare with…")
         await click_on(pilot, "fast")
         assert isinstance(pilot.app.screen, CompareScreen)
-        assert "They differ in “Learning rate” 0.0006 | 0.001." in words(pilot)
+        assert "Setting that differs: “Learning rate” (A 0.0006; B 0.001)." in words(pilot)
         assert "B is better" in shown(pilot)
 
 
