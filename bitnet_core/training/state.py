@@ -173,7 +173,7 @@ def restore(
         torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
     sampler.restore(checkpoint.sampler)
     state = TrainState.of(checkpoint)
-    state.take(changes(checkpoint.recipe, recipe) | budget_change(kept_in(path, checkpoint), budget.tokens))
+    state.take({**changes(checkpoint.recipe, recipe), **budget_change(kept_in(path, checkpoint), budget.tokens)})
     state.budget = budget.record()
     return state
 
