@@ -108,10 +108,12 @@ class Keystrokes:
 
     @property
     def _holds(self) -> bool:
-        """Whether what waits is for a screen that is opening. Keys of the whole app do not need it."""
+        """Whether what waits is for a screen or a tab that is opening. Keys of the whole app need no screen."""
         now = time.monotonic()
-        if not self._opening or now - self._begun >= _OPENING_SECONDS:
+        if now - self._begun >= _OPENING_SECONDS:
             return False
+        if not self._opening:
+            return getattr(self._app.screen, "turning", False)
         return not any(
             self._of_the_app(one.event) and (place == 0 or now - one.event.time >= _LONGEST_SECONDS)
             for place, one in enumerate(self._waiting)

@@ -146,12 +146,12 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def copy_shown(self) -> CopyView:
         return self._view.copy
 
-    def show_storage(self) -> None:
-        self.pane.choose("storage")
+    async def show_storage(self) -> None:
+        await self.pane.choose("storage")
 
     def draw_storage(self) -> None:
         if self.query_one_optional("#run"):
-            self.pane.show_storage(self.root, self._view.copy, self.said, self.stored_tree)
+            self.pane.show_storage(self._view.copy, self.said, self.stored_tree)
 
     @property
     def training(self) -> bool:
@@ -207,13 +207,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_scroll(self, way: str) -> None:
         self.pane.scroll(way)
 
-    def action_view(self, name: str) -> None:
+    async def action_view(self, name: str) -> None:
         found = self._advised or (advised_setting(self._view.run) if self.pane.open == "live" else "")
         if name == "config" and found:
             self._advised = ""
-            self.action_setting(found)
+            await self.action_setting(found)
         else:
-            self.pane.choose(name)
+            await self.pane.choose(name)
 
     # -- starting and stopping -------------------------------------------------------------------------------------
 

@@ -85,7 +85,8 @@ class ExportingScreen(ShellScreen[None]):
                 self._show_page(export.page)
 
     def export_ended(self) -> None:
-        self.query_one(CheckpointsPane).look()
+        if (pane := self.query_one_optional(CheckpointsPane)) is not None:
+            pane.look()
         self.draw_export()
 
 

@@ -79,7 +79,7 @@ class StoringScreen(AttemptingScreen[None]):
     def copy_shown(self) -> CopyView:
         raise NotImplementedError
 
-    def show_storage(self) -> None:
+    async def show_storage(self) -> None:
         """Open the tab of the copy."""
         raise NotImplementedError
 
@@ -90,8 +90,8 @@ class StoringScreen(AttemptingScreen[None]):
         """Start the run that brings the copy up to date."""
         raise NotImplementedError
 
-    def action_store(self, what: str) -> None:
-        self.show_storage()
+    async def action_store(self, what: str) -> None:
+        await self.show_storage()
         if not self.copy_shown.backend:
             return
         if self._command is not None:
@@ -161,9 +161,9 @@ class StoringScreen(AttemptingScreen[None]):
 
     # -- the target --------------------------------------------------------------------------------------------------
 
-    def action_target(self) -> None:
+    async def action_target(self) -> None:
         """Ask where the experiment is to be kept as well."""
-        self.show_storage()
+        await self.show_storage()
         if self._reading_target:
             return
         self._reading_target = True

@@ -43,6 +43,11 @@ class TabbedScreen(ExportingScreen):
     def shows_checkpoints(self) -> bool:
         return self.complete and self.pane.open == "checkpoints"
 
+    @property
+    def turning(self) -> bool:
+        """Whether another tab was chosen, and is not open yet."""
+        return self.complete and self.pane.turning
+
     def on_run_pane_opened(self) -> None:
         self.draw_export()
 
@@ -60,10 +65,10 @@ class TabbedScreen(ExportingScreen):
             return open_now and (parameters != ("leave",) or self._in_a_field)
         return super().check_action(action, parameters)
 
-    def action_collect(self) -> None:
+    async def action_collect(self) -> None:
         """Collect, whatever stage is selected, and show how that goes."""
         self.start_stage("collect")
-        self.pane.choose("live")
+        await self.pane.choose("live")
 
     def action_traces(self, what: str) -> None:
         if what != "check":
@@ -110,9 +115,9 @@ class TabbedScreen(ExportingScreen):
     def _config(self) -> ConfigPane:
         return self.query_one(ConfigPane)
 
-    def action_setting(self, name: str) -> None:
+    async def action_setting(self, name: str) -> None:
         """Open the tab at a setting."""
-        self.pane.choose("config")
+        await self.pane.choose("config")
         self._config.go_to(name)
 
     def action_config(self, what: str) -> None:

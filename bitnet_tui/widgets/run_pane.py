@@ -1,5 +1,7 @@
 """Everything about one run: title, alerts, gauge, figures, and the tabs below them."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import cast
@@ -9,6 +11,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
@@ -39,6 +42,8 @@ VIEWS = ("live", "traces", "reports", "checkpoints", "storage", "config", "log")
 _ALONE = frozenset({"checkpoints", "config", "log", "storage", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _OF_THE_RUN = "#health, #alerts, #gauge, #figures"
+_READING = {"traces": TracesPane, "reports": ReportsPane, "checkpoints": CheckpointsPane, "config": ConfigPane}
+"""What is in the tabs that read the experiment's files."""
 _TAB_GAP = 2
 _ROWS_OF_NAMES = 2
 """The title and the names of the tabs."""
@@ -50,7 +55,7 @@ _LOOK_SECONDS = 0.9
 
 
 class RunPane(Vertical):
-    """Draws an `ExperimentView`. It remembers only which tab is open."""
+    """Draws an `ExperimentView`. What is in a tab is made when it is first opened."""
 
     _drawn_at = Size()
     _looked = 0.0
@@ -58,6 +63,13 @@ class RunPane(Vertical):
     def __init__(self, home: Path, root: Path) -> None:
         super().__init__(id="run")
         self._home, self._root = home, root
+        self._view = ExperimentView(root)
+        self._launching: str | None = None
+        self._said: Said | None = None
+        self._tree: Tree | None = None
+        self._made: dict[str, Widget] = {}
+        """Of each tab that was opened, what is in it."""
+        self._opening = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
@@ -66,18 +78,11 @@ class RunPane(Vertical):
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
         yield Tabs(*(Tab(_tab_words(name), id=f"tab-{name}") for name in VIEWS), id="views")
-        with ContentSwitcher(initial="live", id="switch"):
-            with Vertical(id="live"):
-                yield Charts(id="charts")
-                with VerticalScroll(id="summary-scroll", classes="pages"):
-                    yield Painted(id="summary")
-                yield Painted(id="tail", classes="-empty")
-            yield TracesPane(self._home, self._root)
-            yield ReportsPane(self._home, self._root)
-            yield CheckpointsPane(self._home, self._root)
-            yield StoragePane(id="storage")
-            yield ConfigPane(self._home, self._root)
-            yield LogPane()
+        with ContentSwitcher(initial="live", id="switch"), Vertical(id="live"):
+            yield Charts(id="charts")
+            with VerticalScroll(id="summary-scroll", classes="pages"):
+                yield Painted(id="summary")
+            yield Painted(id="tail", classes="-empty")
 
     def on_mount(self) -> None:
         cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self._relabel())
@@ -107,27 +112,77 @@ class RunPane(Vertical):
         """The id of the tab that is open."""
         return self.query_one("#switch", ContentSwitcher).current or "live"
 
-    def choose(self, name: str) -> None:
+    @property
+    def turning(self) -> bool:
+        """Whether another tab was chosen, and is not open yet."""
+        return self.query_one("#views", Tabs).active != f"tab-{self.open}"
+
+    async def choose(self, name: str) -> None:
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
-        self._open(name)
-        pane = self.query_one(f"#{name}")
+        if name == self.open:
+            self._look(name)
+        else:
+            await self._open(name)
+        pane = self._made.get(name)
         if isinstance(pane, CheckpointsPane | ConfigPane | LogPane | StoragePane | TracesPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
 
-    def _open(self, name: str) -> None:
-        self.query_one("#switch", ContentSwitcher).current = name
+    async def _open(self, name: str) -> None:
+        async with self._opening:  # a key and a click may ask for the same
+            if name == self.open:
+                return
+            switch = self.query_one("#switch", ContentSwitcher)
+            if name != "live" and name not in self._made:
+                pane = self._make(name)
+                pane.display = False
+                await switch.mount(pane)
+                if not (pane.is_mounted and self.is_attached):
+                    return  # the screen was closed meanwhile
+                self._made[name] = pane
+                self._tell(pane)
+            switch.current = name
         for part in self.query(_OF_THE_RUN):  # a class of this pane would have every widget in it styled again
             part.set_class(name in _ALONE, "-beside")
         self._look(name)
         self.screen.refresh_bindings()
         self.post_message(self.Opened())
 
+    def _make(self, name: str) -> Widget:
+        if name == "storage":
+            return StoragePane(id=name)
+        return LogPane() if name == "log" else _READING[name](self._home, self._root)
+
+    def _tell(self, pane: Widget) -> None:
+        """Have a tab show what is known."""
+        view = self._view
+        match pane:
+            case ReportsPane() | LogPane():
+                pane.show(view.run)
+            case TracesPane():
+                pane.tell_coming(coming(view.rows, "collect", launching=self._launching))
+            case CheckpointsPane():
+                pane.tell_coming(coming(view.rows, "train", launching=self._launching))
+            case ConfigPane():
+                pane.show_runs(frozenset(row.run_id or "" for row in view.rows if row.active))
+            case StoragePane() if self._tree is not None:
+                cells = max(20, self.content_size.width) - 2
+                pane.show(
+                    view.copy,
+                    (
+                        *said_lines(self._said, cells),
+                        *folder_lines(self._root, cells),
+                        *copy_lines(view.copy, cells),
+                        *tree_lines(self._tree, cells),
+                    ),
+                    self._tree,
+                )
+
     def _look(self, name: str) -> None:
         """Have a tab that reads files itself read them."""
-        if isinstance(pane := self.query_one(f"#{name}"), Looking | TracesPane):
+        if isinstance(pane := self._made.get(name), Looking | TracesPane):
             self._looked = monotonic()
             pane.look()
 
@@ -137,14 +192,13 @@ class RunPane(Vertical):
             if one.region:
                 getattr(one, f"scroll_{way}")(animate=False)
 
-    def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
-        name = (event.tab.id or "tab-live").removeprefix("tab-")
-        if name != self.open:
-            self._open(name)
+    async def on_tabs_tab_activated(self) -> None:
+        """Open the tab that is chosen by now: another one may have been, since this was sent."""
+        await self._open(self.query_one("#views", Tabs).active.removeprefix("tab-"))
 
     def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
         """Draw the view; parts that did not change are left alone."""
-        self._drawn_at = self.content_size
+        self._view, self._launching, self._drawn_at = view, launching, self.content_size
         cells = max(20, self._drawn_at.width)
         run = view.run
         self.set_class(bool(view.problem) and not view.rows, "-gone")
@@ -156,11 +210,8 @@ class RunPane(Vertical):
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", parts.figures)
         self._live(view, run, lens, cells, launching)
-        self.query_one(TracesPane).tell_coming(coming(view.rows, "collect", launching=launching))
-        self.query_one(CheckpointsPane).tell_coming(coming(view.rows, "train", launching=launching))
-        self.query_one(ReportsPane).show(run)
-        self.query_one(LogPane).show(run)
-        self.query_one(ConfigPane).show_runs(frozenset(row.run_id or "" for row in view.rows if row.active))
+        for pane in self._made.values():
+            self._tell(pane)
         if monotonic() - self._looked > _LOOK_SECONDS:
             self._look(self.open)
 
@@ -180,18 +231,10 @@ class RunPane(Vertical):
             self._painted("summary", panels.summary(view, cells - 2, launching))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
 
-    def show_storage(self, root: Path, copy: CopyView, said: Said | None, tree: Tree) -> None:
-        cells = max(20, self.content_size.width) - 2
-        self.query_one(StoragePane).show(
-            copy,
-            (
-                *said_lines(said, cells),
-                *folder_lines(root, cells),
-                *copy_lines(copy, cells),
-                *tree_lines(tree, cells),
-            ),
-            tree,
-        )
+    def show_storage(self, copy: CopyView, said: Said | None, tree: Tree) -> None:
+        self._view, self._said, self._tree = replace(self._view, copy=copy), said, tree
+        if "storage" in self._made:
+            self._tell(self._made["storage"])
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)

@@ -255,7 +255,7 @@ async def test_a_list_whose_keys_are_in_the_vault_asks_for_its_passphrase(home: 
         await _click(pilot, "▸ reports/")
         await until(pilot, lambda: isinstance(pilot.app.screen, VaultScreen))
         await settled(pilot)
-        assert "which is locked." in words(pilot)
+        assert "locked" in words(pilot)  # the path before it may be long
         await pilot.press(*"correct horse", "enter")
         await until(pilot, lambda: "note.txt" in shown(pilot))
         assert "✗" not in shown(pilot)
