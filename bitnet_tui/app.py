@@ -280,7 +280,7 @@ class BitnetApp(Telling):
         if isinstance(self.screen, HelpScreen):
             self.pop_screen()
         if not isinstance(self.screen, Palette):
-            self.push_screen(Palette(id=_PALETTE))
+            self.push_screen(Palette(placeholder="Find actions, experiments, settings…", id=_PALETTE))
 
     def action_themes(self) -> None:
         """Let the user choose another theme."""

@@ -24,7 +24,7 @@ from bitnet_core.text import (
     width,
 )
 from bitnet_tui.key_names import key
-from bitnet_tui.remedies import by_keys
+from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
@@ -37,6 +37,8 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
+_OF_SENTENCES = ("qei", "gates")
+"""Tables whose text is all the core's; others have names and texts of models."""
 _WIDE = 78
 _EXPLAINED = ("QEI", "imitation")
 """The figures whose meaning stands below their table."""
@@ -310,7 +312,8 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     title = line(Span(flat(table.name.replace("_", " ")), "title"))
     if not table.columns and not any(table.rows):
         return title, line(Span("empty", "label"))
-    said = [[by_keys(one) if isinstance(one, str) else one for one in row] for row in table.rows]
+    as_said = in_app if table.name in _OF_SENTENCES else by_keys
+    said = [[as_said(one) if isinstance(one, str) else one for one in row] for row in table.rows]
     heading, rule, rows = table_parts(table.columns, said, cells)
     names = (line(Span(text, "label")) for text in heading)
     return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)

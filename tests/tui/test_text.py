@@ -103,6 +103,14 @@ def test_headings_wrap_where_numbers_leave_too_little_room():
     )
 
 
+def test_a_table_of_the_cores_sentences_names_settings_by_their_labels_and_no_other_one_is_changed():
+    rows = [["JSON validity", "0.5 (GATE_JSON_VALIDITY)"]]
+    gates = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "why"], rows=rows), 90))
+    assert "0.5 (“Gate: JSON validity”)" in gates
+    texts = unstyled(*panels.table_lines(Table(name="answers", columns=["prompt", "text"], rows=rows), 90))
+    assert "0.5 (GATE_JSON_VALIDITY)" in texts
+
+
 def test_the_results_begin_with_the_qei():
     view = RunView(
         tables=(Table(name="memory", columns=["a"], rows=[[1]]), Table(name="qei", columns=["a"], rows=[[2]]))
