@@ -46,7 +46,7 @@ def stage_lock(experiment: Experiment, stage: str, own: str = "") -> Iterator[st
         _require_idle(experiment, stage, History.read(experiment), own)
         # A killed process looks gone a moment before its last thread exits and its lock is released.
         if time.monotonic() > deadline:
-            raise _already_running(experiment, stage, stage)
+            raise _already_running(experiment, stage)
 
     with files.locked(lock_path(experiment, stage), on_wait=give_up_if_running) as note:
         yield note
@@ -56,14 +56,16 @@ def _require_idle(experiment: Experiment, stage: str, history: History, own: str
     """UsageError if a run of the stage is active that is not `own`."""
     running = history.active(stage, besides=own)
     if running:
-        raise _already_running(experiment, stage, running.id)
+        raise _already_running(experiment, stage, running)
 
 
-def _already_running(experiment: Experiment, stage: str, name: str) -> UsageError:
-    bitnet = f"bitnet --root {shlex.quote(str(experiment.root))}"
+def _already_running(experiment: Experiment, stage: str, run: Run | None = None) -> UsageError:
+    bitnet, name = f"bitnet --root {shlex.quote(str(experiment.root))}", run.id if run else stage
+    host = run.foreign_host() if run else ""
+    on, stop = (f" on {host}", "there") if host else ("", f"with `{bitnet} stop {name}`")
     return UsageError(
-        f"{stage} is already running in {experiment.root}; "
-        f"follow it with `{bitnet} watch {name}` or stop it with `{bitnet} stop {name}`."
+        f"{stage} is already running in {experiment.root}{on}; "
+        f"follow it with `{bitnet} watch {name}` or stop it {stop}."
     )
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core import process
+from bitnet_core.errors import UsageError
 from bitnet_core.runs import clock, launch
 from bitnet_core.runs.clock import Moment, seconds_since_change
 from bitnet_core.runs.experiment import Experiment
@@ -168,6 +169,16 @@ def test_a_run_that_started_before_this_machine_booted_is_gone(clocks: Clocks, t
     here = add(tmp_path, "a", state="starting", created=clocks.wall, created_uptime=clocks.up, boot_id="earlier")
     elsewhere = dataclasses.replace(here.record(), host="elsewhere")
     assert (here.state(), here.state(elsewhere)) == ("interrupted", "starting")
+
+
+def test_what_runs_elsewhere_can_be_stopped_only_there(clocks: Clocks, tmp_path: Path) -> None:
+    run = add(
+        tmp_path, "train-1", alive=True, process_start=-1.0, host="elsewhere",
+        started=clocks.wall, started_uptime=clocks.up,
+    )  # fmt: skip
+    run.events_path.write_text("")
+    with pytest.raises(UsageError, match=r" on elsewhere; follow it with `.* watch train-1` or stop it there\.$"):
+        launch.launch(from_values({"DRIVE_ROOT": str(tmp_path)}), "train")
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["written before the jump", "written after the jump"])
