@@ -13,6 +13,8 @@ from textual import events
 from textual.css.query import NoMatches
 from textual.geometry import Region
 from textual.notifications import Notification, Notify
+from textual.scroll_view import ScrollView
+from textual.widget import Widget
 from textual.widgets._toast import Toast, ToastHolder, ToastRack
 
 from bitnet_core.text import printable, wrap
@@ -36,8 +38,8 @@ _EDGES = 2
 """Cells of a notice beside its words."""
 _MOST_LINES = 6
 """As the stylesheet has it; more are scrolled."""
-_PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot"
-_READ = "#health, #alerts"
+_PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot, Titles"
+_READ = "#health, #alerts, Table, #checkpoints-heading"
 """What must be in sight while something happens."""
 
 
@@ -155,7 +157,7 @@ class Noticing(Shell):
         Where there is no such place, they may cover what is only to be read.
         """
         for what in (f"{_PRESSED}, {_READ}", _PRESSED):
-            things = [one.region for one in self.screen.query(what) if one.region]
+            things = [_written(one) for one in self.screen.query(what) if one.region]
             high = [one.right for one in things if one.x == 0 and one.height > self.size.height // 2]
             for left in (0, *high):
                 wide = self.size.width - left
@@ -196,6 +198,14 @@ class Noticing(Shell):
             if toast._notification is notification:
                 toast._expire()
         self._unnotify(notification)
+
+
+def _written(widget: Widget) -> Region:
+    """Where something stands in it; what is empty below the rows of a table may be covered."""
+    region = widget.region
+    if isinstance(widget, ScrollView):
+        return Region(region.x, region.y, region.width, min(region.height, widget.virtual_size.height))
+    return region
 
 
 def _lines(text: str, cells: int) -> int:

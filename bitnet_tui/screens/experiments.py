@@ -56,8 +56,6 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._placed: tuple[Placed, ...] = ()
         self._marked: dict[Path, None] = {}
         """In the order of marking, which the letters of a comparison follow."""
-        self._compared = 0
-        """How many marks a comparison took, until that is said."""
         self._order: Order | None = None
         self._due = self._cost = self._minute = 0.0
         self._wanted: Path | None = None
@@ -138,9 +136,6 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def on_screen_resume(self) -> None:
         if self.shell.last_opened is not None:
             self._wanted, self.shell.last_opened = self.shell.last_opened, None
-        if self._compared:
-            self.notify(f"The {self._compared} marks are cleared. Only the highlighted experiment is chosen now.")
-            self._compared = 0
         if self._rows is not None:
             self._redraw()
             self.look()
@@ -282,9 +277,6 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             )
         elif self.is_active:
             self.shell.compare(roots)
-            self._compared = len(roots)
-            self._marked.clear()  # they were made for this; left, they would decide what the next key deletes
-            self._redraw()
 
     # -- marks -----------------------------------------------------------------------------------------------------
 

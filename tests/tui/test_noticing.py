@@ -62,6 +62,8 @@ async def test_a_key_or_a_click_takes_a_notice_away_that_can_have_been_read(home
         pilot.app.notify("Mind this.", severity="warning")
         await settled(pilot)
         assert notices(pilot) == ["✗ Not this.", "! Mind this."]
+        for toast in pilot.app.screen.query(Toast):
+            assert toast.region.y > pilot.app.screen.query_one("#titles").region.y + 1, "neither titles nor rows"
         await click_on(pilot, "Mind this")
         assert notices(pilot) == ["✗ Not this."]
         clock.now += 2
