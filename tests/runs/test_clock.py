@@ -177,6 +177,7 @@ def test_what_runs_elsewhere_can_be_stopped_only_there(clocks: Clocks, tmp_path:
         started=clocks.wall, started_uptime=clocks.up,
     )  # fmt: skip
     run.events_path.write_text("")
+    os.utime(run.events_path, (clocks.wall,) * 2)
     with pytest.raises(UsageError, match=r" on elsewhere; follow it with `.* watch train-1` or stop it there\.$"):
         launch.launch(from_values({"DRIVE_ROOT": str(tmp_path)}), "train")
 
