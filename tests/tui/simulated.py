@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 from bitnet_core import process
+from bitnet_core.runs import event_files
 from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
@@ -119,7 +120,7 @@ class SimulatedRun:
 
     def emit(self, kind: str, after: float = 1.0, **fields: Any) -> None:
         self._now += after
-        with mock.patch("bitnet_core.runs.event_files.time.time", lambda: self._now):
+        with mock.patch.object(event_files.time, "time", lambda: self._now):
             self._writer.emit(event(kind, **fields))
 
     def train(self, first: int, last: int, *, bad_at: int | None = None) -> None:

@@ -1,4 +1,7 @@
-"""On every screen, at every size, all can be read and reached, nothing lies over it, and nothing is redrawn."""
+"""On every screen, at every size, all can be read and reached, nothing lies over it, and nothing is redrawn.
+
+Each screen is opened once for all that its looks are asked: to open one takes longer than to ask.
+"""
 
 import re
 from collections.abc import Callable
@@ -17,7 +20,9 @@ from bitnet_tui.key_names import shown
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.palette import Palette
+from bitnet_tui.themes import THEMES
 from bitnet_tui.widgets.words import Words
+from tests.tui.contrast import drawn
 from tests.tui.every_screen import SCREENS, app_of, go, names_of_all
 from tests.tui.laid_out import faults
 from tests.tui.pilots import settled, words
@@ -25,7 +30,7 @@ from tests.tui.quiet import is_quiet
 
 _SIZES = [(80, 24), (100, 30), (120, 36), (200, 55)]
 _TOO_SMALL = [(59, 24), (80, 14)]
-_OF_EACH_KIND = [
+_OF_EACH_KIND = {
     "list",
     "experiment with a silent run",
     "log of a silent run",
@@ -42,13 +47,36 @@ _OF_EACH_KIND = [
     "stop a silent run",
     "fetching",
     "palette",
-]
+}
 """Screens, tabs, forms and dialogs that hold the focus in a way of their own."""
+_FULL = {
+    "welcome",
+    "list",
+    "experiment without a run",
+    "experiment with a finished run",
+    "a setting being changed",
+    "a comparison with a silent run",
+    "what to compare with",
+    "a new name",
+    "its teacher",
+    "fetching",
+    "keys over a silent run",
+    "settings of the app",
+    "themes over a silent run",
+    "palette",
+    "playground",
+    "vault",
+}
+"""Those on which every kind of text is drawn."""
+_LEAST_CONTRAST = 4.5
+_THEMES = [theme.name for theme, _ in THEMES.values() if not theme.ansi]
+"""Those with colours of their own. The colours of the theme `bitnet-terminal` are the terminal's."""
 _NAMES_A_KEY = re.compile(r"\((\S+)\)$")
 
 
 def test_every_screen_is_visited():
     assert names_of_all() <= {way.screen for way in SCREENS.values()}
+    assert SCREENS.keys() >= _OF_EACH_KIND | _FULL
 
 
 @pytest.mark.parametrize("name", SCREENS)
@@ -63,6 +91,8 @@ async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_red
             await pilot.resize_terminal(*size)
             await settled(pilot)
             found[size] = faults(pilot.app.screen)
+            if size == (120, 36) and name in _FULL:
+                await _stands_out(pilot)
         assert found == {size: [] for size in _SIZES}
         if not isinstance(pilot.app.focused, Input):  # what is typed goes there
             named = _named_keys(pilot.app.screen)
@@ -72,6 +102,22 @@ async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_red
             await pilot.resize_terminal(*size)
             await settled(pilot)
             assert words(pilot) == " ".join(TOO_SMALL.split())
+        if name in _OF_EACH_KIND:
+            await pilot.resize_terminal(80, 24)
+            await settled(pilot)
+            await _bears_a_small_window(pilot)
+            if name != "palette":
+                await _leads_back(pilot, over_help=name == "help over a silent run")
+
+
+async def _stands_out(pilot: Pilot[None]) -> None:
+    """In each theme, text stands out from the ground under it, as it is drawn."""
+    for theme in _THEMES:
+        pilot.app.theme = theme
+        await settled(pilot)
+        said = [one for one in drawn(pilot.app.screen) if any(map(str.isalnum, one[0]))]
+        assert said
+        assert not [(theme, text, round(found, 2)) for text, found in said if found < _LEAST_CONTRAST]
 
 
 def _named_keys(screen: Screen[Any]) -> dict[str, tuple[str, str]]:
@@ -88,17 +134,8 @@ def _named_keys(screen: Screen[Any]) -> dict[str, tuple[str, str]]:
     }
 
 
-@pytest.mark.parametrize("name", _OF_EACH_KIND)
-async def test_help_the_palette_and_a_window_that_is_too_small_for_a_while_lead_back(workspaces: Path, name: str):
-    way = SCREENS[name]
-    async with app_of(workspaces, way).run_test(size=(80, 24)) as pilot:
-        await go(pilot, way)
-        await _bears_a_small_window(pilot)
-        if name != "palette":
-            await _leads_back(pilot, over_help=name == "help over a silent run")
-
-
 async def _leads_back(pilot: Pilot[None], *, over_help: bool) -> None:
+    """Help and the palette do, when they are closed."""
     screens, focused = list(pilot.app.screen_stack), pilot.app.focused
     if not _shows(pilot, HelpScreen):
         await pilot.press("f1")
@@ -118,6 +155,7 @@ async def _leads_back(pilot: Pilot[None], *, over_help: bool) -> None:
 
 
 async def _bears_a_small_window(pilot: Pilot[None]) -> None:
+    """A window that is too small for a while changes nothing, whatever is typed into it."""
     await pilot.press("end")
     await settled(pilot)
     screens, focused, before = list(pilot.app.screen_stack), pilot.app.focused, _scrolled(pilot.app)
