@@ -10,6 +10,7 @@ from bitnet_core.runs.record import BALLAST, Run
 from bitnet_core.secrets import vault
 from bitnet_core.secrets.addresses import note_arrived
 from bitnet_core.settings.resolved import Settings
+from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -214,6 +215,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
     live = SimulatedRun(exp, "train", deaf=True)
     (live.run.path / BALLAST).touch()
     clock = Clock(monkeypatch)
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     try:
         assert live.child is not None
         async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
