@@ -1,5 +1,6 @@
 """The newest figures of a training, from the ends of its events: the list has many runs and can't read them whole."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ class Figures:
     numerics: tuple[object, ...] = field(default=(), compare=False)
     step: float | None = field(default=None, compare=False)
     settling: bool = field(default=False, compare=False)
+    goes_on_at: float | None = field(default=None, compare=False)
+    """The tokens seen where it took over from an earlier run; 0 if it began anew, None if it has not said."""
 
     @property
     def trend(self) -> str:
@@ -85,26 +88,30 @@ class FiguresReader:
     """Of a file that has grown only what is new is read. For one thread."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, _Read] = {}
+        self._known: dict[tuple[Path, float], _Read] = {}
 
     def read(self, history: History) -> Figures:
         """Of the newest training; what one that was just resumed has not measured yet is that of the one before.
 
-        One that begins anew has none until its first report.
+        Of that one what it did behind the checkpoint counts no more. One that begins anew has none until its first
+        report.
         """
-        newest: Figures | None = None
+        newest, end = None, math.inf
         for entry in history.entries:
             if entry.record.stage == "train":
-                found = self._of(entry)
+                found = self._of(entry, end)
                 newest = found if newest is None else _continued(newest, found)
                 if newest.held_out is not None or _begins_anew(history, entry, found):
                     break
+                if found.goes_on_at is not None and found.seen is not None:
+                    end = min(end, found.goes_on_at)
         return newest or NO_FIGURES
 
-    def _of(self, entry: Entry) -> Figures:
-        path, before = entry.run.events_path, self._known.get(entry.run.events_path)
+    def _of(self, entry: Entry, end: float) -> Figures:
+        path = entry.run.events_path
+        before = self._known.get((path, end))
         try:
-            known = self._known[path] = _read(path, before)
+            known = self._known[path, end] = _read(path, before, end)
         except OSError:
             known = before or _Read()
         budget = known.figures.budget or finite(entry.record.settings.get("BUDGET_TOKENS"))
@@ -112,8 +119,10 @@ class FiguresReader:
 
 
 def _begins_anew(history: History, entry: Entry, found: Figures) -> bool:
-    """Whether it has reported nothing yet and goes on with no earlier training."""
-    return found.active and found.seen is None and not resumes(history, entry)
+    """Whether it goes on with no earlier training: so it has said, or so it can be foreseen before its first step."""
+    if found.seen is not None:
+        return found.goes_on_at == 0
+    return found.active and not resumes(history, entry)
 
 
 def _continued(newest: Figures, before: Figures) -> Figures:
@@ -138,7 +147,8 @@ class _Read:
     figures: Figures = NO_FIGURES
 
 
-def _read(path: Path, before: _Read | None) -> _Read:
+def _read(path: Path, before: _Read | None, end: float) -> _Read:
+    """What it says of the steps up to `end` tokens."""
     status = path.stat()
     version = (status.st_ino, status.st_mtime_ns, status.st_size)
     if before is not None and before.version == version:
@@ -160,14 +170,17 @@ def _read(path: Path, before: _Read | None) -> _Read:
                 window *= 8
     whole, newline, _torn = data.rpartition(b"\n")
     for event in _telling(whole):
-        figures = figures.after(event)
+        if (finite(event.seen_tokens) or 0.0) <= end:
+            figures = figures.after(event)
     return _Read(version, first + len(whole) + len(newline), figures)
 
 
 def _beginning(data: bytes) -> Figures:
-    """The budget, which is told once."""
-    events = (decode(line) for line in data.split(b"\n") if b'"budget"' in line)
-    return Figures(budget=next((finite(one.tokens) for one in events if isinstance(one, Budget)), None))
+    """What is told once: the budget, and where it goes on."""
+    for event in (decode(line) for line in data.split(b"\n") if b'"budget"' in line):
+        if isinstance(event, Budget):
+            return Figures(budget=finite(event.tokens), goes_on_at=finite(event.seen_tokens))
+    return NO_FIGURES
 
 
 def _telling(data: bytes) -> Iterator[Metric | Progress]:
