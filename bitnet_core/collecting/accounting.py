@@ -53,6 +53,11 @@ class Accounts:
     def open(self, request: ChatRequest, key: str = PROBE_KEY) -> "RequestAccount":
         return RequestAccount(self, key, request)
 
+    def require_open(self) -> None:
+        """Raise SendingClosed if nothing more is to be sent."""
+        if self.closed:
+            raise SendingClosed
+
     def mask_keys(self, entry: StoredAnswer) -> tuple[StoredAnswer, bool]:
         """The answer as it may be stored, and whether a key had to be masked in it."""
         body, masked = self.mask(entry.body)
@@ -76,12 +81,12 @@ class RequestAccount:
 
         Raises LimitReached if it might pass a limit, SendingClosed at the end of the run.
         """
-        self._raise_if_closed()
+        self._accounts.require_open()
         budget = self._accounts.budget
         self._worst = budget.worst_case(self._request.messages, self._request.max_tokens)
         while not self._reserve():
             await asyncio.sleep(_POLL_SECONDS)
-            self._raise_if_closed()
+            self._accounts.require_open()
         if self._key != PROBE_KEY:  # the end of a run does not wait for probes
             self._accounts.in_flight.add(self)
         self._sent = await asyncio.to_thread(self._accounts.journal.record_sent, self._key, self._worst)
@@ -109,10 +114,6 @@ class RequestAccount:
     def end(self) -> None:
         """Nothing has to wait for this request any more."""
         self._accounts.in_flight.discard(self)
-
-    def _raise_if_closed(self) -> None:
-        if self._accounts.closed:
-            raise SendingClosed
 
     def _reserve(self) -> bool:
         """Reserve the worst case. False while requests in flight may still turn out cheaper than reserved."""

@@ -13,11 +13,13 @@ from bitnet_core.collecting.accounting import Accounts, RequestAccount, SendingC
 from bitnet_core.collecting.budget import LimitReached
 from bitnet_core.collecting.journal import StoredAnswer
 from bitnet_core.collecting.requests import Request
-from bitnet_core.collecting.teacher_health import FailureCounts, Reaction, TeacherHealth
+from bitnet_core.collecting.teacher_health import FailureCounts, Reaction
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
+from bitnet_core.teachers.health import TeacherHealth
 from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
+from bitnet_core.teachers.neutral import one_token
 from bitnet_core.teachers.refusals import (
     ContextExceeded,
     Failing,
@@ -57,7 +59,8 @@ class Asker:
         self._options = options
         self._accounts = accounts
         self._on_answer = on_answer
-        self._health = TeacherHealth(teacher, options, accounts)
+        test = one_token(options.top_logprobs, options.sampling)
+        self._health = TeacherHealth(teacher, test, accounts.require_open)
         self._failures = FailureCounts(1)
         self._fatal: Exception | None = None
         self._walking = asyncio.Lock()

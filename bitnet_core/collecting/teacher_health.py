@@ -1,27 +1,15 @@
-"""Whether the teacher still answers, and whether it or the prompts are to blame for missing answers.
+"""Whether the teacher or the prompts are to blame for missing answers.
 
 A prompt can be refused (a filter) or fail (the server breaks on it). One such prompt is passed over; many without an
 answer between them mean that the teacher is the problem, or that the rest is better left for a later run. Knows
 nothing of what prompts and answers say.
 """
 
-import asyncio
-import time
 from enum import Enum, auto
 
-from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
-from bitnet_core.settings.values import CollectOptions
-from bitnet_core.teachers.answers.result import BadReply
-from bitnet_core.teachers.http.retries import Unreachable
-from bitnet_core.teachers.neutral import few_tokens_seconds, one_token
-from bitnet_core.teachers.refusals import Failing, PromptRefused
-from bitnet_core.teachers.teacher import Teacher
+from bitnet_core.teachers.refusals import PromptRefused
 
-_OUTAGE_SECONDS = 900.0
-"""How long to wait for a teacher that has stopped responding."""
-_PAUSE_SECONDS = 10.0
-"""The time between two requests to a teacher that does not respond."""
 REFUSALS_TO_TEST = 5
 """After this many refusals without an answer between them, the teacher is tested with a request of one token."""
 MAX_NEW_REFUSALS = 50
@@ -74,52 +62,3 @@ class FailureCounts:
             self._leaving = True
             return Reaction.LEAVE_THE_REST
         return Reaction.CONTINUE
-
-
-class TeacherHealth:
-    """What one run knows about its teacher's health."""
-
-    def __init__(self, teacher: Teacher, options: CollectOptions, accounts: Accounts) -> None:
-        self._teacher = teacher
-        self._test = one_token(options.top_logprobs, options.sampling)
-        self._accounts = accounts
-        self.answers = 0
-        """Answers so far, to prompts and to test requests."""
-        self._answered_at = time.monotonic()
-        self._testing = asyncio.Lock()
-
-    def record_success(self) -> None:
-        self.answers += 1
-        self._answered_at = time.monotonic()
-
-    async def wait_until_answering(self, answers_before: int, failure: BitnetError) -> None:
-        """Return once there are more than `answers_before` answers: then the failure was the prompt's.
-
-        Of all requests that wait, one at a time tests the teacher. Raises `failure` after a long outage.
-        """
-        async with self._testing:
-            while self.answers == answers_before and not await self.answers_a_token():
-                if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
-                    raise failure
-                await self.pause()
-
-    async def answers_a_token(self) -> bool | None:
-        """Test the teacher with a request of one token: False if it refuses, None if it does not answer."""
-        seconds = few_tokens_seconds(self._teacher.provider)
-        try:
-            await self._teacher.chat(self._test, attempts=1, seconds=seconds)
-        except PromptRefused:
-            return False
-        except (Failing, Unreachable):
-            return None
-        except BadReply as error:
-            if error.retryable:
-                return None
-        self.record_success()
-        return True
-
-    async def pause(self) -> None:
-        """Wait before the next attempt. Raises SendingClosed if the run has ended meanwhile."""
-        await asyncio.sleep(_PAUSE_SECONDS)
-        if self._accounts.closed:
-            raise SendingClosed

@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from bitnet_core.errors import BitnetError
@@ -17,6 +18,9 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.health import TeacherHealth
+from bitnet_core.teachers.http.retries import Failure
+from bitnet_core.teachers.neutral import one_token
 from bitnet_core.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.2
@@ -52,11 +56,34 @@ class Baseline:
     memory_bytes: int | None
 
 
+class _Clock:
+    """Times an answer from its last sending on: the waits before it are those of attempts that failed."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self.first_token_s: float | None = None
+
+    async def sent(self) -> None:
+        self._began, self.first_token_s = time.monotonic(), None
+
+    async def failed(self, how: Failure) -> None:
+        del how
+
+    def first_token(self) -> None:
+        if self.first_token_s is None:
+            self.first_token_s = self.seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
 class Interview:
     """Asks one teacher with one sampling and seed. A requested stop abandons the answer in flight at once."""
 
     def __init__(self, teacher: Teacher, sampling: Sampling, seed: int, reporter: Reporter) -> None:
         self._teacher, self._sampling, self._seed, self._reporter = teacher, sampling, seed, reporter
+        self._health = TeacherHealth(teacher, one_token(0, sampling))
 
     async def measure(self, prompts: list[Prompt]) -> Baseline:
         """Ask every prompt. Raises BitnetError if none gets a usable answer."""
@@ -115,16 +142,17 @@ class Interview:
         return await self._ask(prompt, self._sampling)
 
     async def _ask(self, prompt: Prompt, sampling: Sampling) -> TimedAnswer:
-        """One answer, streamed so that its first token can be timed."""
-        began = time.monotonic()
-        first: list[float] = []
+        """One answer, streamed so that its first token can be timed. An outage of the server is waited out."""
+        return await self._unless_stopped(self._health.outlasting(partial(self._ask_timed, prompt, sampling)))
+
+    async def _ask_timed(self, prompt: Prompt, sampling: Sampling) -> TimedAnswer:
+        clock = _Clock()
 
         def on_text(_text: str) -> None:
-            if not first:
-                first.append(time.monotonic() - began)
+            clock.first_token()
 
-        result = await self._unless_stopped(self._teacher.chat(self._request(prompt, sampling), on_text=on_text))
-        return TimedAnswer(prompt, result, time.monotonic() - began, first[0] if first else None)
+        result = await self._teacher.chat(self._request(prompt, sampling), on_text=on_text, watch=clock)
+        return TimedAnswer(prompt, result, clock.seconds, clock.first_token_s)
 
     async def _fails_on(self, prompt: Prompt, error: Exception) -> bool:
         """Whether only this prompt gets no answer."""

@@ -5,14 +5,17 @@ It answers greedily, as the student does (`student_answers.py`), with the same p
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.settings.values import SuiteOptions
+from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.health import TeacherHealth
 from bitnet_core.teachers.http.retries import Unreachable
+from bitnet_core.teachers.neutral import one_token
 from bitnet_core.teachers.refusals import Failing
 from bitnet_core.teachers.teacher import Teacher
 
@@ -45,13 +48,15 @@ class TeacherAnswers:
         """Of all answers, as far as the teacher reports them."""
 
     async def ask(self, teacher: Teacher) -> None:
-        """Fill `found`."""
+        """Fill `found`. An outage of the server is waited out."""
+        sampling = Sampling(max_tokens=self.max_tokens, temperature=0.0)
+        health = TeacherHealth(teacher, one_token(0, sampling))
         waiting = iter(enumerate(self.prompts))
 
         async def work() -> None:
             for place, prompt in waiting:
                 self._reporter.check_stop()
-                self.found[place] = await self._answer(teacher, prompt)
+                self.found[place] = await self._answer(teacher, health, prompt)
                 self._reporter.progress(len(self.found), len(self.prompts), "items", LABEL)
 
         tasks = {asyncio.create_task(work()) for _ in range(self.parallel)}
@@ -67,12 +72,12 @@ class TeacherAnswers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, teacher: Teacher, prompt: str) -> Answer:
+    async def _answer(self, teacher: Teacher, health: TeacherHealth, prompt: str) -> Answer:
         if self._broken:
             return Unanswered(self._broken)
         request = ChatRequest(user_turn(prompt), self.max_tokens, temperature=0.0, top_p=1.0, seed=self._seed)
         try:
-            result = await self._result(teacher, request)
+            result = await self._result(teacher, health, request)
         except Stopped:
             raise
         except BitnetError as error:
@@ -85,15 +90,15 @@ class TeacherAnswers:
         self.completion_tokens += result.completion_tokens
         return result.text
 
-    async def _result(self, teacher: Teacher, request: ChatRequest) -> ChatResult | Unanswered:
+    async def _result(self, teacher: Teacher, health: TeacherHealth, request: ChatRequest) -> ChatResult | Unanswered:
         """The teacher's answer, or why it gives none to this request. Raises what is not about this request alone."""
         try:
             try:
-                return await teacher.chat(request)
+                return await health.outlasting(partial(teacher.chat, request))
             except BadReply as error:
                 if not error.retryable:
                     raise
-                return await teacher.chat(request)
+                return await health.outlasting(partial(teacher.chat, request))
         except (BadReply, BitnetError) as error:
             if not await teacher.fails_on(request, error):
                 raise

@@ -12,6 +12,7 @@ from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.stages import collect
+from bitnet_core.teachers import health
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.builders import emitted
 from tests.collecting.stage_runs import PROBES, sequential_context
@@ -50,7 +51,7 @@ def test_many_refused_prompts_do_not_end_a_run(tmp_path: Path, tokenizer: Studen
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teacher_health, "_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(asking, "ATTEMPTS", 1)
 
 
@@ -71,7 +72,7 @@ def test_an_outage_is_waited_for(tmp_path: Path, tokenizer: StudentTokenizer) ->
 def test_an_outage_without_end_ends_the_run_and_answers_stay(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher_health, "_OUTAGE_SECONDS", 0.1)
+    monkeypatch.setattr(health, "_OUTAGE_SECONDS", 0.1)
 
     def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": {"message": "down"}}, 502) if number >= PROBES + 5 else None
@@ -269,7 +270,7 @@ def test_waiting_for_answers_in_flight_does_not_poll(
 def test_a_stop_during_an_outage_takes_effect_soon(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher_health, "_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.3)
     monkeypatch.setattr(asking, "ATTEMPTS", 1)
     began: list[float] = []
 
@@ -299,15 +300,15 @@ def test_a_stop_during_an_outage_takes_effect_soon(
 def test_unsent_requests_cost_nothing_and_one_request_at_a_time_tests_the_teacher(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher_health, "_OUTAGE_SECONDS", 1.0)
+    monkeypatch.setattr(health, "_OUTAGE_SECONDS", 1.0)
     tests: list[int] = []
-    answers_a_token = teacher_health.TeacherHealth.answers_a_token
+    answers_a_token = health.TeacherHealth.answers_a_token
 
-    async def counted(self: teacher_health.TeacherHealth) -> bool | None:
+    async def counted(self: health.TeacherHealth) -> bool | None:
         tests.append(1)
         return await answers_a_token(self)
 
-    monkeypatch.setattr(teacher_health.TeacherHealth, "answers_a_token", counted)
+    monkeypatch.setattr(health.TeacherHealth, "answers_a_token", counted)
 
     def twist(number: int, _asked: Asked, body: dict[str, Any]) -> Canned:
         if number == PROBES + 5:

@@ -1,6 +1,7 @@
 """A teacher whose server breaks on some prompts: these are unanswered and said, and the others are asked."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
+from bitnet_core.teachers import health
 from bitnet_core.teachers.neutral import MESSAGES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher
@@ -26,6 +28,22 @@ CUT = Canned(chat_body("Fine.", None), hang_up=True)
 FINE = Canned(chat_body("Fine.", None) | {"usage": {"prompt_tokens": 7, "completion_tokens": 4}})
 
 Fails = Callable[[str], bool]
+OUTAGE = range(4, 30)
+"""The requests that come while the server is down: more than the attempts of one."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_OUTAGE_SECONDS", 0.3)
+
+
+def server_with_an_outage(failure: Canned) -> ChatServer:
+    return ChatServer(lambda number, _asked: failure if number in OUTAGE else FINE)
 
 
 def said(asked: Asked) -> str:
@@ -66,6 +84,7 @@ def test_the_items_after_one_that_the_server_breaks_on_are_asked(tmp_path: Path,
     assert set(answers[:3] + answers[6:]) == {"Fine."}
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_server_that_breaks_on_every_request_is_not_asked_on(tmp_path: Path) -> None:
     ctx = stage_context(tmp_path, "teacher", {})
     with server_that_fails(lambda text: text not in PROMPTS[:2]) as server:
@@ -101,3 +120,30 @@ def test_a_server_that_breaks_on_all_prompts_ends_the_baseline_at_the_first(tmp_
     with server_that_fails(lambda _text: True) as server, pytest.raises(BitnetError, match="keeps failing"):
         interviewed(ctx, server, PROMPTS[:4])
     assert {said(one) for one in server.asked} == {PROMPTS[0], MESSAGES[0]["content"]}
+
+
+@pytest.mark.parametrize("failure", [BROKEN, Canned(b"Bad gateway", 502)], ids=["500", "502"])
+def test_an_outage_is_waited_out_and_no_latency_has_it(tmp_path: Path, failure: Canned) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_with_an_outage(failure) as server:
+        started = time.monotonic()
+        found = interviewed(ctx, server, PROMPTS[:6])
+        lasted = time.monotonic() - started
+    assert [answer.prompt.text for answer in found.answers] == PROMPTS[:6]
+    assert not found.failed
+    assert sum(answer.seconds for answer in found.answers) < lasted - 10 * 0.01
+
+
+def test_the_items_of_an_outage_are_asked_again(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_with_an_outage(BROKEN) as server:
+        assert set(asked_items(ctx, server)) == {"Fine."}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_outage_that_does_not_end_ends_the_baseline(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    server = ChatServer(lambda number, _asked: FINE if number < 3 else BROKEN)
+    with server, pytest.raises(BitnetError, match="keeps failing"):
+        interviewed(ctx, server, PROMPTS[:4])
+    assert len(server.asked) > 3 + 6 + 2  # the answers, the attempts, and one test of two attempts

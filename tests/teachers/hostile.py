@@ -259,9 +259,8 @@ def one_question() -> Iterator[None]:
 
 def hurry() -> None:
     """Wait less than a second where the program waits minutes, and read the embedded teacher once."""
-    from bitnet_core.collecting import teacher_health
     from bitnet_core.stages import collect
-    from bitnet_core.teachers import chat, neutral
+    from bitnet_core.teachers import chat, health, neutral
     from bitnet_core.teachers.http import client
 
     for module, name, seconds in (
@@ -271,8 +270,8 @@ def hurry() -> None:
         (client, "_LONGEST_BACKOFF", 0.02),
         (neutral, "QUICK_SECONDS", 0.4),
         (neutral, "_LOADING_SECONDS", 0.4),
-        (teacher_health, "_OUTAGE_SECONDS", 1.0),
-        (teacher_health, "_PAUSE_SECONDS", 0.1),
+        (health, "_OUTAGE_SECONDS", 1.0),
+        (health, "_PAUSE_SECONDS", 0.1),
     ):
         assert hasattr(module, name)
         setattr(module, name, seconds)
