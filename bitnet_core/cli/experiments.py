@@ -78,7 +78,8 @@ def _list(arguments: argparse.Namespace) -> int:
         record = {"name": root.name, "folder": str(root), "running": running, "changed": changed}
         records.append(record | {"archived": archived, "problem": problem})
     if not rows and not arguments.json:
-        answer(arguments, {}, f"{home} holds no experiment; `bitnet demo` starts one")
+        none = "no experiment that can be read" if unreadable else "no experiment; `bitnet demo` starts one"
+        answer(arguments, {}, f"{home} holds {none}")
         return 0
     answer_table(arguments, str(home), ["experiment", "running", "changed", ""], rows, records)
     return 0

@@ -114,6 +114,27 @@ def test_runs_that_may_not_be_read_are_told(capsys: pytest.CaptureFixture[str]) 
         assert "exp/logs can't be read (Permission denied); check its permissions." in complaint
 
 
+def test_what_belongs_to_another_user_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with everybodys_folder() as place:
+        os.chdir(place)
+        run = add("train-1")
+        main(["experiments", "--set", "BITNET_HOME=."])  # what it imports is imported while it may be read
+        lock = run.path.parent / ".dryrun.lock"
+        lock.touch()
+        close(lock)
+        logs = lock.parent
+        for folder in (logs, logs.parent, place):
+            folder.chmod(0o777)
+        said = as_nobody(lambda: [main(["--root", "exp", "dryrun"]), capsys.readouterr().err])
+        assert said[0] == 1
+        assert f"exp/logs/{lock.name} can't be written (Permission denied); check who may write there." in said[1]
+        close(Path("exp"))
+        said = as_nobody(lambda: [main(["experiments", "--set", "BITNET_HOME=."]), *capsys.readouterr()])
+        assert said[0] == 0
+        assert said[1].rstrip().endswith("holds no experiment that can be read")
+        assert "can't be read (Permission denied)" in said[2]
+
+
 @pytest.fixture
 def sleeper() -> Iterator[process.ProcessIdentity]:
     """A process of its own group, as a run's is."""
