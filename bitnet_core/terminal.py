@@ -18,7 +18,7 @@ _REDRAW = "\r\x1b[K"
 _PLAIN_SIGNS = "bitnet-plain-signs"
 SIGNS = {
     **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
-    **dict.fromkeys("│┃┊", "|"),
+    **dict.fromkeys("│┃┊▌", "|"),
     "┆": ":",
     **dict.fromkeys("‘’‚", "'"),
     **dict.fromkeys("“”„", '"'),

@@ -56,7 +56,7 @@ def _list(arguments: argparse.Namespace) -> int:
         key = "needed" if one.needs_key else "none"
         if resolved.secret_origins.get(one.key_setting):
             key = "set"
-        mark = "▸ " if one.name in chosen else "  "
+        mark = "◉ " if one.name in chosen else "  "
         rows.append([mark + one.name, good_for, one.max_top_logprobs, key, one.source])
     answer_table(arguments, "providers", ["  name", "good for", "max k", "key", "known from"], rows, records)
     if not arguments.json:

@@ -184,7 +184,7 @@ def heading(cells: int) -> Line:
 
 def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
     """A row in the columns of `heading`, then its copy, and whether it is the newest or the best one."""
-    mark = "◆" if row.best else "▸" if row.newest else " "
+    mark = "◆" if row.best else "•" if row.newest else " "
     figures = (
         count(row.step),
         count(row.tokens),

@@ -93,7 +93,7 @@ class Cards(Entries):
     def _marked(value: str, content: Line, chosen: str) -> Line:
         if not value:
             return content
-        return (Span("▸ ", "accent") if value == chosen else Span("  "), *content)
+        return (Span("◉ ", "accent") if value == chosen else Span("  "), *content)
 
     def action_select(self) -> None:
         """Choose nothing more than what is highlighted already."""

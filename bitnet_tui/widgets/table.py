@@ -188,7 +188,7 @@ class Table(ScrollView, can_focus=True):
         return strip
 
     def _drawn(self, row: Row, columns: int, *, chosen: bool) -> Strip:
-        cursor = Span("▸" if chosen else " ", "accent")
+        cursor = Span("▌" if chosen else " ", "accent")
         mark = Span("●", "accent") if row.marked else Span("○", "faint")
         spans: Line = (cursor, mark, Span(" "), *row.text)
         if chosen:  # faint would not be seen on the cursor's background in 16 colours

@@ -49,7 +49,7 @@ def test_the_table_has_every_provider_and_the_address_that_is_set(capsys: pytest
     assert by_name["embedded"]["base_url"] == by_name["hf"]["base_url"] == ""
     assert [one["name"] for one in listed if one["chosen"]] == ["custom"]
     assert main(["providers"]) == 0
-    assert "▸ embedded" in capsys.readouterr().out
+    assert "◉ embedded" in capsys.readouterr().out
 
 
 def answer(_number: int, asked: Asked) -> Canned:

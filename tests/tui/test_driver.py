@@ -77,7 +77,7 @@ def test_an_encoding_with_our_signs_gets_them(home: Path, variables: dict[str, s
     finished_experiment(home)
     with Terminal("--home", str(home), **variables) as terminal:
         terminal.until("7.28")
-        terminal.until("▸")
+        terminal.until("▌")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "koi8-r", "cp1252", "shift_jis", "gb2312"])

@@ -233,7 +233,7 @@ async def test_back_and_forth_keeps_every_value(home: Path):
         assert field_of(guide, "BUDGET_TOKENS").value == "5000"
         assert "◉ mini" in shown(pilot)
         await press(pilot, "ctrl+b", "ctrl+b")
-        assert "▸ llama.cpp" in shown(pilot)
+        assert "◉ llama.cpp" in shown(pilot)
 
 
 async def chosen_and(home: Path, end: Callable[[Pilot[None]], Any]) -> None:

@@ -176,7 +176,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await click_on(pilot, "Rename ", last=True)
             await _until(pilot, "stays one (“Name at the target” in its .env).")
             assert Kept(home, home / "two").read() == {"draft": 1}
-            await _until(pilot, "▸○ two")
+            await _until(pilot, "○ two")
             await click_on(pilot, "A archive")
             await _until(pilot, "Archived two. H shows archived experiments; A takes one back.")
             await _until(pilot, "1 archived")
@@ -186,11 +186,11 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             assert isinstance(pilot.app.screen, MessageScreen)
             await pilot.press("escape", "H")
             await settled(pilot)
-            assert "▸○ two (archived)" in shown(pilot)
+            assert "▌○ two (archived)" in shown(pilot)
             await pilot.press("A")
             await _until(pilot, "Took two back from the archive.")
             await _until(pilot, "2 experiments, 1 running")
-            await _until(pilot, "▸○ two ··")
+            await _until(pilot, "○ two ··")
             await pilot.press("x")
             await _until(pilot, "Delete two?")
             assert isinstance(pilot.app.screen, ConfirmScreen)
@@ -223,7 +223,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             form.query_one("#there", Input).value = "one"
             form.query_one("#here", Input).value = "three"
             await click_on(pilot, "Fetch  ", last=True)
-            await _until(pilot, "▸○ three")
+            await _until(pilot, "○ three")
             assert (home / "three" / "logs").is_dir()
     finally:
         live.end_process()

@@ -103,7 +103,7 @@ async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):
         await settled(pilot)
         for name in ("LR", "GATE_QEI", "LR"):
             await _choose(pilot, name.lower(), f"Setting: {title(name)} · {name}")
-            assert re.search(rf"^[ ●▸]*{title(name)} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(
+            assert re.search(rf"^[ ●▌]*{title(name)} .* (default|line \d+)\W*$", shown(pilot), re.MULTILINE), shown(
                 pilot
             )
 

@@ -220,7 +220,7 @@ def test_both_sides_stand_beside_each_other_where_both_have_the_place():
     assert lines[2].split()[:2] == ['"', 'rise"']
     assert "0.710" in lines[2]
     assert "0.120" in lines[2]
-    assert [line.count("▸") for line in lines] == [0, 0, 1, 1, 0]
+    assert [line.count("•") for line in lines] == [0, 0, 1, 1, 0]
     assert all(width(line) <= 80 for line in lines)
     assert (
         behind(both, "student", 1).missing == "The teacher has no token at this place: its answer differs before it."

@@ -163,7 +163,7 @@ def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
 
 def _bar(p: float | None, cells: int, *, chosen: bool) -> list[Span]:
     """Two cells, a bar as long as the probability, and the number; a mark at the token that was chosen."""
-    mark = Span(" ▸" if chosen else "  ", "accent")
+    mark = Span(" •" if chosen else "  ", "accent")
     room = max(1, min(_LONGEST_BAR, cells - 3 - _P_CELLS))
     if p is None:
         return [mark, Span(pad("–", cells - 2), "faint")]
