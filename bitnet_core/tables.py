@@ -7,20 +7,22 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from bitnet_core.text import BYTES, UNKNOWN, finite, flat, number, pad, size, width, wrap
+from bitnet_core.text import BYTES, UNKNOWN, finite, flat, number, pad, share, size, width, wrap
 
 _GAP = "  "
+SHARES = frozenset({"top-1 agreement"})
+"""Rows and columns whose numbers are shares."""
 _NARROWEST = 12
 
 
-def cell(value: Any, *, as_bytes: bool = False) -> str:
+def cell(value: Any, *, as_bytes: bool = False, as_share: bool = False) -> str:
     """A value as the text of a table's cell."""
     if value is None:
         return UNKNOWN
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return size(finite(value)) if as_bytes else number(value)
+        return size(finite(value)) if as_bytes else share(value) if as_share else number(value)
     return flat(str(value))
 
 
@@ -30,7 +32,7 @@ def table_parts(
     """The lines of the heading, the rule below it, and the lines of the rows, with numbers aligned to the right.
 
     To fit into `cells`, wide columns are wrapped. In a column named `bytes`, and in a row whose first cell ends in
-    `, bytes`, numbers are written as sizes.
+    `, bytes`, numbers are written as sizes; in those of `SHARES` in percent.
     """
     across = max([len(columns), *(len(row) for row in rows)], default=0)
     heads = [flat(column) for column in columns] + [""] * (across - len(columns))
@@ -56,7 +58,10 @@ def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:
     first = str(row[0]) if row else ""
     of_bytes = first.endswith(f", {BYTES}")
-    texts = [cell(value, as_bytes=of_bytes or heads[place] == BYTES) for place, value in enumerate(row)]
+    texts = [
+        cell(value, as_bytes=of_bytes or heads[place] == BYTES, as_share=bool({first, heads[place]} & SHARES))
+        for place, value in enumerate(row)
+    ]
     return [texts[0].removesuffix(f", {BYTES}"), *texts[1:]] if of_bytes else texts
 
 

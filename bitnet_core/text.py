@@ -124,9 +124,16 @@ def percent(part: float | None, whole: float | None) -> str:
 
 
 def share(ratio: float | None) -> str:
-    """`0.1234` → `12.3%`."""
+    """`0.1234` → `12.3%`; a share that would be written as 0 has one digit, as in `0.002%`."""
     ratio = finite(ratio)
-    return UNKNOWN if ratio is None else f"{ratio:.1%}"
+    if ratio is None:
+        return UNKNOWN
+    return f"{ratio:.1%}" if ratio == 0 or abs(ratio) >= 0.0005 else f"{significant(100 * ratio, 1)}%"
+
+
+def share_tick(ratio: float, step: float) -> str:
+    """As `tick`, of shares: in percent."""
+    return f"{tick(100 * ratio, 100 * step)}%"
 
 
 def probability(value: float) -> str:
@@ -167,8 +174,12 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
 
 
 def rate_words(rate: float, unit: str) -> str:
-    """`1.50 prompts/s`, `4.1 MB/s`."""
-    return (size(rate) if unit == BYTES else f"{number(rate, 3)} {unit}") + "/s"
+    """`1.50 prompts/s`, `4.1 MB/s`; what is slower by the minute or the hour: `5.9 prompts/min`."""
+    if unit == BYTES:
+        return f"{size(rate)}/s"
+    if rate >= 1 or rate <= 0:
+        return f"{number(rate, 3)} {unit}/s"
+    return f"{number(60 * rate, 2)} {unit}/min" if 60 * rate >= 1 else f"{number(3600 * rate, 2)} {unit}/h"
 
 
 def duration(seconds: float | None) -> str:

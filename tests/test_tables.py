@@ -43,5 +43,12 @@ def test_bytes_are_written_as_sizes_wherever_they_stand():
     assert [" ".join(line.split()) for line in body] == ["memory 53.1 MB", "QEI 0.5000"]
 
 
+def test_agreement_is_written_in_percent_wherever_it_stands():
+    assert table_parts(["when", "top-1 agreement"], [["end", 0.184], ["start", None]])[2][0].endswith("18.4%")
+    rows = [["top-1 agreement", "student A4", 0.184, "share"], ["coarse KL", "student A4", 4.5, "nats/token"]]
+    body = [" ".join(line.split()) for line in table_parts(["figure", "of", "value", "unit"], rows)[2]]
+    assert body == ["top-1 agreement student A4 18.4% share", "coarse KL student A4 4.500 nats/token"]
+
+
 def test_names_of_tables_are_made_safe():
     assert render_table("\x1b[2J\n", ["a"], [[1]]).splitlines()[0] == "── ·[2J ──"

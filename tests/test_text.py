@@ -35,6 +35,33 @@ def test_duration(seconds, text):
     assert words.duration(seconds) == text
 
 
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(0.0492, "4.9%"), (1, "100.0%"), (0, "0.0%"), (1 / 49152, "0.002%"), (None, "–")]
+)
+def test_share(ratio, text):
+    assert words.share(ratio) == text
+
+
+def test_an_axis_of_shares_is_in_percent():
+    assert [label for _, label in ticks(0.0, 0.2, 4, words.share_tick)] == ["0%", "5%", "10%", "15%", "20%"]
+    assert ticks(0.044, 0.05, 4, words.share_tick)[0][1] == "4.4%"
+
+
+@pytest.mark.parametrize(
+    ("rate", "unit", "text"),
+    [
+        (1.5, "prompts", "1.50 prompts/s"),
+        (0.0982, "prompts", "5.9 prompts/min"),
+        (0.158, "sequences", "9.5 sequences/min"),
+        (0.005, "prompts", "18 prompts/h"),
+        (0, "prompts", "0 prompts/s"),
+        (4.1e6, "bytes", "4.1 MB/s"),
+    ],
+)
+def test_rates(rate, unit, text):
+    assert words.rate_words(rate, unit) == text
+
+
 @given(st.floats(0, 1e9))
 def test_a_rough_time_is_near_the_exact_one(seconds):
     """Within five seconds below a minute, a minute below two hours, and a tenth above."""

@@ -64,11 +64,14 @@ def _measured(report: Mapping[str, Any], found: Sequence[Verification]) -> str:
     imitation = report.get("imitation")
     by_bits = imitation.get("by_activation_bits") if isinstance(imitation, Mapping) else None
     for bits, figures in by_bits.items() if isinstance(by_bits, Mapping) else ():
-        for title, key in (("bits per byte", "student_bits_per_byte"), ("agreement with the teacher", "agreement")):
+        for title, key, words in (
+            ("bits per byte", "student_bits_per_byte", significant),
+            ("agreement with the teacher", "agreement", share),
+        ):
             estimate = figures.get(key) if isinstance(figures, Mapping) else None
             value = finite(estimate.get("value")) if isinstance(estimate, Mapping) else None
             if value is not None:
-                lines.append(f"- the teacher's held-out text at {_plain(bits)} bits, {title}: {significant(value)}")
+                lines.append(f"- the teacher's held-out text at {_plain(bits)} bits, {title}: {words(value)}")
     for one in found:
         speed = "" if one.tokens_per_s is None else f", {significant(one.tokens_per_s)} tokens/s"
         lines.append(

@@ -2,16 +2,19 @@
 
 import math
 import sys
+from collections.abc import Callable
 
 from bitnet_core.text import tick
 
 Ticks = tuple[tuple[float, str], ...]
+Label = Callable[[float, float], str]
+"""Writes a value on an axis whose labels are so far apart."""
 _FROM_ZERO = 0.4
 _LEAST_SPAN = 1e-290
 """A shorter axis could not be divided into steps."""
 
 
-def ticks(low: float, high: float, most: int) -> Ticks:
+def ticks(low: float, high: float, most: int, label: Label = tick) -> Ticks:
     """Round positions (1, 2 or 5 times a power of ten) inside the limits: at least 1, at most `most` + 1."""
     rough = (high - low) / most
     step = round_step(max(rough, sys.float_info.min))
@@ -20,7 +23,7 @@ def ticks(low: float, high: float, most: int) -> Ticks:
         rough /= 2
         step = round_step(rough)
         first, last = multiples(low, high, step)
-    return tuple((index * step, tick(index * step, step)) for index in range(first, min(last, first + most) + 1))
+    return tuple((index * step, label(index * step, step)) for index in range(first, min(last, first + most) + 1))
 
 
 def round_step(rough: float) -> float:

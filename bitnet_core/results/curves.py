@@ -21,6 +21,8 @@ TRACKED = (
     *("lr", "grad_norm", "tokens_per_s", "peak_rss_bytes", "peak_device_bytes", SHARE, STEP, CLOCK),
 )
 """Every curve, by the field of a metric that it follows."""
+SHARES = frozenset({"agreement", "heldout_agreement"})
+"""Curves whose values are shares."""
 _MOST_WORDS = 60
 """Cells of what is told at a seam."""
 _VALUES = attrgetter(*("t" if name == CLOCK else name for name in TRACKED))

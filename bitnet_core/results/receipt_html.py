@@ -3,12 +3,13 @@
 Every text goes through `text`: a name or an answer from outside is never markup. The page forbids itself scripts.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bitnet_core.results.receipt import RUN_COLUMNS, Fact, Receipt
 from bitnet_core.results.svg import DARK_STYLE, STYLE, text
-from bitnet_core.tables import cell
+from bitnet_core.tables import SHARES, cell
 
 _STYLE = """
 :root{color-scheme:light dark}
@@ -84,19 +85,23 @@ def _settings(found: Receipt) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    return _wrapped(_heads(columns) + "".join(_row(row) for row in rows))
+    return _wrapped(_heads(columns) + "".join(_row(columns, row) for row in rows))
 
 
-def _row(values: Sequence[Any]) -> str:
+def _row(columns: Sequence[str], values: Sequence[Any]) -> str:
     first = str(values[0]) if values else ""
     name, as_bytes = first.removesuffix(_BYTES), first.endswith(_BYTES)
-    cells = (_cell(value, as_bytes=as_bytes) for value in ([name, *values[1:]] if as_bytes else values))
+    heads = itertools.chain(columns, itertools.repeat(""))
+    cells = (
+        _cell(value, as_bytes=as_bytes, as_share=bool({first, str(head)} & SHARES))
+        for head, value in zip(heads, [name, *values[1:]] if values else (), strict=False)
+    )
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _cell(value: Any, *, as_bytes: bool) -> str:
+def _cell(value: Any, *, as_bytes: bool, as_share: bool) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"<td{' class=n' if number else ''}>{text(cell(value, as_bytes=as_bytes))}</td>"
+    return f"<td{' class=n' if number else ''}>{text(cell(value, as_bytes=as_bytes, as_share=as_share))}</td>"
 
 
 def _heads(columns: Sequence[str]) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 
 from bitnet_core.results.axes import heights, ticks, widened
-from bitnet_core.results.curves import Curve, Training
+from bitnet_core.results.curves import SHARES, Curve, Training
 from bitnet_core.results.series import Point, thin
 from bitnet_core.runs.events import cut
-from bitnet_core.text import count, printable, significant
+from bitnet_core.text import count, printable, share, share_tick, significant, tick
 
 WIDTH, HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 40, 34
@@ -114,7 +114,8 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
         return round(across, 1), round(down, 1)
 
     parts = [f'<text class="name" x="16" y="20">{text(title)}</text>']
-    for y, label in ticks(bottom, top, 4):
+    shares = all(curve.name in SHARES for _, curve in drawn)
+    for y, label in ticks(bottom, top, 4, share_tick if shares else tick):
         _, down = at((left, y))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{down}" y2="{down}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{down + 4}" text-anchor="end">{text(label)}</text>')
@@ -131,7 +132,7 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     for place, (_, segments) in enumerate(thinned):
         path = " ".join("M" + " ".join(f"{x},{y}" for x, y in map(at, segment)) for segment in segments)
         parts.append(f'<path class="c{place}" d="{path}"/>')
-    return "".join([*parts, *_legend(thinned)])
+    return "".join([*parts, *_legend(thinned, shares=shares)])
 
 
 def _markers(marks: Sequence[tuple[str, float, str]]) -> list[str]:
@@ -150,12 +151,13 @@ def _markers(marks: Sequence[tuple[str, float, str]]) -> list[str]:
     return parts
 
 
-def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]]) -> list[str]:
+def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]], *, shares: bool) -> list[str]:
     """Each curve with its newest value, from the right."""
     parts = []
     for place, (words, segments) in enumerate(thinned):
         value = segments[-1][-1][1]
-        said = f"{words} {count(value) if abs(value) >= 1000 else significant(value, 4)}".strip()
+        number = share(value) if shares else count(value) if abs(value) >= 1000 else significant(value, 4)
+        said = f"{words} {number}".strip()
         parts.append(f'<text class="c{place}" x="{176 + 136 * place}" y="20">{text(said)}</text>')
         parts.append(f'<path class="c{place}" d="M{150 + 136 * place},16 {170 + 136 * place},16"/>')
     return parts

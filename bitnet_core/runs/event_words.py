@@ -18,10 +18,10 @@ _METRICS = {
     "grad_norm": ("grad norm", 3),
     "tokens_per_s": ("tokens/s", 3),
     "heldout_loss": ("held-out loss", 4),
-    "heldout_agreement": ("agreement with the teacher", 3),
-    "quantized_share": ("quantised share", 3),
+    "heldout_agreement": ("agreement with the teacher", 0),
+    "quantized_share": ("quantised share", 0),
 }
-"""Field → label and significant digits, in the order of the line."""
+"""Field → label and significant digits, 0 for a share, in the order of the line."""
 _GAP = "  "
 _LINE_CELLS = 78
 """An 80-column terminal, less the two cells for the mark or the indentation."""
@@ -94,7 +94,8 @@ def _metric(event: Metric) -> str:
     ]
     for name, (label, digits) in _METRICS.items():
         value = text.finite(getattr(event, name))
-        parts.append(f"{label} {text.number(value, digits)}" if value is not None else "")
+        words = text.number(value, digits) if digits else text.share(value)
+        parts.append(f"{label} {words}" if value is not None else "")
     parts += [f"A{bits:.0f}" if bits else "", f"{text.number(refused)} steps not finite" if refused else ""]
     return "\n".join(_packed([part for part in parts if part]))
 

@@ -5,8 +5,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bitnet_core.results.axes import Ticks, heights, widened
+from bitnet_core.results.axes import Label, Ticks, heights, widened
 from bitnet_core.results.series import Point, Segment, thin
+from bitnet_core.text import tick
 from bitnet_tui.view.lens import Axis, extent
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.scale import Scale, along, powers, upwards
@@ -40,6 +41,7 @@ def drawing(
     rows: int,
     *,
     log: bool,
+    label: Label = tick,
     axis: Axis = _TOKENS,
     window: Point | None = None,
     smooth: float = 0.0,
@@ -48,7 +50,7 @@ def drawing(
 
     A logarithmic axis shows positive values only; if there are none, the axis stays linear. `window` is the stretch
     of seen tokens to draw, None for all that these curves have. `smooth` is how far back a point looks, as a share of
-    the whole run: so what is zoomed in is the same curve.
+    the whole run: so what is zoomed in is the same curve. `label` writes the numbers of a linear axis.
     """
     left, right = extent(view) or (0.0, 0.0)
     back = smooth * (right - left)
@@ -60,7 +62,9 @@ def drawing(
     curves = tuple((name, _placed(_logarithms(segments) if log else segments, axis)) for name, segments in picked)
     points = [point for _, segments in curves for segment in segments for point in segment]
     low, high = min(y for _, y in points), max(y for _, y in points)
-    y, y_ticks = powers(*widened(low, high), rows - BELOW) if log else upwards(*heights(low, high), rows - BELOW)
+    y, y_ticks = (
+        powers(*widened(low, high), rows - BELOW) if log else upwards(*heights(low, high), rows - BELOW, label)
+    )
     before = max(len(label) for _, label in y_ticks) + 1
     ends = [axis.place(x) for x in window] if window else [min(x for x, _ in points), max(x for x, _ in points)]
     first, last = widened(*ends)

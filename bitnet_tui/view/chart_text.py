@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from bitnet_core.results.curves import Curve
+from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
-from bitnet_core.text import count, scientific, significant, size, width
+from bitnet_core.text import count, scientific, share, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
@@ -20,6 +20,7 @@ _TITLES = {
     "peak_device_bytes": "device",
 }
 _FORMATS: dict[str, Callable[[float | None], str]] = {
+    **dict.fromkeys(SHARES, share),
     "lr": scientific,
     "tokens_per_s": count,
     "peak_rss_bytes": size,

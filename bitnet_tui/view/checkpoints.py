@@ -234,7 +234,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int,
         text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
         return first_lines(wrapped("", text, "label", cells), most, cells)
     facts = [row.path.name]
-    facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
+    facts += [f"agreement with the teacher {share(row.agreement)}"] if row.agreement is not None else []
     if row.tokens and row.budget:
         facts.append(f"{share(row.tokens / row.budget)} of the budget seen")
     facts += [f"made on {flat(row.trained_on)}"] if row.trained_on else []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
-from bitnet_core.results.curves import Curve, moved
+from bitnet_core.results.curves import SHARES, Curve, moved
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.experiment import Experiment, unreadable_words
@@ -76,7 +76,11 @@ class CompareView:
         subjects = self.comparison.subjects if self.comparison else ()
         drawn = {curve.name for one in subjects for curve in one.training.curves if curve.segments}
         letters = tuple(LETTERS[: len(subjects)])
-        found = [Chart(name, title, letters, log=log) for name, title, log in _CHARTS if name in drawn]
+        found = [
+            Chart(name, title, letters, log=log, shares=name in SHARES)
+            for name, title, log in _CHARTS
+            if name in drawn
+        ]
         return found or [Chart(*_CHARTS[0][:2], letters)]
 
 

@@ -27,12 +27,13 @@ _STEPS = 16
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share a scale. `log` says that it may be logarithmic."""
+    """Curves that have one scale. `log` says that it may be logarithmic, `shares` that its values are shares."""
 
     name: str
     title: str
     curves: tuple[str, ...]
     log: bool = False
+    shares: bool = False
 
 
 ALL = "loss"
@@ -41,7 +42,7 @@ CHARTS: tuple[Chart, ...] = (
     Chart("heldout", "held-out", ("heldout_loss",), log=True),
     Chart("grad", "gradient norm", ("grad_norm",), log=True),
     Chart("speed", "tokens/s", ("tokens_per_s",)),
-    Chart("agreement", "agreement", ("agreement", "heldout_agreement")),
+    Chart("agreement", "agreement", ("agreement", "heldout_agreement"), shares=True),
     Chart("lr", "learning rate", ("lr",)),
     Chart("memory", "peak memory", ("peak_rss_bytes", "peak_device_bytes")),
 )

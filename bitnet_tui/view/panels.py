@@ -19,6 +19,7 @@ from bitnet_core.text import (
     progress_words,
     rate_words,
     scientific,
+    share,
     significant,
     size,
     width,
@@ -103,7 +104,7 @@ def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
         Span("held-out loss ", "label"),
         Span(significant(loss, 4), "value"),
         Span("   agreement with the teacher " if cells >= _WIDE else "   agreement ", "label"),
-        Span(significant(agreement), "value"),
+        Span(share(agreement), "value"),
         Span(f"   at step {number(step)}", "label"),
     ]
     return (_fit(parts, cells),)

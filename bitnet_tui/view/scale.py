@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from bitnet_core.results.axes import Ticks, multiples, round_step, ticks
+from bitnet_core.results.axes import Label, Ticks, multiples, round_step, ticks
 from bitnet_core.results.series import Point
 from bitnet_core.text import duration, tick
 
@@ -46,11 +46,11 @@ class Scale:
         return self.low + (self.high - self.low) * cell / (self.cells - 1)
 
 
-def upwards(low: float, high: float, rows: int) -> tuple[Scale, Ticks]:
+def upwards(low: float, high: float, rows: int, label: Label = tick) -> tuple[Scale, Ticks]:
     """A linear scale over these rows, a little longer than asked, so that its numbers are in the middle of theirs."""
     rough = (high - low) / max(2, rows // _ROWS_A_NUMBER)
-    even = _even(low, high, rows, _round_steps(rough), tick, lambda _: _ROWS_APART)
-    limits, numbers = even or _two(low, high, rows, ticks(low, high, max(2, rows // _ROWS_APART)))
+    even = _even(low, high, rows, _round_steps(rough), label, lambda _: _ROWS_APART)
+    limits, numbers = even or _two(low, high, rows, ticks(low, high, max(2, rows // _ROWS_APART), label))
     return Scale(*limits, rows, DOTS_UP), numbers
 
 
@@ -93,7 +93,7 @@ def _even(
     high: float,
     cells: int,
     steps: Iterable[float],
-    label: Callable[[float, float], str],
+    label: Label,
     least: Callable[[int], int],
 ) -> tuple[Point, Ticks] | None:
     """Limits and the numbers between them; None if no step fits.

@@ -16,7 +16,9 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from bitnet_core.results.axes import Label
 from bitnet_core.results.series import Point
+from bitnet_core.text import share_tick, tick
 from bitnet_tui import bindings
 from bitnet_tui.plot import Run, draw
 from bitnet_tui.shell import Shell
@@ -82,6 +84,8 @@ class _Wanted:
     view: RunView
     curves: tuple[str, ...]
     log: bool
+    label: Label
+    """Writes the numbers upwards."""
     smooth: float
     axis: Axis
     window: Point | None
@@ -94,7 +98,7 @@ class _Wanted:
         return other is not None and self._key() == other._key()
 
     def _key(self) -> tuple[object, ...]:
-        view, what = self.view, (self.curves, self.log, self.smooth, self.axis, self.window)
+        view, what = self.view, (self.curves, self.log, self.label, self.smooth, self.axis, self.window)
         return view.curves, view.seams, view.flips, what, self.size, self.colours, self.letters
 
 
@@ -166,7 +170,8 @@ class Plot(Widget):
         letters = self.lettered or _letters(self.app)
         curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
         colours = self.app.theme_variables
-        return _Wanted(self._view, curves, log, smooth, self._axis, self._window, size, colours, letters)
+        label = share_tick if self.chart.shares else tick
+        return _Wanted(self._view, curves, log, label, smooth, self._axis, self._window, size, colours, letters)
 
     def render_lines(self, crop: Region) -> list[Strip]:
         wanted = self._wanted()
@@ -194,6 +199,7 @@ class Plot(Widget):
             wanted.curves,
             *wanted.size,
             log=wanted.log,
+            label=wanted.label,
             axis=wanted.axis,
             window=wanted.window,
             smooth=wanted.smooth,

@@ -137,7 +137,7 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     card = (root / "exports" / "experiment-step2-hf" / hf.CARD_FILE).read_text()
     assert "| KD\\_TAU |" in card
     assert "| step | 2 |" in card
-    assert "agreement with the teacher: 0.250" in card
+    assert "agreement with the teacher: 25.0%" in card
     assert "quality of the student on items and fixed text, from 0 to 1: 0.125" in card
     assert "\x1b" not in card
     assert "\n# title" not in card

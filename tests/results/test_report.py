@@ -101,6 +101,7 @@ def test_the_receipt_says_where_each_number_is_from_and_how_it_is_had_again(exp:
         "spend $0.04 recorded by collecting bitnet --root kd-smol collect",
         files.sha256_file(files.asset("prompts", "collect.txt")),
         "LR 0.001 0.0006",
+        "held-out agreement 20.0% measured",
         "A8→A4",
         "resumed",
         "done 2026-09-21 14:15 UTC",
@@ -186,6 +187,8 @@ def test_curves_are_drawn_at_their_values(exp: Experiment, home: Path):
     root = _parsed(_saved(home, "kd-smol", exp.reports / "c.svg"))
     names = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
     assert {"Held-out loss", "loss 5.200", "A8→A4", "resumed", "20k"} <= set(names)
+    (agreement,) = charts(Training((Curve("agreement", (((0.0, 0.05), (1e3, 0.2)),), ()),)))
+    assert {"5%", "20%", "training 20.0%"} <= {one.text for one in _parsed(agreement).iter() if one.text}
     flat = Training((Curve("loss", (((0.0, 1.0), (TOKENS * 1.0, 1.0)), ((2e3, 3.0), (4e3, 2.0))), ()),))
     (drawn,) = charts(flat)
     (line, _) = [one.get("d", "") for one in _parsed(drawn).iter("{http://www.w3.org/2000/svg}path")]

@@ -12,6 +12,7 @@ def test_a_full_metric_fits_80_columns() -> None:
     }  # fmt: skip
     lines = describe(event("metric", step=1_000_000, **figures)).split("\n")
     assert len(lines) == 3
+    assert "agreement with the teacher 51.2%" in lines[2]
     assert all(len(line) <= 78 for line in lines)
     assert lines[0] == "step 1,000,000  123,456,789 tokens  loss 12.35  kl 1.234e-4  ce 10.50"
 

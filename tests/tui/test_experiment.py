@@ -149,13 +149,13 @@ async def test_the_held_out_figures_are_shown_while_training_runs(home: Path, si
         async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
             await settled(pilot)
             assert "held-out loss 2.718   agreement" in shown(pilot)
-            assert "0.314   at step 50" in shown(pilot)
+            assert "31.4%   at step 50" in shown(pilot)
             live.emit("metric", step=60, seen_tokens=60 * 745, when="checkpoint", heldout_loss=None,
                       heldout_agreement=0.25)  # fmt: skip
             await pilot.pause(0.4)
             await settled(pilot)
             assert "held-out loss –   agreement" in shown(pilot)
-            assert "0.250   at step 60" in shown(pilot)
+            assert "25.0%   at step 60" in shown(pilot)
     finally:
         live.end_process()
 

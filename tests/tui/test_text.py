@@ -98,8 +98,8 @@ def test_headings_wrap_where_numbers_leave_too_little_room():
         "when           seen  held-out      top-1\n"
         "             tokens      loss  agreement\n"
         "───────────  ──────  ────────  ─────────\n"
-        "before flip     432     2.236     0.9167\n"
-        "after flip      432     2.257     0.9167"
+        "before flip     432     2.236      91.7%\n"
+        "after flip      432     2.257      91.7%"
     )
 
 
@@ -256,7 +256,7 @@ def test_the_figures_of_training_side_by_side_or_in_columns():
     evaluated = replace(view, held_out=Metric(step=40, heldout_loss=2.71828, heldout_agreement=0.31))
     assert unstyled(*panels.figures(_run(view=evaluated), 90)[:-1]) == unstyled(*wide)
     last = unstyled(*panels.figures(_run(view=evaluated), 58)).split("\n")[-1]
-    assert last == "held-out loss 2.718   agreement 0.310   at step 40"
+    assert last == "held-out loss 2.718   agreement 31.0%   at step 40"
     narrow = unstyled(*panels.figures(_run(view=view), 60))
     assert "step 50/200" in narrow
     assert all(len(line.rstrip()) <= 60 for line in narrow.split("\n"))
