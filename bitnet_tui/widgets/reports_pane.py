@@ -50,6 +50,8 @@ class ReportsPane(VerticalScroll, Looking[ReportsView]):
         self._draw()
 
     def _draw(self) -> None:
+        if not self.size.width:  # it is not laid out yet
+            return
         cells = max(20, self.size.width - 2)
         run = self._run
         told = (run.id, run.state, run.view.tables, run.view.samples) if run else None

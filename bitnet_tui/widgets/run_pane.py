@@ -119,6 +119,7 @@ class RunPane(Vertical):
 
     async def choose(self, name: str) -> None:
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
+        inside = self.query_one("#switch").has_focus_within
         self.query_one("#views", Tabs).active = f"tab-{name}"
         if name == self.open:
             self._look(name)
@@ -127,7 +128,7 @@ class RunPane(Vertical):
         pane = self._made.get(name)
         if isinstance(pane, CheckpointsPane | ConfigPane | LogPane | StoragePane | TracesPane):
             pane.enter()
-        elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
+        if inside and not (pane is not None and pane.has_focus_within):
             self.screen.query_one("#stages").focus()
 
     async def _open(self, name: str) -> None:

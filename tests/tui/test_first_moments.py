@@ -265,6 +265,9 @@ async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
+        await pilot.press("4", "5")  # from a list to a tab without one
+        await settled(pilot)
+        assert pilot.app.screen.query_one("#stages").has_focus
         for keys, field in (("6/qa", "#config-filter"), ("/qa", "#log-search"), ("2/qa", "#trace-search")):
             assert not pilot.app.screen.query(field), "what is in a tab is made when it is first opened"
             if keys[0] == "/":
