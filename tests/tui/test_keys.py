@@ -54,8 +54,8 @@ async def _opened(pilot: Pilot[None]) -> None:
     await pilot.press("enter")
     await settled(pilot)
     await pilot.press("a")
+    await until(pilot, lambda: isinstance(pilot.app.screen, KeysScreen))
     await settled(pilot)
-    assert isinstance(pilot.app.screen, KeysScreen)
 
 
 def _highlight(pilot: Pilot[None], name: str) -> None:
