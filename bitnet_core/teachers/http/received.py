@@ -1,13 +1,11 @@
-"""The body of a response, piece by piece or as a Reply: bounded in its bytes and in its values. Knows no requests."""
+"""The body of a response, in pieces or as a Reply: bounded in its bytes and values. Knows no requests or client."""
 
 import asyncio
 import contextlib
 import io
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
-
-import httpx
+from typing import Any, Protocol
 
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import TooManyBytes, body_chunks
@@ -23,18 +21,32 @@ from bitnet_core.teachers.http.payload import (
 from bitnet_core.teachers.http.reply import Reply
 
 
-async def chunks_of(
-    response: httpx.Response, share: Share, most_bytes: int, most_values: int
-) -> AsyncIterator[bytes]:
+class Response(Protocol):
+    """What is read of a client's response. Its stream has the bytes as they were sent, so perhaps compressed."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def is_success(self) -> bool: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def stream(self) -> Any: ...
+
+
+async def chunks_of(response: Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:
     """The body's bytes. TooManyBytes if it has more bytes or values."""
-    raw = cast(httpx.AsyncByteStream, response.stream)  # `aiter_raw` would close the response at its end
-    chunks = body_chunks(aiter(raw), response.headers.get("content-encoding", ""), most_bytes)
+    raw = aiter(response.stream)  # the client's own iterator would close the response at its end
+    chunks = body_chunks(raw, response.headers.get("content-encoding", ""), most_bytes)
     async for chunk in counted(chunks, most_values):
         await share.take(len(chunk))
         yield chunk
 
 
-async def reply_of(response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
+async def reply_of(response: Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
     """Read a reply to what was `asked`. Of a good answer only the fields of an error are decoded."""
     good = response.is_success
     payload: Any = None
@@ -59,7 +71,7 @@ async def reply_of(response: httpx.Response, share: Share, most_bytes: int, aske
     return reply
 
 
-async def _body(response: httpx.Response, share: Share, most_bytes: int) -> bytes:
+async def _body(response: Response, share: Share, most_bytes: int) -> bytes:
     body = io.BytesIO()  # not a list: the server decides how short the pieces are; its value is no copy
     try:
         async for chunk in chunks_of(response, share, most_bytes, most_bytes // BYTES_A_VALUE):
