@@ -135,7 +135,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
         def answered(opened: bool | None) -> None:
-            problem = f"{job.without}: {locked.without}"
+            problem = _closed(job, locked)
             if opened:
                 self._begin(job)
             elif self.on_stack:
@@ -146,11 +146,16 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         self.shell.unlock_vault(locked, question, answered)
 
 
+def _closed(job: _Job, locked: "VaultLocked") -> str:
+    """What came of it where the vault stayed closed."""
+    return f"{job.without}: {locked.why}{'' if locked.instead else ', which is locked'}."
+
+
 def _late_words(job: _Job, result: Any, error: BitnetError | None) -> str:
     from bitnet_core.secrets.places import VaultLocked
 
     if isinstance(error, VaultLocked):
-        return f"{job.without}: {error.without}"
+        return _closed(job, error)
     return str(error) if error is not None else result if isinstance(result, str) else ""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
-from bitnet_core.text import count, scientific, share, significant, size, width
+from bitnet_core.text import count, crop, scientific, share, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
@@ -29,6 +29,7 @@ _FORMATS: dict[str, Callable[[float | None], str]] = {
 BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
+_RESUMED = "resumed"
 
 
 def letter(curve: str) -> str:
@@ -71,9 +72,7 @@ def title(
     room = cells - needed
     marks: list[Line] = []
     if alone or chart is _roomy(view):
-        told = _marks(view, lens.cursor, short=False)
-        fits = sum(map(cells_of, [*parts, *told])) <= room
-        marks = told if fits else _marks(view, lens.cursor, short=True)
+        marks = _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
     if alone and chart is CHARTS[0] and sum(map(cells_of, [*parts, *marks])) > room:
         parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
     return spread(_fit([*parts, *marks], room), right, cells)
@@ -100,15 +99,22 @@ def legend(chart: Chart, view: RunView) -> list[tuple[str, str]]:
     return [(name, _TITLES.get(name, name)) for name in drawn] if len(drawn) > 1 else []
 
 
-def _marks(view: RunView, cursor: float | None, *, short: bool) -> list[Line]:
-    """What the vertical lines mark: of the newest seam, or the last before the cursor, what was changed there."""
+def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
+    """What the vertical lines mark: of the newest seam, or the last before the cursor, what was changed there.
+
+    The change is shortened to the cells that there are; that it was resumed is said where too few are left.
+    """
     marks: list[Line] = []
     if view.flip:
         marks.append((Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
     if view.seams:
         before = [turn for x, turn in zip(view.seams, view.turns, strict=False) if cursor is None or x <= cursor]
-        words = "resumed" if short or not before else before[-1] or "resumed"
-        marks.append((Span(f"{'  ' if view.flip else ''}┆ {words}", "label"),))
+        sign = f"{'  ' if view.flip else ''}┆ "
+        room = cells - sum(map(cells_of, marks)) - width(sign)
+        words = before[-1] if before else ""
+        if width(words) > room:
+            words = crop(words.replace(" → ", "→"), room) if room > width(_RESUMED) else ""
+        marks.append((Span(f"{sign}{words or _RESUMED}", "label"),))
     return marks
 
 

@@ -11,7 +11,6 @@ from bitnet_core.text import ago, flat, size, width
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
-_COPY_WORDS = "Copy it to another machine, typed there:"
 
 
 def names(exported: tuple[Exported, ...]) -> str:
@@ -21,7 +20,7 @@ def names(exported: tuple[Exported, ...]) -> str:
 
 def choice(kind: str, what: str, here: Exported | None) -> str:
     """One format as an entry of a list: what it is for, or that it is there already."""
-    return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ is there, {size(here.bytes)}: how to run it"
+    return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ exported, {size(here.bytes)}: how to run it"
 
 
 def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
@@ -52,11 +51,12 @@ def commands(one: Exported) -> str:
 def _steps(one: Exported) -> tuple[tuple[str, str], ...]:
     """What each command is for, and the command."""
     name = one.path.name
-    copied = f"scp {'-r ' if one.kind == HF else ''}{_here()}:{shlex.quote(str(one.path))} ."
+    user, host = _here()
+    copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(str(one.path))} ."
     other, typed = other_line(one.kind, name)
     served = "transformers" if one.kind == HF else "bitnet-tui"
     return (
-        (_COPY_WORDS, flat(copied)),
+        (f"Copy it to another machine, typed there; if it can't find {flat(host)}, put its address:", flat(copied)),
         (f"Serve it there with {served}:", flat(serve_line(one.kind, name))),
         (f"Or {'in' if one.kind == HF else 'with'} {other}:", flat(typed)),
     )
@@ -75,9 +75,9 @@ def _typed(command: str, cells: int) -> list[Line]:
     return [found for row in rows if row for found in wrapped("  ", row, "value", cells)]
 
 
-def _here() -> str:
-    """This user at this machine, as another machine may name them."""
+def _here() -> tuple[str, str]:
+    """This user with an @, empty if it has no name; and this machine, as another one may name it."""
     try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
+        return f"{getpass.getuser()}@", socket.gethostname()
     except (OSError, KeyError):
-        return socket.gethostname()
+        return "", socket.gethostname()

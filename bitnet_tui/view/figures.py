@@ -101,7 +101,9 @@ class FiguresReader:
             if entry.record.stage == "train":
                 found = self._of(entry, end)
                 newest = found if newest is None else _continued(newest, found)
-                if newest.held_out is not None or _begins_anew(history, entry, found):
+                known = found.held_out is not None and (newest.before is not None or newest is not found)
+                known = known or (newest.held_out is not None and not found.goes_on_at)
+                if known or _begins_anew(history, entry, found):
                     break
                 if found.goes_on_at is not None and found.seen is not None:
                     end = min(end, found.goes_on_at)
@@ -126,6 +128,11 @@ def _begins_anew(history: History, entry: Entry, found: Figures) -> bool:
 
 
 def _continued(newest: Figures, before: Figures) -> Figures:
+    if newest.held_out is not None:  # its first evaluation, which is compared with the last one before it
+        share = newest.numerics[-1]
+        ramping = isinstance(share, float) and share < 1
+        last = before.before if before.step == newest.step else before.held_out
+        return newest if ramping or before.numerics != newest.numerics else replace(newest, before=last)
     return replace(
         newest,
         held_out=before.held_out,

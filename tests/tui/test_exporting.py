@@ -97,7 +97,7 @@ async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
         assert not _page_is_open(pilot)  # it opens by itself once
         await pilot.press("E")
         await settled(pilot)
-        assert f"✓ is there, {size(export.made.stat().st_size)}" in words(pilot)
+        assert f"✓ exported, {size(export.made.stat().st_size)}" in words(pilot)
         await pilot.press("enter")
         await settled(pilot)
         await pilot.press("y")
@@ -188,7 +188,7 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
         assert row is not None
         screen.ask_format(replace(row, exported=(there,)))
         await settled(pilot)
-        assert words(pilot).index("hf ✓ is there, 53 MB: how to run it") < words(pilot).index("gguf for llama.cpp")
+        assert words(pilot).index("hf ✓ exported, 53 MB: how to run it") < words(pilot).index("gguf for llama.cpp")
         await pilot.press("enter")
         await settled(pilot)
         assert _page_is_open(pilot)

@@ -110,7 +110,7 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
         assert isinstance(pilot.app.screen, VaultScreen)
         await click_on(pilot, "Cancel", last=True)
         assert pilot.app.screen is guide
-        assert "the key has no place yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
+        assert "the key is not kept yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
         assert files_text(home) == ""
         await click_on(pilot, "Create it without keys")
         assert isinstance(pilot.app.screen, ExperimentScreen)

@@ -350,12 +350,16 @@ def test_an_active_training_has_figures_of_the_one_before_only_if_it_goes_on_wit
     first.finish("cancelled")
     if resumed:
         save_checkpoint(exp, 10)
+    budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
     second = SimulatedRun(exp, "train", NOON + 100, alive=True)
     try:
         found = _read(home)
         assert (found.held_out, found.seen) == ((6.0, 7450.0) if resumed else (None, None))
+        second.emit("budget", seen_tokens=7450 * resumed, **budget)
         second.train(11, 12)
-        assert _read(home).held_out == 6.0
+        assert _read(home).held_out == (6.0 if resumed else None)
+        _held_out(second, 12, 5.5)
+        assert (_read(home).held_out, _read(home).trend) == (5.5, "↘" if resumed else "")
     finally:
         second.end_process()
 

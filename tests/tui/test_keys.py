@@ -130,7 +130,7 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         await pilot.press("escape")
         await settled(pilot)
         assert "The key was not kept: the OS keyring is switched off" in words(pilot)
-        assert "fix that, or keep keys in the vault by putting a passphrase in a file" in words(pilot)
+        assert "BITNET_VAULT" not in words(pilot)
         assert env_file.text() == before
         await click_on(pilot, "m move")
         for field in ("passphrase, at least", "repeat the passphrase"):
@@ -196,7 +196,7 @@ async def test_a_key_that_is_in_the_vault_already_stays_there(
         assert "instead" not in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        assert f"The key was not kept: MISTRAL_API_KEY is in {path}, which is locked; give its" in words(pilot)
+        assert f"The key was not kept: MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
 
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])

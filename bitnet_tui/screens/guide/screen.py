@@ -312,8 +312,8 @@ class NewExperimentScreen(KeptGuide):
 
         def no_place(_: str) -> None:
             way = "choose a passphrase" if self.keeper == NO_VAULT else "open the vault"
-            lacks = "keys have" if len(typed) > 1 else "key has"
-            text = f"Not created: the {lacks} no place yet. Press Create again to {way}."
+            kept = "keys are" if len(typed) > 1 else "key is"
+            text = f"Not created: the {kept} not kept yet. Press Create again to {way}."
             self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False))
 
         self.say("Keeping the key…" if typed else "Making it…", "label")
