@@ -14,6 +14,8 @@ from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.settings.values import NotifyOptions
 from bitnet_core.text import capital, crop, duration, flat, state_word
 
+WEBHOOK = "NOTIFY_WEBHOOK"
+"""The secret setting with the address that notices are sent to."""
 NOT_NOTIFIED = "not_notified"
 """The code of the alert that a notice could not be sent. It is not a reason for another one."""
 _TITLE_CELLS = 80

@@ -24,14 +24,13 @@ from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.events import Alert
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.lines import LineReader
-from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, end_notice, is_quiet, new_alerts
+from bitnet_core.runs.notices import NOT_NOTIFIED, WEBHOOK, Alarms, Notice, end_notice, is_quiet, new_alerts
 from bitnet_core.runs.record import ACTIVE, KILL_SECONDS, Run, RunRecord
 from bitnet_core.secrets import handover, known
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import NotifyOptions
 
-WEBHOOK = "NOTIFY_WEBHOOK"
 _POLL_SECONDS = 0.5
 _QUIET_POLL_SECONDS = 20.0
 _ONCE = "Further failures of this kind are not reported."

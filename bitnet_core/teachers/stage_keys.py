@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.runs import catalog
-from bitnet_core.runs.notifier import WEBHOOK
+from bitnet_core.runs.notices import WEBHOOK
 from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.places import Ask, VaultLocked
 from bitnet_core.settings.resolved import Resolution, Settings
