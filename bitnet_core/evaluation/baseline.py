@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.kept_answers import KeptAnswers
 from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.events import Sample
 from bitnet_core.runs.reporter import Reporter
@@ -81,18 +82,27 @@ class _Clock:
 class Interview:
     """Asks one teacher with one sampling and seed. A requested stop abandons the answer in flight at once."""
 
-    def __init__(self, teacher: Teacher, sampling: Sampling, seed: int, reporter: Reporter) -> None:
+    def __init__(
+        self, teacher: Teacher, sampling: Sampling, seed: int, reporter: Reporter, kept: KeptAnswers | None = None
+    ) -> None:
+        """With `kept`, the answers of an earlier run are taken over, and those of this one added."""
+        self._kept = kept
+        self._memory: int | None = None
         self._teacher, self._sampling, self._seed, self._reporter = teacher, sampling, seed, reporter
         self._health = TeacherHealth(teacher, one_token(0, sampling))
 
     async def measure(self, prompts: list[Prompt]) -> Baseline:
-        """Ask every prompt. Raises BitnetError if none gets a usable answer."""
+        """Ask every prompt that has no answer yet. Raises BitnetError if none gets a usable answer."""
         await self._warm_up(prompts[0])
         answers: list[TimedAnswer] = []
         failed: list[dict[str, str]] = []
-        started = time.monotonic()
-        for index, prompt in enumerate(prompts):
-            self._reporter.progress(index, len(prompts), "prompts", "baseline")
+        started, earlier = time.monotonic(), 0.0
+        for place, prompt in enumerate(prompts):
+            if (answer := self._answer_of_earlier_run(prompt)) is not None:
+                answers.append(answer)
+                earlier += answer.seconds
+                continue
+            self._reporter.progress(place, len(prompts), "prompts", "baseline")
             try:
                 answer = await self._ask_again_once(prompt)
             except (BadReply, BitnetError) as error:
@@ -102,8 +112,8 @@ class Interview:
                 continue
             answers.append(answer)
             self._reporter.emit(Sample(prompt=prompt.text, text=answer.result.text, source="teacher"))
-            self._teacher.memory_bytes()  # it remembers the largest value that it has read
-        wall_s = time.monotonic() - started
+            self._keep(answer)
+        wall_s = time.monotonic() - started + earlier
         if not answers:
             raise BitnetError(
                 f"The teacher answered none of {len(prompts)} baseline prompts ({failed[0]['reason']}); "
@@ -120,9 +130,32 @@ class Interview:
             )
         determinism = await self._compare_repeated_answers(answers)
         self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")
-        found = Baseline(answers, failed, wall_s, sent, determinism, self._teacher.memory_bytes())
+        self._read_memory()
+        found = Baseline(answers, failed, wall_s, sent, determinism, self._memory)
         _warn_of_gaps(found, len(prompts), self._reporter)
         return found
+
+    def _answer_of_earlier_run(self, prompt: Prompt) -> TimedAnswer | None:
+        kept = self._kept.get(prompt.hash) if self._kept is not None else None
+        if kept is None:
+            return None
+        self._read_memory(kept.memory_bytes)
+        return TimedAnswer(prompt, kept.result, kept.seconds, kept.first_token_s)
+
+    def _keep(self, answer: TimedAnswer) -> None:
+        self._read_memory()
+        if self._kept is not None:
+            self._kept.put(
+                answer.prompt.hash,
+                answer.result,
+                seconds=answer.seconds,
+                first_token_s=answer.first_token_s,
+                memory_bytes=self._memory,
+            )
+
+    def _read_memory(self, earlier: int | None = None) -> None:
+        """Remember the most that the teacher takes, or took in an earlier run."""
+        self._memory = max(filter(None, (self._memory, earlier, self._teacher.memory_bytes())), default=None)
 
     async def _warm_up(self, prompt: Prompt) -> None:
         """Make the first request after loading, which also waits for the weights to be read, and don't count it."""

@@ -4,10 +4,12 @@ It answers greedily, as the student does (`student_answers.py`), with the same p
 """
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from functools import partial
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.evaluation.kept_answers import KeptAnswers
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
@@ -31,6 +33,11 @@ def user_turn(prompt: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": prompt}]
 
 
+def _question(prompt: str) -> str:
+    """By which an answer is kept: an item is asked otherwise than the same words in the baseline."""
+    return f"item:{hashlib.sha256(prompt.encode()).hexdigest()}"
+
+
 class TeacherAnswers:
     """Asks a teacher, several prompts at once. A stop abandons the answers in flight.
 
@@ -38,7 +45,16 @@ class TeacherAnswers:
     they after some prompts on which the server breaks, without an answer between them.
     """
 
-    def __init__(self, prompts: Sequence[str], asked: SuiteOptions, parallel: int, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        asked: SuiteOptions,
+        parallel: int,
+        reporter: Reporter,
+        kept: KeptAnswers | None = None,
+    ) -> None:
+        """With `kept`, the answers of an earlier run are taken over, and those of this one added."""
+        self._kept = kept
         self.prompts, self.parallel, self.max_tokens = prompts, max(1, min(parallel, len(prompts))), asked.max_tokens
         self._seed, self._reporter = asked.seed, reporter
         self._broken, self._failing = "", 0
@@ -51,12 +67,15 @@ class TeacherAnswers:
         """Fill `found`. An outage of the server is waited out."""
         sampling = Sampling(max_tokens=self.max_tokens, temperature=0.0)
         health = TeacherHealth(teacher, one_token(0, sampling))
-        waiting = iter(enumerate(self.prompts))
+        for place, prompt in enumerate(self.prompts):
+            if self._kept is not None and (kept := self._kept.get(_question(prompt))):
+                self._take(place, kept.result)
+        waiting = iter([one for one in enumerate(self.prompts) if one[0] not in self.found])
 
         async def work() -> None:
             for place, prompt in waiting:
                 self._reporter.check_stop()
-                self.found[place] = await self._answer(teacher, health, prompt)
+                await self._answer(teacher, health, place, prompt)
                 self._reporter.progress(len(self.found), len(self.prompts), "items", LABEL)
 
         tasks = {asyncio.create_task(work()) for _ in range(self.parallel)}
@@ -72,9 +91,15 @@ class TeacherAnswers:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, teacher: Teacher, health: TeacherHealth, prompt: str) -> Answer:
+    def _take(self, place: int, result: ChatResult) -> None:
+        self.found[place] = result.text
+        self.prompt_tokens += result.prompt_tokens
+        self.completion_tokens += result.completion_tokens
+
+    async def _answer(self, teacher: Teacher, health: TeacherHealth, place: int, prompt: str) -> None:
         if self._broken:
-            return Unanswered(self._broken)
+            self.found[place] = Unanswered(self._broken)
+            return
         request = ChatRequest(user_turn(prompt), self.max_tokens, temperature=0.0, top_p=1.0, seed=self._seed)
         try:
             result = await self._result(teacher, health, request)
@@ -82,13 +107,14 @@ class TeacherAnswers:
             raise
         except BitnetError as error:
             self._broken = str(error)
-            return Unanswered(self._broken)
+            result = Unanswered(self._broken)
         if isinstance(result, Unanswered):
-            return result
+            self.found[place] = result
+            return
         self._failing = 0
-        self.prompt_tokens += result.prompt_tokens
-        self.completion_tokens += result.completion_tokens
-        return result.text
+        self._take(place, result)
+        if self._kept is not None:
+            self._kept.put(_question(prompt), result)
 
     async def _result(self, teacher: Teacher, health: TeacherHealth, request: ChatRequest) -> ChatResult | Unanswered:
         """The teacher's answer, or why it gives none to this request. Raises what is not about this request alone."""

@@ -31,6 +31,8 @@ class Stage:
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     uses_teacher: bool = False
+    resumes: bool = True
+    """Whether a run that was stopped or has failed leaves work with which the next one goes on."""
 
 
 EVALUATION_REPORT = "mini_evaluation_report.json"
@@ -96,6 +98,7 @@ STAGES: dict[str, Stage] = {
             needs=("teacher", "train"),
             outputs=(("reports", EVALUATION_REPORT),),
             settings=_settings("Evaluation", extra=("TEACHER_MEMORY_GB", "SEED")),
+            resumes=False,
         ),
         Stage(
             "dryrun",
@@ -103,6 +106,7 @@ STAGES: dict[str, Stage] = {
             "One forward pass of a 7B student at A8 and at A4, with its peak memory.",
             outputs=(("reports", "dryrun_7b_memory.json"),),
             settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU", "A4_POLICY")),
+            resumes=False,
         ),
     )
 }

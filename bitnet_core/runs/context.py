@@ -27,7 +27,8 @@ class StageContext(Reporter):
         events: EventWriter,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(events.emit, name=stage, level=LogOptions.of(experiment.settings).level.lower())
+        level = LogOptions.of(experiment.settings).level.lower()
+        super().__init__(events.emit, name=stage, level=level, resumes=catalog.stage(stage).resumes)
         self.stage = stage
         self.run_id = run_dir.name
         self.run_dir = run_dir

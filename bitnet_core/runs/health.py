@@ -313,13 +313,14 @@ def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
 # -- any stage -------------------------------------------------------------------------------------------------------
 
 
-def silence(vitals: Vitals, silent: float) -> tuple[Finding, ...]:
+def silence(vitals: Vitals, silent: float, *, resumes: bool = True) -> tuple[Finding, ...]:
     """Whether a run has stalled that has reported nothing for so many seconds."""
     if silent < max(SILENT, min(DEAD_SILENT, SILENT_GAPS * vitals.longest_gap)):
         return ()
     level: Level = "bad" if silent >= DEAD_SILENT else "warn"
     words = f"Stalled: it has reported nothing for {roughly(silent)}."
-    return (Finding(level, words, "Look at its log and at the machine's load; a stop keeps its work."),)
+    kept = "a stop keeps its work" if resumes else "after a stop it begins anew"
+    return (Finding(level, words, f"Look at its log and at the machine's load; {kept}."),)
 
 
 def machine_findings(vitals: Vitals, machine: Machine) -> Iterator[Finding]:

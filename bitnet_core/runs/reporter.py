@@ -36,9 +36,18 @@ class Reporter:
     """Passes events to `on_event`. Safe to use from threads."""
 
     def __init__(
-        self, on_event: Callable[[Event], object] = lambda _: None, *, name: str = "the work", level: str = "info"
+        self,
+        on_event: Callable[[Event], object] = lambda _: None,
+        *,
+        name: str = "the work",
+        level: str = "info",
+        resumes: bool = True,
     ) -> None:
-        """`name` is the work's name in messages; log messages below `level` are dropped."""
+        """`name` is the work's name in messages; log messages below `level` are dropped.
+
+        `resumes`: whether work that was stopped goes on where it was when it is started again.
+        """
+        self._resumes = resumes
         self._on_event = on_event
         self._name = name
         self._level = _LEVELS.index(level)
@@ -58,7 +67,8 @@ class Reporter:
     def check_stop(self) -> None:
         """Raise `Stopped` if a stop was requested. Call it in every loop."""
         if self.stopping:
-            raise Stopped(f"{self._name} was stopped; its work is kept, and starting it again continues it.")
+            kept = "its work is kept, and starting it again continues it"
+            raise Stopped(f"{self._name} was stopped; {kept if self._resumes else 'started again, it begins anew'}.")
 
     def secret(self, name: str) -> str | None:
         """The key under a setting's name; outside a stage, which brings its own keys, from the environment."""

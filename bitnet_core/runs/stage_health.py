@@ -44,7 +44,7 @@ def health(
         return (*(trained(vitals) if name == "train" else ()), *_judged(vitals)) if state == "succeeded" else ()
     if name == "train":
         return train_health(vitals, plan, machine, silent)
-    found = [*silence(vitals, silent), *machine_findings(vitals, machine)]
+    found = [*silence(vitals, silent, resumes=stage(name).resumes), *machine_findings(vitals, machine)]
     if name == "collect":
         found += _collect_faults(vitals, plan)
     if name == UPLOAD.name:

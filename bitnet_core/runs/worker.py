@@ -193,7 +193,7 @@ def _machine_failure(error: Exception, experiment: Experiment) -> str:
         return lacking
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or experiment.root
-        return f"The disk is full at {place}; free space and start the stage again, it continues where it was."
+        return f"The disk is full at {place}; free space and start the stage again."
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         place = error.filename or experiment.root
         return f"{place} can't be used ({error.strerror}); correct its permissions and try again."

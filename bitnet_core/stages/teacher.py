@@ -2,14 +2,17 @@
 
 import asyncio
 import hashlib
+import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bitnet_core.evaluation import baseline_report, suite_scores
+from bitnet_core.evaluation import baseline_report, kept_answers, suite_scores
 from bitnet_core.evaluation.baseline import Baseline, Interview
+from bitnet_core.evaluation.kept_answers import KeptAnswers
 from bitnet_core.evaluation.teacher_answers import TeacherAnswers, user_turn
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
+from bitnet_core.runs import catalog
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import BaselineOptions, SuiteOptions, TeacherOptions
 from bitnet_core.stages.device import device_of
@@ -32,8 +35,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     identity = identify(TeacherOptions.of(ctx.settings))
     prompts = load_prompts(options.prompts_file, PACKAGED_PROMPTS)[: options.max_prompts]
     parallel = asked.concurrency or usual_requests(identity.provider.name)
-    answers = TeacherAnswers(prompts_of(suites), asked, parallel, ctx)
-    found = asyncio.run(_measure(ctx, options, identity, prompts, answers))
+    kept = _kept_answers(ctx, identity)
+    answers = TeacherAnswers(prompts_of(suites), asked, parallel, ctx, kept)
+    found = asyncio.run(_measure(ctx, options, identity, prompts, answers, kept))
     measured = baseline_report.record(found, identity, options)
     ctx.table("baseline", baseline_report.COLUMNS, baseline_report.table(measured))
     runtime = "llama.cpp" if identity.provider.name == "embedded" else identity.provider.name
@@ -56,24 +60,41 @@ def run(ctx: StageContext) -> dict[str, Any]:
         suite_scores.REPORT_KEY: checks and checks | _spent(answers, identity, options),
     }
     ctx.report(baseline_report.BASELINE_FILE, report)
+    kept.remove()
     return {key: report[key] for key in ("provider", "model", "usage", "tokens_per_s", "latency_s", "memory")}
 
 
+def _kept_answers(ctx: StageContext, identity: Identity) -> KeptAnswers:
+    """The answers of a run that did not end: of the same teacher, under the same settings and on this machine."""
+    seed = BaselineOptions.of(ctx.settings).seed
+    decides = [catalog.fingerprint(ctx.stage, ctx.settings, {}), seed, identity.origin, platform.node()]
+    same = hashlib.sha256(canonical_json(decides).encode()).hexdigest()
+    kept = KeptAnswers(ctx.experiment.reports / kept_answers.FILE, same, ctx.redact)
+    if len(kept):
+        ctx.log(f"{len(kept):,} answers are there from an earlier run; the others are asked for.")
+    return kept
+
+
 async def _measure(
-    ctx: StageContext, options: BaselineOptions, identity: Identity, prompts: list[Prompt], answers: TeacherAnswers
+    ctx: StageContext,
+    options: BaselineOptions,
+    identity: Identity,
+    prompts: list[Prompt],
+    answers: TeacherAnswers,
+    kept: KeptAnswers,
 ) -> Baseline:
     """The baseline; then the suites' items, several at once, because those answers are not timed."""
     device = device_of(ctx.settings)
     opened = partial(open_teacher, ctx, TeacherOptions.of(ctx.settings), device=device)
     if identity.provider.name != "embedded":
         async with opened(parallel=answers.parallel) as teacher:
-            found = await Interview(teacher, options.sampling, options.seed, ctx).measure(prompts)
+            found = await Interview(teacher, options.sampling, options.seed, ctx, kept).measure(prompts)
             await answers.ask(teacher)
         return found
     # A server with several slots has a larger KV cache, which would count as the baseline's memory.
     longest = _longest_prompt(ctx, [prompt.messages for prompt in prompts])
     async with opened(context=longest + options.sampling.max_tokens + _SPARE_TOKENS) as teacher:
-        found = await Interview(teacher, options.sampling, options.seed, ctx).measure(prompts)
+        found = await Interview(teacher, options.sampling, options.seed, ctx, kept).measure(prompts)
     if answers.prompts:
         longest = _longest_prompt(ctx, [user_turn(prompt) for prompt in answers.prompts])
         context = answers.parallel * (longest + answers.max_tokens + _SPARE_TOKENS)

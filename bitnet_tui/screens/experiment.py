@@ -15,7 +15,6 @@ from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import bindings
-from bitnet_tui.key_names import key
 from bitnet_tui.labels import first_setting
 from bitnet_tui.remedies import offering
 from bitnet_tui.screens.asking import AskingScreen
@@ -26,7 +25,7 @@ from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.services.benchmarks import Benchmark, missing
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import benchmarks, panels, starting
+from bitnet_tui.view import benchmarks, panels, starting, stopping
 from bitnet_tui.view.above import advised_setting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
@@ -341,12 +340,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
                 ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
                 self._send_stop(run_id, names, row.name, ending, kill=kill)
 
-        question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
-        self.app.push_screen(ConfirmScreen(*question), answered)
+        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, with_pipeline=with_pipeline)
+        self.app.push_screen(ConfirmScreen(*texts), answered)
 
     def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
         key, left = self.shell.key("experiment.stop"), duration(seconds)
-        self.shell.notify_of(run_id, f"Stopping {name}; it saves its work first. In {left}, {key} can kill it.")
+        saves = "; it saves its work first" if stage(name).resumes else ""
+        self.shell.notify_of(run_id, f"Stopping {name}{saves}. In {left}, {key} can kill it.")
         self._said_stopping.add(run_id)
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
@@ -380,20 +380,3 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:
             self.look()
-
-
-def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:
-    run, pipeline = key("experiment.run"), key("experiment.pipeline")
-    why = f"It saves its work first; {run} continues from there."
-    if with_pipeline:
-        ends = "and the pipeline that it belongs to ends with it"
-        why = f"It saves its work first, {ends}; {pipeline} continues from there."
-        name += " and the pipeline"
-    if name == PIPELINE.name:
-        why = f"The running stage saves its work first; {pipeline} continues from there."
-    return f"Stop {name}?", f"{why} Leaving the app ({key('app.quit')}) does not stop it.", "Stop it", "Let it run"
-
-
-def _kill_question(name: str) -> tuple[str, str, str, str]:
-    why = "It was asked to stop and is still running. If it is killed, only what it has already saved is kept."
-    return f"Kill {name} now?", why, "Kill it", "Wait"

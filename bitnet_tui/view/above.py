@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from bitnet_core.runs.catalog import stage
 from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.health import MARKS
 from bitnet_core.text import capital
@@ -102,7 +103,8 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        text = f"{capital(run.error)}; {key('experiment.resume')} resumes from what was saved."
+        goes_on = "resumes from what was saved" if stage(run.stage).resumes else "begins it anew"
+        text = f"{capital(run.error)}; {key('experiment.resume')} {goes_on}."
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
