@@ -23,6 +23,10 @@ _LEAST_SAID = 2
 """Lines for health and alerts, before the figures get any. An active run always has them, said or not."""
 
 
+_OF_THE_PRESENT = {"retrying", "rate_limited"}
+"""Codes of alerts that tell what a run is waiting for: nothing any more when it has ended."""
+
+
 class Above(NamedTuple):
     health: tuple[Line, ...]
     alerts: tuple[Line, ...]
@@ -108,7 +112,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
-        if alert.alert.code in said:
+        if alert.alert.code in said or (not (run and run.active) and alert.alert.code in _OF_THE_PRESENT):
             continue
         if len(lines) > most:
             break

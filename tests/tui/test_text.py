@@ -211,6 +211,13 @@ def test_alerts_have_advice_and_a_count():
     assert unstyled(*above.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
 
 
+@pytest.mark.parametrize(("state", "shown"), [("running", True), ("failed", False), ("succeeded", False)])
+def test_what_a_run_waits_for_is_no_alert_when_it_has_ended(state: str, shown: bool):
+    waits = Alert(severity="warning", code="retrying", message="No connection; trying again soon.", advice="")
+    run = _run("teacher", state, view=RunView(alerts=(ShownAlert(waits, 2),)))
+    assert ("trying again" in unstyled(*above.alert_lines(run, "", 60, 6))) == shown
+
+
 def test_escape_sequences_from_outside_are_never_drawn():
     bad = "\x1b[2J\x07"
     fold = RunFold()
