@@ -165,6 +165,16 @@ class SessionReporter:
             f"Set TEACHER_TOP_LOGPROBS={candidates}, or choose a teacher that gives more.",
         )
 
+    def fewer_than_probed(self, candidates: int, probed: int) -> None:
+        model = self.collection.identity.model
+        self.reporter.alert(
+            "warning",
+            "fewer_candidates",
+            f"{model} gives {candidates} candidates a step in an answer, and gave {probed} when it was probed: "
+            "another server may answer for it by turns.",
+            "The rest of their mass goes to Other. Stop and keep to one server (or provider) if that matters.",
+        )
+
     def thinks_first(self, tokens: int) -> None:
         self.reporter.alert(
             "warning",

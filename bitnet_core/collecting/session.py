@@ -38,10 +38,13 @@ from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.usage import is_absurd_overrun
+from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.traces import schema, writer
 
 _QUEUED_EMBEDDED = 4
 """Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
+_TELLING_STEPS = 4
+"""The steps of an answer whose candidates are counted; a shorter one may have few by chance."""
 _MOST_NAMES = 20
 """Names that are kept, because a server may give each answer another one."""
 
@@ -88,6 +91,7 @@ class CollectSession:
         self._fingerprints_note = f"fingerprints:{collection.teacher_hash}"
         self._shards.fingerprints = self._names_in(self._fingerprints_note)
         self._limit: LimitReached | None = None
+        self._told_fewer = False
         self._report_figures: Callable[[], None] = lambda: None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
@@ -179,6 +183,16 @@ class CollectSession:
         self.journal.write_note(self._fingerprints_note, json.dumps(known))
         if len(known) == 2:
             self._report.another_fingerprint(*known)
+
+    def _note_candidates(self, steps: Completion) -> None:
+        """Say once that an answer has at most half of the candidates that the probe found."""
+        draws = self.collection.options.rows == "sampled"  # equal draws are one candidate
+        if self._told_fewer or draws or len(steps) < _TELLING_STEPS:
+            return
+        promised = min(self._verdict.candidates if self._verdict else 0, self.collection.options.top_logprobs)
+        if 2 * (most := int((steps.tops_NK >= 0).sum(axis=1).max())) <= promised:
+            self._told_fewer = True
+            self._report.fewer_than_probed(most, promised)
 
     def _sampling_sent(self) -> dict[str, Any]:
         """The sampling fields as they were sent in this collection's last run that asked; empty if none did."""
@@ -281,6 +295,8 @@ class CollectSession:
         if answer.result is not None:
             self._note_model(answer.result.model)
             self._note_fingerprint(answer.result.fingerprint)
+        if answer.answer is not None:
+            self._note_candidates(answer.answer.steps)
         complete = self._outstanding.settle(request)
         if complete is not None:
             async with self._writing:

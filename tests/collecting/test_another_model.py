@@ -75,6 +75,22 @@ def test_another_fingerprint_is_said_once_and_kept(
     assert sorted(probe.get("fingerprints", [])) == kept
 
 
+@pytest.mark.parametrize(("left", "told"), [(1, 1), (2, 1), (3, 0), (5, 0)])
+def test_half_of_the_candidates_that_were_probed_is_said_once(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, left: int, told: int
+) -> None:
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        for token in body["choices"][0]["logprobs"]["content"] if number >= PROBES else ():
+            del token["top_logprobs"][left:]
+
+    with ChatServer(FakeTeacher(teacher_tokenizer, twist)) as server:
+        ctx = context(tmp_path, server)
+        collect.run(ctx)
+    alerts = [event["message"] for event in emitted(ctx, "alert") if event["code"] == "fewer_candidates"]
+    assert len(alerts) == told
+    assert not told or f"gives {left} candidates a step in an answer, and gave 5 when it was probed" in alerts[0]
+
+
 def test_a_stream_keeps_its_fingerprint() -> None:
     stream = OpenAIChat.fold()
     stream.add({"system_fingerprint": "fp_a", "choices": [{"delta": {"content": "Hi"}}]})
