@@ -211,6 +211,7 @@ async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
         await pilot.press("up")
         await settled(pilot)
         assert "ctrl+g follows what runs" in shown(pilot)
+        await pilot.press("2")
         for key, expected in (("3", "(f5)"), ("7", "wrap f6"), ("6", "filter (f7)"), ("4", "Flip from here (f9)")):
             await pilot.press(key)
             await settled(pilot)
