@@ -54,6 +54,7 @@ async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path,
         assert said(pilot, "#hint") == "The test passed; Enter goes on."
         await press(pilot, "enter")
         assert guide._step == "student"
+        assert all(name in shown(pilot) for name in ("◉ nano", "○ 135m", "○ 2b4t"))
         await press(pilot, "down")
         assert isinstance(pilot.app.focused, Input)
         await press(pilot, "up")
@@ -238,6 +239,7 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         await press(pilot, "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
         assert "20 candidates a step" in shown(pilot)
+        assert "◉ m" in shown(pilot) and "○ another" in shown(pilot)
         await click_on(pilot, "another")
         assert guide.draft.model == "another"
         assert {one.id: one.region for one in guide.query("#guide-body Input")} == before

@@ -36,11 +36,11 @@ class StudentStep(Step):
     _pause: Timer | None = None
 
     def compose(self) -> ComposeResult:
+        with Horizontal(classes="row", id="shape"):
+            yield label_of(label(_PRESET))
+            presets = tuple((preset_words(name), name) for name in REGISTRY[_PRESET].choices)
+            yield Pick(presets, self.draft.get(_PRESET), id=f"field-{_PRESET}")
         with VerticalScroll(classes="pane left", can_focus=False):
-            with Horizontal(classes="row"):
-                yield label_of(label(_PRESET))
-                presets = tuple((preset_words(name), name) for name in REGISTRY[_PRESET].choices)
-                yield Pick(presets, self.draft.get(_PRESET), id=f"field-{_PRESET}")
             for name in STUDENT_FIELDS[1:]:
                 with Horizontal(classes="row"):
                     yield label_of(label(name))

@@ -239,11 +239,11 @@ class TeacherStep(TestedStep):
     def _show(self, found: Found | None) -> None:
         super()._show(found)
         models = self.query_one("#models", Entries)
-        names = found.models if found else ()
+        names, chosen = tuple(dict.fromkeys(found.models)) if found else (), self.draft.model
         self.query_one(_MODEL, Input).suggester = SuggestFromList(names) if names else None
         models.clear_options()
-        models.add_options([Option(name, id=name) for name in dict.fromkeys(names)])
-        models.highlighted = 0 if names else None  # what Enter takes
+        models.add_options([Option(f"{'◉' if name == chosen else '○'} {name}", id=name) for name in names])
+        models.highlighted = names.index(chosen) if chosen in names else 0 if names else None  # what Enter takes
         models.display = bool(names)
 
     def mend_found(self) -> None:
