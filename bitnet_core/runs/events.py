@@ -122,6 +122,8 @@ class Budget(Event, tag="budget", kw_only=True):
     """Only with QUANT_RAMP_FRACTION."""
     seen_tokens: int | UnsetType = UNSET
     """How many of them it has seen: 0, or those of the checkpoint from which it goes on."""
+    activation_bits: int | UnsetType | None = UNSET
+    """Those with which it begins or goes on."""
 
 
 class SettingsChanged(Event, tag="changed", kw_only=True):

@@ -374,7 +374,8 @@ class Trainer:
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget
-        budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens)
+        bits = self.student.activation_bits
+        budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens, bits)
         if not self.finished:
             ramp.require_an_end(options, reachable)
             budget.warn_of_many_epochs(self._reporter, self._budget, reachable)

@@ -196,6 +196,8 @@ class RunFold:
                 self._saw(event)
             case Budget() | Flip() | SettingsChanged():
                 self._curves.feed(event)
+                if isinstance(event, Budget) and self._metric.activation_bits is UNSET:
+                    self._metric = structs.replace(self._metric, activation_bits=event.activation_bits)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])
             case Alert():

@@ -103,6 +103,7 @@ def test_epochs_decide_once_and_a_resumed_training_is_the_same_to_the_bit(make_t
     second = make_trainer(BY_EPOCHS, name="cut", resume=True)
     second.run()
     assert [events(one, "budget")[0]["seen_tokens"] for one in (whole, second)] == [0, first.state.seen_tokens]
+    assert events(second, "budget")[0]["activation_bits"] == 8
     assert second.state.budget == whole.state.budget and second.schedule == whole.schedule
     for name, tensor in whole.student.state_dict().items():
         assert torch.equal(tensor, second.student.state_dict()[name])

@@ -102,6 +102,15 @@ def test_the_newest_metric_wins_and_null_means_not_finite():
     assert loss.not_finite == (20.0,)
 
 
+def test_a_resumed_training_has_its_bits_before_its_first_step():
+    fold = RunFold()
+    budget = {"tokens": 100, "epoch_tokens": 50, "epochs": 2.0, "flip_at_tokens": 90}
+    fold.feed([event("budget", **budget, seen_tokens=95, activation_bits=4)])
+    assert fold.view().metric.activation_bits == 4
+    fold.feed([_metric(1, activation_bits=8), event("budget", **budget, activation_bits=4)])
+    assert fold.view().metric.activation_bits == 8
+
+
 def test_alerts_of_one_code_are_counted_and_the_newest_is_kept():
     fold = RunFold()
     fold.feed([event("alert", code="nonfinite", message=f"step {n}", severity="warning") for n in range(3)])
