@@ -1,4 +1,4 @@
-"""What stands above the tabs of a run, in the rows that there are."""
+"""What stands above the charts of a run, in the rows that there are."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from bitnet_core.text import capital
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import by_label, first_setting
 from bitnet_tui.remedies import in_app, offering
-from bitnet_tui.view.panels import figures
+from bitnet_tui.view.panels import figures, short_figures
 from bitnet_tui.view.run_fold import ShownAlert
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 from bitnet_tui.view.states import look
@@ -63,11 +63,12 @@ def _steady(run: RunShown, said: Above, cells: int, rows: int) -> Above:
     """
     to_come = run.stage == "train" and run.view.held_out is None
     rows = max(_LEAST_SAID, min(rows, len(said.figures) + to_come + _LEAST_SAID))
-    most = max(_LEAST_SAID, rows - 1)
+    few = short_figures(run, cells)
+    most = max(_LEAST_SAID, rows - len(few))
     health = first_lines(said.health, most - min(len(said.alerts), 1), cells)
     alerts = first_lines(said.alerts, most - len(health), cells)
     left = max(0, rows - len(health) - len(alerts))
-    found = said.figures if len(said.figures) <= left else said.figures[-1:] if left else ()
+    found = next((some for some in (said.figures, few, few[-1:]) if len(some) <= left), ())
     return Above((*health, *alerts, *[()] * (left - len(found))), (), found)
 
 

@@ -41,6 +41,7 @@ _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _OF_SENTENCES = ("qei", "gates")
 """Tables whose text is all the core's; others have names and texts of models."""
 _WIDE = 78
+_ETA = "ETA"
 _EXPLAINED = ("QEI", "imitation")
 """The figures whose meaning stands below their table."""
 
@@ -94,6 +95,16 @@ def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
     return (*_columns(_training(run), cells), *held_out(run.view, cells))
 
 
+def short_figures(run: RunShown, cells: int) -> tuple[Line, ...]:
+    """The same where there is little room: in one line the time left, then what else fits; then the evaluation."""
+    pairs = _training(run) if run.stage == "train" else _working(run)
+    pairs.sort(key=lambda pair: pair[0] != _ETA)
+    parts = [one for name, value, style in pairs for one in (Span(f"{name} ", "label"), Span(f"{value}   ", style))]
+    while len(parts) > 2 and cells_of(parts) > cells:
+        del parts[-2:]
+    return (*((tuple(parts),) if parts else ()), *(held_out(run.view, cells) if run.stage == "train" else ()))
+
+
 def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
     """The newest evaluation on held-out traces in one line, none before the first; what does not fit is left out."""
     if view.held_out is None:
@@ -144,7 +155,7 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
         ("lr", scientific(finite(metric.lr)), "value"),
         ("grad norm", significant(finite(metric.grad_norm)), "value"),
         ("NaN", count(bad), "bad" if bad else "good"),
-        ("ETA", _eta(run), "value"),
+        (_ETA, _eta(run), "value"),
     ]
     peak = finite(metric.peak_rss_bytes)
     return pairs if peak is None else [*pairs, ("peak memory", size(peak), "value")]
@@ -157,7 +168,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
         if progress.rate is not None:
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
         if run.active and progress.eta_s is not None:
-            pairs.append(("ETA", _eta(run), "value"))
+            pairs.append((_ETA, _eta(run), "value"))
     traces = run.view.traces
     if traces.sequences and not (run.stage == "collect" and run.active):  # else the tab Live tells all that
         pairs += [

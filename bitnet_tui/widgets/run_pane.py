@@ -1,4 +1,4 @@
-"""Everything about one run: title, alerts, gauge, figures, and the tabs below them."""
+"""Everything about one run: title, tabs, and below them its alerts, gauge and figures, and what the open tab has."""
 
 import asyncio
 from dataclasses import replace
@@ -73,11 +73,12 @@ class RunPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
+        # Above all that comes and goes with the tab and the run's state, they stay where they are.
+        yield Tabs(*(Tab(_tab_words(name), id=f"tab-{name}") for name in VIEWS), id="views")
         yield Painted(id="health", classes="-empty")
         yield Painted(id="alerts", classes="-empty")
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
-        yield Tabs(*(Tab(_tab_words(name), id=f"tab-{name}") for name in VIEWS), id="views")
         with ContentSwitcher(initial="live", id="switch"), Vertical(id="live"):
             yield Charts(id="charts")
             with VerticalScroll(id="summary-scroll", classes="pages"):

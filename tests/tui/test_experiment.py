@@ -168,9 +168,12 @@ async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_onc
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
         parts = ("above 1", "There are no traces yet", "Save report", "Export", "No storage", "filter", "wrap")
+        tabs = pilot.app.screen.query_one("#views")
+        row = tabs.region.y
         for key, part in zip("1234567", parts, strict=True):
             await pilot.press(key)
             await until(pilot, lambda part=part: part in words(pilot))
+            assert tabs.region.y == row
             exp.root.rename(home / "elsewhere")
             pane, alerts = pilot.app.screen.query_one("#switch"), pilot.app.screen.query_one("#alerts")
             await until(pilot, lambda: "is not an experiment any more" in " ".join(said(pilot, "#alerts").split()))

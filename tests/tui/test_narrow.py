@@ -209,6 +209,7 @@ def test_how_a_run_is_now_and_what_to_do_come_before_what_was_said_of_it_once():
     said = "\n".join(map(unstyled, above(ExperimentView(Path("/e"), (), "train", run), 80, 12).health))
     assert "Lower “Learning rate”" in said
     assert said.index("not finite") < said.index("Lower") < said.index("It sees")
+    assert "ETA" in unstyled(above(ExperimentView(Path("/e"), (), "train", run), 80, 12).figures[0])
 
 
 async def test_keys_at_the_foot_come_and_go_with_the_width(home: Path):
