@@ -55,8 +55,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         _require_success(stage.name, child)
         rows.append(_row(stage.name, child, skipped=False))
     _progress(ctx, len(STAGES), "done", None)
+    # What was skipped took no time of this run; the summary has what it took then.
     table = [
-        [row["stage"], "skipped" if row["skipped"] else row["state"], row["seconds"], row["run"]] for row in rows
+        [row["stage"], *(("skipped", None) if row["skipped"] else (row["state"], row["seconds"])), row["run"]]
+        for row in rows
     ]
     ctx.table("pipeline", ["stage", "result", "seconds", "run"], table)
     _repeat_qei(ctx)

@@ -263,6 +263,7 @@ def test_the_pipeline_runs_in_order_then_skips_then_repeats_what_changed(start: 
     third = start("pipeline", KD_TAU="2")
     rows = next(event["rows"] for event in followed(third) if event["kind"] == "table")
     assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "skipped"]
+    assert [row[2] is None for row in rows] == [True, True, False, False, True]
 
 
 def test_the_pipeline_stops_at_the_first_failure_and_continues_from_there(
