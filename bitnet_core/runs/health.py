@@ -348,11 +348,10 @@ def now_words(vitals: Vitals) -> Finding:
     progress = vitals.progress
     if progress is None:
         return Finding("calm", "Starting.")
-    label = flat(progress.label) or "working"
     words = progress_words(progress.done, progress.total, flat(progress.unit)) if progress.unit else ""
-    done = f", {words}" if words else ""
-    left = f", {roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
-    return Finding("calm", f"Now: {label}{done}{left}.")
+    left = f"{roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
+    told = ", ".join(filter(None, (flat(progress.label), words, left)))
+    return Finding("calm", f"Now: {told or 'working'}.")
 
 
 def _going(vitals: Vitals, plan: Plan) -> str:

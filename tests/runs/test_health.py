@@ -102,6 +102,9 @@ def test_what_is_done_between_steps_is_said():
     signs.feed(event("progress", done=0, label=scoring))
     (begun,) = train_health(signs.view(), Plan())
     assert begun.words == f"Now: {scoring}."
+    resumed = VitalSigns()
+    resumed.feed(event("progress", done=17_545, total=60_000, unit="tokens"))
+    assert train_health(resumed.view(), Plan())[0].words == "Now: 17,545/60,000 tokens."
 
 
 @pytest.mark.parametrize("steps", [1, limits.USUAL_OF, 60])
