@@ -24,8 +24,9 @@ from bitnet_core.runs.events import (
     Upload,
 )
 from bitnet_core.settings.group import Group, setting
+from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import FlipOptions, LimitOptions
+from bitnet_core.settings.values import FlipOptions, LimitOptions, keeps_no_layers
 from bitnet_core.text import finite
 
 REPORTS = 64
@@ -109,6 +110,8 @@ class Plan:
     limits: LimitOptions = field(default_factory=LimitOptions)
     evaluates_every: float | None = None
     """Steps between two evaluations, which are made with a checkpoint."""
+    smallest: bool = False
+    """Whether the student is the smallest preset with none of its sizes changed."""
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> "Plan":
@@ -123,6 +126,7 @@ class Plan:
                 finite(steps and steps.total),
                 limits or LimitOptions(),
                 finite(steps and steps.checkpoint_interval),
+                _is_smallest(recorded),
             )
         return cls()
 
@@ -132,6 +136,25 @@ class Plan:
         if flip is not None and budget is not None and budget >= 1:
             flip = replace(flip, budget_tokens=int(budget))
         return replace(self, flip=None if flip is None or flip.budget_tokens is None else flip)
+
+
+def _is_smallest(recorded: Mapping[str, Any]) -> bool:
+    shape = _group(_Shape, recorded)
+    return shape is not None and shape.preset == TRAINED[0] and shape.is_preset
+
+
+class _Shape(Group):
+    preset: str = setting("MINI_PRESET")
+    hidden_size: int | None = setting("MINI_DIM")
+    layers: int | None = setting("MINI_LAYERS")
+    source: str = setting("STUDENT_INIT")
+    taken: str = setting("STUDENT_INIT_LAYERS")
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it has as many layers as the preset: a model of which layers are taken has its own."""
+        own = self.source == "random" or keeps_no_layers(self.taken)
+        return own and self.hidden_size is None and self.layers is None
 
 
 class _Steps(Group):

@@ -103,3 +103,27 @@ def test_a_finished_evaluation_says_which_gates_it_fails(results: list[str], lev
             (level, words)
         ]
         assert health(stage, "failed", signs.view(), Plan()) == ()
+
+
+_NANO = {"MINI_PRESET": "nano", "STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
+
+
+@pytest.mark.parametrize(
+    ("settings", "failed", "level"),
+    [
+        ({}, ("QEI", "Q_s/Q_t"), "calm"),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, ("QEI",), "calm"),
+        ({"STUDENT_INIT": "teacher"}, ("QEI",), "warn"),
+        ({}, ("QEI", "non-finite steps"), "warn"),
+        ({"MINI_PRESET": "mini"}, ("QEI",), "warn"),
+        ({"MINI_LAYERS": 24}, ("QEI",), "warn"),
+    ],
+)
+def test_a_student_of_the_smallest_preset_is_not_expected_to_meet_every_gate(
+    settings: dict[str, object], failed: tuple[str, ...], level: str
+):
+    signs = VitalSigns()
+    rows = [[name, "fail", 0.1, "≥ 1", "why"] for name in failed]
+    signs.feed(event("table", name="gates", columns=["gate", "result", "value", "limit", "why"], rows=rows))
+    (found,) = health("eval", "succeeded", signs.view(), Plan.of(_NANO | settings))
+    assert (found.level, "nano, is not expected" in found.advice) == (level, level == "calm")
