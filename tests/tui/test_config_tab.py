@@ -260,6 +260,11 @@ async def test_the_tab_opens_at_the_student_and_down_leads_from_the_filter_to_th
         await pilot.press("slash", *"lr", "down", "j")
         await settled(pilot)
         assert pilot.app.screen.query_one("#config-filter", Input).value == "lr"
+        edited = pilot.app.screen.query_one("#config-value")
+        row = edited.region.y
+        pilot.app.screen.query_one("#config-filter", Input).value = "nothing has these words"
+        await until(pilot, lambda: "No setting is shown" in words(pilot))
+        assert edited.region.y == row
         assert pilot.app.focused is pilot.app.screen.query_one("#config-list")
 
 
