@@ -48,6 +48,6 @@ def warn_of_many_epochs(reporter: Reporter, found: Budget, reachable_tokens: flo
             "many_epochs",
             f"With this budget the student sees its {found.epoch_tokens:,} tokens "
             f"{tokens / found.epoch_tokens:,.1f} times; "
-            f"from {MOST_EPOCHS} epochs on it learns them by heart rather than what they have in common.",
+            f"beyond {MOST_EPOCHS} epochs, more answers gain more than further passes.",
             "Collect more (KD_NUM_PROMPTS), or lower BUDGET_TOKENS or BUDGET_EPOCHS.",
         )
