@@ -162,11 +162,12 @@ def _read(path: Path, before: _Read | None, end: float) -> _Read:
         return before
     with open_regular(path) as source:
         if before is not None and before.version[0] == version[0] and before.offset <= version[2]:
-            first, figures = max(before.offset, version[2] - _LONGEST_TAIL_BYTES), before.figures
+            start, figures = before.offset, before.figures
+            first = max(start, version[2] - _LONGEST_TAIL_BYTES)
             source.seek(first)
             data = source.read(version[2] - first)
         else:
-            figures = _beginning(source.read(_HEAD_BYTES))
+            start, figures = 0, NO_FIGURES
             window = _TAIL_BYTES
             while True:
                 first = max(0, version[2] - window)
@@ -175,19 +176,22 @@ def _read(path: Path, before: _Read | None, end: float) -> _Read:
                 if first == 0 or window >= _LONGEST_TAIL_BYTES or data.count(b'"heldout_loss"') > 1:
                     break
                 window *= 8
-    whole, newline, _torn = data.rpartition(b"\n")
+        whole, newline, _torn = data.rpartition(b"\n")
+        if figures.goes_on_at is None:  # a training is looked at from its start on, when it has not said that yet
+            source.seek(start)
+            figures = _begun(figures, source.read(_HEAD_BYTES) if start < first else whole)
     for event in _telling(whole):
         if (finite(event.seen_tokens) or 0.0) <= end:
             figures = figures.after(event)
     return _Read(version, first + len(whole) + len(newline), figures)
 
 
-def _beginning(data: bytes) -> Figures:
-    """What is told once: the budget, and where it goes on."""
+def _begun(figures: Figures, data: bytes) -> Figures:
+    """With what is told once: the budget, and where it goes on."""
     for event in (decode(line) for line in data.split(b"\n") if b'"budget"' in line):
         if isinstance(event, Budget):
-            return Figures(budget=finite(event.tokens), goes_on_at=finite(event.seen_tokens))
-    return NO_FIGURES
+            return replace(figures, budget=finite(event.tokens), goes_on_at=finite(event.seen_tokens))
+    return figures
 
 
 def _telling(data: bytes) -> Iterator[Metric | Progress]:

@@ -320,8 +320,13 @@ def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: P
     assert _read(home).held_out == 5.5
 
 
-def test_a_held_out_loss_of_steps_that_were_lost_is_not_shown(home: Path):
-    """The second run goes on at step 10 of the first, and the third one begins anew."""
+@pytest.mark.parametrize("early", [True, False])
+def test_a_held_out_loss_of_steps_that_were_lost_is_not_shown(home: Path, early: bool):
+    """The second run goes on at step 10 of the first, and the third one begins anew.
+
+    `early`: each is looked at before it has said so.
+    """
+    reader = FiguresReader()
     exp = experiment(home, "one")
     first = SimulatedRun(exp, "train", NOON)
     for last, loss in ((10, 6.0), (20, 5.0)):
@@ -330,15 +335,19 @@ def test_a_held_out_loss_of_steps_that_were_lost_is_not_shown(home: Path):
     first.finish("cancelled")
     budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
     second = SimulatedRun(exp, "train", NOON + 100)
+    if early:
+        _read(home, reader)
     second.emit("budget", seen_tokens=10 * 745, **budget)
     second.train(11, 12)
-    assert _read(home).held_out == 6.0
+    assert _read(home, reader).held_out == 6.0
     second.finish("cancelled")
     third = SimulatedRun(exp, "train", NOON + 200)
+    if early:
+        _read(home, reader)
     third.emit("budget", seen_tokens=0, **budget)
-    assert _read(home).held_out == 6.0
+    assert _read(home, reader).held_out == 6.0
     third.train(1, 2)
-    assert _read(home).held_out is None
+    assert _read(home, reader).held_out is None
 
 
 @pytest.mark.parametrize("resumed", [True, False])
