@@ -8,7 +8,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
-from bitnet_core.results.verdict import LETTERS, Contender, chance, comparable, verdict
+from bitnet_core.results.verdict import LETTERS, Contender, chance, comparable, settings_words, verdict
 from bitnet_core.text import UNKNOWN
 
 FEWEST, MOST = 2, 8
@@ -40,12 +40,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`sentence` says in words which is better, by how much, whether that can be said, and what differs."""
+    """`verdict` says in words which is better, by how much, and whether that can be said."""
 
     subjects: tuple[Subject, ...]
     rows: tuple[Row, ...]
     differing: tuple[Difference, ...]
-    sentence: str
+    verdict: str
+
+    @property
+    def sentence(self) -> str:
+        """The verdict and what differs, with settings by their names."""
+        return f"{self.verdict} {settings_words(self.differing)}"
 
     @property
     def shown(self) -> tuple[Row, ...]:

@@ -1,4 +1,4 @@
-"""Which training is better on held-out text, by how much, whether that can be said, and what differs: in words.
+"""Which training is better on held-out text, by how much and whether that can be said; and what differs: in words.
 
 Where both evaluations scored the same held-out answers, the difference is taken answer by answer (`paired.py`). Else
 the difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it exceeds √(a² + b²).
@@ -7,7 +7,7 @@ unfinished, nothing is called better.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of
@@ -46,19 +46,18 @@ class Contender:
 
 
 def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> str:
-    """A few sentences."""
-    settings = _settings_words(differing)
+    """A few sentences on which is better; `settings_words` has what differs."""
     weighted = [one for one in differing if one.name in _WEIGHTS]
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
     weighting = [f"Their losses are weighted differently ({names}), so CE is compared instead."] if weighted else []
     if any(one.subject.unfinished for one in contenders):
-        return " ".join((*_so_far(contenders, measure, title), *weighting, settings))
+        return " ".join((*_so_far(contenders, measure, title), *weighting))
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
     silent = [one.letter for one in contenders if measure not in one.figures]
     if len(ranked) < 2:
         who = "None of them has" if not ranked else f"Only {ranked[0].letter} has"
-        return f"{who} a held-out loss yet, so nothing can be said of which is better. {settings}"
+        return f"{who} a held-out loss yet, so nothing can be said of which is better."
     best, second = ranked[:2]
     low, high = best.figures[measure].value, second.figures[measure].value
     parts = [_which(best, ranked[1:], measure, title, low, high), *weighting]
@@ -68,7 +67,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
         parts += [not_the_same, _after_the_same(ranked, contenders, measure, title)]
     if silent:
         parts.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
-    return " ".join(filter(None, (*parts, settings)))
+    return " ".join(filter(None, parts))
 
 
 def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[str]:
@@ -232,14 +231,15 @@ def _spread(ranked: Sequence[Contender], measure: str, differing: Sequence[Diffe
     return max(spreads) if spreads and len(groups) > 1 and not _seen(ranked) else None
 
 
-def _settings_words(differing: Sequence[Difference]) -> str:
+def settings_words(differing: Sequence[Difference], named: Callable[[str], str] = str) -> str:
+    """The settings that differ and decide a result, with their values; `named` tells what each name is shown as."""
     deciding = [one for one in differing if one.stage]
     if not deciding:
         return "No setting that decides a result differs."
-    named = [f"{one.name}{_values_words(one)}" for one in deciding[:_NAMED_SETTINGS]]
-    more = len(deciding) - len(named)
+    told = [f"{named(one.name)}{_values_words(one)}" for one in deciding[:_NAMED_SETTINGS]]
+    more = len(deciding) - len(told)
     title = "Setting that differs" if len(deciding) == 1 else "Settings that differ"
-    return f"{title}: {', '.join(named)}{f' and {more} more' if more else ''}."
+    return f"{title}: {', '.join(told)}{f' and {more} more' if more else ''}."
 
 
 def _values_words(one: Difference) -> str:

@@ -11,10 +11,10 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
 from bitnet_core.results.curves import SHARES, Curve, moved
 from bitnet_core.results.subject import Subject, SubjectReader
-from bitnet_core.results.verdict import LETTERS
+from bitnet_core.results.verdict import LETTERS, settings_words
 from bitnet_core.runs.experiment import Experiment, unreadable_words
 from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
-from bitnet_tui.labels import title
+from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, value_words
@@ -176,11 +176,10 @@ def names_line(view: CompareView, cells: int) -> Line:
 
 def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     """What is better and whether that can be said; then what could not be read."""
-    said = (
-        [line(Span(text, "value")) for text in wrap(in_app(view.comparison.sentence), cells)]
-        if view.comparison
-        else []
-    )
+    found, sentence = view.comparison, ""
+    if found:  # a value may be spelt like a setting
+        sentence = f"{in_app(found.verdict)} {settings_words(found.differing, by_label)}"
+    said = [line(Span(text, "value")) for text in wrap(sentence, cells)] if sentence else []
     wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(in_app(problem), cells)]
     return (*said, *wrong)
 

@@ -1,16 +1,26 @@
 """The comparison: its curves and tables as lines, and the way to it by keyboard and by mouse."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.results.differing import Difference
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
-from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher, _blocks, overlay, table_lines
+from bitnet_tui.view.compared import (
+    Chosen,
+    CompareView,
+    CompareWatcher,
+    _blocks,
+    overlay,
+    sentence_lines,
+    table_lines,
+)
 from bitnet_tui.view.spans import unstyled
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
@@ -32,6 +42,16 @@ def view(home: Path) -> CompareView:
     half = made(home, "half")
     trained(half, 5.4, last=STEPS // 2, state="cancelled")
     return CompareWatcher([*map(Chosen, roots), *[Chosen(roots[0])] * 4, Chosen(half.root)], home).look()
+
+
+def test_values_that_are_spelt_like_settings_are_told_as_they_are(view: CompareView):
+    assert view.comparison is not None
+    rows = (("TEMPLATE", ("unset", "LR")), ("TEACHER_PROVIDER", ("openai", "hf")))
+    found = replace(view.comparison, differing=tuple(Difference(name, values, "collect") for name, values in rows))
+    (said,) = sentence_lines(replace(view, comparison=found), 1000)
+    assert unstyled(said).endswith(
+        "Settings that differ: “Chat template” (A unset; B LR), “Teacher” (A openai; B hf)."
+    )
 
 
 def test_each_training_has_its_own_curve_along_each_axis(view: CompareView):
