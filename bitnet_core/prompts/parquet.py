@@ -4,6 +4,7 @@ A few bytes may claim terabytes: rows and values in the footer, and the unpacked
 Arrow allocates what they say. Knows nothing of what the columns mean.
 """
 
+import contextlib
 import os
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -36,34 +37,41 @@ def open_parquet(path: Path, read: Container[str] | None = None, **options: Any)
 
     OSError, NameNotUTF8, TooLarge, or another ArrowException for what is not Parquet.
     """
-    with open_regular(path) as source:
-        _check(source, os.fstat(source.fileno()).st_size, read)
-    try:
-        return pq.ParquetFile(path, **options)
-    except UnicodeDecodeError as error:
-        raise pa.ArrowInvalid("a column's name is not text") from error
-    except UnicodeEncodeError as error:
-        raise NameNotUTF8(path) from error
+    with open_regular(path) as source, contextlib.ExitStack() as opened:
+        size = os.fstat(source.fileno()).st_size
+        groups = _row_groups(source, size)
+        try:
+            file = opened.enter_context(pq.ParquetFile(path, **options))
+        except UnicodeDecodeError as error:
+            raise pa.ArrowInvalid("a column's name is not text") from error
+        except UnicodeEncodeError as error:
+            raise NameNotUTF8(path) from error
+        # Arrow reads a column by its place in the schema: the name that a part of it claims may be another.
+        names = [file.schema.column(place).path for place in range(len(file.schema))]
+        for chunks in groups:
+            _require(len(chunks) == len(names), f"a row group has {len(chunks)} columns and the schema {len(names)}")
+            for name, chunk in zip(names, chunks, strict=True):
+                if read is None or name.partition(".")[0] in read:
+                    _check_chunk(chunk, name, source, size)
+        opened.pop_all()
+        return file
 
 
-def _check(source: IO[bytes], size: int, read: Container[str] | None) -> None:
+def _row_groups(source: IO[bytes], size: int) -> list[list[Fields]]:
+    """The metadata of each row group's columns."""
     # Read here and not with Arrow, which ends the process over some damaged footers.
     footer = _footer(source, size)
-    groups = _structs(footer, 4)
-    rows = 0
-    for group in groups:
+    found, rows = [], 0
+    for group in _structs(footer, 4):
         columns, count = _structs(group, 1), _integer(group, 3)
         _require(len(columns) <= _MOST_COLUMNS, f"it has {len(columns)} columns")
         _require(count >= 0, f"a row group claims {count} rows")
         _require_room(count, _MOST_VALUES, "a row group", "rows")
         rows += count
-        for column in columns:
-            chunk = _struct(column, 3)
-            path = [part.decode(errors="replace") for part in chunk.get(3, ()) if isinstance(part, bytes)]
-            if read is None or not path or path[0] in read:
-                _check_chunk(chunk, ".".join(path), source, size)
+        found.append([_struct(column, 3) for column in columns])
     claimed = _integer(footer, 3)
     _require(rows == claimed, f"it claims {claimed} rows and its row groups {rows}")
+    return found
 
 
 def _footer(source: IO[bytes], size: int) -> Fields:

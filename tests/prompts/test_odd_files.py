@@ -110,6 +110,18 @@ def test_a_row_group_that_is_too_large_is_not_called_damaged(tmp_path: Path, mon
     assert len(load_prompts(path, "unused")) == 9
 
 
+def test_a_column_that_is_named_otherwise_where_its_pages_are_is_no_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "MOST_BYTES", 10_000)
+    path, texts = tmp_path / "p.parquet", [f"prompt {number}" for number in range(1000)]
+    pq.write_table(pa.table({"prompt": texts}), path, store_schema=False, write_statistics=False)
+    before, _, after = path.read_bytes().rpartition(b"prompt")
+    path.write_bytes(before + b"qrompt" + after)
+    assert pq.read_table(path).column_names == ["prompt"]
+    refused(path, r"column prompt has [\d,]+ bytes in a row group")
+
+
 @pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.gz", "p.json.gz"])
 @pytest.mark.parametrize("before", ["", '{"prompt": "Hi"}\n'])
 def test_blank_lines_without_end_are_not_read(
