@@ -44,8 +44,8 @@ class Outlook:
     finished: bool = False
     refused: str = ""
     doubtful: bool = False
-    flip_at: int | None = None
-    """As `Verdict.flip_at`."""
+    flip: str = ""
+    """As `Verdict.flip`."""
 
     @property
     def starts_again(self) -> bool:
@@ -55,8 +55,7 @@ class Outlook:
     @property
     def changed_words(self) -> str:
         """`LR 0.0006 → 0.0003, BUDGET_TOKENS 130,000 → 60,000; its flip is at 54,000 tokens`."""
-        flip = f"; its flip is at {self.flip_at:,} tokens" if self.flip_at is not None else ""
-        return words(self.changed) + flip
+        return "; ".join(filter(None, (words(self.changed), self.flip)))
 
     @property
     def adds_no_step(self) -> bool:
@@ -89,9 +88,7 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     verdict = replace(verdict, barred=barred)
     if verdict.goes_on and (step is not None or not anew):
         newer = tuple(one for one in steps if one > chosen)
-        return Outlook(
-            chosen, verdict.changed, newer, finished=verdict.finished, doubtful=anew, flip_at=verdict.flip_at
-        )
+        return Outlook(chosen, verdict.changed, newer, finished=verdict.finished, doubtful=anew, flip=verdict.flip)
     verdict = replace(verdict, barred={**barred, **({TRACES: ("", "")} if anew else {})})
     if step is not None:
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"

@@ -113,8 +113,8 @@ class Verdict:
     changed: Changes
     barred: Changes
     finished: bool
-    flip_at: int | None = None
-    """The seen tokens at which it flips now, if what is changed moves the flip that is ahead."""
+    flip: str = ""
+    """When it flips now, as a clause, if what is changed moves the flip that is to come."""
 
     @property
     def in_vain(self) -> Changes:
@@ -152,7 +152,9 @@ def judge(reached: Reached, wanted: Mapping[str, Any], options: TrainOptions, ep
     changed = {name: two for name, two in found.items() if name in told}
     moved = not reached.flipped and flip_at < budget and bool(changed.keys() & {"FLIP_FRACTION", *_BUDGET})
     barred = {name: two for name, two in found.items() if name not in free}
-    return Verdict(changed, barred, finished, flip_at if moved else None)
+    at_once = reached.seen_tokens >= flip_at
+    flip = "it flips at once" if at_once else f"its flip is at {flip_at:,} tokens"
+    return Verdict(changed, barred, finished, flip if moved else "")
 
 
 def budget_change(kept: Mapping[str, Any], tokens: int) -> Changes:

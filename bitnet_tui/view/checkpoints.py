@@ -269,7 +269,7 @@ def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, 
     set_it = f"“{label('FLIP_FRACTION')}” becomes {fraction} in the settings"
     why = f"{set_it}, so that activations go to 4 bits at step {row.step}. "
     others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
-    words = _goes_on_words(replace(found, changed=others, flip_at=None))
+    words = _goes_on_words(replace(found, changed=others, flip=""))
     return f"Flip at step {row.step}?", why + words, "Flip here", "Don't flip"
 
 

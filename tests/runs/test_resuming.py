@@ -111,5 +111,7 @@ def test_another_budget_is_a_change_and_so_is_the_flip_that_it_moves(
     told = seen < 1000 and before != 1000
     assert verdict.changed.get("BUDGET_TOKENS") == ((before, 1000) if told else None)
     moves = told or ("FLIP_FRACTION" in verdict.changed)
-    assert verdict.flip_at == (round(1000 * float(fraction)) if moves and not flipped else None)
+    flip_at = round(1000 * float(fraction))
+    when = "it flips at once" if seen >= flip_at else f"its flip is at {flip_at} tokens"
+    assert verdict.flip == (when if moves and not flipped else "")
     assert "BUDGET_TOKENS" not in verdict.barred
