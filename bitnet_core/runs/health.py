@@ -115,14 +115,15 @@ def _verdict(vitals: Vitals) -> tuple[Level, str]:
         return "calm", "Too early to tell"
     if unsettled(vitals):
         return "calm", "Unsettled by the flip"
-    return ("calm", "Unsettled") if trend(vitals)[1].startswith("rises") else ("good", "Healthy")
+    return ("calm", "Unsettled") if trend(vitals).direction == "rises" else ("good", "Healthy")
 
 
 def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     """The parts of the sentence about a training without a fault."""
-    found, way = trend(vitals)
-    measured, before = found or vitals.evaluations, vitals.before_flip
-    age = _age(measured[-1], vitals, plan) if measured and not way else ""
+    now, before = trend(vitals), vitals.before_flip
+    found = now.evaluations
+    measured = found or vitals.evaluations
+    age = _age(measured[-1], vitals, plan) if measured and now.direction is None else ""
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
     elif not measured:
@@ -131,12 +132,12 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         yield f"held-out was {significant(measured[-1].loss)} before the flip"
     elif before is not None and unsettled(vitals):
         yield f"held-out {significant(found[-1].loss)}{age}, {significant(before.loss)} before it"
-        if way:
-            yield f"it {'is ' if way == 'level' else ''}{way}"
-    elif not way or way == "level":
-        yield f"held-out {'level at ' if way else ''}{significant(found[-1].loss)}{age}"
+        if now.direction:
+            yield f"it {'is ' if now.direction == 'level' else ''}{now.words}"
+    elif now.direction in ("falls", "rises"):
+        yield f"held-out {now.words}"
     else:
-        yield f"held-out {way}"
+        yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
     elif _usual_norm(vitals.reports) is not None and not (age or _untold(vitals)):

@@ -3,8 +3,10 @@
 import itertools
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-from bitnet_core.runs.vitals import Evaluation, Vitals
+from bitnet_core.runs.vitals import Evaluation, Vitals, is_since_flip
 from bitnet_core.text import significant
 
 TREND = 6
@@ -18,6 +20,21 @@ LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""
 
 
+@dataclass(frozen=True)
+class Trend:
+    """The evaluations under the settings that a training has now, and where they go; None if that is not known."""
+
+    evaluations: tuple[Evaluation, ...]
+    direction: Literal["falls", "level", "rises"] | None = None
+    pace: str = ""
+    """`0.3 a minute`, of a loss that falls or rises."""
+
+    @property
+    def words(self) -> str:
+        """`falls 0.3 a minute`, `level`, or empty."""
+        return " ".join(filter(None, (self.direction, self.pace)))
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
     """The slope of the least-squares line through the points; None if all have the same x."""
     if len({x for x, _ in points}) < 2:  # by themselves: a rounded mean would leave them a spread
@@ -29,11 +46,9 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 def comparable(vitals: Vitals) -> tuple[Evaluation, ...]:
     """The evaluations whose losses tell a trend: those since the flip, which raises the loss, or all before it."""
-    since = vitals.flip_at
-    if since is None:
+    if vitals.flip_at is None:
         return vitals.evaluations
-    after = [one for one in vitals.evaluations if one.seen > since or one.when == "after flip"]
-    return tuple(after)
+    return tuple(one for one in vitals.evaluations if is_since_flip(one, vitals.flip_at))
 
 
 def rises(losses: Sequence[float]) -> int:
@@ -44,24 +59,24 @@ def rises(losses: Sequence[float]) -> int:
 
 
 def unsettled(vitals: Vitals) -> bool:
-    """Whether it has flipped, and the held-out loss is not back where it was before."""
-    before = vitals.before_flip
-    return before is not None and not any(one.loss <= before.loss * (1 + RISEN) for one in comparable(vitals))
+    """Whether it has flipped, and the held-out loss has not been back where it was before."""
+    before, lowest = vitals.before_flip, vitals.best_since_flip
+    return before is not None and (lowest is None or lowest.loss > before.loss * (1 + RISEN))
 
 
-def trend(vitals: Vitals) -> tuple[tuple[Evaluation, ...], str]:
-    """The evaluations under the settings that it has now, and where they go: `falls 0.3 a minute`, `level`, or ``."""
+def trend(vitals: Vitals) -> Trend:
+    """Where the held-out loss goes."""
     found = comparable(vitals)
     if vitals.changed_at is not None:
         found = tuple(one for one in found if one.seen >= vitals.changed_at) or found[-1:]
     change = slope([(one.t, one.loss) for one in found[-TREND:]])
     if change is None or len(found) < 2:
-        return found, ""
+        return Trend(found)
     last = found[-1].loss
     fluctuates = change > 0 and last <= min(one.loss for one in found[-TREND:]) * (1 + RISEN)
-    if fluctuates or abs(change) * 3600 < LEVEL_SHARE * abs(last):
-        return found, "level"
-    return found, f"{'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
+    if fluctuates or abs(change) * 3600 <= LEVEL_SHARE * abs(last):
+        return Trend(found, "level")
+    return Trend(found, "falls" if change < 0 else "rises", _pace(abs(change)))
 
 
 def _pace(per_second: float) -> str:

@@ -65,7 +65,8 @@ class Evaluation:
 class Vitals:
     """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
 
-    `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `budget` those to see.
+    `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `best_since_flip` the
+    lowest evaluation since, and `budget` the tokens to see.
     `first` and `best` are of the whole training once its table at the end has told them, until then of this run;
     `begun` is when the first report or evaluation came.
     `alerts` has the newest alert of each code, and how many there were. `longest_gap` is the longest time between two
@@ -79,6 +80,7 @@ class Vitals:
     first: Evaluation | None = None
     best: Evaluation | None = None
     before_flip: Evaluation | None = None
+    best_since_flip: Evaluation | None = None
     flip_at: float | None = None
     changed_at: float | None = None
     """The tokens seen when it went on under other settings, the last time."""
@@ -254,8 +256,9 @@ class VitalSigns:
             made = Evaluation(moment, step, seen, loss, when)
             self._evaluations.append(made)
             known.setdefault("first", made)
-            if "best" not in known or loss < known["best"].loss:
-                known["best"] = made
+            known["best"] = _lowest(known.get("best"), made)
+            if is_since_flip(made, known.get("flip_at")):
+                known["best_since_flip"] = _lowest(known.get("best_since_flip"), made)
         told = {"bits": event.activation_bits, "share": event.quantized_share, "peak_memory": event.peak_rss_bytes}
         for name, value in told.items():
             if value is not UNSET and (number := finite(value)) is not None:
@@ -275,11 +278,10 @@ class VitalSigns:
             if not isinstance(when, str) or when not in MEASURED or step is None or loss is None:
                 continue
             made = Evaluation(moment, step, finite(row.get("seen tokens")) or 0.0, loss, when)
-            first, best = self._known.get("first"), self._known.get("best")
+            first = self._known.get("first")
             if first is None or step < (first.step or 0.0):
                 self._known["first"] = made
-            if best is None or loss < best.loss:
-                self._known["best"] = made
+            self._known["best"] = _lowest(self._known.get("best"), made)
 
     def _take_trace(self, event: Trace) -> None:
         for place, value in enumerate((event.tokens, event.kept, 1)):
@@ -314,23 +316,36 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
     changed = earlier.changed_at if earlier.changed_at is not None and earlier.changed_at <= seen else None
     if later.flip_at is not None and not flipped and evaluations:
         before = evaluations[-1]
-    measured = [one for one in (earlier.first, earlier.best, *evaluations) if one is not None and one.seen <= seen]
+    told = (earlier.first, earlier.best, earlier.best_since_flip, *evaluations)
+    measured = [one for one in told if one is not None and one.seen <= seen]
     firsts = [*measured, *([later.first] if later.first else [])]
-    bests = [*measured, *([later.best] if later.best else [])]
+    flip_at = earlier.flip_at if flipped else later.flip_at
+    since = (*measured, later.best_since_flip, later.best, *later.evaluations)
     return replace(
         later,
         reports=(*reports, *later.reports)[-REPORTS:],
         evaluations=(*evaluations, *later.evaluations)[-EVALUATIONS:],
         begun=None if earlier.begun is None else earlier.begun + pause,
         first=min(firsts, key=lambda one: one.seen, default=None),
-        best=min(bests, key=lambda one: one.loss, default=None),
+        best=_lowest(*measured, later.best),
         before_flip=later.before_flip or before,
-        flip_at=earlier.flip_at if flipped else later.flip_at,
+        best_since_flip=_lowest(*(one for one in since if one is not None and is_since_flip(one, flip_at))),
+        flip_at=flip_at,
         changed_at=changed if later.changed_at is None else later.changed_at,
         bits=earlier.bits if later.bits is None else later.bits,
         share=earlier.share if later.share is None else later.share,
         budget=earlier.budget if later.budget is None else later.budget,
     )
+
+
+def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
+    """Whether it measured the student after the flip, which came at so many seen tokens."""
+    return flip_at is not None and (one.seen > flip_at or one.when == "after flip")
+
+
+def _lowest(*evaluations: Evaluation | None) -> Evaluation | None:
+    """The one with the lowest loss, of equal ones the first."""
+    return min((one for one in evaluations if one is not None), key=lambda one: one.loss, default=None)
 
 
 def _report(event: Metric, refused: bool) -> Report:

@@ -13,7 +13,7 @@ from bitnet_core.runs import health as limits
 from bitnet_core.runs.health import Machine, train_health
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.trend import RISEN, rises, slope
-from bitnet_core.runs.vitals import Plan, VitalSigns, continued
+from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns, continued
 from tests.builders import event
 
 PLAN = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05,
@@ -251,6 +251,29 @@ def test_a_flip_raises_the_loss_and_that_is_no_fault_until_it_is_late():
     assert training.evaluate(4.9).said()[0].level == "good"
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_recovery_from_the_flip_is_not_forgotten_after_many_evaluations(resumed: bool):
+    whole = _flipped().steps(5, activation_bits=4).evaluate(4.9)
+    later = Training() if resumed else whole
+    later.step = whole.step
+    for _ in range(EVALUATIONS + 1):
+        later.steps(1, activation_bits=4).evaluate(5.05)
+    vitals = continued(whole.signs.view(), later.signs.view(), 850.0) if resumed else whole.signs.view()
+    assert train_health(vitals, PLAN)[0].words.startswith("Healthy. Held-out level at 5.05")
+
+
+def test_a_recovery_in_steps_that_were_lost_does_not_count():
+    lost, later = _flipped().steps(5, activation_bits=4).evaluate(4.9), Training()
+    later.step = 82
+    later.steps(1, activation_bits=4).evaluate(5.2)
+    found = continued(lost.signs.view(), later.signs.view(), 820.0)
+    assert train_health(found, PLAN)[0].words.startswith("Unsettled by the flip. Held-out 5.20")
+
+
+def test_a_loss_that_stays_at_nothing_is_level():
+    assert _worst(Training().evaluate(0.0).steps(20).evaluate(0.0)).startswith("Healthy. Held-out level at 0")
+
+
 @pytest.mark.parametrize(
     ("to", "level", "told"),
     [(5.3, "calm", "Unsettled. Held-out rises "), (5.02, "good", "Healthy. Held-out level at 5.02")],
@@ -303,7 +326,7 @@ def test_a_resumed_training_is_judged_as_one_that_was_not(cuts, last, falls):
     assert [(one.step, one.grad_norm) for one in whole.reports][-20:] == [
         (one.step, one.grad_norm) for one in alone.reports
     ][-20:]
-    for one in ("first", "best", "before_flip"):
+    for one in ("first", "best", "before_flip", "best_since_flip"):
         assert getattr(getattr(whole, one), "step", None) == getattr(getattr(alone, one), "step", None), one
     assert whole.flip_at == alone.flip_at
     spans = [[two.t - one.t for one, two in itertools.pairwise(found.evaluations)] for found in (whole, alone)]
