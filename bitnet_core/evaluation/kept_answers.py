@@ -1,9 +1,10 @@
 """The answers of a baseline that has not ended, one JSON line each: the next run of the stage goes on with them.
 
 An answer is taken over only where all that decides it and its figures is the same. A line that can't be read counts
-as none.
+as none. That an answer can't be kept stops no baseline.
 """
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from bitnet_core.errors import explained
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.teachers.answers.result import ChatResult
 
 FILE = ".teacher_answers.part"
@@ -53,9 +56,10 @@ class KeptAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class KeptAnswers:
     """Reads what an earlier run has left at `path`, and adds to it."""
 
-    def __init__(self, path: Path, same: str, mask: Callable[[str], str] = str) -> None:
+    def __init__(self, path: Path, same: str, reporter: Reporter, mask: Callable[[str], str] = str) -> None:
         """`mask` hides keys in a text."""
-        self._path, self._same, self._mask = path, same, mask
+        self._path, self._same, self._reporter, self._mask = path, same, reporter, mask
+        self._told = False
         self._found = {one.question: one for one in _read(path) if one.same == same}
 
     def __len__(self) -> int:
@@ -73,7 +77,7 @@ class KeptAnswers:
         first_token_s: float | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        """Append an answer. A file whose last line was cut short gets a line of its own for it."""
+        """Append an answer, on a line of its own: the last one may be cut short. An alert tells the first failure."""
         kept = KeptAnswer(
             same=self._same,
             question=question,
@@ -86,13 +90,28 @@ class KeptAnswers:
             first_token_s=first_token_s,
             memory_bytes=memory_bytes,
         )
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as file:
-            file.write(b"\n" + msgspec.json.encode(kept) + b"\n")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(b"\n" + msgspec.json.encode(kept) + b"\n")
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: OSError) -> None:
+        if self._told:
+            return
+        self._told = True
+        self._reporter.alert(
+            "warning",
+            "answers_not_kept",
+            f"{self._path} can't be written {explained(error, 'check who may write there')}.",
+            "The baseline goes on; if it does not end, the next run asks again for what is missing there.",
+        )
 
     def remove(self) -> None:
         """The stage has ended: its report has them all."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder in its place, which `put` has told of
+            self._path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> list[KeptAnswer]:
@@ -104,6 +123,6 @@ def _read(path: Path) -> list[KeptAnswer]:
     for line in data.splitlines():
         try:
             found.append(msgspec.json.decode(line, type=KeptAnswer))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return found

@@ -69,7 +69,7 @@ def _kept_answers(ctx: StageContext, identity: Identity) -> KeptAnswers:
     seed = BaselineOptions.of(ctx.settings).seed
     decides = [catalog.fingerprint(ctx.stage, ctx.settings, {}), seed, identity.origin, platform.node()]
     same = hashlib.sha256(canonical_json(decides).encode()).hexdigest()
-    kept = KeptAnswers(ctx.experiment.reports / kept_answers.FILE, same, ctx.redact)
+    kept = KeptAnswers(ctx.experiment.reports / kept_answers.FILE, same, ctx, ctx.redact)
     if len(kept):
         ctx.log(f"{len(kept):,} answers are there from an earlier run; the others are asked for.")
     return kept

@@ -107,7 +107,29 @@ def test_what_cannot_be_read_of_the_answers_is_asked_for_again(tmp_path: Path) -
         with pytest.raises(Stopped):
             server.run(tmp_path, at=3)
         first, second = [line for line in _kept(tmp_path).read_bytes().split(b"\n") if line]
-        odd = b'{"same": 1}\n[]\n\xff\n' + first.replace(b'"seconds":', b'"seconds":-')
+        deep = b'{"same":"s","z":' + b"[" * 200_000
+        odd = b'{"same": 1}\n[]\n\xff\n' + deep + b"\n" + first.replace(b'"seconds":', b'"seconds":-')
         _kept(tmp_path).write_bytes(odd + b"\n" + second + b'\n{"same": "cut')
         server.run(tmp_path)
         assert server.asked == 1 + (3 - 1) + 3 + 8
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "why"),
+    [
+        (lambda path: path.symlink_to("/dev/full"), "(No space left on device); free space"),
+        (Path.mkdir, "(Is a directory); move the folder away"),
+    ],
+)
+def test_answers_that_can_not_be_kept_are_one_alert(
+    tmp_path: Path, in_the_way: Callable[[Path], None], why: str
+) -> None:
+    (tmp_path / "reports").mkdir()
+    in_the_way(_kept(tmp_path))
+    server = Server()
+    with server.http:
+        ctx = server.run(tmp_path)
+    assert report(tmp_path)["answered"] == 3
+    told = [one["message"] for one in emitted(ctx, "alert") if one["code"] == "answers_not_kept"]
+    assert len(told) == 1
+    assert f"{_kept(tmp_path)} can't be written {why}" in told[0]
