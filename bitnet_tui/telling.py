@@ -58,10 +58,12 @@ class Telling(Noticing):
     def tell(self, news: "News") -> None:
         """Show the news; the terminal also tells somebody who looks elsewhere. A stop from here is none."""
         notice = news.notice
-        if notice.kind == "end" and notice.run in self.confirmed:
-            self.confirmed.remove(notice.run)
-            if notice.state == "cancelled":
-                return
+        if notice.kind == "end":
+            self.take_back(notice.run)
+            if notice.run in self.confirmed:
+                self.confirmed.remove(notice.run)
+                if notice.state == "cancelled":
+                    return
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"

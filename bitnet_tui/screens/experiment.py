@@ -59,7 +59,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._advised = ""
         """The setting that the last warning or refusal was about, at which Config opens."""
         self._ticks = 0
-        self._said_stopping: set[str] = set()
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
@@ -107,10 +106,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         before, self._view = self._view, view
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self.chosen_stage)
-        stopping = {row.run_id for row in view.rows if row.active} & self.shell.stops_sent.keys()
-        for ended in self._said_stopping - stopping:
+        active = {row.run_id or "" for row in view.rows if row.active}
+        for ended in {row.run_id or "" for row in view.rows} - active:
             self.shell.take_back(ended)
-        self.pane.show(view, self.lens, launching=self._launching, stopping=bool(stopping))
+        stopping = not active.isdisjoint(self.shell.stops_sent)
+        self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         self.draw_storage()
         self.draw_export()
         if before.rows != view.rows or before.stage != view.stage:
@@ -347,7 +347,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         key, left = self.shell.key("experiment.stop"), duration(seconds)
         saves = "; it saves its work first" if stage(name).resumes else ""
         self.shell.notify_of(run_id, f"Stopping {name}{saves}. In {left}, {key} can kill it.")
-        self._said_stopping.add(run_id)
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
         """`ending` are the ids of the runs that will end, that of the pipeline among them."""
@@ -376,6 +375,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
         if problem:
             self.shell.stops_sent.pop(run_id, None)
+            self.shell.take_back(run_id)
             self.shell.confirmed -= ending
             self.app.notify(problem, title="Not stopped", severity="error")
         if self.on_stack:

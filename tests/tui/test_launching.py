@@ -215,6 +215,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
     (live.run.path / BALLAST).touch()
     clock = Clock(monkeypatch)
     monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
+    monkeypatch.setattr(noticing, "_GLANCE_SECONDS", 3600.0)  # nor by a key
     try:
         assert live.child is not None
         async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
@@ -239,6 +240,8 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await settled(pilot)
             assert isinstance(pilot.app.screen, ExperimentScreen)
             assert notices(pilot) == [said.format("8s")]
+            await pilot.press("escape", "enter")  # and once more
+            await settled(pilot)
             await until(pilot, lambda: "■ stopping…" in shown(pilot))
             clock.now += 7.5
             await pilot.press("s")
