@@ -51,7 +51,7 @@ async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path,
         await press(pilot, *"mine", "ctrl+t")
         await answered(pilot)
         assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        assert said(pilot, "#hint") == "The test passed; Enter goes on."
+        assert said(pilot, "#hint") == "Name of the bucket, without s3:// and without a folder. Enter goes on."
         await press(pilot, "enter")
         assert guide._step == "student"
         assert all(name in shown(pilot) for name in ("◉ nano", "○ 135m", "○ 2b4t"))

@@ -230,9 +230,8 @@ class NewExperimentScreen(KeptGuide):
             "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
-        if isinstance(widget, Input) and step.passed:
-            return "The test passed; Enter goes on."
-        return general.get(widget.id or "") or step.hint(widget.id or "")
+        hint = general.get(widget.id or "") or step.hint(widget.id or "")
+        return f"{hint} Enter goes on.".lstrip() if isinstance(widget, Input) and step.passed else hint
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from bitnet_core.proxy import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 
-ADDED = "The likely one of http:// and https:// is put before an address without either."
+ADDED = "An address without http:// or https:// gets the likelier of the two."
 
 
 def is_address(name: str) -> bool:
