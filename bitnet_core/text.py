@@ -173,13 +173,22 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
-def rate_words(rate: float, unit: str) -> str:
-    """`1.50 prompts/s`, `4.1 MB/s`; what is slower by the minute or the hour: `5.9 prompts/min`."""
+_SLOW = 0.5
+"""Below this, a rate is told by a longer time: at 1, a steady rate of one a second would often change its unit."""
+
+
+def rate_words(rate: float | None, unit: str) -> str:
+    """`1.50 prompts/s`, `4.1 MB/s`; what is much slower than one a second, by the minute or the hour."""
+    rate = finite(rate)
+    if rate is None:
+        return UNKNOWN
     if unit == BYTES:
         return f"{size(rate)}/s"
-    if rate >= 1 or rate <= 0:
-        return f"{number(rate, 3)} {unit}/s"
-    return f"{number(60 * rate, 2)} {unit}/min" if 60 * rate >= 1 else f"{number(3600 * rate, 2)} {unit}/h"
+    if rate >= _SLOW or rate <= 0:
+        return f"{significant(rate)} {unit}/s"
+    if 60 * rate >= _SLOW:
+        return f"{significant(60 * rate, 2)} {unit}/min"
+    return f"{significant(3600 * rate, 2)} {unit}/h"
 
 
 def duration(seconds: float | None) -> str:

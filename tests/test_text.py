@@ -51,11 +51,16 @@ def test_an_axis_of_shares_is_in_percent():
     ("rate", "unit", "text"),
     [
         (1.5, "prompts", "1.50 prompts/s"),
+        (1, "prompts", "1.00 prompts/s"),
+        (0.98, "prompts", "0.980 prompts/s"),
         (0.0982, "prompts", "5.9 prompts/min"),
+        (0.0163, "prompts", "0.98 prompts/min"),
         (0.158, "sequences", "9.5 sequences/min"),
         (0.005, "prompts", "18 prompts/h"),
         (0, "prompts", "0 prompts/s"),
         (4.1e6, "bytes", "4.1 MB/s"),
+        (math.nan, "prompts", "–"),
+        (math.inf, "bytes", "–"),
     ],
 )
 def test_rates(rate, unit, text):
