@@ -19,7 +19,7 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.health import TeacherHealth
+from bitnet_core.teachers.health import WAITING, TeacherHealth
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.neutral import one_token
 from bitnet_core.teachers.teacher import Teacher
@@ -89,7 +89,7 @@ class Interview:
         self._kept = kept
         self._memory: int | None = None
         self._teacher, self._sampling, self._seed, self._reporter = teacher, sampling, seed, reporter
-        self._health = TeacherHealth(teacher, one_token(0, sampling))
+        self._health = TeacherHealth(teacher, one_token(0, sampling), on_wait=partial(reporter.meanwhile, WAITING))
 
     async def measure(self, prompts: list[Prompt]) -> Baseline:
         """Ask every prompt that has no answer yet. Raises BitnetError if none gets a usable answer."""
@@ -178,13 +178,14 @@ class Interview:
         """One answer, streamed so that its first token can be timed. An outage of the server is waited out."""
         return await self._unless_stopped(self._health.outlasting(partial(self._ask_timed, prompt, sampling)))
 
-    async def _ask_timed(self, prompt: Prompt, sampling: Sampling) -> TimedAnswer:
+    async def _ask_timed(self, prompt: Prompt, sampling: Sampling, attempts: int) -> TimedAnswer:
         clock = _Clock()
 
         def on_text(_text: str) -> None:
             clock.first_token()
 
-        result = await self._teacher.chat(self._request(prompt, sampling), on_text=on_text, watch=clock)
+        request = self._request(prompt, sampling)
+        result = await self._teacher.chat(request, attempts=attempts, on_text=on_text, watch=clock)
         return TimedAnswer(prompt, result, clock.seconds, clock.first_token_s)
 
     async def _fails_on(self, prompt: Prompt, error: Exception) -> bool:

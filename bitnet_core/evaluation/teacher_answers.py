@@ -15,7 +15,7 @@ from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.health import TeacherHealth
+from bitnet_core.teachers.health import WAITING, TeacherHealth
 from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.neutral import one_token
 from bitnet_core.teachers.refusals import Failing
@@ -66,7 +66,8 @@ class TeacherAnswers:
     async def ask(self, teacher: Teacher) -> None:
         """Fill `found`. An outage of the server is waited out."""
         sampling = Sampling(max_tokens=self.max_tokens, temperature=0.0)
-        health = TeacherHealth(teacher, one_token(0, sampling))
+        waits = partial(self._reporter.meanwhile, WAITING)
+        health = TeacherHealth(teacher, one_token(0, sampling), on_wait=waits)
         for place, prompt in enumerate(self.prompts):
             if self._kept is not None and (kept := self._kept.get(_question(prompt))):
                 self._take(place, kept.result)
@@ -118,13 +119,17 @@ class TeacherAnswers:
 
     async def _result(self, teacher: Teacher, health: TeacherHealth, request: ChatRequest) -> ChatResult | Unanswered:
         """The teacher's answer, or why it gives none to this request. Raises what is not about this request alone."""
+
+        async def ask(attempts: int) -> ChatResult:
+            return await teacher.chat(request, attempts=attempts)
+
         try:
             try:
-                return await health.outlasting(partial(teacher.chat, request))
+                return await health.outlasting(ask)
             except BadReply as error:
                 if not error.retryable:
                     raise
-                return await health.outlasting(partial(teacher.chat, request))
+                return await health.outlasting(ask)
         except (BadReply, BitnetError) as error:
             if not await teacher.fails_on(request, error):
                 raise

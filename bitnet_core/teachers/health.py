@@ -8,7 +8,7 @@ from typing import TypeVar
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.http.retries import Unreachable
+from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
 from bitnet_core.teachers.neutral import few_tokens_seconds
 from bitnet_core.teachers.refusals import Failing, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
@@ -19,17 +19,30 @@ _PAUSE_SECONDS = 10.0
 """The time between two requests to a teacher that does not respond."""
 _MAX_OUTAGES = 3
 """So many outages during one request are its own fault: it may kill the server each time."""
+WAITING = "waiting for the teacher"
+"""What a run does during an outage."""
 _T = TypeVar("_T")
 
 
 class TeacherHealth:
     """What one run knows about its teacher's health. `test` is a request of one token."""
 
-    def __init__(self, teacher: Teacher, test: ChatRequest, check_open: Callable[[], object] = lambda: None) -> None:
-        """`check_open` is called after each pause, and raises if the run has ended meanwhile."""
+    def __init__(
+        self,
+        teacher: Teacher,
+        test: ChatRequest,
+        check_open: Callable[[], object] = lambda: None,
+        on_wait: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`check_open` is called after each pause, and raises if the run has ended meanwhile.
+
+        `on_wait` is called during an outage, before each pause.
+        """
         self._teacher = teacher
         self._test = test
         self._check_open = check_open
+        self._on_wait = on_wait
+        self._failed_tests = 0
         self.answers = 0
         """Answers so far, to prompts and to test requests."""
         self._answered_at = time.monotonic()
@@ -48,6 +61,8 @@ class TeacherHealth:
             while self.answers == answers_before and not await self.answers_a_token():
                 if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
                     raise failure
+                self._failed_tests += 1
+                self._on_wait()
                 await self.pause()
 
     async def answers_a_token(self) -> bool | None:
@@ -70,23 +85,24 @@ class TeacherHealth:
         await asyncio.sleep(_PAUSE_SECONDS)
         self._check_open()
 
-    async def outlasting(self, ask: Callable[[], Awaitable[_T]]) -> _T:
-        """What `ask` gives; it is called again once an outage is over.
+    async def outlasting(self, ask: Callable[[int], Awaitable[_T]]) -> _T:
+        """What `ask` gives for a number of attempts; after an outage it is called again, for one attempt.
 
         Raises its error where there was none, and for a teacher that has never answered: its address may be wrong.
         """
-        for _ in range(_MAX_OUTAGES):
+        outages = 0
+        while True:
+            tests_before = self._failed_tests
             try:
-                found = await ask()
+                found = await ask(1 if outages else ATTEMPTS)  # each attempt may be billed
             except (Failing, Unreachable) as error:
-                if not self.answers:
+                if not self.answers or outages == _MAX_OUTAGES:
                     raise
-                if await self.answers_a_token():
-                    if isinstance(error, Failing):
-                        raise
-                else:
-                    await self.wait_until_answering(self.answers, error)
+                await self.wait_until_answering(self.answers, error)
+                if self._failed_tests == tests_before:
+                    raise  # the teacher has answered others all the time
+                outages += 1
+                await self.pause()
             else:
                 self.record_success()
                 return found
-        return await ask()

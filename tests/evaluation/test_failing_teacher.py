@@ -1,13 +1,14 @@
 """A teacher whose server breaks on some prompts: these are unanswered and said, and the others are asked."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation import baseline
 from bitnet_core.evaluation.baseline import Baseline, Interview
 from bitnet_core.evaluation.teacher_answers import TeacherAnswers
 from bitnet_core.prompts.prompt import Prompt
@@ -15,6 +16,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
 from bitnet_core.teachers import health
+from bitnet_core.teachers.http.retries import ATTEMPTS
 from bitnet_core.teachers.neutral import MESSAGES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher
@@ -75,13 +77,21 @@ def interviewed(ctx: StageContext, server: ChatServer, prompts: Sequence[str]) -
     return asyncio.run(ask())
 
 
+def waits(ctx: StageContext) -> bool:
+    """Whether the run has said that it waits for the teacher."""
+    return "waiting for the teacher" in [one["label"] for one in emitted(ctx, "progress")]
+
+
 @pytest.mark.parametrize("failure", [BROKEN, CUT], ids=["500", "cut"])
 def test_the_items_after_one_that_the_server_breaks_on_are_asked(tmp_path: Path, failure: Canned) -> None:
     ctx = stage_context(tmp_path, "teacher", {})
     with server_that_fails(lambda text: text in PROMPTS[3:6], failure) as server:
         answers = asked_items(ctx, server)
+        asked = [said(one) for one in server.asked]
     assert [place for place, one in enumerate(answers) if isinstance(one, Unanswered)] == [3, 4, 5]
     assert set(answers[:3] + answers[6:]) == {"Fine."}
+    assert [asked.count(prompt) for prompt in PROMPTS[2:7]] == [1, ATTEMPTS, ATTEMPTS, ATTEMPTS, 1]
+    assert not waits(ctx)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -123,21 +133,39 @@ def test_a_server_that_breaks_on_all_prompts_ends_the_baseline_at_the_first(tmp_
 
 
 @pytest.mark.parametrize("failure", [BROKEN, Canned(b"Bad gateway", 502)], ids=["500", "502"])
-def test_an_outage_is_waited_out_and_no_latency_has_it(tmp_path: Path, failure: Canned) -> None:
+def test_an_outage_is_waited_out_and_no_latency_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Canned
+) -> None:
     ctx = stage_context(tmp_path, "teacher", {})
     with server_with_an_outage(failure) as server:
-        started = time.monotonic()
+        a_second_a_request = SimpleNamespace(monotonic=lambda: float(len(server.asked)))
+        monkeypatch.setattr(baseline, "time", a_second_a_request)
         found = interviewed(ctx, server, PROMPTS[:6])
-        lasted = time.monotonic() - started
     assert [answer.prompt.text for answer in found.answers] == PROMPTS[:6]
     assert not found.failed
-    assert sum(answer.seconds for answer in found.answers) < lasted - 10 * 0.01
+    assert [answer.seconds for answer in found.answers] == [1.0] * 6
+    assert waits(ctx)
+
+
+def test_a_prompt_that_ends_the_server_is_sent_once_after_each_outage(tmp_path: Path) -> None:
+    ctx, asked, down = stage_context(tmp_path, "teacher", {}), list[str](), [False]
+
+    def reply(_number: int, request: Asked) -> Canned:
+        asked.append(said(request))
+        before, down[0] = down[0], asked[-1] == PROMPTS[2]
+        return CUT if down[0] else BROKEN if before else FINE
+
+    with ChatServer(reply) as server:
+        found = interviewed(ctx, server, PROMPTS[:4])
+    assert [one["prompt"] for one in found.failed] == [PROMPTS[2]]
+    assert asked.count(PROMPTS[2]) == ATTEMPTS + 3
 
 
 def test_the_items_of_an_outage_are_asked_again(tmp_path: Path) -> None:
     ctx = stage_context(tmp_path, "teacher", {})
     with server_with_an_outage(BROKEN) as server:
         assert set(asked_items(ctx, server)) == {"Fine."}
+    assert waits(ctx)
 
 
 @pytest.mark.usefixtures("impatient")
