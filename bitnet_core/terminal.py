@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 from bitnet_core.errors import BitnetError
 
 _REDRAW = "\r\x1b[K"
+_ASCII = "".join(map(chr, range(128)))
 _PLAIN_SIGNS = "bitnet-plain-signs"
 SIGNS = {
     **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
@@ -139,8 +140,9 @@ class safe_streams:
     def __enter__(self) -> None:
         _reopen_closed()
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper) and not _writes_text(stream.encoding):
-                stream.reconfigure(encoding="utf-8")
+            fits = _writes_ascii if stream is sys.stderr else _writes_text
+            if isinstance(stream, io.TextIOWrapper) and not fits(stream.encoding):
+                stream.reconfigure(encoding="utf-8", errors=stream.errors)
         if isinstance(sys.stdin, io.TextIOWrapper):
             # In one encoding a bad byte would be an error, in another a lone surrogate: `cli/piped.py` knows these.
             sys.stdin.reconfigure(errors="surrogateescape")
@@ -160,6 +162,14 @@ def _writes_text(encoding: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def _writes_ascii(encoding: str) -> bool:
+    """Whether a terminal can read it: sentences for people, and the app, are written to stderr."""
+    try:
+        return _ASCII.encode(encoding) == _ASCII.encode()
+    except UnicodeError:
+        return False
 
 
 def _reopen_closed() -> None:

@@ -120,10 +120,7 @@ def _port(text: str) -> int:
 
 
 def _require_variables() -> None:
-    """UsageError if a variable has a value with which Textual, Rich or Python can't draw on a terminal."""
-    encoding = sys.stderr.encoding  # Textual draws there
-    if "\x1b[1m".encode(encoding, "replace") != b"\x1b[1m":
-        raise UsageError(f"PYTHONIOENCODING is {encoding}, which no terminal reads; set it to utf-8, or unset it.")
+    """UsageError if a variable has a value with which Textual or Rich can't draw on a terminal."""
     for name, most in _MOST.items():
         number = os.environ.get(name, "")
         with contextlib.suppress(ValueError):  # Textual passes over what is no number

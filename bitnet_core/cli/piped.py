@@ -19,7 +19,9 @@ def piped_text() -> str:
         found = sys.stdin.read(MOST_CHARS + 1)
     except UnicodeError:  # of an encoding whose characters take several bytes; `terminal.py` lets others through
         encoding = getattr(sys.stdin, "encoding", "text")
-        raise UsageError(f"stdin is not {encoding}, as PYTHONIOENCODING says; correct or unset it.") from None
+        raise UsageError(
+            f"stdin is not {encoding} text; save it as that, or name its encoding in PYTHONIOENCODING."
+        ) from None
     if len(found) > MOST_CHARS:
         raise UsageError(f"stdin has more than {MOST_CHARS:,} characters; pipe in the text alone.")
     return found

@@ -71,6 +71,14 @@ def test_no_command_fails_for_the_encoding(
     assert part in shown(got, encoding)
 
 
+@pytest.mark.parametrize("encoding", ["cp037", "utf-16", "utf-7", "hz", "idna", "koi8-r:strict"])
+def test_a_refusal_can_be_read_on_a_terminal(encoding: str) -> None:
+    for program in (BITNET, APP):
+        done = shell("$B --no~such", program, PYTHONIOENCODING=encoding)
+        assert done.returncode == 2
+        assert b"--no~such" in done.stderr
+
+
 def test_a_stage_in_a_latin_1_job(isolated: Path) -> None:
     done = shell("$B --root exp→ dryrun; $B --root exp→ dryrun --json", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr

@@ -49,7 +49,7 @@ def test_stdin_in_another_encoding_than_was_told_is_called_that(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"why\xe9\xff+?"), codec))
     assert main(["chat"]) == 2
     said = capsys.readouterr().err
-    assert f"stdin is not {codec}, as PYTHONIOENCODING says" in said or "is not UTF-8 text" in said
+    assert f"stdin is not {codec} text; save it as that" in said or "is not UTF-8 text" in said
 
 
 def test_each_line_is_read_or_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
