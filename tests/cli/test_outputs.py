@@ -48,7 +48,7 @@ def root(isolated: Path) -> str:
         (main, "watch train", "A1 -> A1"),
         (main, "config", "-- settings --"),
         (main, "config --example", "KD_TAU"),
-        (main, "providers", "> embedded"),
+        (main, "providers", "@ embedded"),
         (main, "prompts --list", "-- topics --"),
         (main, "prompts --count 3", "prompt"),
         (main, "keys list", "vault"),
