@@ -25,14 +25,15 @@ def pick(options: Options, chosen: str, cells: int, *, focused: bool) -> Line:
 
 
 def picked(options: Options, chosen: str, cells: int, cell: int) -> str | None:
-    """The value drawn at a cell of `pick`; at an arrow, the nearest one that it stands for."""
+    """The value drawn at a cell of `pick`; at an arrow, the one beside the chosen one, as by the arrow keys."""
     first, last = _shown(options, chosen, cells)
     left = width(_MORE[0]) if first else 0
-    if first and cell == 0:
-        return options[first - 1][1]
-    if found := at(options[first:last], cell - left):
-        return found
-    return options[last][1] if last < len(options) and cell == left + _cells(options[first:last]) + 1 else None
+    if 0 <= cell < left:
+        return beside(options, chosen, -1)
+    right = left + _cells(options[first:last])
+    if last < len(options) and right <= cell < right + width(_MORE[1]):
+        return beside(options, chosen, 1)
+    return at(options[first:last], cell - left)
 
 
 def _shown(options: Options, chosen: str, cells: int) -> tuple[int, int]:

@@ -128,11 +128,11 @@ def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, d
     chosen = data.draw(st.sampled_from([value for _, value in options]))
     drawn = unstyled(pick.pick(options, chosen, cells, focused=False))
     assert len(drawn) <= max(cells, len("‹ ◉ at the end ›"))
-    found = {}
+    found, words = {}, range(2 * drawn.startswith("‹"), len(drawn) - 2 * drawn.endswith("›"))
     for cell, sign in enumerate(drawn):
         value = pick.picked(options, chosen, cells, cell)
         assert value is not None or sign == " "
-        if value is not None and sign not in "‹›":
+        if value is not None and cell in words:
             at = drawn.index(f"{'◉' if value == chosen else '○'} {value.lower()}")
             assert at <= cell < at + 2 + len(value)
             found[value] = cell
@@ -141,10 +141,12 @@ def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, d
     assert chosen in shown
     first, last = everything.index(shown[0]), everything.index(shown[-1])
     assert shown == everything[first : last + 1]
-    before = pick.picked(options, chosen, cells, 0) if drawn[0] == "‹" else None
-    behind = pick.picked(options, chosen, cells, len(drawn) - 1) if drawn[-1] == "›" else None
-    assert before == (everything[first - 1] if first else None)
-    assert behind == (everything[last + 1] if last + 1 < len(everything) else None)
+    assert (drawn[0] == "‹", drawn[-1] == "›") == (first > 0, last + 1 < len(everything))
+    if first:
+        assert {pick.picked(options, chosen, cells, cell) for cell in (0, 1)} == {pick.beside(options, chosen, -1)}
+    if last + 1 < len(everything):
+        ends = (len(drawn) - 2, len(drawn) - 1)
+        assert {pick.picked(options, chosen, cells, cell) for cell in ends} == {pick.beside(options, chosen, 1)}
     if len(unstyled(pick.pick(options, chosen, 1000, focused=False))) <= cells:
         assert shown == everything
     values = [value for _, value in options]
