@@ -88,6 +88,17 @@ def _turns(position: int, of: int) -> Iterator[Span]:
             yield Span(f" {way}", "label")
 
 
+def turned(drawn: Line, cell: int) -> str:
+    """What a title offers at a cell: `older` or `newer`; empty if it is neither."""
+    key_from = word_from = 0
+    for span in drawn:
+        behind = word_from + width(span.text)
+        if span.text in (" older", " newer") and key_from <= cell < behind:
+            return span.text.strip()
+        key_from, word_from = word_from, behind
+    return ""
+
+
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
     """The live numbers: how the work is going, and for a training below it the newest held-out evaluation."""
     if run.stage != "train":

@@ -14,7 +14,7 @@ from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, said, settled, shown, until, words
+from tests.tui.pilots import SIZES, click_on, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 
@@ -91,6 +91,10 @@ async def test_older_runs_of_a_stage(home: Path):
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)
         assert "train was stopped" in shown(pilot)
+        await click_on(pilot, "newer")
+        assert "run 2 of 2" in shown(pilot)
+        await click_on(pilot, "[ older")
+        assert "run 1 of 2" in shown(pilot)
         await pilot.press("right_square_bracket", "6")
         pane = pilot.app.screen.query_one(ConfigPane)
         await until(pilot, lambda: pane._row is not None and pane._row.name == "TRAIN_BATCH_SIZE")
