@@ -1,0 +1,160 @@
+"""The newest figures of a training, read from the ends of its events."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.events import Metric
+from bitnet_core.runs.history import History
+from bitnet_tui.view import figures as figures_module
+from bitnet_tui.view.figures import Figures, FiguresReader
+from tests.tui.simulated import NOON, SimulatedRun, experiment, save_checkpoint
+
+
+def _held_out(run: SimulatedRun, step: int, loss: float | None) -> None:
+    run.emit("metric", 0, step=step, seen_tokens=step * 745, activation_bits=8, heldout_loss=loss)
+
+
+def _read(home: Path, reader: FiguresReader | None = None) -> Figures:
+    from bitnet_tui.services.settings import experiment_at
+
+    return (reader or FiguresReader()).read(History.read(experiment_at(home / "one", home)[0]))
+
+
+def test_a_trend_does_not_reach_over_a_flip_or_a_ramp():
+    """Each row: what the evaluation says, and the arrow that follows."""
+    figures = Figures(active=True)
+    rows = [
+        ({"step": 1, "heldout_loss": 8.0, "activation_bits": 8, "quantized_share": 0.2}, ""),
+        ({"step": 2, "heldout_loss": 9.0, "activation_bits": 8, "quantized_share": 0.6}, ""),
+        ({"step": 3, "heldout_loss": 9.5, "activation_bits": 8, "quantized_share": 1.0}, ""),
+        ({"step": 4, "heldout_loss": 9.9, "activation_bits": 8, "quantized_share": 1.0}, "↗"),
+        ({"step": 5, "heldout_loss": 7.0, "activation_bits": 8}, ""),
+        ({"step": 6, "heldout_loss": 6.5, "activation_bits": 8, "when": "before flip"}, "↘"),
+        ({"step": 6, "heldout_loss": 6.9, "activation_bits": 4, "when": "after flip"}, ""),
+        ({"step": 7, "heldout_loss": 7.0, "activation_bits": 4, "when": "recovery"}, ""),
+        ({"step": 7, "heldout_loss": 7.0, "activation_bits": 4, "when": "checkpoint"}, ""),
+        ({"step": 8, "heldout_loss": 6.8, "activation_bits": 4, "when": "recovery"}, "↘"),
+        ({"step": 9, "heldout_loss": 7.1, "activation_bits": 4, "when": "checkpoint"}, "↗"),
+    ]
+    for fields, arrow in rows:
+        figures = figures.after(Metric(v=1, t=0.0, seq=0, **fields))
+        assert figures.trend == arrow, fields
+
+
+def test_the_figures_of_a_training_as_it_goes(home: Path):
+    run = SimulatedRun(experiment(home, "one"), "train", alive=True)
+    reader = FiguresReader()
+    try:
+        assert _read(home, reader) == Figures(budget=150000.0, active=True)
+        run.train(0, 10)
+        _held_out(run, 10, 8.0)
+        assert _read(home, reader) == Figures(8.0, None, 7450.0, 150000.0, 8.0, False, True)
+        run.train(11, 20)
+        _held_out(run, 20, 7.0)
+        found = _read(home, reader)
+        assert (found.held_out, found.before, found.seen, found.trend) == (7.0, 8.0, 14900.0, "↘")
+        _held_out(run, 21, 7.001)
+        assert _read(home, reader).trend == "→"
+        _held_out(run, 22, 7.5)
+        run.train(23, 24, bad_at=24)
+        found = _read(home, reader)
+        assert (found.trend, found.broken) == ("↗", True)
+        run.train(25, 25)
+        assert not _read(home, reader).broken
+        assert replace(_read(home), before=7.001) == _read(home, reader)
+    finally:
+        run.end_process()
+    assert _read(home, reader).trend == ""
+
+
+def test_reading_a_growing_file_in_pieces_gives_what_reading_it_once_gives(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Evaluations lie further back than the first window, and lines are torn."""
+    monkeypatch.setattr(figures_module, "_TAIL_BYTES", 300)
+    run = SimulatedRun(experiment(home, "one"), "train")
+    run.train(0, 30)
+    _held_out(run, 30, 5.0)
+    run.train(31, 60, bad_at=60)
+    path, whole = run.run.events_path, run.run.events_path.read_bytes()
+    chance = random.Random(1)
+    for _ in range(4):
+        reader, cuts = FiguresReader(), sorted(chance.sample(range(len(whole)), 5))
+        for cut in (*cuts, len(whole)):
+            path.write_bytes(whole[:cut])
+            found = _read(home, reader)
+        assert found == _read(home)
+        assert (found.held_out, found.seen, found.broken) == (5.0, 60 * 745.0, True)
+    path.write_bytes(b"")
+    assert _read(home, reader).held_out is None
+
+
+def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: Path):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 10)
+    _held_out(first, 10, 6.0)
+    first.finish("cancelled")
+    second = SimulatedRun(exp, "train", NOON + 100)
+    assert _read(home).held_out == 6.0
+    second.train(11, 12)
+    found = _read(home)
+    assert (found.held_out, found.seen) == (6.0, 12 * 745.0)
+    _held_out(second, 12, 5.5)
+    assert _read(home).held_out == 5.5
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_held_out_loss_of_steps_that_were_lost_is_not_shown(home: Path, early: bool):
+    """The second run goes on at step 10 of the first, and the third one begins anew.
+
+    `early`: each is looked at before it has said so.
+    """
+    reader = FiguresReader()
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    for last, loss in ((10, 6.0), (20, 5.0)):
+        first.train(last - 10, last)
+        _held_out(first, last, loss)
+    first.finish("cancelled")
+    budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
+    second = SimulatedRun(exp, "train", NOON + 100)
+    if early:
+        _read(home, reader)
+    second.emit("budget", seen_tokens=10 * 745, **budget)
+    second.train(11, 12)
+    assert _read(home, reader).held_out == 6.0
+    second.finish("cancelled")
+    third = SimulatedRun(exp, "train", NOON + 200)
+    if early:
+        _read(home, reader)
+    third.emit("budget", seen_tokens=0, **budget)
+    assert _read(home, reader).held_out == 6.0
+    third.train(1, 2)
+    assert _read(home, reader).held_out is None
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_an_active_training_has_figures_of_the_one_before_only_if_it_goes_on_with_it(home: Path, resumed: bool):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 10)
+    _held_out(first, 10, 6.0)
+    first.finish("cancelled")
+    if resumed:
+        save_checkpoint(exp, 10)
+    budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
+    second = SimulatedRun(exp, "train", NOON + 100, alive=True)
+    try:
+        found = _read(home)
+        assert (found.held_out, found.seen) == ((6.0, 7450.0) if resumed else (None, None))
+        second.emit("budget", seen_tokens=7450 * resumed, **budget)
+        second.train(11, 12)
+        assert _read(home).held_out == (6.0 if resumed else None)
+        _held_out(second, 12, 5.5)
+        assert (_read(home).held_out, _read(home).trend) == (5.5, "↘" if resumed else "")
+    finally:
+        second.end_process()

@@ -1,0 +1,195 @@
+"""The guide's step "Teacher": its test, the models it lists, and what mends what the test found."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual import events
+from textual.widgets import Button, Input
+
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.services.probing import Probe
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, press
+from tests.tui.pilots import click_on, files_text, said, settled, shown, until, words
+
+
+async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Path, monkeypatch: pytest.MonkeyPatch):
+    refused = {**GOOD, "key_accepted": False, "problem": "OpenAI refuses OPENAI_API_KEY; correct it."}
+    asked = answering(monkeypatch, Probe, refused)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await click_on(pilot, "OpenAI")
+        await click_on(pilot, "such as")
+        await press(pilot, *"g", "enter")
+        pilot.app.post_message(events.Paste(KEY))
+        await settled(pilot)
+        assert KEY not in shown(pilot)
+        await press(pilot, "ctrl+t")
+        assert said(pilot, "#found") == "✗ OpenAI refuses “Key”; correct it."
+        await click_on(pilot, "Type another key")
+        assert pilot.app.focused is guide.query_one("#key")
+        await press(pilot, "x")
+        assert said(pilot, "#found") == ""  # it was about another key
+    assert [probe._key for probe in asked] == [KEY]
+    assert KEY not in files_text(home.parent)
+
+
+async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch):
+    reports = [{**GOOD, "model": None}, {**GOOD, "logprobs": False}, GOOD]
+    monkeypatch.setattr(Probe, "run", lambda _: reports.pop(0))
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "custom")
+        assert "if it asks for one" in shown(pilot)
+        await press(pilot, "enter", *"127.0.0.1:1/v1", "enter", "enter", "enter")
+        assert said(pilot, "#problem") == "Model is empty: type a name, or press List models (ctrl+t)."
+        await press(pilot, "ctrl+t")
+        await until(pilot, lambda: "It has 2 models" in shown(pilot) and guide.query_one("#models").has_focus)
+        assert said(pilot, "#problem") == ""
+        await press(pilot, "enter")
+        assert guide.draft.model == "m"
+        await press(pilot, "enter")
+        assert "gives no logprobs" in words(pilot)
+        assert guide.query_one("#model").has_focus  # not Test again
+        await press(pilot, "2", "ctrl+t")
+        assert "answered in 0.42 s" in shown(pilot)
+        await press(pilot, "enter")
+        assert guide._step == "storage"
+    assert not reports
+
+
+async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, GOOD)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "vllm")
+        await press(pilot, "enter", "enter")
+        assert "Model is empty: type a name, or press List models (ctrl+t)." in said(pilot, "#problem")
+        assert guide.query_one("#model").has_focus
+        guide.query_one("#model", Input).value = "m"
+        await answered(pilot)
+        before = {one.id: one.region for one in guide.query("#guide-body Input")}
+        await press(pilot, "ctrl+t")
+        assert "answered in 0.42 s" in shown(pilot)
+        assert "20 candidates a step" in shown(pilot)
+        assert "◉ m" in shown(pilot) and "○ another" in shown(pilot)
+        await click_on(pilot, "another")
+        assert guide.draft.model == "another"
+        assert {one.id: one.region for one in guide.query("#guide-body Input")} == before
+        await press(pilot, "ctrl+b", "ctrl+n")
+        assert guide.query_one("#model", Input).value == "another"
+
+
+async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Path):
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "groq")
+        assert "Traces can't be collected from it." in said(pilot, "#note")
+        guide.query_one("#model", Input).value = "llama"
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        await settled(pilot)
+        text = words(pilot)
+        assert "Run only: Teacher baseline" in text
+        assert "whole pipeline" not in text
+        assert "Collect traces" not in text
+        await click_on(pilot, "● Teacher")
+        await click_on(pilot, "Anthropic")
+        assert "Traces can't be collected from it." in said(pilot, "#note")
+        await click_on(pilot, "such as")
+        await pilot.press(*"sonnet")
+        await click_on(pilot, "● Review")
+        assert "Collect traces" not in words(pilot)
+        await click_on(pilot, "Run only: Teacher baseline")
+        await click_on(pilot, "Create", last=True)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert [stage for _, stage in recorder.launched] == ["teacher"]
+
+
+async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = answering(monkeypatch, Probe, {**GOOD, "logprob_mode": "scaled"})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        guide.query_one("#test").focus()
+        await press(pilot, "enter")
+        assert guide.query_one("#offer", Button).label.plain == "Collect at temperature 1"
+        await press(pilot, "enter")
+        assert len(asked) == 1
+        assert guide.query_one("#next").has_focus
+        assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
+
+
+async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, {**GOOD, "largest_k": 10, "logprob_mode": "scaled"})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "Teacher · the test says: ask for 10, at temperature 1" in words(pilot)
+        await click_on(pilot, "Go to Teacher")
+        assert "! 10 are fewer than the 20 that will be asked for" in said(pilot, "#found")
+        await click_on(pilot, "Ask for 10, at temperature 1")
+        wanted = {"TEACHER_TOP_LOGPROBS": "10", "KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+        assert {name: guide.draft.get(name) for name in wanted} == wanted
+        assert "✓ collected at temperature 1" in said(pilot, "#found")
+        assert "✓ 10 will be asked for" in said(pilot, "#found")
+        assert "fewer" not in said(pilot, "#found")
+        assert not guide.offers
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        assert "the test says" not in words(pilot)
+        assert "TEACHER_TOP_LOGPROBS=10" in words(pilot)
+
+
+async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
+    gate = threading.Event()
+
+    def run(_: Any) -> Any:
+        gate.wait(30)
+        return GOOD
+
+    monkeypatch.setattr(Probe, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await pilot.pause()
+        await pilot.press("ctrl+t")
+        await pilot.pause()
+        assert guide.busy
+        await pilot.press("ctrl+n")
+        await pilot.pause(0.2)
+        gate.set()
+        await settled(pilot)
+        assert not guide.busy
+        assert "answered" not in words(pilot)
+        assert guide.tested == {}
+        await press(pilot, "ctrl+b")
+        assert "answered" not in words(pilot)
+
+
+@pytest.mark.parametrize("leave", ["tab", "enter", "down"])
+async def test_a_key_pasted_right_after_moving_to_its_field_is_not_shown(home: Path, leave: str):
+    """Over a slow connection both arrive at once."""
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "openai")
+        model, key = guide.query_one("#model", Input), guide.query_one("#key", Input)
+        model.focus()
+        await settled(pilot)
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("sk-pasted-in-haste"))
+        await settled(pilot)
+        assert (model.value, key.value) == ("", "sk-pasted-in-haste")
+        assert key.has_focus
