@@ -61,7 +61,7 @@ def run_command(command: str, notice: Notice, seconds: float = COMMAND_SECONDS) 
                 stdout=said,
                 stderr=said,
                 text=True,
-                env=environment_without_secrets(),
+                env=environment_without_secrets(for_users_own=True),
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from bitnet_core.text import escaped, is_utf8
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
 PIPE_SECONDS = 10.0
+_ENCODING, _SET_ASIDE = "PYTHONIOENCODING", "BITNET_STREAM_ENCODING"
 _SHORTEST_WITHIN = 8
 """A shorter value is part of other texts by chance; it counts only as the whole value of a variable."""
 _NOT_A_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
@@ -33,18 +34,19 @@ def is_distinctive(value: str) -> bool:
     return len(value) >= _SHORTEST_WITHIN and bool(_NOT_A_PLACEHOLDER.search(value))
 
 
-def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
+def environment_without_secrets(secrets: Iterable[str] = (), *, for_users_own: bool = False) -> dict[str, str]:
     """Our environment without variables that are named like a secret, or contain a known one or one of `secrets`.
 
-    Nor has it the encoding of our own streams: what is started writes into pipes that are read in the locale's.
+    PYTHONIOENCODING is set aside, as the pipes to what is started are read in the locale's encoding. A program of the
+    user's (`for_users_own`) has it as the user has set it, even if it is started by what was started.
     """
     # A secret as short as `1` must not remove OMP_NUM_THREADS=1.
     values = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST_KEY}
     within = Redactor(value for value in values if len(value) >= _SHORTEST_WITHIN)
+    given, taken = (_SET_ASIDE, _ENCODING) if for_users_own else (_ENCODING, _SET_ASIDE)
     return {
-        name: value
+        taken if name == given else name: value
         for name, value in os.environ.items()
-        if name != "PYTHONIOENCODING"
         if name in _ALWAYS_KEPT
         or not (known.is_secret_name(name) or value in values or within.mask_known(value) != value)
     }

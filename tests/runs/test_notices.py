@@ -188,6 +188,7 @@ def test_what_is_no_address_of_a_webhook_is_said_in_words(address: str) -> None:
 
 def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-51c0ffee")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
     script = tmp_path / "tell.py"
     script.write_text(
         "import json, os, sys\n"
@@ -201,6 +202,7 @@ def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest
     assert arguments == ["a b", "train done: kd", "– --exec=x; $(y)"]
     assert record["run"] == "t"
     assert "OPENAI_API_KEY" not in environment
+    assert environment["PYTHONIOENCODING"] == "latin-1"
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ def test_a_stages_environment_has_no_secret_but_the_caches_that_are_set(monkeypa
     monkeypatch.setenv("PYTHONIOENCODING", "utf-16")  # of our own streams; its pipes are read in the locale's
     environment = handover.child_environment({"HF_HOME": "/big/hf", "TORCH_HOME": None, "SEED": 1})
     assert "PYTHONIOENCODING" not in environment
+    monkeypatch.delenv("PYTHONIOENCODING")
+    for name, value in environment.items():  # in a process that was started so, which starts a program of the user's
+        monkeypatch.setenv(name, value)
+    assert handover.environment_without_secrets(for_users_own=True)["PYTHONIOENCODING"] == "utf-16"
     assert "GROQ_API_KEY" not in environment
     assert environment["HF_HOME"] == "/big/hf"
     assert "SEED" not in environment
