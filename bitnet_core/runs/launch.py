@@ -93,10 +93,10 @@ def launch(
             _require_same_experiment(experiment, env_files)  # while the lock is held, it is not renamed
             run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
-        # In a folder that can be written, a lock of another user may be what can't.
+        # In a folder of ours it may be a lock of another user, or something that can't be read.
         named = error.filename and os.path.lexists(error.filename)
-        what, why = error.filename if named else experiment.logs, explained(error, "check who may write there")
-        raise BitnetError(f"{stage} can't start: {what} can't be written {why}.") from error
+        what, why = error.filename if named else experiment.logs, explained(error, "check its permissions")
+        raise BitnetError(f"{stage} can't start: {what} can't be used {why}.") from error
     environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
     environment["PYTHONUNBUFFERED"] = "1"
     command = process.python("bitnet_core.stages", str(run.path))

@@ -127,7 +127,7 @@ def test_what_belongs_to_another_user_is_named(capsys: pytest.CaptureFixture[str
             folder.chmod(0o777)
         said = as_nobody(lambda: [main(["--root", "exp", "dryrun"]), capsys.readouterr().err])
         assert said[0] == 1
-        assert f"exp/logs/{lock.name} can't be written (Permission denied); check who may write there." in said[1]
+        assert f"exp/logs/{lock.name} can't be used (Permission denied); check its permissions." in said[1]
         close(Path("exp"))
         said = as_nobody(lambda: [main(["experiments", "--set", "BITNET_HOME=."]), *capsys.readouterr()])
         assert said[0] == 0

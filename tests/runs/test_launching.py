@@ -87,6 +87,16 @@ def test_a_launch_on_a_full_disk_leaves_no_folder(start: Starter, monkeypatch: p
     assert [path.name for path in run.path.parent.iterdir() if path.is_dir()] == [run.id]
 
 
+def test_what_a_launch_can_not_read_is_not_said_to_be_unwritable(start: Starter, tmp_path: Path) -> None:
+    def unreadable(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BitnetError) as error:
+        patch.setattr(History, "read", unreadable)
+        start(what="done")
+    assert str(error.value).endswith(f"can't start: {tmp_path} can't be used (Input/output error); check the disk.")
+
+
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
 def test_runs_in_something_that_is_no_folder_are_not_none(tmp_path: Path, make: Callable[[Path], object]) -> None:
     experiment = Experiment.open(tmp_path / "exp")
