@@ -156,7 +156,7 @@ class TeacherStep(TestedStep):
             like = (
                 f"empty is {usual}" if (usual := self.draft.teacher.base_url) else "such as http://127.0.0.1:8000/v1"
             )
-            return f"Where the server listens, {like}. {addresses.ADDED}"
+            return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
             "cards": "Arrows or a click choose; enter goes on. The price is that of the cheapest known model, for a "

@@ -6,7 +6,7 @@ from bitnet_core.proxy import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 
-ADDED = "An address without http:// or https:// gets the likelier of the two."
+ADDED = "Without http:// or https://, it gets the likelier of the two."
 
 
 def is_address(name: str) -> bool:
