@@ -333,6 +333,8 @@ class SessionReporter:
 
 
 def _waits_for(teacher: Teacher) -> str:
+    if not teacher.answering:
+        return "the teacher does not answer"
     return teacher.pace.holds() if teacher.pace is not None else ""
 
 

@@ -50,6 +50,7 @@ class TeacherHealth:
 
     def record_success(self) -> None:
         self.answers += 1
+        self._teacher.answering = True
         self._answered_at = time.monotonic()
 
     async def wait_until_answering(self, answers_before: int, failure: BitnetError) -> None:
@@ -62,6 +63,7 @@ class TeacherHealth:
                 if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
                     raise failure
                 self._failed_tests += 1
+                self._teacher.answering = False
                 self._on_wait()
                 await self.pause()
 

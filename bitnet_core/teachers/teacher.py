@@ -48,6 +48,8 @@ class Teacher:
         self._server = server
         self._memory = server.memory if server else memory
         self.pace = pace
+        self.answering = True
+        """False during an outage; `TeacherHealth` finds out."""
         self.guard: Callable[[ChatRequest], Guard] | None = None
         """Makes the watch of each request that has none, so that probes are accounted for, too."""
         self.provider = chat.provider

@@ -56,8 +56,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_outage_is_waited_for(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    down = range(PROBES + 4, PROBES + 16)
+def test_an_outage_is_waited_for_and_known(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    down, answering, pause = range(PROBES + 4, PROBES + 16), list[bool](), health.TeacherHealth.pause
+
+    async def noted(self: health.TeacherHealth) -> None:
+        answering.append(self._teacher.answering)
+        await pause(self)
+
+    monkeypatch.setattr(health.TeacherHealth, "pause", noted)
 
     def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": {"message": "down"}}, 502) if number in down else None
@@ -66,6 +74,8 @@ def test_an_outage_is_waited_for(tmp_path: Path, tokenizer: StudentTokenizer) ->
         summary = collect.run(sequential_context(tmp_path, server, KD_CONCURRENCY="2"))
         assert len(server.asked) == PROBES + 12 + len(down) + 1  # the last one is the test that found it back
     assert (summary["sequences"], summary["rejected"]) == (12, {})
+    assert False in answering
+    assert answering[-1]
 
 
 @pytest.mark.usefixtures("quick")

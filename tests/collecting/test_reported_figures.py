@@ -23,7 +23,7 @@ def _session(pace: Pace | None, events: list[Any]) -> tuple[SessionReporter, tup
     budget: Any = SimpleNamespace(requests=12, tokens=340, usd=0.25, priced=True)
     unused: Any = None
     accounts = Accounts(unused, budget, in_flight={1, 2, 3})  # type: ignore[arg-type]
-    teacher: Any = SimpleNamespace(pace=pace)
+    teacher: Any = SimpleNamespace(pace=pace, answering=True)
     return SessionReporter(Reporter(events.append), unused, unused), (Tally(), teacher, accounts)
 
 
@@ -65,3 +65,7 @@ def test_a_wait_is_told_when_it_begins_and_when_it_ends(monkeypatch: pytest.Monk
     clock.now += 1.1
     session.waiting(*parts)
     assert len(events) == 3
+    parts[1].answering = False
+    clock.now += 1.1
+    session.waiting(*parts)
+    assert events[-1].waits_for == "the teacher does not answer"
