@@ -123,6 +123,7 @@ class _Built(Message):
 class Plot(Widget):
     """The curves and the crosshair. The screen holds what is looked at, and is told what the mouse does."""
 
+    ALLOW_SELECT = False  # a drag moves the curves
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("move.left", "screen.chart_move(-1)", "Earlier"),
         bindings.shared("move.right", "screen.chart_move(1)", "Later"),

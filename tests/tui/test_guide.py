@@ -190,6 +190,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         assert guide.draft.get("FLIP_FRACTION") == "0"
         await pilot.mouse_down(ShareBar, offset=(10, 0))
         await pilot.hover(ShareBar, offset=(bar.size.width - 1, 0))
+        assert not guide.selections
         await pilot.mouse_up(ShareBar, offset=(bar.size.width - 1, 0))
         await settled(pilot)
         assert "never flips" in words(pilot)
