@@ -67,7 +67,7 @@ def sentence(told: pytest.ExceptionInfo[BitnetError]) -> str:
         (error("InvalidToken"), "AWS_SESSION_TOKEN"),
         (error("ExpiredToken"), "new temporary keys"),
         (error("AccessDenied", status=403), "s3:PutObject"),
-        (error("NoSuchBucket", status=404), "aws s3 mb"),
+        (error("NoSuchBucket", status=404), f"`aws s3 mb s3://{BUCKET} --endpoint-url http://127.0.0.1:"),
         (error("PermanentRedirect", status=301), "AWS_DEFAULT_REGION"),
         (error("AuthorizationHeaderMalformed"), "AWS_DEFAULT_REGION"),
         (error("RequestTimeTooSkewed", status=403), "clock"),

@@ -5,6 +5,7 @@ The only module of this room that imports boto3. Knows no target.
 
 import contextlib
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
@@ -64,7 +65,7 @@ _FIXES = {
     "IllegalLocationConstraint": _REGION,
     "PermanentRedirect": _REGION,
     "301": _REGION,
-    "NoSuchBucket": "create the bucket at the service (its console, or aws s3 mb s3://NAME), or correct S3_BUCKET",
+    "NoSuchBucket": "create the bucket at the service (its console, or {make}), or correct S3_BUCKET",
     "InvalidBucketName": "correct S3_BUCKET",
     "KeyTooLongError": "use a shorter name",
     "RequestTimeTooSkewed": "set this machine's clock",
@@ -142,7 +143,7 @@ class Aws:
     def call(self, operation: str, outcomes: Mapping[str, BitnetError] | None = None, **parameters: Any) -> Any:
         """The parsed reply, a streamed body as bytes. `outcomes` are the errors to raise for some error codes."""
         self._sent.requests = 0
-        with self._told(outcomes or {}):
+        with self._told(outcomes or {}, parameters.get("Bucket", "")):
             reply = getattr(self._client, operation)(**parameters)
             if operation == "get_object":
                 with contextlib.closing(reply["Body"]) as body:
@@ -171,7 +172,7 @@ class Aws:
         raise Refused(f"{self._title} sends a listing without an end; check that its address is right.")
 
     @contextlib.contextmanager
-    def _told(self, outcomes: Mapping[str, BitnetError]) -> Iterator[None]:
+    def _told(self, outcomes: Mapping[str, BitnetError], bucket: str = "") -> Iterator[None]:
         try:
             yield
         except BitnetError:
@@ -181,7 +182,7 @@ class Aws:
             if code in outcomes:
                 # A new one: an error that a frame keeps would keep that frame, and the bytes of a put, alive.
                 raise type(outcomes[code])(str(outcomes[code])) from None
-            raise self._answered(code, error) from error
+            raise self._answered(code, error, bucket) from error
         except exceptions.SSLError as error:
             if "certificate" in str(error).lower():
                 fix = "check the address, or name its authority in AWS_CA_BUNDLE"
@@ -240,7 +241,7 @@ class Aws:
     def _refused(self, error: Exception, fix: str) -> Refused:
         return Refused(f"{self._title} can't be used ({self._words(str(error))}); {fix}.")
 
-    def _answered(self, code: str, error: exceptions.ClientError) -> BitnetError:
+    def _answered(self, code: str, error: exceptions.ClientError, bucket: str = "") -> BitnetError:
         """The error for an answer that says no."""
         said = error.response.get("Error", {}).get("Message")
         words = self._words(f"{code}: {said}" if said else code)
@@ -251,8 +252,17 @@ class Aws:
         fix = _FIXES.get(code) or _FIXES.get(str(status)) or "check the settings"
         if code not in _FIXES and (status == 403 or code == "AccessDenied"):
             fix = f"allow the key {self._permissions}"
+        fix = fix.replace("{make}", self._making(bucket))
         fix += self._elsewhere if code in _UNKNOWN_KEY else ""
         return Refused(f"{self._title} refuses ({words}); {fix}.")
+
+    def _making(self, bucket: str) -> str:
+        """The command that creates this bucket, to be pasted into a shell."""
+        command = ["aws", "s3", "mb", f"s3://{bucket}"]
+        if self._endpoint:
+            address = urlsplit(str(self._client.meta.endpoint_url))
+            command += ["--endpoint-url", address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()]
+        return f"`{shlex.join(command)}`"
 
     def _words(self, said: str) -> str:
         return flat(self._masked(said)).rstrip(".")[:_LONGEST_WORDS]
