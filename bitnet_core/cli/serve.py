@@ -1,6 +1,7 @@
 """`bitnet generate` and `bitnet serve`: the student's answers, in this process or as a server for other programs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from bitnet_core.cli.command import Commands, resolution
@@ -93,6 +94,9 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    if not arguments.json:  # what follows, down to torch, may take minutes on a busy machine
+        sys.stdout.write("Starting…\n")
+        sys.stdout.flush()
     patient_threads()
     from bitnet_core.cli import serving
 

@@ -149,8 +149,9 @@ def test_the_name_of_a_file_is_one_setting_whatever_it_is(gguf: Path, tmp_path: 
     command = [sys.executable, "-m", "bitnet_core", "serve", str(path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        lines = [server.stdout.readline() for _ in range(5)]
+        starting, *lines = [server.stdout.readline() for _ in range(6)]
         server.send_signal(signal.SIGTERM)
+    assert starting == "Starting…\n"
     told = parse("".join(lines[2:]), tmp_path / ".env")
     assert told.values["TEACHER_MODEL"] == path.stem
     assert told.values["TEACHER_BASE_URL"].startswith("http://127.0.0.1:")
