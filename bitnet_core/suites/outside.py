@@ -59,7 +59,7 @@ def load_outside(path: Path) -> OutsideScores:
         json.loads(data, object_pairs_hook=_refuse_repeats)
     except OSError as error:
         raise BitnetError(f"{path} (EVAL_SCORES) can't be read {explained(error, 'correct the path')}.") from error
-    except (msgspec.MsgspecError, RecursionError, _Repeated) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Repeated) as error:
         raise BitnetError(f"{path} (EVAL_SCORES) is not a file of scores: {error}; correct it.") from error
     for side, scores in (("student", found.student), ("teacher", found.teacher)):
         for name, one in scores.items():

@@ -120,7 +120,7 @@ def decoded(line: bytes, kind: type[_T], name: str, place: int) -> _T:
     """A line as a struct. BitnetError says where it is something else."""
     try:
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BitnetError(f"{name}: line {place} is not as expected ({error}); {AGAIN}") from error
 
 

@@ -176,7 +176,7 @@ class ScoreFile:
         try:
             with open_parquet(self.path) as file:
                 return read(file)
-        except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, IndexError, ValueError, RecursionError) as error:
             raise_if_not_the_file(error, self.path)
             raise self.damaged() from error
 

@@ -70,6 +70,8 @@ def test_a_cut_file_and_a_bomb_are_refused(tmp_path: Path, monkeypatch: pytest.M
         read(tmp_path, {small_wheel.CHOICES: whole[:-20]})
     with pytest.raises(BitnetError, match="is damaged after line 0"):
         read(tmp_path, {small_wheel.CHOICES: b"not gzip"})
+    with pytest.raises(BitnetError, match="line 1 is not as expected"):
+        read(tmp_path, {small_wheel.CHOICES: gzip.compress(json.dumps(GOOD).encode().replace(b"Q:", b"\xff"))})
     bomb = gzip.compress(json.dumps(GOOD).encode() + b" " * (1 << 21))
     with pytest.raises(BitnetError, match="line 1 is longer"):
         read(tmp_path, {small_wheel.CHOICES: bomb})

@@ -80,6 +80,7 @@ async def test_a_pair_that_the_server_refuses_is_unanswered(
     ("reply", "says"),
     [
         ({"completion_probabilities": 3}, "does not answer as llama.cpp does"),
+        (b'{"x":' + b"[" * 200_000, "does not answer as llama.cpp does"),
         ({"text": "hello"}, "does not tell the probabilities"),
         (
             {"completion_probabilities": [{"id": 9, "logprob": -1.0, "top_logprobs": [{"id": 9, "logprob": -1.0}]}]},
@@ -87,7 +88,7 @@ async def test_a_pair_that_the_server_refuses_is_unanswered(
         ),
     ],
 )
-def test_another_server_is_named(reply: dict[str, object], says: str) -> None:
+def test_another_server_is_named(reply: dict[str, object] | bytes, says: str) -> None:
     def answer(_number: int, _asked: Asked) -> Canned:
         return Canned(reply)
 

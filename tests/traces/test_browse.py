@@ -251,10 +251,17 @@ def _zeroed(path: Path) -> bytes:
     return _mixed(sound, begin, bytes(column.total_compressed_size))
 
 
+def _deep(path: Path) -> bytes:
+    """The file with metadata that are nested too deeply."""
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"bitnet": b'{"x":' + b"[" * 200_000}), path)
+    return path.read_bytes()
+
+
 @pytest.mark.parametrize(
     "damaged",
-    [lambda _: b"", lambda _: b"x" * 5000, lambda path: path.read_bytes()[:-40], _zeroed, os.mkfifo],
-    ids=["empty", "other", "cut", "zeroed", "pipe"],
+    [lambda _: b"", lambda _: b"x" * 5000, lambda path: path.read_bytes()[:-40], _zeroed, _deep, os.mkfifo],
+    ids=["empty", "other", "cut", "zeroed", "deep", "pipe"],
 )
 def test_damaged_scores_are_said_and_everything_else_is_shown(
     data: Path, tmp_path: Path, damaged: Callable[[Path], bytes], capsys: pytest.CaptureFixture[str]

@@ -84,5 +84,5 @@ def decoded(client: JsonClient, reply: Reply, kind: type[_Answer]) -> _Answer:
     """The body of a reply. BitnetError if another program sent it."""
     try:
         return msgspec.json.decode(reply.body, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise BitnetError(f"{client.base_url} does not answer as llama.cpp does; give a llama.cpp server.") from error
