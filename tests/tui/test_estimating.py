@@ -22,13 +22,16 @@ class _Asking:
         self.wrong: tuple[Fault, ...] = ()
         self.asked: list[Plan] = []
         self.running: tuple[Plan, Callable[[Any], object]] | None = None
+        self.fail: Callable[[str], object] = lambda _: None
 
     def faults(self) -> tuple[Fault, ...]:
         return self.wrong
 
-    def ask(self, _group: str, command: Plan, then: Callable[[Any], object], _otherwise: object) -> None:
+    def ask(
+        self, _group: str, command: Plan, then: Callable[[Any], object], otherwise: Callable[[str], object]
+    ) -> None:
         self.asked.append(command)
-        self.running = command, then
+        self.running, self.fail = (command, then), otherwise
 
     def drop(self, _group: str) -> None:
         self.running = None
@@ -82,6 +85,7 @@ def test_figures_of_a_changed_draft_are_faint_at_once():
     estimate.make()
     estimate._plan, estimate._asking = PLAN, False
     before = estimate.lines()
+    assert {span.style for one in before for span in one} != {"faint"}
     estimate.mark()
     *figures, last = estimate.lines()
     assert [unstyled(one) for one in figures] == [unstyled(one) for one in before]
@@ -89,3 +93,35 @@ def test_figures_of_a_changed_draft_are_faint_at_once():
     assert unstyled(last) == "Estimating again…"
     estimate.make()
     assert estimate.lines() == before
+
+
+def test_figures_of_another_draft_stay_faint_while_a_value_is_wrong():
+    guide = _Asking()
+    guide.wrong = (Fault("student", "LR", "LR: not a number."),)
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    assert unstyled(*estimate.lines()) == "No estimate: a value is wrong."
+    estimate._plan = PLAN
+    *figures, last = estimate.lines()
+    assert {span.style for one in figures for span in one} == {"faint"}
+    assert unstyled(last) == "No estimate: a value is wrong."
+
+
+def test_what_could_not_be_timed_says_why():
+    """Until the figures of a changed draft are there, the old ones go on saying that they are being timed."""
+    guide = _Asking()
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    estimate._planned(PLAN, timed=False)
+    guide.draft = guide.draft.having("KD_NUM_PROMPTS", "1")
+    estimate.mark()
+    estimate.make()
+    assert "timing a few steps…" in unstyled(*estimate.lines())
+    estimate._planned(PLAN, timed=False)
+    guide.fail("It took more than 600 s.")
+    said = unstyled(*estimate.lines())
+    assert "It took more than 600 s." in said and "not timed" not in said and "16M parameters" in said
+    guide.draft = guide.draft.having("KD_NUM_PROMPTS", "2")
+    estimate.make()
+    guide.fail("The preset is unknown.")
+    assert unstyled(*estimate.lines()) == "! The preset is unknown."

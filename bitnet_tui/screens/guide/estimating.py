@@ -30,6 +30,7 @@ class Estimate:
             self._plan,
             self._guide.draft,
             asking=self._asking or self._changed,
+            wrong=self._asked is None,
             timing=self._timing,
             problem=self._problem,
         )
@@ -54,11 +55,12 @@ class Estimate:
             self._shown()
             return
         self.end()
-        self._asked, self._problem, self._asking, self._timing = None, "", False, False
+        self._asked, self._problem, self._asking = None, "", False
         if not any(one.step == "student" for one in self._guide.faults()):
             self._asked = values
             kept = self._guide.shared.get("plans", {}).get(tuple(values.items()))
             self._plan, self._asking = kept or self._plan, kept is None
+        self._timing = self._timing and self._asking  # the figures shown until then were being timed
         self._shown()
         if self._asking:
             self._run(timed=False)
@@ -77,7 +79,7 @@ class Estimate:
             values[TEACHER] = EMBEDDED
         guide = self._guide
         plan = Plan(guide.shell.home, guide.place, values, timed=timed)
-        guide.ask("plan", plan, partial(self._planned, timed=timed), self._failed)
+        guide.ask("plan", plan, partial(self._planned, timed=timed), partial(self._failed, timed=timed))
 
     def _planned(self, record: dict[str, Any], *, timed: bool) -> None:
         if self._no_teacher:
@@ -89,9 +91,10 @@ class Estimate:
         if not timed:
             self._run(timed=True)
 
-    def _failed(self, problem: str) -> None:
-        self._asking = False
-        if not self._timing:
+    def _failed(self, problem: str, *, timed: bool) -> None:
+        self._asking = self._timing = False
+        if timed and self._plan is not None:
+            self._plan = {**self._plan, "time": {**self._plan["time"], "missing": problem}}
+        else:
             self._problem = problem
-        self._timing = False
         self._shown()

@@ -13,6 +13,7 @@ from bitnet_tui.view.spans import Line, Span, line, short
 
 Record = Mapping[str, Any]
 _LABEL_CELLS = 11
+_NO_PLAN = "No estimate: a value is wrong."
 
 
 def row(label: str, text: str, style: str = "", more: str = "") -> Line:
@@ -70,12 +71,14 @@ def _fit(words: str, shape: Record, device: str) -> Line:
 # -- the training ----------------------------------------------------------------------------------------------------
 
 
-def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool, problem: str) -> tuple[Line, ...]:
-    """What the training will take. While a newer plan is being made, the old one is marked."""
+def plan_lines(
+    plan: Record | None, draft: Draft, *, asking: bool, timing: bool, problem: str, wrong: bool = False
+) -> tuple[Line, ...]:
+    """What the training will take. A plan of another draft is faint: a newer one is made, unless a value is wrong."""
     if problem:
         return (line(Span("! ", "warn"), Span(plain(problem), "warn")),)
     if plan is None:
-        return (line(Span("Estimating…", "label")),)
+        return (line(Span(_NO_PLAN if wrong and not asking else "Estimating…", "label")),)
     shape, memory = plan["shape"], plan["training_memory"]
     size_words = f"{shape['hidden_size']} wide, {shape['num_hidden_layers']} layers"
     peak = memory["process_peak"] or memory["parts"]["peak"]
@@ -93,9 +96,9 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         (),
         *_end(plan, draft),
     ]
-    if asking:
+    if asking or wrong:
         lines = [tuple(Span(span.text, "faint") for span in one) for one in lines]
-        lines.append(line(Span("Estimating again…", "value")))
+        lines.append(line(Span("Estimating again…" if asking else _NO_PLAN, "value")))
     return tuple(lines)
 
 
