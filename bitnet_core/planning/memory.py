@@ -13,7 +13,7 @@ from typing import Any
 from bitnet_core.export.padding import padding_for
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.training.heldout import MOST_TOKENS
+from bitnet_core.training.heldout_size import MOST_TOKENS
 
 _WIDE, _NARROW = 4, 2
 """Bytes of fp32, and of bf16 and fp16."""

@@ -11,14 +11,10 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
+from bitnet_core.training.heldout_size import ENOUGH_PROMPTS, MOST_TOKENS
 from bitnet_core.training.losses import distill_loss
 from bitnet_core.training.monitor import a4_health
 from bitnet_core.training.online import OnlineTeacher, whole
-
-ENOUGH_PROMPTS = 32
-"""With fewer, a few odd prompts decide the held-out figures."""
-MOST_TOKENS = 20_000
-"""Of the held-out side that are measured: enough for an estimate within a hundredth of a nat."""
 
 
 def choose(examples: Sequence[Example]) -> list[Example]:

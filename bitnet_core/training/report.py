@@ -22,7 +22,7 @@ from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
 from bitnet_core.training import ramp
 from bitnet_core.training.flip import BITS_AFTER, flip_report, layer_bits
-from bitnet_core.training.heldout import ENOUGH_PROMPTS
+from bitnet_core.training.heldout_size import ENOUGH_PROMPTS
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult

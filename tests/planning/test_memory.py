@@ -27,7 +27,7 @@ from bitnet_core.planning.memory import (
     training_bytes,
 )
 from bitnet_core.settings.presets import PLANNED
-from bitnet_core.training.heldout import MOST_TOKENS
+from bitnet_core.training.heldout_size import MOST_TOKENS
 
 SHAPE = StudentConfig(
     vocab_size=100,
