@@ -197,7 +197,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         bar.focus()
         await press(pilot, "left", "left", "shift+left")
         assert guide.draft.get("FLIP_FRACTION") == "0.88"
-        assert "88 % of the budget" in words(pilot)
+        assert "88% of the budget" in words(pilot)
 
 
 async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):

@@ -119,7 +119,7 @@ class StudentStep(Step):
         if budget and not wrong("BUDGET_TOKENS", budget):
             tokens = FlipOptions(budget_tokens=int(budget.replace("_", "")), fraction=flip)
             where = f", at {count(tokens.threshold)} of {count(tokens.budget)} tokens"
-        text = "never flips: 8 bits to the end" if flip == 1 else f"{flip * 100:.4g} %{where}"
+        text = "never flips: 8 bits to the end" if flip == 1 else f"{flip * 100:.4g}%{where}"
         self.lines("#flip-words").show(
             (line(Span("Activations 8 bits, then 4 from  ", "label"), Span(text, "value")),)
         )
