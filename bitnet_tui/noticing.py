@@ -167,6 +167,10 @@ class Noticing(Shell):
                         return top, left
         return 1, 0
 
+    def on_table_rows_changed(self) -> None:
+        """Notices may stand where there are rows now."""
+        self.call_later(self._place)
+
     def on_notify(self, event: Notify) -> None:
         """One more is about to be added: the one that said the same goes, and the oldest of too many.
 

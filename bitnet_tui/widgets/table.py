@@ -66,6 +66,9 @@ class Table(ScrollView, can_focus=True):
     class Moved(Message):
         """The cursor is on another row."""
 
+    class RowsChanged(Message):
+        """It has more or fewer rows."""
+
     class Resized(Message):
         """Rows have another width, perhaps that of a scrollbar less."""
 
@@ -105,6 +108,7 @@ class Table(ScrollView, can_focus=True):
         self._at = stays if self._was_moved else 0
         if len(before) != len(rows):
             self.virtual_size = Size(self.scrollable_content_region.width, len(rows))
+            self.post_message(self.RowsChanged())
             self.refresh()
         else:
             for y, (old, new) in enumerate(zip(before, rows, strict=True)):
