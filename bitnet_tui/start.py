@@ -123,7 +123,7 @@ def _require_variables() -> None:
     """UsageError if a variable has a value with which Textual or Rich can't draw on a terminal."""
     for name, most in _MOST.items():
         number = os.environ.get(name, "")
-        with contextlib.suppress(ValueError):  # Textual passes over what is no number
+        with contextlib.suppress(ValueError):  # Textual ignores what is not a number
             if int(number) > most:
                 raise UsageError(f"{name} is {number[:20]!r}; set it to at most {most:,}, or unset it.")
     for name in ("COLUMNS", "LINES"):

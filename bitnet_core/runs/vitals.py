@@ -154,7 +154,7 @@ class _Shape(Group):
 
     @property
     def is_preset(self) -> bool:
-        """Whether it has as many layers as the preset: a model of which layers are taken has its own."""
+        """Whether the preset decides its size: a model whose layers are taken brings its own."""
         own = self.source == "random" or keeps_no_layers(self.taken)
         return own and self.hidden_size is None and self.layers is None
 

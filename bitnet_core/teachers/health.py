@@ -18,7 +18,7 @@ _OUTAGE_SECONDS = 900.0
 _PAUSE_SECONDS = 10.0
 """The time between two requests to a teacher that does not respond."""
 _MAX_OUTAGES = 3
-"""So many outages during one request are its own fault: it may kill the server each time."""
+"""After this many outages during one request it counts as their cause: it may kill the server each time."""
 WAITING = "waiting for the teacher"
 """What a run does during an outage."""
 _T = TypeVar("_T")

@@ -50,7 +50,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._draw()
 
     def tell_coming(self, soon: str) -> None:
-        """How the training comes or goes on, for as long as there is no checkpoint."""
+        """Say that training runs, or will start by itself. It is shown while there is no checkpoint."""
         if soon != self._soon:
             self._soon = soon
             self._draw()

@@ -22,7 +22,7 @@ class NoTraces(Vertical):
         yield Button("Collect traces", name="collect", compact=True)
 
     def tell(self, soon: str) -> bool:
-        """Say how collecting comes or goes on, in place of the button that starts it. Returns whether that is new."""
+        """Say that collecting runs, or will start by itself, in place of the button. Returns whether that is new."""
         if soon == self._soon:
             return False
         self._soon = soon

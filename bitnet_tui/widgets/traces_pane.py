@@ -144,7 +144,7 @@ class TracesPane(Vertical):
         self.set_class(none, "-none")
 
     def tell_coming(self, soon: str) -> None:
-        """How collecting comes or goes on, said while there are no traces. They are looked for when it has ended."""
+        """Say that collecting runs, or will start by itself, while there are no traces; then look for them."""
         if self.query_one(NoTraces).tell(soon) and not soon and self.has_class("-none"):
             self._list()
 

@@ -1,4 +1,4 @@
-"""JSON over HTTP with retries and streams: httpx and stamina are imported here and in `received`. Knows no chats."""
+"""JSON over HTTP with retries and streams: the only module that imports httpx and stamina. It must not know chats."""
 
 import asyncio
 import contextlib
