@@ -3,14 +3,15 @@
 An alarm is told once for each code. The end of a run that another one has started is that one's to tell.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Alert, decode
 from bitnet_core.runs.judge import Judge
 from bitnet_core.runs.lines import LineReader
-from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.runs.record import ACTIVE, KILL_SECONDS, Run, RunRecord
 from bitnet_core.settings.values import NotifyOptions
 from bitnet_core.text import capital, crop, duration, flat, state_word
 
@@ -69,6 +70,23 @@ class Alarms:
         self._told.add(alert.code)
         words = " ".join(filter(None, (alert.message, alert.advice)))
         return Notice("alarm", self.experiment, self.stage, self.run.id, "running", words, alert.code)
+
+
+@dataclass
+class Ending:
+    """Knows when a run's state is its last one: whoever kills a run records that only once its process is gone."""
+
+    clock: Callable[[], float] = time.monotonic
+    _gone_since: float | None = None
+
+    def is_final(self, state: str) -> bool:
+        """False while the run is at work, and while it has been `interrupted` for less than `KILL_SECONDS`."""
+        if state != "interrupted":
+            self._gone_since = None
+            return state not in ACTIVE
+        now = self.clock()
+        self._gone_since = now if self._gone_since is None else self._gone_since
+        return now - self._gone_since > KILL_SECONDS
 
 
 def new_alerts(lines: LineReader) -> Iterator[Alert]:

@@ -5,7 +5,6 @@ that was killed. In quiet hours it keeps what it has to tell until they end. Wha
 each way of sending: while the run lives it says so in a line to the run's process, which writes the events.
 """
 
-import math
 import os
 import subprocess
 import sys
@@ -24,8 +23,8 @@ from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.events import Alert
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.lines import LineReader
-from bitnet_core.runs.notices import NOT_NOTIFIED, WEBHOOK, Alarms, Notice, end_notice, is_quiet, new_alerts
-from bitnet_core.runs.record import ACTIVE, KILL_SECONDS, Run, RunRecord
+from bitnet_core.runs.notices import NOT_NOTIFIED, WEBHOOK, Alarms, Ending, Notice, end_notice, is_quiet, new_alerts
+from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.secrets import handover, known
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
@@ -77,33 +76,22 @@ class Notifier:
         record = self.run.record()
         experiment = Experiment.from_settings(Settings.from_record(record.settings, record.origins)).name
         alarms, lines = Alarms(self.run, experiment, record.stage), LineReader(self.run.events_path)
-        active = True
-        while active:
+        ending, ended = Ending(), False
+        while not ended:
             # Looked at before reading: the last event is written before the record says that the run has ended.
             record = self.run.record()
-            active = (state := self.run.state(record)) in ACTIVE
+            ended = ending.is_final(state := self.run.state(record))
             for alert in new_alerts(lines):
                 if notice := alarms.notice(alert):
                     self._waiting.append(notice)
-            if not active and not record.starter:
-                record, state = self._end(record, state)
+            if ended and not record.starter:
                 self._waiting.append(end_notice(self.run, record, state, experiment))
             self._send()
-            if active:
+            if not ended:
                 self.sleep(_POLL_SECONDS)
         while self._waiting:
             self.sleep(_QUIET_POLL_SECONDS)
             self._send()
-
-    def _end(self, record: RunRecord, state: str) -> tuple[RunRecord, str]:
-        """The record and the state at the end. Whoever kills a run records that once its process is gone."""
-        for _ in range(math.ceil(KILL_SECONDS / _POLL_SECONDS) + 1):
-            if state != "interrupted":
-                break
-            self.sleep(_POLL_SECONDS)
-            record = self.run.record()
-            state = self.run.state(record)
-        return record, state
 
     def _send(self) -> None:
         """Send what waits, unless the hour is quiet."""

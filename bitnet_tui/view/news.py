@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.lines import LineReader
-from bitnet_core.runs.notices import Alarms, Notice, end_notice, new_alerts
+from bitnet_core.runs.notices import Alarms, Ending, Notice, end_notice, new_alerts
 from bitnet_core.runs.record import ACTIVE, BALLAST, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import NotifyOptions
@@ -37,6 +37,7 @@ class _Followed:
     alarms: Alarms
     lines: LineReader
     options: NotifyOptions
+    ending: Ending = field(default_factory=Ending)
 
 
 @dataclass
@@ -113,11 +114,11 @@ class NewsReader:
     def _of(self, path: Path) -> Iterator[News]:
         run, followed = Run(path), self._followed[path]
         record = run.record()
-        active = (state := run.state(record)) in ACTIVE
+        ended = followed.ending.is_final(state := run.state(record))
         for alert in new_alerts(followed.lines):
             if notice := followed.alarms.notice(alert):
                 yield News(notice, followed.options)
-        if active:
+        if not ended:
             return
         del self._followed[path]
         if not record.starter:

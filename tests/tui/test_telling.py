@@ -48,6 +48,23 @@ def test_what_happens_after_the_first_look_is_told_once(home: Path):
     assert _told(reader) == []
 
 
+def test_a_run_that_is_killed_is_no_news_before_its_end_is_recorded(home: Path):
+    exp = experiment(home, "kd")
+    killed, crashed = (SimulatedRun(exp, stage, time.time(), alive=True) for stage in ("train", "eval"))
+    for one in (killed, crashed):
+        (one.run.path / BALLAST).touch()
+    reader = NewsReader(home)
+    assert _told(reader) == []
+    killed.end_process()
+    crashed.end_process()
+    assert _told(reader) == []  # whoever killed one of them may still say so
+    killed.run.kill()
+    assert _told(reader) == [("train stopped: kd", "")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bitnet_core.runs.notices.KILL_SECONDS", -1.0)
+        assert _told(reader) == [("eval interrupted: kd", "")]
+
+
 def test_old_runs_of_an_experiment_that_gets_another_name_are_no_news(home: Path):
     exp = experiment(home, "one")
     SimulatedRun(exp, "train").finish("failed", error="Full.")
