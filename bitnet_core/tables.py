@@ -12,6 +12,7 @@ from bitnet_core.text import BYTES, UNKNOWN, finite, flat, number, pad, share, s
 _GAP = "  "
 SHARES = frozenset({"top-1 agreement"})
 """Rows and columns whose numbers are shares."""
+_OF_BYTES = f", {BYTES}"
 _NARROWEST = 12
 
 
@@ -26,18 +27,32 @@ def cell(value: Any, *, as_bytes: bool = False, as_share: bool = False) -> str:
     return flat(str(value))
 
 
+def row_texts(columns: Sequence[str], row: Sequence[Any]) -> list[str]:
+    """The cells of a row as texts, in a table with these columns.
+
+    In a column named `bytes`, and in a row whose first cell ends in `, bytes`, numbers are written as sizes; in those
+    of `SHARES` in percent.
+    """
+    first = str(row[0]) if row else ""
+    of_bytes = first.endswith(_OF_BYTES)
+    texts = [
+        cell(value, as_bytes=of_bytes or head == BYTES, as_share=bool({first, head} & SHARES))
+        for value, head in zip(row, itertools.chain(columns, itertools.repeat("")), strict=False)
+    ]
+    return [texts[0].removesuffix(_OF_BYTES), *texts[1:]] if of_bytes else texts
+
+
 def table_parts(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None
 ) -> tuple[list[str], str, list[str]]:
     """The lines of the heading, the rule below it, and the lines of the rows, with numbers aligned to the right.
 
-    To fit into `cells`, wide columns are wrapped. In a column named `bytes`, and in a row whose first cell ends in
-    `, bytes`, numbers are written as sizes; in those of `SHARES` in percent.
+    To fit into `cells`, wide columns are wrapped. Cells are as in `row_texts`.
     """
     across = max([len(columns), *(len(row) for row in rows)], default=0)
     heads = [flat(column) for column in columns] + [""] * (across - len(columns))
     filled = [[*row, *[""] * (across - len(row))] for row in rows]
-    texts = [_row_texts(heads, row) for row in filled]
+    texts = [row_texts(heads, row) for row in filled]
     numeric = [_is_numeric([row[place] for row in filled]) for place in range(across)]
     widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
     if cells is not None:
@@ -53,16 +68,6 @@ def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     inner = None if cells is None else cells - len(_GAP)
     heading, rule, body = table_parts(columns, rows, inner)
     return "\n".join([f"── {flat(name)} ──", *(_GAP + line for line in (*heading, rule, *body))])
-
-
-def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:
-    first = str(row[0]) if row else ""
-    of_bytes = first.endswith(f", {BYTES}")
-    texts = [
-        cell(value, as_bytes=of_bytes or heads[place] == BYTES, as_share=bool({first, heads[place]} & SHARES))
-        for place, value in enumerate(row)
-    ]
-    return [texts[0].removesuffix(f", {BYTES}"), *texts[1:]] if of_bytes else texts
 
 
 def _is_numeric(values: Iterable[Any]) -> bool:

@@ -3,13 +3,12 @@
 Every text goes through `text`: a name or an answer from outside is never markup. The page forbids itself scripts.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bitnet_core.results.receipt import RUN_COLUMNS, Fact, Receipt
 from bitnet_core.results.svg import DARK_STYLE, STYLE, text
-from bitnet_core.tables import SHARES, cell
+from bitnet_core.tables import row_texts
 
 _STYLE = """
 :root{color-scheme:light dark}
@@ -28,7 +27,7 @@ body{color:#d0d0d0;background:#121212}.faint,th{color:#949494}th,td{border-color
 """
 _PRINT = "body{margin:0;max-width:none}svg,tr{break-inside:avoid}h2,h3{break-after:avoid}.wide{overflow:visible}"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_ONE_LINE, _BYTES = 48, ", bytes"
+_ONE_LINE = 48
 _FACT_COLUMNS = ("", "value", "origin", "again")
 
 
@@ -89,19 +88,13 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _row(columns: Sequence[str], values: Sequence[Any]) -> str:
-    first = str(values[0]) if values else ""
-    name, as_bytes = first.removesuffix(_BYTES), first.endswith(_BYTES)
-    heads = itertools.chain(columns, itertools.repeat(""))
-    cells = (
-        _cell(value, as_bytes=as_bytes, as_share=bool({first, str(head)} & SHARES))
-        for head, value in zip(heads, [name, *values[1:]] if values else (), strict=False)
-    )
-    return f"<tr>{''.join(cells)}</tr>"
+    cells = zip(values, row_texts([str(one) for one in columns], values), strict=True)
+    return f"<tr>{''.join(_cell(value, words) for value, words in cells)}</tr>"
 
 
-def _cell(value: Any, *, as_bytes: bool, as_share: bool) -> str:
+def _cell(value: Any, words: str) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"<td{' class=n' if number else ''}>{text(cell(value, as_bytes=as_bytes, as_share=as_share))}</td>"
+    return f"<td{' class=n' if number else ''}>{text(words)}</td>"
 
 
 def _heads(columns: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ def target_mark(settings: Settings, name: str) -> str:
         for one, setting in REGISTRY.items()
         if setting.section in SECTIONS[backend] and not setting.secret and one not in _NOT_LEADING
     }
-    return hashlib.sha256(json.dumps([backend, name, leading]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([backend, name, leading], sort_keys=True).encode()).hexdigest()
 
 
 class ICloudOptions(Group):
