@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bitnet_core.runs.early import early_steps
 from bitnet_core.runs.trend import RISES, comparable, rises, trend, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
 from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
@@ -153,6 +154,11 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     if not every or every < 1:
         return old
     following, last = (step // every + 1) * every, _last_step(vitals, plan)
+    early = early_steps(last, every) if last and _untold(vitals) else None
+    if early and step < measured.step + early:
+        return (
+            f"{old}, next at about {number(measured.step + early)}"  # how many steps the budget gives is an estimate
+        )
     return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at end"
 
 

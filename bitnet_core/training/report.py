@@ -229,6 +229,12 @@ def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     )
 
 
+def is_early(state: TrainState, early: int | None) -> bool:
+    """Whether `early` steps have passed since the only evaluation that counts, so that a second one is due."""
+    counted = [row["step"] for row in state.evaluations if ramp.is_ternary(row)]
+    return len(counted) == 1 and state.step - counted[0] == early
+
+
 def ramp_figures(student: Student, options: TrainOptions) -> dict[str, float]:
     """How much of the quantisers acts, in a training that ramps them up."""
     return {ramp.FIELD: student.quantized_share} if options.flip.quant_ramp_fraction else {}

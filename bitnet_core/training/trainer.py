@@ -17,6 +17,7 @@ from bitnet_core.errors import Stopped
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
+from bitnet_core.runs.early import early_steps
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
@@ -159,7 +160,9 @@ class Trainer:
         self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
         steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
         self.schedule = Schedule(options.rate, options.total_steps or steps)
-        self._log_interval = options.log_interval or report.interval(min(steps, options.total_steps or steps))
+        steps = min(steps, self.schedule.total_steps)
+        self._log_interval = options.log_interval or report.interval(steps)
+        self._early = early_steps(steps, options.checkpoint_interval) if self._held_out else None
 
     def _begin(self) -> None:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
@@ -223,6 +226,8 @@ class Trainer:
             self._evaluate("checkpoint")
             if not state.divergence.suspected:
                 self._save()
+        elif not self.finished and report.is_early(state, self._early):
+            self._evaluate("early")
 
     def _ramp_up(self) -> None:
         """Let the quantisers act as much as is due. A larger budget takes nothing back."""
@@ -338,12 +343,8 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------------
 
     def _is_saved(self) -> bool:
-        path = self.last_checkpoint
-        return (
-            self.folder is not None
-            and path == checkpoints.path_of(self.folder, self.state.step)
-            and checkpoints.health_of(path).exists()
-        )
+        saved = self.folder and checkpoints.path_of(self.folder, self.state.step)
+        return saved is not None and saved == self.last_checkpoint and checkpoints.health_of(saved).exists()
 
     def _forget_removed(self) -> None:
         """Neither go back to a checkpoint that is gone nor call it the best."""
