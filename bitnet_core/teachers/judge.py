@@ -6,7 +6,7 @@ The probe and every answer of a collection are judged by these rules. Pure.
 import re
 from collections.abc import Callable
 
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import FILTERED, ChatResult
 from bitnet_core.tokenizer.mass import fault_words, first_fault, text_fault
 from bitnet_core.tokenizer.steps import Completion
 
@@ -23,6 +23,8 @@ def only_thinking(tokens: int) -> tuple[str, str]:
 
 def answer_fault(result: ChatResult, max_tokens: int) -> str | None:
     """Why the answer to a request of `max_tokens` can't be used, as a short code; None if these rules allow it."""
+    if result.finish_reason == FILTERED:
+        return "cut_by_filter"
     if not result.steps:
         return "no_logprobs"
     if not result.text_matches_bytes:
@@ -35,6 +37,11 @@ def answer_fault(result: ChatResult, max_tokens: int) -> str | None:
 def probe_fault(result: ChatResult, max_tokens: int) -> tuple[str, str] | None:
     """What is wrong with the answer to a probe, and what to change, in words; None if it can be used."""
     reason = answer_fault(result, max_tokens)
+    if reason == "cut_by_filter":
+        return (
+            "its content filter cut the answer to a harmless question",
+            "relax that filter, or choose another model",
+        )
     steps = result.steps
     if steps is None or reason == "no_logprobs":
         return None  # this has an error of its own

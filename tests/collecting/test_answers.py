@@ -125,6 +125,25 @@ def test_an_arriving_answer_is_judged_as_its_shard_will_judge_it(tokenizer: Stud
         assert arrived.steps == (len(finished.answer.steps) if finished.answer and finished.projection else 0)
 
 
+@pytest.mark.parametrize(
+    "finish",
+    [
+        *("content_filter", "content_filter: RECITATION", "SAFETY", "PROHIBITED_CONTENT", "MODEL_ARMOR", "refusal"),
+        *("sensitive", "ERROR_TOXIC", "guardrail_intervened", "content_filtered", "blacklist"),
+    ],
+)
+def test_an_answer_that_a_filter_cut_is_no_answer_of_the_teacher(finish: str) -> None:
+    whole = answer("the rain there")
+    cut = replace(whole, body=whole.body.replace(b'"finish_reason": "stop"', f'"finish_reason": "{finish}"'.encode()))
+    assert cut != whole
+    made = collection()
+    reader = AnswerReader(made)
+    assert reader.check_arrival(whole).rejected == ""
+    assert reader.check_arrival(cut).rejected == "cut_by_filter"
+    finished = reader.finish(next(made.requests()), cut)
+    assert (finished.rejected, finished.projection) == ("cut_by_filter", None)
+
+
 def test_the_mean_mass_of_other_is_known_before_projecting() -> None:
     made = collection()
     reader = AnswerReader(made)

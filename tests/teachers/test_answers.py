@@ -279,6 +279,8 @@ def test_no_logprobs_in_any_spelling(logprobs: Any) -> None:
         ({"object": "chat.completion"}, "no_choice"),
         ([], "no_choice"),
         ({"choices": [{"message": {"content": None}}]}, "no_text"),
+        ({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}, "refused"),
+        ({"choices": [{"message": {"content": ""}, "finish_reason": "SAFETY"}]}, "refused"),
         ({"choices": [{"message": {"content": None, "refusal": "I can't."}}]}, "refused"),
         ({"choices": [{"message": None}]}, "no_text"),
         (chat_body("a", ["a"]), "malformed_logprobs"),  # type: ignore[list-item]

@@ -266,6 +266,7 @@ HELLO = ("Hello", {})
             told(HELLO, (" x", {"logprob": -9999.0})),
             "a placeholder such as -9999 instead of a logprob in its first tokens",
         ),
+        (told(HELLO, finish_reason="content_filter"), "content filter cut the answer.*relax that filter"),
         (told(HELLO, ("\ufffd", {"bytes": None})), "half a character .*choose another model"),
     ],
 )

@@ -25,6 +25,7 @@ from bitnet_core.teachers.answers.result import (
     Repaired,
     finish_of,
     finite_numbers,
+    no_text,
     short_name,
     token_count,
 )
@@ -82,8 +83,8 @@ def read_chat_completion(body: bytes, table: TokenTable | None) -> ChatResult:
     finish_reason = finish_of(choice.finish_reason)
     reported = None if table is None else _reported(choice.logprobs)
     text = _text(choice.message)
-    if not text and reported is None:
-        raise BadReply("no_text", "the answer holds no text")
+    if text is None or (not text and reported is None):
+        raise no_text(finish_reason)
     completion = Repaired(text) if table is None else completion_of(reported, text, finish_reason, table)
     usage = as_object(answer.usage)
     return ChatResult(
@@ -107,12 +108,10 @@ def _lenient_body(payload: Any) -> _Body:
     return _Body([choice], *map(payload.get, _Body.__struct_fields__[1:]))
 
 
-def _text(message: Any) -> str:
+def _text(message: Any) -> str | None:
     text = text_of(as_object(message).get("content"))
     if not text and as_object(message).get("refusal"):
         raise BadReply("refused", "the teacher refused to answer")
-    if text is None:
-        raise BadReply("no_text", "the answer holds no text")
     return text
 
 

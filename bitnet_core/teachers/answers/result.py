@@ -28,7 +28,8 @@ _FINISHES = {
     ),
     "content_filter": (
         *("content_filter", "content-filter", "refusal", "safety", "recitation", "language", "blocklist"),
-        *("prohibited_content", "spii", "image_safety"),
+        *("prohibited_content", "spii", "image_safety", "model_armor", "sensitive", "error_toxic", "blacklist"),
+        *("content_filtered", "guardrail_intervened"),
     ),
     "error": (
         *("error", "failed", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"),
@@ -37,7 +38,10 @@ _FINISHES = {
 }
 """Why an answer ended, in OpenAI's words, and what the vendors' references call it: `eos` is Together's, `eos_token`
 and `stop_sequence` TGI's, `model_length` Mistral's, `insufficient_system_resource` DeepSeek's, `abort` vLLM's and
-SGLang's, `end_turn` and `max_tokens` Anthropic's; Gemini writes its own in capitals."""
+SGLang's, `end_turn` and `max_tokens` Anthropic's; Gemini writes its own in capitals. `sensitive` is Zhipu's,
+`error_toxic` Cohere's, `blacklist` GigaChat's; `content_filtered` and `guardrail_intervened` are Bedrock's."""
+FILTERED = "content_filter"
+"""A filter cut the answer: what there is of it is not all that the teacher would have said."""
 _FINISH_BY_NAME = {name: common for common, names in _FINISHES.items() for name in names}
 
 
@@ -166,6 +170,11 @@ def finite_numbers(value: Any) -> Mapping[str, float]:
     return found
 
 
+def no_text(finish_reason: str) -> BadReply:
+    """What an answer without text is; one that a filter withheld is not asked for again."""
+    return BadReply("refused" if finish_reason == FILTERED else "no_text", "the answer holds no text")
+
+
 def finish_of(reason: Any) -> str:
     """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure.
 
@@ -175,7 +184,8 @@ def finish_of(reason: Any) -> str:
         return ""
     if not isinstance(reason, str):
         raise BadReply("malformed", "the finish reason is not a string")
-    name = _FINISH_BY_NAME.get(reason.lower(), short_name(reason))
+    # Gemini, asked in OpenAI's format, names the filter behind a colon.
+    name = _FINISH_BY_NAME.get(reason.lower().partition(":")[0].strip(), short_name(reason))
     if name == "error":
         raise BadReply("error", f"the server reports that it failed while answering ({reason})")
     return name

@@ -5,7 +5,7 @@ from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
-from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, short_name, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, no_text, short_name, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -91,8 +91,7 @@ class AnthropicMessages(HttpChat):
         finish_reason = finish_of(payload.get("stop_reason"))
         text = text_of(blocks)
         if not text:
-            reason = "refused" if finish_reason == "content_filter" else "no_text"
-            raise BadReply(reason, "the answer holds no text")
+            raise no_text(finish_reason)
         usage = as_object(payload.get("usage"))
         cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
         return ChatResult(
