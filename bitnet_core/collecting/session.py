@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -48,6 +48,7 @@ _TELLING_STEPS = 4
 _MOST_NAMES = 20
 """Names that are kept, because a server may give each answer another one."""
 
+_T = TypeVar("_T")
 OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]
 """Opens the collection's teacher; takes `parallel`, `waiting`, `context` and `table` (see `opening.open_teacher`)."""
 
@@ -150,18 +151,19 @@ class CollectSession:
                 return
         self._tally.require_usable(self.collection.identity.model)
 
-    def _known_verdict(self) -> Verdict | None:
-        """The verdict of an earlier run's probe; None if there is none, or none that this version can read."""
-        text = self.journal.read_note(self._verdict_note)
-        with contextlib.suppress(msgspec.MsgspecError):
-            return None if text is None else msgspec.json.decode(text, type=Verdict)
+    def _kept(self, note: str, kind: type[_T]) -> _T | None:
+        """What an earlier run has kept in a note; None if there is none, or none that this version can read."""
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            return msgspec.json.decode(self.journal.read_note(note) or "", type=kind)
         return None
 
+    def _known_verdict(self) -> Verdict | None:
+        """The verdict of an earlier run's probe."""
+        return self._kept(self._verdict_note, Verdict)
+
     def _names_in(self, note: str) -> list[str]:
-        """The names that this run or an earlier one has kept in a note, in the order of the answers."""
-        with contextlib.suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(self.journal.read_note(note) or "[]", type=list[str])
-        return []
+        """The names that earlier runs have kept in a note, in the order of the answers."""
+        return self._kept(note, list[str]) or []
 
     def _note_model(self, served: str) -> None:
         """Say once, and keep, that a model of another name answers than the one that was probed."""
@@ -196,13 +198,14 @@ class CollectSession:
 
     def _sampling_sent(self) -> dict[str, Any]:
         """The sampling fields as they were sent in this collection's last run that asked; empty if none did."""
-        with contextlib.suppress(msgspec.MsgspecError):
-            return msgspec.json.decode(self.journal.read_note(self._sent_note) or "{}", type=dict[str, Any])
-        return {}
+        return self._kept(self._sent_note, dict[str, Any]) or {}
 
     def _known_overrun(self) -> tuple[int, int]:
-        prompt, completion = map(int, (self.journal.read_note(self._overrun_note) or "0 0").split())
-        return (0, 0) if is_absurd_overrun(prompt, completion) else (prompt, completion)
+        with contextlib.suppress(ValueError):  # a journal may hold anything
+            prompt, completion = map(int, (self.journal.read_note(self._overrun_note) or "").split())
+            if min(prompt, completion) >= 0 and not is_absurd_overrun(prompt, completion):
+                return prompt, completion
+        return 0, 0
 
     def _prepare_folder(self) -> None:
         """Move foreign traces away. Called only once the teacher has proved that there will be new ones."""

@@ -5,6 +5,7 @@ Arrow allocates what they say. Knows nothing of what the columns mean.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ _MOST_COLUMNS = 1000
 _HEADER_BYTES = 1 << 16
 _MOST_NESTING = 16
 _MOST_FOOTER = 1 << 24
+_TRIES = 10
+"""Collecting replaces a file now and then; more often than this is no accident."""
 
 Fields = dict[int, Any]
 """A struct of the file's metadata: values by the numbers that `parquet.thrift` gives them."""
@@ -37,6 +40,14 @@ def open_parquet(path: Path, read: Container[str] | None = None, **options: Any)
 
     OSError, NameNotUTF8, TooLarge, or another ArrowException for what is not Parquet.
     """
+    for _ in range(_TRIES):
+        if (file := _opened(path, read, options)) is not None:
+            return file
+    raise OSError(errno.EBUSY, "it is replaced all the time", str(path))
+
+
+def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) -> pq.ParquetFile | None:
+    """None if another file was put in its place while it was checked."""
     with open_regular(path) as source, contextlib.ExitStack() as opened:
         size = os.fstat(source.fileno()).st_size
         groups = _row_groups(source, size)
@@ -46,6 +57,8 @@ def open_parquet(path: Path, read: Container[str] | None = None, **options: Any)
             raise pa.ArrowInvalid("a column's name is not text") from error
         except UnicodeEncodeError as error:
             raise NameNotUTF8(path) from error
+        if not os.path.samestat(os.fstat(source.fileno()), path.stat()):  # Arrow has opened it by its name
+            return None
         # Arrow reads a column by its place in the schema: the name that a part of it claims may be another.
         names = [file.schema.column(place).path for place in range(len(file.schema))]
         for chunks in groups:

@@ -65,7 +65,7 @@ def copy_status(root: Path, mark: str = "") -> CopyStatus:
     """
     newest = sorted((root / FOLDER).glob("*.sqlite"), key=_changed, reverse=True)
     for path in newest:
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError, TypeError):
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError, TypeError, AttributeError, RecursionError):
             if (found := _read(path, mark)) is not None:
                 return found
     return CopyStatus()

@@ -10,7 +10,7 @@ from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
 from bitnet_core.teachers.neutral import few_tokens_seconds
-from bitnet_core.teachers.refusals import Failing, PromptRefused
+from bitnet_core.teachers.refusals import Failing, PromptRefused, SettingsRefused
 from bitnet_core.teachers.teacher import Teacher
 
 _OUTAGE_SECONDS = 900.0
@@ -45,22 +45,25 @@ class TeacherHealth:
         self._failed_tests = 0
         self.answers = 0
         """Answers so far, to prompts and to test requests."""
-        self._answered_at = time.monotonic()
+        self._responded_at = time.monotonic()
         self._testing = asyncio.Lock()
 
     def record_success(self) -> None:
         self.answers += 1
+        self._record_response()
+
+    def _record_response(self) -> None:
         self._teacher.answering = True
-        self._answered_at = time.monotonic()
+        self._responded_at = time.monotonic()
 
     async def wait_until_answering(self, answers_before: int, failure: BitnetError) -> None:
-        """Return once there are more than `answers_before` answers: then the failure was the prompt's.
+        """Return once there are more than `answers_before` answers, or the test is refused: it was no outage.
 
         Of all requests that wait, one at a time tests the teacher. Raises `failure` after a long outage.
         """
         async with self._testing:
-            while self.answers == answers_before and not await self.answers_a_token():
-                if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
+            while self.answers == answers_before and await self.answers_a_token() is None:
+                if time.monotonic() - self._responded_at > _OUTAGE_SECONDS:
                     raise failure
                 self._failed_tests += 1
                 self._teacher.answering = False
@@ -72,7 +75,8 @@ class TeacherHealth:
         seconds = few_tokens_seconds(self._teacher.provider)
         try:
             await self._teacher.chat(self._test, attempts=1, seconds=seconds)
-        except PromptRefused:
+        except (PromptRefused, SettingsRefused):  # a server may demand more tokens than one
+            self._record_response()
             return False
         except (Failing, Unreachable):
             return None

@@ -143,6 +143,23 @@ def test_an_absurd_charge_of_an_earlier_run_blocks_no_later_one(
         assert 0 < journal.spent().tokens < 20_000
 
 
+@pytest.mark.parametrize("note", ["", "7", "[" * 10_000, '{"mode": 1}', "a b", "-9 -9", f"{'9' * 5000} 1"])
+def test_a_note_that_no_run_has_written_counts_as_none(
+    tmp_path: Path, tokenizer: StudentTokenizer, note: str
+) -> None:
+    path = tmp_path / "data.journal" / "journal.sqlite"
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(sequential_context(tmp_path, server, KD_MAX_REQUESTS=str(PROBES + 5)))
+        with Journal(path) as journal:
+            (of,) = [key for (key,) in journal._db.execute("select key from notes where key like 'probe:%'")]
+            teacher = of.split(":")[1]
+            for name in (f"beyond:{teacher}", f"served:{teacher}", f"fingerprints:{teacher}"):
+                journal.write_note(name, "")
+            journal._write("update notes set value = ? where key like '%:%'", (note,))
+        summary = collect.run(sequential_context(tmp_path, server))
+    assert (summary["sequences"], summary["rejected"]) == (12, {})
+
+
 def test_a_large_charge_that_can_be_still_blocks(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     """Hidden thinking, and a request that these settings don't know."""
     path = tmp_path / "data.journal" / "journal.sqlite"

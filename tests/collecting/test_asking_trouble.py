@@ -118,6 +118,24 @@ def test_one_prompt_that_always_fails_is_passed_over(
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_teacher_that_refuses_the_test_is_there(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """Some take no request of one token: the prompt that fails is passed over, as there is nothing to wait for."""
+    cursed = load_prompts(None, PACKAGED_PROMPTS)[5].text
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if asked.body["max_tokens"] == 1 and server.asked[PROBES:]:
+            return Canned({"error": {"message": "max_tokens is below the minimum of 16"}}, 400)
+        broken = asked.body["messages"][-1]["content"] == cursed
+        return Canned({"error": {"message": "this one breaks me"}}, 500) if broken else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = sequential_context(tmp_path, server)
+        summary = collect.run(ctx)
+    assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})
+    assert not [event for event in emitted(ctx, "metric") if "not answer" in event.get("waits_for", "")]
+
+
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize(
     ("status", "message", "bound"),

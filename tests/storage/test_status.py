@@ -63,8 +63,9 @@ def test_a_copy_is_told_of_while_the_settings_lead_to_it(tmp_path: Path) -> None
 
 def test_a_note_of_another_version_is_not_read(tmp_path: Path) -> None:
     with opened(tmp_path, "one/") as state:
-        state.remember("stored", '{"at": "soon", "counter": [], "folders": {"data": 3}}')
-    assert copy_status(tmp_path) == CopyStatus()
+        for note in ('{"at": "soon", "counter": [], "folders": {"data": 3}}', "[]", "[" * 10_000, '{"folders": 1}'):
+            state.remember("stored", note)
+            assert copy_status(tmp_path) == CopyStatus()
     path = next((tmp_path / FOLDER).glob("*.sqlite"))
     with sqlite3.connect(path) as database:
         database.execute("drop table notes")

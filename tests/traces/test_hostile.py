@@ -168,6 +168,32 @@ def test_what_is_no_file_in_the_place_of_a_shard_is_not_waited_for(tmp_path: Pat
         open_parquet(path)
 
 
+def test_a_file_that_is_replaced_between_check_and_opening_is_checked_anew(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, bomb, spare = pq.ParquetFile, tmp_path / "bomb", file.read_bytes()
+    zeros = pa.array(np.zeros(parquet.MOST_BYTES // 8 + 1000, np.int64))
+    pq.write_table(pa.table({"zeros": zeros}), bomb, compression="zstd", use_dictionary=False, row_group_size=1 << 30)
+
+    def replaced(path: Path, **options: object) -> pq.ParquetFile:
+        if bomb.exists():
+            bomb.rename(path)
+        return opened(path, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", replaced)
+    with pytest.raises(parquet.TooLarge):
+        open_parquet(file)
+
+    def always_replaced(path: Path, **options: object) -> pq.ParquetFile:
+        path.rename(tmp_path / "old")
+        path.write_bytes(spare)
+        return opened(path, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", always_replaced)
+    with pytest.raises(OSError, match="replaced all the time"):
+        open_parquet(file)
+
+
 @pytest.mark.parametrize("length", [0, 4, 8, 100, 5000])
 def test_a_file_cut_short_is_refused(file: Path, length: int) -> None:
     file.write_bytes(file.read_bytes()[:length])
