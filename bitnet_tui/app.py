@@ -161,8 +161,11 @@ class BitnetApp(Telling):
             await super().on_event(event)
 
     async def _type(self, event: Typed) -> None:
-        focused = self.focused
-        await super().on_event(event)
+        focused, screen = self.focused, self.screen
+        if not (
+            isinstance(event, events.Paste) and isinstance(screen, ShellScreen) and await screen.take_in(event.text)
+        ):
+            await super().on_event(event)
         self._keystrokes.sent(focused)
 
     @property

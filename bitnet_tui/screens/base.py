@@ -68,6 +68,10 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         """Whether it is on top, or only dialogs are above it."""
         return self.is_active or (self.is_current and self.app.screen.styles.background.a < 1)
 
+    async def take_in(self, text: str) -> bool:  # noqa: ARG002 - see the guide
+        """Whether the screen itself takes a pasted text, so that it does not go into the field with the focus."""
+        return False
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Until the screen is complete, its keys do nothing but close it."""
         if self.is_mounted and (self.complete or action == "dismiss"):

@@ -12,8 +12,10 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.known import remember
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
+from bitnet_tui.view.guide import pasted
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.widgets.guide import Pick, ShareBar
@@ -36,6 +38,8 @@ class Guide(KeyedScreen[Made | None]):
 
     GOES_ON: ClassVar[str] = "#next"
     """The button that goes on."""
+    TAKES: ClassVar[str] = ""
+    """How the sections begin whose settings can be pasted."""
     draft: Draft
     keys: dict[str, str]
     """Typed keys, by setting, until the experiment is made. They are kept nowhere before."""
@@ -93,6 +97,21 @@ class Guide(KeyedScreen[Made | None]):
 
     def change(self, name: str, text: str) -> None:
         """Put a setting into the draft."""
+        raise NotImplementedError
+
+    async def take_in(self, text: str) -> bool:
+        """Fill all fields at once from pasted settings. Their keys must not land in a field that shows them."""
+        found = pasted.read(text, self.TAKES)
+        if found is None or self.busy or not self.complete:
+            return False
+        remember(found.keys.values())
+        draft, self.keys = pasted.with_pasted(self.draft, self.keys, found)
+        await self.adopt(draft)
+        self.say(found.words, "label")
+        return True
+
+    async def adopt(self, draft: Draft) -> None:
+        """Go on with another draft, at the step that is shown."""
         raise NotImplementedError
 
     def offer(self, words: str, act: Callable[[], object]) -> None:

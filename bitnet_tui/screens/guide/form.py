@@ -41,6 +41,7 @@ class TargetForm(Guide):
     AUTO_FOCUS = "#cards"
     ASKS_LATE = False
     GOES_ON = "#open"
+    TAKES = "Storage"
     TITLE_WORDS: ClassVar[str]
     ACT: ClassVar[str]
     """The word on the button."""
@@ -105,6 +106,11 @@ class TargetForm(Guide):
         before, self.draft = self.draft, self.draft.having(name, text)
         if self.draft != before and not self.busy:
             self.say("", "label")  # it was about what stood there before
+
+    async def adopt(self, draft: Draft) -> None:
+        self.stop_test()
+        self.draft = draft
+        self._step.begin()
 
     def offer(self, words: str, act: Callable[[], object]) -> None:
         button = self.query_one("#offer", Button)

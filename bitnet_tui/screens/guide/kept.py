@@ -137,6 +137,12 @@ class KeptGuide(Guide):
         self._own = True
         await self._come_to(step)
 
+    async def adopt(self, draft: Draft) -> None:
+        self.stop_test()
+        self._touched |= {name for name in draft.values if draft.get(name) != self.draft.get(name)}
+        await self._adopt(draft, self._step)
+        self._changed()
+
     def _begin_with(self, found: tuple[Any, Copied | None]) -> None:
         record, copied = found
         copy = drafted.of_settings(copied.values, self.draft.source) if copied is not None else None

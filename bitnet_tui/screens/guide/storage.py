@@ -79,7 +79,7 @@ class StorageStep(TestedStep):
     def hint(self, name: str) -> str:
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
-            return "Arrows or a click choose; enter goes on."
+            return "Arrows or clicks choose, enter goes on. Pasted NAME=value lines fill it."
         what = storing.what(setting, self.draft.get(BACKEND))
         if is_address(setting):
             return f"{what} {addresses.ADDED}"

@@ -159,8 +159,8 @@ class TeacherStep(TestedStep):
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "cards": "Arrows or a click choose; enter goes on. The price is that of the cheapest known model, for a "
-            "million tokens of input.",
+            "cards": "Arrows or a click choose; enter goes on. Prices are of the cheapest known model, per million "
+            "tokens of input. Pasted lines NAME=value fill the form.",
         }.get(name, "")
 
     def changed(self) -> None:

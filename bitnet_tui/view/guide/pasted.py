@@ -1,0 +1,130 @@
+"""Settings that are pasted into the guide: lines as in a `.env`, in a shell's profile, or in AWS's own files."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bitnet_core.errors import UsageError
+from bitnet_core.settings import dotenv
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.text import listed
+from bitnet_tui.labels import label
+from bitnet_tui.view.guide import storing
+from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft, of_settings, wrong
+
+_SECTION = re.compile(r"^\s*\[[^\]\n]*\]\s*$", re.MULTILINE)
+_ALSO = {
+    "AWS_REGION": "AWS_DEFAULT_REGION",
+    "REGION": "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL": "S3_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3": "S3_ENDPOINT_URL",
+    "OPENAI_API_BASE": "OPENAI_BASE_URL",
+}
+"""What other programs call a setting of ours."""
+_OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Pasted:
+    """What a text assigns: settings with their values, keys with theirs, and the names of what can't be taken."""
+
+    values: Mapping[str, str]
+    keys: Mapping[str, str]
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """What was taken, by the names on the page, and what was not."""
+        names = [label(name) for name in (*self.values, *self.keys)]
+        said = f"Taken from the pasted text: {listed(_shortened(names))}."
+        if not self.unknown:
+            return said
+        return f"{said} Not taken: {listed(_shortened(self.unknown))}."
+
+
+def _shortened(names: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(names))
+    more = len(found) - _MOST_NAMED
+    return found if more <= 1 else [*found[:_MOST_NAMED], f"{more} more"]
+
+
+def read(text: str, sections: str = "") -> Pasted | None:
+    """What a pasted text assigns; None for one that has other lines than assignments, or no setting of ours.
+
+    Only settings of sections whose name begins with `sections` are taken.
+    """
+    try:
+        parsed = dotenv.parse(_SECTION.sub("", text), Path("the pasted text"))
+    except UsageError:
+        return None
+    values: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    unknown: list[str] = []
+    for written, value in parsed.values.items():
+        upper = written.upper()
+        name = upper if upper in REGISTRY else _ALSO.get(upper, "")
+        if not name or not REGISTRY[name].section.startswith(sections):
+            unknown.append(written)
+        elif name in SECRET_NAMES:
+            keys[name] = value
+        elif wrong(name, value) or (name == BACKEND and value not in KINDS):
+            unknown.append(written)
+        else:
+            values[name] = value
+    return Pasted(values, keys, tuple(unknown)) if (values or keys) and not parsed.unreadable else None
+
+
+def with_pasted(draft: Draft, keys: Mapping[str, str], pasted: Pasted) -> tuple[Draft, dict[str, str]]:
+    """The draft and its typed keys with what was pasted; teacher and target are those that it is about."""
+    values, found = {**pasted.values}, {**pasted.keys}
+    teacher = values.get(TEACHER) or values.get(CHAT)
+    if not teacher:
+        _to_own_server(values, found)
+        teacher = _teacher(draft, (*values, *found))
+    backend = values.get(BACKEND) or _backend(draft, (*values, *found))
+    made = of_settings({**draft.values, **values, TEACHER: teacher, BACKEND: backend}, draft.source)
+    made = made.having(BACKEND, backend)
+    return replace(made, name=draft.name, step=draft.step, traces=draft.traces), {**keys, **found}
+
+
+def _to_own_server(values: dict[str, str], keys: dict[str, str]) -> None:
+    """OpenAI's names with another address are how many programs are told of one's own server."""
+    address = values.get(_OPENAI.base_url_setting, _OPENAI.base_url)
+    if address.rstrip("/") == _OPENAI.base_url:
+        return
+    for place in (values, keys):
+        for theirs, ours in (
+            (_OPENAI.base_url_setting, _OWN.base_url_setting),
+            (_OPENAI.model_setting, _OWN.model_setting),
+            (_OPENAI.key_setting, _OWN.key_setting),
+        ):
+            if theirs in place:
+                place[ours] = place.pop(theirs)
+
+
+def _teacher(draft: Draft, names: Iterable[str]) -> str:
+    """The teacher whose settings these are: the chosen one, or the first of the others."""
+    given = set(names)
+    about = [
+        one.name for one in PROVIDERS.values() if given & {one.model_setting, one.base_url_setting, one.key_setting}
+    ]
+    now = draft.teacher.name
+    return now if now in about or not about else about[0]
+
+
+def _backend(draft: Draft, names: Iterable[str]) -> str:
+    """The target whose settings these are: the chosen one, or the first that has all that it needs.
+
+    In the step Storage, where somebody pastes what a target needs, it may lack something.
+    """
+    given, now = set(names), draft.get(BACKEND)
+    about = [name for name in KINDS if given & set(storing.fields(name))]
+    if now in about or not about:
+        return now
+    ready = [name for name in about if KINDS[name].needs and set(KINDS[name].needs) <= given]
+    may_lack = about[:1] if draft.step == "storage" and now == HERE else []
+    return next(iter((*ready, *may_lack)), now)

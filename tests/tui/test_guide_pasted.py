@@ -1,0 +1,116 @@
+"""Settings that are pasted into the guide fill its fields, and their keys are shown nowhere."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from bitnet_core.settings import dotenv
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_tui.view.guide import pasted
+from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
+from tests.tui.guides import KEY, answered, app, at, field_of
+from tests.tui.pilots import said, shown
+
+_OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODEL='llama'\nCUSTOM_API_KEY=k1\n"
+
+
+def _taken(text: str, draft: Draft | None = None) -> tuple[Draft, dict[str, str]]:
+    found = pasted.read(text)
+    assert found is not None
+    return pasted.with_pasted(draft or Draft(), {}, found)
+
+
+def test_an_own_server_whose_names_are_ours_or_those_of_openai() -> None:
+    draft, keys = _taken(_OWN_SERVER)
+    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
+    assert keys == {"CUSTOM_API_KEY": "k1"}
+    assert _taken(_OWN_SERVER.replace("CUSTOM", "OPENAI").replace("BASE_URL", "API_BASE")) == (draft, keys)
+    draft, keys = _taken("OPENAI_MODEL=gpt-4o-mini\nOPENAI_API_KEY=k1\nOPENAI_BASE_URL=https://api.openai.com/v1")
+    assert (draft.teacher.name, draft.model, keys) == ("openai", "gpt-4o-mini", {"OPENAI_API_KEY": "k1"})
+
+
+@pytest.mark.parametrize(
+    ("text", "step", "backend", "values"),
+    [
+        ("S3_BUCKET=b\nAWS_ENDPOINT_URL=http://m:9000", "machine", "s3", {"S3_ENDPOINT_URL": "http://m:9000"}),
+        ("[lab]\naws_access_key_id = A\nregion = eu-1", "storage", "s3", {"AWS_DEFAULT_REGION": "eu-1"}),
+        ("aws_access_key_id = A\nregion = eu-1", "teacher", HERE, {}),
+        ("STORAGE_BACKEND=dynamodb\nAWS_ACCESS_KEY_ID=A", "machine", "dynamodb", {}),
+        ("STORAGE_LOCAL_DIR=/mnt/x", "machine", "local", {"STORAGE_LOCAL_DIR": "/mnt/x"}),
+        ("WEBDAV_URL=https://x.example/dav\nWEBDAV_PASSWORD=p", "machine", "webdav", {}),
+    ],
+)
+def test_the_target_is_the_one_that_the_settings_are_of(
+    text: str, step: str, backend: str, values: dict[str, str]
+) -> None:
+    draft, keys = _taken(text, Draft(step=step))
+    assert draft.get(BACKEND) == backend
+    assert {name: draft.get(name) for name in values} == values
+    assert set(keys) <= SECRET_NAMES
+
+
+def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
+    chosen = Draft().having(BACKEND, "dynamodb").having(TEACHER, "vllm").having("LR", "1e-3")
+    draft, _ = _taken("AWS_ACCESS_KEY_ID=A\nS3_BUCKET=b\nVLLM_MODEL=m", chosen)
+    assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
+    found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=128")
+    assert found is not None
+    assert found.words == "Taken from the pasted text: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
+    assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "sk-abc", "dGhpcyBpcyBhIGtleQ==", "a=b", "http://x/?OPENAI_MODEL=1", "LR\n", "OPENAI_MODEL=m\nand more"],
+)
+def test_other_texts_are_left_to_the_field(text: str) -> None:
+    assert pasted.read(text) is None
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(REGISTRY)), st.text(max_size=12), max_size=6),
+    st.sampled_from(sorted(KINDS)),
+)
+def test_any_settings_make_a_draft_that_can_be_shown(values: dict[str, str], backend: str) -> None:
+    text = "\n".join(f"{name}={dotenv.quoted(value)}" for name, value in values.items())
+    found = pasted.read(text)
+    if found is None:
+        return
+    draft, keys = pasted.with_pasted(Draft().having(BACKEND, backend), {}, found)
+    assert draft.teacher.name in PROVIDERS
+    assert draft.get(BACKEND) in {HERE, *KINDS}
+    assert not SECRET_NAMES & set(settings(draft))
+    assert all(value and name in SECRET_NAMES for name, value in keys.items())
+
+
+async def _paste(pilot: Pilot[None], text: str) -> None:
+    pilot.app.post_message(events.Paste(text))
+    await answered(pilot)
+
+
+async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field(home: Path) -> None:
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await _paste(pilot, _OWN_SERVER.replace("k1", KEY) + f"S3_BUCKET=runs\nAWS_SECRET_ACCESS_KEY={KEY}2\n")
+        assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
+            "http://lab:8000/v1", "llama", KEY
+        ]  # fmt: skip
+        assert "Taken from the pasted text" in said(pilot, "#problem")
+        assert KEY not in shown(pilot)
+        model = field_of(guide, "MODEL")
+        model.focus()
+        model.value = ""
+        await _paste(pilot, "qwen")
+        assert guide.draft.model == "qwen"
+        await guide._come_to("storage")
+        await answered(pilot)
+        filled = {(one.id or "").removeprefix("field-"): one.value for one in guide.query(Input)}
+        assert (filled["S3_BUCKET"], filled["AWS_SECRET_ACCESS_KEY"]) == ("runs", f"{KEY}2")
+        assert KEY not in str(guide.draft)
