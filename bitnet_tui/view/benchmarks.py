@@ -2,23 +2,32 @@
 
 from collections.abc import Sequence
 
-from bitnet_core.text import crop, flat, listed, pad, size
+from bitnet_core.text import flat, listed, pad, size, wrap
 from bitnet_tui.services.benchmarks import Benchmark
 from bitnet_tui.view.spans import Line, Span, line
 
-_NAME, _ITEMS, _LICENCE = 19, 7, 14
+_NAME, _ITEMS, _LICENCE = 19, 7, 12
+_LEAST_ABOUT = 16
+"""Cells: with fewer beside the other columns, what a benchmark is about stands below its name."""
 _MOST_NAMED = 6
 
 
 def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
-    """A line each: a mark, the name, the items, the licence, and what it is about."""
-    title = f"  {pad('benchmark', _NAME)}{'items':>{_ITEMS}}  {pad('licence', _LICENCE)}  about"
-    rows = [line(Span(crop(title, cells), "label"))]
+    """Of each a mark, the name, the items, the licence, and what it is about, wrapped where it is too long."""
+    indent = 2 + _NAME + _ITEMS + 2 + _LICENCE + 2
+    beside = cells - indent >= _LEAST_ABOUT
+    indent = indent if beside else 2
+    title = f"  {pad('benchmark', _NAME)}{'items':>{_ITEMS}}  {pad('licence', _LICENCE)}"
+    rows = [line(Span(f"{title}  about" if beside else title, "label"))]
     for one in found:
         mark, style = ("✓ ", "good") if one.here else ("! ", "warn") if one.wanted else ("· ", "faint")
-        text = f"{one.items:>{_ITEMS},}  {pad(flat(one.licence), _LICENCE)}  {flat(one.about)}"
         name = Span(pad(flat(one.name), _NAME), "value" if one.wanted else "label")
-        rows.append(line(Span(mark, style), name, Span(crop(text, max(1, cells - _NAME - 2)), "label")))
+        figures = f"{one.items:>{_ITEMS},}  {pad(flat(one.licence), _LICENCE)}"
+        about = wrap(flat(one.about), cells - indent)
+        if beside:
+            figures = f"{figures}  {about.pop(0)}"
+        rows.append(line(Span(mark, style), name, Span(figures, "label")))
+        rows += [line(Span(f"{'':{indent}}{text}", "label")) for text in about]
     marks = [Span("✓ ", "good"), Span("here   ", "label"), Span("! ", "warn")]
     return (
         *rows,

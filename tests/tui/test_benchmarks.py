@@ -10,6 +10,8 @@ import pytest
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import commands
 from bitnet_tui.services.benchmarks import GetBenchmarks
+from bitnet_tui.view.spans import unstyled
+from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, until, words
@@ -154,7 +156,10 @@ async def test_buttons_stay_in_sight_and_the_list_scrolls_by_keys_from_home_too(
         assert "Close" in shown(pilot) and "Fetch all" in shown(pilot)
         assert "this experiment scores" not in shown(pilot)
         assert "✓ here" not in shown(pilot)
-        assert pilot.app.screen.query_one("#benchmarks-lines").size.height == 1 + len(rows) + 2  # none is wrapped
+        drawn = pilot.app.screen.query_one("#benchmarks-lines", Painted)
+        assert drawn.size.height == len(drawn._lines)  # the widget wraps none of them
+        said = " ".join(unstyled(*drawn._lines).split())
+        assert said.count("what is asked") == 5 * len(rows)
         await pilot.press("end")
         await until(pilot, lambda: "✓ here" in shown(pilot))
         await pilot.press("up", "up", "up", "home")
