@@ -139,6 +139,8 @@ def test_a_variable_that_ends_textual_in_a_traceback_is_named(home: Path, name: 
 def test_a_log_of_textuals_that_can_not_be_written_is_named(home: Path, tmp_path: Path):
     with Terminal("--home", str(home), TEXTUAL_LOG=str(tmp_path / "nowhere" / "log")) as terminal:
         terminal.until("which can't be written (No such file or directory); correct it, or unset it.")
+    with Terminal("--home", str(home), TEXTUAL_LOG="/dev/full") as terminal:
+        terminal.until("TEXTUAL_LOG is '/dev/full', which can't be written (No space left on device); free space")
 
 
 _LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h")
