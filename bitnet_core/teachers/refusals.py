@@ -43,7 +43,7 @@ _PROMPT_SIGNS = (
     *("ip address", "firewall", "vpn"),
 )
 """In a 403, these say that it is not about the key."""
-_OTHER_FORMS = ("a stream of events", "text that is not UTF-8", "several JSON values")
+_OTHER_FORMS = ("a stream of events", "text that is not UTF-8", "several JSON values", "a broken JSON text")
 """Answers of a model server, in a form that is not read."""
 _OUTPUT_SIGN = "output limit was reached"
 _OTHER_NAME = re.compile(r"\b(?:use|try|instead|renamed|replaced)\b.{0,40}\bmax_(?:completion|output|new)_tokens\b")
@@ -286,10 +286,8 @@ class SentRequest:
         server = f"{self.provider.name} at {self.address}"
         if 300 <= reply.code < 400:
             where = reply.headers.get("location", "")[:_SHOWN_CHARACTERS]
-            return RefusesAll(
-                f"{server} redirects to {where or 'another address'} ({said}); "
-                f"set {self._address_settings} to the address that answers."
-            )
+            what = f"redirects to {where}" if where else "gives no answer"
+            return RefusesAll(f"{server} {what} ({said}); set {self._address_settings} to the address that answers.")
         if reply.code in (404, 405):
             return RefusesAll(
                 f"{self.address} has no {self.path or 'such path'} ({said}); "

@@ -212,6 +212,8 @@ async def test_an_event_that_is_named_error_is_told(said: str) -> None:
         (events(piece("Hello", "stop")), "a stream of events"),
         (b"event: x\n" + events(piece("Hello", "stop")), "a stream of events"),
         (b'{"response": "a"}\n{"response": "b", "done": true}\n', "several JSON values"),
+        ((json.dumps(GOOD) + "\n").encode() * 2, "several JSON values"),
+        (json.dumps(GOOD).encode()[:-9], "a broken JSON text"),
         ('{"choices": "caf\xe9"}'.encode("latin-1"), "text that is not UTF-8"),
         (json.dumps(GOOD).encode("utf-16"), "text that is not UTF-8"),
     ],
@@ -246,6 +248,12 @@ async def test_the_address_of_a_redirect_is_told_in_short() -> None:
     with pytest.raises(RefusesAll, match="redirects to http://x/aaa") as caught:
         await text_of(Canned(b"", 301, {"Location": "http://x/" + "a" * 50_000}))
     assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("status", [300, 302, 304])
+async def test_what_leads_nowhere_is_no_redirect(status: int) -> None:
+    with pytest.raises(RefusesAll, match=rf"gives no answer \(HTTP {status}\); set CUSTOM_BASE_URL"):
+        await text_of(Canned(b"", status))
 
 
 # -- what comes behind a whole answer ------------------------------------------------------------------------

@@ -220,7 +220,9 @@ class Reply:
             return "a stream of events"
         if start and not is_utf8(self.body.decode(errors="surrogateescape")):
             return "text that is not UTF-8"
-        return "an empty body" if not start else "several JSON values" if _begins_with_json(start) else "something"
+        if start.startswith(b"{"):
+            return "several JSON values" if _begins_with_json(self.body) else "a broken JSON text"
+        return "something" if start else "an empty body"
 
     def words(self) -> str:
         """The error in words: its message, code and type, without repetition."""
@@ -233,10 +235,10 @@ class Reply:
         return said.rstrip(".")
 
 
-def _begins_with_json(start: bytes) -> bool:
+def _begins_with_json(body: bytes) -> bool:
     """Whether there is a whole JSON object at the beginning; another one follows, as the body is not JSON."""
     with contextlib.suppress(ValueError, RecursionError):
-        return isinstance(json.JSONDecoder().raw_decode(start.decode(errors="replace"))[0], dict)
+        return isinstance(json.JSONDecoder().raw_decode(body.decode(errors="replace").lstrip())[0], dict)
     return False
 
 
