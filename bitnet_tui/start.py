@@ -133,8 +133,10 @@ def _require_variables() -> None:
     if log := os.environ.get("TEXTUAL_LOG"):
         try:
             fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
-            with open(fd, "wb", buffering=0) as opened:
-                opened.write(b"\n")  # a full disk shows only when it is written to
+            try:
+                os.write(fd, b"\n")  # a full disk shows only when it is written to
+            finally:
+                os.close(fd)
         except (OSError, ValueError) as error:
             why = explained(error, "correct it") if isinstance(error, OSError) else "(it is not a path); correct it"
             raise UsageError(f"TEXTUAL_LOG is {log!r}, which can't be written {why}, or unset it.") from error
