@@ -53,7 +53,21 @@ def above(view: ExperimentView, cells: int, rows: int) -> Above:
     left = max(0, rows - len(health) - len(alerts))
     if len(found) > left:
         found = (*found[: left - 1], found[-1]) if left else ()
+    spare = min(_steady_rows(run, found), rows) - sum(map(len, (health, alerts, found))) if run else 0
+    if run is not None and run.view.charted and spare > 0:  # the charts stay where they were while it ran
+        blank = ((),) * spare
+        health, alerts = (health, (*alerts, *blank)) if alerts else ((*health, *blank), alerts)
     return Above(health, alerts, found)
+
+
+def _steady_rows(run: RunShown, found: tuple[Line, ...]) -> int:
+    """The rows that a run takes while it is active, with these figures and whatever is said."""
+    return len(found) + _to_come(run) + _LEAST_SAID
+
+
+def _to_come(run: RunShown) -> int:
+    """The rows of figures that a training does not have yet."""
+    return int(run.stage == "train" and run.view.held_out is None)
 
 
 def _steady(run: RunShown, said: Above, cells: int, rows: int) -> Above:
@@ -61,15 +75,16 @@ def _steady(run: RunShown, said: Above, cells: int, rows: int) -> Above:
 
     Its health, with what to do, comes before older alerts. Both take their lines from the figures.
     """
-    to_come = run.stage == "train" and run.view.held_out is None
-    rows = max(_LEAST_SAID, min(rows, len(said.figures) + to_come + _LEAST_SAID))
+    rows = max(_LEAST_SAID, min(rows, _steady_rows(run, said.figures)))
     few = short_figures(run, cells)
     most = max(_LEAST_SAID, rows - len(few))
     health = first_lines(said.health, most - min(len(said.alerts), 1), cells)
     alerts = first_lines(said.alerts, most - len(health), cells)
     left = max(0, rows - len(health) - len(alerts))
     found = next((some for some in (said.figures, few, few[-1:]) if len(some) <= left), ())
-    return Above((*health, *alerts, *[()] * (left - len(found))), (), found)
+    blank = left - len(found)
+    below = min(blank, _to_come(run)) if found else 0
+    return Above((*health, *alerts, *[()] * (blank - below)), (), (*found, *[()] * below))
 
 
 def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:

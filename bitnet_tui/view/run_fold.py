@@ -111,6 +111,11 @@ class RunView:
     """The share of the events that is still being read. Until then a figure is the final one or is not there."""
 
     @property
+    def charted(self) -> bool:
+        """Whether there is a curve to draw."""
+        return any(curve.segments for curve in self.curves)
+
+    @property
     def flips(self) -> tuple[float, ...]:
         """Where flips are marked, in seen tokens."""
         return (float(self.flip.seen_tokens),) if self.flip else ()

@@ -235,9 +235,8 @@ class RunPane(Vertical):
         self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int, launching: str | None
     ) -> None:
         seen = run.view if run else RunView()
-        charted = run is not None and any(curve.segments for curve in seen.curves)
-        self.query_one("#live").set_class(charted, "-charted")
-        if charted:
+        self.query_one("#live").set_class(seen.charted, "-charted")
+        if seen.charted:
             self.charts.show(seen, lens)
         else:
             self._painted("summary", panels.summary(view, cells - 2, launching))

@@ -204,11 +204,13 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
         await settled(pilot)
         await click_on(pilot, "4 Checkpoints")
         await click_on(pilot, " 105k ")
+        button = pilot.app.screen.query_one("#checkpoints KeyButton")
+        place = button.region
         for told in ("✗ There is no room.", "✓ Exported step 150, verified: "):
             await click_on(pilot, "Export (E)")
             await click_on(pilot, "gguf  for llama.cpp")
             await settled(pilot)
-            assert told in words(pilot)
+            assert told in words(pilot) and button.region == place
         path = saved.checkpoints / "mini_bitnet_step_00000150.pt"
         assert exported[0] == ["export", "gguf", "--checkpoint", str(path)]
         await click_on(pilot, "Resume from here")

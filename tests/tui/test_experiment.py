@@ -142,7 +142,9 @@ async def test_a_click_selects_the_stage_under_the_mouse(home: Path, size: tuple
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_held_out_figures_are_shown_while_training_runs(home: Path, size: tuple[int, int]):
+async def test_a_running_training_shows_its_held_out_figures_and_its_end_moves_no_chart(
+    home: Path, size: tuple[int, int]
+):
     exp = experiment(home, "live")
     live = SimulatedRun(exp, "train", alive=True)
     try:
@@ -160,6 +162,13 @@ async def test_the_held_out_figures_are_shown_while_training_runs(home: Path, si
             await settled(pilot)
             assert "held-out loss –   agreement" in shown(pilot)
             assert "25.0%   at step 60" in shown(pilot)
+            charts = pilot.app.screen.query_one("#charts")
+            before = charts.region
+            live.end_process()
+            live.finish("cancelled", "stopped by a signal")
+            await until(pilot, lambda: "stopped by a signal" in said(pilot, "#alerts"))
+            await settled(pilot)
+            assert charts.region == before
     finally:
         live.end_process()
 

@@ -7,6 +7,7 @@ import pytest
 from textual.widgets import Input, TextArea
 from textual.widgets._footer import FooterKey
 
+from bitnet_core.results.curves import Curve
 from bitnet_core.runs.events import Alert, Metric
 from bitnet_core.runs.health import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
@@ -197,7 +198,12 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
     for said, seen in ((calm, view), (calm, unheard), (health[:1], view), (health, view)):
         going = replace(run, state="running", health=said, view=seen)
         parts = above(ExperimentView(Path("/e"), (), "train", going), 58, rows)
-        assert sum(map(len, parts)) == max(2, min(rows, 2 + len(figures(going, 58)) + (seen is unheard)))
+        taken = max(2, min(rows, 2 + len(figures(going, 58)) + (seen is unheard)))
+        assert sum(map(len, parts)) == taken
+        # So it does when the run ends, unless there is more to say.
+        charted = replace(seen, curves=(Curve("loss", (((1.0, 2.0),),), ()),))
+        ended = replace(going, state="succeeded", error="", health=said[:1], view=charted)
+        assert sum(map(len, above(ExperimentView(Path("/e"), (), "train", ended), 58, rows))) >= min(taken, rows)
 
 
 def test_how_a_run_is_now_and_what_to_do_come_before_what_was_said_of_it_once():
