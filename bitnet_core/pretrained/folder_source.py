@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import require_regular
-from bitnet_core.pretrained.source import HEAD, DoesNotFit, Source, require_tensors, shape_of, tokens_of
+from bitnet_core.pretrained.source import HEAD, DoesNotFit, Source, Unchanged, require_tensors, shape_of, tokens_of
 from bitnet_core.teachers.hf.files import content_hash
 from bitnet_core.tokenizer.folder import read_text
 from bitnet_core.tokenizer.load import load_tokenizer
@@ -28,8 +28,10 @@ def open_folder(folder: Path, name: str, fix: str) -> Source:
 
     DoesNotFit for another kind of model, BitnetError for files that are missing or damaged.
     """
+    files = _weight_files(folder)
+    unchanged = Unchanged([folder / "config.json", *files])
     config = _config(folder, name)
-    where = _where(folder, name)
+    where = _where(files, folder, name)
     shape = shape_of(name, _shape_values(name, config))
     require_tensors(name, {own: size for own, (_, size) in where.items()}, shape)
     tokens = tokens_of(load_tokenizer(folder, _ANY_TEMPLATE, fix=fix).definition)
@@ -39,7 +41,7 @@ def open_folder(folder: Path, name: str, fix: str) -> Source:
             return file.get_tensor(own).to(torch.float32, copy=True)  # type: ignore[no-any-return]
 
     tied = HEAD not in where or config.get("tie_word_embeddings") is True
-    return Source(name, shape, tied, tokens, read, lambda: content_hash(folder))
+    return Source(name, shape, tied, tokens, unchanged.checked(read), unchanged.checked(lambda: content_hash(folder)))
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
@@ -88,10 +90,13 @@ def _shape_values(name: str, config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _where(folder: Path, name: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
-    """The file and shape of every tensor. BitnetError for one that two files hold."""
+def _weight_files(folder: Path) -> list[Path]:
     one = folder / "model.safetensors"
-    parts = [one] if one.is_file() else sorted(folder.glob("model-*.safetensors"))
+    return [one] if one.is_file() else sorted(folder.glob("model-*.safetensors"))
+
+
+def _where(parts: list[Path], folder: Path, name: str) -> dict[str, tuple[Path, tuple[int, ...]]]:
+    """The file and shape of every tensor. BitnetError for one that two files hold."""
     if not parts:
         raise BitnetError(f"{folder} holds no model.safetensors; convert its weights to safetensors.")
     found: dict[str, tuple[Path, tuple[int, ...]]] = {}

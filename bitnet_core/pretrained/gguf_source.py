@@ -20,7 +20,16 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import ALIGNMENT
 from bitnet_core.export.gguf_read import Cursor, Damaged, opened, read_header, read_tensor
-from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, HEAD, DoesNotFit, Source, require_tensors, shape_of
+from bitnet_core.pretrained.source import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    DoesNotFit,
+    Source,
+    Unchanged,
+    require_tensors,
+    shape_of,
+)
 
 _FIX = "download it again"
 _TOKENS = "tokenizer.ggml.tokens"
@@ -60,6 +69,7 @@ def open_gguf(path: Path, name: str, sha256: str = "") -> Source:
 
     DoesNotFit for another architecture.
     """
+    unchanged = Unchanged([path])
     with opened(path, _FIX) as data:
         cursor = Cursor(data)
         count, keys = read_header(cursor, (_TOKENS,))
@@ -89,7 +99,9 @@ def open_gguf(path: Path, name: str, sha256: str = "") -> Source:
     def hashed() -> str:
         return sha256 or files.sha256_file(path)
 
-    return Source(name, shape, HEAD not in found, dict(enumerate(tokens)), read, hashed)
+    return Source(
+        name, shape, HEAD not in found, dict(enumerate(tokens)), unchanged.checked(read), unchanged.checked(hashed)
+    )
 
 
 def unpermuted(weight_OI: Tensor, heads: int) -> Tensor:

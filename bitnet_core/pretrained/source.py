@@ -6,7 +6,8 @@ without scaling, SiLU. Tensors have the names of transformers' `LlamaForCausalLM
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
@@ -18,6 +19,10 @@ FITS = (
     "what fits is a model of Llama's shape (Llama, SmolLM2, Mistral, TinyLlama): no biases, no norms of q and k, "
     "unscaled rotary positions, SiLU"
 )
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class DoesNotFit(BitnetError):
@@ -41,6 +46,38 @@ class Source:
     """A tensor by its name, fp32, in memory of its own."""
     sha256: Callable[[], str]
     """Hash of the model's files."""
+
+
+class Unchanged:
+    """Files whose headers were read: their weights are read later, by name, and must be those of the headers."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._versions = {path: _version(path) for path in paths}
+
+    def checked(self, call: Callable[_P, _T]) -> Callable[_P, _T]:
+        """The same call, which raises BitnetError if a file is another one before it or after it."""
+
+        def check(*args: _P.args, **options: _P.kwargs) -> _T:
+            self._require()
+            found = call(*args, **options)
+            self._require()
+            return found
+
+        return check
+
+    def _require(self) -> None:
+        for path, version in self._versions.items():
+            if _version(path) != version:
+                raise BitnetError(f"{path} was replaced or changed while its model was read; start again.")
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Empty for a file that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def layer_names(config: StudentConfig) -> dict[str, tuple[int, ...]]:

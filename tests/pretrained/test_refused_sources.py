@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.pretrained.choose import Wanted, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.gguf_source import open_gguf
-from bitnet_core.pretrained.source import DoesNotFit, require_same_tokens, tokens_of
+from bitnet_core.pretrained.source import EMBEDDING, DoesNotFit, require_same_tokens, tokens_of
 from bitnet_core.pretrained.start import SMALLER_MODEL, require_room
 from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -222,3 +223,26 @@ def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(folder: Pat
     require_room(shape, torch.device("cpu"))
     with pytest.raises(BitnetError, match=r"takes at least .* is free on cpu; keep fewer layers \(STUDENT"):
         require_room(dataclasses.replace(shape, num_hidden_layers=10**9), torch.device("cpu"), fix=SMALLER_MODEL)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda path: os.truncate(path, 5000), Path.unlink, lambda path: path.write_bytes(path.read_bytes()), os.utime],
+)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_model_that_changes_after_its_header_was_read_is_not_mixed(
+    write_gguf: Callable[..., Path], folder: Path, tmp_path: Path, kind: str, change: Callable[[Path], object]
+) -> None:
+    if kind == "file":
+        model = changed = write_gguf(tmp_path / "m.gguf")
+    else:
+        model = Path(shutil.copytree(folder, tmp_path / "copy"))
+        changed = model / "model-00002-of-00002.safetensors"
+    source = open_source(Wanted(str(model), ""))
+    assert source.read(EMBEDDING).isfinite().all()
+    change(changed)
+    said = f"{changed.name} was replaced or changed while its model was read"
+    with pytest.raises(BitnetError, match=said):
+        source.read(EMBEDDING)
+    with pytest.raises(BitnetError, match=said):
+        source.sha256()
