@@ -13,12 +13,14 @@ from bitnet_tui.view import compared
 from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher
 from bitnet_tui.view.lens import Chart
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, first_lines, line
 from bitnet_tui.widgets.overlay import OverlayPanel
 from bitnet_tui.widgets.painted import Painted
 
 _LOOK_SECONDS = 1.0
 _IDLE_EVERY = 5
+_SAID_SHARE = 5
+"""The sentence has a fifth of the rows above the chart. One that needs more stands whole with the tables, too."""
 
 
 class _Tables(VerticalScroll, inherit_bindings=False):
@@ -74,9 +76,14 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
     def draw(self, view: CompareView) -> None:
         first, self._view = self._view is None, view
         self.query_one("#head", Painted).show((self.head(),))
-        cells = max(24, self.query_one("#compared").content_size.width)
-        self.query_one("#sentence", Painted).show(compared.sentence_lines(view, cells))
-        self.query_one("#tables", Painted).show(compared.table_lines(view, cells - 2))
+        room = self.query_one("#compared").content_size
+        cells = max(24, room.width)
+        said, tables = compared.sentence_lines(view, cells), compared.table_lines(view, cells - 2)
+        most = max(1, room.height // _SAID_SHARE)
+        if len(said) > most:
+            tables = (*compared.sentence_lines(view, cells - 2), (), *tables)
+        self.query_one("#sentence", Painted).show(first_lines(said, most, cells))
+        self.query_one("#tables", Painted).show(tables)
         self.query_one("#compared").set_class(view.comparison is None, "-nothing")
         self.draw_charts()
         if first:

@@ -1,6 +1,6 @@
 """The table of experiments as lines: which columns fit, how wide each is, and what a cell of it belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from bitnet_tui.view.workspace import ExperimentRow
 GAP = 2
 _SHORT_NAME = 15
 """So much of the names is shown before the other texts get what they need."""
+_FOR_NAMES = ("size", "student")
+"""These columns leave where names would be cut."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 """So much of each text is shown before any of them gets more."""
 
@@ -32,21 +34,29 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     kept = sorted(COLUMNS, key=lambda column: column.rank)
     while len(kept) > 1 and sum(column.least + GAP for column in kept) - GAP > cells:
         kept.pop()
-    columns = [column for column in COLUMNS if column in kept]
-    wanted = {column.id: _wanted(column, rows) for column in columns}
-    widths = {column.id: min(column.least, cells) for column in columns}
-    free = cells - sum(widths.values()) - GAP * (len(columns) - 1)
+    wanted = {column.id: _wanted(column, rows) for column in kept}
+    widths = _widths(kept, wanted, cells)
+    while kept[-1].id in _FOR_NAMES and widths["name"] < min(wanted["name"], _MOST["name"]):
+        kept.pop()
+        widths = _widths(kept, wanted, cells)
+    placed, left = [], 0
+    for column in (one for one in COLUMNS if one in kept):
+        placed.append(Placed(column, left, widths[column.id]))
+        left += widths[column.id] + GAP
+    return tuple(placed)
+
+
+def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> dict[str, int]:
+    """The cells of each column that is kept, the one that matters most first."""
+    widths = {column.id: min(column.least, cells) for column in kept}
+    free = cells - sum(widths.values()) - GAP * (len(kept) - 1)
     name, *others = kept
     usual = [(one, _MOST.get(one.id, cells)) for one in (*others, name)]
     for column, limit in ((name, _SHORT_NAME), *usual, *((one, cells) for one in kept)):
         more = min(free, max(0, min(limit, wanted[column.id]) - widths[column.id]))
         widths[column.id] += more
         free -= more
-    placed, left = [], 0
-    for column in columns:
-        placed.append(Placed(column, left, widths[column.id]))
-        left += widths[column.id] + GAP
-    return tuple(placed)
+    return widths
 
 
 def _wanted(column: Column, rows: Sequence[ExperimentRow]) -> int:

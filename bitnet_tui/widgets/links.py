@@ -14,7 +14,14 @@ Offer = tuple[str, str, str]
 
 
 def arranged(offers: Sequence[Offer], cells: int) -> list[list[tuple[int, Offer]]]:
-    """Lines of offers, each with its first cell."""
+    """Lines of offers, each with its first cell. Two lines are about as long, so that none is left with one offer."""
+    lines = _filled(offers, cells)
+    while len(lines) == 2 and cells > 0 and len(shorter := _filled(offers, cells := cells - 1)) == 2:
+        lines = shorter
+    return lines
+
+
+def _filled(offers: Sequence[Offer], cells: int) -> list[list[tuple[int, Offer]]]:
     lines: list[list[tuple[int, Offer]]] = [[]]
     left = 0
     for one in offers:

@@ -24,7 +24,7 @@ from bitnet_tui.view.compared import (
 from bitnet_tui.view.spans import unstyled
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, notices, settled, shown, until, words
+from tests.tui.pilots import click_on, notices, said, settled, shown, until, words
 
 
 def _whole(home: Path, name: str, loss: float, **settings: object) -> Path:
@@ -99,6 +99,13 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
             await until(pilot, lambda place=place: tables.scroll_offset.y == place)
         await click_on(pilot, "More")
         assert tables.scroll_offset.y == 1
+        verdict = said(pilot, "#sentence")
+        assert "…" not in verdict and verdict not in said(pilot, "#tables")
+        await pilot.resize_terminal(60, 15)
+        await settled(pilot)
+        assert said(pilot, "#sentence").endswith("…")
+        assert " ".join(said(pilot, "#tables").split()).startswith(" ".join(verdict.split()))
+        assert pilot.app.screen.query_one("#overlay").region.bottom < tables.region.bottom < 15
 
 
 async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path):

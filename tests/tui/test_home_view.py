@@ -136,6 +136,14 @@ def test_a_name_is_cut_only_where_no_cell_is_left_for_it(cells: int):
     )
 
 
+@pytest.mark.parametrize(("long", "missing"), [(15, set()), (28, {"size"}), (37, {"size", "student"})])
+def test_size_and_student_leave_where_names_would_be_cut(long: int, missing: set[str]):
+    row = ExperimentRow(Path("/w") / ("n" * long), (), teacher="embedded", student="nano")
+    placed = layout([row], 115)
+    assert set(BY_ID) - {one.column.id for one in placed} == missing
+    assert placed[0].cells >= long
+
+
 def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[ExperimentRow]:
     """By comparing each with each: how many known ones must stand before it."""
     column = order.column
