@@ -26,13 +26,8 @@ class Trend:
 
     evaluations: tuple[Evaluation, ...]
     direction: Literal["falls", "level", "rises"] | None = None
-    pace: str = ""
-    """`0.3 a minute`, of a loss that falls or rises."""
-
-    @property
-    def words(self) -> str:
-        """`falls 0.3 a minute`, `level`, or empty."""
-        return " ".join(filter(None, (self.direction, self.pace)))
+    words: str = ""
+    """`falls 0.3 a minute`, `fell from 12.4 to 6.86`, `level`, or empty."""
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
@@ -69,14 +64,29 @@ def trend(vitals: Vitals) -> Trend:
     found = comparable(vitals)
     if vitals.changed_at is not None:
         found = tuple(one for one in found if one.seen >= vitals.changed_at) or found[-1:]
-    change = slope([(one.t, one.loss) for one in found[-TREND:]])
-    if change is None or len(found) < 2:
+    if len(found) < 2:
+        return Trend(found)
+    recent = [one for one in found[-TREND:] if one.step != 0]  # the fall in the first steps tells no pace
+    if len(recent) < 2:
+        return _since_the_start(found)
+    change = slope([(one.t, one.loss) for one in recent])
+    if change is None:
         return Trend(found)
     last = found[-1].loss
-    fluctuates = change > 0 and last <= min(one.loss for one in found[-TREND:]) * (1 + RISEN)
+    fluctuates = change > 0 and last <= min(one.loss for one in recent) * (1 + RISEN)
     if fluctuates or abs(change) * 3600 <= LEVEL_SHARE * abs(last):
-        return Trend(found, "level")
-    return Trend(found, "falls" if change < 0 else "rises", _pace(abs(change)))
+        return Trend(found, "level", "level")
+    direction: Literal["falls", "rises"] = "falls" if change < 0 else "rises"
+    return Trend(found, direction, f"{direction} {_pace(abs(change))}")
+
+
+def _since_the_start(found: tuple[Evaluation, ...]) -> Trend:
+    """The trend of an evaluation and the one before the first step."""
+    first, last = found[0].loss, found[-1].loss
+    way = f"from {significant(first)} to {significant(last)}"
+    if abs(last - first) <= abs(first) * RISEN:
+        return Trend(found, "level", "level")
+    return Trend(found, "falls", f"fell {way}") if last < first else Trend(found, "rises", f"rose {way}")
 
 
 def _pace(per_second: float) -> str:

@@ -88,6 +88,17 @@ def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient calm, flip in 40 s, done in 1 min."
 
 
+def test_the_fall_from_the_first_weights_is_no_pace():
+    training = Training().evaluate(12.36).steps(60).evaluate(6.86)
+    assert _worst(training).startswith("Healthy. Held-out fell from 12.4 to 6.86, gradient calm, ")
+    training.steps(60).evaluate(6.31)
+    assert _worst(training).startswith("Healthy. Held-out falls 0.6 a minute, ")
+    assert _worst(Training().evaluate(5.0).steps(9).evaluate(5.3)).startswith(
+        "Unsettled. Held-out rose from 5.00 to 5.30"
+    )
+    assert "Held-out level at 5.01" in _worst(Training().evaluate(5.0).steps(9).evaluate(5.01))
+
+
 def test_what_is_done_between_steps_is_said():
     training = _falling()
     said = _worst(training)
@@ -246,10 +257,10 @@ def test_a_loss_that_stays_at_nothing_is_level():
 
 @pytest.mark.parametrize(
     ("to", "level", "told"),
-    [(5.3, "calm", "Unsettled. Held-out rises "), (5.02, "good", "Healthy. Held-out level at 5.02")],
+    [(5.3, "calm", "Unsettled. Held-out rises 0.9 "), (5.02, "good", "Healthy. Held-out level at 5.02")],
 )
 def test_a_loss_that_rises_is_not_called_healthy_unless_it_only_fluctuates(to: float, level: str, told: str):
-    (found,) = Training().evaluate(5.0).steps(20).evaluate(to).said()
+    (found,) = Training().evaluate(7.0).steps(9).evaluate(5.0).steps(20).evaluate(to).said()
     assert (found.level, found.words[: len(told)]) == (level, told)
 
 
