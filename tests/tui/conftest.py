@@ -104,8 +104,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def looked_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests press the guide's last Enter as soon as its step is shown."""
+    """Tests press Enter as soon as a step of the guide is shown."""
     monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(NewExperimentScreen, "REPEAT_SECONDS", 0.0)
 
 
 WARNING = "KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"

@@ -97,15 +97,20 @@ async def test_an_enter_that_came_before_the_review_was_shown_makes_nothing(home
     assert recorder.launched == [(home / "smollm2-nano", PIPELINE.name)]
 
 
-async def test_enters_pressed_in_haste_stop_at_the_review(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 1e6)  # no time between two keys is long enough
+@pytest.mark.parametrize("limit", ["LOOK_SECONDS", "REPEAT_SECONDS"])
+async def test_an_enter_that_is_held_passes_no_step_that_it_has_opened(
+    home: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+):
     recorder = RecordingLaunch(warning="")
     async with app(home, recorder).run_test(size=(80, 24)) as pilot:
         guide = await opened(pilot)
-        await press(pilot, *["enter"] * 20)
-        assert (pilot.app.screen, guide._step) == (guide, "review")
-        monkeypatch.setattr(NewExperimentScreen, "LOOK_SECONDS", 0.0)
-        await press(pilot, "enter")
+        for step in ("teacher", "storage", "student", "review"):
+            monkeypatch.setattr(NewExperimentScreen, limit, 1e6)  # no time between two keys is long enough
+            await press(pilot, *["enter"] * 5)
+            assert guide._step == step
+            assert pilot.app.screen is guide
+            monkeypatch.setattr(NewExperimentScreen, limit, 0.0)
+            await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert len(recorder.launched) == 1
 

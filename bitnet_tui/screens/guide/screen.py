@@ -59,8 +59,14 @@ class NewExperimentScreen(KeptGuide):
     ASKS_LATE = False
     LOOK_SECONDS: ClassVar[float] = 0.5
     """An Enter or a click that comes sooner after the last step is shown belongs to the step before."""
+    REPEAT_SECONDS: ClassVar[float] = 0.15
+    """An Enter that comes sooner after another one is that of a key held down."""
     _shown: float | None = None
     """When the step was drawn."""
+    _fresh = False
+    """Whether another step has just made way for this one, and no Enter was meant for it yet."""
+    _entered = 0.0
+    """When the last Enter came, by the monotonic clock."""
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings.of("guide"),
         bindings.shared("move.next_part", "app.focus_next", priority=True),
@@ -122,6 +128,7 @@ class NewExperimentScreen(KeptGuide):
     async def _show_step(self, step: str, field: str) -> None:
         self._ready, self._shown = False, None
         before = self._current
+        self._fresh = before is not None
         if before is not None:
             before.leave()
         body = self.query_one("#guide-body")
@@ -171,12 +178,22 @@ class NewExperimentScreen(KeptGuide):
         elif self._is_meant:
             self.action_create()
         else:
+            self._say_last()
+
+    def _say_last(self) -> None:
+        if self._beside(1) is None:
             self.say("This is what will be made; Enter makes it.", "label")
 
     @property
     def _is_meant(self) -> bool:
         """Whether the key or click at work is about the step that is shown: it came after one could see that."""
         return self._shown is not None and self.shell.typed_at >= self._shown + self.LOOK_SECONDS
+
+    def _goes_through(self) -> bool:
+        """Whether the Enter at work would pass a step that nobody has seen: that which opened it is still held."""
+        before, self._entered = self._entered, self.shell.typed_at
+        self._fresh = self._fresh and (not self._is_meant or self._entered - before < self.REPEAT_SECONDS)
+        return self._fresh
 
     def _seen_now(self) -> None:
         self._shown = time.monotonic()
@@ -191,6 +208,9 @@ class NewExperimentScreen(KeptGuide):
 
         From a field the reason is said as well, since one has to go back for it.
         """
+        if self._goes_through():
+            self._say_last()
+            return
         focused, step = self.focused, self._current
         if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
             raise SkipAction
