@@ -285,6 +285,13 @@ class BitnetApp(Telling):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(placeholder="Find actions, experiments, settings…", id=_PALETTE))
 
+    def action_help_quit(self) -> None:
+        """Textual's ctrl+c where nothing is selected, without markup."""
+        for key, active in self.active_bindings.items():
+            if active.binding.action == "quit":
+                self.notify(f"Press {key_names.shown(key)} to quit; runs continue.")
+                return
+
     def action_themes(self) -> None:
         """Let the user choose another theme."""
         self.open_dialog("themes")

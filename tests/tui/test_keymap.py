@@ -250,6 +250,8 @@ async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
 async def test_what_the_mouse_selects_is_copied_by_ctrl_c_in_the_same_way(home: Path):
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
+        await pilot.press("ctrl+c")  # nothing is selected
+        await until(pilot, lambda: "Press q to quit; runs continue." in " ".join(notices(pilot)))
         words_of = pilot.app.screen.query(Words).first()
         words_of.update("a line, " + "漢" * 30_000)
         await settled(pilot)
