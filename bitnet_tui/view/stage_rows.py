@@ -24,8 +24,9 @@ BROUGHT = "brought"
 class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    `eta` is the time left, while the stage runs and that is known. One that has not run yet can't while the stages
-    in `lacking` have left nothing. `error` is why its last run ended, unless that succeeded.
+    Of the pipeline it is how long the stages took together: its own last run may have skipped most of them. `eta` is
+    the time left, while the stage runs and that is known. One that has not run yet can't while the stages in
+    `lacking` have left nothing. `error` is why its last run ended, unless that succeeded.
     """
 
     name: str
@@ -55,6 +56,8 @@ def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
     statuses = [history.status(name) for name in STAGES]
     pipeline, *rows = (_row(history, status) for status in (_pipeline(history, statuses), *statuses))
+    if pipeline.note and not pipeline.active:
+        pipeline = replace(pipeline, note=duration(sum(filter(None, map(_seconds, statuses)))))
     return (pipeline, *(_queued(rows) if pipeline.active else rows))
 
 
@@ -67,9 +70,14 @@ def _row(history: History, status: StageStatus) -> StageRow:
         return replace(row, note=BROUGHT) if here else row
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
-    record = last.record
-    note = duration(record.seconds()) if record.started and record.ended else ""
-    return replace(row, note=note, error=cut_text(last.error))
+    seconds = _seconds(status)
+    return replace(row, note="" if seconds is None else duration(seconds), error=cut_text(last.error))
+
+
+def _seconds(status: StageStatus) -> float | None:
+    """How long the last run of a stage took, if it has ended."""
+    record = status.last.record if status.last else None
+    return record.seconds() if record and record.started and record.ended else None
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:

@@ -152,6 +152,18 @@ def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
         assert newer == ([[["QEI", 200.0]]] if at == NOON + 200 else [])
 
 
+def test_the_time_of_the_pipeline_is_that_of_the_stages_also_when_its_last_run_skipped_most(home: Path):
+    exp = experiment(home, "resumed")
+    for stage, at, seconds in (("pipeline", 0, 70), ("teacher", 1, 10), ("collect", 20, 40), ("pipeline", 90, 2)):
+        run = SimulatedRun(exp, stage, NOON + at)
+        run.emit(
+            "progress", seconds - 2, done=1, total=2, unit="answers", label=""
+        )  # a start and an end are 1 s each
+        run.finish()
+    rows = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
+    assert rows == {"pipeline": "50s", "teacher": "10s", "collect": "40s", "train": "", "eval": "", "dryrun": ""}
+
+
 def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(home: Path):
     run = SimulatedRun(experiment(home, "one"), "train", alive=True)
     try:
