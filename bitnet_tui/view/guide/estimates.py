@@ -107,7 +107,7 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) 
     if problem or plan is None:
         return line(Span("no estimate" if problem else "estimating…", "label"))
     words, style, _ = _time(plan, draft, timing=timing)
-    time = [words] if style != "label" else []
+    time = [words] if style == "value" else []
     money = [_money(plan["teacher"])] if plan["teacher"] else []
     return line(Span(f"Takes {' · '.join([*time, f'{_disk(plan)} disk', *money])}", "label"))
 
@@ -124,7 +124,10 @@ def _time_rows(plan: Record, draft: Draft, *, timing: bool) -> tuple[Line, ...]:
 
 
 def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
-    """Without traces, how much a step sees is not known: steps that are given are counted, else the fewest."""
+    """Without traces, how much a step sees is not known: steps that are given are counted, else the fewest.
+
+    Until a few steps are timed, how many there will be is all that is known.
+    """
     spent = plan["time"]
     if spent["step_seconds"] is not None:
         rate = f"{count(spent['tokens_per_s'])} tokens/s here"
@@ -139,9 +142,23 @@ def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
                 return "unknown until it is collected", "label", rate
             return f"about {duration(budget['most_tokens'] / spent['tokens_per_s'])}", "value", rate
         return f"at most {duration(steps * spent['step_seconds'])}", "value", rate
-    if timing:
-        return "timing a few steps…", "label", ""
-    return "unknown", "label", plain(str(spent.get("missing", ""))).partition(";")[0]
+    more = "timing a few steps…" if timing else plain(str(spent.get("missing", ""))).partition(";")[0]
+    return _steps(plan, draft) or "unknown", "", more
+
+
+def _steps(plan: Record, draft: Draft) -> str:
+    """How many steps there will be; empty where nothing tells."""
+    course, given = plan["course"], _number(draft, "TOTAL_STEPS")
+    budget, most = plan["budget"]["tokens"], plan["budget"]["most_tokens"]
+    if course["steps"] is not None:
+        return f"{course['steps']:,} steps"
+    if given is not None:
+        return f"at most {given:,.0f} steps"
+    tokens = most if budget is None else budget
+    if tokens is None:
+        return ""
+    least = f"{math.ceil(tokens / float(course['supervised_per_step'])):,} steps"
+    return f"about {least}" if budget is None else f"{least} or more"
 
 
 def _budget(budget: Record) -> tuple[Line, ...]:
@@ -181,12 +198,11 @@ def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:
     budget, steps = plan["budget"]["tokens"], _number(draft, "TOTAL_STEPS")
     share = parsed(draft.get("FLIP_FRACTION"), 0.9)
     if course["ended_by"] == "BUDGET_TOKENS" and course["steps"] is not None:
-        return (line(f"The budget ends it, after {course['steps']:,} steps."),)
+        return (line(f"The budget ends it, after {_steps(plan, draft)}."),)
     if budget is None:
         return (line("The budget ends it." if steps is None else f"The budget ends it, or {steps:,.0f} steps."),)
     if steps is None:
-        least = math.ceil(budget / float(course["supervised_per_step"]))
-        return (line(f"The budget ends it, after {least:,} steps or more."),)
+        return (line(f"The budget ends it, after {_steps(plan, draft)}."),)
     most = steps * float(course["supervised_per_step"])
     if most < budget * share:
         text = f"The steps end it at {count(most)} tokens or fewer, before the flip at {count(budget * share)}."
