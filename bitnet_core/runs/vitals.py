@@ -114,6 +114,8 @@ class Plan:
     """Steps between two evaluations, which are made with a checkpoint."""
     smallest: bool = False
     """Whether the student is the smallest preset with none of its sizes changed."""
+    peak_rate: float | None = None
+    """The learning rate of the settings, which the schedule rises to and falls from."""
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> "Plan":
@@ -129,6 +131,7 @@ class Plan:
                 limits or LimitOptions(),
                 finite(steps and steps.checkpoint_interval),
                 _is_smallest(recorded),
+                finite(steps and steps.peak_rate),
             )
         return cls()
 
@@ -162,6 +165,7 @@ class _Shape(Group):
 class _Steps(Group):
     total: int | None = setting("TOTAL_STEPS")
     checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
+    peak_rate: float | None = setting("LR")
 
 
 _ODD = (UsageError, TypeError, ValueError, AttributeError, ArithmeticError)

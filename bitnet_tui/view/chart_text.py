@@ -1,5 +1,6 @@
 """The line above a chart: its name, its curves with their newest values, or with those at the crosshair."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from bitnet_core.results.curves import SHARES, Curve
@@ -30,6 +31,7 @@ BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
 _RESUMED = "resumed"
+_BEFORE_ARROW = re.compile(r" [^ ,]+→")
 
 
 def letter(curve: str) -> str:
@@ -102,7 +104,7 @@ def legend(chart: Chart, view: RunView) -> list[tuple[str, str]]:
 def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
     """What the vertical lines mark: of the newest seam, or the last before the cursor, what was changed there.
 
-    The change is shortened to the cells that there are; that it was resumed is said where too few are left.
+    The change is shortened to the cells that there are: `LR 5e-5 → 3e-4`, `LR→3e-4`, and at last that it was resumed.
     """
     marks: list[Line] = []
     if view.flip:
@@ -111,11 +113,17 @@ def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
         before = [turn for x, turn in zip(view.seams, view.turns, strict=False) if cursor is None or x <= cursor]
         sign = f"{'  ' if view.flip else ''}┆ "
         room = cells - sum(map(cells_of, marks)) - width(sign)
-        words = before[-1] if before else ""
-        if width(words) > room:
-            words = crop(words.replace(" → ", "→"), room) if room > width(_RESUMED) else ""
+        words = _shortened(before[-1], room) if before else ""
         marks.append((Span(f"{sign}{words or _RESUMED}", "label"),))
     return marks
+
+
+def _shortened(change: str, cells: int) -> str:
+    """What was changed, in so many cells; empty if they are too few."""
+    near = change.replace(" → ", "→")
+    newest = _BEFORE_ARROW.sub("→", near)
+    fitting = next((one for one in (change, near, newest) if width(one) <= cells), "")
+    return fitting or (crop(newest, cells) if cells > width(_RESUMED) else "")
 
 
 def turned(shown: Line, at: int) -> int | str | None:

@@ -38,6 +38,7 @@ MEANINGS = {
         "Held-out loss right after the flip less the one before it; 0 = the flip cost nothing.",
         frozenset({"train", "compare"}),
     ),
+    "lr": Meaning("Learning rate: it rises to the one of the settings, and falls from there to the end.", _TRAIN),
     "grad norm": Meaning(
         "Length of the gradient; a spike of one step is harmless, growth without end is not.", _TRAIN
     ),

@@ -157,19 +157,25 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
     metric, progress = run.view.metric, run.view.progress
     step = run.view.step if run.view.seen is not None else finite(metric.step)
     steps = count(step)
-    if progress and progress.unit.startswith("step") and progress.total:
+    if progress and progress.unit.startswith("step") and progress.total and not progress.label:
         steps = progress_words(progress.done if step is None else step, progress.total, "")
     bad = finite(metric.nonfinite) or 0
     pairs = [
         ("step", steps, "value"),
         ("tok/s", count(finite(metric.tokens_per_s)), "value"),
-        ("lr", scientific(finite(metric.lr)), "value"),
+        ("lr", _rate(run), "value"),
         ("grad norm", significant(finite(metric.grad_norm)), "value"),
         ("NaN", count(bad), "bad" if bad else "good"),
         (_ETA, _eta(run), "value"),
     ]
     peak = finite(metric.peak_rss_bytes)
     return pairs if peak is None else [*pairs, ("peak memory", size(peak), "value")]
+
+
+def _rate(run: RunShown) -> str:
+    """The learning rate now, and the one of the settings, which is its peak."""
+    now, peak = scientific(finite(run.view.metric.lr)), run.plan.peak_rate
+    return now if now == UNKNOWN or peak is None else f"{now} of {scientific(peak)}"
 
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:

@@ -81,9 +81,9 @@ def _seconds(status: StageStatus) -> float | None:
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
-    """The rows; those that a running pipeline has not reached yet are noted as queued."""
+    """The rows; those that a running pipeline has not reached yet, and has to run, are noted as queued."""
     running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
-    waits = [place > running_at and row.state != "done" for place, row in enumerate(rows)]
+    waits = [place > running_at and row.state != "done" and row.note != BROUGHT for place, row in enumerate(rows)]
     return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]
 
 

@@ -137,7 +137,7 @@ class SimulatedRun:
                 kl=4 * falling + 1,
                 ce=7 * falling + 2,
                 format=3 * falling + 0.5,
-                lr=1e-3,
+                lr=4e-4,
                 grad_norm=0.84,
                 tokens_per_s=690.0,
                 activation_bits=4 if step >= 182 else 8,

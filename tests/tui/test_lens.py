@@ -154,7 +154,7 @@ def test_what_a_resume_changed_is_told_before_that_it_was_one():
 
     needed = next(cells for cells in range(20, 200) if told(cells).startswith("LR 0.0005 → 0.001"))
     assert told(needed - 2).startswith("LR 0.0005→0.001")
-    assert told(needed - 5).startswith("LR 0.0005→")
+    assert told(needed - 3).startswith("LR→0.001") and told(needed - 9).startswith("LR→0.001")
     assert told(needed - 10).startswith("resumed")
 
 

@@ -176,6 +176,15 @@ def test_the_flip_marker_is_the_trainers_threshold_and_no_record_breaks_it(recor
     assert (flip and flip.threshold) == threshold
 
 
+def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_peak():
+    converting = Progress(done=1, total=1, unit="steps", label="converting the tokenizer")
+    shown = unstyled(*panels.figures(_run(view=RunView(progress=converting)), 100))
+    assert shown.partition("ETA")[2].split() == ["–", "–", "–", "–", "0", "–"]
+    stepping = RunView(progress=Progress(done=3, total=9, unit="steps"), metric=Metric(step=3, lr=1.1e-4))
+    shown = unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=3e-4)), 100))
+    assert "3/9" in shown and "1.10e-4 of 3.00e-4" in shown
+
+
 def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in unstyled(gauge.gauge(_run("teacher", view=view), 80))

@@ -121,7 +121,7 @@ def test_a_seam_tells_what_was_changed_there():
         line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
         assert f"┆ {told}" in unstyled(line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 50, alone=True)
-    assert "┆ LR 0.0003→0" in unstyled(narrow)
+    assert "┆ LR→0.0001" in unstyled(narrow)
 
 
 def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():

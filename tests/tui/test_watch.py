@@ -186,6 +186,13 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     assert [row.name for row in view.rows if row.note == BROUGHT] == ["collect"]
     said = " ".join(unstyled(one) for one in what_next(view, 100))
     assert "came from another experiment; it need not run. Press r" in said
+    runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "teacher")]
+    try:
+        notes = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
+        assert (notes["collect"], notes["train"]) == (BROUGHT, QUEUED)
+    finally:
+        for one in runs:
+            one.end_process()
     SimulatedRun(exp, "collect").finish()
     assert not [row for row in ExperimentWatcher(exp.root, home).look(None).rows if row.note == BROUGHT]
 
