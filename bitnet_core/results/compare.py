@@ -8,18 +8,26 @@ from bitnet_core.errors import UsageError
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
-from bitnet_core.results.verdict import LETTERS, Contender, chance, comparable, settings_words, verdict
+from bitnet_core.results.verdict import (
+    LETTERS,
+    Contender,
+    Verdict,
+    chance,
+    comparable,
+    settings_words,
+    verdict,
+)
 from bitnet_core.text import UNKNOWN
 
 FEWEST, MOST = 2, 8
 BEST, OUTDATED = "*", "↻"
-LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   {UNKNOWN} not measured"
+LEGEND = f"{BEST} best of its row, beyond chance   {OUTDATED} outdated: made before a change   {UNKNOWN} not measured"
 
 
 @dataclass(frozen=True)
 class Row:
     """One measure of all subjects. `best` are the places of the best values; none if all are alike, by what is shown
-    and by what chance may do, if a training is unfinished, or if the losses are weighted differently."""
+    or by what chance may do, if a training is unfinished, or if the losses are weighted differently."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -45,12 +53,13 @@ class Comparison:
     subjects: tuple[Subject, ...]
     rows: tuple[Row, ...]
     differing: tuple[Difference, ...]
-    verdict: str
+    verdict: Verdict
 
     @property
     def sentence(self) -> str:
         """The verdict and what differs, with settings by their names."""
-        return f"{self.verdict} {settings_words(self.differing)}"
+        said = (self.verdict.headline, settings_words(self.differing), self.verdict.reasons)
+        return " ".join(filter(None, said))
 
     @property
     def shown(self) -> tuple[Row, ...]:
@@ -126,11 +135,8 @@ def _row(measure: Measure, contenders: Sequence[Contender], *, judged: bool) -> 
 
 
 def _alike(one: Contender, two: Contender, measure: Measure) -> bool:
-    """Whether the two are shown as the same number, or differ by no more than chance may do.
-
-    What is measured on held-out text counts as alike where the chance is not known.
-    """
+    """Whether the two are shown as the same number, or may differ by chance alone."""
     values = [each.figures[measure.name].value for each in (one, two)]
     limit = chance(one, two, measure.name)
-    by_chance = measure.stage == TRAIN if limit is None else abs(values[0] - values[1]) <= limit
+    by_chance = limit is None or abs(values[0] - values[1]) <= limit
     return by_chance or measure.words(values[0]) == measure.words(values[1])

@@ -1,5 +1,6 @@
 """The figures of a training and of its student: what each is, which direction is better, where a value is from."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
@@ -13,12 +14,16 @@ Better = Literal["lower", "higher", ""]
 
 @dataclass(frozen=True)
 class Figure:
-    """A value and its origin: `measured`, `given` by the user, or `recorded`; `how` says how it came about."""
+    """A value and its origin: `measured`, `given` by the user, or `recorded`; `how` says how it came about.
+
+    `half` is half its 95 % interval: 0 if it is exact, None if chance moves it and nobody knows how far.
+    """
 
     value: float
     origin: str = "measured"
     how: str = ""
     outdated: bool = False
+    half: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,10 @@ def _signed(value: float | None) -> str:
     return significant(value, 2) if value is None or value < 0 else f"+{significant(value, 2)}"
 
 
+_UNCERTAIN = "uncertain"
+"""Stands in how a speed was measured if too few turns agreed."""
+_SPEEDS_ALIKE = 0.1
+"""An evaluation tells how far its turns spread only beyond this share."""
 LAST, LOWEST = "heldout_loss", "best_loss"
 MEASURES: tuple[Measure, ...] = (
     Measure(LAST, "held-out loss", "lower", TRAIN, _four),
@@ -112,35 +121,54 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
 
 def _evaluated(_: Subject, run: StageRun) -> dict[str, Figure | None]:
     rows: Mapping[str, list[Any]] = {str(row[0]): [*row, None, None, None] for row in run.rows("qei") if row}
+    summary = run.record.summary
 
-    def cell(row: str, column: int = 1) -> Figure | None:
-        if (found := rows.get(row)) is None:
-            return None
-        return _figure(found[column], flat(str(found[4] or "")), run, flat(str(found[3] or "measured")))
+    def cell(row: str, column: int = 1, told: str = "", half: float | None = None) -> Figure | None:
+        """`told`: what the run's summary has it as, if the table lacks it. `half`: a share of the value."""
+        found = rows.get(row, [None] * 5)
+        figure = _figure(found[column], flat(str(found[4] or "")), run, flat(str(found[3] or "measured")), half)
+        return figure or _figure(summary.get(told), "", run, half=half)
 
     student, teacher = cell("quality"), cell("quality", 2)
+    of_ratio = _share_of_ratio(run)
     ratio = None
     if student and teacher and teacher.value:
-        ratio = Figure(student.value / teacher.value, student.origin, student.how, student.outdated)
-    summary = run.record.summary
+        value = student.value / teacher.value
+        half = None if of_ratio is None else of_ratio * value
+        ratio = Figure(value, student.origin, student.how, student.outdated, half)
+    speed = cell("speed, tokens/s")
+    of_speed = None if speed is None or _UNCERTAIN in speed.how else _SPEEDS_ALIKE
+    both = None if of_ratio is None or of_speed is None else math.hypot(of_ratio, of_speed)
     return {
         "quality_ratio": ratio,
-        "qei": cell("QEI") or _figure(summary.get("qei"), "", run),
-        "qei_speed": cell("QEI_speed") or _figure(summary.get("qei_speed"), "", run),
-        "memory": cell("memory, bytes") or _figure(summary.get("memory_bytes"), "", run),
-        "speed": cell("speed, tokens/s") or _figure(summary.get("tokens_per_s"), "", run),
+        "qei": cell("QEI", told="qei", half=of_ratio),
+        "qei_speed": cell("QEI_speed", told="qei_speed", half=both),
+        "memory": cell("memory, bytes", told="memory_bytes", half=0.0),
+        "speed": cell("speed, tokens/s", told="tokens_per_s", half=of_speed),
     }
+
+
+def _share_of_ratio(run: StageRun) -> float | None:
+    """Half the 95 % interval of Q_s/Q_t as a share of it: memory is exact, so QEI has the same; None without it."""
+    for row in run.rows("quality"):
+        value, low, high = ([*map(finite, row[2:5])] if row and row[0] == "Q_s/Q_t" else []) or [None] * 3
+        if value and low is not None and high is not None:
+            return (high - low) / 2 / value
+    return None
 
 
 def _collected(_: Subject, run: StageRun) -> dict[str, Figure | None]:
     spent = run.spent
     how = "collecting, by the price file" if spent.get("usd") else "collecting"
     return {
-        "teacher_tokens": _figure(spent.get("tokens"), "collecting, prompts included", run, "recorded"),
-        "cost": _figure(spent.get("usd"), how, run, "recorded"),
+        "teacher_tokens": _figure(spent.get("tokens"), "collecting, prompts included", run, "recorded", 0.0),
+        "cost": _figure(spent.get("usd"), how, run, "recorded", 0.0),
     }
 
 
-def _figure(value: object, how: str, run: StageRun, origin: str = "measured") -> Figure | None:
+def _figure(
+    value: object, how: str, run: StageRun, origin: str = "measured", half: float | None = None
+) -> Figure | None:
+    """`half` of a measured figure is a share of its value."""
     known = finite(value)
-    return None if known is None else Figure(known, origin, how, run.outdated)
+    return None if known is None else Figure(known, origin, how, run.outdated, half and half * abs(known))

@@ -69,6 +69,8 @@ class Subject:
     named: bool = False
     answers: Answers = field(default_factory=Answers)
     """The held-out answers that the evaluation scored, one by one, if its report is still there."""
+    lacking: tuple[str, ...] = ()
+    """The stages that an evaluation reads from and that have left nothing yet."""
     problem: str = ""
     """A sentence on each run that can't be read, one a line: what is told here may not be the newest."""
 
@@ -186,7 +188,16 @@ class SubjectReader:
         name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
         answers = self._answers_of(history, chosen.get(EVAL))
         return Subject(
-            name, experiment.root, experiment, runs, training, trained, bool(self.run), answers, history.problem
+            name,
+            experiment.root,
+            experiment,
+            runs,
+            training,
+            trained,
+            bool(self.run),
+            answers,
+            history.lacking(EVAL),
+            history.problem,
         )
 
     def _answers_of(self, history: History, evaluation: Entry | None) -> Answers:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import Z95, half_width
-from bitnet_core.results.subject import Subject
+from bitnet_core.results.subject import EVAL, Subject
 from bitnet_core.text import count, crop, finite, listed, number, significant
 
 LETTERS = "ABCDEFGH"
@@ -23,6 +23,12 @@ _SAME_TOKENS = 0.02
 """Trainings whose seen tokens differ by a smaller share have seen alike."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
+_RUN = {
+    "teacher": "run `bitnet teacher`",
+    "collect": "run `bitnet collect`",
+    "train": "run `bitnet train`",
+    EVAL: "run `bitnet eval`",
+}
 _MADE_WITH = {LAST: _WEIGHTS, LOWEST: _WEIGHTS, "flip_shock": _WEIGHTS, "heldout_kl": ("KD_TAU",)}
 """Which of these each measure is made with."""
 
@@ -45,59 +51,74 @@ class Contender:
         return finite(getattr(self.subject.training.held_out, "heldout_tokens", None))
 
 
-def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> str:
+@dataclass(frozen=True)
+class Verdict:
+    """`headline`: which is better and by how much. `reasons`: whether that can be said, and how it came about."""
+
+    headline: str
+    reasons: str = ""
+
+
+def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> Verdict:
     """A few sentences on which is better; `settings_words` has what differs."""
     weighted = [one for one in differing if one.name in _WEIGHTS]
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
-    weighting = [f"Their losses are weighted differently ({names}), so CE is compared instead."] if weighted else []
+    weighting = f"Their losses are weighted differently ({names}), so CE is compared instead." if weighted else ""
     if any(one.subject.unfinished for one in contenders):
-        return " ".join((*_so_far(contenders, measure, title), *weighting))
+        return _so_far(contenders, measure, title, weighting)
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
     silent = [one.letter for one in contenders if measure not in one.figures]
     if len(ranked) < 2:
         who = "None of them has" if not ranked else f"Only {ranked[0].letter} has"
-        return f"{who} a held-out loss yet, so nothing can be said of which is better."
+        return Verdict(f"{who} a held-out loss yet, so nothing can be said of which is better.")
     best, second = ranked[:2]
     low, high = best.figures[measure].value, second.figures[measure].value
-    parts = [_which(best, ranked[1:], measure, title, low, high), *weighting]
+    reasons = [weighting]
+    sure = True
     if not _look_alike(low, high):
-        parts.append(_allowed(ranked, measure, high - low, differing))
+        sure, why = _allowed(ranked, measure, high - low, differing)
+        reasons += [f"The difference is {significant(high - low, 2)} nats per token.", why]
+    headline = _which(best, ranked[1:], measure, title, sure)
     if not_the_same := _seen(ranked):
-        parts += [not_the_same, _after_the_same(ranked, contenders, measure, title)]
+        there, flipped = _after_the_same(ranked, contenders, measure, title)
+        headline, reasons = f"{headline} {there}", [*reasons, not_the_same, flipped]
     if silent:
-        parts.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
-    return " ".join(filter(None, parts))
+        reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
+    return Verdict(headline, " ".join(filter(None, reasons)))
 
 
-def _so_far(contenders: Sequence[Contender], measure: str, title: str) -> list[str]:
+def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting: str) -> Verdict:
     """Who is unfinished, and how all stand at the largest number of tokens at which they have measured."""
     training = [one.letter for one in contenders if one.subject.trains]
     ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
     who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
     who += [f"{listed(ended)} ended before {'its' if len(ended) == 1 else 'their'} end"] if ended else []
-    parts = [f"{' and '.join(who)}, so none is called better yet."]
-    seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
-    if seen:
-        parts.append(f"Seen so far: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens.")
     measured = [one for one in contenders if one.subject.training.points(measure)]
-    return [*parts, _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)]
+    there, flipped = _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)
+    seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
+    values = ", ".join(f"{letter} {count(value)}" for letter, value in seen)
+    reasons = [weighting, f"Seen so far: {values} tokens." if seen else "", flipped]
+    return Verdict(f"{' and '.join(who)}, so none is called better yet. {there}", " ".join(filter(None, reasons)))
 
 
-def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> str:
-    """How these stand at the largest number of tokens at which they have measured; `of` are all that are compared."""
+def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> tuple[str, str]:
+    """How these stand at the largest number of tokens at which they have measured, and which have flipped by then.
+
+    `of` are all that are compared.
+    """
     who = listed(sorted(one.letter for one in some)) if len(some) < len(of) else "both" if len(of) == 2 else "all"
     some = sorted(some, key=lambda one: one.place)
-    found = _alike([one.subject.training.points(measure) for one in some])
+    after, found = _alike([one.subject.training.points(measure) for one in some])
     if not found:
-        return f"There is no number of tokens yet after which {who} have measured."
+        return f"There is no number of tokens yet after which {who} have measured.", ""
     values = ", ".join(f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(some, found, strict=True))
-    words = f"After {count(found[0][0])} tokens, where {who} have measured, {title} is {values}."
-    return words + _flipped(some, [tokens for tokens, _ in found])
+    words = f"After {count(after)} tokens, where {who} have measured, {title} is {values}."
+    return words, _flipped(some, after, [tokens for tokens, _ in found])
 
 
-def _flipped(some: Sequence[Contender], after: Sequence[float]) -> str:
-    """Who computes with fewer bits at these tokens, if not all do: that alone costs loss."""
+def _flipped(some: Sequence[Contender], about: float, after: Sequence[float]) -> str:
+    """Who computes with fewer bits after about these tokens, if not all do: that alone costs loss."""
     flips = [one.subject.training.flip for one in some]
     done = [flip is not None and flip.seen_tokens <= tokens for flip, tokens in zip(flips, after, strict=True)]
     if all(done) or not any(done):
@@ -106,32 +127,35 @@ def _flipped(some: Sequence[Contender], after: Sequence[float]) -> str:
     flipped, others = (
         [one.letter for one, there in zip(some, done, strict=True) if there == way] for way in (True, False)
     )
-    return f" By then {listed(flipped)} had flipped to {bits}-bit activations, {listed(others)} had not."
-
-
-def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
-    """Of each curve a point after the same tokens, as many as possible; none if there is no such place."""
-    for x, y in reversed(curves[0]):
-        near = [min(curve, key=lambda point: abs(point[0] - x), default=(0.0, 0.0)) for curve in curves[1:]]
-        if x > 0 and all(abs(other - x) <= _SAME_TOKENS * max(other, x) for other, _ in near):
-            return [(x, y), *near]
-    return []
-
-
-def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, low: float, high: float) -> str:
-    if _look_alike(low, high):
-        alike = f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)} nats per token"
-        others = others[1:]
-        return f"{alike}{', against ' if others else ''}{_values(others, measure)}."
-    share = f", {(high - low) / high:.1%}" if high > 0 else ""
     return (
-        f"{best.letter} is better on {title}: {significant(low, 4)} against {_values(others, measure)}, "
-        f"which is {significant(high - low, 2)} nats per token{share} less than {others[0].letter}."
+        f"After {count(about)} tokens {listed(flipped)} had flipped to {bits}-bit activations, "
+        f"{listed(others)} had not."
     )
 
 
-def _values(some: Sequence[Contender], measure: str) -> str:
-    return ", ".join(f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in some)
+def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, list[tuple[float, float]]]:
+    """A number of tokens, as large as possible, and of each curve a point after about as many; none if there is none.
+
+    It is the same in whatever order the curves are.
+    """
+    for x in sorted({x for curve in curves for x, _ in curve if x > 0}, reverse=True):
+        near = [min(curve, key=lambda point: abs(point[0] - x), default=(0.0, 0.0)) for curve in curves]
+        if all(abs(other - x) <= _SAME_TOKENS * max(other, x) for other, _ in near):
+            return x, near
+    return 0.0, []
+
+
+def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, sure: bool) -> str:
+    """Who is better by how much; who only looks so where that may have come about otherwise."""
+    low, high = (one.figures[measure].value for one in (best, others[0]))
+    first, *rest = (f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in others)
+    if _look_alike(low, high):
+        against = f", against {', '.join(rest)}" if rest else ""
+        return f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)}{against}."
+    share = f" ({(high - low) / high:.1%} less)" if high > 0 else ""
+    verb = "is" if sure else "looks"
+    against = ", ".join((f"{first}{share}", *rest))
+    return f"{best.letter} {verb} better on {title}: {significant(low, 4)} against {against}."
 
 
 def _look_alike(low: float, high: float) -> bool:
@@ -139,38 +163,44 @@ def _look_alike(low: float, high: float) -> bool:
     return significant(low, 4) == significant(high, 4)
 
 
-def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: Sequence[Difference]) -> str:
-    """Whether the interval or the spread of seeds allows saying so."""
+def _allowed(
+    ranked: Sequence[Contender], measure: str, gap: float, differing: Sequence[Difference]
+) -> tuple[bool, str]:
+    """Whether the interval or the spread of seeds allows saying so, and the sentence on it."""
     best, second = ranked[:2]
     if best.tokens is not None and second.tokens is not None and best.tokens != second.tokens:
-        return (
+        return False, (
             f"They were measured on other texts ({number(best.tokens)} and {number(second.tokens)} held-out tokens), "
             "so the difference may come from those."
         )
     if [one.name for one in differing if one.stage] == ["SEED"]:
-        return "Only the seed differs, so this is what chance does."
+        return False, "Only the seed differs, so this is what chance does."
     if (spread := _spread(ranked, measure, differing)) is not None:
-        word = "more" if gap > spread else "no more"
-        return f"That is {word} than what another seed changes here ({significant(spread, 2)})."
+        sure = gap > spread
+        word = "more" if sure else "no more"
+        return sure, f"That is {word} than what another seed changes here ({significant(spread, 2)})."
     limit = chance(best, second, measure)
     if limit is None:
-        return f"Whether chance alone could do that is not known yet: {_evaluations((best, second))}."
+        return False, f"Whether chance alone could do that is not known yet: {_evaluations((best, second))}."
     if gap > limit:
-        return f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
-    return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
+        return True, f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
+    return False, f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
 
 
 def _evaluations(some: Sequence[Contender]) -> str:
-    """Which evaluations still lack the intervals: those that run, and those to run."""
+    """Which evaluations still lack the intervals: those that run, and those to run, with what they lack."""
     lacking = sorted((one for one in some if half_widths(one.subject) is None), key=lambda one: one.place)
     runs = [one.letter for one in lacking if one.subject.evaluates]
-    to_run = [one.letter for one in lacking if not one.subject.evaluates]
     parts = []
     if runs:
         still = "evaluation of {} still runs" if len(runs) == 1 else "evaluations of {} still run"
         parts.append(f"the {still.format(listed(runs))}")
-    if to_run:
-        parts.append(f"run `bitnet eval` in {listed(to_run)}")
+    to_run: dict[tuple[str, ...], list[str]] = {}
+    for one in lacking:
+        if not one.subject.evaluates:
+            to_run.setdefault((*one.subject.lacking, EVAL), []).append(one.letter)
+    for stages, letters in to_run.items():
+        parts.append(f"{', then '.join(_RUN[stage] for stage in stages)} in {listed(letters)}")
     return "; ".join(parts)
 
 
@@ -181,10 +211,10 @@ def comparable(one: Contender, two: Contender, measure: str) -> bool:
 
 
 def chance(one: Contender, two: Contender, measure: str) -> float | None:
-    """What a difference of the two must exceed to be beyond the chance of the held-out prompts.
+    """What a difference of the two must exceed to be beyond the chance of the held-out prompts, or of an evaluation.
 
-    None where that is not known: for measures other than those of held-out text, and for losses that were not
-    evaluated or are weighted differently.
+    None where that is not known: for losses that were not evaluated or are weighted differently, and for figures
+    without an interval.
     """
     if measure == "heldout_agreement":
         return _chance_of_shares([(each.figures[measure].value, each.tokens) for each in (one, two)])
@@ -192,14 +222,21 @@ def chance(one: Contender, two: Contender, measure: str) -> float | None:
     weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
     parts = {LAST: weights, LOWEST: weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}
     kl, ce = parts.get(measure, (None, None))
-    if kl is None or ce is None or not comparable(one, two, measure):
+    if kl is None or ce is None:
+        return _together([each.figures[measure].half for each in (one, two)])
+    if not comparable(one, two, measure):
         return None
     if (paired := half_width(one.subject.answers, two.subject.answers, kl, ce)) is not None:
         return paired
     # Of the weighted sum the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
     # temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
     halves = [half_widths(each.subject) for each in (one, two)]
-    known = [kl * half[0] + ce * half[1] for half in halves if half is not None]
+    return _together([half and kl * half[0] + ce * half[1] for half in halves])
+
+
+def _together(halves: Sequence[float | None]) -> float | None:
+    """Half the interval of a difference; None where that of one side is not known."""
+    known = [half for half in halves if half is not None]
     return math.hypot(*known) if len(known) == len(halves) else None
 
 

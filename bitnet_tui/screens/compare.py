@@ -20,7 +20,7 @@ from bitnet_tui.widgets.painted import Painted
 _LOOK_SECONDS = 1.0
 _IDLE_EVERY = 5
 _SAID_SHARE = 5
-"""The sentence has a fifth of the rows above the chart. One that needs more stands whole with the tables, too."""
+"""What is better has a fifth of the rows above the chart. If it needs more, it is also whole above the reasons."""
 
 
 class _Tables(VerticalScroll, inherit_bindings=False):
@@ -80,8 +80,9 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         cells = max(24, room.width)
         said, tables = compared.sentence_lines(view, cells), compared.table_lines(view, cells - 2)
         most = max(1, room.height // _SAID_SHARE)
-        if len(said) > most:
-            tables = (*compared.sentence_lines(view, cells - 2), (), *tables)
+        told = compared.sentence_lines(view, cells - 2) if len(said) > most else ()
+        if told := (*told, *compared.reason_lines(view, cells - 2)):
+            tables = (*told, (), *tables)
         self.query_one("#sentence", Painted).show(first_lines(said, most, cells))
         self.query_one("#tables", Painted).show(tables)
         self.query_one("#compared").set_class(view.comparison is None, "-nothing")

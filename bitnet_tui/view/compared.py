@@ -175,13 +175,19 @@ def names_line(view: CompareView, cells: int) -> Line:
 
 
 def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
-    """What is better and whether that can be said; then what could not be read."""
-    found, sentence = view.comparison, ""
-    if found:  # a value may be spelt like a setting
-        sentence = f"{in_app(found.verdict)} {settings_words(found.differing, by_label)}"
-    said = [line(Span(text, "value")) for text in wrap(sentence, cells)] if sentence else []
+    """What is better, then which settings differ, then what could not be read."""
+    found = view.comparison
+    # a value may be spelt like a setting
+    sentences = (in_app(found.verdict.headline), settings_words(found.differing, by_label)) if found else ()
+    said = [line(Span(text, "value")) for sentence in sentences for text in wrap(sentence, cells)]
     wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(in_app(problem), cells)]
     return (*said, *wrong)
+
+
+def reason_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
+    """Whether that can be said, and what else is to be known of it."""
+    reasons = view.comparison.verdict.reasons if view.comparison else ""
+    return tuple(line(Span(text, "label")) for text in wrap(in_app(reasons), cells)) if reasons else ()
 
 
 def table_lines(view: CompareView, cells: int) -> tuple[Line, ...]:

@@ -24,6 +24,7 @@ from bitnet_tui.view.compared import (
 from bitnet_tui.view.spans import unstyled
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
+from tests.tui.laid_out import faults
 from tests.tui.pilots import click_on, notices, said, settled, shown, until, words
 
 
@@ -48,10 +49,8 @@ def test_values_that_are_spelt_like_settings_are_told_as_they_are(view: CompareV
     assert view.comparison is not None
     rows = (("TEMPLATE", ("unset", "LR")), ("TEACHER_PROVIDER", ("openai", "hf")))
     found = replace(view.comparison, differing=tuple(Difference(name, values, "collect") for name, values in rows))
-    (said,) = sentence_lines(replace(view, comparison=found), 1000)
-    assert unstyled(said).endswith(
-        "Settings that differ: “Chat template” (A unset; B LR), “Teacher” (A openai; B hf)."
-    )
+    _, said = sentence_lines(replace(view, comparison=found), 1000)
+    assert unstyled(said) == ("Settings that differ: “Chat template” (A unset; B LR), “Teacher” (A openai; B hf).")
 
 
 def test_each_training_has_its_own_curve_along_each_axis(view: CompareView):
@@ -99,6 +98,13 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
             await until(pilot, lambda place=place: tables.scroll_offset.y == place)
         await click_on(pilot, "More")
         assert tables.scroll_offset.y == 1
+        for other in ((80, 32), (120, 24), (200, 55), size):
+            await pilot.resize_terminal(*other)
+            await settled(pilot)
+            await pilot.press("end")
+            await until(pilot, lambda: tables.scroll_offset.y == tables.max_scroll_y)
+            assert not faults(pilot.app.screen)
+            assert said(pilot, "#tables").split()[-1] in shown(pilot)
         verdict = said(pilot, "#sentence")
         assert "…" not in verdict and verdict not in said(pilot, "#tables")
         await pilot.resize_terminal(60, 15)
@@ -120,7 +126,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         await settled(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
-        assert "B is better on held-out loss: 5.000 against A 5.200, C 5.400" in words(pilot)
+        assert "B is better on held-out loss: 5.000 against A 5.200 (3.8% less), C 5.400." in words(pilot)
         assert "Learning rate 0.0006 0.001 0.0006" in words(pilot)
         assert "‹ held-out loss › A 5.20 B 5.00 C 5.40 ┊ flip" in words(pilot)
         await pilot.press("m", "o", "down", "enter")
@@ -138,7 +144,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         (home / "slow").rename(home.parent / "elsewhere")
         screen.look()
         await settled(pilot)
-        assert "B is better on held-out loss: 5.000 against A 5.200, which" in words(pilot)
+        assert "B is better on held-out loss: 5.000 against A 5.200 (3.8% less). Setting" in words(pilot)
         assert "slow is not an experiment any more" in words(pilot)
         await pilot.press("escape", "3")
         await settled(pilot)
