@@ -17,6 +17,7 @@ from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.text import width
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review, storing, teachers
 from bitnet_tui.view.guide.draft import ALWAYS, BACKEND, HERE, STEPS, STUDENT_FIELDS, SYNC, TEACHER, Draft
@@ -185,7 +186,7 @@ def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_sour
     draft = made(TOTAL_STEPS="5", SEED="7")
 
     def marked(source: dict[str, str] | None) -> list[str]:
-        shown = [unstyled(one) for one in review.env_lines(draft, (), {}, source)]
+        shown = [unstyled(one) for one in review.env_lines(draft, (), {}, source, cells=99)]
         return [one.split("=")[0] + "".join(one.partition("   ")[1:]) for one in shown if one.startswith("• ")]
 
     default = REGISTRY["SEED"].default
@@ -199,13 +200,26 @@ def test_the_file_marks_what_is_wrong_and_names_what_is_missing():
     wrong = review.Wrong(
         drafted.faults(draft, frozenset()), (drafted.Fault("teacher", "OPENAI_API_KEY", "none yet"),)
     )
-    lines = review.env_lines(draft, (), {TEACHER: "vllm"}, None, wrong)
+    lines = review.env_lines(draft, (), {TEACHER: "vllm"}, None, wrong, cells=99)
     shown = [unstyled(one) for one in lines]
     assert "✗ OPENAI_MODEL   which model?" in shown
     assert "! OPENAI_API_KEY   none yet" in shown
     assert any(one.startswith("✗ TOTAL_STEPS=-5   ") for one in shown)
     assert "  → the environment says vllm, and that one counts" in shown
     assert [one[0].text for one in wrong.lines] == ["✗ "] * (len(wrong.lines) - 1) + ["! "]
+
+
+@pytest.mark.parametrize("cells", [24, 36, 44, 60, 99])
+def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_seen(cells):
+    address = "http://127.0.0.1:8091/v1"
+    draft = made(TOTAL_STEPS="-5", SEED="7", VLLM_MODEL="m", VLLM_BASE_URL=address, **{TEACHER: "vllm"})
+    wrong = review.Wrong(drafted.faults(draft, frozenset()))
+    lines = review.env_lines(draft, ("VLLM_API_KEY",), {TEACHER: "openai"}, None, wrong, cells=cells)
+    shown = [unstyled(one) for one in lines]
+    assert all(width(one) <= cells for one in shown)
+    at = next(one for one in shown if "VLLM_BASE_URL=" in one)
+    assert at.startswith("• VLLM_BASE_URL=htt")
+    assert at.endswith("v1" if cells < 60 else f"{address}   default empty")
 
 
 def test_a_random_start_asks_nothing_of_a_model():

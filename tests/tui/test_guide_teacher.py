@@ -67,7 +67,13 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "vllm")
+        await press(pilot, "enter")
+        assert pilot.app.focused is guide.query_one("#address")  # it may listen elsewhere than usual
+        assert guide.query_one("#address", Input).placeholder == "http://127.0.0.1:8000/v1"
         await press(pilot, "enter", "enter")
+        key = guide.query_one("#key", Input)
+        assert (pilot.app.focused, key.placeholder) == (key, "only if it asks for one")
+        await press(pilot, "enter")
         assert "Model is empty: type a name, or press List models (ctrl+t)." in said(pilot, "#problem")
         assert guide.query_one("#model").has_focus
         guide.query_one("#model", Input).value = "m"

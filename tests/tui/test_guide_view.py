@@ -239,7 +239,7 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
             "Change the address",
         ),
         ({"provider": "openai", "reachable": False, "problem": "x can't be reached."}, "✗ x can't be reached.", ""),
-        ({"provider": "vllm", "key_accepted": None, "problem": "It says no."}, "✗ It says no.", ""),
+        ({"provider": "vllm", "key_accepted": None, "problem": "It says no."}, "✗ It says no.", "Type another key"),
         (
             {
                 "provider": "vllm",
@@ -372,11 +372,12 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
 
 
 def test_the_review_repeats_what_is_known_of_time_disk_and_money():
-    def said(plan: dict[str, Any] | None, problem: str = "") -> str:
-        return unstyled(estimates.cost_line(plan, Draft(), timing=False, problem=problem))
+    def said(plan: dict[str, Any] | None, problem: str = "", *, timing: bool = False) -> str:
+        return unstyled(estimates.cost_line(plan, Draft(), timing=timing, problem=problem))
 
     assert said(None) == "estimating…"
     assert said(PLAN) == "Takes 964 MB disk · free"
+    assert said(PLAN, timing=True) == "Takes 964 MB disk · free · time: being measured…"
     assert said(TIMED).startswith("Takes at least 26m")
     assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
     assert said(None, "It failed.") == "no estimate"

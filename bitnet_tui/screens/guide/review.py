@@ -52,6 +52,10 @@ class ReviewStep(Step):
         self._estimate.make()
         self.changed()
 
+    def on_resize(self) -> None:
+        super().on_resize()
+        self.call_after_refresh(self.changed)  # the lines of the file are cut to its width
+
     def leave(self) -> None:
         self._estimate.end()
 
@@ -109,7 +113,10 @@ class ReviewStep(Step):
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         wrong = review.Wrong(guide.faults(), guide.doubts())
-        self.lines("#env").show(review.env_lines(self.draft, guide.typed_keys, above, guide.copied, wrong))
+        if cells := self.query_one("#file").scrollable_content_region.width:  # else it is not laid out yet
+            self.lines("#env").show(
+                review.env_lines(self.draft, guide.typed_keys, above, guide.copied, wrong, cells=cells)
+            )
         faults = self._faults
         button = self.query_one("#mend", Button)
         button.display = bool(faults)

@@ -228,7 +228,7 @@ class NewExperimentScreen(KeptGuide):
                 return
             following = following or step.after_fields()
         elif isinstance(focused, Cards):
-            following = step.missing()
+            following = step.after_cards()
         if following is focused:
             following = None
         if isinstance(focused, Input | Cards) and step.holds(focused, last=following is None):

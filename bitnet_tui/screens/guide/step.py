@@ -77,6 +77,10 @@ class Step(Container):
         """That this field has to be filled, and with what."""
         raise NotImplementedError
 
+    def after_cards(self) -> Widget | None:
+        """Where Enter leads from the cards; None = to the next step."""
+        return self.missing()
+
     def after_fields(self) -> Widget | None:
         """Where Enter leads from the last field; None = to the next step."""
         return None

@@ -18,7 +18,7 @@ from bitnet_tui import key_names
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import addresses, teachers
-from bitnet_tui.view.guide.draft import TEACHER
+from bitnet_tui.view.guide.draft import TEACHER, asks_address
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.guide import Cards
@@ -74,14 +74,21 @@ class TeacherStep(TestedStep):
         return self.query_one("#cards")
 
     def missing(self) -> Widget | None:
-        needs = teachers.needs(self.draft.teacher)
-        if needs.address and not self.draft.teacher.base_url and not self.draft.address:
+        provider = self.draft.teacher
+        if asks_address(provider) and not provider.base_url and not self.draft.address:
             return self.query_one(_ADDRESS)
-        if needs.model and not self.draft.model:
+        if teachers.has_models(provider) and not self.draft.model:
             return self.query_one(_MODEL)
         if self.draft.teacher.needs_key and not self._has_key:
             return self.query_one(_KEY)
         return None
+
+    def after_cards(self) -> Widget | None:
+        """One's own server may listen elsewhere than usual: that comes before its model."""
+        missing, provider = self.missing(), self.draft.teacher
+        if missing is None or not asks_address(provider) or provider.base_url_setting in self.draft.values:
+            return missing
+        return self.query_one(_ADDRESS)
 
     def needed(self, missing: Widget) -> str:
         test, skip = key_names.key("guide.test"), key_names.key("guide.next")
@@ -115,15 +122,15 @@ class TeacherStep(TestedStep):
     def _fit(self) -> None:
         """Show the fields of the chosen provider; those that it does not need are switched off where they are."""
         provider, draft = self.draft.teacher, self.draft
-        needs = teachers.needs(provider)
+        models = teachers.has_models(provider)
         self.query_one("#name", Words).update(provider.label)
         self.lines("#note").say(*teachers.note(provider))
         cheapest = self.guide.shared.get("prices", {}).get(provider.name)
-        self._entry(_MODEL, draft.model, f"such as {cheapest[0]}" if cheapest else "the model's name", needs.model)
-        self._entry(_KEY, self.guide.keys.get(provider.key_setting, ""), self._key_place(), needs.key)
-        self._entry(_ADDRESS, draft.address, provider.base_url or "http://…/v1", needs.address)
-        self.query_one("#test").disabled = not needs.model
-        self.query_one("#list").disabled = not needs.model
+        self._entry(_MODEL, draft.model, f"such as {cheapest[0]}" if cheapest else "the model's name", models)
+        self._entry(_KEY, self.guide.keys.get(provider.key_setting, ""), self._key_place(), models)
+        self._entry(_ADDRESS, draft.address, provider.base_url or "http://…/v1", asks_address(provider))
+        self.query_one("#test").disabled = not models
+        self.query_one("#list").disabled = not models
         found = self.guide.last_found("teacher")
         # What it asked to change may have been changed since.
         self._tested(teachers.answer(found.report, draft) if found and found.report is not None else found)
@@ -141,7 +148,7 @@ class TeacherStep(TestedStep):
             return f"{f'…{held.end} ' if held.end else ''}in the {held.origin}".replace(
                 "the environment", "environment"
             )
-        return "paste it here" if self.draft.teacher.needs_key else "if it asks for one"
+        return "paste it here" if self.draft.teacher.needs_key else "only if it asks for one"
 
     @property
     def _has_key(self) -> bool:

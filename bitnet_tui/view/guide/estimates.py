@@ -103,13 +103,16 @@ def plan_lines(
 
 
 def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
-    """Time, disk and money in one line; what is not known is left out."""
+    """Time, disk and money in one line; what can't be known is left out."""
     if problem or plan is None:
         return line(Span("no estimate" if problem else "estimating…", "label"))
     words, style, _ = _time(plan, draft, timing=timing)
-    time = [words] if style == "value" else []
-    money = [_money(plan["teacher"])] if plan["teacher"] else []
-    return line(Span(f"Takes {' · '.join([*time, f'{_disk(plan)} disk', *money])}", "label"))
+    parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
+    if style == "value":
+        parts.insert(0, words)
+    elif timing:
+        parts.append("time: being measured…")
+    return line(Span(f"Takes {' · '.join(parts)}", "label"))
 
 
 def _disk(plan: Record) -> str:

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import crop_middle, width
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, cut, line
 
 _DEFAULTS = {"": "empty", HERE: "none"}
+_LEAST_VALUE = 8
+"""Cells of a value that are shown beside what is wrong with it."""
 ONLY = "create"
 """Start nothing."""
 
@@ -78,6 +81,8 @@ def env_lines(
     above: Mapping[str, str],
     source: Mapping[str, str] | None = None,
     wrong: Wrong = Wrong(),
+    *,
+    cells: int,
 ) -> tuple[Line, ...]:
     """The file line by line, with a mark at what was changed: at what differs from `source`, else from the defaults.
 
@@ -99,7 +104,7 @@ def env_lines(
         if name in marked:
             mark = marked[name][1]
             told = Span(f"   {marked[name][0].why}", mark.style)
-        lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), told))
+        lines.append(_assignment(mark, name, dotenv.quoted(value), told, cells))
         if name in above and above[name] != value:
             lines.append(line(Span(f"  → the environment says {above[name]}, and that one counts", "warn")))
     for name, before in (source or {}).items():
@@ -108,7 +113,17 @@ def env_lines(
                 line(Span("• ", "accent"), Span(f"{name} left out", "label"), Span(f"   was {before}", "faint"))
             )
     lines += [line(Span(f"  {name} is kept apart, not in this file", "label")) for name in sorted(names)]
-    return tuple(lines)
+    return tuple(cut(one, cells) for one in lines)
+
+
+def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> Line:
+    """A setting in one line. Where there is no room for all, what it was before goes first, then the value's middle."""
+    before = (mark, Span(f"{name}=", "label"))
+    room = cells - cells_of(before)
+    if width(value) + width(told.text) > room and told.style == "faint":
+        told = Span("")
+    shown = crop_middle(value, max(_LEAST_VALUE, room - width(told.text)))
+    return (*before, Span(shown, "value"), told)
 
 
 def fault_words(fault: Fault) -> str:

@@ -61,18 +61,9 @@ def note(provider: Provider) -> tuple[str, str]:
     return plain(provider.note), "label"
 
 
-@dataclass(frozen=True)
-class Needs:
-    """Which fields a provider has."""
-
-    model: bool
-    key: bool
-    address: bool
-
-
-def needs(provider: Provider) -> Needs:
-    key = provider.needs_key or provider.name == "custom"
-    return Needs(provider.name != EMBEDDED, key, asks_address(provider))
+def has_models(provider: Provider) -> bool:
+    """Whether its model is to be chosen. Any server may ask for a key then, and the hub for gated models."""
+    return provider.name != EMBEDDED
 
 
 # -- testing -------------------------------------------------------------------------------------------------------
@@ -152,7 +143,7 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
         text = f"Nothing at {where} answers as such a server; an address usually ends in /v1."
         return _of_address(provider, text, "no such server at its address")
     if not report.get("key_accepted"):
-        offer = ("Type another key", "KEY") if provider is None or needs(provider).key else ("", "")
+        offer = ("Type another key", "KEY") if provider is None or has_models(provider) else ("", "")
         words = _key_refused(raw, provider) or problem or "The key was refused."
         return Found((_bad(words),), offer[0], field=offer[1], models=models, why=in_short(words))
     if not report.get("model"):
