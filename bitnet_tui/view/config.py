@@ -1,7 +1,7 @@
 """The settings of an experiment as rows, and what saving another value would do, in words."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,6 +130,18 @@ def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
 def _searched(row: Row) -> str:
     setting = row.setting
     return f"{title(row.name)} {row.name} {row.text} {setting.help} {setting.section}".lower()
+
+
+def best_match(rows: Sequence[Row], words: str) -> str:
+    """The name of the row to go to: one that has the words in its label, else in its name; empty if none is."""
+    wanted = words.lower().split()
+
+    def misses(row: Row) -> tuple[bool, bool]:
+        places = (title(row.name).lower(), row.name.lower())
+        found = [all(word in place for word in wanted) for place in places]
+        return not found[0], not found[1]
+
+    return min(rows, key=misses).name if wanted and rows else ""
 
 
 def sections(rows: Iterable[Row]) -> Iterator[str | Row]:

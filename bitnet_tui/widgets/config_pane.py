@@ -259,6 +259,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
                 self._end_edit()
                 self.screen.set_focus(event.input)
             self._draw()
+            if best := config.best_match(self._drawn[0], event.value):
+                self._list.highlighted = self._list.get_option_index(best)
         elif self.editing:
             self._ask()
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from textual import events
 from textual.actions import SkipAction
 from textual.binding import BindingType
 from textual.keys import REPLACED_KEYS
@@ -17,9 +18,20 @@ def is_typed(key: str, character: str | None) -> bool:
 
 
 class SteadyInput(Input):
-    """Every blink of Textual's cursor would be written to the terminal, even over SSH."""
+    """Every blink of Textual's cursor would be written to the terminal, even over SSH.
+
+    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of it. Only a hidden
+    text is replaced as a whole, since nobody sees what is in it.
+    """
 
     cursor_blink = reactive(False, init=False)
+
+    def on_mount(self) -> None:
+        self.select_on_focus = self.password
+
+    def on_focus(self, event: events.Focus) -> None:
+        if not event.from_app_focus:
+            self.cursor_position = len(self.value)
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return is_typed(key, character)

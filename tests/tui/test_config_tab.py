@@ -99,6 +99,15 @@ def test_a_key_that_one_experiment_has_and_the_other_has_not_differs(home: Path,
     assert "plain" not in str(row.other)
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [("learn", "LR"), ("lr", "LR"), ("token_budget", ""), ("budget_tok", "BUDGET_TOKENS"), ("peak", "LR"), ("", "")],
+)
+def test_the_best_match_has_the_words_in_its_label_or_else_in_its_name(typed: str, name: str):
+    rows = config.chosen(config.ConfigView(tuple(Row(one, "", "default") for one in REGISTRY)), typed, only=False)
+    assert config.best_match(rows, typed) == name
+
+
 @given(st.lists(st.sampled_from(list(REGISTRY)), unique=True), st.booleans(), st.sampled_from(["", "lr", "max tok"]))
 def test_the_filter_keeps_the_order_and_every_word_counts(names: list[str], only: bool, typed: str):
     rows = tuple(Row(name, "", "default", differs=len(name) % 2 == 0) for name in names)
@@ -213,8 +222,9 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
     try:
         async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
-            await pilot.press("6", "slash", *"peak", "enter")
+            await pilot.press("6", "slash", *"learn", "enter")  # it is in the help of a setting above it, too
             await settled(pilot)
+            assert "Steps to fit each layer" in shown(pilot)
             assert " Learning rate " in shown(pilot)
             assert "Token budget" not in shown(pilot)
             assert said(pilot, "#config-about").startswith("Learning rate  LR  Peak learning rate.")
@@ -226,7 +236,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await pilot.press("enter")
             await settled(pilot)
             assert (exp.root / ".env").read_text() == ENV
-            await pilot.press("backspace", *"0.01")
+            await pilot.press("ctrl+u", *"0.01")
             await settled(pilot)
             assert "train will use it in its next run." in words(pilot)
             assert field.region == before
@@ -236,7 +246,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             assert "✓ “Learning rate” is saved." in words(pilot)
             training = SimulatedRun(exp, "train", NOON + 1000, alive=True)  # it uses the value: no next run has to
             await until(pilot, lambda: said(pilot, "#config-said") == "0.01, from .env line 4. Enter changes it.")
-            await pilot.press("enter", *"0.02")
+            await pilot.press("enter", "ctrl+u", *"0.02")
             started_with = "train is running: it goes on with the value that it started with"
             await until(pilot, lambda: started_with in words(pilot))
             training.finish()
@@ -375,7 +385,7 @@ async def test_each_setting_has_one_line_after_a_resize_while_one_is_changed(hom
     exp = experiment(home, "one")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(200, 55)) as pilot:
         await settled(pilot)
-        await pilot.press("6", "slash", *"peak", "enter", "enter", "9")
+        await pilot.press("6", "slash", *"peak", "enter", "enter", "ctrl+u", "9")
         await settled(pilot)
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
