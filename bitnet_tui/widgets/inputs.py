@@ -20,8 +20,8 @@ def is_typed(key: str, character: str | None) -> bool:
 class SteadyInput(Input):
     """Every blink of Textual's cursor would be written to the terminal, even over SSH.
 
-    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of it. Only a hidden
-    text is replaced as a whole, since nobody sees what is in it.
+    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of it. Only a
+    hidden text is replaced as a whole, since nobody sees what is in it.
     """
 
     cursor_blink = reactive(False, init=False)

@@ -117,7 +117,7 @@ def env_lines(
 
 
 def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> Line:
-    """A setting in one line. Where there is no room for all, what it was before goes first, then the value's middle."""
+    """A setting in one line. If not all fits, what it was before goes first, then the value's middle."""
     before = (mark, Span(f"{name}=", "label"))
     room = cells - cells_of(before)
     if width(value) + width(told.text) > room and told.style == "faint":
