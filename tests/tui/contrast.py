@@ -2,8 +2,21 @@
 
 from collections.abc import Iterator
 
+from rich.color import Color as Drawn
+from rich.color import ColorType
 from textual.color import Color
 from textual.screen import Screen
+
+_VGA = "000 a00 0a0 a50 00a a0a 0aa aaa 555 f55 5f5 ff5 55f f5f 5ff fff"
+_XTERM = (
+    "000000 cd0000 00cd00 cdcd00 0000ee cd00cd 00cdcd e5e5e5 7f7f7f ff0000 00ff00 ffff00 5c5cff ff00ff 00ffff ffffff"
+)
+TERMINALS = {
+    f"{name} on {'white' if ground else 'black'}": (tuple(f"#{one}" for one in colours.split()), text, ground)
+    for name, colours in (("VGA", _VGA), ("xterm", _XTERM))
+    for text, ground in ((7, 0), (0, 15))
+}
+"""What terminals make of their 16 colours, and the numbers of those in which they write text that names none."""
 
 
 def contrast(one: Color, other: Color) -> float:
@@ -18,11 +31,20 @@ def _luminance(colour: Color) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def drawn(screen: Screen[object]) -> Iterator[tuple[str, float]]:
-    """Each piece of text in one style, with its contrast.
+def drawn(screen: Screen[object], terminal: str = "VGA on black") -> Iterator[tuple[str, float]]:
+    """Each piece of text in one style, with its contrast on one of TERMINALS.
 
     Not what is dimmed behind a dialog, and not what is disabled.
     """
+    colours, *usual = TERMINALS[terminal]
+
+    def seen(colour: Drawn, otherwise: int) -> Color:
+        if colour.is_default:
+            return Color.parse(colours[otherwise])
+        if colour.type is ColorType.STANDARD and colour.number is not None:
+            return Color.parse(colours[colour.number])
+        return Color.from_rich_color(colour)
+
     cards = [one.region for one in screen.walk_children()]
     for y, strip in enumerate(screen._compositor.render_strips()):
         x = 0
@@ -37,5 +59,5 @@ def drawn(screen: Screen[object]) -> Iterator[tuple[str, float]]:
             widget, _ = screen.get_widget_at(start, y)
             if widget.disabled or widget.has_class("-disabled"):
                 continue
-            ink, ground = Color.from_rich_color(style.color), Color.from_rich_color(style.bgcolor)
+            ink, ground = map(seen, (style.color, style.bgcolor), usual)
             yield segment.text.strip(), contrast(ground, ink)
