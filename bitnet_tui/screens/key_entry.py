@@ -21,15 +21,16 @@ class KeyEntryScreen(DialogScreen[str | None]):
         bindings.shared("field.previous", "app.focus_previous"),
     ]
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, keeper: str) -> None:
+        """`keeper` is where it will be kept."""
         super().__init__()
         self._name_of_key = name
+        self._keeper = keeper
 
     def compose(self) -> ComposeResult:
-        where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
         with Vertical(classes="card form"):
             yield Words(self._name_of_key, classes="title")
-            yield Words(where, classes="where")
+            yield Words(f"Type or paste the key. It will be kept in {self._keeper}.", classes="where")
             yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

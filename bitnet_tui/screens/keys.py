@@ -31,7 +31,7 @@ from bitnet_tui.widgets.words import Words
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
 
-    _Found = tuple[tuple[Held, ...], Line, tuple[str, ...], Mapping[str, tuple[str, ...]]]
+    _Found = tuple[tuple[Held, ...], Line, str, tuple[str, ...], Mapping[str, tuple[str, ...]]]
 
 
 class KeysScreen(KeyedScreen[None]):
@@ -44,6 +44,7 @@ class KeysScreen(KeyedScreen[None]):
         super().__init__()
         self._root = root
         self._held: dict[str, Held] = {}
+        self._keeper = ""
         self._allowed: Mapping[str, tuple[str, ...]] = {}
 
     def compose(self) -> ComposeResult:
@@ -77,12 +78,13 @@ class KeysScreen(KeyedScreen[None]):
             vault = inventory.places.existing_vault
             allowed, unreadable = keys.allowed()
             notes = (*inventory.vault_notes(), *filter(None, [unreadable]))
-            return held, key_rows.summary(state, vault), notes, allowed
+            summary, keeper = key_rows.summary(state, vault), key_rows.keeper(state, vault)
+            return held, summary, keeper, notes, allowed
 
         self.attempt(look, self._show)
 
     def _show(self, found: "_Found") -> None:
-        held, summary, notes, self._allowed = found
+        held, summary, self._keeper, notes, self._allowed = found
         entries = self.query_one("#entries", OptionList)
         before = self._highlighted
         self._held = {one.name: one for one in key_rows.ordered(held)}
@@ -133,7 +135,7 @@ class KeysScreen(KeyedScreen[None]):
                     **keys.VAULT_INSTEAD,
                 )
 
-        self.app.push_screen(KeyEntryScreen(name), typed)
+        self.app.push_screen(KeyEntryScreen(name, self._keeper), typed)
 
     def action_move(self) -> None:
         if self.busy or not (held := self._highlighted):

@@ -13,6 +13,8 @@ from bitnet_tui.view.spans import Line, Span, line, short
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
 
+NO_VAULT = "a new vault with a passphrase"
+"""The keeper of keys where there is neither a keyring nor a vault yet."""
 _NAME_CELLS = 26
 _END_CELLS = 5
 
@@ -55,6 +57,11 @@ def why_not_movable(held: "Held") -> str:
     if not held.origin:
         return f"{held.name} is not set."
     return f"{held.name} {'refers to an environment variable' if held.plain else 'does not come from a .env'}."
+
+
+def keeper(keyring: str, vault: Path | None) -> str:
+    """Where a new key goes, in words; `vault` is the one that is there already."""
+    return "the OS keyring" if keyring == "ready" else "the vault" if vault else NO_VAULT
 
 
 def summary(keyring: str, vault: Path | None) -> Line:

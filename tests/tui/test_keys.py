@@ -152,6 +152,7 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         await pilot.press("enter")
         await settled(pilot)
         assert isinstance(pilot.app.screen, KeyEntryScreen)
+        assert "It will be kept in the OS keyring." in words(pilot)
         await pilot.press(*"typed-canary-0123")
         assert "canary" not in shown(pilot)
         await pilot.press("enter")

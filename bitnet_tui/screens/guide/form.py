@@ -15,11 +15,11 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Guide
-from bitnet_tui.screens.guide.kept import keeper_of
 from bitnet_tui.screens.guide.storage import StorageStep
 from bitnet_tui.services import keys
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft, Fault
+from bitnet_tui.view.key_rows import keeper
 from bitnet_tui.view.spans import Span, hinted
 from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.painted import Painted
@@ -135,7 +135,7 @@ class TargetForm(Guide):
         self.look("keys", partial(keys.held, self.shell.home), self._know_keys)
 
     def _know_keys(self, found: Any) -> None:
-        self.held, self.keeper = {one.name: one for one in found.keys}, keeper_of(found)
+        self.held, self.keeper = {one.name: one for one in found.keys}, keeper(found.keyring, found.vault)
         self._step.changed()
 
     def say_hint(self, widget: Widget) -> None:

@@ -26,22 +26,16 @@ from bitnet_tui.services import drafts, keys, planning
 from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.key_rows import NO_VAULT, keeper
 from bitnet_tui.widgets.guide import Rail
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
 
-NO_VAULT = "a new vault with a passphrase"
-"""The keeper of keys where there is neither a keyring nor a vault yet."""
 _SAVE_SECONDS = 0.3
 """How long nothing changes before the draft is written."""
 _LAST_SECONDS = 2.0
 """How long the app waits for the draft as it ends."""
-
-
-def keeper_of(found: keys.Holders) -> str:
-    """Where a new key goes, in words."""
-    return "the OS keyring" if found.keyring == "ready" else "the vault" if found.vault else NO_VAULT
 
 
 class KeptGuide(Guide):
@@ -114,7 +108,7 @@ class KeptGuide(Guide):
 
     def _know_keys(self, found: keys.Holders) -> None:
         self.held = {one.name: one for one in found.keys}
-        self.keeper = keeper_of(found)
+        self.keeper = keeper(found.keyring, found.vault)
         self._know("keyring", self.keeper if self.keeper != NO_VAULT else "a new vault; no keyring")
 
     # -- the draft ------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from bitnet_tui.screens.guide.kept import NO_VAULT
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.view.guide import estimates
+from bitnet_tui.view.key_rows import NO_VAULT
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 

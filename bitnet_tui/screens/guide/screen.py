@@ -22,7 +22,7 @@ from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
-from bitnet_tui.screens.guide.kept import NO_VAULT, KeptGuide, names_in
+from bitnet_tui.screens.guide.kept import KeptGuide, names_in
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
 from bitnet_tui.screens.guide.step import Step, TestedStep
@@ -33,6 +33,7 @@ from bitnet_tui.services import keys, managing
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import STEPS
+from bitnet_tui.view.key_rows import NO_VAULT
 from bitnet_tui.view.spans import Span, hinted
 from bitnet_tui.widgets.guide import Cards, Rail
 from bitnet_tui.widgets.painted import Painted
