@@ -3,7 +3,7 @@
 from bitnet_core.runs.events import Progress
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count, finite, flat, percent, progress_words
-from bitnet_tui.view.spans import Line, Span, cells_of, line
+from bitnet_tui.view.spans import Line, Span, cells_of, cut, line
 from bitnet_tui.view.watch import RunShown
 
 _SHORTEST_BAR = 8
@@ -41,10 +41,14 @@ def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
     budget = flip.budget
     done = _done(run, seen, budget)
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
-    right = [Span(f"  {done}  ", "value"), *_badge(run, flip)]
-    room = cells - cells_of((*left, *right))
+    policy = " (hybrid)" if flip.a4_policy == "hybrid" else ""
+    for said in (policy, ""):  # it is left out before anything else is cut
+        right = [Span(f"  {done}  ", "value"), *_badge(run, flip, said)]
+        room = cells - cells_of((*left, *right))
+        if room >= 0:
+            break
     if room < _SHORTEST_BAR:
-        return line(*left, *right)
+        return cut((*left, *right), cells)
     return line(*left, *bar(seen / budget, room, flip.threshold / budget), *right)
 
 
@@ -61,10 +65,9 @@ def _done(run: RunShown, seen: float, budget: float) -> str:
     return percent(part, whole) + of
 
 
-def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
+def _badge(run: RunShown, flip: FlipOptions, policy: str) -> list[Span]:
     bits = finite(run.view.metric.activation_bits)
     now = f" A{bits:.0f} " if bits is not None else " A? "
-    policy = " (hybrid)" if flip.a4_policy == "hybrid" else ""
     quantized = finite(run.view.metric.quantized_share)
     if quantized is not None and quantized < 1:
         return [Span(now, "badge"), Span(f" not ternary yet: {percent(quantized, 1)}", "warn")]
@@ -86,7 +89,7 @@ def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
         return line(Span(text, "value"), Span(label, "label"))
     right = [Span(f"  {percent(progress.done, progress.total)}", "value"), Span(label, "label")]
     left = [Span(f"{text}  ", "value")]
-    room = min(64, cells - cells_of((*left, *right)))
+    room = cells - cells_of((*left, *right))
     if room < _SHORTEST_BAR:
-        return line(*left, *right)
+        return cut((*left, *right), cells)
     return line(*left, *bar(progress.done / progress.total, room), *right)

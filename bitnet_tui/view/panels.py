@@ -182,7 +182,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     progress = run.view.progress
     pairs = _qei(run)
     if progress is not None and run.stage != PIPELINE.name:
-        if progress.rate is not None:
+        if progress.rate is not None and run.state != "succeeded":  # that of its last part alone, as in `gauge`
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
         if run.active and progress.eta_s is not None:
             pairs.append((_ETA, _eta(run), "value"))

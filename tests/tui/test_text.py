@@ -17,7 +17,7 @@ from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
-from bitnet_tui.view.spans import line, spread, unstyled
+from bitnet_tui.view.spans import cells_of, line, spread, unstyled
 from bitnet_tui.view.stage_rows import BROUGHT, StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -135,6 +135,8 @@ def test_the_gauge_shows_the_share_of_what_ends_the_training_while_it_runs_and_a
         for view in of_all
     ]
     assert all("tokens 13k of 150k" in one and "  50% of steps  " in one for one in shown), shown
+    narrow = unstyled(gauge.gauge(_run("train", "running", of_all[0], plan=Plan(steps=60)), 58))
+    assert len(narrow) <= 58 and narrow.endswith("50% of steps   A?  flips at 135k"), narrow
     early = RunView(step=0, seen=0, progress=Progress(done=64, total=64, unit="steps"))
     assert "  0%  " in unstyled(gauge.gauge(_run(view=early), 90)), "that of the start is none of the training"
     by_tokens = replace(of_all[1], seen=75_000, step=20)
@@ -194,6 +196,15 @@ def test_the_gauge_of_other_stages():
         assert unstyled(gauge.gauge(_run("teacher", view=single), 80)) == "converting the tokenizer"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
     assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
+    assert {cells_of(gauge.gauge(_run("teacher", view=view), cells)) for cells in (30, 60, 200)} == {30, 60, 200}
+
+
+def test_the_rate_of_its_last_part_is_none_of_a_stage_that_is_done():
+    view = RunView(progress=Progress(done=2, total=2, unit="shards", rate=31.5))
+    told = {
+        state: unstyled(*panels.figures(_run("collect", state, view=view), 80)) for state in ("failed", "succeeded")
+    }
+    assert "31.5 shards/s" in told["failed"] and not told["succeeded"]
 
 
 def test_a_failure_is_shown_whole_with_its_output():
