@@ -41,7 +41,7 @@ class AppSettingsScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card app-settings"):
             yield Words(f"Settings of the app    enter changes, {closes()}", classes="title")
-            yield Entries(id="entries", markup=False)
+            yield Entries(id="entries", markup=False, classes="long")
             yield Painted(id="what")
 
     def on_screen_resume(self) -> None:
@@ -67,9 +67,17 @@ class AppSettingsScreen(DialogScreen[None]):
         if not self.on_stack or made == self._rows:
             return
         self._rows = made
+        self._draw()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        if not self._rows:
+            return
         entries = self.query_one("#entries", OptionList)
         place, cells = entries.highlighted or 0, max(24, entries.size.width - 4)
-        entries.set_options([Option(paint([row_line(row, cells)])) for row in made])
+        entries.set_options([Option(paint([row_line(row, cells)])) for row in self._rows])
         entries.highlighted = place
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:

@@ -156,6 +156,13 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
         bindings.shared("app.actions", "app.command_palette"),
     ]
 
+    AROUND: ClassVar[int] = 10
+    """Rows around what is long and scrolls, so that what is below it stays in sight."""
+
+    def on_resize(self) -> None:
+        for one in self.query(".long"):
+            one.styles.max_height = max(3, self.size.height - self.AROUND)
+
     async def on_click(self, event: Click) -> None:
         """A click closes what asks for no typing beside its card, and on the words that say how to close it.
 

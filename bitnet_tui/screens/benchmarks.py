@@ -23,8 +23,6 @@ from bitnet_tui.widgets.words import Words
 _TICK_SECONDS = 0.5
 _SCROLLING = {one: one for one in ("up", "down", "page_up", "page_down")} | {"first": "home", "last": "end"}
 """The ways to scroll, by the names of the keys that move."""
-_AROUND = 12
-"""Rows of the dialog around the list: it scrolls, so that the buttons stay in sight."""
 _WANTED = "Fetch what this experiment scores"
 
 
@@ -33,6 +31,7 @@ class BenchmarksScreen(KeyedScreen[None]):
 
     CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#close"
+    AROUND = 12
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss"),
         bindings.shared("move.left", "app.focus_previous"),
@@ -50,7 +49,7 @@ class BenchmarksScreen(KeyedScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card wide"):
             yield Words("Public benchmarks", classes="title")
-            with VerticalScroll(id="benchmarks-scroll", classes="why"):
+            with VerticalScroll(id="benchmarks-scroll", classes="long"):
                 yield Painted(id="benchmarks-lines")
             yield Painted(id="problem")
             with Horizontal(classes="buttons"):
@@ -75,7 +74,6 @@ class BenchmarksScreen(KeyedScreen[None]):
         self.say(problem, "bad")
 
     def on_resize(self) -> None:
-        self.query_one("#benchmarks-scroll").styles.max_height = max(3, self.size.height - _AROUND)
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:

@@ -32,10 +32,10 @@ class ExportedScreen(DialogScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card wide"):
             yield Words(self._exported.path.name, classes="title")
-            with VerticalScroll(can_focus=False, classes="why"):
+            with VerticalScroll(can_focus=False, classes="long"):
                 yield Painted(id="exported-lines")
             with Horizontal(classes="buttons"):
-                yield Button(Content(f"Copy commands ({self.shell.key('app.copy')})"), id="copy", name="copy")
+                yield Button(Content(f"Copy ({self.shell.key('app.copy')})"), id="copy", name="copy")
                 yield Button("Export again", id="again", name="dismiss(True)")
                 yield Button("Close", id="close", name="dismiss(False)")
 
@@ -43,7 +43,7 @@ class ExportedScreen(DialogScreen[bool]):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        cells = max(20, self.query_one(".why").scrollable_content_region.width)
+        cells = max(20, self.query_one(".long").scrollable_content_region.width)
         self.query_one("#exported-lines", Painted).show(exports.card_lines(self._exported, cells))
 
     def action_copy(self) -> None:

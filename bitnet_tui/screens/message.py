@@ -24,7 +24,7 @@ class MessageScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card"):
             yield Words(self._what, classes="title")
-            with VerticalScroll(can_focus=False, classes="why"):
+            with VerticalScroll(can_focus=False, classes="long"):
                 yield Words(in_app(self._why))
             with Horizontal(classes="buttons"):
                 yield Button("Close", id="close", variant="primary", name="dismiss")

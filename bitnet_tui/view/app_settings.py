@@ -17,7 +17,8 @@ NOTICES = (
     "NOTIFY_QUIET_UNTIL",
     "NOTIFY_TERMINAL",
 )
-_TITLE_CELLS, _VALUE_CELLS = 22, 24
+_TITLE_CELLS, _VALUE_CELLS, _ORIGIN_CELLS = 22, 24, 9
+"""Of the value at most, of the origin at least."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def _notice(name: str, found: Resolution) -> AppSetting:
 
 def row_line(row: AppSetting, cells: int) -> Line:
     """Title, value and origin."""
-    value = pad(crop(flat(row.value) or UNKNOWN, _VALUE_CELLS), _VALUE_CELLS + 2)
-    rest = max(4, cells - _TITLE_CELLS - _VALUE_CELLS - 2)
+    room = max(4, min(_VALUE_CELLS, cells - _TITLE_CELLS - 2 - _ORIGIN_CELLS))
+    value = pad(crop(flat(row.value) or UNKNOWN, room), room + 2)
+    rest = max(4, cells - _TITLE_CELLS - room - 2)
     return line(Span(pad(row.title, _TITLE_CELLS), "label"), value, Span(crop(flat(row.origin), rest), "label"))

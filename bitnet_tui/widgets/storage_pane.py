@@ -20,9 +20,9 @@ class StoragePane(Vertical):
             yield KeyButton("Verify", "experiment.verify")
             yield KeyButton("Pull", "experiment.pull")
             yield KeyButton("Repair", "experiment.repair")
+            yield KeyButton("Target", "experiment.target", id="store-target")
             yield KeyButton("Push over", "experiment.overwrite")
             yield KeyButton("Pull over", "experiment.replace")
-            yield KeyButton("Target", "experiment.target", id="store-target")
         with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
             yield Painted(id="store-text")
         yield StoredTree()

@@ -181,6 +181,7 @@ async def test_every_button_is_seen_whole(home: Path, isolated: Path, size: tupl
         there = [one for one in bar.query(Button) if one.display]
         assert [one for one in there if not bar.region.contains_region(one.region)] == []
         assert len({one.region.right for one in there}) == (6 if size[0] < 66 else 7)
+        assert bar.query_one("#store-target") in there
 
 
 async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -342,7 +342,7 @@ async def test_markup_that_is_clicked_does_nothing(home: Path, sent: Sent):
     async with BitnetApp(home).run_test(size=(80, 24)) as pilot:
         pilot.app.push_screen(MessageScreen("what", LITERAL * 20))
         await settled(pilot)
-        await pilot.click(".why")
+        await pilot.click(".long")
         await settled(pilot)
         assert pilot.app.is_running
         assert MARKUP.split()[0] == LITERAL
