@@ -2,8 +2,6 @@
 
 import sys
 
-from bitnet_core.errors import lacks_package
-
 
 def main() -> int:
     """Run the app. Ctrl-C may come while its modules are still being imported."""
@@ -14,6 +12,8 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     except ImportError as error:
+        from bitnet_core.errors import lacks_package
+
         if not (lacking := lacks_package(error)):
             raise
         sys.stderr.write(f"bitnet-tui: {lacking}\n")

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
+from textual.app import ScreenStackError
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.signal import Signal
+from textual.widget import MountError
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
@@ -376,6 +379,11 @@ class BitnetApp(Telling):
 
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen(places_of(self.screen)))
+
+    def _handle_exception(self, error: Exception) -> None:
+        # A signal may end the app while a screen is still being filled; then it has no place for a widget.
+        if not (self._exit and isinstance(error, MountError | NoMatches | ScreenStackError)):
+            super()._handle_exception(error)
 
     def _fatal_error(self) -> None:
         # Textual would print a traceback with the values of local variables, keys among them.

@@ -1,5 +1,6 @@
 """How the app starts and ends: options, what is imported, crashes, and that runs outlive it."""
 
+import asyncio
 import errno
 import os
 import pty
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.widgets import Static
 from textual.worker import WorkerFailed
 
 from bitnet_core.runs.experiment import Experiment
@@ -183,6 +185,24 @@ async def test_an_exception_in_the_app_ends_it_with_one_sentence(home: Path, cap
     assert "bitnet-tui has a bug (ZeroDivisionError)" in said.out + said.err
     assert "sk-local-key" not in said.out + said.err
     assert app.return_code == 1
+
+
+async def test_a_screen_that_is_filled_while_a_signal_ends_the_app_is_no_bug(
+    home: Path, capsys: pytest.CaptureFixture[str]
+):
+    app, told = BitnetApp(home), asyncio.Event()
+
+    async def fill() -> None:
+        told.set()
+        app.exit(return_code=130)
+        await app.screen.mount(Static())
+
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        app.screen.call_later(fill)
+        await told.wait()
+    said = capsys.readouterr()
+    assert (app.return_code, said.out + said.err) == (130, "")
 
 
 def test_a_real_run_survives_kill_9_of_the_app(home: Path):
