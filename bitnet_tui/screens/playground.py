@@ -6,7 +6,7 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widget import Widget
-from textual.widgets import Input
+from textual.widgets import Button, Input
 
 from bitnet_core.text import flat
 from bitnet_tui import bindings
@@ -69,9 +69,9 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         await self.query_one("#play").mount(*self._parts())
 
     def _parts(self) -> ComposeResult:
-        yield PromptField(
-            id="prompt", placeholder=f"{self.shell.key('play.prompt')} or a click: type a prompt; enter asks"
-        )
+        way = f"{self.shell.key('play.prompt')} or a click: type a prompt; enter asks"
+        ask = Button("Ask", id="ask", name="ask")
+        yield Horizontal(PromptField(id="prompt", placeholder=way), ask, id="asking")
         numbers = [part for name in _NUMBERS for part in (Words(name, classes="name"), _field(name))]
         yield Horizontal(*numbers, Links(id="past"), id="numbers")
         yield Horizontal(

@@ -230,7 +230,7 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         assert isinstance(pilot.app.focused, PromptField)
         await pilot.press("down")
         assert "prompt 2 of 2" in words(pilot)
-        await pilot.press("enter")
+        await click_on(pilot, "Ask")
         await until(pilot, lambda: scripted["teacher"] is not teacher and bool(scripted["teacher"].sent))
 
 

@@ -77,7 +77,7 @@ def cost(side: Side, asked: Asked, whom: Sequence[Who]) -> Line:
     return line(
         Span(f"Asking {name} costs at most ", "label"),
         Span(dollars(side.price.at_most(asked)), "value"),
-        Span("; nothing is asked before you press a key for it.", "label"),
+        Span("; nothing is asked by itself.", "label"),
     )
 
 
