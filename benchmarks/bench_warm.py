@@ -2,8 +2,8 @@
 
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
-Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), with layers fitted to
-the source in --fit-steps; `warm`, the same with layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as
+Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), fitted to the
+source in --fit-steps; `warm`, the same with layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as
 `warm` with the outliers of the source's residual stream; `ones`, as `warm` with weights of 1 in the sub-norms;
 `hadamard`, as `warm` with rotated inputs of o and down; `ramp`, as `warm`, becoming ternary over --ramp of the
 tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision); `relation`, as `fitted` with
@@ -41,6 +41,8 @@ from bitnet_core.errors import Stopped
 from bitnet_core.model.precision import pick_device, pick_precision
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.enlarge import enlarge
+from bitnet_core.pretrained.rotate import rotate
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import WarmStart, calibrate_on, load, source_student
 from bitnet_core.runs.events import Event, Metric
@@ -145,7 +147,9 @@ class _Unrotated:
 
     def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
         load(student, self.warm.source, self.warm.kept)
-        return self.warm.record(self.warm.kept) | {"calibration_tokens": calibrate_on(student, examples)}
+        tokens = calibrate_on(student, examples)
+        enlarge(student)
+        return self.warm.record(self.warm.kept) | {"calibration_tokens": tokens}
 
 
 class _Ones:
@@ -154,12 +158,11 @@ class _Ones:
     def __init__(self, warm: WarmStart) -> None:
         self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "with sub-norms of 1"}
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
-        origin = self.warm(student, examples, reporter)
-        for name, parameter in student.named_parameters():
-            if name.endswith("sub_norm.weight"):
-                torch.nn.init.ones_(parameter)
-        return origin
+    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
+        load(student, self.warm.source, self.warm.kept)
+        rotate(student)
+        enlarge(student)
+        return self.warm.record(self.warm.kept) | {"calibration_tokens": 0}
 
 
 def until_the_flip(trainer: Trainer) -> None:
@@ -256,10 +259,10 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
-    parser.add_argument("--fit-steps", type=int, default=64, help="of the start `fitted`, for each layer")
+    parser.add_argument("--fit-steps", type=int, default=256, help="of the start `fitted`")
     parser.add_argument("--relation-weight", type=float, default=2.5, help="as ATTENTION_RELATION_WEIGHT")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)

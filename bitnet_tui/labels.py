@@ -69,7 +69,7 @@ _LABELS = {
     "TEMPLATE_SYSTEM": "System message",
     "STUDENT_INIT": "Start from",
     "STUDENT_INIT_LAYERS": "Layers kept",
-    "STUDENT_INIT_FIT_STEPS": "Steps to fit each layer",
+    "STUDENT_INIT_FIT_STEPS": "Steps to fit the layers",
     "STUDENT_PROFILE": "Activation function",
     "STUDENT_HADAMARD": "Hadamard transform",
     "STUDENT_QUANTIZE": "Ternary weights",

@@ -30,7 +30,7 @@ class Wanted:
     """Empty for the embedded teacher."""
     layers: str
     fit_steps: int = 0
-    """Steps in which each layer is fitted to the model before training."""
+    """Steps in which the student is fitted to the model before training."""
 
     @property
     def name(self) -> str:

@@ -1,17 +1,14 @@
-"""Fits a student's layers one by one to what its source makes of the same text, before training begins.
+"""Fits a student to what its source says of the same text, before training begins.
 
 A student that keeps some layers of its source has ternary weights in them, and nothing in the place of the others.
-Each layer of it learns to leave the residual stream as the source has it before the next layer that is kept, from
-what the student's own layers before it leave (block-wise reconstruction, as in BRECQ, arXiv 2102.05426). That needs
-no labels and no vocabulary, and one layer of the source in memory at a time.
+All layers together learn to leave a last state of which the head makes the source's probabilities. The text needs no
+labels, every position of it counts, and the head need not be whole: the loss of a position is the KL divergence over
+the tokens that the text has, a few thousand of the vocabulary, so a step takes a fraction of training's. The
+embedding stays as it is.
 
-The error of a token is |out − wanted|² / |wanted|²: the few tokens with a stream a hundred times larger count no more
-than others.
-
-Shapes: R rows, T positions, D hidden, N real tokens.
+Shapes: R rows, T positions, D hidden, N real tokens, W tokens that the text has.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,12 +26,12 @@ _ROWS = 4
 _PACE = 0.02
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 10
-_LABEL = "fitting the layers to their source"
+_LABEL = "fitting the student to its source"
 
 
 @dataclass(frozen=True)
 class Text:
-    """The text that layers are fitted on: its ids [R, T], which of them are not padding, and the rotary embedding."""
+    """The text to fit a student on: its ids [R, T], which of them are not padding, and the rotary embedding."""
 
     ids_RT: Tensor
     real_RT: Tensor
@@ -43,15 +40,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Mean error of all layers in their first batch and in their last ones."""
+    """Mean KL divergence in nats, of the first batch and of the last ones."""
 
     before: float
     after: float
 
 
 @torch.no_grad()
-def source_states(source: Source, kept: Sequence[int], text: Text, reporter: Reporter) -> Iterator[Tensor]:
-    """The source's residual stream [R, T, D] before each layer that is kept but the first, and behind its last layer.
+def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
+    """The source's residual stream [R, T, D] behind its last layer, with one layer of it in memory at a time.
 
     Raises Stopped when the reporter is asked to stop.
     """
@@ -59,14 +56,16 @@ def source_states(source: Source, kept: Sequence[int], text: Text, reporter: Rep
     layer = Layer(shape, 0).to(device)
     in_full_precision(layer)
     own = dict(layer.named_parameters())
-    states_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
+    state_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
     for index in range(source.shape.num_hidden_layers):
-        if index in kept[1:]:
-            yield states_RTD
         for part in layer_names(shape):
             own[part].copy_(source.read(f"model.layers.{index}.{part}"))
-        states_RTD = _through(layer, states_RTD, text, reporter)
-    yield states_RTD
+        parts = []
+        for part_RTD in torch.split(state_RTD, _ROWS):
+            reporter.check_stop()
+            parts.append(layer(part_RTD, text.rotation, None, None))
+        state_RTD = torch.cat(parts)
+    return state_RTD
 
 
 def in_full_precision(layer: nn.Module) -> None:
@@ -77,47 +76,45 @@ def in_full_precision(layer: nn.Module) -> None:
         linear.activation_bits = None
 
 
-@torch.no_grad()
-def _through(layer: nn.Module, states_RTD: Tensor, text: Text, reporter: Reporter) -> Tensor:
-    parts = []
-    for part in torch.split(states_RTD, _ROWS):
-        reporter.check_stop()
-        parts.append(layer(part, text.rotation, None, None))
-    return torch.cat(parts)
-
-
-def reconstruct(student: Student, wanted: Iterator[Tensor], text: Text, steps: int, reporter: Reporter) -> Fitted:
-    """Fit each layer in turn, in place. `wanted` are the streams [R, T, D] behind each, in the student's own basis.
+def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, reporter: Reporter) -> Fitted:
+    """Fit all but the embedding, in place. `wanted_RTD` is the source's last state, in the student's own basis.
 
     The same student, text and steps give the same bits. Raises Stopped when the reporter is asked to stop.
     """
-    generator = torch.Generator().manual_seed(0)
-    layers, errors = len(student.model.layers), []
+    generator, embedding_VD = torch.Generator().manual_seed(0), student.output_weight
+    fitted = [one for one in student.parameters() if one is not embedding_VD]
+    groups = [{"params": [one], "lr": _PACE * float(one.detach().square().mean().sqrt())} for one in fitted]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    pace = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / _WARM_UP_STEPS) * (1 - 0.9 * step / steps)
+    )
     with torch.no_grad():
-        states_RTD = student.model.embed_tokens(text.ids_RT)
-    for place, (layer, wanted_RTD) in enumerate(zip(student.model.layers, wanted, strict=True)):
-        groups = [
-            {"params": [one], "lr": _PACE * float(one.detach().square().mean().sqrt())} for one in layer.parameters()
-        ]
-        optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-        pace = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min(1.0, (step + 1) / _WARM_UP_STEPS) * (1 - 0.9 * step / steps)
-        )
+        head_WD = embedding_VD[torch.unique(text.ids_RT[text.real_RT])]
+        wanted_RTD = student.model.norm(wanted_RTD)
+    losses = []
+    embedding_VD.requires_grad_(False)
+    try:
         for step in range(steps):
             reporter.check_stop()
-            rows = torch.randperm(len(states_RTD), generator=generator)[:_ROWS].to(states_RTD.device)
-            real_RT = text.real_RT[rows]
-            out_ND = layer(states_RTD[rows], text.rotation, None, None)[real_RT]
-            wanted_ND = wanted_RTD[rows][real_RT]
-            loss = ((out_ND - wanted_ND).square().sum(dim=-1) / wanted_ND.square().sum(dim=-1)).mean()
+            rows = torch.randperm(len(wanted_RTD), generator=generator)[:_ROWS].to(wanted_RTD.device)
+            longest = int(text.real_RT[rows].sum(dim=1).max())
+            real_RT = text.real_RT[rows, :longest]
+            out_ND = student(text.ids_RT[rows, :longest])[real_RT]
+            loss = divergence(out_ND, wanted_RTD[rows, :longest][real_RT], head_WD)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             pace.step()
-            errors.append(loss.detach())
-            reporter.progress(place * steps + step + 1, layers * steps, "steps", _LABEL)
-        states_RTD = _through(layer, states_RTD, text, reporter)
+            losses.append(loss.detach())
+            reporter.progress(step + 1, steps, "steps", _LABEL)
+    finally:
+        embedding_VD.requires_grad_(True)
     student.zero_grad(set_to_none=True)
-    errors_LS = torch.stack(errors).view(layers, steps)
-    last = max(1, steps // 8)
-    return Fitted(float(errors_LS[:, 0].mean()), float(errors_LS[:, -last:].mean()))
+    found = torch.stack(losses)
+    return Fitted(float(found[0]), float(found[-max(1, steps // 8) :].mean()))
+
+
+def divergence(out_ND: Tensor, wanted_ND: Tensor, head_WD: Tensor) -> Tensor:
+    """Mean KL divergence in nats of what the head says of two states behind the last norm, from the wanted one."""
+    said_NW, wanted_NW = (F.linear(state_ND, head_WD).log_softmax(dim=-1) for state_ND in (out_ND, wanted_ND))
+    return F.kl_div(said_NW, wanted_NW, reduction="batchmean", log_target=True)

@@ -15,7 +15,8 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.choose import Wanted, kept_layers, require_no_sizes
-from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_states
+from bitnet_core.pretrained.enlarge import enlarge
+from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
 from bitnet_core.process import available_bytes
@@ -26,7 +27,7 @@ from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
 _FIT_ROWS, _FIT_POSITIONS = 256, 1 << 16
-"""The most rows that layers are fitted on, and the most positions: their streams are in memory, three at once."""
+"""The most rows that a student is fitted on, and the most positions: their streams are in memory, two at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _SOURCE_BYTES = 4
@@ -88,7 +89,7 @@ class WarmStart(Start):
         return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
 
     def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
-        """Load, calibrate on the first of the training's examples, rotate, and fit the layers to the source.
+        """Load, calibrate on the first of the training's examples, rotate, fit to the source, and enlarge.
 
         What the checkpoints record of it. Stopped when the reporter is asked to stop.
         """
@@ -100,7 +101,8 @@ class WarmStart(Start):
         rotate(student)
         record = self.record(self.kept) | {"calibration_tokens": tokens}
         if self._fit_steps:
-            record["fit"] = fit(student, source, self.kept, examples, self._fit_steps, reporter)
+            record["fit"] = fit(student, source, examples, self._fit_steps, reporter)
+        enlarge(student)
         return record
 
 
@@ -194,19 +196,14 @@ def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
 
 
 def fit(
-    student: Student,
-    source: Source,
-    kept: Sequence[int],
-    examples: Sequence[Example],
-    steps: int,
-    reporter: Reporter,
+    student: Student, source: Source, examples: Sequence[Example], steps: int, reporter: Reporter
 ) -> dict[str, Any]:
-    """Fit the layers of a rotated student to its source on the first examples; what the checkpoints record of it."""
+    """Fit a rotated student to its source on the first examples; what the checkpoints record of it."""
     some = examples[:_FIT_ROWS]
     longest = max(one.length for one in some)
     text = _text(student, some[: max(1, _FIT_POSITIONS // longest)])
-    wanted = (turned(states_RTD) for states_RTD in source_states(source, kept, text, reporter))
-    fitted = reconstruct(student, wanted, text, steps, reporter)
+    wanted_RTD = turned(source_state(source, text, reporter))
+    fitted = reconstruct(student, wanted_RTD, text, steps, reporter)
     return {"tokens": int(text.real_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
 
 

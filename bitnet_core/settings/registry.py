@@ -165,8 +165,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         integer(
             "STUDENT_INIT_FIT_STEPS",
-            "64",
-            "Steps in which each kept layer first learns what the model does in its place; 0 = none.",
+            "256",
+            "Steps in which the kept layers first learn together to say what the model says; 0 = none.",
             0,
             1 << 20,
         ),

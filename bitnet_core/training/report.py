@@ -91,8 +91,8 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
     )
     if fit := origin.get("fit"):
         reporter.log(
-            f"Its layers learnt on {fit['tokens']:,} tokens what the source does in their place, {fit['steps']:,} "
-            f"steps each: their error fell from {fit['before']:.1%} to {fit['after']:.1%} of the source's states."
+            f"It learnt on {fit['tokens']:,} tokens in {fit['steps']:,} steps what the source says: its KL over the "
+            f"tokens of that text fell from {fit['before']:.2f} to {fit['after']:.2f} nats."
         )
     if origin["head"] != "tied":
         reporter.log("The source has a head of its own; a student's head is its embedding, so it is left out.")

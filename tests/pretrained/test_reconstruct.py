@@ -1,5 +1,6 @@
-"""Layers fitted to their source: its states against transformers' own, what fitting gains, and stops."""
+"""A student fitted to its source: its last state against transformers' own, what fitting gains, and stops."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from transformers import LlamaForCausalLM
 from bitnet_core.errors import Stopped
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import Wanted, open_source
-from bitnet_core.pretrained.reconstruct import Text, reconstruct, source_states
+from bitnet_core.pretrained.reconstruct import Text, divergence, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import Source
 from bitnet_core.pretrained.start import load, warm_shape
@@ -24,12 +25,11 @@ def source(folder: Path) -> Source:
     return open_source(Wanted(str(folder), ""))
 
 
-def student_of(source: Source, *, turn: bool = True) -> Student:
+def student_of(source: Source) -> Student:
     options = StudentOptions(hadamard=False, a4_policy="hybrid")
     student = Student(warm_shape(source.shape, len(KEPT), options, source.shape.vocab_size, 32))
     load(student, source, KEPT)
-    if turn:
-        rotate(student)
+    rotate(student)
     return student
 
 
@@ -42,39 +42,39 @@ def text(student: Student, rows: int = 12, tokens: int = 24) -> Text:
     return Text(ids_RT, places_T < lengths_R1, student.rotation(places_T[None], torch.float32))
 
 
-def states(source: Source, student: Student, some: Text) -> list[torch.Tensor]:
-    return [turned(one) for one in source_states(source, KEPT, some, Reporter())]
+def wanted(source: Source, some: Text) -> torch.Tensor:
+    return turned(source_state(source, some, Reporter()))
 
 
-@pytest.mark.parametrize("kept", [(0, 2), (1, 3), (3,), (0, 1, 2, 3)])
-def test_the_states_are_those_of_transformers(source: Source, llama: LlamaForCausalLM, kept: tuple[int, ...]) -> None:
+def test_the_last_state_is_that_of_transformers(source: Source, llama: LlamaForCausalLM) -> None:
     some = text(student_of(source))
+    last = {}
+    handle = llama.model.norm.register_forward_pre_hook(lambda _, inputs: last.update(state=inputs[0]))
     with torch.no_grad():
-        theirs = llama(some.ids_RT, output_hidden_states=True).hidden_states
-        last = {}
-        llama.model.norm.register_forward_pre_hook(lambda _, inputs: last.update(state=inputs[0])).remove()
-        handle = llama.model.norm.register_forward_pre_hook(lambda _, inputs: last.update(state=inputs[0]))
         llama(some.ids_RT)
-        handle.remove()
-    wanted = [theirs[layer] for layer in kept[1:]] + [last["state"]]
-    found = list(source_states(source, kept, some, Reporter()))
-    assert len(found) == len(kept)
-    for ours, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
+    handle.remove()
+    torch.testing.assert_close(source_state(source, some, Reporter()), last["state"], rtol=1e-4, atol=1e-4)
 
 
-def error(student: Student, some: Text, wanted: list[torch.Tensor]) -> float:
-    """The mean error of all layers, written out token by token."""
-    total, count = 0.0, 0
+def test_the_divergence_is_that_of_the_probabilities() -> None:
+    torch.manual_seed(2)
+    out_ND, wanted_ND, head_WD = torch.randn(5, 8), torch.randn(5, 8), torch.randn(7, 8)
+    total = 0.0
+    for out, state in zip(out_ND.tolist(), wanted_ND.tolist(), strict=True):
+        said, real = (
+            [math.exp(sum(a * b for a, b in zip(one, row, strict=True))) for row in head_WD.tolist()]
+            for one in (out, state)
+        )
+        total += sum(
+            p / sum(real) * math.log(p / sum(real) / (q / sum(said))) for p, q in zip(real, said, strict=True)
+        )
+    assert math.isclose(float(divergence(out_ND, wanted_ND, head_WD)), total / 5, rel_tol=1e-4)
+    assert abs(float(divergence(wanted_ND, wanted_ND, head_WD))) < 1e-6
+
+
+def apart(student: Student, some: Text, said_RTD: torch.Tensor, used_WD: torch.Tensor) -> float:
     with torch.no_grad():
-        state = student.model.embed_tokens(some.ids_RT)
-        for layer, target in zip(student.model.layers, wanted, strict=True):
-            state = layer(state, some.rotation, None, None)
-            for row, position in some.real_RT.nonzero().tolist():
-                off = state[row, position] - target[row, position]
-                total += float(off.dot(off) / target[row, position].dot(target[row, position]))
-                count += 1
-    return total / count
+        return float(divergence(student(some.ids_RT)[some.real_RT], said_RTD[some.real_RT], used_WD))
 
 
 def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bits_again(source: Source) -> None:
@@ -82,31 +82,34 @@ def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bi
     for _ in range(2):
         student = student_of(source)
         some = text(student)
-        wanted = states(source, student, some)
-        before, embedding = error(student, some, wanted), student.output_weight.detach().clone()
-        found = reconstruct(student, iter(wanted), some, 40, Reporter())
-        assert error(student, some, wanted) < 0.8 * before
+        target_RTD, embedding_VD = wanted(source, some), student.output_weight.detach().clone()
+        used_WD = embedding_VD[sorted(set(some.ids_RT[some.real_RT].tolist()))]
+        said_RTD = student.model.norm(target_RTD).detach()
+        before = apart(student, some, said_RTD, used_WD)
+        found = reconstruct(student, target_RTD, some, 40, Reporter())
+        assert apart(student, some, said_RTD, used_WD) < 0.8 * before
         assert found.after < 0.8 * found.before
-        assert torch.equal(student.output_weight, embedding)
-        assert all(one.grad is None for one in student.parameters())
+        assert torch.equal(student.output_weight, embedding_VD)
+        assert all(one.grad is None and one.requires_grad for one in student.parameters())
         fitted.append(student.state_dict())
     assert all(torch.equal(one, fitted[1][name]) for name, one in fitted[0].items())
 
 
-def test_a_stop_is_heard_while_the_source_is_read_and_while_layers_are_fitted(source: Source) -> None:
+def test_a_stop_is_heard_while_the_source_is_read_and_while_the_student_is_fitted(source: Source) -> None:
     student = student_of(source)
     some = text(student)
     asked = Reporter()
     asked.request_stop()
     with pytest.raises(Stopped):
-        list(source_states(source, KEPT, some, asked))
+        source_state(source, some, asked)
     with pytest.raises(Stopped):
-        reconstruct(student, iter(states(source, student, some)), some, 3, asked)
+        reconstruct(student, wanted(source, some), some, 3, asked)
+    assert student.output_weight.requires_grad
 
 
-def test_progress_counts_the_steps_of_all_layers(source: Source) -> None:
+def test_progress_counts_the_steps(source: Source) -> None:
     told = []
     student = student_of(source)
     some = text(student)
-    reconstruct(student, iter(states(source, student, some)), some, 3, Reporter(told.append))
-    assert (told[-1].done, told[-1].total, told[-1].unit) == (6, 6, "steps")
+    reconstruct(student, wanted(source, some), some, 3, Reporter(told.append))
+    assert (told[-1].done, told[-1].total, told[-1].unit) == (3, 3, "steps")

@@ -69,7 +69,7 @@ def same_bits(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *, fitting: bool = False) -> None:
-    """Run until that many steps are done, of training or of fitting its layers before, then as a stop does."""
+    """Run until that many steps are done, of training or of the fit before it, then as a stop does."""
     progress, reported = StageContext.progress, []
 
     def stopping(
@@ -87,7 +87,7 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
             train.run(ctx)
 
 
-def test_a_training_stopped_while_its_layers_are_fitted_begins_again_to_the_same_bits(
+def test_a_training_stopped_while_its_student_is_fitted_begins_again_to_the_same_bits(
     source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
@@ -95,7 +95,7 @@ def test_a_training_stopped_while_its_layers_are_fitted_begins_again_to_the_same
     origin = train.run(whole)["origin"]
     assert origin["fit"]["steps"] == 2
     assert origin["fit"]["tokens"] > 0
-    stop_after(cut, 3, monkeypatch, fitting=True)
+    stop_after(cut, 1, monkeypatch, fitting=True)
     assert checkpoints.latest(cut.experiment.checkpoints) is None
     train.run(context(tmp_path / "cut", tokenizer, **values))
     assert same_bits(newest(cut), newest(whole))
