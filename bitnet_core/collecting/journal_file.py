@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import secrets
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -20,6 +21,8 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 
 _COPY = "journal.copy-"
+_SQLITE_LOCKS = 512, 0x40000000
+"""How many bytes of a database SQLite locks, and where; whoever uses it holds some of them."""
 _TABLES = ("answers", "notes", "sendings")
 ID_NOTE = "journal"
 """The note with a journal's random name; copies have the name of their original."""
@@ -48,6 +51,7 @@ _TAKE_SENDINGS_OF_A_COPY = (
 
 def connect(path: Path, stack: contextlib.ExitStack, mode: str = "rwc") -> tuple[sqlite3.Connection, bool]:
     """Open a journal's file for this connection alone; `stack` closes it. Also returns whether record locks work."""
+    _make_own(path)
     lockable = _has_record_locks(path.parent)
     if not lockable:
         stack.enter_context(files.locked(path.with_name(f".{path.name}.lock"), on_wait=_refuse(path)))
@@ -59,6 +63,25 @@ def connect(path: Path, stack: contextlib.ExitStack, mode: str = "rwc") -> tuple
     db.execute("pragma journal_mode=wal")
     db.execute("pragma synchronous=full")
     return db, lockable
+
+
+def _make_own(path: Path) -> None:
+    """Give a journal that has a second name, as `cp -al` makes one, a file of its own.
+
+    SQLite keeps a WAL for each name: under one of them it would write the pages of the other's anew.
+    """
+    shared = [one for one in (path, wal_of(path)) if one.is_file() and one.stat().st_nlink > 1]
+    if not shared:
+        return
+    with path.open("r+b") as held:
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB, *_SQLITE_LOCKS)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                _refuse(path)()
+        for one in shared:
+            with files.atomic_path(one) as copy:
+                shutil.copyfile(one, copy)
 
 
 def _refuse(path: Path) -> Callable[[], None]:

@@ -207,3 +207,30 @@ def test_impossible_costs_lift_no_limit(tmp_path: Path, column: str, value: str)
     db.close()
     with Journal(path) as journal, pytest.raises(BitnetError, match="impossible costs; restore it"):
         journal.spent()
+
+
+def test_a_hard_linked_journal_is_a_copy_once_it_is_opened(tmp_path: Path) -> None:
+    """As `cp -al` makes one, also of a journal in use: with its WAL, which SQLite keeps for each name."""
+    path, linked = tmp_path / "one" / "journal.sqlite", tmp_path / "two" / "journal.sqlite"
+    linked.parent.mkdir()
+    with Journal(path) as journal:
+        journal.put("a", StoredAnswer("ok", b"first"))
+        for end in ("", "-wal"):
+            os.link(f"{path}{end}", f"{linked}{end}")
+        opening = "import sys, pathlib; from bitnet_core.collecting.journal import Journal; "
+        opening += "Journal(pathlib.Path(sys.argv[1]))"
+        done = subprocess.run([sys.executable, "-c", opening, linked], capture_output=True, text=True, check=False)
+        assert "two/journal.sqlite is in use by another program" in done.stderr
+        journal.put("b", StoredAnswer("ok", b"second"))
+    for number in range(3):
+        with Journal(linked) as journal:
+            assert journal.get("a") == StoredAnswer("ok", b"first")
+            journal.put(f"linked {number}", StoredAnswer("ok", os.urandom(9000)))
+        with Journal(path) as journal:
+            assert journal.get("b") == StoredAnswer("ok", b"second")
+            assert journal.get_status(f"linked {number}") is None
+            journal.put(f"own {number}", StoredAnswer("ok", os.urandom(9000)))
+    for one, kind in ((linked, "linked"), (path, "own")):
+        with Journal(one) as journal:
+            assert all(journal.get(f"{kind} {number}") is not None for number in range(3))
+            assert journal._db.execute("pragma integrity_check").fetchall() == [("ok",)]
