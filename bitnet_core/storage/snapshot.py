@@ -5,7 +5,6 @@ outside the experiment or is itself left out.
 The settings travel as `settings.env`, without secrets.
 """
 
-import contextlib
 import glob
 import os
 import stat
@@ -147,13 +146,17 @@ def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path, key
 
 def _bad_link(path: Path, top: Path) -> str:
     """Why what a link leads to is not stored, as a clause; empty if it is."""
-    with contextlib.suppress(OSError, RuntimeError):
+    try:
         target = path.resolve(strict=True)
-        if target.is_relative_to(top) and target.is_file():
-            inside = target.relative_to(top).as_posix()
-            hidden = is_left_out(inside) or may_hold_keys(inside)
-            return f"it is a link to {printable(target.name)}, which is never stored; remove it" if hidden else ""
-    return f"it is a link that leads out of {top}; copy the file"
+        if not target.is_relative_to(top):
+            return f"it is a link that leads out of {top}; copy what is there"
+        if target.is_dir():
+            return "it is a link to a folder; copy the folder"
+    except (OSError, RuntimeError):  # the latter is a circle
+        return "it is a link to nothing that can be read; correct it, or remove it"
+    inside = target.relative_to(top).as_posix()
+    hidden = not target.is_file() or is_left_out(inside) or may_hold_keys(inside)
+    return f"it is a link to {printable(target.name)}, which is never stored; remove it" if hidden else ""
 
 
 def _file(name: str, role: str, path: Path, left: list[str], keys: KeyFiles) -> Iterator[LocalFile]:

@@ -304,6 +304,13 @@ def test_what_is_not_stored(tmp_path: Path, target: MemoryTarget) -> None:
     assert set(stored(target)) == {"settings.env", "data/.sequences/part_000.parquet", "data/inside.txt"}
     assert not any(b"sk-canary" in data for data in target.objects.values())
     assert len(done.left) == 2 and all("link that leads out" in sentence for sentence in done.left)
+    for name, place in {"circle": "circle", "nowhere": "gone", "up": ".", "device": "/dev/null"}.items():
+        (one.reports / name).symlink_to(place)
+    reasons = {sentence.split(" is not ")[0]: sentence for sentence in push(one, target).left}
+    assert "link to nothing that can be read" in reasons["reports/circle"]
+    assert "link to nothing that can be read" in reasons["reports/nowhere"]
+    assert "link to a folder; copy the folder" in reasons["reports/up"]
+    assert "link that leads out" in reasons["reports/device"]
 
 
 @pytest.mark.parametrize("name", [".ENV", "prod.env", ".Env.local"])
