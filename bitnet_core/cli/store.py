@@ -51,6 +51,7 @@ def add_to(commands: Commands) -> None:
         made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handlers[name])
     _add_push_and_pull(made["push"], made["pull"])
+    made["check"].add_argument("--create", action="store_true", help="first create the bucket, if it is not there")
     made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")
     made["ls"].add_argument(
         "--here",
@@ -102,7 +103,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.cli.transfer import stoppable
     from bitnet_core.storage.catalog import KINDS
     from bitnet_core.storage.copy import copy_name
-    from bitnet_core.storage.opening import open_target
+    from bitnet_core.storage.opening import create_place, open_target
     from bitnet_core.storage.patient import Patient
     from bitnet_core.storage.probe import check, require_not_gone
     from bitnet_core.storage.state import FOLDER, looked_at
@@ -111,7 +112,10 @@ def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.text import size
 
     resolved = with_target(arguments)
-    with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as target:
+    keys = keys_of(resolved)
+    if arguments.create:
+        create_place(resolved.settings, keys)
+    with stoppable() as stop, open_target(resolved.settings, keys) as target:
         patient = Patient(target, attempts=2, on_retry=note_retry, stop=stop)
         experiment = experiment_of(resolved)
         if (experiment.root / FOLDER).is_dir():  # before anything is written where a disk should be mounted

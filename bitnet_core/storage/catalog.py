@@ -27,6 +27,8 @@ class Kind:
     """The setting that names a folder or file of this machine, where the target is or may be one."""
     login: str = ""
     """The secret that `bitnet store login` gets; empty if there is no login."""
+    creates: str = ""
+    """The setting that names what `bitnet store check --create` creates; empty if that is nothing."""
 
 
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -67,7 +69,7 @@ KINDS = {
             package="dropbox",
             login="DROPBOX_REFRESH_TOKEN",
         ),
-        Kind("s3", "S3", "s3", storage.S3Options, ("S3_BUCKET",), _AWS, "boto3", "s3"),
+        Kind("s3", "S3", "s3", storage.S3Options, ("S3_BUCKET",), _AWS, "boto3", "s3", creates="S3_BUCKET"),
         Kind(
             "box",
             "Box",

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from types import ModuleType
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.resolved import Settings
@@ -18,12 +19,25 @@ def open_target(settings: Settings, keys: Keys) -> Iterator[Target]:
 
     UsageError names a setting, a key or a package that is missing; Refused and Unreachable are the target's.
     """
+    kind, module = _module_of(settings)
+    with module.opened(kind.options.of(settings), keys) as target:
+        yield target
+
+
+def create_place(settings: Settings, keys: Keys) -> None:
+    """Create the bucket that the settings name, unless it is there. Errors as of `open_target`."""
+    kind, module = _module_of(settings)
+    if not kind.creates:
+        able = " and ".join(one.title for one in KINDS.values() if one.creates)
+        raise UsageError(f"Nothing can be created at {kind.title} from here, only at {able}; leave out --create.")
+    module.create(kind.options.of(settings), keys)
+
+
+def _module_of(settings: Settings) -> tuple[Kind, ModuleType]:
     kind = KINDS[str(settings.values["STORAGE_BACKEND"])]
     require_settings(kind, settings)
     require_package(kind)
-    module = importlib.import_module(f"bitnet_core.storage.targets.{kind.module}")
-    with module.opened(kind.options.of(settings), keys) as target:
-        yield target
+    return kind, importlib.import_module(f"bitnet_core.storage.targets.{kind.module}")
 
 
 def require_settings(kind: Kind, settings: Settings) -> None:

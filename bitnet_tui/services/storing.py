@@ -47,6 +47,11 @@ class Check(_OfTarget):
 
     name, seconds = "check", 120.0
 
+    def creating(self) -> "Check":
+        """The same test, which first creates what the target lacks."""
+        self.arguments.append("--create")
+        return self
+
     def keys(self) -> dict[str, str]:
         if self._kind.login:
             for name, value in self._typed.items():

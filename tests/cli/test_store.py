@@ -38,6 +38,7 @@ def test_check_says_what_to_do(
     assert capsys.readouterr().err.endswith(said)
     lost = f"STORAGE_LOCAL_DIR={target}/unmounted/disk"
     assert "mount its disk" in complaint(capsys, "store", "check", "--set", lost)
+    assert "can be created at A folder" in complaint(capsys, "store", "check", "--create", code=2)
     monkeypatch.delenv("STORAGE_LOCAL_DIR")
     assert "No storage target is set; set STORAGE_BACKEND" in complaint(capsys, "store", "check", code=2)
     assert "needs S3_BUCKET" in complaint(capsys, "store", "check", "--set", "STORAGE_BACKEND=s3", code=2)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from botocore import exceptions
 
+from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.settings.storage import S3Options
 from bitnet_core.storage.clients import aws
@@ -343,6 +344,36 @@ def test_a_bucket_that_is_not_there_is_said_by_check(port: int) -> None:
         pytest.raises(Refused, match="create the bucket"),
     ):
         target.check()
+
+
+def test_a_check_creates_the_bucket_if_asked_and_finds_it_there_the_next_time(
+    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    settings = ["STORAGE_BACKEND=s3", "S3_BUCKET=created", f"S3_ENDPOINT_URL={address(port)}"]
+    check = ["--root", str(tmp_path), "store", "check", *(word for one in settings for word in ("--set", one))]
+    assert main(check) == 1
+    assert "NoSuchBucket" in capsys.readouterr().err
+    for create in (["--create"], ["--create"], []):
+        assert main([*check, *create]) == 0
+        assert "s3://created/bitnet_poc/ can be used" in capsys.readouterr().out
+
+
+def test_a_bucket_whose_name_is_taken_is_not_created(script: Scripted) -> None:
+    script.replies = [error("", status=404), error("BucketAlreadyExists", status=409)]
+    with pytest.raises(Refused, match=r"choose another name \(S3_BUCKET\)"):
+        s3.create(S3Options(bucket=BUCKET, endpoint=address(script.port)), Keys(KEYS))
+    assert [one.method for one in script.requests] == ["HEAD", "PUT"]
+
+
+@pytest.mark.parametrize(
+    ("region", "told"), [("us-east-1", {}), ("eu-north-1", {"LocationConstraint": "eu-north-1"})]
+)
+def test_amazon_is_told_in_which_region_a_bucket_is_to_be(region: str, told: dict[str, str]) -> None:
+    with s3.open_s3(Keys(KEYS), region, "") as amazon, s3.open_s3(Keys(KEYS), region, address(1)) as other:
+        assert amazon.location.get("CreateBucketConfiguration", {}) == told
+        assert other.location == {}
 
 
 def test_a_damaged_upload_leaves_nothing(port: int) -> None:

@@ -151,6 +151,33 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         assert guide.draft.get("STORAGE_SYNC") == "end"
 
 
+async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[list[str]] = []
+
+    def run(check: Check) -> dict[str, Any]:
+        asked.append(check.arguments[-2:])
+        if "--create" in check.arguments:
+            return CHECKED
+        raise BitnetError("S3 refuses (NoSuchBucket: none); create the bucket, or correct S3_BUCKET.")
+
+    monkeypatch.setattr(Check, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await click_on(pilot, "S3 or compatible")
+        field_of(guide, "S3_BUCKET").value = "my-distil"
+        await answered(pilot)
+        await press(pilot, "ctrl+t")
+        for answer in ("Don't create it", "Create the bucket"):
+            await click_on(pilot, "Create it")
+            assert "Create the bucket my-distil?" in words(pilot) and "at Amazon" in words(pilot)
+            assert len(asked) == 1
+            await click_on(pilot, answer, last=True)
+        assert asked == [["store", "check"], ["check", "--create"]]
+        assert "✓ written, read, listed, deleted" in said(pilot, "#found")
+
+
 async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -66,6 +66,7 @@ _FIXES = {
     "PermanentRedirect": _REGION,
     "301": _REGION,
     "NoSuchBucket": "create the bucket at the service (its console, or {make}), or correct S3_BUCKET",
+    "BucketAlreadyExists": "choose another name (S3_BUCKET), as this one is somebody else's",
     "InvalidBucketName": "correct S3_BUCKET",
     "KeyTooLongError": "use a shorter name",
     "RequestTimeTooSkewed": "set this machine's clock",
@@ -133,6 +134,13 @@ class Aws:
         self._sent = threading.local()
         self._bound_replies()
         self.is_amazon = ".amazonaws.com" in str(self._client.meta.endpoint_url)
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """What tells Amazon in which region to create a bucket. Other servers know where they are."""
+        region = self._client.meta.region_name
+        elsewhere = self.is_amazon and region != _ANY_REGION
+        return {"CreateBucketConfiguration": {"LocationConstraint": region}} if elsewhere else {}
 
     def __enter__(self) -> "Aws":
         return self

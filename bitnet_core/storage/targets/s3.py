@@ -25,6 +25,17 @@ def opened(options: S3Options, keys: Keys) -> Iterator["S3Target"]:
         yield S3Target("s3", s3, options.bucket, options.prefix)
 
 
+def create(options: S3Options, keys: Keys) -> None:
+    """Create the bucket, unless it is there. Refused where the key may not, or the name is taken."""
+    needed = f"s3:ListBucket and s3:CreateBucket on {options.bucket}"
+    with Aws("S3", "s3", keys, region=options.region, endpoint=options.endpoint, permissions=needed) as s3:
+        absent = NoSuchObject(f"The bucket {options.bucket} is not there.")
+        try:
+            s3.call("head_bucket", {"404": absent, "NoSuchBucket": absent}, Bucket=options.bucket)
+        except NoSuchObject:
+            s3.call("create_bucket", Bucket=options.bucket, **s3.location)
+
+
 def open_s3(keys: Keys, region: str, endpoint: str) -> Aws:
     """The service S3."""
     needed = "s3:ListBucket, s3:GetObject, s3:PutObject and s3:DeleteObject on the bucket"

@@ -157,6 +157,9 @@ class StorageStep(TestedStep):
         return storing.typed(self.draft, self.guide.keys)
 
     def action_test(self) -> None:
+        self._test()
+
+    def _test(self, *, create: bool = False) -> None:
         self.complete()
         backend = self.draft.get(BACKEND)
         if self.guide.busy or backend == HERE or self.lacks():
@@ -165,6 +168,8 @@ class StorageStep(TestedStep):
         remember(typed.values())
         asked = storing.question(self.draft, guide.place)
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
+        if create:
+            check.creating()
         self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
         question = self._question
         guide.test(check, partial(self._answered, question), partial(self._check_failed, question))
@@ -222,6 +227,20 @@ class StorageStep(TestedStep):
         self._show(Found((line(Span(text, "label")),)))
 
     def mend_found(self) -> None:
+        if self._shown and self._shown.offer == storing.CREATE:
+            self._ask_to_create()
+            return
         field = self.field(self._shown.field) if self._shown and self._shown.field else None
         if field is not None:
             field.focus()
+
+    def _ask_to_create(self) -> None:
+        from bitnet_tui.screens.confirm import ConfirmScreen
+
+        question = self._question
+
+        def answered(yes: bool | None) -> None:
+            if yes and self.is_attached and question == self._question:
+                self._test(create=True)
+
+        self.app.push_screen(ConfirmScreen(*storing.create_question(self.draft)), answered)

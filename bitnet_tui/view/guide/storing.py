@@ -38,6 +38,9 @@ _IN_FORM = {
 _EXAMPLE = re.compile(r"\b(?:empty =|such as|only for) [^.;]+")
 _OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
+CREATE = "Create it"
+"""The label of the button that creates a bucket."""
+_NO_BUCKET = "NoSuchBucket"
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
 
@@ -163,4 +166,13 @@ def failed(problem: str, draft: Draft) -> Found:
     named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
-    return Found(lines, f"Go to {label(named)}" if named else "", field=named, why=in_short(problem))
+    offer = CREATE if kind.creates and _NO_BUCKET in problem else f"Go to {label(named)}" if named else ""
+    return Found(lines, offer, field=named, why=in_short(problem))
+
+
+def create_question(draft: Draft) -> tuple[str, str, str, str]:
+    """Whether to create what the target lacks, as the texts of a question."""
+    bucket = draft.get(KINDS[draft.get(BACKEND)].creates)
+    server = draft.get("S3_ENDPOINT_URL") or "Amazon"
+    why = f"It will be a private bucket at {server}, made with your key. Then it is tested."
+    return f"Create the bucket {bucket}?", why, "Create the bucket", "Don't create it"
