@@ -107,6 +107,8 @@ class ActionCommands(Provider):
         """Every action once; of two with the same name, that which works here."""
         here = {(binding.id or "").split(".")[0] for _, binding in self.screen._bindings} | {"app"}
         every = [(one, self._where(one, here)) for one in remapped(self._shell.keymap.keys) if one.name]
+        own = {one.name for one, _ in every if one.where in here}
+        every = [(one, where) for one, where in every if one.where in here or where or one.name not in own]
         possible = {(one.label, one.name) for one, where in every if where == ""}
         told: set[tuple[str, str]] = set()
         for one, where in every:

@@ -28,14 +28,9 @@ class AskingScreen(ShellScreen[None]):
 
     def action_compare_with(self) -> None:
         """Ask with what, and show it beside this one."""
-        from bitnet_tui.screens.compare_with import CompareWithScreen
-        from bitnet_tui.view.compared import Chosen
+        from bitnet_tui.screens.compare_with import compare_with
 
-        def chosen(found: list[Chosen] | None) -> None:
-            if found:
-                self.shell.compare([self.root, *(one.root for one in found)], ["", *(one.run for one in found)])
-
-        self.app.push_screen(CompareWithScreen(self.root), chosen)
+        compare_with(self.shell, self.root)
 
     def action_save_report(self) -> None:
         """Ask as what, and write the report of the training that is shown, or else of the newest one."""

@@ -13,7 +13,7 @@ from bitnet_tui.view import compared
 from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher
 from bitnet_tui.view.lens import Chart
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, first_lines, line
+from bitnet_tui.view.spans import Line, Span, cells_of, first_lines, line
 from bitnet_tui.widgets.overlay import OverlayPanel
 from bitnet_tui.widgets.painted import Painted
 
@@ -43,6 +43,10 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         cells = max(20, self.app.size.width - 14)
         names = compared.names_line(self._view, cells) if self._view else ()
         return line(Span("Compare   ", "title"), *names)
+
+    @property
+    def title_cells(self) -> int:
+        return cells_of(self.head())
 
     def skeleton(self) -> Iterable[Widget]:
         yield Vertical(id="compared")

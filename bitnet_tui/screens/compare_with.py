@@ -14,6 +14,7 @@ from bitnet_core.text import crop_middle, pad
 from bitnet_tui import bindings
 from bitnet_tui.key_names import key
 from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
 from bitnet_tui.view.compared import Chosen
@@ -24,6 +25,16 @@ from bitnet_tui.widgets.words import Words
 
 _NAME_CELLS = 30
 _NOTHING = "There is no other experiment here, and no older training of this one."
+
+
+def compare_with(shell: Shell, root: Path) -> None:
+    """Ask with what to compare an experiment, and show them beside each other."""
+
+    def chosen(found: list[Chosen] | None) -> None:
+        if found:
+            shell.compare([root, *(one.root for one in found)], ["", *(one.run for one in found)])
+
+    shell.push_screen(CompareWithScreen(root), chosen)
 
 
 class CompareWithScreen(DialogScreen[list[Chosen]]):

@@ -122,7 +122,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         return look
 
     def _legend(self) -> Line:
-        return experiment_list.legend(max(1, self.app.size.width - _LEGEND_SIDES))
+        return experiment_list.legend(max(1, self.app.size.width - _LEGEND_SIDES), self._rows or ())
 
     def on_resize(self) -> None:
         if self.on_stack:
@@ -185,6 +185,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         empty.display = not self._shown
         empty.say(experiment_list.nothing_shown(rows, self._filter.value), "")
         self.query_one("#head", Painted).show((self.head(),))
+        self.query_one("#legend", Painted).show((self._legend(),))
         self._describe()
 
     def _describe(self) -> None:
@@ -266,17 +267,18 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self.look()
 
     def action_compare(self) -> None:
-        # Imported when it is used, so that it does not delay the first paint.
+        """Of one alone, ask with what."""
+        # Imported when they are used, so that they do not delay the first paint.
         from bitnet_core.results.compare import FEWEST, MOST
+        from bitnet_tui.screens.compare_with import compare_with
 
         roots = self.chosen
-        if not FEWEST <= len(roots) <= MOST:
-            self.notify(
-                f"Mark {FEWEST} to {MOST} experiments with {self.shell.key('list.mark')}, then compare them.",
-                severity="warning",
-            )
-        elif self.is_active:
+        if len(roots) > MOST:
+            self.notify(f"At most {MOST} can be compared at once.", severity="warning")
+        elif self.is_active and len(roots) >= FEWEST:
             self.shell.compare(roots)
+        elif self.is_active and roots:
+            compare_with(self.shell, roots[0])
 
     # -- marks -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from bitnet_core.text import crop, flat, significant, width, wrap
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.states import LEGEND, look
+from bitnet_tui.view.states import LEGEND, LOW_QEI, Look, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
@@ -86,21 +86,24 @@ def qei(row: "ExperimentRow") -> str:
     return f"QEI {significant(row.qei)}{note}"
 
 
-def legend(cells: int = 0) -> Line:
-    """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first."""
+def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
+    """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first.
+
+    The sign of a low QEI stands there if one of the rows has it.
+    """
     names = list(LEGEND)
+    others = [LOW_QEI] if any(row.qei_too_low and not row.hidden for row in rows) else []
     for plain in (*_PLAINEST, ""):
-        if not cells or not plain or cells_of(_legend(names)) <= cells:
+        if not cells or not plain or cells_of(_legend(names, others)) <= cells:
             break
         names.remove(plain)
-    return _legend(names)
+    return _legend(names, others)
 
 
-def _legend(names: Iterable[str]) -> Line:
+def _legend(names: Iterable[str], others: Iterable[Look]) -> Line:
     parts: list[Span] = []
-    for name in names:
-        state = look(name)
-        parts += [Span(f"{'  ' if parts else ''}{state.glyph} ", state.style), Span(state.word, "label")]
+    for one in (*map(look, names), *others):
+        parts += [Span(f"{'  ' if parts else ''}{one.glyph} ", one.style), Span(one.word, "label")]
     return line(*parts)
 
 

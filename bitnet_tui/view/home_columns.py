@@ -8,12 +8,12 @@ from typing import Any
 from bitnet_core.text import UNKNOWN, count, finite, significant, size
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import running
-from bitnet_tui.view.states import look
+from bitnet_tui.view.states import LOW_QEI, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
 _STALE = Span(" ↻", "warn")
-_TOO_LOW = Span(" ▲", "warn")
+_TOO_LOW = Span(f" {LOW_QEI.glyph}", LOW_QEI.style)
 _URGENT = ("running", "starting", "failed", "interrupted", "cancelled", "outdated", "done", "new")
 """The states of stages in the order of the column that shows them."""
 

@@ -20,6 +20,8 @@ _STYLES = {
 }
 LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in _STYLES.items()}
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
+LOW_QEI = Look("▲", "low QEI", "warn")
+"""Of a QEI below its gate."""
 
 
 def look(state: str) -> Look:

@@ -21,12 +21,13 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.events import Alert
 from bitnet_core.runs.messenger import call_webhook, request_of, run_command, service_of
-from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, is_quiet
+from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, end_notice, is_quiet
 from bitnet_core.runs.notifier import Notifier
 from bitnet_core.runs.record import Run
 from bitnet_core.settings.values import NotifyOptions
 from tests.builders import events_of, followed
 from tests.runs.test_runs import Starter, _eventually, start
+from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 __all__ = ["start"]
 NOTICE = Notice("end", "kd-smol", "train", "train-1", "failed", "The <!channel> & moon.")
@@ -238,6 +239,16 @@ def test_quiet_hours_hold_back_what_is_told_and_a_failure_is_said_once(start: St
     ).follow()
     assert (told, len(slept)) == (["train failed: exp"], 2)
     assert [one["message"] for one in events_of(run.events_path, "alert")] == ["Nobody listens at •••."]
+
+
+def test_what_came_of_a_run_is_told_without_the_words_of_its_title(tmp_path: Path) -> None:
+    run = SimulatedRun(experiment(tmp_path, "kd"), "train", NOON)
+    for step, loss in ((0, 12.0), (10, 6.0), (20, 5.0)):
+        run.emit("metric", 0, step=step, seen_tokens=1000 * step, loss=loss, heldout_loss=loss)
+    run.finish()
+    notice = end_notice(run.run, run.run.record(), "succeeded", "kd")
+    assert notice.title == "train done: kd"
+    assert notice.text.startswith("Held-out fell from 12.0 to 5.00. It took ")
 
 
 def test_a_run_tells_of_an_alarm_and_of_its_end_each_once(

@@ -55,7 +55,7 @@ async def test_sort_filter_mark_and_compare(home: Path):
         await pilot.press(*"x")
         await settled(pilot)
         assert "No experiment has 'mix' in its name" in shown(pilot)
-        await pilot.press("escape", "c")
+        await pilot.press("escape")
         assert _names(pilot) == ["gamma", "beta", "alpha"]
         await click_on(pilot, "○ alpha")
         await pilot.press("home", "space")  # above the one that was marked before it
@@ -69,7 +69,15 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert isinstance(pilot.app.screen, CompareScreen)
         await pilot.press("escape")
         await settled(pilot)
+        await pilot.press("escape", "V")
+        await settled(pilot)
+        assert "Compare with…" in shown(pilot)  # the highlighted one alone
+        await pilot.press("enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, CompareScreen)
+        assert "A gamma B alpha" in words(pilot)
         await pilot.press("escape")
+        await settled(pilot)
         await click_on(pilot, "beta")
         if isinstance(pilot.app.screen, ExperimentsScreen):  # the first click puts the cursor there
             await click_on(pilot, "beta")

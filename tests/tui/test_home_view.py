@@ -16,7 +16,7 @@ from bitnet_core.text import width
 from bitnet_core.workspace.changes import archive
 from bitnet_tui.plain import listing
 from bitnet_tui.services.sizes import Sizes
-from bitnet_tui.view.experiment_list import about, counted, nothing_shown
+from bitnet_tui.view.experiment_list import about, counted, legend, nothing_shown
 from bitnet_tui.view.figures import Figures
 from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
 from bitnet_tui.view.home_order import Order, in_places, shown
@@ -72,6 +72,8 @@ def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, fail
     assert unstyled(spans) == text
     assert [span.style for span in spans] == styles
     assert cells_of(spans) <= BY_ID["qei"].widest
+    assert ("▲ low QEI" in unstyled(legend(72, [row]))) == ("▲" in text)
+    assert cells_of(legend(72, [row])) <= 72
 
 
 def test_what_an_evaluation_did_not_reach_is_told_of_its_experiment(home: Path):

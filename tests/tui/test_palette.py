@@ -53,6 +53,11 @@ async def test_from_home_it_goes_to_experiments_and_changes_the_theme(home: Path
     finished_experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(110, 36)) as pilot:
         await settled(pilot)
+        await pilot.press("ctrl+p", *"new")
+        await until(pilot, lambda: _first(pilot) == "New")
+        assert "New experiment" not in shown(pilot)  # the same by another name
+        await pilot.press("escape")
+        await settled(pilot)
         await _choose(pilot, "second", "Open second")
         await until(pilot, lambda: getattr(pilot.app.screen, "root", None) == home / "second")
         await _choose(pilot, "open kd", "Open kd")
