@@ -18,7 +18,8 @@ _REDRAW = "\r\x1b[K"
 _ASCII = "".join(map(chr, range(128)))
 _PLAIN_SIGNS = "bitnet-plain-signs"
 SIGNS = {
-    **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
+    **dict.fromkeys("─╌┄—–‐‑−▁", "-"),
+    "━": "=",
     **dict.fromkeys("│┃┊▌", "|"),
     "┆": ":",
     **dict.fromkeys("‘’‚", "'"),
