@@ -26,7 +26,8 @@ from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
-_ABOUT_LINES, _SAID_LINES = 4, 4
+_LINES, _LINES_IF_LOW, _LOW = (4, 4), (2, 3), 18
+"""Of what a setting is, and of what is said of its value; with fewer rows in the window the list needs theirs."""
 _NAME_CELLS, _SHORT_NAME_CELLS = 20, 9
 _FIELD_CELLS = 14
 _CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets it"
@@ -101,11 +102,16 @@ class ConfigPane(Vertical, Looking[ConfigView]):
             self._describe()
 
     def on_resize(self) -> None:
+        self.set_class(self._low, "-low")
         self._draw()
 
     def on_mount(self) -> None:
         self._value.disabled = True
         self._draw()
+
+    @property
+    def _low(self) -> bool:
+        return self.app.size.height < _LOW
 
     @property
     def _list(self) -> Entries:
@@ -167,17 +173,18 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def _describe(self) -> None:
         cells, row = max(20, self.content_size.width - 2), self._row
+        most_about, most_said = _LINES_IF_LOW if self._low else _LINES
         empty = () if not self._config.rows else (line(Span("No setting is shown; change the filter.", "label")),)
-        about = config.about_lines(row, cells, _ABOUT_LINES) or empty
+        about = config.about_lines(row, cells, most_about) or empty
         self.query_one("#config-about", Painted).show(about)
         self.query_one("#config-save", Button).disabled = not self.editing
         self.query_one("#config-unset", Button).disabled = row is None or bool(row.fixed)
         if self._config.problem:
-            lines = config.problem_lines(self._config.problem, cells, _SAID_LINES)
+            lines = config.problem_lines(self._config.problem, cells, most_said)
         elif row is not None and self._found.name == row.name and (self.editing or self._saved):
-            lines = config.preview_lines(self._found, cells, _SAID_LINES, saved=self._saved)
+            lines = config.preview_lines(self._found, cells, most_said, saved=self._saved)
         else:
-            lines = config.now_lines(row, cells, _SAID_LINES, self._config.against)
+            lines = config.now_lines(row, cells, most_said, self._config.against)
         self.query_one("#config-said", Painted).show(lines)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------
