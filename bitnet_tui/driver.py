@@ -110,9 +110,13 @@ class AnyTerminal(LinuxDriver):
     def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
         """End the app, from any thread; the exit code is that of the signal. The next signal of its kind kills."""
         self._told_to_leave = True
-        self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=128 + number))
+        over = self._loop.is_closed()  # the app has ended, and its program is about to
+        if not over:
+            self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=128 + number))
         if _frame is not None:
             signal.signal(number, signal.SIG_DFL)
+            if over:
+                os.kill(os.getpid(), number)
 
     @property
     def plain(self) -> bool:

@@ -3,6 +3,7 @@
 import ast
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -156,6 +157,24 @@ def test_a_kill_leaves_the_terminal_in_order(home: Path):
         terminal.signal(signal.SIGTERM)
         assert terminal.wait() == 128 + signal.SIGTERM
         assert all(code in terminal.written for code in _LEFT)
+        assert terminal.modes == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_app_has_ended_ends_its_program_without_a_word(home: Path, number: signal.Signals):
+    finished_experiment(home)
+    code = f"""
+import os
+from bitnet_tui import start
+start._say_what_runs = lambda *_: os.kill(os.getpid(), {int(number)})
+start.main(["--home", {str(home)!r}])
+"""
+    with Terminal(command=(sys.executable, "-c", code)) as terminal:
+        before = terminal.modes
+        terminal.until("7.28")
+        terminal.press("q")
+        assert terminal.wait() == -number
+        assert b"bug" not in terminal.written
         assert terminal.modes == before
 
 
