@@ -13,7 +13,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.runs.record import STOP_SECONDS
-from bitnet_core.text import duration, flat
+from bitnet_core.text import duration, flat, width
 from bitnet_tui import bindings
 from bitnet_tui.labels import first_setting
 from bitnet_tui.remedies import offering
@@ -64,11 +64,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     def head(self) -> Line:
         left = [Span(flat(self.root.name), "title")]
-        if self._view.teacher:
-            left.append(Span(f"   teacher {self._view.teacher_words}   student {self._view.preset}", "label"))
         follow = self.shell.key("experiment.follow")
         following = "following what runs" if self._chosen is None else f"{follow} follows what runs"
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
+        if self._view.teacher:
+            teacher, student = f"   teacher {self._view.teacher_words}", f"   student {self._view.preset}"
+            room = cells - cells_of((*left, *right)) - _HEAD_GAP
+            both = width(teacher + student) <= room or width(teacher) > room
+            left.append(Span(teacher + student if both else teacher, "label"))
         left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
         return spread(left, right, cells)
 

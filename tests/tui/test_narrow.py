@@ -84,11 +84,16 @@ def test_the_figures_of_a_screen_are_explained_behind_its_keys():
 
 
 async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):
-    exp = finished_experiment(home, "kd")
+    exp = finished_experiment(home, "kd-two")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(64, 20)) as pilot:
         await settled(pilot)
         await until(pilot, lambda: "Traces  Reports  Checkpoints  Storage  Config  Log" in shown(pilot))
         assert "dryrun" in shown(pilot).split("\n")[1]
+        for cells in range(60, 66):
+            await pilot.resize_terminal(cells, 20)
+            await settled(pilot)
+            head = shown(pilot).split("\n")[0]
+            assert "teacher" in head and "  following what runs" in head, head
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         await until(pilot, lambda: "6 Config  7 Log" in shown(pilot))
