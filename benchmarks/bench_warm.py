@@ -262,7 +262,7 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
-    parser.add_argument("--fit-steps", type=int, default=256, help="of the start `fitted`")
+    parser.add_argument("--fit-steps", type=int, default=1024, help="of the start `fitted`")
     parser.add_argument("--relation-weight", type=float, default=2.5, help="as ATTENTION_RELATION_WEIGHT")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)

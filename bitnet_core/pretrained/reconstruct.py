@@ -22,8 +22,10 @@ from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.runs.reporter import Reporter
 
 _ROWS = 4
-"""Rows in a batch, and at once elsewhere."""
-_PACE = 0.02
+"""Rows that the source reads at once."""
+_BATCH_ROWS = 1
+"""Many steps on little text reach further than few on more: what is learnt is far from what is there at first."""
+_PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 10
 _LABEL = "fitting the student to its source"
@@ -96,7 +98,7 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
     try:
         for step in range(steps):
             reporter.check_stop()
-            rows = torch.randperm(len(wanted_RTD), generator=generator)[:_ROWS].to(wanted_RTD.device)
+            rows = torch.randperm(len(wanted_RTD), generator=generator)[:_BATCH_ROWS].to(wanted_RTD.device)
             longest = int(text.real_RT[rows].sum(dim=1).max())
             real_RT = text.real_RT[rows, :longest]
             out_ND = student(text.ids_RT[rows, :longest])[real_RT]

@@ -26,7 +26,7 @@ from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-_FIT_ROWS, _FIT_POSITIONS = 256, 1 << 16
+_FIT_ROWS, _FIT_POSITIONS = 1024, 1 << 16
 """The most rows that a student is fitted on, and the most positions: their streams are in memory, two at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""

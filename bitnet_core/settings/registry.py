@@ -165,7 +165,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
         integer(
             "STUDENT_INIT_FIT_STEPS",
-            "256",
+            "1024",
             "Steps in which the kept layers first learn together to say what the model says; 0 = none.",
             0,
             1 << 20,

@@ -86,7 +86,7 @@ def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bi
         used_WD = embedding_VD[sorted(set(some.ids_RT[some.real_RT].tolist()))]
         said_RTD = student.model.norm(target_RTD).detach()
         before = apart(student, some, said_RTD, used_WD)
-        found = reconstruct(student, target_RTD, some, 40, Reporter())
+        found = reconstruct(student, target_RTD, some, 80, Reporter())
         assert apart(student, some, said_RTD, used_WD) < 0.8 * before
         assert found.after < 0.8 * found.before
         assert torch.equal(student.output_weight, embedding_VD)
