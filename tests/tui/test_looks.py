@@ -76,6 +76,8 @@ _WHOLE_AT_THE_LEAST = {
     "experiment with a silent run",
     "a setting being changed",
     "its storage",
+    "fetching",
+    "a target for an experiment",
 }
 """Those of which everything is in sight, or scrolls, in the smallest window."""
 _LEAST_CONTRAST = 4.5

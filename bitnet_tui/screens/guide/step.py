@@ -34,7 +34,9 @@ class Step(Container):
         self.on_resize()  # else it is laid out twice
 
     def on_resize(self) -> None:
-        self.set_class(self.app.size.width < _SLIM, "-slim")
+        slim = self.app.size.width < _SLIM
+        self.set_class(slim, "-slim")
+        self.screen.set_class(slim, "-slim")
         self.set_class(self.app.size.height < _LOW, "-low")
 
     @property
