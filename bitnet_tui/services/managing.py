@@ -24,6 +24,11 @@ def change(home: Path, action: str, names: Sequence[str], *options: str) -> dict
     return Command(home, arguments, {}, _CHANGE_SECONDS, f"bitnet experiments {action}").run()
 
 
+def names_in(home: Path) -> frozenset[str]:
+    """The names that are taken in a workspace."""
+    return frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
+
+
 def make(home: Path, name: str, text: str, source: Path | None = None) -> Path:
     """Make an experiment with this `.env`, and with the traces of `source` if it is given; its folder."""
     if source is None:

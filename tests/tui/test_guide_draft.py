@@ -151,16 +151,18 @@ def test_the_suggested_name_is_free_and_allowed(taken, source):
 
 
 @given(
-    values=st.dictionaries(st.sampled_from(sorted(REGISTRY)), _TEXTS, max_size=8), step=st.sampled_from(list(STEPS))
+    values=st.dictionaries(st.sampled_from(sorted(REGISTRY)), _TEXTS, max_size=8),
+    step=st.sampled_from(list(STEPS)),
+    had_keys=st.booleans(),
 )
-def test_a_draft_comes_back_from_its_record(values, step):
+def test_a_draft_comes_back_from_its_record(values, step, had_keys):
     allowed = {
         name: text
         for name, text in values.items()
         if name not in SECRET_NAMES and (not REGISTRY[name].choices or text in REGISTRY[name].choices)
     }
     draft = made("mine", **allowed)
-    draft = Draft(draft.values, "mine", step, "from")
+    draft = Draft(draft.values, "mine", step, "from", had_keys=had_keys)
     assert drafted.from_record(json.loads(json.dumps(drafted.to_record(draft)))) == draft
 
 

@@ -32,7 +32,7 @@ async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Pa
         assert "your draft" not in words(pilot)
         assert "Keys in its .env are not copied" in words(pilot)
         assert "● Machine ● Teacher ● Storage ◉ Student and budget" in words(pilot)
-        await press(pilot, "tab", "tab", *"2e-3")
+        await press(pilot, "tab", "tab", "ctrl+u", *"2e-3")
         await click_on(pilot, "Review")
         assert "LR=2e-3 was 1e-3" in words(pilot)
         assert "first-2" in shown(pilot)

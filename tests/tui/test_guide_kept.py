@@ -298,9 +298,11 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert guide.query_one("#model", Input).value == "gpt-4o-mini"
         assert guide.query_one("#key", Input).value == ""
         assert "● Machine ◉ Teacher ○ Storage" in words(pilot)
+        assert said(pilot, "#problem") == "This is your draft, as you left it, without keys."
         await guide._come_to("review")
         await answered(pilot)
         assert "Teacher · key: a draft keeps none" in words(pilot)
+        assert "! Teacher" in shown(pilot).splitlines()[1]  # above as below
         assert "Go to Key" in words(pilot)
         assert "Start afresh" not in words(pilot)  # it was said once
     async with app(home).run_test(size=(80, 24)) as pilot:

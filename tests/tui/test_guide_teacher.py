@@ -103,7 +103,7 @@ async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Pat
         assert "Run only: Teacher baseline" in text
         assert "whole pipeline" not in text
         assert "Collect traces" not in text
-        await click_on(pilot, "● Teacher")
+        await click_on(pilot, "! Teacher")  # no key yet, as the review says
         await click_on(pilot, "Anthropic")
         assert "Traces can't be collected from it." in said(pilot, "#note")
         await click_on(pilot, "such as")

@@ -99,6 +99,10 @@ class Guide(KeyedScreen[Made | None]):
         """Put a setting into the draft."""
         raise NotImplementedError
 
+    def type_key(self, name: str, text: str) -> None:
+        """Remember what was typed for a key."""
+        self.keys[name] = text
+
     async def take_in(self, text: str) -> bool:
         """Fill all fields at once from pasted settings. Their keys must not land in a field that shows them."""
         found = pasted.read(text, self.TAKES)

@@ -18,11 +18,9 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
-from bitnet_core.teachers.prices import lowest_price
-from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
-from bitnet_tui.services import drafts, keys, planning
+from bitnet_tui.services import drafts, keys, managing, planning
 from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide.draft import Draft, Fault
@@ -80,9 +78,9 @@ class KeptGuide(Guide):
         """Begin what is looked up while the guide is open."""
         home = self.shell.home
         self._kept = drafts.Kept(home, self._source)
-        self.look("taken", lambda: names_in(home), self._know_taken)
+        self.look("taken", lambda: managing.names_in(home), self._know_taken)
         self.look("draft", self._begun, self._begin_with, self._not_copied)
-        self.look("prices", _prices, lambda found: self._know("prices", found))
+        self.look("prices", teachers.prices, lambda found: self._know("prices", found))
         self.look("machine", lambda: planning.machine(home), lambda found: self._know("machine", found))
         plan = planning.Plan(home, self.place, {}, timed=False)
         self.ask("fits", plan, lambda found: self._know("fits", found), lambda why: self._know("fits-problem", why))
@@ -109,6 +107,7 @@ class KeptGuide(Guide):
     def _know_keys(self, found: keys.Holders) -> None:
         self.held = {one.name: one for one in found.keys}
         self.keeper = keeper(found.keyring, found.vault)
+        self._show_rail()
         self._know("keyring", self.keeper if self.keeper != NO_VAULT else "a new vault; no keyring")
 
     # -- the draft ------------------------------------------------------------------------------------------------
@@ -163,7 +162,8 @@ class KeptGuide(Guide):
     def _say_nothing_wrong(self) -> None:
         """Say that this is a draft while the first step is shown, else nothing."""
         if self._greeting == self._step:
-            self.say("This is your draft, as you left it.", "label", "Start afresh", self.action_afresh)
+            without = ", without keys" if self.draft.had_keys else ""
+            self.say(f"This is your draft, as you left it{without}.", "label", "Start afresh", self.action_afresh)
         else:
             self.say("", "")
 
@@ -199,6 +199,10 @@ class KeptGuide(Guide):
         self._own = True
         self._touched.add(name)
         self.draft = changed
+        self._changed()
+
+    def type_key(self, name: str, text: str) -> None:
+        super().type_key(name, text)
         self._changed()
 
     def bring_traces(self, wanted: bool) -> None:
@@ -328,12 +332,15 @@ class KeptGuide(Guide):
         backend = self.draft.backend
         return name == self.draft.teacher.key_setting or (bool(backend) and name in KINDS[backend].keys)
 
+    def _show_rail(self) -> None:
+        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()))
+        self.query_one(Rail).show(self._step, self._seen, wrong)
+
     def _show_faults(self) -> None:
         """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
         step = self._current
         found = self.faults()
-        failed = {name for name in self.tested if (tested := self.last_found(name)) and tested.why}
-        self.query_one(Rail).show(self._step, self._seen, frozenset({one.step for one in found} | failed))
+        self._show_rail()
         if step is None:
             return
         here = [one for one in found if one.step == self._step and one.name in self._touched]
@@ -375,17 +382,6 @@ class KeptGuide(Guide):
             self.change(fault.name, fault.offer)
         self._touched.add(fault.name)
         self.call_next(self._come_to, fault.step, fault.name)
-
-
-def names_in(home: Path) -> frozenset[str]:
-    """The names that are taken in a workspace."""
-    return frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
-
-
-def _prices() -> dict[str, tuple[str, float]]:
-    """The cheapest known model of each provider, and its price per million input tokens."""
-    found = {name: lowest_price(provider) for name, provider in PROVIDERS.items()}
-    return {name: (one[0], one[1].input) for name, one in found.items() if one is not None}
 
 
 def _quietly(write: Callable[[], object]) -> None:

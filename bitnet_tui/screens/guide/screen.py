@@ -22,7 +22,7 @@ from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
-from bitnet_tui.screens.guide.kept import KeptGuide, names_in
+from bitnet_tui.screens.guide.kept import KeptGuide
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
 from bitnet_tui.screens.guide.step import Step, TestedStep
@@ -328,7 +328,7 @@ class NewExperimentScreen(KeptGuide):
         def not_made(problem: str) -> None:
             offer = "Create it without keys" if typed else ""
             self.say(problem, "bad", offer, lambda: self._make(with_keys=False))
-            self.look("taken", lambda: names_in(home), self._know_taken)
+            self.look("taken", lambda: managing.names_in(home), self._know_taken)
 
         def no_place(_: str) -> None:
             way = "choose a passphrase" if self.keeper == NO_VAULT else "open the vault"

@@ -138,7 +138,7 @@ class StorageStep(TestedStep):
         if name not in storing.fields(self.draft.get(BACKEND)):
             return  # a field of the form before
         if REGISTRY[name].secret:
-            self.guide.keys[name] = value_of(event.input)
+            self.guide.type_key(name, value_of(event.input))
         else:
             self.guide.change(name, value_of(event.input))
         tested = self.guide.tested.get("storage")

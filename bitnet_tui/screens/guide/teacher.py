@@ -190,7 +190,7 @@ class TeacherStep(TestedStep):
     def _typed(self, event: Input.Changed) -> None:
         provider = self.draft.teacher
         if event.input.id == "key":
-            self.guide.keys[provider.key_setting] = value_of(event.input)
+            self.guide.type_key(provider.key_setting, value_of(event.input))
         elif event.input.id == "model":
             self.guide.change(provider.model_setting, value_of(event.input))
         elif event.input.id == "address":

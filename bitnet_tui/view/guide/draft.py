@@ -52,6 +52,8 @@ class Draft:
     source: str = ""
     traces: bool | None = None
     """Whether it begins with those of its source; None = not said."""
+    had_keys: bool = False
+    """Whether keys were typed that the draft did not keep."""
 
     def get(self, name: str) -> str:
         """What counts for a setting now."""
@@ -305,6 +307,7 @@ def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, 
         "step": draft.step,
         "source": source,
         "traces": draft.traces,
+        "had_keys": draft.had_keys or bool(secrets),
         "values": values,
     }
 
@@ -324,6 +327,8 @@ def from_record(record: object) -> Draft | None:
             draft = draft.having(name, value)
     texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
     step, traces = record.get("step"), record.get("traces")
-    draft = replace(draft, traces=traces if isinstance(traces, bool) else None)
+    draft = replace(
+        draft, traces=traces if isinstance(traces, bool) else None, had_keys=record.get("had_keys") is True
+    )
     kept = {key: text[:_LONGEST_NAME] for key, text in texts.items()}
     return replace(draft, step=step if isinstance(step, str) and step in STEPS else "machine", **kept)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bitnet_core.teachers.prices import lowest_price
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import crop, dollars, pad, significant
 from bitnet_tui.labels import provider_words
@@ -59,6 +60,12 @@ def note(provider: Provider) -> tuple[str, str]:
     if provider.logprobs == "no":
         return f"{provider.note} Traces can't be collected from it.", "warn"
     return plain(provider.note), "label"
+
+
+def prices() -> dict[str, tuple[str, float]]:
+    """The cheapest known model of each provider, and its price per million input tokens."""
+    found = {name: lowest_price(provider) for name, provider in PROVIDERS.items()}
+    return {name: (one[0], one[1].input) for name, one in found.items() if one is not None}
 
 
 def has_models(provider: Provider) -> bool:
