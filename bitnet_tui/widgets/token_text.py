@@ -12,7 +12,7 @@ from textual.widget import Widget
 from bitnet_tui import bindings
 from bitnet_tui.theme import paint
 from bitnet_tui.view.traces.found import Shading, Token, Trace
-from bitnet_tui.view.traces.text import Laid
+from bitnet_tui.view.traces.text import SIGN_CELLS, Laid
 
 
 class TokenText(Widget, can_focus=True):
@@ -48,12 +48,15 @@ class TokenText(Widget, can_focus=True):
     def show(self, trace: Trace, shading: Shading, cursor: int) -> None:
         """Another trace, with the cursor on a token."""
         self._tokens, self._shading, self._top = trace.positions, shading, 0
-        self._laid = Laid(self._tokens, self.content_size.width)
+        self._laid = self._lay(self.content_size.width)
         self.go(cursor)
         self.refresh(layout=self.styles.is_auto_height)
 
+    def _lay(self, width: int) -> Laid:
+        return Laid(self._tokens, width - SIGN_CELLS)
+
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002 - Textual's
-        return len(Laid(self._tokens, width).lines)
+        return len(self._lay(width).lines)
 
     def shade(self, shading: Shading) -> None:
         self._shading = shading
@@ -68,7 +71,7 @@ class TokenText(Widget, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        self._laid = Laid(self._tokens, self.content_size.width)
+        self._laid = self._lay(self.content_size.width)
         if self._tokens:
             self.go(self._cursor)
 

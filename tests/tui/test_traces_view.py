@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import width
-from bitnet_tui.view.spans import unstyled
+from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.traces import lines, token
 from bitnet_tui.view.traces.found import (
     Candidate,
@@ -24,7 +24,7 @@ from bitnet_tui.view.traces.found import (
     of_answer,
     worst_first,
 )
-from bitnet_tui.view.traces.text import Laid
+from bitnet_tui.view.traces.text import SIGN_CELLS, Laid
 
 _TEXTS = st.one_of(
     st.text(string.ascii_lowercase + "  \n", max_size=9),
@@ -53,12 +53,23 @@ def test_every_token_is_in_the_text_once_and_where_it_is_clicked(texts: list[str
         assert laid.at(at + 5, row) == pieces[-1].position
     assert list(seen) == list(range(len(texts)))
     assert laid.at(0, len(laid.lines)) is None
+    for top in range(len(laid.lines)):
+        some = laid.drawn(top, 2, 0, "other", "chosen")
+        signs = [one[-1].text if one[-1].style == "key" else "" for one in some]
+        assert signs == ["↑" if top else "", "↓" if top + 2 < len(laid.lines) else ""][: len(some)]
+        assert all(cells_of(one) == cells + SIGN_CELLS for one, sign in zip(some, signs, strict=True) if sign)
     drawn = unstyled(*laid.drawn(0, len(laid.lines), 0, "other", "chosen"))
     assert "\x1b" not in drawn
     for place, text in enumerate(texts):
         assert laid.lines[laid.row(place)][0].begin == 0
         if text.isascii() and text.isprintable() and text.strip():
             assert seen[place].strip(" ") == text.strip(" ") or seen[place].lstrip() == text.lstrip()
+
+
+def test_the_cursor_shows_the_shade_of_its_token():
+    laid = Laid([Token(0, "The", "The", kl=17.0), Token(1, " end", " end", kl=0.1)], 12)
+    assert [one.style for one in laid.drawn(0, 9, 0, "kl", "chosen")[0]] == ["chosen-shade-4", ""]
+    assert [one.style for one in laid.drawn(0, 9, 1, "kl", "chosen")[0]] == ["shade-4", "chosen"]
 
 
 def test_words_stay_whole_and_lines_end_where_the_text_does():
@@ -129,7 +140,7 @@ def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():
     step = Step(" strawberry", 4, 2)
     inside = Token(5, "berry", "berry", teacher=step, structure=True, student=0.25, student_top=[])
     told = unstyled(*token.token_lines(inside, 9, 80, 6))
-    assert "piece 2 of 2 of the teacher's ␣strawberry" in told
+    assert "part 2 of 2 of the teacher's token ␣strawberry" in told
     assert "{} structure" in told
     assert "trained by cross-entropy alone" in told
     first = Token(

@@ -10,6 +10,8 @@ from bitnet_tui.view.traces.found import Shading, Token
 from bitnet_tui.view.traces.lines import shade
 
 _NO_TEXT, _LINE_END = "·", "↵"
+SIGN_CELLS = 2
+"""Cells beside the text for the sign that there is more of it."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,30 @@ class Laid:
         return position if found is None else found
 
     def drawn(self, first: int, rows: int, cursor: int, shading: Shading, chosen: str) -> tuple[Line, ...]:
-        """Lines from `first` on. The cursor's token has the style `chosen`."""
-        return tuple(
-            tuple(Span(one.text, chosen if one.position == cursor else self._style(one, shading)) for one in pieces)
-            for pieces in self.lines[first : first + rows]
-        )
+        """Lines from `first` on. The cursor's token has the style `chosen`, or the one that has its shade as well.
 
-    def _style(self, piece: Piece, shading: Shading) -> str:
-        return shade(self.tokens[piece.position].value(shading), shading)
+        Behind the first and the last line stands a sign where there is more text.
+        """
+        found = self.lines[first : first + rows]
+        lines: list[Line] = []
+        for row, pieces in enumerate(found):
+            above, below = not row and first > 0, row == rows - 1 and first + rows < len(self.lines)
+            spans = (
+                Span(one.text, self._style(one, shading, chosen if one.position == cursor else "")) for one in pieces
+            )
+            lines.append((*spans, *self._more(pieces, above=above, below=below)))
+        return tuple(lines)
+
+    def _more(self, pieces: Sequence[Piece], *, above: bool, below: bool) -> Line:
+        """The sign at the right edge that there is more text above or below."""
+        if not (above or below):
+            return ()
+        sign = "↕" if above and below else "↑" if above else "↓"
+        return Span(" " * (self.cells - pieces[-1].end + SIGN_CELLS - 1)), Span(sign, "key")
+
+    def _style(self, piece: Piece, shading: Shading, chosen: str) -> str:
+        shaded = shade(self.tokens[piece.position].value(shading), shading)
+        return f"{chosen}-{shaded}" if chosen and shaded else chosen or shaded
 
 
 def _words(tokens: Sequence[Token]) -> Iterator[list[tuple[int, str]]]:
