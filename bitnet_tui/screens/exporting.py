@@ -61,7 +61,7 @@ class ExportingScreen(ShellScreen[None]):
     def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
         shell, before = self.shell, self.shell.exports.get(self.root)
         if before is not None and not before.ended:
-            self.query_one(CheckpointsPane).say("warn", f"The export of step {before.step} is still running.")
+            shell.notify(f"The export of step {before.step} is still running.", severity="warning")
             return
         shell.exports[self.root] = export = Export(shell.home, self.root, form, row.step, row.path, again=again)
         self._told_of_export = None

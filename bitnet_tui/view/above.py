@@ -33,14 +33,15 @@ class Above(NamedTuple):
     figures: tuple[Line, ...]
 
 
-def above(view: ExperimentView, cells: int, rows: int) -> Above:
-    """Health, alerts and figures. Where there are not enough rows the texts end early and the first figures stay.
+def above(view: ExperimentView, cells: int, rows: int, tab: str = "live") -> Above:
+    """Health, alerts and figures above the open `tab`.
 
+    Where there are not enough rows the texts end early and the first figures stay.
     The last of the figures stays too: it is the newest held-out evaluation, if there is one.
     """
     run = view.run
     found = figures(run, cells) if run else ()
-    health = health_lines(run, cells, _MOST_HEALTH_LINES)
+    health = health_lines(run, cells, _MOST_HEALTH_LINES, tab)
     alerts = (
         *outdated_lines(view, cells),
         *alert_lines(run, view.problem, cells, _MOST_ALERT_LINES),
@@ -87,12 +88,13 @@ def _steady(run: RunShown, said: Above, cells: int, rows: int) -> Above:
     return Above((*health, *alerts, *[()] * (blank - below)), (), (*found, *[()] * below))
 
 
-def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:
+def health_lines(run: RunShown | None, cells: int, most: int, tab: str = "live") -> tuple[Line, ...]:
     """How the run is doing, in words: the worst first, with what to do about it."""
     lines: list[Line] = []
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
-        where = f" ({key('experiment.reports')} Reports)" if finding.code == "gates" else ""
+        elsewhere = finding.code == "gates" and tab != "reports"
+        where = f" ({key('experiment.reports')} Reports)" if elsewhere else ""
         words = in_app(finding.words)
         fresh = wrapped(mark, words.rstrip(".") + where + "." if where else words, style, cells)
         fresh += wrapped("  ", offering(finding.advice), "label", cells) if finding.advice else []

@@ -1,15 +1,18 @@
 """The exports of an experiment: how to take one to another machine, and what to type there. Pure."""
 
 import getpass
-import re
 import shlex
 import socket
 import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
-from bitnet_core.text import ago, flat, size, width
+from bitnet_core.text import ago, crop_middle, duration, flat, size
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
+_SERVED = {
+    GGUF: "Serve it there with bitnet-tui (pip install bitnet-tui); on 127.0.0.1, unless a key and --host are given:",
+    HF: "Serve it there with transformers:",
+}
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
 
 
@@ -26,20 +29,25 @@ def choice(kind: str, what: str, here: Exported | None) -> str:
 def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
     """How an export is doing that has not ended: in which style to say what. `exported` are those of its step.
 
-    What is written is compared with the student, which takes longer than writing it.
+    What is written is compared with the student, which takes longer than writing it. The seconds since it began tell
+    that it goes on.
     """
-    runtime = _RUNTIME[kind]
+    runtime, spent = _RUNTIME[kind], duration(max(0.0, time.time() - began))
     if any(one.kind == kind and one.written >= int(began) for one in exported):
-        return "value", f"Step {step} is exported for {runtime}; it is compared with the student there now…"
-    return "value", f"Exporting step {step} for {runtime}; this takes a minute…"
+        return "value", f"Step {step} is exported for {runtime}; it is compared with the student there now… {spent}"
+    return "value", f"Exporting step {step} for {runtime}; this takes a minute or two… {spent}"
 
 
 def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:
-    """Path and size, how to copy it to another machine, and the lines that run it there."""
+    """Path and size, how to copy it to another machine, and the commands that run it there, each in one line.
+
+    What does not fit is left out of a command's middle: it is there to be copied, whole.
+    """
     lines = [*wrapped("", short(one.path), "value", cells)]
     lines += [line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))]
     for what, command in _steps(one):
-        lines += [(), line(Span(what, "label")), *_typed(command, cells)]
+        typed = line(Span(f"  {crop_middle(command, max(8, cells - 2))}", "value"))
+        lines += [(), *wrapped("", what, "label", cells), typed]
     return tuple(lines)
 
 
@@ -54,25 +62,12 @@ def _steps(one: Exported) -> tuple[tuple[str, str], ...]:
     user, host = _here()
     copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(str(one.path))} ."
     other, typed = other_line(one.kind, name)
-    served = "transformers" if one.kind == HF else "bitnet-tui"
+    served = _SERVED[one.kind]
     return (
         (f"Copy it to another machine, typed there; if it can't find {flat(host)}, put its address:", flat(copied)),
-        (f"Serve it there with {served}:", flat(serve_line(one.kind, name))),
+        (served, flat(serve_line(one.kind, name))),
         (f"Or {'in' if one.kind == HF else 'with'} {other}:", flat(typed)),
     )
-
-
-def _typed(command: str, cells: int) -> list[Line]:
-    """A command to type, broken between words; a path that is longer than a line, after a slash."""
-    rows, room = [""], cells - 2
-    for word in command.split(" "):
-        for place, part in enumerate(re.split(r"(?<=/)", word) if width(word) > room else [word]):
-            space = " " if rows[-1] and not place else ""
-            if width(rows[-1] + space + part) > room:
-                rows.append(part)
-            else:
-                rows[-1] += space + part
-    return [found for row in rows if row for found in wrapped("  ", row, "value", cells)]
 
 
 def _here() -> tuple[str, str]:

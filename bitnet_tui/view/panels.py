@@ -342,10 +342,17 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     if not table.columns and not any(table.rows):
         return title, line(Span("empty", "label"))
     as_said = in_app if table.name in _OF_SENTENCES else by_keys
-    said = [[as_said(one) if isinstance(one, str) else one for one in row] for row in table.rows]
+    ordered = sorted(table.rows, key=_met) if table.name == "gates" else table.rows
+    said = [[as_said(one) if isinstance(one, str) else one for one in row] for row in ordered]
     heading, rule, rows = table_parts(table.columns, said, cells)
     names = (line(Span(text, "label")) for text in heading)
     return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)
+
+
+def _met(row: Sequence[object]) -> int:
+    """The place of a gate among the others: those that failed come first, those that were met last."""
+    verdicts = ("fail", "not measurable", "pass")
+    return verdicts.index(row[1]) if len(row) > 1 and row[1] in verdicts else 1
 
 
 def _meanings(table: Table, cells: int) -> list[Line]:

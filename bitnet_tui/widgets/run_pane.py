@@ -156,6 +156,8 @@ class RunPane(Vertical):
                 self._made[name] = pane
                 self._tell(pane)
             switch.current = name
+        if self._view.run is not None:
+            self._draw_above()
         for part in self.query(_OF_THE_RUN):  # a class of this pane would have every widget in it styled again
             part.set_class(name in _ALONE, "-beside")
         self._look(name)
@@ -212,20 +214,25 @@ class RunPane(Vertical):
         """Draw the view; parts that did not change are left alone."""
         self._view, self._launching, self._drawn_at = view, launching, self.content_size
         cells = max(20, self._drawn_at.width)
-        run = view.run
         self.set_class(bool(view.problem) and not view.rows, "-gone")
         self._painted("title", (panels.title(view, cells, stopping=stopping),))
-        bar = _bar(run, launching, cells)
-        parts = above(view, cells, self._drawn_at.height - _ROWS_OF_NAMES - bool(bar) - _LEAST_ROWS)
-        self._painted("health", parts.health)
-        self._painted("alerts", parts.alerts)
-        self._painted("gauge", (bar,) if bar else ())
-        self._painted("figures", parts.figures)
-        self._live(view, run, lens, cells, launching)
+        self._draw_above()
+        self._live(view, view.run, lens, cells, launching)
         for pane in self._made.values():
             self._tell(pane)
         if monotonic() - self._looked > _LOOK_SECONDS:
             self._look(self.open)
+
+    def _draw_above(self) -> None:
+        """What stands above the open tab."""
+        cells = max(20, self._drawn_at.width)
+        bar = _bar(self._view.run, self._launching, cells)
+        rows = self._drawn_at.height - _ROWS_OF_NAMES - bool(bar) - _LEAST_ROWS
+        parts = above(self._view, cells, rows, self.open)
+        self._painted("health", parts.health)
+        self._painted("alerts", parts.alerts)
+        self._painted("gauge", (bar,) if bar else ())
+        self._painted("figures", parts.figures)
 
     @property
     def charts(self) -> Charts:

@@ -3,7 +3,6 @@
 import re
 import threading
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,12 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.exports import HF, Exported
-from bitnet_core.text import size
+from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
-from bitnet_tui.view.exports import card_lines
+from bitnet_tui.view.exports import card_lines, commands
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -75,6 +74,7 @@ async def test_at_the_end_of_an_export_the_page_opens_that_says_what_to_type(
         export.may_write.set()
         await until(pilot, lambda: "is exported for llama.cpp; it is compared with the student" in words(pilot))
         assert "Exporting" not in words(pilot)
+        await until(pilot, lambda: re.search(r"now… (?!0s)\d", words(pilot)) is not None)  # it goes on
         await pilot.press("E", "enter")  # it is there already
         await until(pilot, lambda: _page_is_open(pilot))
         await pilot.press("enter")
@@ -170,7 +170,8 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         await pilot.press("4")
         await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
         await pilot.press("E", "enter")
-        await until(pilot, lambda: "The export of step 200 is still running." in words(pilot))
+        still = "The export of step 200 is still running."
+        await until(pilot, lambda: any(still in one.message for one in pilot.app._notifications))
         export.end()
         await until(pilot, lambda: _page_is_open(pilot))
         assert len(export.arguments) == 1
@@ -194,18 +195,17 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
         assert _page_is_open(pilot)
 
 
-@given(st.integers(16, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
-def test_a_command_is_broken_between_words_and_after_slashes(cells: int, folders: list[str]):
+@given(st.integers(24, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
+def test_a_command_takes_one_line_that_shows_both_of_its_ends_and_is_copied_whole(cells: int, folders: list[str]):
     one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
-    lines = [unstyled(line) for line in card_lines(one, cells)]
-    start = next(at for at, line in enumerate(lines) if line.startswith("  scp"))
-    typed = lines[start : lines.index("", start)]
-    joined = typed[0]
-    for before, line in pairwise(typed):
-        assert len(line) <= max(cells, 10)
-        joined += line[2:] if before.endswith("/") else f" {line[2:]}"
-    if all(len(part) <= cells - 2 for part in re.split("[ /]", joined)):
-        assert f"{one.path} ." in joined
+    typed = [line[2:] for line in map(unstyled, card_lines(one, cells)) if line.startswith("  ")]
+    copied = commands(one).splitlines()
+    assert f"{one.path} ." in copied[0]
+    for cropped, whole in zip(typed, copied, strict=True):
+        begin, _, end = cropped.partition("…")
+        assert width(cropped) <= cells - 2
+        assert whole.startswith(begin) and whole.endswith(end)
+        assert cropped == whole or len(whole) > cells - 2
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):

@@ -375,6 +375,10 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
     assert unstyled(*above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
+    assert unstyled(*above.health_lines(run, 70, 4, "reports")) == "▲ 1 of 2 gates met; failed: QEI."
+    rows = [["QEI_speed", "pass"], ["rows", "not measurable"], ["QEI", "fail"], ["Q", "fail"]]
+    told = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))
+    assert [one.split()[0] for one in told.splitlines()[3:]] == ["QEI", "Q", "rows", "QEI_speed"]
 
 
 def test_the_table_of_qei_says_what_its_figures_mean():
