@@ -4,6 +4,7 @@ Each is tried once and ended when it takes too long. A failure is a BitnetError 
 """
 
 import contextlib
+import errno
 import http.client
 import json
 import os
@@ -66,9 +67,12 @@ def run_command(command: str, notice: Notice, seconds: float = COMMAND_SECONDS) 
             )
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise BitnetError(
-                f"NOTIFY_COMMAND can't be started ({why}); it must begin with a program that exists."
-            ) from None
+            fix = "it must begin with a program that exists"
+            if isinstance(error, PermissionError):
+                fix = "make its program executable (chmod +x), on a file system that runs programs"
+            elif isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+                fix = "its program must be one of this machine, or begin with a line such as #!/bin/sh"
+            raise BitnetError(f"NOTIFY_COMMAND can't be started ({why}); {fix}.") from None
         _wait(child, said, seconds, json.dumps(notice.to_record()) + "\n")
         if child.returncode:
             last = crop(flat(process.last_line(said)), _REASON_CELLS) or "it said nothing"

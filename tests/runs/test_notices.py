@@ -223,6 +223,23 @@ def test_a_command_that_fails_or_hangs_is_one_sentence(command: str, problem: st
     assert str(error.value).endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("content", "mode", "fix"),
+    [
+        ("#!/bin/sh\n", 0o600, r"make its program executable \(chmod \+x\)"),
+        ("echo\n", 0o700, "a line such as #!/bin/sh"),
+    ],
+)
+def test_a_program_that_can_not_be_run_is_told_from_one_that_is_missing(
+    tmp_path: Path, content: str, mode: int, fix: str
+) -> None:
+    program = tmp_path / "tell"
+    program.write_text(content)
+    program.chmod(mode)
+    with pytest.raises(BitnetError, match=fix):
+        run_command(str(program), NOTICE)
+
+
 def test_quiet_hours_hold_back_what_is_told_and_a_failure_is_said_once(start: Starter) -> None:
     run = start(what="fail")
     followed(run)
