@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import monotonic
 
 from textual.containers import Container, Vertical
 from textual.widget import Widget
@@ -12,24 +11,25 @@ from textual.widget import Widget
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
-from bitnet_core.runs.record import STOP_SECONDS
-from bitnet_core.text import duration, flat, width
+from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.labels import first_setting
 from bitnet_tui.remedies import offering
 from bitnet_tui.screens.asking import AskingScreen
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
+from bitnet_tui.screens.stopping import StoppingScreen
 from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.services.benchmarks import Benchmark, missing
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.shell import Shell
-from bitnet_tui.view import benchmarks, panels, starting, stopping
+from bitnet_tui.view import benchmarks, panels, starting
 from bitnet_tui.view.above import advised_setting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
+from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher, RunShown
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
@@ -41,7 +41,9 @@ _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
 """How long one look reads of a long run: if longer, another stage is shown late; if shorter, too much is drawn."""
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen, AskingScreen):
+class ExperimentScreen(
+    LookingScreen[ExperimentView], ChartingScreen, StoringScreen, StoppingScreen, TabbedScreen, AskingScreen
+):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
@@ -122,9 +124,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self.look()
 
     def on_run_pane_resized(self) -> None:
-        self._redraw()
+        self.redraw()
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
         if self.query_one_optional("#run"):
             self.draw(self._view)
 
@@ -135,6 +137,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     @property
     def run_shown(self) -> RunShown | None:
         return self._view.run
+
+    @property
+    def rows_shown(self) -> tuple[StageRow, ...]:
+        return self._view.rows
 
     @property
     def column_share(self) -> float:
@@ -217,7 +223,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         else:
             await self.pane.choose(name)
 
-    # -- starting and stopping -------------------------------------------------------------------------------------
+    # -- starting --------------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if not self.complete:
@@ -255,7 +261,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._back = 0
         if name != UPLOAD.name:  # it has a tab of its own, and no row among the stages
             self._chosen = None if name == PIPELINE.name else name
-        self._redraw()
+        self.redraw()
         self.attempt(
             partial(self._start, self.shell, name, values, agreed=agreed),
             partial(self._started, name, values),
@@ -321,65 +327,3 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         name, self._launching = self._launching or PIPELINE.name, None
         self.look()
         return name
-
-    def action_stop(self) -> None:
-        """Ask first. A run that was asked to stop and still runs after a while can be killed."""
-        active = [row for row in self._view.rows if row.active]
-        if not active:
-            return
-        row = next((one for one in active if one.name == self.chosen_stage), active[-1])
-        run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
-        if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self._say_stopping(run_id, row.name, left)
-            return
-        from bitnet_tui.screens.confirm import ConfirmScreen
-
-        kill = asked is not None
-        names = [one.name for one in active] if kill else [row.name]
-        with_pipeline = row.name != PIPELINE.name and any(one.name == PIPELINE.name for one in active)
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
-                self._send_stop(run_id, names, row.name, ending, kill=kill)
-
-        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, with_pipeline=with_pipeline)
-        self.app.push_screen(ConfirmScreen(*texts), answered)
-
-    def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
-        key, left = self.shell.key("experiment.stop"), duration(seconds)
-        saves = "; it saves its work first" if stage(name).resumes else ""
-        self.shell.notify_of(run_id, f"Stopping {name}{saves}. In {left}, {key} can kill it.")
-
-    def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
-        """`ending` are the ids of the runs that will end, that of the pipeline among them."""
-        self.shell.confirmed |= ending
-        if not kill:
-            self.shell.stops_sent[run_id] = monotonic()
-            self._say_stopping(run_id, name, STOP_SECONDS)
-        self._redraw()
-        work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
-        self.app.run_worker(work, thread=True, group="stop", description="stop")
-
-    def _stop(self, shell: Shell, run_id: str, names: list[str], ending: set[str], *, kill: bool) -> None:
-        problem = ""
-        try:
-            runs = ExperimentWatcher(self.root, shell.home).active_runs(names)
-        except BitnetError as error:
-            runs, problem = [], str(error)
-        for run in runs:
-            try:
-                run.kill() if kill else run.request_stop()
-            except BitnetError as error:
-                problem = str(error)
-        shell.call_later(self._stop_sent, run_id, ending, problem)
-
-    def _stop_sent(self, run_id: str, ending: set[str], problem: str) -> None:
-        """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
-        if problem:
-            self.shell.stops_sent.pop(run_id, None)
-            self.shell.take_back(run_id)
-            self.shell.confirmed -= ending
-            self.app.notify(problem, title="Not stopped", severity="error")
-        if self.on_stack:
-            self.look()

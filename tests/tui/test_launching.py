@@ -203,7 +203,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("bitnet_tui.screens.experiment.monotonic", lambda: self.now)
+        monkeypatch.setattr("bitnet_tui.screens.stopping.monotonic", lambda: self.now)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,0 +1,98 @@
+"""Stopping what runs: asked first, told how long it takes, and killed if it does not end."""
+
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.record import STOP_SECONDS
+from bitnet_core.text import duration
+from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.shell import Shell
+from bitnet_tui.view import stopping
+from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.widgets.looking import Looking
+
+
+class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
+    """What it does lives on in the shell: a stop is sent, and its failure told, also once the screen is closed."""
+
+    root: Path
+
+    @property
+    def rows_shown(self) -> tuple[StageRow, ...]:
+        """The stages as they are shown."""
+        raise NotImplementedError
+
+    @property
+    def chosen_stage(self) -> str:
+        """The stage that keys act on."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw again what is shown."""
+        raise NotImplementedError
+
+    def action_stop(self) -> None:
+        """Ask first. A run that was asked to stop and still runs after a while can be killed."""
+        active = [row for row in self.rows_shown if row.active]
+        if not active:
+            return
+        row = next((one for one in active if one.name == self.chosen_stage), active[-1])
+        run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
+        if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
+            self._say_stopping(run_id, row.name, left)
+            return
+        from bitnet_tui.screens.confirm import ConfirmScreen
+
+        kill = asked is not None
+        names = [one.name for one in active] if kill else [row.name]
+        with_pipeline = row.name != PIPELINE.name and any(one.name == PIPELINE.name for one in active)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
+                self._send_stop(run_id, names, row.name, ending, kill=kill)
+
+        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, with_pipeline=with_pipeline)
+        self.app.push_screen(ConfirmScreen(*texts), answered)
+
+    def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
+        key, left = self.shell.key("experiment.stop"), duration(seconds)
+        saves = "; it saves its work first" if stage(name).resumes else ""
+        self.shell.notify_of(run_id, f"Stopping {name}{saves}. In {left}, {key} can kill it.")
+
+    def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
+        """`ending` are the ids of the runs that will end, that of the pipeline among them."""
+        self.shell.confirmed |= ending
+        if not kill:
+            self.shell.stops_sent[run_id] = monotonic()
+            self._say_stopping(run_id, name, STOP_SECONDS)
+        self.redraw()
+        work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
+        self.app.run_worker(work, thread=True, group="stop", description="stop")
+
+    def _stop(self, shell: Shell, run_id: str, names: list[str], ending: set[str], *, kill: bool) -> None:
+        problem = ""
+        try:
+            runs = ExperimentWatcher(self.root, shell.home).active_runs(names)
+        except BitnetError as error:
+            runs, problem = [], str(error)
+        for run in runs:
+            try:
+                run.kill() if kill else run.request_stop()
+            except BitnetError as error:
+                problem = str(error)
+        shell.call_later(self._stop_sent, run_id, ending, problem)
+
+    def _stop_sent(self, run_id: str, ending: set[str], problem: str) -> None:
+        """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
+        if problem:
+            self.shell.stops_sent.pop(run_id, None)
+            self.shell.take_back(run_id)
+            self.shell.confirmed -= ending
+            self.app.notify(problem, title="Not stopped", severity="error")
+        if self.on_stack:
+            self.look()
