@@ -141,6 +141,10 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         assert 'token 1 of 2 "It"' in words(pilot)
         await pilot.press("y")
         assert pilot.app.clipboard == "It sank"
+        for size, rows in (((120, 36), 12), ((200, 55), 17)):
+            await pilot.resize_terminal(*size)
+            await settled(pilot)
+            assert pilot.app.screen.query_one("#behind").outer_size.height == rows
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
         assert teacher.closed
