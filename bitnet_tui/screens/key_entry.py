@@ -6,6 +6,7 @@ from textual.widgets import Button, Input
 
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.view.guide import pasted
 from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.words import Words
 
@@ -35,6 +36,15 @@ class KeyEntryScreen(DialogScreen[str | None]):
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")
                 yield Button("Save", id="save", name="save")
+
+    async def take_in(self, text: str) -> bool:
+        """Of a pasted line `NAME=key` take the key."""
+        found = pasted.read(text)
+        key = found.keys.get(self._name_of_key) if found else None
+        if key is None:
+            return False
+        self.query_one("#value", Input).value = key
+        return True
 
     def on_input_submitted(self) -> None:
         self.action_save()

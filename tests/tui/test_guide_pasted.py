@@ -41,6 +41,7 @@ def test_an_own_server_whose_names_are_ours_or_those_of_openai() -> None:
     [
         ("S3_BUCKET=b\nAWS_ENDPOINT_URL=http://m:9000", "machine", "s3", {"S3_ENDPOINT_URL": "http://m:9000"}),
         ("[lab]\naws_access_key_id = A\nregion = eu-1", "storage", "s3", {"AWS_DEFAULT_REGION": "eu-1"}),
+        ("[lab]\raws_access_key_id = A\r\nregion = eu-1", "storage", "s3", {"AWS_DEFAULT_REGION": "eu-1"}),
         ("aws_access_key_id = A\nregion = eu-1", "teacher", HERE, {}),
         ("STORAGE_BACKEND=dynamodb\nAWS_ACCESS_KEY_ID=A", "machine", "dynamodb", {}),
         ("STORAGE_LOCAL_DIR=/mnt/x", "machine", "local", {"STORAGE_LOCAL_DIR": "/mnt/x"}),
@@ -72,6 +73,41 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
 )
 def test_other_texts_are_left_to_the_field(text: str) -> None:
     assert pasted.read(text) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "OPENAI_API_KEY=${MINE}",
+        "OPENAI_API_KEY=$MINE",
+        f"OPENAI_API_KEY={KEY}; export LR=1",
+        f"OPENAI_API_KEY='{KEY}",
+        f"OPENAI_API_KEY={KEY}{' ' * 2000}x",
+        f"OPENAI_API_KEY={KEY}\x1b[31m",
+    ],
+)
+def test_a_key_that_can_not_be_read_is_refused_and_not_left_to_a_field(written: str) -> None:
+    assert pasted.read(written) == pasted.Pasted({}, {}, ("OPENAI_API_KEY",))
+
+
+def test_a_key_is_taken_from_between_other_lines() -> None:
+    found = pasted.read(f"To begin:\nexport OPENAI_API_KEY={KEY}\nand then run it.")
+    assert found == pasted.Pasted({}, {"OPENAI_API_KEY": KEY})
+
+
+def test_a_text_brings_neither_places_nor_programs_that_run_at_the_end() -> None:
+    others = ("DRIVE_ROOT", "BITNET_VAULT", "NOTIFY_COMMAND")
+    found = pasted.read("".join(f"{name}=/x\n" for name in others) + "LR=1e-3\n")
+    assert found == pasted.Pasted({"LR": "1e-3"}, {}, others)
+
+
+def test_a_long_text_takes_no_time_that_grows_with_its_square() -> None:
+    blank = "\n \r" * 200_000
+    assert pasted.read(blank) is None
+    found = pasted.read(f"{blank}LR=1e-3\n{'x' * 20_000}=1")
+    assert found is not None
+    assert found.values == {"LR": "1e-3"}
+    assert len(found.words) < 120
 
 
 @given(

@@ -1,5 +1,6 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,9 +106,11 @@ class Guide(KeyedScreen[Made | None]):
 
     async def take_in(self, text: str) -> bool:
         """Fill all fields at once from pasted settings. Their keys must not land in a field that shows them."""
-        found = pasted.read(text, self.TAKES)
-        if found is None or self.busy or not self.complete:
+        found = await asyncio.to_thread(pasted.read, text, self.TAKES)
+        if found is None:
             return False
+        if self.busy or not self.complete:
+            return True
         remember(found.keys.values())
         draft, self.keys = pasted.with_pasted(self.draft, self.keys, found)
         await self.adopt(draft)

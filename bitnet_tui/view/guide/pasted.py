@@ -10,12 +10,17 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.text import listed
+from bitnet_core.text import crop, listed
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft, of_settings, wrong
 
-_SECTION = re.compile(r"^\s*\[[^\]\n]*\]\s*$", re.MULTILINE)
+_SECTION = re.compile(r"^[^\S\n]*\[[^\]\n]*\][^\S\n]*$", re.MULTILINE)
+_ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
+_FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
+"""What only a shell would make a key of."""
+_NOT_PASTED = ("Place", "Keys", "Notifications")
+"""Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
 _ALSO = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
     "REGION": "AWS_DEFAULT_REGION",
@@ -25,12 +30,15 @@ _ALSO = {
 }
 """What other programs call a setting of ours."""
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
-_MOST_NAMED = 3
+_MOST_NAMED, _NAME_CELLS = 3, 32
 
 
 @dataclass(frozen=True)
 class Pasted:
-    """What a text assigns: settings with their values, keys with theirs, and the names of what can't be taken."""
+    """What a text assigns: settings with their values, keys with theirs, and the names of what can't be taken.
+
+    One that has only the last was of keys, and would have shown them in a field.
+    """
 
     values: Mapping[str, str]
     keys: Mapping[str, str]
@@ -40,14 +48,12 @@ class Pasted:
     def words(self) -> str:
         """What was taken, by the names on the page, and what was not."""
         names = [label(name) for name in (*self.values, *self.keys)]
-        said = f"Taken from the pasted text: {listed(_shortened(names))}."
-        if not self.unknown:
-            return said
-        return f"{said} Not taken: {listed(_shortened(self.unknown))}."
+        taken = f"Taken from the pasted text: {listed(_shortened(names))}." if names else "Nothing was taken."
+        return f"{taken} Not taken: {listed(_shortened(self.unknown))}." if self.unknown else taken
 
 
 def _shortened(names: Iterable[str]) -> list[str]:
-    found = list(dict.fromkeys(names))
+    found = list(dict.fromkeys(crop(name, _NAME_CELLS) for name in names))
     more = len(found) - _MOST_NAMED
     return found if more <= 1 else [*found[:_MOST_NAMED], f"{more} more"]
 
@@ -55,27 +61,46 @@ def _shortened(names: Iterable[str]) -> list[str]:
 def read(text: str, sections: str = "") -> Pasted | None:
     """What a pasted text assigns; None for one that has other lines than assignments, or no setting of ours.
 
-    Only settings of sections whose name begins with `sections` are taken.
+    Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
     """
+    lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
+    named = [written for written in _ASSIGNED.findall(lines) if _ours(written)]
+    of_keys = [written for written in named if _ours(written) in SECRET_NAMES]
+    if not named:
+        return None
     try:
-        parsed = dotenv.parse(_SECTION.sub("", text), Path("the pasted text"))
+        parsed = dotenv.parse(lines, Path("the pasted text"))
     except UsageError:
+        return Pasted({}, {}, tuple(of_keys)) if of_keys else None
+    if parsed.unreadable and not of_keys:
         return None
     values: dict[str, str] = {}
     keys: dict[str, str] = {}
-    unknown: list[str] = []
+    unknown = [written for written in of_keys if written not in parsed.values]
     for written, value in parsed.values.items():
-        upper = written.upper()
-        name = upper if upper in REGISTRY else _ALSO.get(upper, "")
-        if not name or not REGISTRY[name].section.startswith(sections):
+        name = _ours(written)
+        if not name or not _may_be_pasted(name, value, sections):
             unknown.append(written)
         elif name in SECRET_NAMES:
             keys[name] = value
-        elif wrong(name, value) or (name == BACKEND and value not in KINDS):
-            unknown.append(written)
         else:
             values[name] = value
-    return Pasted(values, keys, tuple(unknown)) if (values or keys) and not parsed.unreadable else None
+    return Pasted(values, keys, tuple(unknown)) if values or keys or of_keys else None
+
+
+def _ours(written: str) -> str:
+    """The setting that a name stands for; empty for none."""
+    name = written.upper()
+    return name if name in REGISTRY else _ALSO.get(name, "")
+
+
+def _may_be_pasted(name: str, value: str, sections: str) -> bool:
+    section = REGISTRY[name].section
+    if not section.startswith(sections) or section in _NOT_PASTED:
+        return False
+    if name in SECRET_NAMES:
+        return value.isprintable() and not _FOR_A_SHELL.fullmatch(value)
+    return not wrong(name, value) and (name != BACKEND or value in KINDS)
 
 
 def with_pasted(draft: Draft, keys: Mapping[str, str], pasted: Pasted) -> tuple[Draft, dict[str, str]]:
