@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _ABOUT_LINES = 2
-_PLAINEST = ("new", "done", "running")
+_PLAINEST = ("new", "done", "running", "cancelled")
 """States whose glyphs need words least."""
 _DEMO = "demo"
 """The action that opens the demo, and the demo's name."""
