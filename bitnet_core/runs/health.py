@@ -20,6 +20,8 @@ MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "
 
 SPIKE = 5.0
 """A gradient norm of so many times the usual one is a spike. Clipping takes care of one; several are a warning."""
+STEADY = 2.0
+"""Norms between this part and this many times of the usual one are steady."""
 RECENT = 8
 """What happened in the last so many reports is going on now."""
 SPIKES = 2
@@ -141,8 +143,8 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
-    elif _usual_norm(vitals.reports) is not None and not (age or _untold(vitals)):
-        yield "gradient calm"  # left out where the line would need a second one, or it would pass for a verdict
+    elif _steady(vitals.reports) and not (age or _untold(vitals)):
+        yield "gradient steady"  # left out where the line would need a second one, or it would pass for a verdict
 
 
 def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
@@ -223,6 +225,15 @@ def _usual(values: Sequence[float | None]) -> float | None:
 
 def _usual_norm(reports: Sequence[Report]) -> float | None:
     return _usual([one.grad_norm for one in reports])
+
+
+def _steady(reports: Sequence[Report]) -> bool:
+    """Whether the recent gradient norms are about as large as this run's usually are, however large that is."""
+    usual = _usual_norm(reports)
+    recent = [one.grad_norm for one in reports[-RECENT:]]
+    if not usual:
+        return False
+    return all(norm is not None and usual / STEADY <= norm <= usual * STEADY for norm in recent)
 
 
 def _spiking(reports: Sequence[Report]) -> list[Report]:

@@ -27,11 +27,11 @@ class ExportedScreen(DialogScreen[bool]):
 
     def __init__(self, exported: Exported) -> None:
         super().__init__()
-        self._exported = exported
+        self.exported = exported
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card wide"):
-            yield Words(self._exported.path.name, classes="title")
+            yield Words(self.exported.path.name, classes="title")
             with VerticalScroll(can_focus=False, classes="long"):
                 yield Painted(id="exported-lines")
             with Horizontal(classes="buttons"):
@@ -44,8 +44,8 @@ class ExportedScreen(DialogScreen[bool]):
 
     def _draw(self) -> None:
         cells = max(20, self.query_one(".long").scrollable_content_region.width)
-        self.query_one("#exported-lines", Painted).show(exports.card_lines(self._exported, cells))
+        self.query_one("#exported-lines", Painted).show(exports.card_lines(self.exported, cells))
 
     def action_copy(self) -> None:
         """Copy the commands, which nothing cuts to the width."""
-        self.shell.copy_text(exports.commands(self._exported))
+        self.shell.copy_text(exports.commands(self.exported))

@@ -101,8 +101,12 @@ def _run(shell: Shell, export: Export) -> None:
 
 
 def _ended(shell: Shell, export: Export, said: tuple[str, str], page: Exported | None) -> None:
-    """What came of it is told where the tab can't be seen."""
-    export.ended, export.said, export.page = True, said, page
+    """What came of it is told where the tab can't be seen. Its page does not open twice."""
+    from bitnet_tui.screens.exported import ExportedScreen
+
+    shown = [one.exported.path for one in shell.screen_stack if isinstance(one, ExportedScreen)]
+    export.ended, export.said = True, said
+    export.page = None if page is not None and page.path in shown else page
     screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == export.root]
     seen = any(one.in_sight and one.shows_checkpoints for one in screens)
     for one in screens:

@@ -74,7 +74,7 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
             quantized_share=quarter / 4,
         )  # fmt: skip
     (said,) = training.said()
-    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient calm, flip in")
+    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient steady, flip in")
     assert training.signs.view().best is None
     training.steps(10, quantized_share=1.0).evaluate(5.0).steps(10).evaluate(4.5)
     found = training.signs.view()
@@ -85,12 +85,12 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
 def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     (said,) = _falling().said()
     assert said.level == "good"
-    assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient calm, flip in 40 s, done in 1 min."
+    assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient steady, flip in 40 s, done in 1 min."
 
 
 def test_the_fall_from_the_first_weights_is_no_pace():
     training = Training().evaluate(12.36).steps(60).evaluate(6.86)
-    assert _worst(training).startswith("Healthy. Held-out fell from 12.4 to 6.86, gradient calm, ")
+    assert _worst(training).startswith("Healthy. Held-out fell from 12.4 to 6.86, gradient steady, ")
     training.steps(60).evaluate(6.31)
     assert _worst(training).startswith("Healthy. Held-out falls 0.6 a minute, ")
     assert _worst(Training().evaluate(5.0).steps(9).evaluate(5.3)).startswith(
@@ -129,7 +129,14 @@ def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps:
 def test_a_training_without_held_out_prompts_is_judged_by_its_gradient():
     training = Training().steps(limits.USUAL_OF - 1)
     assert _worst(training).startswith("Too early to tell. No held-out loss yet, flip in")
-    assert _worst(training.steps(1)).startswith("Healthy. No held-out loss yet, gradient calm, flip in")
+    assert _worst(training.steps(1)).startswith("Healthy. No held-out loss yet, gradient steady, flip in")
+
+
+@pytest.mark.parametrize(("norm", "steady"), [(49.9, True), (30.0, True), (24.0, False), (101.0, False)])
+def test_a_gradient_is_steady_by_what_is_usual_in_its_own_run(norm: float, steady: bool):
+    said = _worst(Training().steps(60, grad_norm=49.9).steps(1, grad_norm=norm))
+    assert ("gradient steady" in said) == steady
+    assert said.startswith("Healthy. No held-out loss yet, ")
 
 
 @pytest.mark.parametrize(

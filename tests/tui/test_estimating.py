@@ -16,6 +16,8 @@ from tests.tui.plans import PLAN
 class _Asking:
     """A guide whose commands never start; `running` has the newest, until it is dropped."""
 
+    brings_traces = False
+
     def __init__(self) -> None:
         self.draft, self.place, self.shared = Draft(), Path("/w/one"), dict[str, Any]()
         self.shell = SimpleNamespace(home=Path("/w"))

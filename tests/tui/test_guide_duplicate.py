@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 from bitnet_core.runs.experiment import Workspace
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.widgets.table import Table
-from tests.tui.guides import app, choose, opened, press
+from tests.tui.guides import answered, app, choose, opened, press
 from tests.tui.pilots import click_on, shown, until, words
 
 
@@ -63,6 +63,8 @@ async def test_a_duplicate_brings_its_traces_and_can_be_trained_at_once(home: Pa
     shard.write_text("shard")
     async with app(home).run_test(size=size) as pilot:
         await opened(pilot, "D")
+        await answered(pilot)
+        assert size == (60, 15) or "not asked" in shown(pilot)
         await click_on(pilot, "Review")
         await click_on(pilot, "☑ with its traces")
         assert "☐ with its traces" in shown(pilot)

@@ -27,7 +27,7 @@ class Estimate:
     def lines(self) -> tuple[Line, ...]:
         """What it says now."""
         return estimates.plan_lines(
-            self._plan,
+            self._found,
             self._guide.draft,
             asking=self._asking or self._changed,
             wrong=self._asked is None,
@@ -37,7 +37,14 @@ class Estimate:
 
     def cost(self) -> Line:
         """Time, disk and money."""
-        return estimates.cost_line(self._plan, self._guide.draft, timing=self._timing, problem=self._problem)
+        return estimates.cost_line(self._found, self._guide.draft, timing=self._timing, problem=self._problem)
+
+    @property
+    def _found(self) -> dict[str, Any] | None:
+        """The plan; traces that are brought along cost nothing."""
+        if self._plan is None or not self._guide.brings_traces:
+            return self._plan
+        return {**self._plan, "teacher": estimates.ASKED_NOTHING}
 
     def mark(self) -> None:
         """Show at once that the draft has changed; `make` follows when its user has paused."""

@@ -27,6 +27,7 @@ class ReviewStep(Step):
     step = "review"
     start = ""
     _first = ""
+    _estimate: Estimate | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="pane left"):
@@ -48,7 +49,6 @@ class ReviewStep(Step):
     def begin(self) -> None:
         self._offer_starts()
         self._estimate = Estimate(self.guide, self._say_costs)
-        self._say_costs()
         self._estimate.make()
         self.changed()
 
@@ -57,10 +57,12 @@ class ReviewStep(Step):
         self.call_after_refresh(self.changed)  # the lines of the file are cut to its width
 
     def leave(self) -> None:
-        self._estimate.end()
+        if self._estimate is not None:
+            self._estimate.end()
 
     def _say_costs(self) -> None:
-        self.lines("#costs").show((self._estimate.cost(),))
+        if self._estimate is not None:
+            self.lines("#costs").show((self._estimate.cost(),))
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
@@ -110,6 +112,7 @@ class ReviewStep(Step):
         guide = self.guide
         self._offer_starts()
         self._offer_traces()
+        self._say_costs()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         wrong = review.Wrong(guide.faults(), guide.doubts())
