@@ -64,6 +64,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _text(found: "Comparison") -> str:
     from bitnet_core.results.compare import LEGEND
+    from bitnet_core.results.differing import shown
     from bitnet_core.tables import render_table
     from bitnet_core.text import crop, wrap
 
@@ -74,6 +75,8 @@ def _text(found: "Comparison") -> str:
         rows = [[row.measure.title, *map(row.cell, range(len(names)))] for row in found.shown]
         lines += [render_table("results", ["", *names], rows, cells), f"  {LEGEND}", ""]
     if found.differing:
-        settings = [[one.name, *(crop(value, _VALUE_CELLS) for value in one.values)] for one in found.differing]
+        settings = [
+            [one.name, *(crop(shown(value), _VALUE_CELLS) for value in one.values)] for one in found.differing
+        ]
         lines.append(render_table("settings that differ", ["", *names], settings, cells))
     return "\n".join(lines).rstrip()

@@ -21,7 +21,7 @@ from bitnet_core.text import UNKNOWN
 
 FEWEST, MOST = 2, 8
 BEST, OUTDATED = "*", "↻"
-LEGEND = f"{BEST} best of its row, beyond chance   {OUTDATED} outdated: made before a change   {UNKNOWN} not measured"
+LEGEND = f"{BEST} best, beyond chance   {OUTDATED} outdated: made before a change   {UNKNOWN} not measured"
 
 
 @dataclass(frozen=True)

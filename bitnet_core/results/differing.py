@@ -9,7 +9,7 @@ from typing import Any
 from bitnet_core.results.subject import EVAL, TRAIN, Subject
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.secrets.known import redactor
-from bitnet_core.settings.kinds import as_written
+from bitnet_core.settings.kinds import as_written, with_thousands
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import flat
@@ -27,7 +27,7 @@ _LEFT_OUT = {*in_sections(*_PLACES), *SECRET_NAMES}
 class Difference:
     """One setting with its value in each subject, as a `.env` has it; `stage` has its result decided by it.
 
-    A value that was changed in the middle of a training is `0.0006 → 0.0003`.
+    A value that was changed in the middle of a training is `6e-4 → 3e-4`.
     """
 
     name: str
@@ -81,16 +81,21 @@ def _changed_in_the_middle(subject: Subject) -> dict[str, str]:
 
 
 def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
-    """Name, value and default of the settings that have another value, in the order in which they matter."""
+    """Name, value and default of the settings with another value, as people read them; the most important first."""
     defaults, values = _defaults(), settings_of(subject)
     pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in _in_order())
-    return tuple(pair for pair in pairs if pair[1] != pair[2])
+    return tuple((name, shown(value), shown(default)) for name, value, default in pairs if value != default)
 
 
 def written(value: Any) -> str:
     """The value as a `.env` has it, on one line and safe to show."""
-    text = f"{value:g}" if isinstance(value, float) else as_written(value)
+    text = as_written(value)
     return flat(text) if text else "unset"
+
+
+def shown(value: str) -> str:
+    """A value of a `Difference` as people read it: `60000 → 90000` as `60,000 → 90,000`."""
+    return IN_THE_MIDDLE.join(map(with_thousands, value.split(IN_THE_MIDDLE)))
 
 
 def _in_order() -> Iterable[str]:

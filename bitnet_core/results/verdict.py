@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of
+from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of, shown
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import Z95, half_width
 from bitnet_core.results.subject import EVAL, Subject
@@ -280,8 +280,8 @@ def settings_words(differing: Sequence[Difference], named: Callable[[str], str] 
 
 
 def _values_words(one: Difference) -> str:
-    """` (A 0.0006, then 0.0003; B 0.001)`; none for more than two: the table has them."""
+    """` (A 6e-4, then 3e-4; B 0.001)`; none for more than two: the table has them."""
     if len(one.values) > 2:
         return ""
-    values = (crop(value.replace(IN_THE_MIDDLE, ", then "), _VALUE_CELLS) for value in one.values)
+    values = (crop(shown(value).replace(IN_THE_MIDDLE, ", then "), _VALUE_CELLS) for value in one.values)
     return f" ({'; '.join(f'{letter} {value}' for letter, value in zip(LETTERS, values, strict=False))})"

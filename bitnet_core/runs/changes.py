@@ -11,7 +11,7 @@ MOST_NAMED = 3
 
 
 def changes(history: History, stage: str) -> tuple[str, ...]:
-    """Each change that makes the stage outdated, such as `LR 0.001 → 0.0006`, the causes upstream first.
+    """Each change that makes the stage outdated, such as `LR 0.001 → 6e-4`, the causes upstream first.
 
     Of the pipeline: those of all stages. Empty if nothing has changed, or if the records don't tell what: a file that
     a setting names is recorded by its name alone.
@@ -22,7 +22,7 @@ def changes(history: History, stage: str) -> tuple[str, ...]:
 
 
 def changed_words(found: tuple[str, ...]) -> str:
-    """The first few changes in one line: `SEED 1 → 2, LR 0.001 → 0.0006, and 4 more`."""
+    """The first few changes in one line: `SEED 1 → 2, LR 0.001 → 6e-4, and 4 more`."""
     more = len(found) - MOST_NAMED
     return ", ".join([*found[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
 

@@ -120,7 +120,7 @@ def _budget(event: events.Budget) -> str:
 
 
 def changed_words(event: events.SettingsChanged) -> str:
-    """`LR 0.0006 → 0.0003, WEIGHT_DECAY 0.1 → 0.05`."""
+    """`LR 6e-4 → 3e-4, WEIGHT_DECAY 0.1 → 0.05`."""
     return text.printable(words({name: (event.before.get(name), value) for name, value in event.after.items()}))
 
 

@@ -54,7 +54,7 @@ class Outlook:
 
     @property
     def changed_words(self) -> str:
-        """`LR 0.0006 → 0.0003, BUDGET_TOKENS 130,000 → 60,000; its flip is at 54,000 tokens`."""
+        """`LR 6e-4 → 3e-4, BUDGET_TOKENS 130,000 → 60,000; its flip is at 54,000 tokens`."""
         return "; ".join(filter(None, (words(self.changed), self.flip)))
 
     @property

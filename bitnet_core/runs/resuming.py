@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bitnet_core.settings.flip import decide, kept_tokens
+from bitnet_core.settings.kinds import as_written, with_thousands
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import flat, width
 
@@ -40,7 +41,6 @@ SUPERSEDED = "training_superseded"
 TRACES = "traces"
 """Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
-_LONG_NUMBER = 10_000
 _OTHER_LOSS = ("FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL")
 RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": "", "STUDENT_INIT_FIT_STEPS": 0}
 _BEFORE = {
@@ -171,12 +171,12 @@ def changes(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tup
 
 
 def words(changed: Changes) -> str:
-    """`LR 0.0006 → 0.0003, WEIGHT_DECAY 0.1 → 0.05`."""
+    """`LR 6e-4 → 3e-4, WEIGHT_DECAY 0.1 → 0.05`."""
     return ", ".join(change_words(name, *two) for name, two in changed.items())
 
 
 def change_words(name: str, before: Any, after: Any) -> str:
-    """`LR 0.0006 → 0.0003`; of long values only that they changed, of traces only what they are."""
+    """`LR 6e-4 → 3e-4`; of long values only that they changed, of traces only what they are."""
     values = _value(before), _value(after)
     if name == TRACES:
         return "the traces"
@@ -188,9 +188,7 @@ def change_words(name: str, before: Any, after: Any) -> str:
 def _value(value: Any) -> str:
     if value is None or value == "":
         return "unset"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if type(value) is int and value >= _LONG_NUMBER else flat(str(value))
+    return flat(with_thousands(as_written(value)))
 
 
 def loss_differs(changed: Changes) -> bool:

@@ -5,7 +5,8 @@
 
 import os
 import re
-from math import inf
+from decimal import Decimal
+from math import inf, isfinite
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ Kind = Literal["int", "float", "bool", "text", "path"]
 Value = int | float | bool | str | Path | None
 _GROUPED = r"[-+]?\d{1,3}(_\d{3})+(\.\d*)?"
 """A number with its thousands set apart."""
+_LONG_NUMBER = re.compile(r"[1-9]\d{4,14}")
+_LEAST_PLAIN, _MOST_PLAIN = -3, 14
+"""Exponents of ten of the numbers that are written without one."""
 _LONGEST_PATH = 4095
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -47,10 +51,9 @@ class Setting(NamedTuple):
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.kind in ("int", "float"):
-            noun, form = ("a whole number", ",.0f") if self.kind == "int" else ("a number", ".15g")
-            if self.high == inf:
-                return f"{noun} of at least {self.low:.12g}"
-            return f"{noun} from {self.low:{form}} to {self.high:{form}}"
+            noun = "a whole number" if self.kind == "int" else "a number"
+            low, high = (f"{one:,.0f}" if self.kind == "int" else as_written(one) for one in (self.low, self.high))
+            return f"{noun} of at least {low}" if self.high == inf else f"{noun} from {low} to {high}"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
     def _path(self, text: str, base: Path) -> Path:
@@ -95,10 +98,31 @@ class Setting(NamedTuple):
 
 
 def as_written(value: object) -> str:
-    """The value as a `.env` holds it; empty for one that is not set."""
+    """The value as people type it into a `.env`: `5e-5`, `0.01`, `60000`; empty for one that is not set."""
     if value is None:
         return ""
+    if isinstance(value, float):
+        return _shortest(value)
     return str(int(value) if isinstance(value, bool) else value)
+
+
+def _shortest(value: float) -> str:
+    """`0.0006` → `6e-4`, `0.01` → `0.01`, `2.0` → `2`: no digit more than the number needs."""
+    if not isfinite(value) or value == 0:
+        return f"{value:g}"
+    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    if not isinstance(exponent, int):
+        raise AssertionError("a finite number has an exponent")
+    first = exponent + len(digits) - 1
+    if _LEAST_PLAIN <= first <= _MOST_PLAIN:
+        return f"{Decimal(repr(value)).normalize():f}"
+    rest = "".join(map(str, digits[1:]))
+    return f"{'-' * sign}{digits[0]}{'.' * bool(rest)}{rest}e{first}"
+
+
+def with_thousands(text: str) -> str:
+    """The text of a value for people who read and don't type: `60000` → `60,000`; what is no such number as it is."""
+    return f"{int(text):,}" if _LONG_NUMBER.fullmatch(text) else text
 
 
 def as_path(text: str, base: Path) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError
 from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
 from bitnet_core.results.curves import SHARES, Curve, moved
+from bitnet_core.results.differing import shown
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS, settings_words
 from bitnet_core.runs.experiment import Experiment, unreadable_words
@@ -35,6 +36,7 @@ _CHARTS = (
     ("peak_rss_bytes", "peak memory", False),
 )
 _TITLE_CELLS, _VALUE_CELLS, _LABEL_CELLS, _SETTING_CELLS = 20, 9, 28, 24
+_LEAST_CELLS = 6
 _DIFFERING = "settings that differ"
 _GAP = 3
 _BESIDE = 12
@@ -237,17 +239,18 @@ def _settings(found: Comparison, cells: int) -> list[Line]:
     if not found.differing:
         return [line(Span("settings", "title")), line(Span("No setting differs.", "label"))]
     many = len(found.subjects)
+    texts = {one.name: [*map(shown, one.values)] for one in found.differing}
     names = [width(title(one.name)) for one in found.differing]
     name_cells = min(_LABEL_CELLS, max(*names, width(_DIFFERING))) + 2
-    longest = max(width(value) for one in found.differing for value in one.values)
+    longest = max(_LEAST_CELLS, *(width(value) for values in texts.values() for value in values))
     across = max(1, min(many, (cells - name_cells) // (min(longest, _SETTING_CELLS) + 2)))
-    value_cells = max(6, min(longest, (cells - name_cells) // across - 2))
+    value_cells = max(_LEAST_CELLS, min(longest, (cells - name_cells) // across - 2))
     lines: list[Line] = []
     for places in _blocks(many, across):
         heads = [Span(f"{LETTERS[place]:<{value_cells + 2}}", f"curve-{LETTERS[place]}") for place in places]
         lines += [(), line(Span(f"{_DIFFERING:<{name_cells}}", "title"), *heads)]
         for one in found.differing:
-            values = (f"{crop(one.values[place], value_cells):<{value_cells + 2}}" for place in places)
+            values = (f"{crop(texts[one.name][place], value_cells):<{value_cells + 2}}" for place in places)
             style = "value" if one.stage else "faint"
             lines.append(
                 line(

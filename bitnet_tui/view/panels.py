@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
+from bitnet_core.settings.kinds import as_written
 from bitnet_core.tables import cell, table_parts
 from bitnet_core.text import (
     UNKNOWN,
@@ -175,7 +176,7 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
 def _rate(run: RunShown) -> str:
     """The learning rate now, and the one of the settings, which is its peak."""
     now, peak = scientific(finite(run.view.metric.lr)), run.plan.peak_rate
-    return now if now == UNKNOWN or peak is None else f"{now} of {scientific(peak)}"
+    return now if now == UNKNOWN or peak is None else f"{now} of {as_written(peak)}"
 
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:

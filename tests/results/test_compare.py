@@ -46,7 +46,7 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     found = _compared(home, "base", "fast")
     assert found.sentence == (
         "B is better on held-out loss: 5.000 against A 5.210 (4.0% less). Setting that differs: "
-        "LR (A 0.0006; B 0.001). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
+        "LR (A 6e-4; B 0.001). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
         "prompts (95 %: ±0.088)."
     )
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
@@ -57,6 +57,8 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     assert _cells(found, "qei") == ["1.30", "1.30"]
     assert _cells(found, "cost") == ["$0.04", "$0.04"]
     assert [(one.name, one.stage) for one in found.differing] == [("LR", "train"), ("LOG_INTERVAL", "")]
+    _whole(home, "more", 5.00, BUDGET_TOKENS=19_999)
+    assert _compared(home, "more", "base").sentence.count("BUDGET_TOKENS (A 19,999; B 20,000)") == 1
 
 
 @pytest.mark.parametrize(
@@ -192,8 +194,8 @@ def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(ho
         again = Experiment.from_settings(resolve({"BITNET_HOME": str(home)}, root=cut.root).settings)
         trained(again, 5.2, at=NOON + at, first=first, last=last)
     found = _compared(home, "whole", "cut")
-    assert [(one.name, one.values) for one in found.differing] == [("LR", ("0.0003", "0.0006 → 0.0003"))]
-    assert "Setting that differs: LR (A 0.0003; B 0.0006, then 0.0003)." in found.sentence
+    assert [(one.name, one.values) for one in found.differing] == [("LR", ("3e-4", "6e-4 → 3e-4"))]
+    assert "Setting that differs: LR (A 3e-4; B 6e-4, then 3e-4)." in found.sentence
 
 
 def test_a_changed_setting_makes_a_figure_outdated(home: Path):
@@ -328,7 +330,7 @@ def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFi
     answer = json.loads(capsys.readouterr().out)
     results = {row["name"]: row["values"] for row in answer["results"]}
     assert results["heldout_loss"] == [5.21, 5.0]
-    assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["0.0006", "0.001"]}]
+    assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["6e-4", "0.001"]}]
     assert main(["compare", "base", "none", *where]) == 2
     assert "none is neither an experiment" in capsys.readouterr().err
 

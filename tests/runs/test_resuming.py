@@ -95,7 +95,7 @@ def test_what_an_older_version_did_not_keep_counts_as_unchanged(names: set[str],
 
 def test_both_values_are_named() -> None:
     kept, (_, wanted) = _recipe({})[1], _recipe({"LR": "3e-4", "SCHEDULER_TMAX": "70"})
-    assert words(changes(kept, wanted)) == "LR 0.0006 → 0.0003, SCHEDULER_TMAX unset → 70"
+    assert words(changes(kept, wanted)) == "LR 6e-4 → 3e-4, SCHEDULER_TMAX unset → 70"
     assert words({"BUDGET_TOKENS": (130_000, 9_000)}) == "BUDGET_TOKENS 130,000 → 9000"
     assert (
         words({"traces": ("a" * 64, "b" * 64), "TRAIN_ONLINE": ("", "b" * 64)}) == "the traces, TRAIN_ONLINE changed"

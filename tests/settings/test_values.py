@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.group import Group
+from bitnet_core.settings.kinds import as_written, with_thousands
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
@@ -111,3 +114,34 @@ def test_layers_of_no_model_are_refused_before_any_stage_works_for_them() -> Non
     with pytest.raises(UsageError, match=r"STUDENT_INIT names none; set STUDENT_INIT, or leave STUDENT_INIT_LAYERS "):
         TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0"}))
     TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0", "STUDENT_INIT": "teacher"}))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5e-5, "5e-5"),
+        (0.00015, "1.5e-4"),
+        (0.001, "0.001"),
+        (0.01, "0.01"),
+        (2.0, "2"),
+        (1.3, "1.3"),
+        (-2e-8, "-2e-8"),
+        (0.0, "0"),
+        (123456.0, "123456"),
+        (60000, "60000"),
+        (True, "1"),
+        (None, ""),
+    ],
+)
+def test_a_value_is_written_as_people_type_it(value: object, text: str):
+    assert as_written(value) == text
+
+
+@given(st.floats(allow_nan=False))
+def test_what_is_written_of_a_number_reads_as_the_same(value: float):
+    assert float(as_written(value)) == value
+
+
+def test_long_whole_numbers_alone_are_read_with_thousands():
+    texts = ("60000", "9999", "0600000", "1.5", "gpt-40000", "-60000", "")
+    assert [*map(with_thousands, texts)] == ["60,000", "9999", "0600000", "1.5", "gpt-40000", "-60000", ""]

@@ -127,7 +127,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
         assert "B is better on held-out loss: 5.000 against A 5.200 (3.8% less), C 5.400." in words(pilot)
-        assert "Learning rate 0.0006 0.001 0.0006" in words(pilot)
+        assert "Learning rate 6e-4 0.001 6e-4" in words(pilot)
         assert "‹ held-out loss › A 5.20 B 5.00 C 5.40 ┊ flip" in words(pilot)
         await pilot.press("m", "o", "down", "enter")
         await settled(pilot)
@@ -151,7 +151,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         await click_on(pilot, "Compare with…")
         await click_on(pilot, "fast")
         assert isinstance(pilot.app.screen, CompareScreen)
-        assert "Setting that differs: “Learning rate” (A 0.0006; B 0.001)." in words(pilot)
+        assert "Setting that differs: “Learning rate” (A 6e-4; B 0.001)." in words(pilot)
         assert "B is better" in shown(pilot)
 
 

@@ -126,7 +126,7 @@ def test_the_filter_keeps_the_order_and_every_word_counts(names: list[str], only
 def test_a_value_is_refused_with_the_registrys_own_sentence(home: Path):
     exp = experiment(home, "one")
     (error,) = preview(home, exp.root, "LR", "x").errors
-    assert error == "LR=x (.env line 4) is not allowed: it must be a number from 1e-09 to 1."
+    assert error == "LR=x (.env line 4) is not allowed: it must be a number from 1e-9 to 1."
     with pytest.raises(UsageError, match="must be a number"):
         save(home, exp.root, "LR", "x")
     assert (exp.root / ".env").read_text() == ENV
@@ -181,8 +181,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
         (
             Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),
             False,
-            "▲ train becomes outdated.\n"
-            "○ The next training goes on from step 120 with “Learning rate” 0.0006 → 0.0003.",
+            "▲ train becomes outdated.\n○ The next training goes on from step 120 with “Learning rate” 6e-4 → 3e-4.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(270, {"TOTAL_STEPS": (270, 60)}, finished=True)),
@@ -224,7 +223,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await settled(pilot)
             await pilot.press("6", "slash", *"learn", "enter")  # it is in the help of a setting above it, too
             await settled(pilot)
-            assert "Steps to fit each layer" in shown(pilot)
+            assert "Steps to fit the layers" in shown(pilot)
             assert " Learning rate " in shown(pilot)
             assert "Token budget" not in shown(pilot)
             assert said(pilot, "#config-about").startswith("Learning rate  LR  Peak learning rate.")
@@ -232,7 +231,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             before = field.region
             await pilot.press("enter", *"x")
             await settled(pilot)
-            assert "is not allowed: it must be a number from 1e-09 to 1." in words(pilot)
+            assert "is not allowed: it must be a number from 1e-9 to 1." in words(pilot)
             await pilot.press("enter")
             await settled(pilot)
             assert (exp.root / ".env").read_text() == ENV

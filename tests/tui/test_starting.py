@@ -87,7 +87,7 @@ async def test_a_training_goes_on_with_another_rate_and_says_so(home: Path, key:
         await settled(pilot)
         await pilot.press(key)
         await settled(pilot)
-        changed = "“Learning rate” 0.0006 → 0.0003, “Steps” 200 → 900, “Token budget” 150,000 → 160,000"
+        changed = "“Learning rate” 6e-4 → 3e-4, “Steps” 200 → 900, “Token budget” 150,000 → 160,000"
         changed += "; its flip is at 144,000 tokens"
         if key == "r":
             assert f"Training goes on from step 200 with {changed}." in " ".join(notices(pilot))
@@ -105,7 +105,7 @@ async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mous
         await settled(pilot)
         assert isinstance(pilot.app.screen, ConfirmScreen)
         assert "Train again from step 0?" in words(pilot)
-        told = "it is finished, and “Learning rate” 0.0006 → 0.0003 would reach no step. The checkpoints (those of"
+        told = "it is finished, and “Learning rate” 6e-4 → 3e-4 would reach no step. The checkpoints (those of"
         assert told in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
@@ -155,7 +155,7 @@ async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
         (exp.root / ".env").write_text("BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\nLR=3e-4\n")
         await pilot.press("T")
         await settled(pilot)
-        await until(pilot, lambda: "from step 100 with “Learning rate” 0.0006 → 0.0003." in words(pilot))
+        await until(pilot, lambda: "from step 100 with “Learning rate” 6e-4 → 3e-4." in words(pilot))
         assert "(that of step 200) are moved to checkpoints/superseded." in words(pilot)
         await pilot.press("y")
         await settled(pilot)

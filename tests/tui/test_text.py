@@ -184,7 +184,7 @@ def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_pe
     assert shown.partition("ETA")[2].split() == ["–", "–", "–", "–", "0", "–"]
     stepping = RunView(progress=Progress(done=3, total=9, unit="steps"), metric=Metric(step=3, lr=1.1e-4))
     shown = unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=3e-4)), 100))
-    assert "3/9" in shown and "1.10e-4 of 3.00e-4" in shown
+    assert "3/9" in shown and "1.10e-4 of 3e-4" in shown
 
 
 def test_the_gauge_of_other_stages():

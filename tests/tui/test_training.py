@@ -115,13 +115,13 @@ def test_a_seam_tells_what_was_changed_there():
     runs = [run(range(1, 11)), run(range(9, 21), 6e-4, 3e-4), run(range(18, 31)), run(range(26, 41), 3e-4, 1e-4)]
     one = joined(runs[::-1])
     assert one.seams == pytest.approx((80.0, 180.0, 250.0))
-    assert one.turns == ("LR 0.0006 → 0.0003", "", "LR 0.0003 → 0.0001")
+    assert one.turns == ("LR 6e-4 → 3e-4", "", "LR 3e-4 → 1e-4")
     view = on(one, runs[-1])
     for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
         line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
         assert f"┆ {told}" in unstyled(line)
-    narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 50, alone=True)
-    assert "┆ LR→0.0001" in unstyled(narrow)
+    narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 46, alone=True)
+    assert "┆ LR→1e-4" in unstyled(narrow)
 
 
 def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():
@@ -224,7 +224,7 @@ def test_a_resumed_training_is_as_healthy_as_it_was_wherever_it_is_told(home: Pa
         ended = ["Done. Held-out fell from 9.50 to 8.25."]
         assert _told(look("train").run.health) == watched() == ended
         notice = end_notice(live.run, live.run.record(), "succeeded", "resumed")
-        assert notice.words.startswith(ended[0])
+        assert notice.words.startswith(ended[0].removeprefix("Done. "))
     finally:
         live.end_process()
 
