@@ -1,4 +1,4 @@
-"""The line of keys at the foot of a screen: each is shown whole, and the least needed are left out."""
+"""The line of keys at the foot of a screen: each is shown whole; of the least needed, those that fit."""
 
 from textual import events
 from textual.app import ComposeResult
@@ -31,11 +31,11 @@ class Foot(Footer):
         keys = [one for one in super().compose() if isinstance(one, FooterKey)]
         for one in keys:  # else each is styled as a compact one first
             one.set_reactive(FooterKey.compact, self.compact)
-        last_first = sorted(enumerate(keys), key=lambda one: (_rank(one[1]), one[0]), reverse=True)
-        for _, one in last_first:
-            if sum(map(_cells, keys)) > cells and _rank(one):
-                keys.remove(one)
-        yield from keys
+        kept: set[FooterKey] = set()
+        for one in sorted(keys, key=_rank):
+            if not _rank(one) or sum(map(_cells, [*kept, one])) <= cells:
+                kept.add(one)
+        yield from (one for one in keys if one in kept)
 
     def bindings_changed(self, screen: Screen[object]) -> None:
         self._bindings_ready = True
