@@ -7,8 +7,10 @@ unfinished, nothing is called better.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of, shown
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
@@ -139,10 +141,16 @@ def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, list
     It is the same in whatever order the curves are.
     """
     for x in sorted({x for curve in curves for x, _ in curve if x > 0}, reverse=True):
-        near = [min(curve, key=lambda point: abs(point[0] - x), default=(0.0, 0.0)) for curve in curves]
+        near = [_nearest(curve, x) for curve in curves]
         if all(abs(other - x) <= _SAME_TOKENS * max(other, x) for other, _ in near):
             return x, near
     return 0.0, []
+
+
+def _nearest(curve: Sequence[tuple[float, float]], x: float) -> tuple[float, float]:
+    """The point of a curve that is nearest to `x`; its points are in the order of their x."""
+    place = bisect_left(curve, x, key=itemgetter(0))
+    return min(curve[max(0, place - 1) : place + 1], key=lambda point: abs(point[0] - x), default=(0.0, 0.0))
 
 
 def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, sure: bool) -> str:
