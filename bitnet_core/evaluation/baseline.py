@@ -17,7 +17,7 @@ from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.events import Sample
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
-from bitnet_core.teachers.answers.result import BadReply, ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, whole
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.health import WAITING, TeacherHealth
 from bitnet_core.teachers.http.retries import Failure
@@ -185,7 +185,7 @@ class Interview:
             clock.first_token()
 
         request = self._request(prompt, sampling)
-        result = await self._teacher.chat(request, attempts=attempts, on_text=on_text, watch=clock)
+        result = whole(await self._teacher.chat(request, attempts=attempts, on_text=on_text, watch=clock))
         return TimedAnswer(prompt, result, clock.seconds, clock.first_token_s)
 
     async def _fails_on(self, prompt: Prompt, error: Exception) -> bool:

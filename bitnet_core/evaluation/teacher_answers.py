@@ -13,7 +13,7 @@ from bitnet_core.evaluation.kept_answers import KeptAnswers
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling, SuiteOptions
 from bitnet_core.suites.run import Answer, Unanswered
-from bitnet_core.teachers.answers.result import BadReply, ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, whole
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.health import WAITING, TeacherHealth
 from bitnet_core.teachers.http.retries import Unreachable
@@ -121,7 +121,7 @@ class TeacherAnswers:
         """The teacher's answer, or why it gives none to this request. Raises what is not about this request alone."""
 
         async def ask(attempts: int) -> ChatResult:
-            return await teacher.chat(request, attempts=attempts)
+            return whole(await teacher.chat(request, attempts=attempts))
 
         try:
             try:

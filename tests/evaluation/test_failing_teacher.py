@@ -29,6 +29,8 @@ BROKEN = Canned({"error": {"message": "CUDA error"}}, 500)
 CUT = Canned(chat_body("Fine.", None), hang_up=True)
 FINE = Canned(chat_body("Fine.", None) | {"usage": {"prompt_tokens": 7, "completion_tokens": 4}})
 
+FILTERED = Canned(chat_body("Fi", None, finish_reason="content_filter"))
+
 Fails = Callable[[str], bool]
 OUTAGE = range(4, 30)
 """The requests that come while the server is down: more than the attempts of one."""
@@ -123,6 +125,17 @@ def test_a_baseline_prompt_that_the_server_breaks_on_is_left_out_and_said(tmp_pa
     assert found.determinism["asked_twice"] == 3
     codes = [one["code"] for one in emitted(ctx, "alert")]
     assert codes == ["prompts_failed"]
+
+
+def test_an_answer_that_a_filter_cut_is_none(tmp_path: Path) -> None:
+    ctx = stage_context(tmp_path, "teacher", {})
+    with server_that_fails(lambda text: text == PROMPTS[1], FILTERED) as server:
+        answers = asked_items(ctx, server)
+        assert answers[1] == Unanswered("a content filter cut the answer")
+        assert answers.count("Fine.") == len(PROMPTS) - 1
+        found = interviewed(ctx, server, PROMPTS[:3])
+        assert [said(one) for one in server.asked].count(PROMPTS[1]) == 2  # once for each: it would be cut again
+    assert found.failed == [{"prompt": PROMPTS[1], "reason": "a content filter cut the answer"}]
 
 
 def test_a_server_that_breaks_on_all_prompts_ends_the_baseline_at_the_first(tmp_path: Path) -> None:

@@ -175,6 +175,13 @@ def no_text(finish_reason: str) -> BadReply:
     return BadReply("refused" if finish_reason == FILTERED else "no_text", "the answer holds no text")
 
 
+def whole(result: ChatResult) -> ChatResult:
+    """The answer. BadReply for one that a filter cut, by which the teacher can't be judged."""
+    if result.finish_reason == FILTERED:
+        raise BadReply("cut_by_filter", "a content filter cut the answer", result.body)
+    return result
+
+
 def finish_of(reason: Any) -> str:
     """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure.
 
