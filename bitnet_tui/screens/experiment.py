@@ -74,6 +74,8 @@ class ExperimentScreen(
             room = cells - cells_of((*left, *right)) - _HEAD_GAP
             both = width(teacher + student) <= room or width(teacher) > room
             left.append(Span(teacher + student if both else teacher, "label"))
+        elif not self.complete:  # a slow disk or machine takes seconds
+            left.append(Span("   opening…", "value"))
         left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
         return spread(left, right, cells)
 

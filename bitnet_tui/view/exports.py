@@ -10,7 +10,8 @@ from bitnet_core.text import ago, crop_middle, duration, flat, size
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = {
-    GGUF: "Serve it there with bitnet-tui (pip install bitnet-tui); on 127.0.0.1, unless a key and --host are given:",
+    GGUF: "Serve it there with bitnet-tui (pip install bitnet-tui). It listens on 127.0.0.1 "
+    "unless --host and a key are set:",
     HF: "Serve it there with transformers:",
 }
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}

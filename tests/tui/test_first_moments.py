@@ -339,6 +339,7 @@ async def test_keys_of_the_whole_app_and_clicks_on_them_do_not_wait_for_an_exper
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         burst(app, ["escape"])
         await until(pilot, lambda: isinstance(app.screen, ExperimentScreen))
+        await until(pilot, lambda: "   opening…" in shown(pilot))
         burst(app, ["escape"])
         await until(pilot, lambda: isinstance(app.screen, ExperimentsScreen))
         burst(app, ["enter", "3", "question_mark"])  # what waits does not hold it up for long
