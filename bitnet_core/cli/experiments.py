@@ -26,7 +26,7 @@ def add_to(commands: Commands) -> None:
     for name in ("duplicate", "rename"):
         made[name].add_argument("name", metavar="NAME")
         made[name].add_argument("new", metavar="NEW")
-    made["duplicate"].add_argument("--traces", action="store_true", help="with its traces, so that train can begin")
+    made["duplicate"].add_argument("--traces", action="store_true", help="with its traces and its teacher's baseline")
     for name in ("archive", "unarchive", "delete"):
         made[name].add_argument("names", nargs="+", metavar="NAME")
     made["delete"].add_argument("--yes", action="store_true", help="delete them; without it, only say what would go")
@@ -86,7 +86,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _duplicate(arguments: argparse.Namespace) -> int:
-    from bitnet_core.text import files, size
+    from bitnet_core.text import files, listed, size
     from bitnet_core.workspace.changes import find
     from bitnet_core.workspace.duplicates import duplicate
 
@@ -95,8 +95,11 @@ def _duplicate(arguments: argparse.Namespace) -> int:
         warn(f"{', '.join(done.keys)} in the .env of {arguments.name} is not copied; keep it in the keyring.", "note")
     fields: dict[str, Any] = {"duplicated": arguments.name, "folder": str(done.root), "keys_left": list(done.keys)}
     fields["traces"] = {"files": done.traces.files, "bytes": done.traces.bytes} if done.traces else None
-    brought = f" and its traces ({files(done.traces.files)}, {size(done.traces.bytes)})" if done.traces else ""
-    answer(arguments, fields, f"{arguments.new} has the settings of {arguments.name}{brought}")
+    fields["baseline"] = done.baseline
+    brought = ["the settings"]
+    brought += [f"the traces ({files(done.traces.files)}, {size(done.traces.bytes)})"] if done.traces else []
+    brought += ["the teacher's baseline"] if done.baseline else []
+    answer(arguments, fields, f"{arguments.new} has {listed(brought)} of {arguments.name}")
     return 0
 
 

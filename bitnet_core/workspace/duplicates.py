@@ -1,4 +1,4 @@
-"""A second experiment with the settings of another one, and with its traces if they are wanted.
+"""A second experiment with the settings of another one and, if they are wanted, its traces and teacher's baseline.
 
 A shard is never written again, only replaced, so that the file of both may be the same. The journal of what the
 teacher has answered grows, so it is copied; with it, collecting more asks only for what is missing.
@@ -16,16 +16,19 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import trees
 from bitnet_core.files.trees import Measured
+from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.copied import copied_of, has_traces
 from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import lock_path
+from bitnet_core.runs.record import COPIED
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings import dotenv
 from bitnet_core.storage.left_out import is_left_out
 from bitnet_core.traces import places
 from bitnet_core.workspace.changes import refuse
 
-_COLLECT = "collect"
+_COLLECT, _TEACHER = "collect", "teacher"
 _SHARD = ".parquet"
 _OF_JOURNAL = (".sqlite-wal", ".sqlite-journal")
 """Files that a journal of a killed run needs."""
@@ -33,11 +36,15 @@ _OF_JOURNAL = (".sqlite-wal", ".sqlite-journal")
 
 @dataclass(frozen=True)
 class Duplicate:
-    """`keys` are in the `.env` of the source and were not copied; `traces` is what was brought of them."""
+    """`keys` are in the `.env` of the source and were not copied; `traces` is what was brought of them.
+
+    `baseline`: the teacher's was brought as well, as the traces are of the same teacher.
+    """
 
     root: Path
     keys: tuple[str, ...]
     traces: Measured | None = None
+    baseline: bool = False
 
 
 def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
@@ -55,7 +62,9 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
         return Duplicate(root, copied.keys)
     try:
         with _not_collecting(experiment):
-            brought = _bring(experiment, Experiment.from_settings(resolve_and_remember(home, root=root).settings))
+            target = Experiment.from_settings(resolve_and_remember(home, root=root).settings)
+            baseline = _bring_baseline(experiment, target)
+            brought = _bring(experiment, target)
     except BaseException as error:
         trees.remove(root)
         if isinstance(error, OSError):
@@ -63,7 +72,7 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
                 f"The traces can't be copied {explained(error, 'free space, or leave them')}."
             ) from error
         raise
-    return Duplicate(root, copied.keys, brought)
+    return Duplicate(root, copied.keys, brought, baseline)
 
 
 @contextlib.contextmanager
@@ -88,6 +97,21 @@ def _bring(source: Experiment, target: Experiment) -> Measured:
     arriving.rename(target.data)
     files.fsync_folder(target.data.parent)
     return trees.measure(target.data)
+
+
+def _bring_baseline(source: Experiment, target: Experiment) -> bool:
+    """Bring the teacher's baseline with the run that made it, unless it is missing there or outdated."""
+    status = History.read(source).status(_TEACHER)
+    if status.state != "done" or status.last is None:
+        return False
+    for at, pattern in STAGES[_TEACHER].outputs:
+        getattr(target, at).mkdir(parents=True, exist_ok=True)
+        for one in getattr(source, at).glob(pattern):
+            _place(one, getattr(target, at) / one.name)
+    run = target.logs / status.last.run.id
+    _copy(status.last.run.path, run)
+    (run / COPIED).touch()
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import lock_path
 from bitnet_core.workspace import duplicates
 from bitnet_core.workspace.duplicates import duplicate
+from tests.tui.simulated import NOON, SimulatedRun
 
 _JOURNAL = "data.journal/journal.sqlite"
 _BROUGHT = ("data/kd_shard_000.parquet", "data/_tokenizer/tokenizer.json", "data/.sequences/part_000.parquet")
@@ -51,6 +52,23 @@ def test_traces_come_with_their_tokenizer_and_journal(source: Path, linking: boo
     assert History.read(Experiment.open(root)).lacking("train") == ()
 
 
+def test_the_baseline_of_the_same_teacher_comes_with_the_traces(home: Path, source: Path):
+    """As long as it is what the teacher would get now; the experiment's name is no reason."""
+    run = SimulatedRun(Experiment.open(source), "teacher", NOON)
+    run.finish()
+    (source / "reports" / "teacher_baseline.json").write_text("{}")
+    assert duplicate(source, "two", traces=True).baseline
+    history = History.read(Experiment.open(home / "two"))
+    assert history.status("teacher").state == "done"
+    assert history.lacking("eval") == ("train",)
+    assert [one.run.id for one in history.entries] == [run.run.id]
+    assert not duplicate(source, "three").baseline and not (home / "three" / "logs").exists()
+    with (source / ".env").open("a") as env:
+        env.write("TEACHER_PROVIDER=openai\n")
+    assert not duplicate(source, "four", traces=True).baseline
+    assert not (home / "four" / "reports").exists()
+
+
 def test_without_traces_there_is_nothing_to_bring(home: Path):
     root = Workspace(home).create("one")
     with pytest.raises(UsageError, match="one has no traces; "):
@@ -80,7 +98,7 @@ def test_the_command_says_what_was_brought(home: Path, source: Path, capsys: pyt
     assert main(["experiments", "duplicate", "one", "two", "--traces", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"duplicated": "one", "folder": str(home / "two"), "keys_left": ["HF_TOKEN"],
-                    "traces": {"files": 3, "bytes": sum(map(len, _BROUGHT))}}  # fmt: skip
+                    "traces": {"files": 3, "bytes": sum(map(len, _BROUGHT))}, "baseline": False}  # fmt: skip
     assert main(["experiments", "duplicate", "one", "three"]) == 0
     said = capsys.readouterr()
     assert "three has the settings of one\n" in said.out
