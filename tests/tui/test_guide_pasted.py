@@ -63,7 +63,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
     found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=128")
     assert found is not None
-    assert found.words == "Taken from the pasted text: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
+    assert found.words == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
 
 
@@ -138,7 +138,7 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
             "http://lab:8000/v1", "llama", KEY
         ]  # fmt: skip
-        assert "Taken from the pasted text" in said(pilot, "#problem")
+        assert said(pilot, "#problem") == "Taken from what was pasted: Address, Model and 3 more."
         assert KEY not in shown(pilot)
         model = field_of(guide, "MODEL")
         model.focus()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -42,6 +43,10 @@ async def test_enter_on_a_target_goes_to_the_first_empty_field(
         assert form.query_one("#field-STORAGE_LOCAL_DIR", Input).value == "/x"
         assert "for this target" not in words(pilot) and "✗" not in shown(pilot)
         assert "best on another disk" in words(pilot)
+        pilot.app.post_message(events.Paste("STORAGE_BACKEND=s3\rS3_BUCKET=runs\r"))
+        await until(pilot, lambda: "◉ S3" in shown(pilot))
+        assert form.query_one("#field-S3_BUCKET", Input).value == "runs"
+        assert form.draft.backend == "s3"
 
 
 @pytest.mark.parametrize("which", [FetchScreen, TargetScreen])

@@ -110,6 +110,8 @@ class TargetForm(Guide):
     async def adopt(self, draft: Draft) -> None:
         self.stop_test()
         self.draft = draft
+        cards = self.query_one(Cards)
+        cards.highlighted = cards.get_option_index(draft.get(BACKEND))
         self._step.begin()
 
     def offer(self, words: str, act: Callable[[], object]) -> None:

@@ -30,7 +30,8 @@ _ALSO = {
 }
 """What other programs call a setting of ours."""
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
-_MOST_NAMED, _NAME_CELLS = 3, 32
+_MOST_NAMED, _NAME_CELLS = 2, 18
+"""Of the names that are told, so that two lines of a narrow window hold them."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Pasted:
     def words(self) -> str:
         """What was taken, by the names on the page, and what was not."""
         names = [label(name) for name in (*self.values, *self.keys)]
-        taken = f"Taken from the pasted text: {listed(_shortened(names))}." if names else "Nothing was taken."
-        return f"{taken} Not taken: {listed(_shortened(self.unknown))}." if self.unknown else taken
+        said = (("Taken from what was pasted" if not self.unknown else "Taken", names), ("Not taken", self.unknown))
+        return " ".join(f"{what}: {listed(_shortened(some))}." for what, some in said if some)
 
 
 def _shortened(names: Iterable[str]) -> list[str]:
