@@ -10,7 +10,7 @@ from bitnet_core.text import ago, crop_middle, duration, flat, size
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = {
-    GGUF: "Serve it there with bitnet-tui (pip install bitnet-tui). It listens on 127.0.0.1 "
+    GGUF: "Serve it there with bitnet-tui, installed there as it is here. It listens on 127.0.0.1 "
     "unless --host and a key are set:",
     HF: "Serve it there with transformers:",
 }
