@@ -72,8 +72,10 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
     silent = [one.letter for one in contenders if measure not in one.figures]
     if len(ranked) < 2:
-        who = "None of them has" if not ranked else f"Only {ranked[0].letter} has"
-        return Verdict(f"{who} a held-out loss yet, so nothing can be said of which is better.")
+        some = "None of them has a held-out loss yet"
+        if ranked:
+            some = f"Only {ranked[0].letter} has a held-out loss so far"
+        return Verdict(f"{some}, so nothing can be said of which is better.")
     best, second = ranked[:2]
     low, high = best.figures[measure].value, second.figures[measure].value
     reasons = [weighting]
@@ -191,8 +193,8 @@ def _allowed(
     if limit is None:
         return False, f"Whether chance alone could do that is not known yet: {_evaluations((best, second))}."
     if gap > limit:
-        return True, f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
-    return False, f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
+        return True, f"That is beyond the chance of the held-out prompts (95%: ±{significant(limit, 2)})."
+    return False, f"The held-out prompts alone could do that (95%: ±{significant(limit, 2)}), so it may be chance."
 
 
 def _evaluations(some: Sequence[Contender]) -> str:

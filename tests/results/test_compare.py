@@ -47,7 +47,7 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     assert found.sentence == (
         "B is better on held-out loss: 5.000 against A 5.210 (4.0% less). Setting that differs: "
         "LR (A 6e-4; B 0.001). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
-        "prompts (95 %: ±0.088)."
+        "prompts (95%: ±0.088)."
     )
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
     assert _cells(found, "best_loss") == _cells(found, "heldout_loss")
@@ -130,7 +130,7 @@ def test_the_same_answers_are_compared_one_by_one(home: Path):
         report = home / name / "reports" / "mini_evaluation_report.json"
         report.write_text(json.dumps({"imitation": {"answers": answers}}))
     said = _compared(home, "base", "fast").sentence
-    assert "beyond the chance of the held-out prompts (95 %: ±0.01" in said
+    assert "beyond the chance of the held-out prompts (95%: ±0.01" in said
 
 
 def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):

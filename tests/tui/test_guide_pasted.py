@@ -36,6 +36,16 @@ def test_an_own_server_whose_names_are_ours_or_those_of_openai() -> None:
     assert (draft.teacher.name, draft.model, keys) == ("openai", "gpt-4o-mini", {"OPENAI_API_KEY": "k1"})
 
 
+def test_what_is_said_of_any_teacher_is_that_of_the_chosen_one_or_of_an_own_server() -> None:
+    of_any = _OWN_SERVER.replace("CUSTOM", "TEACHER")
+    draft, keys = _taken(of_any)
+    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
+    assert keys == {"CUSTOM_API_KEY": "k1"}
+    draft, keys = _taken(f"{of_any}TEACHER_PROVIDER=vllm")
+    assert (draft.teacher.name, draft.address, draft.model) == ("vllm", "http://lab:8000/v1", "llama")
+    assert keys == {"VLLM_API_KEY": "k1"}
+
+
 @pytest.mark.parametrize(
     ("text", "step", "backend", "values"),
     [

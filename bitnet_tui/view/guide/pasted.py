@@ -13,7 +13,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import storing
-from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft, of_settings, wrong
+from bitnet_tui.view.guide.draft import BACKEND, CHAT, EMBEDDED, HERE, TEACHER, Draft, of_settings, wrong
 
 _SECTION = re.compile(r"^[^\S\n]*\[[^\]\n]*\][^\S\n]*$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
@@ -30,6 +30,8 @@ _ALSO = {
 }
 """What other programs call a setting of ours."""
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
+_TEACHERS_KEY = "TEACHER_API_KEY"
+_OF_ANY_TEACHER = {"TEACHER_MODEL", "TEACHER_BASE_URL", _TEACHERS_KEY}
 _MOST_NAMED, _NAME_CELLS = 2, 18
 """Of the names that are told, so that two lines of a narrow window hold them."""
 
@@ -111,6 +113,8 @@ def with_pasted(draft: Draft, keys: Mapping[str, str], pasted: Pasted) -> tuple[
     if not teacher:
         _to_own_server(values, found)
         teacher = _teacher(draft, (*values, *found))
+    if _TEACHERS_KEY in found and (name := PROVIDERS[teacher].key_setting) in REGISTRY:
+        found = {name: found.pop(_TEACHERS_KEY), **found}
     backend = values.get(BACKEND) or _backend(draft, (*values, *found))
     made = of_settings({**draft.values, **values, TEACHER: teacher, BACKEND: backend}, draft.source)
     made = made.having(BACKEND, backend)
@@ -142,6 +146,8 @@ def _teacher(draft: Draft, names: Iterable[str]) -> str:
         one.name for one in PROVIDERS.values() if given & {one.model_setting, one.base_url_setting, one.key_setting}
     ]
     now = draft.teacher.name
+    if not about and now == EMBEDDED and given & _OF_ANY_TEACHER:
+        return _OWN.name
     return now if now in about or not about else about[0]
 
 
