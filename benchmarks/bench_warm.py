@@ -259,7 +259,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
-    parser.add_argument("--lr", type=float, default=6e-4)
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
     parser.add_argument("--fit-steps", type=int, default=1024, help="of the start `fitted`")
