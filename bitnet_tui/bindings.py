@@ -4,6 +4,9 @@ from textual.binding import Binding, BindingType
 
 from bitnet_tui.actions import ACTIONS, Action, Where, by_id
 
+_SCROLLING = {one: one for one in ("up", "down", "page_up", "page_down")} | {"first": "home", "last": "end"}
+"""The ways to scroll, by the names of the keys that move."""
+
 
 def of(where: Where) -> list[BindingType]:
     """The bindings of a screen or of the app."""
@@ -22,6 +25,11 @@ def shared(name: str, does: str, label: str = "", keys: str = "", *, priority: b
     """
     action = by_id(name)
     return Binding(keys or action.keys, does, label or action.label, show=False, id=action.id, priority=priority)
+
+
+def scrolling() -> list[BindingType]:
+    """The bindings by which a screen scrolls its text, whatever has the focus."""
+    return [shared(f"move.{name}", f"scroll('{way}')") for name, way in _SCROLLING.items()]
 
 
 def _binding(action: Action) -> Binding:

@@ -163,6 +163,10 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
         for one in self.query(".long"):
             one.styles.max_height = max(3, self.size.height - self.AROUND)
 
+    def action_scroll(self, way: str) -> None:
+        """Scroll what is long. `way` ends the name of one of Textual's methods, such as `page_down`."""
+        getattr(self.query_one(".long"), f"scroll_{way}")(animate=False)
+
     async def on_click(self, event: Click) -> None:
         """A click closes what asks for no typing beside its card, and on the words that say how to close it.
 

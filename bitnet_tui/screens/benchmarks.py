@@ -21,8 +21,6 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _TICK_SECONDS = 0.5
-_SCROLLING = {one: one for one in ("up", "down", "page_up", "page_down")} | {"first": "home", "last": "end"}
-"""The ways to scroll, by the names of the keys that move."""
 _WANTED = "Fetch what this experiment scores"
 
 
@@ -36,7 +34,7 @@ class BenchmarksScreen(KeyedScreen[None]):
         bindings.shared("dialog.close", "dismiss"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
-        *(bindings.shared(f"move.{name}", f"scroll('{way}')") for name, way in _SCROLLING.items()),
+        *bindings.scrolling(),
     ]
 
     def __init__(self, root: Path | None) -> None:
@@ -100,9 +98,6 @@ class BenchmarksScreen(KeyedScreen[None]):
             self.say("", "label")
             self._look()
         self._was_getting = getting is not None
-
-    def action_scroll(self, way: str) -> None:
-        getattr(self.query_one("#benchmarks-scroll"), f"scroll_{way}")(animate=False)
 
     def action_fetch(self, which: str) -> None:
         names = [one.name for one in self._found if which == "all" or (one.wanted and not one.here)]

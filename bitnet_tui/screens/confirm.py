@@ -1,7 +1,7 @@
 """A dialog: a question with a yes and a no."""
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button
 
@@ -22,6 +22,7 @@ class ConfirmScreen(DialogScreen[bool]):
         bindings.shared("dialog.yes", "yes"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
+        *bindings.scrolling(),
     ]
 
     def __init__(self, what: str, why: str, yes: str, no: str, *, final: bool = False) -> None:
@@ -33,7 +34,8 @@ class ConfirmScreen(DialogScreen[bool]):
         what, why, yes, no = self._texts
         with Vertical(classes="card"):
             yield Words(what, classes="title")
-            yield Words(why)
+            with VerticalScroll(can_focus=False, classes="long"):
+                yield Words(why)
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")

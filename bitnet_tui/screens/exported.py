@@ -23,6 +23,7 @@ class ExportedScreen(DialogScreen[bool]):
         bindings.shared("app.copy", "copy"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
+        *bindings.scrolling(),
     ]
 
     def __init__(self, exported: Exported) -> None:

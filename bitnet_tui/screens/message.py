@@ -14,7 +14,10 @@ class MessageScreen(DialogScreen[None]):
     """A message to read: what happened, and the sentences that say why and how to fix it."""
 
     CSS_PATH = "cards.tcss"
-    BINDINGS = [bindings.shared("dialog.close", "dismiss", keys="escape,enter,q")]  # noqa: RUF012
+    BINDINGS = [  # noqa: RUF012
+        bindings.shared("dialog.close", "dismiss", keys="escape,enter,q"),
+        *bindings.scrolling(),
+    ]
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, TextArea
+from textual.widgets import Button, Input, TextArea
 from textual.widgets._footer import FooterKey
 
 from bitnet_core.results.curves import Curve
@@ -13,7 +13,9 @@ from bitnet_core.runs.health import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.key_names import keys_text
+from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.help import help_lines
+from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.view.above import above
 from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import RunView, ShownAlert
@@ -247,3 +249,32 @@ async def test_a_list_below_a_dialog_bears_a_window_without_room_for_it(home: Pa
             await pilot.pause()
         await settled(pilot)
         assert "Public benchmarks" in shown(pilot)
+
+
+@pytest.mark.parametrize("long", ["It is so. " * 200, "short"])
+async def test_keys_scroll_the_text_of_a_dialog_and_leave_enter_to_its_buttons(home: Path, long: str):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(60, 15)) as pilot:
+        await settled(pilot)
+        for screen in (
+            MessageScreen("What", f"{long} The-end."),
+            ConfirmScreen("Sure?", f"{long} The-end.", "Yes", "No"),
+        ):
+            answers: list[object] = []
+            pilot.app.push_screen(screen, answers.append)
+            await settled(pilot)
+            button = pilot.app.focused
+            assert isinstance(button, Button)
+            assert str(button.label) in shown(pilot)
+            for forth, back in (("down", "up"), ("pagedown", "pageup"), ("end", "home"), ("j", "k"), ("G", "g")):
+                before = shown(pilot)
+                await pilot.press(forth)
+                await settled(pilot)
+                assert (shown(pilot) == before) == (long == "short"), forth
+                assert "The-end." in shown(pilot) or forth not in ("end", "G")
+                await pilot.press(back)
+                await settled(pilot)
+                assert shown(pilot) == before, back
+            assert pilot.app.focused is button
+            await pilot.press("enter")
+            await settled(pilot)
+            assert answers == [None if isinstance(screen, MessageScreen) else False]
