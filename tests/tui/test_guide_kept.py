@@ -169,11 +169,12 @@ async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
         field_of(guide, "S3_BUCKET").value = "my-distil"
         await answered(pilot)
         await press(pilot, "ctrl+t")
-        for answer in ("Don't create it", "Create the bucket"):
-            await click_on(pilot, "Create it")
+        for answer in ("#no", "#yes"):
+            await click_on(pilot, "Create the bucket")
             assert "Create the bucket my-distil?" in words(pilot) and "at Amazon" in words(pilot)
             assert len(asked) == 1
-            await click_on(pilot, answer, last=True)
+            await pilot.click(answer)
+            await settled(pilot)
         assert asked == [["store", "check"], ["check", "--create"]]
         assert "✓ written, read, listed, deleted" in said(pilot, "#found")
 

@@ -38,7 +38,7 @@ _IN_FORM = {
 _EXAMPLE = re.compile(r"\b(?:empty =|such as|only for) [^.;]+")
 _OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
-CREATE = "Create it"
+CREATE = "Create the bucket"
 """The label of the button that creates a bucket."""
 _NO_BUCKET = "NoSuchBucket"
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
@@ -175,4 +175,4 @@ def create_question(draft: Draft) -> tuple[str, str, str, str]:
     bucket = draft.get(KINDS[draft.get(BACKEND)].creates)
     server = draft.get("S3_ENDPOINT_URL") or "Amazon"
     why = f"It will be a private bucket at {server}, made with your key. Then it is tested."
-    return f"Create the bucket {bucket}?", why, "Create the bucket", "Don't create it"
+    return f"Create the bucket {bucket}?", why, CREATE, "Don't create it"
