@@ -304,7 +304,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
 
 def _field(name: str) -> SteadyInput:
-    return SteadyInput(id=name, compact=True, placeholder="none" if name == "system" else "")
+    is_text = name == "system"
+    return SteadyInput(id=name, compact=True, placeholder="none" if is_text else "", select_on_focus=not is_text)
 
 
 def _bits_words(bits: int | None) -> str:

@@ -1,6 +1,6 @@
 """Fields to type in: one whose cursor does not blink, and one for a key or a passphrase."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.actions import SkipAction
@@ -11,6 +11,9 @@ from textual.widgets import Input
 
 from bitnet_tui import bindings
 
+NUMBERS = ("int", "float")
+"""Kinds of settings that are numbers."""
+
 
 def is_typed(key: str, character: str | None) -> bool:
     """Whether a field takes this key as a character. Textual knows none for `slash`, `plus`, `minus` and the like."""
@@ -20,14 +23,14 @@ def is_typed(key: str, character: str | None) -> bool:
 class SteadyInput(Input):
     """Every blink of Textual's cursor would be written to the terminal, even over SSH.
 
-    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of it. Only a
-    hidden text is replaced as a whole, since nobody sees what is in it.
+    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of an address. With
+    `select_on_focus` what is typed replaces what is there: a number, or what nobody sees.
     """
 
     cursor_blink = reactive(False, init=False)
 
-    def on_mount(self) -> None:
-        self.select_on_focus = self.password
+    def __init__(self, value: str = "", *, select_on_focus: bool = False, **more: Any) -> None:
+        super().__init__(value, select_on_focus=select_on_focus, **more)
 
     def on_focus(self, event: events.Focus) -> None:
         if not event.from_app_focus:
@@ -50,7 +53,7 @@ class SecretInput(SteadyInput):
     """
 
     def __init__(self, value: str = "", *, placeholder: str = "", id: str) -> None:  # noqa: A002 - textual's name
-        super().__init__(value, password=True, compact=True, placeholder=placeholder, id=id)
+        super().__init__(value, password=True, select_on_focus=True, compact=True, placeholder=placeholder, id=id)
 
     def action_copy(self) -> None:
         """Copy nothing. Without a selection, the key does what it does elsewhere."""
