@@ -237,7 +237,7 @@ def patient_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["slash", *"qa"], "#filter", "qa"),
         (["slash", *"kd", "enter", "a"], "#filter", "kd"),
-        (["r", *"qx"], "#name", "kdqx"),
+        (["r", *"qx"], "#name", "qx"),
         (["a", "enter", *"qn"], "#value", "qn"),
         (["ctrl+p", *"quit"], "Palette Input", "quit"),
     ],

@@ -164,8 +164,9 @@ async def test_stop_asks_first(home: Path):
         live.end_process()
 
 
-async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed_by_mouse(
-    home: Path, recorder: RecordingLaunch
+@pytest.mark.parametrize("by", ["mouse", "keys"])
+async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed(
+    home: Path, recorder: RecordingLaunch, by: str
 ):
     """A second app, in a terminal of its own, has the run open all the while."""
     exp = experiment(home, "shared")
@@ -179,20 +180,30 @@ async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed_by_m
             async with BitnetApp(home, launch=recorder).run_test(size=(120, 36)) as pilot:
                 await settled(pilot)
                 await until(pilot, lambda: "shared" in shown(pilot))
-                await click_on(pilot, "shared")
-                await click_on(pilot, "shared")
+                if by == "keys":
+                    await pilot.press("enter")
+                else:
+                    await click_on(pilot, "shared")
+                    await click_on(pilot, "shared")
                 await until(pilot, lambda: "! The loss was not finite. Lower LR." in words(pilot).replace("▎ ", ""))
                 gap = [line for line in shown(pilot).split("\n") if " 0┤" in line]
                 assert [line.strip("▎ ").split() for line in gap] == [["0┤", "x"]]
                 await until(pilot, lambda: "s Stop" in shown(pilot))
-                await click_on(pilot, "s Stop")
-                await until(pilot, lambda: "Let it run" in shown(pilot))
-                y = next(y for y, line in enumerate(shown(pilot).split("\n")) if "Let it run" in line)
-                await pilot.click(offset=(shown(pilot).split("\n")[y].index("Stop"), y))
+                if by == "keys":
+                    await pilot.press("s", "y")
+                else:
+                    await click_on(pilot, "s Stop")
+                    await until(pilot, lambda: "Let it run" in shown(pilot))
+                    y = next(y for y, line in enumerate(shown(pilot).split("\n")) if "Let it run" in line)
+                    await pilot.click(offset=(shown(pilot).split("\n")[y].index("Stop"), y))
                 assert live.child.wait(60) == -15
                 second.until("interrupted")
                 await until(pilot, lambda: "r Resume" in shown(pilot))
-                await click_on(pilot, "r Resume")
+                if by == "keys":
+                    await pilot.press("r")
+                    await settled(pilot)
+                else:
+                    await click_on(pilot, "r Resume")
         assert recorder.launched == [(exp.root, "train")]
     finally:
         live.end_process()
