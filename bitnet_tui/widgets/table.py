@@ -87,7 +87,8 @@ class Table(ScrollView, can_focus=True):
     _was_moved = False
     """Until then the cursor is on the first row, while the list is still being read."""
     _strips: dict[tuple[Row, bool], Strip]
-    _drawn_for: tuple[object, ...] = ()
+    _drawn_for: int | None = None
+    """Columns; None: draw all lines again."""
 
     @property
     def key(self) -> str | None:
@@ -175,14 +176,18 @@ class Table(ScrollView, can_focus=True):
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
+    def notify_style_update(self) -> None:
+        """With another theme. Below a dialog, lines may have been drawn before the styles: in the colours of both."""
+        super().notify_style_update()
+        self._drawn_for = None
+
     def render_line(self, y: int) -> Strip:
         place = y + self.scroll_offset.y
         columns = self.scrollable_content_region.width
         if place >= len(self._rows):
             return Strip.blank(columns, self.get_visual_style("table--row").rich_style)
-        drawn_for = (columns, self.app.theme_variables, self.app.no_color)
-        if drawn_for != self._drawn_for:
-            self._drawn_for, self._strips = drawn_for, {}
+        if columns != self._drawn_for:
+            self._drawn_for, self._strips = columns, {}
         row, chosen = self._rows[place], place == self._at
         strip = self._strips.get((row, chosen))
         if strip is None:

@@ -52,3 +52,8 @@ def test_blocks_fill_their_share_and_reversed_text_changes_its_colours() -> None
     assert sum(_column(_pixels("▂"), 0)) == HEIGHT // 4
     assert all(_row(_pixels("  ", style=Style(reverse=True)), 0))
     assert _pixels("\u3000▌").width == 3 * WIDTH
+
+
+@pytest.mark.parametrize(("colour", "drawn_as"), [("color(2)", (0, 128, 0)), ("#5f00af", (95, 0, 175))])
+def test_a_colour_of_a_terminal_is_drawn_as_one_of_its_16(colour: str, drawn_as: tuple[int, int, int]) -> None:
+    assert _pixels(" ", style=Style(bgcolor=colour)).getpixel((0, 0)) == drawn_as

@@ -14,6 +14,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import preferences
 from bitnet_tui.theme import CURVES, STYLES, lettered, plot_styles
 from bitnet_tui.themes import THEMES
+from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.contrast import contrast
 from tests.tui.pilots import click_on, settled, words
@@ -186,6 +187,14 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
         assert pilot.app.theme == "bitnet-dark" and preferences.read().theme() == ""
         await pilot.press("t")
         await settled(pilot)
+        table = pilot.app.screen_stack[0].query_one("#entries", Table)
+        for theme in ("bitnet-terminal", "bitnet-light"):
+            pilot.app.theme = theme
+            pilot.app.get_css_variables()
+            table.render_line(0)  # with the variables of the new theme, and the styles of the one before
+            await settled(pilot)
+            underlined = all(one.style and one.style.underline for one in table.render_line(0))
+            assert underlined == (theme == "bitnet-terminal")
         await click_on(pilot, "Evening")
         assert pilot.app.theme == preferences.read().theme() == "bitnet-evening"
         preferences.place().unlink()

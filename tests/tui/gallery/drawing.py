@@ -9,7 +9,6 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 from rich.cells import cell_len
 from rich.style import Style
-from textual.color import Color
 from textual.strip import Strip
 
 from bitnet_core.errors import BitnetError
@@ -110,7 +109,7 @@ def _put(pen: ImageDraw.ImageDraw, text: str, style: Style, at: tuple[int, int],
     """Text of one style, from the corner `at`."""
     (left, top), width = at, cell_len(text) * WIDTH
     front, back = (
-        default if one is None or one.is_default else Color.from_rich_color(one).hex6
+        default if one is None or one.is_default else one.get_truecolor().hex
         for one, default in zip((style.color, style.bgcolor), usual, strict=True)
     )
     if style.reverse:
