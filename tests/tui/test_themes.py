@@ -163,6 +163,13 @@ async def test_a_terminal_with_16_colours_has_its_own_theme_and_its_own_choice(
     assert BitnetApp(home).theme == "bitnet-terminal"
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
+        black, unnamed = RichColor.from_ansi(0), RichColor.default()
+        for keys in (["slash"], ["k"], ["escape", "ctrl+p"], ["n", "e"], ["escape"]):
+            await pilot.press(*keys)
+            await settled(pilot)
+            for strip in pilot.app.screen._compositor.render_strips():
+                drawn = {(one.style.color, one.style.bgcolor) for one in strip if one.style and one.text.strip()}
+                assert (black, unnamed) not in drawn, (keys, strip.text)
         await pilot.press("t")
         await settled(pilot)
         await click_on(pilot, "High contrast")
