@@ -24,17 +24,28 @@ class SteadyInput(Input):
     """Every blink of Textual's cursor would be written to the terminal, even over SSH.
 
     The cursor comes to the end of the text and selects nothing: one backspace must not delete all of an address. With
-    `select_on_focus` what is typed replaces what is there: a number, or what nobody sees.
+    `select_on_focus` what is typed replaces what is there: a number, or what nobody sees. A double click selects all.
     """
 
     cursor_blink = reactive(False, init=False)
 
     def __init__(self, value: str = "", *, select_on_focus: bool = False, **more: Any) -> None:
         super().__init__(value, select_on_focus=select_on_focus, **more)
+        self._came = False
+        """Whether nothing was typed or clicked since it has the focus, but the click that brought it here."""
 
     def on_focus(self, event: events.Focus) -> None:
         if not event.from_app_focus:
+            self._came = True
             self.cursor_position = len(self.value)
+
+    def on_key(self) -> None:
+        self._came = False
+
+    def on_click(self, event: events.Click) -> None:
+        if event.chain > 1 or (self._came and self.select_on_focus):
+            self.select_all()
+        self._came = False
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return is_typed(key, character)
