@@ -32,7 +32,7 @@ from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
-from bitnet_tui.view.stage_rows import BROUGHT
+from bitnet_tui.view.stage_rows import COPIED
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -266,10 +266,10 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
     lines += [(), *wrapped("leaves  ", leaves, "label", cells)]
     for need in one.needs:
         row = view.row(need)
-        state = look(row.state if row else "new")
-        lines.append(
-            line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {state.word}"))
-        )
+        copied = row is not None and row.note == COPIED
+        state = look("done" if copied else row.state if row else "new")
+        word = "copied from another experiment" if copied else state.word
+        lines.append(line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {word}")))
     lines.append(())
     own = view.row(one.name)
     if soon := coming(view.rows, one.name, launching=launching):
@@ -288,8 +288,8 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
                 line(f"{first}; press ", Span(key("experiment.pipeline"), "key"), " for the whole pipeline.")
             )
     else:
-        if own is not None and own.note == BROUGHT:
-            lines.append(line("What it makes came from another experiment; it need not run."))
+        if own is not None and own.note == COPIED:
+            lines.append(line("What it makes was copied from another experiment; it need not run."))
         lines.append(
             line(
                 *("Press ", Span(key("experiment.run"), "key"), " to run it, or "),

@@ -16,8 +16,8 @@ _TAIL_BYTES = 1 << 16
 QUEUED = "queued"
 UNTOLD = "…"
 """Of a stage that has not told how far it is."""
-BROUGHT = "brought"
-"""Of a stage that never ran here and whose files are there, as in a duplicate that brought its traces."""
+COPIED = "copied"
+"""Of a stage that never ran here and whose files are there, as in a duplicate with its traces."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _row(history: History, status: StageStatus) -> StageRow:
     row = StageRow(status.stage, stage(status.stage).title, status.state, "", last.run.id if last else None, lacking)
     if last is None:
         here = status.stage in STAGES and history.is_complete(status.stage)
-        return replace(row, note=BROUGHT) if here else row
+        return replace(row, note=COPIED) if here else row
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
     seconds = _seconds(status)
@@ -83,7 +83,7 @@ def _seconds(status: StageStatus) -> float | None:
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
     """The rows; those that a running pipeline has not reached yet, and has to run, are noted as queued."""
     running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
-    waits = [place > running_at and row.state != "done" and row.note != BROUGHT for place, row in enumerate(rows)]
+    waits = [place > running_at and row.state != "done" and row.note != COPIED for place, row in enumerate(rows)]
     return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]
 
 

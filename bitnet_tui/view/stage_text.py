@@ -2,7 +2,7 @@
 
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.stage_rows import BROUGHT, StageRow
+from bitnet_tui.view.stage_rows import COPIED, StageRow
 from bitnet_tui.view.states import look
 
 
@@ -33,13 +33,13 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
 
 
 def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:
-    """All stages in one line, with the notes of those that run or were brought if they fit."""
+    """All stages in one line, with the notes of those that run or were copied if they fit."""
     return tuple(span for part in _parts(rows, chosen, cells, focused=focused) for span in part)
 
 
 def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
     """The line's part of each stage."""
-    for told in ((BROUGHT,), ()):
+    for told in ((COPIED,), ()):
         notes = [row.note if row.active or row.note in told else "" for row in rows]
         with_notes = [
             _part(row, row.name == chosen, note, focused=focused) for row, note in zip(rows, notes, strict=True)

@@ -360,7 +360,7 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         (PLAN | {"budget": EPOCHS}, {"TOTAL_STEPS": "90"}, "The budget ends it, or 90 steps."),
         (TIMED | {"budget": EPOCHS}, {}, "about "),
         ({**PLAN, "teacher": None}, {}, "choose one first"),
-        ({**PLAN, "teacher": estimates.ASKED_NOTHING}, {}, "Teacher    not asked  traces are brought"),
+        ({**PLAN, "teacher": estimates.ASKED_NOTHING}, {}, "Teacher    not asked  traces are copied"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
     ],

@@ -18,7 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.spans import cells_of, line, spread, unstyled
-from bitnet_tui.view.stage_rows import BROUGHT, StageRow
+from bitnet_tui.view.stage_rows import COPIED, StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from tests.builders import event
@@ -316,8 +316,8 @@ def test_the_stages_as_a_column_and_as_a_strip():
     assert len(strip) <= 80
     assert "▸ train 58%" in strip
     assert "✓ collect" in strip
-    copied = tuple(StageRow(row.name, row.title, "new", BROUGHT if row.name == "collect" else "") for row in _ROWS)
-    assert "· collect brought" in unstyled(stage_text.strip(copied, "train", 80, focused=True))
+    copied = tuple(StageRow(row.name, row.title, "new", COPIED if row.name == "collect" else "") for row in _ROWS)
+    assert "· collect copied" in unstyled(stage_text.strip(copied, "train", 80, focused=True))
 
 
 @pytest.mark.parametrize("chosen", [row.name for row in _ROWS])

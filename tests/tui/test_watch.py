@@ -18,7 +18,7 @@ from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import load, what_next
 from bitnet_tui.view.spans import unstyled
-from bitnet_tui.view.stage_rows import BROUGHT, QUEUED
+from bitnet_tui.view.stage_rows import COPIED, QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
 
@@ -183,18 +183,20 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     exp = experiment(home, "duplicate")
     (exp.root / LEAVES["collect"]).touch()
     view = ExperimentWatcher(exp.root, home).look("collect")
-    assert [row.name for row in view.rows if row.note == BROUGHT] == ["collect"]
+    assert [row.name for row in view.rows if row.note == COPIED] == ["collect"]
     said = " ".join(unstyled(one) for one in what_next(view, 100))
-    assert "came from another experiment; it need not run. Press r" in said
+    assert "was copied from another experiment; it need not run. Press r" in said
+    needed = unstyled(*what_next(ExperimentWatcher(exp.root, home).look("train"), 100))
+    assert "needs   ✓ collect  copied from another experiment" in needed
     runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "teacher")]
     try:
         notes = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
-        assert (notes["collect"], notes["train"]) == (BROUGHT, QUEUED)
+        assert (notes["collect"], notes["train"]) == (COPIED, QUEUED)
     finally:
         for one in runs:
             one.end_process()
     SimulatedRun(exp, "collect").finish()
-    assert not [row for row in ExperimentWatcher(exp.root, home).look(None).rows if row.note == BROUGHT]
+    assert not [row for row in ExperimentWatcher(exp.root, home).look(None).rows if row.note == COPIED]
 
 
 def test_what_a_running_pipeline_has_yet_to_come_to_is_queued(home: Path):

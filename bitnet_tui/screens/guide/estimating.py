@@ -41,7 +41,7 @@ class Estimate:
 
     @property
     def _found(self) -> dict[str, Any] | None:
-        """The plan; traces that are brought along cost nothing."""
+        """The plan; traces that are copied along cost nothing."""
         if self._plan is None or not self._guide.brings_traces:
             return self._plan
         return {**self._plan, "teacher": estimates.ASKED_NOTHING}

@@ -174,13 +174,13 @@ def _budget(budget: Record) -> tuple[Line, ...]:
     return (first, row("", about, "label")) if about else (first,)
 
 
-ASKED_NOTHING: Record = {"prompt_tokens": 0, "completion_tokens": 0, "usd": 0.0, "origin": "brought"}
-"""The part of a teacher whose traces are brought along."""
+ASKED_NOTHING: Record = {"prompt_tokens": 0, "completion_tokens": 0, "usd": 0.0, "origin": "copied"}
+"""The part of a teacher whose traces are copied along."""
 
 
 def _teacher(teacher: Record | None) -> list[Line]:
     if teacher is ASKED_NOTHING:
-        return [row("Teacher", "not asked", "value", "traces are brought")]
+        return [row("Teacher", "not asked", "value", "traces are copied")]
     if not teacher:
         return [row("Teacher", "choose one first", "label")]
     tokens = (teacher.get("prompt_tokens") or 0) + (teacher.get("completion_tokens") or 0)
