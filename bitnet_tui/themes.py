@@ -227,9 +227,9 @@ TERMINAL = _theme("bitnet-terminal", _TERMINAL, ansi=True)
 THEMES: Mapping[str, tuple[Theme, str]] = {
     "Dark": (DARK, "Calm colours on black."),
     "Light": (_theme("bitnet-light", _LIGHT, dark=False), "The same on white."),
-    "High contrast": (_theme("bitnet-contrast", _CONTRAST), "White and yellow on black; no grey text."),
-    "Colour-blind": (_theme("bitnet-colour-blind", _COLOUR_BLIND), "Blue, yellow and orange; curves have letters."),
-    "Terminal": (TERMINAL, "The 16 colours that your terminal is set to."),
+    "High contrast": (_theme("bitnet-contrast", _CONTRAST), "White, yellow on black; no grey."),
+    "Colour-blind": (_theme("bitnet-colour-blind", _COLOUR_BLIND), "Safe colours; curves have letters."),
+    "Terminal": (TERMINAL, "The 16 colours of your terminal."),
     "Evening": (_theme("bitnet-evening", _EVENING), "Violet and peach."),
 }
 """Each with its label and what it is like."""

@@ -15,6 +15,8 @@ from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.words import Words
 
 _LABEL_CELLS = 15
+_ROWS_WITH_SAMPLE = 22
+"""Of the window. In a lower one there is room for the themes and the buttons alone."""
 _SAMPLE: tuple[Line, ...] = (
     legend()[:-2],  # all but what has no colour
     line(
@@ -58,6 +60,9 @@ class ThemesScreen(DialogScreen[None]):
         names = [theme.name for theme, _ in THEMES.values()]
         entries.highlighted = names.index(self._before) if self._before in names else 0
         entries.focus()
+
+    def on_resize(self) -> None:
+        self.query_one("#theme-sample").display = self.size.height >= _ROWS_WITH_SAMPLE
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         if message.option_id:

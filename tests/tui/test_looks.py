@@ -73,6 +73,7 @@ _WHOLE_AT_THE_LEAST = {
     "a launch that was refused",
     "benchmarks",
     "settings of the app",
+    "themes over a silent run",
     "experiment with a silent run",
     "a setting being changed",
     "its storage",
