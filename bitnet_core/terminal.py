@@ -21,7 +21,7 @@ SIGNS = {
     **dict.fromkeys("─╌┄—–‐‑−▁", "-"),
     "━": "=",
     **dict.fromkeys("│┃┊▌", "|"),
-    "┆": ":",
+    "║": ":",
     **dict.fromkeys("‘’‚", "'"),
     **dict.fromkeys("“”„", '"'),
     **dict.fromkeys("▸›▶", ">"),

@@ -4,9 +4,11 @@ Each sign stands in the cell that the drawing's scales name, whether it is of a 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bitnet_core.results.series import Segment
+from bitnet_core.runs.event_words import FLIP, SEAM
 from bitnet_tui.view.chart import Drawing
 from bitnet_tui.view.scale import DOTS_ACROSS, DOTS_UP, Scale
 
@@ -15,8 +17,8 @@ Run = tuple[str, str]
 Cell = tuple[int, int]
 """Column and row, from the left and from below."""
 
-_TURN_COLUMNS = 3
-"""How many columns a curve has at a time where several lie on each other."""
+_TURN_CELLS = 3
+"""How many cells a curve has at a time where several lie on each other."""
 _LETTER_COLUMNS = 12
 """How far the letters of a curve are apart."""
 _NO_LETTERS: Mapping[str, str] = {}
@@ -36,8 +38,13 @@ def draw(drawing: Drawing, letters: Mapping[str, str] = _NO_LETTERS) -> list[tup
     """The rows from above. A curve in `letters` has its letter every few columns."""
     x, y = drawing.x, drawing.y
     cells: dict[Cell, Run] = {}
-    for marks, sign, colour in ((drawing.seams, "┆", "axis"), (drawing.flips, "┊", "flip")):
-        cells |= {(x.cell(mark), row): (sign, colour) for mark in marks for row in range(y.cells)}
+    cells |= {(x.cell(mark), row): (SEAM, "axis") for mark in drawing.seams for row in range(y.cells)}
+    # A flip where a seam is has every other row.
+    cells |= {
+        (column, row): (FLIP, "flip")
+        for column in map(x.cell, drawing.flips)
+        for row in range(0, y.cells, 2 if (column, 0) in cells else 1)
+    }
     curves = {name: dots(segments, x, y) for name, segments in drawing.curves}
     cells |= _joined(curves)
     cells |= _letters(curves, letters)
@@ -86,21 +93,23 @@ def line(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _joined(curves: Mapping[str, Mapping[Cell, int]]) -> dict[Cell, Run]:
-    """All curves in one picture. A cell has one colour, so curves that lie on each other take turns.
+    """All curves in one picture. A cell has one colour, so those curves that share cells take turns on them.
 
     One that is too short to have a turn lies above the others, the shortest uppermost.
     """
-    whole = _TURN_COLUMNS * len(curves)
+    whole = _TURN_CELLS * len(curves)
     short = sorted((name for name in curves if len(curves[name]) <= whole), key=lambda name: len(curves[name]))
-    names = list(curves)
-    orders = [[*short, *names[turn:], *names[:turn]] for turn in range(len(names))]
+    # How many cells there were before of the same curves: where some are left out, their turns are left out as well.
+    before: Counter[tuple[str, ...]] = Counter()
     found: dict[Cell, Run] = {}
-    for cell in set().union(*curves.values()):
-        order = orders[cell[0] // _TURN_COLUMNS % len(names)]
+    for cell in sorted(set().union(*curves.values())):
+        there = tuple(name for name in curves if cell in curves[name])
         bits = 0
-        for name in names:
-            bits |= curves[name].get(cell, 0)
-        found[cell] = chr(_BRAILLE | bits), next(name for name in order if cell in curves[name])
+        for name in there:
+            bits |= curves[name][cell]
+        turn = before[there] // _TURN_CELLS % len(there)
+        before[there] += 1
+        found[cell] = chr(_BRAILLE | bits), next((name for name in short if name in there), there[turn])
     return found
 
 

@@ -8,7 +8,9 @@ from bitnet_core.runs import events
 from bitnet_core.runs.events import Event, Flip, Log, Metric, Progress, RunFinished
 from bitnet_core.runs.resuming import words
 
-_MARKS = {"run_started": "▸", "flip": "┊", "changed": "┆", "alert": "!", "sample": "›"}
+FLIP, SEAM = "┊", "║"
+"""Where activations lose bits, and where a training goes on from a checkpoint: in the chart and in the log."""
+_MARKS = {"run_started": "▸", "flip": FLIP, "changed": SEAM, "alert": "!", "sample": "›"}
 _LOG_MARKS = {"warning": "!", "error": "✗"}
 _METRICS = {
     **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
+from bitnet_core.runs.event_words import FLIP, SEAM
 from bitnet_core.text import count, crop, scientific, share, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
@@ -108,10 +109,10 @@ def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
     """
     marks: list[Line] = []
     if view.flip:
-        marks.append((Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
+        marks.append((Span(f"{FLIP} A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
     if view.seams:
         before = [turn for x, turn in zip(view.seams, view.turns, strict=False) if cursor is None or x <= cursor]
-        sign = f"{'  ' if view.flip else ''}┆ "
+        sign = f"{'  ' if view.flip else ''}{SEAM} "
         room = cells - sum(map(cells_of, marks)) - width(sign)
         words = _shortened(before[-1], room) if before else ""
         marks.append((Span(f"{sign}{words or _RESUMED}", "label"),))

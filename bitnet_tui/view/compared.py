@@ -13,6 +13,7 @@ from bitnet_core.results.curves import SHARES, Curve, moved
 from bitnet_core.results.differing import shown
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS, settings_words
+from bitnet_core.runs.event_words import FLIP
 from bitnet_core.runs.experiment import Experiment, unreadable_words
 from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
 from bitnet_tui.labels import by_label, title
@@ -149,7 +150,7 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
     if lens.smooth:
         parts.append(Span(" smoothed", "accent"))
     if seen.flips:
-        parts.append(Span(" ┊ flip", "flip"))
+        parts.append(Span(f" {FLIP} flip", "flip"))
     right = Span(f"{AXIS_NAMES[axis.by]} →", "faint")
     if lens.cursor is not None:
         right = Span(f"│ {axis.words(lens.cursor)}", "accent")

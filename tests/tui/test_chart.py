@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.results.axes import ticks
-from bitnet_tui.plot import draw
+from bitnet_tui.plot import dots, draw
 from bitnet_tui.view.chart import BELOW, Drawing, drawing
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
@@ -136,6 +136,23 @@ def test_no_curve_hides_another(columns, apart, names):
     assert min(cells) >= columns / len(names) * 0.5
 
 
+@pytest.mark.parametrize("apart", [0.02, 0.1, 0.3])
+@pytest.mark.parametrize("columns", [60, 83, 120])
+def test_of_two_near_curves_each_has_its_part_of_the_cells_that_they_share(columns: int, apart: float):
+    """Whatever else is in the chart: the total above them and the format below."""
+    fold = RunFold()
+    for n in range(200):
+        kl = 4 * math.exp(-n / 55) + 0.2 * math.sin(n / 3)
+        fold.feed([event("metric", step=n, seen_tokens=n * 745, loss=kl + 5, kl=kl, ce=kl + apart, format=0.1)])
+    picture = drawing(fold.view(), CURVES, columns, 24, log=False)
+    own = {name: dots(segments, picture.x, picture.y) for name, segments in picture.curves}
+    shared = (own["kl"].keys() & own["ce"].keys()) - own["loss"].keys() - own["format"].keys()
+    rows = [[colour for signs, colour in row for _ in signs][picture.left :] for row in draw(picture)[:-BELOW]]
+    seen = [rows[-1 - row][column] for column, row in shared]
+    assert len(seen) >= 20
+    assert min(seen.count("kl"), seen.count("ce")) >= 0.4 * len(seen)
+
+
 def test_without_colours_each_curve_has_its_letter():
     fold = RunFold()
     fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=3, kl=3, ce=3) for n in range(200))
@@ -156,7 +173,13 @@ def test_seams_are_marked_where_they_are():
     view = replace(_view([3.0 - n * 0.01 for n in range(100)]), seams=(2_500.0, 5_000.0, 99_999.0))
     picture = drawing(view, CURVES, 80, 20, log=False)
     assert picture.seams == (2_500.0, 5_000.0)
-    assert sum(line.count("┆") == 2 for line in _signs(picture)) >= 12
+    assert sum(line.count("║") == 2 for line in _signs(picture)) >= 12
+
+
+def test_a_flip_and_a_seam_at_one_place_are_both_to_be_seen():
+    view = replace(_view([3.0] * 100, flip_at=5_000), seams=(5_000.0,))
+    drawn = _signs(drawing(view, CURVES, 80, 20, log=False))
+    assert min(sum(sign in line for line in drawn) for sign in "┊║") >= 7
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(6, 60))

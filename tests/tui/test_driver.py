@@ -19,7 +19,7 @@ from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
 
-_SIGNS = "─━╌│┃┊┆╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…→←↑↓✓✗◦■▸↻×⠓⡇⠀漢é↘↗"
+_SIGNS = "─━╌│┃┊║╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…→←↑↓✓✗◦■▸↻×⠓⡇⠀漢é↘↗"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_what_a_resume_changed_is_told_before_that_it_was_one():
     view = replace(_fold(5), seams=(1.0,), turns=("LR 0.0005 → 0.001",))
 
     def told(cells: int) -> str:
-        return unstyled(title(CHARTS[0], view, Lens(), Axis("tokens"), cells, alone=True)).partition("┆ ")[2]
+        return unstyled(title(CHARTS[0], view, Lens(), Axis("tokens"), cells, alone=True)).partition("║ ")[2]
 
     needed = next(cells for cells in range(20, 200) if told(cells).startswith("LR 0.0005 → 0.001"))
     assert told(needed - 2).startswith("LR 0.0005→0.001")

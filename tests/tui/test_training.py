@@ -119,9 +119,9 @@ def test_a_seam_tells_what_was_changed_there():
     view = on(one, runs[-1])
     for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
         line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
-        assert f"┆ {told}" in unstyled(line)
+        assert f"║ {told}" in unstyled(line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 46, alone=True)
-    assert "┆ LR→1e-4" in unstyled(narrow)
+    assert "║ LR→1e-4" in unstyled(narrow)
 
 
 def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():
@@ -174,9 +174,9 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
             await settled(pilot)
             text = shown(pilot)
             assert "flipped at 136k" in text
-            assert text.count("┆") > 5
+            assert text.count("║") > 5
             assert "A8→A4" in text
-            assert "┆ resumed" in text
+            assert "║ resumed" in text
     finally:
         live.end_process()
 

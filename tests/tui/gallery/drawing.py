@@ -32,7 +32,7 @@ _ARMS = {
 }  # fmt: skip
 """Of a line: left, right, up, down from the middle."""
 _HEAVY = {"━": "lr", "┃": "ud", "╸": "l", "╹": "u", "╺": "r", "╻": "d"}
-_DASHES = {"╌": 2, "┄": 3, "┈": 4, "╎": 2, "┆": 3, "┊": 4}
+_DASHES = {"╌": 2, "┄": 3, "┈": 4, "╎": 2, "┊": 4}
 _QUARTERS = dict(zip("▖▗▘▙▚▛▜▝▞▟", (4, 8, 1, 13, 9, 7, 11, 2, 6, 14), strict=True))
 """Bit by bit: upper left, upper right, lower left, lower right."""
 Shape = tuple[int, int, int, int]
@@ -67,10 +67,12 @@ def shapes(sign: str) -> list[Shape] | None:
         lit = (at for bit, at in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))) if _QUARTERS[sign] >> bit & 1)
         return [(dx * w // 2, dy * h // 2, w // 2, h // 2) for dx, dy in lit]
     if sign in _DASHES:
-        many, upright = _DASHES[sign], sign in "╎┆┊"
+        many, upright = _DASHES[sign], sign in "╎┊"
         long = (h if upright else w) / many
         at = [(round(n * long + long / 4), round(long / 2)) for n in range(many)]
         return [(x, start, 2, length) if upright else (start, y, length, 2) for start, length in at]
+    if sign == "║":
+        return [(x - 2, 0, 2, h), (x + 2, 0, 2, h)]
     thick, arms = (4, _HEAVY[sign]) if sign in _HEAVY else (2, _ARMS.get(sign, ""))
     left, top = (w - thick) // 2, (h - thick) // 2
     ways = {
