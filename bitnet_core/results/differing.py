@@ -12,6 +12,7 @@ from bitnet_core.secrets.known import redactor
 from bitnet_core.settings.kinds import as_written, with_thousands
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.unused import unused
 from bitnet_core.text import flat
 
 _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
@@ -57,12 +58,18 @@ def _defaults() -> dict[str, Any]:
 
 
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
-    """The settings that are not the same in all subjects, in the order in which they matter."""
+    """The settings that are not the same in all subjects, in the order in which they matter.
+
+    One that has no effect in any of them is left out: another version's default may differ where nobody set it.
+    """
     mask = redactor()
-    values = [{name: written(value) for name, value in settings_of(one).items()} for one in subjects]
+    records = [settings_of(one) for one in subjects]
+    idle = frozenset.intersection(*map(unused, records))
+    values = [{name: written(value) for name, value in record.items()} for record in records]
     for one, subject in zip(values, subjects, strict=True):
         one |= _changed_in_the_middle(subject)
-    pairs = ((name, [one.get(name, written(None)) for one in values]) for name in _in_order())
+    names = (name for name in _in_order() if name not in idle)
+    pairs = ((name, [one.get(name, written(None)) for one in values]) for name in names)
     return tuple(
         Difference(name, tuple(map(mask, each)), deciding_stage(name)) for name, each in pairs if len(set(each)) > 1
     )
@@ -81,9 +88,13 @@ def _changed_in_the_middle(subject: Subject) -> dict[str, str]:
 
 
 def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
-    """Name, value and default of the settings with another value, as people read them; the most important first."""
+    """Name, value and default of the settings with another value that has an effect, as people read them.
+
+    The most important come first.
+    """
     defaults, values = _defaults(), settings_of(subject)
-    pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in _in_order())
+    names = (name for name in _in_order() if name not in unused(values))
+    pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in names)
     return tuple((name, shown(value), shown(default)) for name, value, default in pairs if value != default)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, in_sections
+from bitnet_core.settings.registry import REGISTRY, in_sections
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.unused import unused
 from bitnet_core.settings.values import tokenizer_name
 
 
@@ -170,34 +171,17 @@ def deciding(name: str, settings: Settings, made: Settings | None = None) -> dic
 
     Another version's settings and defaults undo no result: what the older run did not know counts only when it is set
     now, and what was left to its default then and now counts as it was then. Nor does another name of the
-    experiment's folder: a file at the same place in it counts under its path of then. Nor does a model or an address
-    of a provider that is not the teacher's.
+    experiment's folder: a file at the same place in it counts under its path of then. Nor does what is
+    `unused`, such as a model of a provider that is not the teacher's.
     """
     now = settings.to_record()
     if made is None:
         return {key: now.get(key) for key in stage(name).settings}
     then = made.to_record()
-    unused = _unused(settings)
-    known = [k for k in stage(name).settings if k in then or (k in settings.origins and k not in unused)]
-    same = {k for k in known if k in unused or _left_to_defaults(k, settings, made) or _moved_along(k, now, then)}
+    idle = unused(now)
+    known = [k for k in stage(name).settings if k in then or (k in settings.origins and k not in idle)]
+    same = {k for k in known if k in idle or _left_to_defaults(k, settings, made) or _moved_along(k, now, then)}
     return {key: then[key] if key in same else now.get(key) for key in known}
-
-
-_NAME_A_TEACHER = {"PROVIDER", "TEACHER_PROVIDER"} | {
-    f"{name.upper()}_{suffix}" for name in ("teacher", *PROVIDER_NAMES) for suffix in ("MODEL", "BASE_URL")
-}
-
-
-def _unused(settings: Settings) -> set[str]:
-    """The settings of models and addresses that `teachers.identity.identify` does not look at."""
-    values = settings.values
-    provider = str(values.get("TEACHER_PROVIDER") or values.get("PROVIDER") or "")
-    used = {"TEACHER_PROVIDER"} if values.get("TEACHER_PROVIDER") else {"TEACHER_PROVIDER", "PROVIDER"}
-    suffixes: dict[str, tuple[str, ...]] = {"embedded": (), "hf": ("MODEL",)}
-    for suffix in suffixes.get(provider, ("MODEL", "BASE_URL")):
-        own = f"TEACHER_{suffix}"
-        used |= {own} if values.get(own) else {own, f"{provider.upper()}_{suffix}"}
-    return _NAME_A_TEACHER - used
 
 
 def _moved_along(key: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:

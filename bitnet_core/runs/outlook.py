@@ -16,6 +16,7 @@ from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.unused import unused
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import natural
 
@@ -175,11 +176,12 @@ def _epoch_tokens(health: Mapping[str, Any]) -> int:
 
 
 def _others(made: Entry | None, settings: Settings, names: tuple[str, ...]) -> Changes:
-    """Of these settings, those that have another value now than the run had."""
+    """Of these settings, those that have an effect and another value now than the run had."""
     if made is None:
         return {}
     then, now = made.record.settings, settings.to_record()
-    return changes({n: then[n] for n in names if n in then}, {n: now.get(n) for n in names if n in then})
+    known = [name for name in names if name in then and name not in unused(now)]
+    return changes({name: then[name] for name in known}, {name: now.get(name) for name in known})
 
 
 def _shape_settings() -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.results import finding
 from bitnet_core.results.compare import Comparison, compare
+from bitnet_core.results.differing import changed_from_defaults
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
 from bitnet_core.results.subject import older_trainings
@@ -196,6 +197,19 @@ def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(ho
     found = _compared(home, "whole", "cut")
     assert [(one.name, one.values) for one in found.differing] == [("LR", ("3e-4", "6e-4 → 3e-4"))]
     assert "Setting that differs: LR (A 3e-4; B 6e-4, then 3e-4)." in found.sentence
+
+
+def test_a_setting_without_effect_is_no_difference(home: Path):
+    """As where another version had another default."""
+    start = {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "FLIP_POLICY": "hard"}
+    _whole(home, "base", 5.21, **start)
+    _whole(home, "again", 5.00, **start, STUDENT_INIT_FIT_STEPS=64, FLIP_RAMP_FRACTION=0.5, GROQ_MODEL="x")
+    assert not _compared(home, "base", "again").differing
+    changed = changed_from_defaults(reader_of("again", home).read())
+    assert {name for name, _, _ in changed} == {*start, "BUDGET_TOKENS"} - {"FLIP_POLICY"}
+    _whole(home, "kept", 5.00, **start | {"STUDENT_INIT_LAYERS": "2"}, STUDENT_INIT_FIT_STEPS=64)
+    names = {one.name for one in _compared(home, "base", "kept").differing}
+    assert names == {"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"}
 
 
 def test_a_changed_setting_makes_a_figure_outdated(home: Path):

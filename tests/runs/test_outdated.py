@@ -151,6 +151,36 @@ def test_a_setting_of_an_unused_provider_that_a_run_did_not_know_changes_nothing
 
 
 @pytest.mark.parametrize(
+    ("others", "name", "value", "counts"),
+    [
+        ({}, "STUDENT_INIT_FIT_STEPS", "7", False),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, "STUDENT_INIT_FIT_STEPS", "7", False),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "2"}, "STUDENT_INIT_FIT_STEPS", "7", True),
+        ({"STUDENT_INIT": "teacher"}, "MINI_PRESET", "mini", False),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, "MINI_PRESET", "mini", True),
+        ({"FLIP_POLICY": "hard"}, "FLIP_RAMP_FRACTION", "0.5", False),
+        ({"FLIP_POLICY": "ramp"}, "FLIP_RAMP_FRACTION", "0.5", True),
+        ({}, "ON_POLICY_KL", "forward", False),
+        ({"TRAIN_ONLINE": "1", "ON_POLICY_FRACTION": "0.5"}, "ON_POLICY_KL", "forward", True),
+    ],
+)
+def test_a_setting_that_has_no_effect_beside_the_others_makes_nothing_outdated(
+    tmp_path: Path, others: dict[str, str], name: str, value: str, counts: bool
+) -> None:
+    """Nor does training begin anew for it."""
+    lab = Lab(tmp_path / "exp")
+    lab.values |= others
+    for stage in STAGES:
+        lab.run(stage)
+    (checkpoint,) = lab.experiment.checkpoints.glob("*.pt")
+    health = {"bytes": 0, "step": 9, "seen_tokens": 9, "budget": {"tokens": 9, "epoch_tokens": 9, "setting": 4.0}}
+    checkpoint.with_name(f"{checkpoint.stem}_health.json").write_text(json.dumps(health))
+    found = effects(History.read(lab.experiment), from_values({**lab.values, name: value}))
+    assert found.outdated == (("train", "eval") if counts else ())
+    assert counts or not (found.training.aside or found.training.refused)
+
+
+@pytest.mark.parametrize(
     "changed", [{"LR": "0.5"}, {"SEED": "7"}, {"LOG_INTERVAL": "7"}, {"KD_NUM_PROMPTS": "7", "DRYRUN_LAYERS": "2"}]
 )
 def test_effects_tell_before_what_a_change_does(lab: Lab, changed: dict[str, str]) -> None:

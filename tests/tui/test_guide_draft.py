@@ -225,7 +225,7 @@ def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_se
 
 
 def test_a_random_start_asks_nothing_of_a_model():
-    draft = made(STUDENT_INIT="teacher", STUDENT_INIT_LAYERS="0", STUDENT_INIT_FIT_STEPS="8")
+    draft = made(STUDENT_INIT="teacher", STUDENT_INIT_LAYERS="2", STUDENT_INIT_FIT_STEPS="8")
     assert {"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"} <= drafted.settings(draft).keys()
     for random in ("random", ""):
         found = drafted.settings(draft.having("STUDENT_INIT", random))

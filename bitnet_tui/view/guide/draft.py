@@ -14,6 +14,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_path
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.settings.unused import unused_of_start
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_core.text import is_utf8
@@ -32,8 +33,6 @@ EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
 ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
-_OF_A_START = ("STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
-"""What is asked of the model that the student starts from, if there is one."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
 _KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
@@ -148,7 +147,7 @@ def _counts(name: str, draft: Draft, backend: str) -> bool:
     if section == "Chat provider" and name != CHAT:
         used = {draft.get(TEACHER), draft.get(CHAT)}
         return any(name in (PROVIDERS[one].model_setting, PROVIDERS[one].base_url_setting) for one in used)
-    return name not in _OF_A_START or draft.get("STUDENT_INIT") != default("STUDENT_INIT")
+    return name in ALWAYS or name not in unused_of_start(draft.values)
 
 
 def differing(draft: Draft) -> frozenset[str]:
