@@ -219,7 +219,9 @@ async def test_a_hidden_field_is_never_copied(
             cards.highlighted = cards.get_option_index("openai")
         else:
             pilot.app.push_screen(
-                KeyEntryScreen(NAME, "the OS keyring") if where == "key" else VaultScreen(home / "v.json", "Why.", new=True)
+                KeyEntryScreen(NAME, "the OS keyring")
+                if where == "key"
+                else VaultScreen(home / "v.json", "Why.", new=True)
             )
         await settled(pilot)
         fields = [field for field in pilot.app.screen.query(Input) if field.password]
