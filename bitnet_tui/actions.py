@@ -332,7 +332,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "app",
         ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or delete one", True),
-        ("theme", "t", "themes", "Theme", "Choose one of six themes; each is shown as you move over it", False),
+        ("theme", "t", "themes", "Theme", "Choose one of six themes; each is shown before you keep it", False),
         (
             "copy",
             "y",

@@ -1,5 +1,9 @@
-"""Chooses the theme: the one that is highlighted is shown at once, Enter keeps it for next time, Escape goes back."""
+"""Chooses the theme: the one that is highlighted is shown at once.
 
+Enter, a double click or Keep keeps it for next time; Escape or "Leave it" goes back to the one before.
+"""
+
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
@@ -29,6 +33,19 @@ _SAMPLE: tuple[Line, ...] = (
 )  # fmt: skip
 
 
+class _Themes(Entries):
+    """Themes to look at: a click highlights one, a second one selects it."""
+
+    async def _on_click(self, event: events.Click) -> None:
+        place = event.style.meta.get("option")
+        if event.chain > 1 and place == self.highlighted:
+            await super()._on_click(event)
+            return
+        event.prevent_default()  # Textual's own handler, which would select it
+        if place is not None and place < self.option_count:
+            self.highlighted = place
+
+
 class ThemesScreen(DialogScreen[None]):
     """The list of themes, above a sample of what they colour."""
 
@@ -42,7 +59,7 @@ class ThemesScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card themes"):
             yield Words("Theme", classes="title")
-            yield Entries(
+            yield _Themes(
                 *(
                     Option(paint([line(Span(f"{label:<{_LABEL_CELLS}}"), Span(about))]), id=theme.name)
                     for label, (theme, about) in THEMES.items()

@@ -48,13 +48,13 @@ def said(pilot: Pilot[None], selector: str) -> str:
     return " ".join(unstyled(line) for line in lines)
 
 
-async def click_on(pilot: Pilot[None], text: str, *, last: bool = False) -> None:
+async def click_on(pilot: Pilot[None], text: str, *, last: bool = False, times: int = 1) -> None:
     """Click at the cell that shows the beginning of this text."""
     lines = shown(pilot).split("\n")
     rows = [row for row, line in enumerate(lines) if text in line]
     assert rows, f"{text!r} is not in\n{shown(pilot)}"
     row = rows[-1 if last else 0]
-    await pilot.click(offset=(lines[row].index(text), row))
+    await pilot.click(offset=(lines[row].index(text), row), times=times)
     await settled(pilot)
 
 

@@ -172,7 +172,7 @@ async def test_a_terminal_with_16_colours_has_its_own_theme_and_its_own_choice(
                 assert (black, unnamed) not in drawn, (keys, strip.text)
         await pilot.press("t")
         await settled(pilot)
-        await click_on(pilot, "High contrast")
+        await click_on(pilot, "High contrast", times=2)
     assert (preferences.read().theme(), BitnetApp(home).theme) == ("bitnet-light", "bitnet-contrast")
 
 
@@ -203,6 +203,13 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
             underlined = all(one.style and one.style.underline for one in table.render_line(0))
             assert underlined == (theme == "bitnet-terminal")
         await click_on(pilot, "Evening")
+        assert (pilot.app.theme, preferences.read().theme()) == ("bitnet-evening", "")
+        await click_on(pilot, "Leave it")
+        assert (pilot.app.theme, preferences.read().theme()) == ("bitnet-dark", "")
+        await pilot.press("t")
+        await settled(pilot)
+        await click_on(pilot, "Evening")
+        await click_on(pilot, "Keep")
         assert pilot.app.theme == preferences.read().theme() == "bitnet-evening"
         preferences.place().unlink()
         preferences.place().mkdir()
