@@ -7,7 +7,7 @@ from typing import Any
 
 from bitnet_core.text import UNKNOWN, count, finite, significant, size
 from bitnet_tui.view.spans import Line, Span, line
-from bitnet_tui.view.stage_rows import running
+from bitnet_tui.view.stage_rows import PREPARING, UNTOLD, running
 from bitnet_tui.view.states import LOW_QEI, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
@@ -61,7 +61,8 @@ def _stages(row: ExperimentRow, _now: float) -> Line:
         return line(Span("…", "faint"))
     marks = [Span(look(stage.state).glyph, look(stage.state).style) for stage in row.stages[1:]]
     at_work = running(row.stages)
-    return (*marks, *([Span(f" {at_work.note}", "accent")] if at_work and at_work.note else []))
+    note = at_work.note.replace(PREPARING, UNTOLD) if at_work else ""
+    return (*marks, *([Span(f" {note}", "accent")] if note else []))
 
 
 def _urgency(row: ExperimentRow) -> Any:

@@ -32,7 +32,7 @@ from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
-from bitnet_tui.view.stage_rows import COPIED
+from bitnet_tui.view.stage_rows import COPIED, prepares
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -185,7 +185,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None and run.state != "succeeded":  # that of its last part alone, as in `gauge`
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
-        if run.active and progress.eta_s is not None:
+        if run.active and progress.eta_s is not None and not prepares(run.stage, progress):
             pairs.append((_ETA, _eta(run), "value"))
     traces = run.view.traces
     if traces.sequences and not (run.stage == "collect" and run.active):  # else the tab Live tells all that
@@ -215,7 +215,7 @@ def _indices(tables: Sequence[Table]) -> dict[str, str]:
 
 
 def _eta(run: RunShown) -> str:
-    if not run.active:
+    if not run.active or prepares(run.stage, run.view.progress):
         return UNKNOWN
     return duration(run.view.progress.eta_s if run.view.progress else None)
 

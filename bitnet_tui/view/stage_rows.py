@@ -2,17 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
-from bitnet_core.runs.history import History, StageStatus
+from bitnet_core.runs.history import Entry, History, StageStatus
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import duration, finite, percent, progress_words, roughly
 from bitnet_tui.view.bounded import cut_text
 
 _TAIL_BYTES = 1 << 16
+_OF_PREPARATION = ("bytes", "models", "steps")
+"""The units of what a stage fetches, loads or fits before its own work; a training's own steps have no label."""
+PREPARING = "preparing"
 QUEUED = "queued"
 UNTOLD = "…"
 """Of a stage that has not told how far it is."""
@@ -24,9 +28,9 @@ COPIED = "copied"
 class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    Of the pipeline it is how long the stages took together: its own last run may have skipped most of them. `eta` is
-    the time left, while the stage runs and that is known. One that has not run yet can't while the stages in
-    `lacking` have left nothing. `error` is why its last run ended, unless that succeeded.
+    Of the pipeline that is with the runs that its last run continues. `eta` is the time left, while the stage does
+    its own work and that is known. One that has not run yet can't while the stages in `lacking` have left nothing.
+    `error` is why its last run ended, unless that succeeded.
     """
 
     name: str
@@ -44,6 +48,8 @@ class StageRow:
 
     def at_work(self, progress: Progress | None) -> "StageRow":
         """The row with the progress of its run."""
+        if prepares(self.name, progress):
+            return replace(self, note=PREPARING)
         eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
         return replace(self, note=progress_note(progress), eta=eta)
 
@@ -56,8 +62,6 @@ def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
     statuses = [history.status(name) for name in STAGES]
     pipeline, *rows = (_row(history, status) for status in (_pipeline(history, statuses), *statuses))
-    if pipeline.note and not pipeline.active:
-        pipeline = replace(pipeline, note=duration(sum(filter(None, map(_seconds, statuses)))))
     return (pipeline, *(_queued(rows) if pipeline.active else rows))
 
 
@@ -70,14 +74,18 @@ def _row(history: History, status: StageStatus) -> StageRow:
         return replace(row, note=COPIED) if here else row
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
-    seconds = _seconds(status)
+    record = last.record
+    seconds = record.seconds() if record.started and record.ended else None
+    if seconds is not None and status.stage == PIPELINE.name:
+        seconds += seconds_before(history, last)
     return replace(row, note="" if seconds is None else duration(seconds), error=cut_text(last.error))
 
 
-def _seconds(status: StageStatus) -> float | None:
-    """How long the last run of a stage took, if it has ended."""
-    record = status.last.record if status.last else None
-    return record.seconds() if record and record.started and record.ended else None
+def seconds_before(history: History, run: Entry) -> float:
+    """How long the runs took that a run of the pipeline continues: those just before it that did not get through."""
+    earlier = (one for one in history.entries if one.record.stage == run.record.stage and one.place < run.place)
+    continued = takewhile(lambda one: one.state != "succeeded", earlier)
+    return sum(one.record.seconds() or 0.0 for one in continued if one.record.started and one.record.ended)
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
@@ -94,6 +102,15 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
     if state == "succeeded":
         state = "done" if all(status.state == "done" for status in statuses) else "outdated"
     return StageStatus(PIPELINE.name, state, last)
+
+
+def prepares(name: str, progress: Progress | None) -> bool:
+    """Whether the stage does not do its own work yet: how far its preparation is says nothing of the stage."""
+    if progress is None or not progress.label:
+        return False
+    if name == "train":
+        return finite(progress.step) is None
+    return progress.unit in _OF_PREPARATION
 
 
 def progress_note(progress: Progress | None) -> str:

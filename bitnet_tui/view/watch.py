@@ -30,7 +30,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, place_of, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
-from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
+from bitnet_tui.view.stage_rows import StageRow, running, seconds_before, stage_rows
 from bitnet_tui.view.training import on
 from bitnet_tui.view.workspace import teacher_name
 
@@ -50,6 +50,7 @@ class RunShown:
     output: Path | None
     """The file with its output, unless that is empty."""
     elapsed: float | None
+    """How long it took; of the pipeline with the runs that it continues."""
     position: int
     of: int
     flip: FlipOptions | None
@@ -182,6 +183,8 @@ class ExperimentWatcher:
         view = self._view(run)
         at_work = (view.begins if stage == "train" else view.progress) is not None
         elapsed, silent = self.elapsed.of(record, state, view.newest, at_work=at_work)
+        if elapsed is not None and stage == PIPELINE.name:
+            elapsed += seconds_before(history, runs[place])
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))

@@ -16,7 +16,7 @@ from bitnet_tui.view import starting
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
-from bitnet_tui.view.panels import load, what_next
+from bitnet_tui.view.panels import figures, load, title, what_next
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stage_rows import COPIED, QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
@@ -152,16 +152,22 @@ def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
         assert newer == ([[["QEI", 200.0]]] if at == NOON + 200 else [])
 
 
-def test_the_time_of_the_pipeline_is_that_of_the_stages_also_when_its_last_run_skipped_most(home: Path):
+def test_the_time_of_the_pipeline_is_that_of_its_run_and_of_those_that_it_continues(home: Path):
     exp = experiment(home, "resumed")
-    for stage, at, seconds in (("pipeline", 0, 70), ("teacher", 1, 10), ("collect", 20, 40), ("pipeline", 90, 2)):
-        run = SimulatedRun(exp, stage, NOON + at)
-        run.emit(
-            "progress", seconds - 2, done=1, total=2, unit="answers", label=""
-        )  # a start and an end are 1 s each
-        run.finish()
-    rows = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
-    assert rows == {"pipeline": "50s", "teacher": "10s", "collect": "40s", "train": "", "eval": "", "dryrun": ""}
+    ran = (
+        *(("pipeline", 300, "succeeded"), ("pipeline", 70, "cancelled"), ("teacher", 10, "succeeded")),
+        *(("pipeline", 2, "succeeded"), ("collect", 40, "succeeded")),
+    )
+    for place, (stage, seconds, state) in enumerate(ran):
+        run = SimulatedRun(exp, stage, NOON + 500 * place)
+        # a start and an end are 1 s each
+        run.emit("progress", seconds - 2, done=1, total=2, unit="answers", label="")
+        run.finish(state)
+    look = ExperimentWatcher(exp.root, home).look
+    rows = {row.name: row.note for row in look(None).rows}
+    assert rows == {"pipeline": "1m 12s", "teacher": "10s", "collect": "40s", "train": "", "eval": "", "dryrun": ""}
+    for back, said in ((0, "1m 12s"), (1, "1m 10s"), (2, "5m 00s")):
+        assert f"   {said}   run" in unstyled(title(look("pipeline", back), 100))
 
 
 def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(home: Path):
@@ -175,6 +181,25 @@ def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(
         assert row is not None and row.note == "6%"
         assert "tokens 9k of 150k" in bar and "  6%  " in bar
         assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
+    finally:
+        run.end_process()
+
+
+@pytest.mark.parametrize("stage, unit", [("train", "steps"), ("train", "shards"), ("collect", "bytes")])
+def test_the_progress_of_a_preparation_is_not_that_of_the_stage(home: Path, stage: str, unit: str):
+    run = SimulatedRun(experiment(home, "one"), stage, alive=True)
+    look = ExperimentWatcher(home / "one", home).look
+    try:
+        run.emit("progress", 1, done=400, total=400, unit=unit, rate=1.0, eta_s=0.0, label="unpacking the teacher")
+        for view in (look(stage), look("eval")):  # as the run tells it, and as its file ends
+            row = view.row(stage)
+            assert row is not None and (row.note, row.eta) == ("preparing", "")
+        shown = look(stage).run
+        assert shown is not None and "ETA 0" not in " ".join(unstyled(*figures(shown, 100)).split())
+        own = {"unit": "tokens", "step": 3} if stage == "train" else {"unit": "sequences"}
+        run.emit("progress", 1, done=100, total=400, rate=1.0, eta_s=300.0, label="collecting", **own)
+        row = look(stage).row(stage)
+        assert row is not None and (row.note, row.eta) == ("25%", "5 min")
     finally:
         run.end_process()
 
