@@ -390,9 +390,15 @@ def test_what_this_machine_can_train_is_said_with_signs():
     assert "runs in 4.6 GB" in said[2]
 
 
-def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_first():
-    assert review.starts(Draft(), None)[0][0] == "pipeline"
-    assert review.starts(Draft({"TEACHER_PROVIDER": "openai"}), None)[0][0] == review.ONLY
-    assert review.starts(Draft(), None, doubtful=True)[0][0] == review.ONLY
+def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_default():
+    drafts = {name: Draft({"TEACHER_PROVIDER": name}) for name in ("embedded", "openai", "custom")}
+    for name, default in (("embedded", "pipeline"), ("openai", review.ONLY), ("custom", review.ONLY)):
+        assert [one for one, _ in review.starts(drafts[name], None)[:2]] == ["pipeline", review.ONLY]
+        assert review.default_start(drafts[name], None, doubtful=False) == default
+    assert review.default_start(Draft(), None, doubtful=True) == review.ONLY
+    assert review.default_start(Draft(), False, doubtful=False) == review.ONLY
+    assert review.about(review.ONLY, drafts["embedded"], None) == "Nothing runs until you start it."
+    assert review.about(review.ONLY, drafts["custom"], None).endswith("start it: a run asks your server for answers.")
+    assert review.about(review.ONLY, drafts["openai"], None).endswith("start it: a run may cost money.")
     assert "pipeline" not in dict(review.starts(Draft(), False))
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))

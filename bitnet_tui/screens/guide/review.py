@@ -26,7 +26,7 @@ class ReviewStep(Step):
 
     step = "review"
     start = ""
-    _first = ""
+    _default = ""
     _estimate: Estimate | None = None
 
     def compose(self) -> ComposeResult:
@@ -66,13 +66,12 @@ class ReviewStep(Step):
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
-        found = review.starts(
-            self.draft, self._logprobs, doubtful=bool(self.guide.doubts()), traces=self.guide.brings_traces
-        )
-        if self.start in ("", self._first):
-            self.start = self._first = found[0][0]
+        found = review.starts(self.draft, self._logprobs, traces=self.guide.brings_traces)
+        default = review.default_start(self.draft, self._logprobs, doubtful=bool(self.guide.doubts()))
+        if self.start in ("", self._default):
+            self.start = self._default = default
         elif self.start not in dict(found):
-            self.start = found[0][0]
+            self.start = default
         self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
 
     def _offer_traces(self) -> None:

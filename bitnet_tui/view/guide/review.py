@@ -18,23 +18,23 @@ ONLY = "create"
 """Start nothing."""
 
 
-def starts(
-    draft: Draft, logprobs: bool | None, *, doubtful: bool = False, traces: bool = False
-) -> tuple[tuple[str, str], ...]:
-    """(value, words) of what can be started; the first is what Enter does.
+def starts(draft: Draft, logprobs: bool | None, *, traces: bool = False) -> tuple[tuple[str, str], ...]:
+    """(value, words) of what can be started, in one order whatever is the default.
 
-    What costs money, or is `doubtful`, is not the first. Stages that read from others can't be started alone, but for
-    the training where there are `traces`.
+    Stages that read from others can't be started alone, but for the training where there are `traces`.
     """
     there = ("collect",) if traces else ()
     alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if set(one.needs) <= set(there)]
     whole = (PIPELINE.name, "Run the whole pipeline")
     nothing = (ONLY, "Start nothing yet")
-    if draft.teacher.logprobs == "no" or logprobs is False:
+    if _untraceable(draft, logprobs):
         return (nothing, *(one for one in alone if one[0] != "collect"))
-    if doubtful or draft.teacher.needs_key or draft.teacher.name == "custom":
-        return (nothing, whole, *alone)
     return (whole, nothing, *alone)
+
+
+def default_start(draft: Draft, logprobs: bool | None, *, doubtful: bool) -> str:
+    """What Enter does. What asks somebody's server, costs money or is `doubtful` must be chosen."""
+    return ONLY if doubtful or _untraceable(draft, logprobs) or _asked(draft) else PIPELINE.name
 
 
 def about(start: str, draft: Draft, logprobs: bool | None) -> str:
@@ -46,9 +46,22 @@ def about(start: str, draft: Draft, logprobs: bool | None) -> str:
             else ""
         )
         return f"It runs in the background, and can be stopped and resumed.{costs}"
-    if draft.teacher.logprobs == "no" or logprobs is False:
+    if _untraceable(draft, logprobs):
         return "This teacher gives no logprobs, so no traces can be collected from it."
-    return "Nothing runs until you start it." + (" Nothing is spent." if _paid(draft) else "")
+    if not _asked(draft):
+        return "Nothing runs until you start it."
+    why = "may cost money" if _paid(draft) else "asks your server for answers"
+    return f"Nothing runs until you start it: a run {why}."
+
+
+def _untraceable(draft: Draft, logprobs: bool | None) -> bool:
+    """Whether no traces can be collected. `logprobs` is what a test of the teacher found."""
+    return draft.teacher.logprobs == "no" or logprobs is False
+
+
+def _asked(draft: Draft) -> bool:
+    """Whether the teacher is a provider's, or a server of one's own."""
+    return _paid(draft) or draft.teacher.name == "custom"
 
 
 def _paid(draft: Draft) -> bool:
