@@ -7,22 +7,19 @@ unfinished, nothing is called better.
 """
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of, shown
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import Z95, half_width
+from bitnet_core.results.same_tokens import SAME_TOKENS, Standing, standings
 from bitnet_core.results.subject import EVAL, Subject
 from bitnet_core.text import count, crop, finite, listed, number, significant
 
 LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
-_SAME_TOKENS = 0.02
-"""Trainings whose seen tokens differ by a smaller share have seen alike."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
 _RUN = {
@@ -85,15 +82,15 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
         reasons += [f"The difference is {significant(high - low, 2)} nats per token.", why]
     headline = _which(best, ranked[1:], measure, title, sure)
     if not_the_same := _seen(ranked):
-        there, flipped = _after_the_same(ranked, contenders, measure, title)
-        headline, reasons = f"{headline} {there}", [*reasons, not_the_same, flipped]
+        there, flipped = _not_the_same(ranked, contenders, measure, title)
+        headline, reasons = f"{there} {headline}", [*reasons, not_the_same, flipped]
     if silent:
         reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
     return Verdict(headline, " ".join(filter(None, reasons)))
 
 
 def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting: str) -> Verdict:
-    """Who is unfinished, and how all stand at the largest number of tokens at which they have measured."""
+    """Who is unfinished, and how all stand after the same number of tokens."""
     training = [one.letter for one in contenders if one.subject.trains]
     ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
     who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
@@ -106,19 +103,53 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting
     return Verdict(f"{' and '.join(who)}, so none is called better yet. {there}", " ".join(filter(None, reasons)))
 
 
+def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> tuple[str, str]:
+    """That they have not seen the same, and how they stood where they had; and which had flipped by then."""
+    if len(ranked) > 2:
+        there, flipped = _after_the_same(ranked, of, measure, title)
+        return f"They have not seen the same. {there}", flipped
+    less, more = sorted(ranked, key=lambda one: one.figures["seen_tokens"].value)
+    times = more.figures["seen_tokens"].value / less.figures["seen_tokens"].value
+    saw = f"{more.letter} saw {_times_words(times)}"
+    some, after, found = _standings(ranked, measure)
+    if not found:
+        return f"{saw}; there is no number of tokens after which both were measured.", ""
+    standing = sorted(zip(some, found, strict=True), key=lambda pair: pair[1].value)
+    (low, lower), (high, higher) = standing
+    if lower.below(higher):
+        words = f"{low.letter} was lower ({lower.words} against {higher.words})"
+    else:
+        words = f"{low.letter} was at {lower.words}, {high.letter} at {higher.words}"
+    return f"{saw}; at {count(after)} {words}.", _flipped(some, after, [one.tokens for one in found])
+
+
+def _times_words(times: float) -> str:
+    """How many more tokens: `6 times the tokens`, `33% more tokens`."""
+    if times < 1.5:
+        return f"{times - 1:.0%} more tokens"
+    return f"{f'{times:.2g}' if times < 10 else number(round(times))} times the tokens"
+
+
+def _standings(some: Sequence[Contender], measure: str) -> tuple[list[Contender], float, list[Standing]]:
+    """These in the order of their letters, a number of tokens, and how each stands there."""
+    placed = sorted(some, key=lambda one: one.place)
+    return placed, *standings([one.subject.training.points(measure) for one in placed])
+
+
 def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> tuple[str, str]:
-    """How these stand at the largest number of tokens at which they have measured, and which have flipped by then.
+    """How these stand after the same number of tokens, and which have flipped by then.
 
     `of` are all that are compared.
     """
     who = listed(sorted(one.letter for one in some)) if len(some) < len(of) else "both" if len(of) == 2 else "all"
-    some = sorted(some, key=lambda one: one.place)
-    after, found = _alike([one.subject.training.points(measure) for one in some])
+    some, after, found = _standings(some, measure)
     if not found:
-        return f"There is no number of tokens yet after which {who} have measured.", ""
-    values = ", ".join(f"{one.letter} {significant(value, 4)}" for one, (_, value) in zip(some, found, strict=True))
-    words = f"After {count(after)} tokens, where {who} have measured, {title} is {values}."
-    return words, _flipped(some, after, [tokens for tokens, _ in found])
+        yet = " yet" if any(one.subject.trains for one in some) else ""
+        return f"There is no number of tokens{yet} after which {who} were measured.", ""
+    values = ", ".join(f"{one.letter} {standing.words}" for one, standing in zip(some, found, strict=True))
+    where = f", where {who} were measured," if all(one.measured for one in found) else ""
+    words = f"After {count(after)} tokens{where} {title} is {values}."
+    return words, _flipped(some, after, [one.tokens for one in found])
 
 
 def _flipped(some: Sequence[Contender], about: float, after: Sequence[float]) -> str:
@@ -135,24 +166,6 @@ def _flipped(some: Sequence[Contender], about: float, after: Sequence[float]) ->
         f"After {count(about)} tokens {listed(flipped)} had flipped to {bits}-bit activations, "
         f"{listed(others)} had not."
     )
-
-
-def _alike(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, list[tuple[float, float]]]:
-    """A number of tokens, as large as possible, and of each curve a point after about as many; none if there is none.
-
-    It is the same in whatever order the curves are.
-    """
-    for x in sorted({x for curve in curves for x, _ in curve if x > 0}, reverse=True):
-        near = [_nearest(curve, x) for curve in curves]
-        if all(abs(other - x) <= _SAME_TOKENS * max(other, x) for other, _ in near):
-            return x, near
-    return 0.0, []
-
-
-def _nearest(curve: Sequence[tuple[float, float]], x: float) -> tuple[float, float]:
-    """The point of a curve that is nearest to `x`; its points are in the order of their x."""
-    place = bisect_left(curve, x, key=itemgetter(0))
-    return min(curve[max(0, place - 1) : place + 1], key=lambda point: abs(point[0] - x), default=(0.0, 0.0))
 
 
 def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, sure: bool) -> str:
@@ -260,9 +273,9 @@ def _seen(ranked: Sequence[Contender]) -> str:
     """That some have seen fewer tokens than others."""
     seen = sorted((one.letter, one.figures["seen_tokens"].value) for one in ranked if "seen_tokens" in one.figures)
     most = max((value for _, value in seen), default=0.0)
-    if all(value >= most * (1 - _SAME_TOKENS) for _, value in seen):
+    if all(value >= most * (1 - SAME_TOKENS) for _, value in seen):
         return ""
-    return f"They have not seen the same: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens."
+    return f"Seen: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens."
 
 
 def _spread(ranked: Sequence[Contender], measure: str, differing: Sequence[Difference]) -> float | None:

@@ -153,7 +153,7 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
     found = _compared(home, "new", "base", "half")
     assert found.sentence.startswith(
         "C ended before its end, so none is called better yet. "
-        "After 10k tokens, where B and C have measured, held-out loss is B 7.210, C 7.300."
+        "After 10k tokens, where B and C were measured, held-out loss is B 7.210, C 7.300."
     )
     assert found.sentence.endswith("Seen so far: B 20k, C 10k tokens.")
     assert not any("*" in cell for cell in _cells(found, "heldout_loss"))
@@ -166,9 +166,23 @@ def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the
     _whole(home, "long", 5.21)
     trained(made(home, "short", BUDGET_TOKENS=15_000), 5.0, last=15)
     said = _compared(home, "long", "short").sentence
-    assert "They have not seen the same: A 20k, B 15k tokens." in said
-    assert "After 15k tokens, where both have measured, held-out loss is A 6.210, B 6.000." in said
-    assert "After" not in _compared(home, "long", "long").sentence
+    assert said.startswith(
+        "A saw 33% more tokens; at 15k B was lower (6.000 against 6.210). A looks better on held-out"
+    )
+    assert "Seen: A 20k, B 15k tokens." in said
+    assert "saw" not in _compared(home, "long", "long").sentence
+    brief = trained(made(home, "brief", BUDGET_TOKENS=4_000), 9.5, last=4)
+    brief.emit("metric", step=4, seen_tokens=4_000, heldout_loss=9.5, heldout_ce=4.0)
+    said = _compared(home, "brief", "long").sentence
+    assert said.startswith("B saw 5 times the tokens; there is no number of tokens after which both were measured. ")
+    for step, loss, words in (
+        (6, 8.0, "A was at 8.000, B at about 8.01"),
+        (7, 7.0, "A was lower (7.000 against about"),
+    ):
+        brief.emit("metric", step=step, seen_tokens=6_000, heldout_loss=loss, heldout_ce=4.0)
+        assert f"B saw 5 times the tokens; at 6k {words}" in _compared(home, "brief", "long").sentence
+    said = _compared(home, "short", "brief", "long").sentence
+    assert said.startswith("They have not seen the same. After 6k tokens held-out loss is A about ")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +195,7 @@ def test_bits_that_differ_after_the_same_tokens_are_said(home: Path, flip: int, 
     run = trained(exp, 5.0, last=15)
     run.emit("flip", step=15, seen_tokens=flip, from_bits=8, to_bits=4)
     said = _compared(home, "long", "short").verdict
-    assert "held-out loss is A 6.210, B 6.000." in said.headline
+    assert "at 15k B was lower (6.000 against 6.210)." in said.headline
     assert words in said.reasons and ("flipped" in said.reasons) == bool(words)
 
 
@@ -262,8 +276,8 @@ def test_a_training_without_figures_yet_has_those_before_only_if_it_goes_on(home
 @pytest.mark.parametrize(
     ("evaluated_at", "words"),
     [
-        (10_100, "After 10.1k tokens, where both have measured, held-out loss is A 7.000, B 6.500."),
-        (11_000, "There is no number of tokens yet after which both have measured."),
+        (10_100, "After 10.1k tokens, where both were measured, held-out loss is A 7.000, B 6.500."),
+        (11_000, "After 11k tokens held-out loss is A about 6.80, B 6.500."),
     ],
 )
 def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
@@ -281,7 +295,7 @@ def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
             "Seen so far: A 20k, B 12k tokens."
         )
         turned = _compared(home, "live", "done").verdict.headline
-        assert words.partition(", where")[0] in turned  # whatever the order
+        assert words.partition(" tokens")[0] in turned  # whatever the order
         assert _cells(found, "heldout_loss") == ["5.000", "6.500"]
     finally:
         run.end_process()

@@ -1,26 +1,37 @@
-"""After how many tokens trainings that have not seen the same are put beside each other."""
+"""After how many tokens trainings that have not seen the same are put beside each other, and how they stand there."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.results.verdict import _SAME_TOKENS, _alike
+from bitnet_core.results.same_tokens import SAME_TOKENS, standings
 
 _CURVES = st.lists(st.lists(st.integers(0, 300), unique=True, max_size=12).map(sorted), min_size=2, max_size=4)
 
 
 @given(_CURVES)
-def test_it_is_the_largest_number_near_which_all_have_measured(seen: list[list[int]]):
-    curves = [[(float(tokens), tokens / 7) for tokens in some] for some in seen]
+def test_it_is_where_the_first_was_measured_last(seen: list[list[int]]):
+    curves = [[(float(tokens), 9 - tokens / 50) for tokens in some] for some in seen]
+    after, found = standings(curves)
+    end = min((some[-1] for some in seen if some), default=0)
+    known = end > 0 and all(some and some[0] * (1 - SAME_TOKENS) <= end for some in seen)
+    assert after == (end if known else 0) and bool(found) == known
+    for some, one in zip(seen, found, strict=False):
+        assert one.value == pytest.approx(9 - one.tokens / 50)
+        assert one.measured == any(abs(tokens - end) <= SAME_TOKENS * max(tokens, end) for tokens in some)
+        assert one.bounds[0] <= one.value <= one.bounds[1]
 
-    def far(some: list[int], x: int) -> bool:
-        nearest = min(some, key=lambda tokens: abs(tokens - x), default=0)
-        return abs(nearest - x) > _SAME_TOKENS * max(nearest, x)
 
-    shared = [x for some in seen for x in some if x and not any(far(others, x) for others in seen)]
-    after, found = _alike(curves)
-    assert after == max(shared, default=0)
-    assert [one[0] for one in found] == [min(some, key=lambda t: abs(t - after)) for some in seen if shared]
-
-
-def test_long_trainings_without_a_number_in_common_take_no_time_that_grows_with_their_square():
-    assert _alike([[(x + first, 1.0) for x in range(40_000)] for first in (1.0, 1e6)]) == (0.0, [])
+def test_what_is_between_two_measurements_is_lower_only_beyond_both():
+    """From the start the loss falls steeply, so a line from there says nothing."""
+    long = [(0.0, 12.4), (30.0, 6.7), (60.0, 6.0)]
+    for x, value, words, below, above in (
+        (20.0, 7.1, "6.70 to 12.4", False, False),
+        (20.0, 6.5, "6.70 to 12.4", True, False),
+        (45.0, 6.3, "about 6.35", False, False),
+        (45.0, 5.9, "about 6.35", True, False),
+        (45.0, 6.8, "about 6.35", False, True),
+        (60.5, 6.1, "6.000", False, True),
+    ):
+        _, (short, other) = standings([[(0.0, 12.4), (x, value)], [*long, (90.0, 5.5)]])
+        assert (other.words, short.below(other), other.below(short)) == (words, below, above)
