@@ -48,37 +48,58 @@ def value_words(curve: str, value: float | None) -> str:
 def title(
     chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool, letters: bool = False
 ) -> Line:
-    """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out.
+    """One line. Signs to turn to other charts are there when it is shown `alone`.
 
-    With `letters`, each curve is marked with its letter, as where there are no colours.
+    What does not fit is shortened or left out. With `letters`, each curve is marked with its letter, as where there
+    are no colours.
     """
+    rights = _rights(lens, axis, alone=alone)
+    room = cells - (cells_of(rights[-1]) + 1 if rights[-1] else 0)
+    parts: list[Line] = []
+    for named, gap in ((True, "  "), (True, " "), (False, " ")):
+        parts = _parts(chart, view, lens, gap, alone=alone, letters=letters, named=named)
+        if alone or chart is _roomy(view):
+            parts += _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
+        needed = sum(map(cells_of, parts))
+        if needed <= room:
+            right = next((one for one in rights if needed + cells_of(one) < cells), rights[-1])
+            return spread([span for part in parts for span in part], right, cells)
+    return spread(_fit(parts, room), rights[-1], cells)
+
+
+def _rights(lens: Lens, axis: Axis, *, alone: bool) -> list[Line]:
+    """What may stand at the right end, the longest first; the last is told in any case."""
+    if lens.cursor is not None:
+        return [(Span(f"│ {axis.words(lens.cursor)}", "accent"),)]
+    if not alone:
+        return [()]
+    if lens.window is not None:
+        back, stretch = "0 shows all", axis.stretch(*lens.window)
+        return [
+            (Span(words, "accent"),) for words in (f"{stretch} · drag moves, {back}", f"{stretch} · {back}", back)
+        ]
+    name = f"{AXIS_NAMES[axis.by]} →"
+    return [(Span(f"wheel zooms · {name}", "faint"),), (Span(name, "faint"),), ()]
+
+
+def _parts(
+    chart: Chart, view: RunView, lens: Lens, gap: str, *, alone: bool, letters: bool, named: bool
+) -> list[Line]:
+    """The chart's name and its curves. If it is not `named`, the names of the loss's curves say what it is."""
     parts: list[Line] = []
     if alone:
-        name = f" {chart.title} "
-        parts = [(Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" "))]
-    elif chart is not CHARTS[0]:  # the names of its curves say it
-        parts = [(Span(f"{chart.title}  ", "title"),)]
+        name = [Span(f" {chart.title} ", "title")] if named or chart is not CHARTS[0] else []
+        parts.append((Span(BACK, "key"), *name, Span(ON, "key"), Span(" ")))
+    elif chart is not CHARTS[0]:
+        parts.append((Span(f"{chart.title}{gap}", "title"),))
     parts += [
-        _curve(curve, chart, lens, letters) for curve in view.curves if curve.name in chart.curves and curve.segments
+        _curve(curve, chart, lens, gap, letters=letters)
+        for curve in view.curves
+        if curve.name in chart.curves and curve.segments
     ]
-    right: list[Span] = []
-    if lens.cursor is not None:
-        right = [Span(f"│ {axis.words(lens.cursor)}", "accent")]
-    elif alone and lens.window is not None:
-        right = [Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")]
-    elif alone:
-        right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
     if lens.smooth and (alone or chart is CHARTS[0]):
-        parts.append((Span("smoothed  ", "accent"),))
-    # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
-    needed = cells_of(right) + 1 if right and right[0].style == "accent" else 0
-    room = cells - needed
-    marks: list[Line] = []
-    if alone or chart is _roomy(view):
-        marks = _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
-    if alone and chart is CHARTS[0] and sum(map(cells_of, [*parts, *marks])) > room:
-        parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
-    return spread(_fit([*parts, *marks], room), right, cells)
+        parts.append((Span(f"smoothed{gap}", "accent"),))
+    return parts
 
 
 def _roomy(view: RunView) -> Chart:
@@ -86,14 +107,14 @@ def _roomy(view: RunView) -> Chart:
     return [CHARTS[0], *shown_charts(view)[:2]][-1]
 
 
-def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
+def _curve(curve: Curve, chart: Chart, lens: Lens, gap: str, *, letters: bool) -> Line:
     value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
     label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
     words = value_words(curve.name, value)
     if curve.name not in lens.drawn(chart):
-        return Span(f"{HIDDEN} ", f"curve-{curve.name}"), Span(f"{label} ", "faint")
+        return Span(f"{HIDDEN} ", f"curve-{curve.name}"), Span(f"{label.rstrip()}{gap}", "faint")
     mark = letter(curve.name) if letters and len(chart.curves) > 1 else "━"
-    return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
+    return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}{gap}", "value")
 
 
 def legend(chart: Chart, view: RunView) -> list[tuple[str, str]]:

@@ -155,7 +155,7 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
     if lens.cursor is not None:
         right = Span(f"│ {axis.words(lens.cursor)}", "accent")
     elif lens.window is not None:
-        right = Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")
+        right = Span(f"{axis.stretch(*lens.window)} · 0 shows all", "accent")
     while len(parts) > 3 and cells_of((*parts, right)) >= cells:
         parts.pop()
     return spread(parts, [right], cells)

@@ -193,6 +193,13 @@ class Axis:
             return f"{count(at)} tokens"
         return f"step {number(round(at))}" if self.by == "step" else duration(at)
 
+    def stretch(self, left: float, right: float) -> str:
+        """A part of it: `37k – 94k tokens`, `steps 12 – 31`, `3m 20s – 5m 10s`."""
+        ends = self.words(left), self.words(right)
+        if self.by == "step":
+            return f"steps {' – '.join(one.removeprefix('step ') for one in ends)}"
+        return f"{ends[0].removesuffix(' tokens')} – {ends[1]}"
+
 
 def _without_pauses(points: list[Point], seams: tuple[float, ...]) -> list[Point]:
     """Seconds trained: what passed between the end of a run and the first figures of the next one is left out."""

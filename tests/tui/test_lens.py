@@ -12,10 +12,11 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from bitnet_core.results.curves import TRACKED
+from bitnet_core.runs.events import Flip
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.chart import drawing, smoothed
 from bitnet_tui.view.chart_text import HIDDEN, title, toggled, turned
-from bitnet_tui.view.lens import ALONE, AXES, CHARTS, SMOOTH, Axis, Lens, extent, shown_charts, value_at
+from bitnet_tui.view.lens import ALONE, AXES, CHARTS, SMOOTH, Axis, By, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.chart import ChartPanel, Plot
@@ -156,6 +157,31 @@ def test_what_a_resume_changed_is_told_before_that_it_was_one():
     assert told(needed - 2).startswith("LR 0.0005→0.001")
     assert told(needed - 3).startswith("LR→0.001") and told(needed - 9).startswith("LR→0.001")
     assert told(needed - 10).startswith("resumed")
+
+
+@pytest.mark.parametrize("cells", [78, 83])
+@pytest.mark.parametrize(
+    ("lens", "told"),
+    [(Lens(window=(36_600.0, 93_800.0)), "0 shows all"), (Lens(cursor=61_000.0), "│ 61k tokens")],
+)
+def test_what_is_looked_at_takes_no_name_from_the_line_above_the_chart(cells: int, lens: Lens, told: str):
+    view = replace(_fold(1000), flip=Flip(step=500, seen_tokens=50_000, from_bits=8, to_bits=4))
+    text = unstyled(title(CHARTS[0], view, lens, Axis("tokens"), cells, alone=True))
+    assert text.startswith("‹ loss › ━ total")
+    assert all(one in text for one in ("━ KL", "━ CE", "━ format", "┊ A8→A4")), text
+    assert text.endswith(told)
+
+
+def test_the_mouse_is_told_of_above_a_chart_that_has_room_for_it():
+    view = _fold(1000)
+
+    def told(lens: Lens, by: By = "tokens") -> str:
+        return unstyled(title(CHARTS[2], view, lens, Axis.of(view, by), 110, alone=True))
+
+    assert told(Lens()).endswith("wheel zooms · seen tokens →")
+    window = Lens(window=(36_600.0, 93_800.0))
+    assert told(window).endswith(" 36.6k – 93.8k tokens · drag moves, 0 shows all")
+    assert told(window, "step").endswith(" steps 366 – 938 · drag moves, 0 shows all")
 
 
 def test_each_cell_of_a_title_turns_where_it_says():
