@@ -22,12 +22,6 @@ LETTERS = "ABCDEFGH"
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
-_RUN = {
-    "teacher": "run `bitnet teacher`",
-    "collect": "run `bitnet collect`",
-    "train": "run `bitnet train`",
-    EVAL: "run `bitnet eval`",
-}
 _MADE_WITH = {LAST: _WEIGHTS, LOWEST: _WEIGHTS, "flip_shock": _WEIGHTS, "heldout_kl": ("KD_TAU",)}
 """Which of these each measure is made with."""
 
@@ -223,7 +217,7 @@ def _evaluations(some: Sequence[Contender]) -> str:
         if not one.subject.evaluates:
             to_run.setdefault((*one.subject.lacking, EVAL), []).append(one.letter)
     for stages, letters in to_run.items():
-        parts.append(f"{', then '.join(_RUN[stage] for stage in stages)} in {listed(letters)}")
+        parts.append(f"run {', then '.join(stages)} in {listed(letters)}")
     return "; ".join(parts)
 
 

@@ -13,14 +13,14 @@ from bitnet_tui.view import compared
 from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher
 from bitnet_tui.view.lens import Chart
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, cells_of, first_lines, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.widgets.overlay import OverlayPanel
 from bitnet_tui.widgets.painted import Painted
 
 _LOOK_SECONDS = 1.0
 _IDLE_EVERY = 5
 _SAID_SHARE = 5
-"""What is better has a fifth of the rows above the chart. If it needs more, it is also whole above the reasons."""
+"""What is better has a fifth of the rows above the chart. What does not fit there whole is told above the reasons."""
 
 
 class _Tables(VerticalScroll, inherit_bindings=False):
@@ -82,12 +82,14 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         self.query_one("#head", Painted).show((self.head(),))
         room = self.query_one("#compared").content_size
         cells = max(24, room.width)
-        said, tables = compared.sentence_lines(view, cells), compared.table_lines(view, cells - 2)
-        most = max(1, room.height // _SAID_SHARE)
-        told = compared.sentence_lines(view, cells - 2) if len(said) > most else ()
-        if told := (*told, *compared.reason_lines(view, cells - 2)):
+        tables = compared.table_lines(view, cells - 2)
+        most = room.height if view.comparison is None else max(1, room.height // _SAID_SHARE)
+        above, below = compared.sentence_lines(view, cells, most)
+        if told := (*below, *compared.reason_lines(view, cells - 2)):
             tables = (*told, (), *tables)
-        self.query_one("#sentence", Painted).show(first_lines(said, most, cells))
+        sentence = self.query_one("#sentence", Painted)
+        sentence.show(above)
+        sentence.display = bool(above)
         self.query_one("#tables", Painted).show(tables)
         self.query_one("#compared").set_class(view.comparison is None, "-nothing")
         self.draw_charts()

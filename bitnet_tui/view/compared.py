@@ -177,14 +177,23 @@ def names_line(view: CompareView, cells: int) -> Line:
     return tuple(parts)
 
 
-def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
-    """What is better, then which settings differ, then what could not be read."""
+def sentence_lines(view: CompareView, cells: int, most: int) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """What is better, then which settings differ, then what could not be read.
+
+    First what is said above the chart, which has `most` lines, then what is left to say below it.
+    """
     found = view.comparison
     # a value may be spelt like a setting
     sentences = (in_app(found.verdict.headline), settings_words(found.differing, by_label)) if found else ()
-    said = [line(Span(text, "value")) for sentence in sentences for text in wrap(sentence, cells)]
-    wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(in_app(problem), cells)]
-    return (*said, *wrong)
+    told = [(sentence, "value") for sentence in sentences] + [(in_app(problem), "bad") for problem in view.problems]
+    above: list[Line] = []
+    for place, (sentence, style) in enumerate(told):
+        lines = [line(Span(text, style)) for text in wrap(sentence, cells)]
+        if len(above) + len(lines) > most:
+            left = told[place:]
+            return tuple(above), tuple(line(Span(text, way)) for one, way in left for text in wrap(one, cells - 2))
+        above += lines
+    return tuple(above), ()
 
 
 def reason_lines(view: CompareView, cells: int) -> tuple[Line, ...]:

@@ -87,18 +87,18 @@ def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
     trained(made(home, "other"), 5.00)
     unknown = "Whether chance alone could do that is not known yet: "
     found = _compared(home, "base", "other")
-    assert f"{unknown}run `bitnet teacher`, then run `bitnet collect`, then run `bitnet eval` in B." in found.sentence
+    assert f"{unknown}run teacher, then collect, then eval in B." in found.sentence
     assert _cells(found, "heldout_loss") == ["5.210", "5.000"]
     trained(made(home, "third"), 5.10)
     for name in ("third", "other"):
         (home / name / "reports" / "teacher_baseline.json").write_text("{}")
         (home / name / "data" / "kd_shard_000.parquet").write_bytes(b"x")
-    assert "run `bitnet eval` in A and B." in _compared(home, "third", "other").sentence
+    assert "run eval in A and B." in _compared(home, "third", "other").sentence
     evaluated(reader_of("third", home).read().experiment, at=NOON - 100)  # of an older training
     runs = SimulatedRun(reader_of("third", home).read().experiment, "eval", NOON + 500, alive=True)
     try:
         said = _compared(home, "third", "other").sentence
-        assert f"{unknown}the evaluation of A still runs; run `bitnet eval` in B." in said
+        assert f"{unknown}the evaluation of A still runs; run eval in B." in said
     finally:
         runs.end_process()
 

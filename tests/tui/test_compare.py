@@ -49,7 +49,7 @@ def test_values_that_are_spelt_like_settings_are_told_as_they_are(view: CompareV
     assert view.comparison is not None
     rows = (("TEMPLATE", ("unset", "LR")), ("TEACHER_PROVIDER", ("openai", "hf")))
     found = replace(view.comparison, differing=tuple(Difference(name, values, "collect") for name, values in rows))
-    _, said = sentence_lines(replace(view, comparison=found), 1000)
+    (_, said), _ = sentence_lines(replace(view, comparison=found), 1000, 2)
     assert unstyled(said) == ("Settings that differ: “Chat template” (A unset; B LR), “Teacher” (A openai; B hf).")
 
 
@@ -109,8 +109,9 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
         assert "…" not in verdict and verdict not in said(pilot, "#tables")
         await pilot.resize_terminal(60, 15)
         await settled(pilot)
-        assert said(pilot, "#sentence").endswith("…")
-        assert " ".join(said(pilot, "#tables").split()).startswith(" ".join(verdict.split()))
+        both = " ".join(f"{said(pilot, '#sentence')} {said(pilot, '#tables')}".split())
+        assert both.startswith(" ".join(verdict.split()))  # neither cut nor said twice
+        assert both.count("is better on") + both.count("looks better on") == 1
         assert pilot.app.screen.query_one("#overlay").region.bottom < tables.region.bottom < 15
 
 
