@@ -126,7 +126,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     now, before = trend(vitals), vitals.before_flip
     found = now.evaluations
     measured = found or vitals.evaluations
-    age = _age(measured[-1], vitals, plan) if measured and now.direction is None else ""
+    age = _age(measured[-1], vitals, plan) if measured and (now.direction is None or now.of_two) else ""
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
     elif not measured:
@@ -138,7 +138,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         if now.direction:
             yield f"it {'is ' if now.direction == 'level' else ''}{now.words}"
     elif now.direction in ("falls", "rises"):
-        yield f"held-out {now.words}"
+        yield f"held-out {now.words}{age.partition(',')[0]}"
     else:
         yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}"
     if any(_spiking(vitals.reports)):

@@ -28,6 +28,8 @@ class Trend:
     direction: Literal["falls", "level", "rises"] | None = None
     words: str = ""
     """`falls 0.3 a minute`, `fell from 12.4 to 6.86`, `level`, or empty."""
+    of_two: bool = False
+    """Whether only an evaluation and the one before the first step tell it: it may be old, and has no pace."""
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
@@ -86,7 +88,9 @@ def _since_the_start(found: tuple[Evaluation, ...]) -> Trend:
     way = f"from {significant(first)} to {significant(last)}"
     if abs(last - first) <= abs(first) * RISEN:
         return Trend(found, "level", "level")
-    return Trend(found, "falls", f"fell {way}") if last < first else Trend(found, "rises", f"rose {way}")
+    if last < first:
+        return Trend(found, "falls", f"fell {way}", of_two=True)
+    return Trend(found, "rises", f"rose {way}", of_two=True)
 
 
 def _pace(per_second: float) -> str:

@@ -85,7 +85,7 @@ class ExperimentScreen(
     async def furnish(self) -> None:
         from bitnet_tui.widgets.run_pane import RunPane
 
-        self._watcher = ExperimentWatcher(self.root, self.shell.home)
+        self._watcher = ExperimentWatcher(self.root, self.shell.home, stops_sent=self.shell.stops_sent)
         await self.query_one("#main").mount(RunPane(self.shell.home, self.root))
 
     @property

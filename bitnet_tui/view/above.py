@@ -1,5 +1,6 @@
 """What stands above the charts of a run, in the rows that there are."""
 
+import re
 from typing import NamedTuple
 
 from bitnet_core.runs.catalog import stage
@@ -25,6 +26,9 @@ _LEAST_SAID = 2
 
 _OF_THE_PRESENT = {"retrying", "rate_limited"}
 """Codes of alerts that tell what a run is waiting for: nothing any more when it has ended."""
+
+_AGAIN = re.compile(r"; (?:its work is kept, and )?start\w* [^;.]*\bagain\b[^;.]*")
+"""What another start of it would do: of a run before the newest one, that has been seen."""
 
 
 class Above(NamedTuple):
@@ -121,12 +125,14 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     if problem:
         lines += wrapped("✗ ", offering(problem), "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        lines += wrapped(f"{look(run.state).glyph} ", offering(run.error), look(run.state).style, cells)
+        error = run.error if run.position == 1 else _AGAIN.sub("", run.error)
+        lines += wrapped(f"{look(run.state).glyph} ", offering(error), look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
         goes_on = "resumes from what was saved" if stage(run.stage).resumes else "begins it anew"
-        text = f"{capital(run.error)}; {key('experiment.resume')} {goes_on}."
+        offer = f"; {key('experiment.resume')} {goes_on}" if run.position == 1 else ""
+        text = f"{capital(run.error)}{offer}."
         lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):

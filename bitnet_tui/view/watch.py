@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import structs
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import joined
@@ -113,6 +115,8 @@ class ExperimentWatcher:
     root: Path
     home: Path
     elapsed: Elapsed = field(default_factory=Elapsed)
+    stops_sent: Container[str] = ()
+    """The runs that were asked to stop: how much time their work would need says nothing any more."""
     _cache: RecordCache = field(default_factory=RecordCache)
     _readings: dict[str, RunReading] = field(default_factory=dict)
     _deadline: float = math.inf
@@ -142,8 +146,10 @@ class ExperimentWatcher:
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
-        shown, copy = self._shown(history, stage, back), self._copied(history, problem)
+        stopping = any(row.active and row.run_id in self.stops_sent for row in rows)
+        shown, copy = self._shown(history, stage, back, stopping=stopping), self._copied(history, problem)
         rows = tuple(_as_shown(row, shown) for row in rows)
+        rows = tuple(replace(row, eta="") for row in rows) if stopping else rows
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()
         model = teacher_name(experiment.settings)
@@ -173,7 +179,7 @@ class ExperimentWatcher:
         history = History.read(experiment_at(self.root, self.home)[0], self._cache)
         return [run for name in names if (run := history.active(name)) is not None]
 
-    def _shown(self, history: History, stage: str, back: int) -> RunShown | None:
+    def _shown(self, history: History, stage: str, back: int, *, stopping: bool) -> RunShown | None:
         runs = [entry for entry in history.entries if entry.record.stage == stage]
         if not runs:
             return None
@@ -181,6 +187,8 @@ class ExperimentWatcher:
         run, record = runs[place]
         state = runs[place].state
         view = self._view(run)
+        if stopping and state in ACTIVE:
+            view = _without_eta(view)
         at_work = (view.begins if stage == "train" else view.progress) is not None
         elapsed, silent = self.elapsed.of(record, state, view.newest, at_work=at_work)
         if elapsed is not None and stage == PIPELINE.name:
@@ -268,6 +276,12 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
         return TeacherOptions.of(settings).chosen, shape or StudentOptions.of(settings).preset
     except UsageError:
         return "", ""
+
+
+def _without_eta(view: RunView) -> RunView:
+    told, heard = view.progress, view.vitals.progress
+    vitals = replace(view.vitals, progress=heard and structs.replace(heard, eta_s=None))
+    return replace(view, progress=told and structs.replace(told, eta_s=None), vitals=vitals)
 
 
 def _as_shown(row: StageRow, shown: RunShown | None) -> StageRow:

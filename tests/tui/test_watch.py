@@ -204,6 +204,23 @@ def test_the_progress_of_a_preparation_is_not_that_of_the_stage(home: Path, stag
         run.end_process()
 
 
+def test_a_run_that_was_asked_to_stop_is_not_said_to_be_done_soon(home: Path):
+    run = SimulatedRun(experiment(home, "one"), "train", time.time(), alive=True)
+    sent: set[str] = set()
+    watcher = ExperimentWatcher(home / "one", home, stops_sent=sent)
+    try:
+        run.train(0, 10)
+        for stops in (set(), {run.run.id}):
+            sent |= stops
+            view = watcher.look("train")
+            row = view.row("train")
+            assert view.run is not None and row is not None
+            words = view.run.health[0].words
+            assert ("done in" in words or "flip in" in words, bool(row.eta)) == (not stops, not stops)
+    finally:
+        run.end_process()
+
+
 def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Path):
     exp = experiment(home, "duplicate")
     (exp.root / LEAVES["collect"]).touch()
