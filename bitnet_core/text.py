@@ -93,6 +93,11 @@ def files(number: int) -> str:
     return f"{number} file{'' if number == 1 else 's'}"
 
 
+def epochs(number: float) -> str:
+    """`1 epoch`, `0.5 epochs`, `4 epochs`."""
+    return f"{number:.4g} epoch{'' if number == 1 else 's'}"
+
+
 def count(value: float | None) -> str:
     """`950` → `950`, `87412` → `87.4k`, `1500000` → `1.5M`."""
     value = finite(value)

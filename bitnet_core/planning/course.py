@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bitnet_core import text
 from bitnet_core.settings.values import TrainOptions
 
 EndedBy = Literal["TOTAL_STEPS", "BUDGET_TOKENS"]
@@ -50,7 +51,7 @@ def _bounded(options: TrainOptions, supervised: float) -> Course:
     """With at most `supervised` tokens a step."""
     steps = options.total_steps
     if options.flip.budget_tokens is None:
-        return _in_epochs(options.flip.budget_epochs, steps)
+        return _in_epochs(options.flip.budget_epochs or 0.0, steps)
     budget, threshold = options.flip.budget, options.flip.threshold
     if steps is None:
         words = f"the budget ends it after {math.ceil(budget / supervised):,} steps or more"
@@ -69,9 +70,9 @@ def _bounded(options: TrainOptions, supervised: float) -> Course:
     return Course(None, None, None, None, None, words)
 
 
-def _in_epochs(epochs: float | None, steps: int | None) -> Course:
+def _in_epochs(epochs: float, steps: int | None) -> Course:
     """Before there are traces nobody knows how many tokens that is."""
-    words = f"{epochs:g} epochs of what will be collected end it"
+    words = f"{text.epochs(epochs)} of what will be collected {'ends' if epochs == 1 else 'end'} it"
     if steps is None:
         return Course("BUDGET_TOKENS", None, None, None, None, words)
     return Course(None, None, None, None, None, f"{words}, or TOTAL_STEPS before that, at {steps:,} steps")

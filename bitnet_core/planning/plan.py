@@ -25,7 +25,7 @@ from bitnet_core.planning.memory import (
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.settings.values import TrainOptions
-from bitnet_core.text import duration, size
+from bitnet_core.text import duration, epochs, size
 
 _CHECKPOINTS = 5
 """The newest three, the best one, and one that is being written."""
@@ -307,7 +307,7 @@ def _budget_words(budget: Record) -> tuple[str, str]:
     tokens = "" if budget["most_tokens"] is None else f", at most about {budget['most_tokens']:,} tokens"
     if budget["tokens"] is not None:
         tokens = f", {budget['tokens']:,} tokens"
-    return f"{budget['epochs']:g} epochs of what is collected{tokens}", "BUDGET_EPOCHS"
+    return f"{epochs(budget['epochs'])} of what is collected{tokens}", "BUDGET_EPOCHS"
 
 
 def _timed_words(spent: Record) -> str:

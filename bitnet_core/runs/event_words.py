@@ -114,7 +114,7 @@ def _packed(parts: Sequence[str]) -> list[str]:
 def _budget(event: events.Budget) -> str:
     ternary = text.finite(event.ternary_at_tokens)
     return (
-        f"budget: {text.number(event.tokens)} tokens, {text.number(event.epochs)} epochs of "
+        f"budget: {text.number(event.tokens)} tokens, {text.epochs(text.finite(event.epochs) or 0)} of "
         f"{text.number(event.epoch_tokens)}; "
         + (f"the student is ternary at {text.number(ternary)}, " if ternary is not None else "")
         + f"the flip is at {text.number(event.flip_at_tokens)}"

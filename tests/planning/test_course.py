@@ -46,6 +46,8 @@ def test_a_known_number_of_tokens_decides_everything(options: TrainOptions, supe
 def test_before_there_are_traces_epochs_tell_no_number(steps: int | None, most: int) -> None:
     found = course(TrainOptions(total_steps=steps), most, exact=False)
     assert found.words.startswith("4 epochs of what will be collected end it")
+    once = course(TrainOptions(total_steps=steps, flip=FlipOptions(budget_epochs=1)), most, exact=False)
+    assert once.words.startswith("1 epoch of what will be collected ends it")
     assert (found.steps, found.seen_tokens, found.flip_step) == (None, None, None)
     assert found.ended_by == (None if steps else "BUDGET_TOKENS")
 
