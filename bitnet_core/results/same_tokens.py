@@ -34,7 +34,7 @@ class Standing:
         if self.measured:
             return significant(self.value, 4)
         if self.from_start:
-            return " to ".join(significant(bound, 3) for bound in self.bounds)
+            return f"between {' and '.join(significant(bound, 3) for bound in self.bounds)}"
         return f"about {significant(self.value, 3)}"
 
     def below(self, other: "Standing") -> bool:

@@ -111,9 +111,13 @@ def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure:
     standing = sorted(zip(some, found, strict=True), key=lambda pair: pair[1].value)
     (low, lower), (high, higher) = standing
     if lower.below(higher):
-        words = f"{low.letter} was lower ({lower.words} against {higher.words})"
+        against = f"; {high.letter}" if higher.from_start else " against"
+        words = f"{low.letter} was lower ({lower.words}{against} {higher.words})"
+    elif lower.words == higher.words:
+        words = f"both were at {lower.words}"
     else:
-        words = f"{low.letter} was at {lower.words}, {high.letter} at {higher.words}"
+        at_low, at_high = ("" if one.from_start else "at " for one in (lower, higher))
+        words = f"{low.letter} was {at_low}{lower.words}, {high.letter} {at_high}{higher.words}"
     return f"{saw}; at {count(after)} {words}.", _flipped(some, after, [one.tokens for one in found])
 
 

@@ -162,43 +162,6 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
     assert "nothing can be said" in _compared(home, "new", "new").sentence
 
 
-def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the_same_tokens(home: Path):
-    _whole(home, "long", 5.21)
-    trained(made(home, "short", BUDGET_TOKENS=15_000), 5.0, last=15)
-    said = _compared(home, "long", "short").sentence
-    assert said.startswith(
-        "A saw 33% more tokens; at 15k B was lower (6.000 against 6.210). A looks better on held-out"
-    )
-    assert "Seen: A 20k, B 15k tokens." in said
-    assert "saw" not in _compared(home, "long", "long").sentence
-    brief = trained(made(home, "brief", BUDGET_TOKENS=4_000), 9.5, last=4)
-    brief.emit("metric", step=4, seen_tokens=4_000, heldout_loss=9.5, heldout_ce=4.0)
-    said = _compared(home, "brief", "long").sentence
-    assert said.startswith("B saw 5 times the tokens; there is no number of tokens after which both were measured. ")
-    for step, loss, words in (
-        (6, 8.0, "A was at 8.000, B at about 8.01"),
-        (7, 7.0, "A was lower (7.000 against about"),
-    ):
-        brief.emit("metric", step=step, seen_tokens=6_000, heldout_loss=loss, heldout_ce=4.0)
-        assert f"B saw 5 times the tokens; at 6k {words}" in _compared(home, "brief", "long").sentence
-    said = _compared(home, "short", "brief", "long").sentence
-    assert said.startswith("They have not seen the same. After 6k tokens held-out loss is A about ")
-
-
-@pytest.mark.parametrize(
-    ("flip", "words"),
-    [(15_000, "After 15k tokens B had flipped to 4-bit activations, A had not."), (15_500, "")],
-)
-def test_bits_that_differ_after_the_same_tokens_are_said(home: Path, flip: int, words: str):
-    _whole(home, "long", 5.21)
-    exp = made(home, "short", BUDGET_TOKENS=15_000)
-    run = trained(exp, 5.0, last=15)
-    run.emit("flip", step=15, seen_tokens=flip, from_bits=8, to_bits=4)
-    said = _compared(home, "long", "short").verdict
-    assert "at 15k B was lower (6.000 against 6.210)." in said.headline
-    assert words in said.reasons and ("flipped" in said.reasons) == bool(words)
-
-
 def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(home: Path):
     """Also where both have the same now, and not of runs of which nothing is left."""
     _whole(home, "whole", 5.2, LR="3e-4")
