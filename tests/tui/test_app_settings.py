@@ -50,6 +50,7 @@ async def test_each_has_its_origin_and_opens_what_changes_it(
         await pilot.press("enter")
         await settled(pilot)
         await click_on(pilot, "Evening")
+        await click_on(pilot, "Keep")
         assert "Evening" in shown(pilot) and "Settings of the app" in shown(pilot)
         await pilot.press("down")
         await settled(pilot)
