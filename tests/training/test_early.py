@@ -31,21 +31,21 @@ def test_it_is_a_tenth_of_the_steps_unless_a_checkpoint_or_the_end_is_near(
     assert early_steps(steps, interval) == early
 
 
-@pytest.mark.parametrize("stopped", [4, 5, 6])
-def test_it_is_measured_once_whether_or_not_the_training_is_resumed(make_trainer: Make, stopped: int) -> None:
+def test_it_is_measured_once_whether_or_not_the_training_is_resumed(make_trainer: Make) -> None:
     whole = make_trainer(LONGER, name="whole")
     whole.run()
     assert measured(whole) == [("start", 0), ("early", 5), ("end", 50)]
-    first = make_trainer(LONGER, name="cut", resume=True)
-    stop_after(first, stopped)
-    with pytest.raises(Stopped):
-        first.run()
-    second = make_trainer(LONGER, name="cut", resume=True)
-    second.run()
-    assert timeless(whole.state.evaluations) == timeless(second.state.evaluations)
-    assert timeless(events(first, "metric") + events(second, "metric")) == timeless(events(whole, "metric"))
-    for name, tensor in whole.student.state_dict().items():
-        assert torch.equal(tensor, second.student.state_dict()[name]), name
+    for stopped in (4, 5, 6):
+        first = make_trainer(LONGER, name=f"cut-{stopped}", resume=True)
+        stop_after(first, stopped)
+        with pytest.raises(Stopped):
+            first.run()
+        second = make_trainer(LONGER, name=f"cut-{stopped}", resume=True)
+        second.run()
+        assert timeless(whole.state.evaluations) == timeless(second.state.evaluations)
+        assert timeless(events(first, "metric") + events(second, "metric")) == timeless(events(whole, "metric"))
+        for name, tensor in whole.student.state_dict().items():
+            assert torch.equal(tensor, second.student.state_dict()[name]), name
 
 
 def test_one_that_was_stopped_is_made_when_the_training_goes_on(
