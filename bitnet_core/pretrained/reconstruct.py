@@ -1,10 +1,10 @@
 """Fits a student to what its source says of the same text, before training begins.
 
 A student that keeps some layers of its source has ternary weights in them, and nothing in the place of the others.
-All layers together learn to leave a last state of which the head makes the source's probabilities. The text needs no
-labels, every position of it counts, and the head need not be whole: the loss of a position is the KL divergence over
-the tokens that the text has, a few thousand of the vocabulary, so a step takes a fraction of training's. The
-embedding stays as it is.
+All layers are trained together, so that the head turns their last state into the source's probabilities. The text
+needs no labels, every position of it counts, and a part of the head is enough: the loss of a position is the KL
+divergence over the tokens that occur in the text, a few thousand of the vocabulary, so a step takes a fraction of
+training's. The embedding stays as it is.
 
 Shapes: R rows, T positions, D hidden, N real tokens, W tokens that the text has.
 """

@@ -25,7 +25,7 @@ _HEADER_BYTES = 1 << 16
 _MOST_NESTING = 16
 _MOST_FOOTER = 1 << 24
 _TRIES = 10
-"""Collecting replaces a file now and then; more often than this is no accident."""
+"""How often a file is opened that is replaced meanwhile. Collecting replaces one now and then."""
 
 Fields = dict[int, Any]
 """A struct of the file's metadata: values by the numbers that `parquet.thrift` gives them."""

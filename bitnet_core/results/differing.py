@@ -93,7 +93,8 @@ def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
     The most important come first.
     """
     defaults, values = _defaults(), settings_of(subject)
-    names = (name for name in _in_order() if name not in unused(values))
+    idle = unused(values)
+    names = (name for name in _in_order() if name not in idle)
     pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in names)
     return tuple((name, shown(value), shown(default)) for name, value, default in pairs if value != default)
 

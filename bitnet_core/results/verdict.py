@@ -167,7 +167,7 @@ def _flipped(some: Sequence[Contender], about: float, after: Sequence[float]) ->
 
 
 def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, sure: bool) -> str:
-    """Who is better by how much; who only looks so where that may have come about otherwise."""
+    """Who is better, and by how much. Unless that is `sure`, it only looks so."""
     low, high = (one.figures[measure].value for one in (best, others[0]))
     first, *rest = (f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in others)
     if _look_alike(low, high):

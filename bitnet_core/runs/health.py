@@ -157,10 +157,8 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
         return old
     following, last = (step // every + 1) * every, _last_step(vitals, plan)
     early = early_steps(last, every) if last and _untold(vitals) else None
-    if early and step < measured.step + early:
-        return (
-            f"{old}, next at about {number(measured.step + early)}"  # how many steps the budget gives is an estimate
-        )
+    if early and step < measured.step + early:  # about: how many steps the budget gives is an estimate
+        return f"{old}, next at about {number(measured.step + early)}"
     return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at end"
 
 

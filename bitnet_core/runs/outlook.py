@@ -180,7 +180,8 @@ def _others(made: Entry | None, settings: Settings, names: tuple[str, ...]) -> C
     if made is None:
         return {}
     then, now = made.record.settings, settings.to_record()
-    known = [name for name in names if name in then and name not in unused(now)]
+    idle = unused(now)
+    known = [name for name in names if name in then and name not in idle]
     return changes({name: then[name] for name in known}, {name: now.get(name) for name in known})
 
 

@@ -121,7 +121,7 @@ def _shortest(value: float) -> str:
 
 
 def with_thousands(text: str) -> str:
-    """The text of a value for people who read and don't type: `60000` → `60,000`; what is no such number as it is."""
+    """A value's text with its thousands set apart, for reading: `60000` → `60,000`. Other texts stay as they are."""
     return f"{int(text):,}" if _LONG_NUMBER.fullmatch(text) else text
 
 

@@ -57,7 +57,7 @@ class TeacherHealth:
         self._responded_at = time.monotonic()
 
     async def wait_until_answering(self, answers_before: int, failure: BitnetError) -> None:
-        """Return once there are more than `answers_before` answers, or the test is refused: it was no outage.
+        """Return once there are more than `answers_before` answers, or once a test is refused: the teacher responds.
 
         Of all requests that wait, one at a time tests the teacher. Raises `failure` after a long outage.
         """

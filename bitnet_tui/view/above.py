@@ -66,7 +66,7 @@ def above(view: ExperimentView, cells: int, rows: int, tab: str = "live") -> Abo
 
 
 def _steady_rows(run: RunShown, found: tuple[Line, ...]) -> int:
-    """The rows that a run takes while it is active, with these figures and whatever is said."""
+    """How many rows stand above the charts of an active run with these figures."""
     return len(found) + _to_come(run) + _LEAST_SAID
 
 

@@ -8,7 +8,7 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.results import finding
-from bitnet_core.results.compare import Comparison, compare
+from bitnet_core.results.compare import compare
 from bitnet_core.results.differing import changed_from_defaults
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
@@ -16,50 +16,29 @@ from bitnet_core.results.subject import older_trainings
 from bitnet_core.runs.experiment import Experiment, is_experiment
 from bitnet_core.runs.history import History
 from bitnet_core.settings.resolve import resolve
-from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
+from tests.results.trainings import STEPS, TOKENS, cells, compared, evaluated, made, trained, whole
 from tests.tui.simulated import NOON, SimulatedRun, save_checkpoint
 
 
-@pytest.fixture
-def home(isolated: Path) -> Path:
-    return isolated / "experiments"
-
-
-def _compared(home: Path, *names: str) -> Comparison:
-    return compare([reader_of(name, home).read() for name in names])
-
-
-def _cells(found: Comparison, name: str) -> list[str]:
-    row = next(row for row in found.rows if row.measure.name == name)
-    return [row.cell(place) for place in range(len(found.subjects))]
-
-
-def _whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> None:
-    exp = made(home, name, **settings)
-    collected(exp)
-    trained(exp, loss, tokens=tokens)
-    evaluated(exp, half=half)
-
-
 def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
-    _whole(home, "base", 5.21)
-    _whole(home, "fast", 5.00, LR="1e-3", LOG_INTERVAL=7)
-    found = _compared(home, "base", "fast")
+    whole(home, "base", 5.21)
+    whole(home, "fast", 5.00, LR="1e-3", LOG_INTERVAL=7)
+    found = compared(home, "base", "fast")
     assert found.sentence == (
         "B is better on held-out loss: 5.000 against A 5.210 (4.0% less). Setting that differs: "
         "LR (A 6e-4; B 0.001). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
         "prompts (95%: ±0.088)."
     )
-    assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
-    assert _cells(found, "best_loss") == _cells(found, "heldout_loss")
+    assert cells(found, "heldout_loss") == ["5.210", "5.000 *"]
+    assert cells(found, "best_loss") == cells(found, "heldout_loss")
     assert [row.measure.name for row in found.shown] == [
         row.measure.name for row in found.rows if row.measure.name != "best_loss"
     ]
-    assert _cells(found, "qei") == ["1.30", "1.30"]
-    assert _cells(found, "cost") == ["$0.04", "$0.04"]
+    assert cells(found, "qei") == ["1.30", "1.30"]
+    assert cells(found, "cost") == ["$0.04", "$0.04"]
     assert [(one.name, one.stage) for one in found.differing] == [("LR", "train"), ("LOG_INTERVAL", "")]
-    _whole(home, "more", 5.00, BUDGET_TOKENS=19_999)
-    assert _compared(home, "more", "base").sentence.count("BUDGET_TOKENS (A 19,999; B 20,000)") == 1
+    whole(home, "more", 5.00, BUDGET_TOKENS=19_999)
+    assert compared(home, "more", "base").sentence.count("BUDGET_TOKENS (A 19,999; B 20,000)") == 1
 
 
 @pytest.mark.parametrize(
@@ -73,9 +52,9 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     ],
 )
 def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, object], words: str):
-    _whole(home, "base", 5.21)
-    _whole(home, "other", 5.00, **how)  # type: ignore[arg-type]
-    said = _compared(home, "base", "other").verdict
+    whole(home, "base", 5.21)
+    whole(home, "other", 5.00, **how)  # type: ignore[arg-type]
+    said = compared(home, "base", "other").verdict
     assert words in said.reasons
     assert said.headline.startswith(
         "B looks better" if "weighted" not in words else "A and B are alike on held-out CE"
@@ -83,21 +62,21 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
 
 
 def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
-    _whole(home, "base", 5.21)
+    whole(home, "base", 5.21)
     trained(made(home, "other"), 5.00)
     unknown = "Whether chance alone could do that is not known yet: "
-    found = _compared(home, "base", "other")
+    found = compared(home, "base", "other")
     assert f"{unknown}run teacher, then collect, then eval in B." in found.sentence
-    assert _cells(found, "heldout_loss") == ["5.210", "5.000"]
+    assert cells(found, "heldout_loss") == ["5.210", "5.000"]
     trained(made(home, "third"), 5.10)
     for name in ("third", "other"):
         (home / name / "reports" / "teacher_baseline.json").write_text("{}")
         (home / name / "data" / "kd_shard_000.parquet").write_bytes(b"x")
-    assert "run eval in A and B." in _compared(home, "third", "other").sentence
+    assert "run eval in A and B." in compared(home, "third", "other").sentence
     evaluated(reader_of("third", home).read().experiment, at=NOON - 100)  # of an older training
     runs = SimulatedRun(reader_of("third", home).read().experiment, "eval", NOON + 500, alive=True)
     try:
-        said = _compared(home, "third", "other").sentence
+        said = compared(home, "third", "other").sentence
         assert f"{unknown}the evaluation of A still runs; run eval in B." in said
     finally:
         runs.end_process()
@@ -106,23 +85,23 @@ def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
 def test_nothing_is_made_of_a_difference_that_is_not_shown(home: Path):
     """Nor is the third one left out."""
     for name, loss in (("base", 5.21), ("same", 5.21), ("third", 5.30)):
-        _whole(home, name, loss)
-    said = _compared(home, "base", "same").sentence
+        whole(home, name, loss)
+    said = compared(home, "base", "same").sentence
     assert said.startswith("A and B are alike on held-out loss: 5.210. ") and "chance" not in said
-    said = _compared(home, "base", "third", "same").sentence
+    said = compared(home, "base", "third", "same").sentence
     assert said.startswith("A and C are alike on held-out loss: 5.210, against B 5.300. ")
 
 
 def test_the_interval_of_a_weighted_loss_is_weighted_alike(home: Path):
     for name, loss in (("base", 5.21), ("other", 5.00)):
-        _whole(home, name, loss, KD_WEIGHT="10")
-    assert "so it may be chance" in _compared(home, "base", "other").sentence
+        whole(home, name, loss, KD_WEIGHT="10")
+    assert "so it may be chance" in compared(home, "base", "other").sentence
 
 
 def test_the_same_answers_are_compared_one_by_one(home: Path):
     """Each interval alone is far too wide to tell the two apart."""
-    _whole(home, "base", 5.21, half=0.5)
-    _whole(home, "fast", 5.00, half=0.5, LR="1e-3")
+    whole(home, "base", 5.21, half=0.5)
+    whole(home, "fast", 5.00, half=0.5, LR="1e-3")
     for name, better in (("base", 0.0), ("fast", 0.1)):
         rows = [
             [50, 50 * (place - better), 50, 50 * (place - 1 - better * (place % 2)), 40] for place in range(2, 30)
@@ -130,48 +109,48 @@ def test_the_same_answers_are_compared_one_by_one(home: Path):
         answers = {"columns": list(COLUMNS), "rows": rows}
         report = home / name / "reports" / "mini_evaluation_report.json"
         report.write_text(json.dumps({"imitation": {"answers": answers}}))
-    said = _compared(home, "base", "fast").sentence
+    said = compared(home, "base", "fast").sentence
     assert "beyond the chance of the held-out prompts (95%: ±0.01" in said
 
 
 def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
-    _whole(home, "one", 5.20)
-    _whole(home, "two", 5.24, SEED="7")
-    _whole(home, "near", 5.18, LR="1e-3")
-    _whole(home, "far", 5.00, LR="1e-3")
-    spread = _compared(home, "one", "two", "near").sentence
+    whole(home, "one", 5.20)
+    whole(home, "two", 5.24, SEED="7")
+    whole(home, "near", 5.18, LR="1e-3")
+    whole(home, "far", 5.00, LR="1e-3")
+    spread = compared(home, "one", "two", "near").sentence
     assert spread.startswith("C looks better on held-out loss: 5.180 against A 5.200 (0.4% less), B 5.240. ")
     assert "no more than what another seed changes here (0.040)" in spread
-    assert "more than what another seed changes here (0.040)" in _compared(home, "one", "two", "far").sentence
-    assert "seed" not in _compared(home, "one", "one", "near").sentence  # the same twice is no second seed
+    assert "more than what another seed changes here (0.040)" in compared(home, "one", "two", "far").sentence
+    assert "seed" not in compared(home, "one", "one", "near").sentence  # the same twice is no second seed
 
 
 def test_what_is_not_measured_is_not_guessed(home: Path):
     made(home, "new")
-    _whole(home, "base", 5.21)
+    whole(home, "base", 5.21)
     trained(made(home, "half"), 5.3, last=STEPS // 2, state="cancelled")
-    found = _compared(home, "new", "base", "half")
+    found = compared(home, "new", "base", "half")
     assert found.sentence.startswith(
         "C ended before its end, so none is called better yet. "
         "After 10k tokens, where B and C were measured, held-out loss is B 7.210, C 7.300."
     )
     assert found.sentence.endswith("Seen so far: B 20k, C 10k tokens.")
-    assert not any("*" in cell for cell in _cells(found, "heldout_loss"))
-    assert _cells(found, "qei") == ["–", "1.30", "–"]
-    assert "A has none yet." in _compared(home, "new", "base", "base").sentence
-    assert "nothing can be said" in _compared(home, "new", "new").sentence
+    assert not any("*" in cell for cell in cells(found, "heldout_loss"))
+    assert cells(found, "qei") == ["–", "1.30", "–"]
+    assert "A has none yet." in compared(home, "new", "base", "base").sentence
+    assert "nothing can be said" in compared(home, "new", "new").sentence
 
 
 def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(home: Path):
     """Also where both have the same now, and not of runs of which nothing is left."""
-    _whole(home, "whole", 5.2, LR="3e-4")
+    whole(home, "whole", 5.2, LR="3e-4")
     cut = made(home, "cut", LR="6e-4")
     trained(cut, 5.2, last=13, state="cancelled")
     for at, rate, first, last in ((100, "9e-4", 13, 18), (200, "3e-4", 11, STEPS)):
         (cut.root / ".env").write_text(f"BUDGET_TOKENS={STEPS * TOKENS}\nLR={rate}\n")
         again = Experiment.from_settings(resolve({"BITNET_HOME": str(home)}, root=cut.root).settings)
         trained(again, 5.2, at=NOON + at, first=first, last=last)
-    found = _compared(home, "whole", "cut")
+    found = compared(home, "whole", "cut")
     assert [(one.name, one.values) for one in found.differing] == [("LR", ("3e-4", "6e-4 → 3e-4"))]
     assert "Setting that differs: LR (A 3e-4; B 6e-4, then 3e-4)." in found.sentence
 
@@ -179,22 +158,22 @@ def test_a_setting_that_was_changed_in_the_middle_is_told_with_all_its_values(ho
 def test_a_setting_without_effect_is_no_difference(home: Path):
     """As where another version had another default."""
     start = {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "FLIP_POLICY": "hard"}
-    _whole(home, "base", 5.21, **start)
-    _whole(home, "again", 5.00, **start, STUDENT_INIT_FIT_STEPS=64, FLIP_RAMP_FRACTION=0.5, GROQ_MODEL="x")
-    assert not _compared(home, "base", "again").differing
+    whole(home, "base", 5.21, **start)
+    whole(home, "again", 5.00, **start, STUDENT_INIT_FIT_STEPS=64, FLIP_RAMP_FRACTION=0.5, GROQ_MODEL="x")
+    assert not compared(home, "base", "again").differing
     changed = changed_from_defaults(reader_of("again", home).read())
     assert {name for name, _, _ in changed} == {*start, "BUDGET_TOKENS"} - {"FLIP_POLICY"}
-    _whole(home, "kept", 5.00, **start | {"STUDENT_INIT_LAYERS": "2"}, STUDENT_INIT_FIT_STEPS=64)
-    names = {one.name for one in _compared(home, "base", "kept").differing}
+    whole(home, "kept", 5.00, **start | {"STUDENT_INIT_LAYERS": "2"}, STUDENT_INIT_FIT_STEPS=64)
+    names = {one.name for one in compared(home, "base", "kept").differing}
     assert names == {"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"}
 
 
 def test_a_changed_setting_makes_a_figure_outdated(home: Path):
-    _whole(home, "base", 5.21)
-    _whole(home, "other", 5.00)
+    whole(home, "base", 5.21)
+    whole(home, "other", 5.00)
     (home / "other" / ".env").write_text(f"BUDGET_TOKENS={STEPS * TOKENS}\nLR=0.01\n")
-    found = _compared(home, "base", "other")
-    assert _cells(found, "heldout_loss") == ["5.210", "5.000 *↻"]
+    found = compared(home, "base", "other")
+    assert cells(found, "heldout_loss") == ["5.210", "5.000 *↻"]
     assert not found.differing  # the results were made with the same
 
 
@@ -203,9 +182,9 @@ def test_a_training_that_failed_before_its_first_step_changes_nothing(home: Path
     trained(exp, 5.2)
     evaluated(exp, qei=1.4)
     failed = SimulatedRun(exp, "train", NOON + 900).finish("failed", "no memory")
-    found = _compared(home, "exp", f"exp:{failed.run.id}")
-    assert _cells(found, "heldout_loss") == ["5.200", "–"]
-    assert _cells(found, "qei")[0].startswith("1.40")
+    found = compared(home, "exp", f"exp:{failed.run.id}")
+    assert cells(found, "heldout_loss") == ["5.200", "–"]
+    assert cells(found, "qei")[0].startswith("1.40")
     assert [len(one.trained) for one in found.subjects] == [1, 1]
 
 
@@ -252,21 +231,21 @@ def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
         run.emit("metric", step=0, seen_tokens=0, heldout_loss=12.0)
         run.emit("metric", step=10, seen_tokens=evaluated_at, heldout_loss=6.5, heldout_ce=4.0)
         run.emit("metric", step=12, seen_tokens=12_000, loss=6.0)
-        found = _compared(home, "done", "live")
+        found = compared(home, "done", "live")
         assert found.sentence == (
             f"B still trains, so none is called better yet. {words} No setting that decides a result differs. "
             "Seen so far: A 20k, B 12k tokens."
         )
-        turned = _compared(home, "live", "done").verdict.headline
+        turned = compared(home, "live", "done").verdict.headline
         assert words.partition(" tokens")[0] in turned  # whatever the order
-        assert _cells(found, "heldout_loss") == ["5.000", "6.500"]
+        assert cells(found, "heldout_loss") == ["5.000", "6.500"]
     finally:
         run.end_process()
 
 
 def test_values_are_bounded_and_masked(home: Path, capsys: pytest.CaptureFixture[str]):
-    _whole(home, "base", 5.21)
-    _whole(home, "other", 5.00, CUSTOM_BASE_URL="http://me:hunter2hunter2@box/v1", TEMPLATE="x" * 500)
+    whole(home, "base", 5.21)
+    whole(home, "other", 5.00, CUSTOM_BASE_URL="http://me:hunter2hunter2@box/v1", TEMPLATE="x" * 500)
     assert main(["compare", "base", "other", "--set", f"BITNET_HOME={home}"]) == 0
     shown = capsys.readouterr().out
     assert "hunter2" not in shown
@@ -280,12 +259,12 @@ def test_two_runs_of_one_experiment_each_have_their_own_evaluation(home: Path):
     evaluated(exp, qei=1.1)
     second = trained(exp, 5.1, at=NOON + 1000)
     measured = evaluated(exp, at=NOON + 2000, qei=1.4)
-    found = _compared(home, f"exp:{first.run.id}", str(second.run.path))
-    assert _cells(found, "qei") == ["1.10", "1.40 *"]
-    assert _cells(found, "heldout_loss") == ["5.300", "5.100 *"]
-    assert _cells(_compared(home, f"exp:{measured.run.id}", "exp"), "qei") == ["1.40", "1.40"]
+    found = compared(home, f"exp:{first.run.id}", str(second.run.path))
+    assert cells(found, "qei") == ["1.10", "1.40 *"]
+    assert cells(found, "heldout_loss") == ["5.300", "5.100 *"]
+    assert cells(compared(home, f"exp:{measured.run.id}", "exp"), "qei") == ["1.40", "1.40"]
     here = [reader_of(run.run.id, home, exp.root).read() for run in (first, second)]
-    assert _cells(compare(here), "qei") == ["1.10", "1.40 *"]
+    assert cells(compare(here), "qei") == ["1.10", "1.40 *"]
     with pytest.raises(UsageError, match="has no run 'nothing'"):
         reader_of("nothing", home, exp.root).read()
 
@@ -295,7 +274,7 @@ def test_a_resumed_training_is_one(home: Path):
     trained(whole, 5.2)
     trained(cut, 5.2, last=13, state="cancelled")
     trained(cut, 5.2, at=NOON + 500, first=11)
-    found = _compared(home, "whole", "cut")
+    found = compared(home, "whole", "cut")
     curves = [one.training.points("heldout_loss") for one in found.subjects]
     assert curves[0] == curves[1]
     assert len(curves[0]) == STEPS // 5
@@ -306,12 +285,12 @@ def test_a_resumed_training_is_one(home: Path):
 def test_fewer_than_two_and_more_than_eight_are_refused(home: Path, many: int):
     made(home, "one")
     with pytest.raises(UsageError, match="name 2 to 8"):
-        _compared(home, *["one"] * many)
+        compared(home, *["one"] * many)
 
 
 def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFixture[str]):
-    _whole(home, "base", 5.21)
-    _whole(home, "fast", 5.00, LR="1e-3")
+    whole(home, "base", 5.21)
+    whole(home, "fast", 5.00, LR="1e-3")
     where = ["--set", f"BITNET_HOME={home}"]
     assert main(["compare", "base", "fast", *where]) == 0
     shown = capsys.readouterr().out
@@ -327,15 +306,15 @@ def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFi
 
 
 def test_a_setting_that_an_older_version_did_not_know_is_at_its_default(home: Path):
-    _whole(home, "old", 5.21)
-    _whole(home, "same", 5.21)
-    _whole(home, "set", 5.00, KD_TAU="2")
+    whole(home, "old", 5.21)
+    whole(home, "same", 5.21)
+    whole(home, "set", 5.00, KD_TAU="2")
     path = next((home / "old" / "logs").glob("train-*")) / "run.json"
     record = json.loads(path.read_text())
     del record["settings"]["KD_TAU"], record["settings"]["MINI_PRESET"]
     path.write_text(json.dumps(record))
-    assert not _compared(home, "old", "same").differing
-    assert [(one.name, one.values) for one in _compared(home, "old", "set").differing] == [("KD_TAU", ("1.3", "2"))]
+    assert not compared(home, "old", "same").differing
+    assert [(one.name, one.values) for one in compared(home, "old", "set").differing] == [("KD_TAU", ("1.3", "2"))]
 
 
 def test_older_trainings_leave_out_the_present_one_with_all_its_runs(home: Path):

@@ -72,11 +72,6 @@ class _Page(HTMLParser):
 
 
 @pytest.fixture
-def home(isolated: Path) -> Path:
-    return isolated / "experiments"
-
-
-@pytest.fixture
 def exp(home: Path) -> Experiment:
     """A training that was resumed, with what it read and what measured it."""
     made_here = made(home, "kd-smol", LR="1e-3")

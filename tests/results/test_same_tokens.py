@@ -43,11 +43,6 @@ def test_what_is_between_two_measurements_is_lower_only_beyond_both():
         assert (other.words, short.below(other), other.below(short)) == (words, below, above)
 
 
-@pytest.fixture
-def home(isolated: Path) -> Path:
-    return isolated / "experiments"
-
-
 def compared(home: Path, *names: str) -> Comparison:
     return compare([reader_of(name, home).read() for name in names])
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from bitnet_core.results.compare import Comparison, compare
+from bitnet_core.results.finding import reader_of
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.settings.resolve import resolve
 from tests.tui.simulated import NOON, SimulatedRun
@@ -88,3 +90,22 @@ def collected(exp: Experiment, *, at: float = NOON - 900, usd: float | None = 0.
     run.finish(spent={"requests": 220, "tokens": 51_000, "usd": usd})
     (exp.data / "kd_shard_000.parquet").write_bytes(b"x")
     return run
+
+
+def compared(home: Path, *names: str) -> Comparison:
+    """The comparison of these experiments."""
+    return compare([reader_of(name, home).read() for name in names])
+
+
+def cells(found: Comparison, name: str) -> list[str]:
+    """What a measure's row shows of each."""
+    row = next(row for row in found.rows if row.measure.name == name)
+    return [row.cell(place) for place in range(len(found.subjects))]
+
+
+def whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> None:
+    """An experiment that was collected, trained and evaluated."""
+    exp = made(home, name, **settings)
+    collected(exp)
+    trained(exp, loss, tokens=tokens)
+    evaluated(exp, half=half)

@@ -1,4 +1,4 @@
-"""JSON over HTTP with retries and streams: the only module that imports httpx and stamina. It must not know chats."""
+"""JSON over HTTP with retries and streams. It alone in `teachers` imports httpx and stamina, and knows no chats."""
 
 import asyncio
 import contextlib

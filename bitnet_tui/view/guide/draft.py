@@ -326,8 +326,11 @@ def from_record(record: object) -> Draft | None:
             draft = draft.having(name, value)
     texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
     step, traces = record.get("step"), record.get("traces")
-    draft = replace(
-        draft, traces=traces if isinstance(traces, bool) else None, had_keys=record.get("had_keys") is True
-    )
     kept = {key: text[:_LONGEST_NAME] for key, text in texts.items()}
-    return replace(draft, step=step if isinstance(step, str) and step in STEPS else "machine", **kept)
+    return replace(
+        draft,
+        step=step if isinstance(step, str) and step in STEPS else "machine",
+        traces=traces if isinstance(traces, bool) else None,
+        had_keys=record.get("had_keys") is True,
+        **kept,
+    )

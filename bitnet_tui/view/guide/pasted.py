@@ -117,11 +117,7 @@ def with_pasted(draft: Draft, keys: Mapping[str, str], pasted: Pasted) -> tuple[
         found = {name: found.pop(_TEACHERS_KEY), **found}
     backend = values.get(BACKEND) or _backend(draft, (*values, *found))
     made = of_settings({**draft.values, **values, TEACHER: teacher, BACKEND: backend}, draft.source)
-    made = made.having(BACKEND, backend)
-    return replace(made, name=draft.name, step=draft.step, traces=draft.traces, had_keys=draft.had_keys), {
-        **keys,
-        **found,
-    }
+    return replace(draft, values=made.having(BACKEND, backend).values), {**keys, **found}
 
 
 def _to_own_server(values: dict[str, str], keys: dict[str, str]) -> None:

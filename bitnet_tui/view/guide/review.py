@@ -19,7 +19,7 @@ ONLY = "create"
 
 
 def starts(draft: Draft, logprobs: bool | None, *, traces: bool = False) -> tuple[tuple[str, str], ...]:
-    """(value, words) of what can be started, in one order whatever is the default.
+    """What can be started, as (value, words). The order does not depend on the default.
 
     Stages that read from others can't be started alone, but for the training where there are `traces`.
     """
