@@ -3,13 +3,14 @@
 Between two moments of one boot the time since boot decides; otherwise there is only the wall clock.
 """
 
+import math
 import time
 from typing import NamedTuple
 
 from bitnet_core import process
 
 _SLACK_SECONDS = 2.0
-"""File systems keep the time of a change less exactly than the clocks."""
+"""File systems keep the time of a change less exactly than the clocks, which drift apart a little."""
 
 
 class Moment(NamedTuple):
@@ -28,6 +29,27 @@ class Moment(NamedTuple):
 def now(boot_id: str) -> Moment:
     """This moment, as it compares with moments of the boot `boot_id`."""
     return Moment(time.time(), process.uptime() if boot_id == process.boot_id() else None)
+
+
+def reading() -> str:
+    """What the wall clock says now; `put_forward_since` compares with it."""
+    return f"{process.boot_id()} {time.time() - process.uptime()!r}"
+
+
+def put_forward_since(before: str) -> float:
+    """By how many seconds the wall clock was put forward since that reading, negative if it was put back.
+
+    0 for no more than the two clocks drift apart, and if it is of another boot: what happened meanwhile is not known.
+    """
+    boot_id, _, told = before.rpartition(" ")
+    try:
+        booted = float(told)
+    except ValueError:
+        return 0.0
+    if boot_id != process.boot_id() or not math.isfinite(booted):
+        return 0.0
+    forward = time.time() - process.uptime() - booted
+    return forward if abs(forward) > _SLACK_SECONDS else 0.0
 
 
 def seconds_since_change(changed: float, start: Moment, end: Moment) -> float:

@@ -16,11 +16,14 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.writable import writing
+from bitnet_core.runs import clock
 from bitnet_core.storage.layout import Known, Stored
 from bitnet_core.storage.steps import step_of
 
 FOLDER = ".storage"
 """What an experiment's folder keeps of its copy; it is never stored itself."""
+CLOCK = "clock"
+"""The note of what the wall clock said when the times of what waits were written."""
 _SCHEMA = """
 create table if not exists notes (name text primary key, value text not null);
 create table if not exists hashes (name text primary key, version text not null, sha256 text not null,
@@ -185,8 +188,7 @@ class State:
 
         So does a checkpoint that never arrived, in the newer one that is sent in its place.
         """
-        wanted, now = dict(names), time.time()
-        since = dict(self._run("select name, since from waiting").fetchall())
+        wanted, now, since = dict(names), time.time(), self.waiting()
         in_vain = min(
             (at for name, at in since.items() if name not in wanted and step_of(name) is not None), default=now
         )
@@ -197,13 +199,15 @@ class State:
                 for name, version in wanted.items()
             ]
             self._run_many("insert into waiting values (?, ?, ?)", rows)
+            self.remember(CLOCK, clock.reading())
 
     def stop_waiting(self, name: str) -> None:
         self._run("delete from waiting where name = ?", [name])
 
     def waiting(self) -> dict[str, float]:
-        """The files that wait to be sent, and since when, in Unix seconds."""
-        return dict(self._run("select name, since from waiting").fetchall())
+        """The files that wait to be sent, and since when, in Unix seconds by the clock as it is set now."""
+        forward = clock.put_forward_since(self.note(CLOCK))
+        return {name: since + forward for name, since in self._run("select name, since from waiting").fetchall()}
 
     def _run(self, statement: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
         with self._failures_explained():

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.storage.state import FOLDER
+from bitnet_core.runs import clock
+from bitnet_core.storage.state import CLOCK, FOLDER
 from bitnet_core.text import finite
 
 _VERSIONS = """
@@ -34,7 +35,8 @@ class Folder:
 class CopyStatus:
     """`at` is when the copy was last brought up to date or pulled, `counter` the number of that state.
 
-    `waiting` has the files that are still to be sent, and since when, the longest first. Times are Unix seconds.
+    `waiting` has the files that are still to be sent, and since when by the clock as it is set now, the longest
+    first. Times are Unix seconds.
     """
 
     place: str = ""
@@ -85,9 +87,8 @@ def _read(path: Path, mark: str) -> CopyStatus | None:
     open_now = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'' if open_now else '&immutable=1'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as found:
-        notes = dict(
-            found.execute("select name, value from notes where name in ('place', 'stored', 'mark')").fetchall()
-        )
+        wanted = "select name, value from notes where name in ('place', 'stored', 'mark', ?)"
+        notes = dict(found.execute(wanted, [CLOCK]).fetchall())
         if mark and notes.get("mark", mark) != mark:
             return None
         waiting = found.execute("select name, since from waiting order by since, name limit 10000").fetchall()
@@ -96,6 +97,7 @@ def _read(path: Path, mark: str) -> CopyStatus | None:
         shared = found.execute(wanted).fetchall() if "shared" in tables else []
         both = {"shared", "hashes"} <= tables
         versions = found.execute(_VERSIONS).fetchall() if both else []
+    forward = clock.put_forward_since(str(notes.get(CLOCK, "")))
     stored: dict[str, Any] = json.loads(notes.get("stored", "{}"))
     counter = finite(stored.get("counter"))
     return CopyStatus(
@@ -103,7 +105,7 @@ def _read(path: Path, mark: str) -> CopyStatus | None:
         finite(stored.get("at")),
         None if counter is None else int(counter),
         tuple(Folder(str(name), int(many), float(size)) for name, (many, size) in stored.get("folders", {}).items()),
-        tuple((str(name), float(since)) for name, since in waiting),
+        tuple((str(name), float(since) + forward) for name, since in waiting),
         tuple((str(name), int(size)) for name, size in shared),
         {str(name): str(version) for name, version in versions},
     )

@@ -4,6 +4,9 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pytest
+
+from bitnet_core import process
 from bitnet_core.settings.storage import target_mark
 from bitnet_core.storage.copy import open_copy
 from bitnet_core.storage.keys import Keys
@@ -30,6 +33,36 @@ def test_what_is_stored_and_what_waits(tmp_path: Path) -> None:
     assert abs((found.at or 0) - time.time()) < 3600
     assert found.folders == (Folder("data", 2, 11), Folder("settings.env", 1, 1))
     assert [name for name, _ in found.waiting] == ["data/c", "data/d"]
+
+
+@pytest.mark.parametrize("put", [7200.0, -7200.0])
+def test_a_clock_that_was_set_makes_no_file_wait_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: float
+) -> None:
+    clock = {"wall": 1_000_000.0, "up": 500.0, "boot": 0.0}
+    monkeypatch.setattr(time, "time", lambda: clock["wall"])
+    monkeypatch.setattr(process, "uptime", lambda: clock["up"])
+    monkeypatch.setattr(process, "boot_id", lambda: f"boot {clock['boot']}")
+
+    def waits() -> list[float]:
+        found = state.waiting()
+        assert dict(copy_status(tmp_path).waiting) == found
+        return [round(clock["wall"] - since, 3) for since in found.values()]
+
+    with opened(tmp_path, "s3://bucket/demo/") as state:
+        state.wait([("data/c", "1")])
+        clock["wall"] += 60 + put
+        clock["up"] += 60
+        assert waits() == [60.0]
+        state.wait([("data/c", "1"), ("data/d", "1")])
+        clock["wall"] += 40 - put
+        clock["up"] += 40
+        assert waits() == [100.0, 40.0]
+        clock |= {"wall": clock["wall"] + 30, "up": 10.0, "boot": 1.0}  # nothing but the wall clock knows of both
+        assert waits() == [130.0 - put, 70.0 - put]
+        for damaged in ("", "boot 1.0 nan", "boot 1.0 x"):
+            state.remember("clock", damaged)
+            assert waits() == [130.0 - put, 70.0 - put]
 
 
 def test_the_target_that_was_used_last_is_told_and_a_damaged_file_harms_nothing(tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def test_checkpoints_that_never_arrive_are_behind_together(tmp_path: Path, monke
     """Each is replaced before it has arrived: the copy is behind since the first of them."""
     now = [1000.0]
     monkeypatch.setattr("bitnet_core.storage.state.time.time", lambda: now[0])
+    monkeypatch.setattr("bitnet_core.process.uptime", lambda: now[0])
     with opened(tmp_path, "memory") as state:
         for step in (10, 20, 30):
             now[0] += 100
