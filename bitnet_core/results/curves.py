@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ SHARES = frozenset({"agreement", "heldout_agreement"})
 """Curves whose values are shares."""
 _MOST_WORDS = 60
 """Cells of what is told at a seam."""
+_PARTS = frozenset({"kl", "format", "agreement"})
+"""Means over some of a step's tokens: beside a cross-entropy, their absence says that there were no such tokens."""
 _VALUES = attrgetter(*("t" if name == CLOCK else name for name in TRACKED))
 
 
@@ -101,12 +104,26 @@ class CurveFold:
             return
         self.revision += len(placed)
         self._start.feed(placed[0])
-        for series, column in zip(self._series.values(), zip(*map(_VALUES, placed), strict=True), strict=True):
+        columns = dict(zip(TRACKED, zip(*map(_VALUES, placed), strict=True), strict=True))
+        for name, column in columns.items():
+            series = self._series[name]
             known = [value for value in column if value is not UNSET]
             if len(known) == len(xs):
                 series.extend(xs, known)
+            elif name in _PARTS:
+                _extend_with_gaps(series, xs, column, columns["ce"])
             elif known:
                 series.extend([x for x, value in zip(xs, column, strict=True) if value is not UNSET], known)
+
+
+def _extend_with_gaps(series: Series, xs: Sequence[float], column: Sequence[Any], beside: Sequence[Any]) -> None:
+    """Add the values that are there, with a gap where there is none beside a value of the other column."""
+    for absent, group in groupby(zip(xs, column, beside, strict=True), lambda point: point[1] is UNSET):
+        points = list(group)
+        if not absent:
+            series.extend([x for x, _, _ in points], [y for _, y, _ in points])
+        elif any(other is not UNSET for _, _, other in points):
+            series.pause()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A curve of any length in bounded memory: min-max buckets, merged in pairs when there are too many.
 
-Each bucket keeps both its extremes, so a spike is never smoothed away. A value that is not finite makes a gap.
+Each bucket keeps both its extremes, so a spike is never smoothed away. A gap is where a value was not finite, and
+where there was none though the others of its kind had one.
 """
 
 import math
@@ -51,7 +52,7 @@ class Series:
         if not -LARGEST <= x <= LARGEST:
             return
         if y is None or not -LARGEST <= y <= LARGEST:
-            self._gap = True
+            self.pause()
             self._marks.append(x)
             if len(self._marks) > 2 * _MARKS:
                 self._marks = self._marks[::2]
@@ -65,6 +66,10 @@ class Series:
         self._in_last, self._gap = 1, False
         if len(self._buckets) > 2 * self.capacity:
             self._halve()
+
+    def pause(self) -> None:
+        """Begin a gap: the next point is not joined to the one before."""
+        self._gap = True
 
     def extend(self, xs: Sequence[float], ys: Sequence[object]) -> None:
         """As `append` for each of these, of which each x can be drawn. What is no finite number becomes None."""

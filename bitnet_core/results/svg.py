@@ -27,7 +27,8 @@ STYLE = "\n".join(
     [
         f".chart text{{font-family:{_FONTS};font-size:12px;fill:#6c6c6c}}",
         ".chart .name{fill:#262626;font-weight:bold}",
-        ".chart .grid{stroke:#dadada;stroke-width:1}.chart path{fill:none;stroke-width:1.6;stroke-linejoin:round}",
+        ".chart .grid{stroke:#dadada;stroke-width:1}",
+        ".chart path{fill:none;stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}",
         ".chart .flip{stroke:#af5f00;stroke-dasharray:4 3}.chart text.flip{fill:#af5f00;stroke:none}",
         ".chart .seam{stroke:#8a8a8a;stroke-dasharray:1 4}.chart text.seam{stroke:none}",
         *(
@@ -130,9 +131,14 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     marks += [("flip", at((x, bottom))[0], words) for x in flips if left <= x <= right]
     parts += _markers(marks)
     for place, (_, segments) in enumerate(thinned):
-        path = " ".join("M" + " ".join(f"{x},{y}" for x, y in map(at, segment)) for segment in segments)
+        path = " ".join(_stroke([at(point) for point in segment]) for segment in segments)
         parts.append(f'<path class="c{place}" d="{path}"/>')
     return "".join([*parts, *_legend(thinned, shares=shares)])
+
+
+def _stroke(points: Sequence[Point]) -> str:
+    """The line through the points; one of a single point is a dot."""
+    return "M" + " ".join(f"{x},{y}" for x, y in points) + (" h0" if len(points) == 1 else "")
 
 
 def _markers(marks: Sequence[tuple[str, float, str]]) -> list[str]:

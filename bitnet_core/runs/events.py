@@ -74,6 +74,7 @@ class Metric(Event, tag="metric", kw_only=True):
     kl: Number | UnsetType = UNSET
     ce: Number | UnsetType = UNSET
     format: Number | UnsetType = UNSET
+    """Left out where no token since the last metric was JSON structure."""
     agreement: Number | UnsetType = UNSET
     own_text_kl: Number | UnsetType = UNSET
     """Of the steps whose answers the student wrote; `kl` and `ce` are of the others."""

@@ -13,6 +13,7 @@ from bitnet_core.model.packing import pack, unpack
 from bitnet_core.model.quant import levels, ternarize
 from bitnet_core.model.student import Student
 from bitnet_core.process import peak_rss_bytes
+from bitnet_core.training.step import StepResult
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
 # A loss beyond both limits is far above the lowest one; three such reports in a row are a divergence.
@@ -27,30 +28,34 @@ class Meter:
     """Sums of loss parts on the device, and the time spent in steps, without evaluations and checkpoints.
 
     Steps on text that the student wrote are summed apart: they have no cross-entropy, and maybe another divergence.
+    A step without teacher's logprobs or without JSON structure has no mean of these, which is not a mean of 0.
     """
 
     sums_5: Tensor | None = None
     steps: int = 0
+    without_kd: int = 0
+    without_format: int = 0
     tokens: int = 0
     seconds: float = 0.0
     own_sums_5: Tensor | None = None
     own_steps: int = 0
     relation_sum: Tensor | None = None
 
-    def add(
-        self, parts_5: Tensor, tokens: int, seconds: float, *, own_text: bool = False, relation: Tensor | None = None
-    ) -> None:
-        """Add a completed step; `parts_5` are means over the step's batch, in the order of `PARTS`."""
+    def add(self, done: StepResult, seconds: float) -> None:
+        """Add a completed step."""
+        parts_5, relation = done.parts_5, done.relation
         if relation is not None:
             before = self.relation_sum
             self.relation_sum = relation if before is None else before.to(relation.device) + relation
-        if own_text:
+        if done.own_text:
             self.own_sums_5 = parts_5 if self.own_sums_5 is None else self.own_sums_5.to(parts_5.device) + parts_5
             self.own_steps += 1
         else:
             self.sums_5 = parts_5 if self.sums_5 is None else self.sums_5.to(parts_5.device) + parts_5
             self.steps += 1
-        self.tokens += tokens
+            self.without_kd += not done.counts.kd
+            self.without_format += not done.counts.format
+        self.tokens += done.tokens
         self.seconds += seconds
 
     @property
@@ -61,7 +66,8 @@ class Meter:
     def read(self) -> dict[str, float]:
         """Means since the last reading, and supervised tokens per second; empty without a completed step.
 
-        `loss` is that of the student's own text only where there was no other step.
+        `loss` is that of the student's own text only where there was no other step. A part that no step had is left
+        out.
         """
         if self.sums_5 is None and self.own_sums_5 is None:
             return {}
@@ -70,7 +76,14 @@ class Meter:
             loss, kl, *_ = (self.own_sums_5 / self.own_steps).tolist()
             found |= {"loss": loss, "own_text_kl": kl}
         if self.sums_5 is not None:
-            found |= dict(zip(PARTS, (self.sums_5 / self.steps).tolist(), strict=True))
+            kd, structured = self.steps - self.without_kd, self.steps - self.without_format
+            steps_5 = (self.steps, kd, self.steps, structured, kd)
+            means_5 = (self.sums_5 / self.steps).tolist()
+            found |= {
+                name: mean * self.steps / steps
+                for name, mean, steps in zip(PARTS, means_5, steps_5, strict=True)
+                if steps
+            }
         if self.relation_sum is not None:
             found["relation"] = float(self.relation_sum) / self.completed
         vars(self).update(vars(Meter()))

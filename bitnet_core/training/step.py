@@ -26,6 +26,8 @@ class StepResult:
     parts_5: Tensor
     grad_norm: Tensor
     tokens: int
+    counts: Counts
+    """The positions that the parts are means over."""
     finite: bool
     own_text: bool = False
     """Whether the student wrote the batches itself."""
@@ -99,7 +101,7 @@ class Stepper:
         self.scaler.update()
         tokens = sum(len(batch.targets) for batch in batches)
         own_text = any(batch.own_text for batch in batches)
-        return StepResult(parts_5, norm, tokens, finite, own_text, relation)
+        return StepResult(parts_5, norm, tokens, counts, finite, own_text, relation)
 
     def _forward(self, batch: Batch, counts: Counts, positions: int) -> tuple[LossParts, Tensor | None]:
         reverse = self.options.on_policy.divergence == "reverse"

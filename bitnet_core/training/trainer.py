@@ -213,8 +213,7 @@ class Trainer:
         state.refused_in_a_row = 0
         state.step += 1
         state.seen_tokens += result.tokens
-        seconds = time.perf_counter() - started
-        state.meter.add(result.parts_5, result.tokens, seconds, own_text=result.own_text, relation=result.relation)
+        state.meter.add(result, time.perf_counter() - started)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self._log_interval == 0:
@@ -298,7 +297,7 @@ class Trainer:
         state = self.state
         if not (ramp.is_ternary(before) and ramp.is_ternary(state.last)):
             return
-        if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
+        if "ce" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
             state.divergence.add(state.last["loss"], steps)
         if state.divergence.certain:
             raise report.diverged(state, self.last_checkpoint)

@@ -229,7 +229,7 @@ def _between(xs: tuple[float, ...], ys: tuple[float, ...], x: float) -> float:
 
 
 def value_at(segments: tuple[Segment, ...], seen: float) -> float | None:
-    """The value of the curve's nearest point; None where the curve has none near, as in a gap or after its end."""
+    """The value of the curve's nearest point; None for a curve without points."""
     points = [point for segment in segments for point in segment]
     if not points:
         return None

@@ -185,6 +185,8 @@ def test_curves_are_drawn_at_their_values(exp: Experiment, home: Path):
     (agreement,) = charts(Training((Curve("agreement", (((0.0, 0.05), (1e3, 0.2)),), ()),)))
     assert {"5%", "20%", "training 20.0%"} <= {one.text for one in _parsed(agreement).iter() if one.text}
     flat = Training((Curve("loss", (((0.0, 1.0), (TOKENS * 1.0, 1.0)), ((2e3, 3.0), (4e3, 2.0))), ()),))
+    (lone,) = charts(Training((Curve("format", (((0.0, 1.0),), ((1e3, 0.5), (2e3, 0.5))), ()),)))
+    assert " h0 M" in lone  # a point between two gaps is a dot
     (drawn,) = charts(flat)
     (line, _) = [one.get("d", "") for one in _parsed(drawn).iter("{http://www.w3.org/2000/svg}path")]
     places = [tuple(map(float, point.split(","))) for point in line.replace("M", "").split()]

@@ -48,7 +48,8 @@ def test_accumulation_equals_one_large_batch(examples: list[Example], sizes: lis
     b = split.step(cut(examples, sizes), 0.0)
     torch.testing.assert_close(a.parts_5, b.parts_5, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(a.grad_norm, b.grad_norm, rtol=1e-4, atol=1e-6)
-    assert a.tokens == b.tokens
+    assert (a.tokens, a.counts) == (b.tokens, b.counts)
+    assert a.counts == cut(examples, [12])[0].counts
     for p, q in zip(whole.student.parameters(), split.student.parameters(), strict=True):
         assert p.grad is not None
         assert q.grad is not None

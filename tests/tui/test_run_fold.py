@@ -102,6 +102,23 @@ def test_the_newest_metric_wins_and_null_means_not_finite():
     assert loss.not_finite == (20.0,)
 
 
+def test_a_step_without_tokens_for_a_part_of_the_loss_is_a_gap_without_an_alarm():
+    whole, absent = ("kl", "ce", "format", "agreement"), ("format", "kl", "agreement")
+    steps = [event("metric", step=s, seen_tokens=s, loss=2.0, **dict.fromkeys(whole, 0.5)) for s in range(1, 9)]
+    steps[2] = event("metric", step=3, seen_tokens=3, loss=2.0, ce=1.0)
+    steps[4] = event("metric", step=5, seen_tokens=5, loss=2.0, own_text_kl=1.0)  # has no cross-entropy either
+    steps.insert(6, event("metric", step=6, seen_tokens=6, when="checkpoint", heldout_loss=2.0))
+    for size in (1, 3, len(steps)):
+        fold = RunFold()
+        for start in range(0, len(steps), size):
+            fold.feed(steps[start : start + size])
+        curves = {curve.name: curve for curve in fold.view().curves}
+        for name in absent:
+            assert [[x for x, _ in part] for part in curves[name].segments] == [[1, 2], [4, 6, 7, 8]]
+        assert len(curves["ce"].segments) == len(curves["loss"].segments) == 1
+        assert not any(curve.not_finite for curve in curves.values())
+
+
 def test_a_resumed_training_has_its_bits_before_its_first_step():
     fold = RunFold()
     budget = {"tokens": 100, "epoch_tokens": 50, "epochs": 2.0, "flip_at_tokens": 90}
