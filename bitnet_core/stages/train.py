@@ -46,6 +46,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     configure(hardware)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
+    if traces.cut_by_filter:
+        ctx.log(f"{traces.cut_by_filter} answers that a content filter cut are left out of the training.")
     health = checkpoints.newest_health(ctx.experiment.checkpoints)
     shape, start = _student(ctx, health), _start(ctx, folder, health)
     if start is None:

@@ -6,7 +6,8 @@ The probe and every answer of a collection are judged by these rules. Pure.
 import re
 from collections.abc import Callable
 
-from bitnet_core.teachers.answers.result import FILTERED, ChatResult
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.tokenizer.finish import FILTERED
 from bitnet_core.tokenizer.mass import fault_words, first_fault, text_fault
 from bitnet_core.tokenizer.steps import Completion
 

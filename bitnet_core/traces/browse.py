@@ -21,6 +21,7 @@ from bitnet_core.errors import BitnetError, UsageError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.text import finite, flat
 from bitnet_core.tokenizer.arrays import Array, Float64, Int64
+from bitnet_core.tokenizer.finish import cut_by_filter
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import places, schema
@@ -149,7 +150,8 @@ class Browser:
         shown: dict[str, list[dict[str, Any]]] = {}
         names = ["prompt_idx", "messages_json", "completion_text", "finish_reason", "rejected"]
         for row in _rows(self._data / schema.SEQUENCES_FILE, names):
-            if reason := row["rejected"]:
+            # An earlier version kept what a content filter cut; it is left out when the traces are read.
+            if reason := row["rejected"] or ("cut_by_filter" if cut_by_filter([row["finish_reason"]])[0] else ""):
                 counts[reason] += 1
                 if len(kept := shown.setdefault(reason, [])) < examples:
                     kept.append(

@@ -146,6 +146,8 @@ class TraceSet:
     teacher: str
     sampled: bool = False
     """Whether candidates are draws with their shares (KD_ROWS=sampled), not the likeliest tokens."""
+    cut_by_filter: int = 0
+    """Answers that were left out, because a content filter cut them: they end where no teacher would end."""
 
     def split(self) -> tuple[Sequence[TraceSequence], Sequence[TraceSequence]]:
         """(training, held out); the same prompts are held out whatever the teacher or the settings."""
@@ -173,6 +175,12 @@ def load_traces(
     top_k = first.top_k if sampled else min(first.top_k, max_topk)
     batches, content_hash = mapped_batches(shards, top_k, on_shard, once=once)
     sequences = MappedSequences(batches, top_k, content_hash)
+    filtered = sum(shard.cut_by_filter for shard in shards)
+    if not len(sequences) and filtered:
+        raise BitnetError(
+            f"A content filter cut every answer in {data_dir}; relax that filter, or choose another teacher, and run "
+            "`bitnet collect` again."
+        )
     if not len(sequences):
         raise BitnetError(f"The traces in {data_dir} hold no sequence; run `bitnet collect` again.")
     return TraceSet(
@@ -183,6 +191,7 @@ def load_traces(
         template_hash=first.template_hash,
         teacher=first.teacher,
         sampled=sampled,
+        cut_by_filter=filtered,
     )
 
 

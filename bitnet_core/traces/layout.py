@@ -23,7 +23,7 @@ from bitnet_core.text import is_utf8
 from bitnet_core.tokenizer.arrays import Array, Bool, Float64, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
-from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
+from bitnet_core.traces.shards import Ragged, Shard, Window, filtered_S, one_array
 from bitnet_core.traces.split import is_heldout
 
 OnShard = Callable[[int, int], None]
@@ -183,6 +183,8 @@ def _content_hash(shards: Sequence[Shard], top_k: int) -> str:
     for shard in shards:
         for path in (shard.path, shard.stream_path):
             digest.update(files.sha256_file(path).encode())
+        if shard.cut_by_filter:
+            digest.update(b"without what a filter cut")
     return digest.hexdigest()
 
 
@@ -202,14 +204,16 @@ def _remove_old(folder: Path) -> None:
 
 
 def _lay_out(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> Iterator[pa.RecordBatch]:
-    """The sequences of all shards, in batches of about 100 kB per candidate."""
+    """The sequences of all shards but those that a content filter cut, in batches of about 100 kB per candidate."""
     waiting: list[pa.RecordBatch] = []
     tokens = 0
     for number, shard in enumerate(shards):
         on_shard(number, len(shards))
         for window in shard.windows():
             require_faultless(shard, window)
-            waiting.append(_assemble(window, top_k))
+            cut_S = filtered_S(window.streams)
+            laid_out = _assemble(window, top_k)
+            waiting.append(laid_out.filter(pa.array(~cut_S)) if cut_S.any() else laid_out)
             tokens += len(window.lists["completion_ids"].values)
             if tokens >= _BATCH_TOKENS:
                 yield _one_batch(waiting)

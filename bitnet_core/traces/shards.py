@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
-from bitnet_core.tokenizer.arrays import Array, Int64
+from bitnet_core.tokenizer.arrays import Array, Bool, Int64
+from bitnet_core.tokenizer.finish import cut_by_filter
 from bitnet_core.traces import places, schema
 
 AGAIN = "move it away and run `bitnet collect` again (the answers that were paid for are kept)"
@@ -97,6 +98,12 @@ class Shard:
         _require_all_rows(path, written, self.metadata.counts.get("rows"))
         streams = require_columns(self.stream_path, schema.STREAM)
         _require_all_rows(self.stream_path, streams, self.metadata.counts.get("sequences"))
+
+    @cached_property
+    def cut_by_filter(self) -> int:
+        """How many of its answers a content filter cut; they are left out when it is read."""
+        only = pa.schema([schema.STREAM.field("finish_reason")])
+        return sum(sum(filtered_S(table).tolist()) for table in _tables(self.stream_path, only, 1 << 20))
 
     def windows(self) -> Iterator[Window]:
         """All sequences and all rows of the shard, in order."""
@@ -291,6 +298,14 @@ class _Rows:
         self._first_row += count
         relative_N = np.where(places_N < base, EARLIER, places_N - base)
         return table.slice(0, count), first_row, np.where(places_N < 0, UNKNOWN, relative_N)
+
+
+def filtered_S(streams: pa.Table) -> Bool:
+    """Which sequences are answers that a content filter cut."""
+    coded = one_array(streams.column("finish_reason")).dictionary_encode()
+    cut = np.array([*cut_by_filter(coded.dictionary.to_pylist()), False])
+    cut_S: Bool = cut[coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+    return cut_S
 
 
 # -- columns -----------------------------------------------------------------------------------------

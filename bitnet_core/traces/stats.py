@@ -16,7 +16,7 @@ from bitnet_core.text import UNKNOWN, number, share
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults
-from bitnet_core.traces.shards import Shard, Window, open_shards
+from bitnet_core.traces.shards import Shard, Window, filtered_S, open_shards
 from bitnet_core.traces.split import is_heldout
 
 _EDGES = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -56,6 +56,7 @@ class _Sums:
         sampled_in_top_N = np.bincount(ids.owners[sampled_M], minlength=len(bad_N)) > 0
         self.figures.update(
             sequences=len(window.streams),
+            cut_by_filter=int(filtered_S(window.streams).sum()),
             heldout=sum(map(is_heldout, window.streams.column("sequence_hash").drop_null().to_pylist())),
             prompt_tokens=len(window.lists["prompt_ids"].values),
             completion_tokens=len(window.lists["completion_ids"].values),
@@ -82,6 +83,7 @@ class _Sums:
             "sequences": figures["sequences"],
             "heldout_sequences": figures["heldout"],
             "finish_reasons": dict(self.finish.most_common()),
+            "cut_by_filter": figures["cut_by_filter"],
             "prompt_tokens": figures["prompt_tokens"],
             "completion_tokens": figures["completion_tokens"],
             "structure_tokens": figures["structure_tokens"],
@@ -203,6 +205,8 @@ def _invalid(report: dict[str, Any]) -> list[list[str]]:
     table += [[meaning, _withshare(counts[name], rows)] for name, meaning in _COUNTED.items() if counts.get(name)]
     if counts.get("unreported"):
         table.append(["bytes of text without logprobs", f"{counts['unreported']:,}"])
+    if cut := report["cut_by_filter"]:
+        table.append(["sequences left out: a content filter cut the answer", _withshare(cut, report["sequences"])])
     for reason, count in report["rejected_sequences"].items():
         table.append([f"answers rejected: {reason}", _withshare(count, report["answers"])])
     return table

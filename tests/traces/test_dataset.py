@@ -99,6 +99,26 @@ def test_every_sequence_is_on_one_side(data: Path) -> None:
     assert counts_V.tolist() == np.bincount(slow, minlength=traces.vocab_size).tolist()
 
 
+def test_what_a_content_filter_cut_is_left_out_of_traces_of_an_earlier_version(data: Path) -> None:
+    whole = load_traces(data)
+    stream = data / "kd_stream_000.parquet"
+    for row, name in enumerate(
+        ["content_filter", "content_filter: RECITATION", "ERROR_TOXIC", "sensitive", "SAFETY"]
+    ):
+        rewrite(stream, set_in(2 * row, "finish_reason", name))
+    rewrite(stream, set_in(1, "finish_reason", "an unknown one"))
+    found = load_traces(data)
+    assert (whole.cut_by_filter, found.cut_by_filter) == (0, 5)
+    wanted = [one for one in slow_load(data, TOP_K) if one["prompt_idx"] not in range(0, 10, 2)]
+    assert len(found.sequences) == len(wanted) == 15
+    for one, twin in zip(found.sequences, wanted, strict=True):
+        require_same(one, twin)
+    for path in data.glob("kd_stream_*"):
+        rewrite(path, lambda rows: [row.update(finish_reason="content_filter") for row in rows])
+    with pytest.raises(BitnetError, match=r"A content filter cut every answer in .*relax that filter"):
+        load_traces(data)
+
+
 def cached() -> list[Path]:
     return sorted((cache_folder() / "traces").glob("*.arrow"))
 

@@ -69,6 +69,17 @@ def test_rejected_answers_are_counted_by_reason(data: Path) -> None:
     assert trace_stats(data)["answers"] == 0
 
 
+def test_what_a_content_filter_cut_is_told_as_left_out(data: Path) -> None:
+    rewrite(data / "kd_stream_000.parquet", set_in(0, "finish_reason", "SAFETY"))
+    rewrite(data / schema.SEQUENCES_FILE, set_in(0, "finish_reason", "SAFETY"))
+    found = trace_stats(data)
+    assert (found["cut_by_filter"], found["sequences"]) == (1, 20)
+    assert "left out: a content filter cut the answer  1 (5.0%)" in stats_text(found)
+    TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
+    [reason] = inspect.Browser(data).rejected()
+    assert (reason["reason"], reason["answers"], reason["examples"][0]["prompt_idx"]) == ("cut_by_filter", 1, 0)
+
+
 def test_tokens_of_rejected_answers_are_counted(data: Path) -> None:
     path = data / schema.SEQUENCES_FILE
     counts = pq.read_table(path).column("completion_tokens").to_pylist()

@@ -12,6 +12,7 @@ from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object
 from bitnet_core.text import is_utf8
+from bitnet_core.tokenizer.finish import FILTERED, common_finish
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _FROM_GATEWAY = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
@@ -20,29 +21,6 @@ _SHOWN = 200
 _LONGEST_NAME = 300
 """Signs: a model may be named by the path of its file."""
 _TOKENS_LIMIT = 1 << 31
-_FINISHES = {
-    "stop": ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "end", "complete"),
-    "length": (
-        *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
-        "model_context_window_exceeded",
-    ),
-    "content_filter": (
-        *("content_filter", "content-filter", "refusal", "safety", "recitation", "language", "blocklist"),
-        *("prohibited_content", "spii", "image_safety", "model_armor", "sensitive", "error_toxic", "blacklist"),
-        *("content_filtered", "guardrail_intervened"),
-    ),
-    "error": (
-        *("error", "failed", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"),
-        *("malformed_function_call", "other", "finish_reason_unspecified"),
-    ),
-}
-"""Why an answer ended, in OpenAI's words, and what the vendors' references call it: `eos` is Together's, `eos_token`
-and `stop_sequence` TGI's, `model_length` Mistral's, `insufficient_system_resource` DeepSeek's, `abort` vLLM's and
-SGLang's, `end_turn` and `max_tokens` Anthropic's; Gemini writes its own in capitals. `sensitive` is Zhipu's,
-`error_toxic` Cohere's, `blacklist` GigaChat's; `content_filtered` and `guardrail_intervened` are Bedrock's."""
-FILTERED = "content_filter"
-"""A filter cut the answer: what there is of it is not all that the teacher would have said."""
-_FINISH_BY_NAME = {name: common for common, names in _FINISHES.items() for name in names}
 
 
 @dataclass(frozen=True)
@@ -191,8 +169,7 @@ def finish_of(reason: Any) -> str:
         return ""
     if not isinstance(reason, str):
         raise BadReply("malformed", "the finish reason is not a string")
-    # Gemini, asked in OpenAI's format, names the filter behind a colon.
-    name = _FINISH_BY_NAME.get(reason.lower().partition(":")[0].strip(), short_name(reason))
+    name = common_finish(reason) or short_name(reason)
     if name == "error":
         raise BadReply("error", f"the server reports that it failed while answering ({reason})")
     return name
