@@ -13,13 +13,13 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import CurveFold, Training, joined
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
-from bitnet_core.runs.chain import Beginning, Start, counted, of_one_training
+from bitnet_core.runs.chain import Beginning, counted, of_one_training
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
-from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, RunRecord
+from bitnet_core.runs.spent import beginning, seconds, together
 from bitnet_core.text import finite, flat
 
 TRAIN, EVAL = "train", "eval"
@@ -139,7 +139,7 @@ def older_trainings(history: History) -> list[Entry]:
 
     A training that was resumed is one, though it has several runs; one without figures is left out.
     """
-    runs = [_Run(one, _beginning(one.run.events_path)) for one in history.entries if one.record.stage == TRAIN]
+    runs = [_Run(one, beginning(one.run.events_path)) for one in history.entries if one.record.stage == TRAIN]
     left = [one for one in runs if one.begins is not None or one.entry.state in ACTIVE]
     last: list[Entry] = []
     while left:
@@ -152,15 +152,6 @@ def older_trainings(history: History) -> list[Entry]:
 class _Run:
     entry: Entry
     begins: Beginning | None
-
-
-def _beginning(path: Path) -> Beginning | None:
-    """Where the curves of a run begin. It reads no more of the events than it needs."""
-    start, reader = Start(), EventReader(path)
-    while start.begins is None and (events := reader.read_new()):
-        for event in events:
-            start.feed(event)
-    return start.begins
 
 
 @dataclass
@@ -182,7 +173,7 @@ class SubjectReader:
         history = History.read(experiment, self._cache)
         chosen = _named(history, self.run) if self.run else _present(history, self._has_figures)
         runs = {stage: self._stage_run(history, entry, bool(self.run)) for stage, entry in chosen.items()}
-        pieces = self._pieces(history, chosen.get(TRAIN))
+        pieces = together(history, chosen[TRAIN]) if TRAIN in chosen else []
         training = joined([self._read(entry).curves for entry in pieces])
         trained = tuple(self._stage_run(history, entry, bool(self.run)) for entry in pieces)
         name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
@@ -220,15 +211,6 @@ class SubjectReader:
     def _has_figures(self, entry: Entry) -> bool:
         return self._read(entry).curves.begins is not None
 
-    def _pieces(self, history: History, newest: Entry | None) -> list[Entry]:
-        """The training's runs back to the one that began it."""
-        if newest is None:
-            return []
-        if self._read(newest).curves.begins is None and not continues(history, newest):
-            return [newest]
-        runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
-        return runs[: len(of_one_training(self._read(one).curves for one in runs))]
-
     def _stage_run(self, history: History, entry: Entry, named: bool) -> StageRun:
         found, record = self._read(entry), entry.record
         return StageRun(
@@ -236,20 +218,12 @@ class SubjectReader:
             record,
             entry.state,
             not named and history.status(record.stage).state == "outdated",
-            _seconds(entry, found.newest),
+            seconds(entry, found.newest),
             entry.run.events_path,
             found.curves.begins,
             found.started,
             tuple(found.tables.values()),
         )
-
-
-def _seconds(entry: Entry, newest: float | None) -> float | None:
-    """How long a run took; of an active one until its newest event, so that nothing changes while nothing happens."""
-    record = entry.record
-    if entry.state in ACTIVE and record.started is not None:
-        return max(0.0, (newest or record.started) - record.started)
-    return record.seconds() if record.started else None
 
 
 def _present(history: History, has_figures: Callable[[Entry], bool]) -> dict[str, Entry]:

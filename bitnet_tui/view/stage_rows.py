@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
-from bitnet_core.runs.history import Entry, History, StageStatus
+from bitnet_core.runs.history import History, StageStatus
 from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.spent import seconds, seconds_before
 from bitnet_core.text import duration, finite, percent, progress_words, roughly
 from bitnet_tui.view.bounded import cut_text
 
@@ -28,9 +28,9 @@ COPIED = "copied"
 class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    Of the pipeline that is with the runs that its last run continues. `eta` is the time left, while the stage does
-    its own work and that is known. One that has not run yet can't while the stages in `lacking` have left nothing.
-    `error` is why its last run ended, unless that succeeded.
+    That is the time of all runs that it goes on with. `eta` is the time left, while the stage does its own work and
+    that is known. One that has not run yet can't while the stages in `lacking` have left nothing. `error` is why its
+    last run ended, unless that succeeded.
     """
 
     name: str
@@ -74,18 +74,9 @@ def _row(history: History, status: StageStatus) -> StageRow:
         return replace(row, note=COPIED) if here else row
     if row.active:
         return row.at_work(_last_progress(last.run.events_path))
-    record = last.record
-    seconds = record.seconds() if record.started and record.ended else None
-    if seconds is not None and status.stage == PIPELINE.name:
-        seconds += seconds_before(history, last)
-    return replace(row, note="" if seconds is None else duration(seconds), error=cut_text(last.error))
-
-
-def seconds_before(history: History, run: Entry) -> float:
-    """How long the runs took that a run of the pipeline continues: those just before it that did not get through."""
-    earlier = (one for one in history.entries if one.record.stage == run.record.stage and one.place < run.place)
-    continued = takewhile(lambda one: one.state != "succeeded", earlier)
-    return sum(one.record.seconds() or 0.0 for one in continued if one.record.started and one.record.ended)
+    took = seconds(last) if last.record.ended is not None else None
+    note = "" if took is None else duration(took + seconds_before(history, last))
+    return replace(row, note=note, error=cut_text(last.error))
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:

@@ -21,6 +21,7 @@ from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
+from bitnet_core.runs.spent import seconds_before
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan, whole_vitals
 from bitnet_core.settings.resolved import Settings
@@ -32,7 +33,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, place_of, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
-from bitnet_tui.view.stage_rows import StageRow, running, seconds_before, stage_rows
+from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import on
 from bitnet_tui.view.workspace import teacher_name
 
@@ -52,7 +53,7 @@ class RunShown:
     output: Path | None
     """The file with its output, unless that is empty."""
     elapsed: float | None
-    """How long it took; of the pipeline with the runs that it continues."""
+    """How long it took, with the runs that it goes on with."""
     position: int
     of: int
     flip: FlipOptions | None
@@ -191,7 +192,7 @@ class ExperimentWatcher:
             view = _without_eta(view)
         at_work = (view.begins if stage == "train" else view.progress) is not None
         elapsed, silent = self.elapsed.of(record, state, view.newest, at_work=at_work)
-        if elapsed is not None and stage == PIPELINE.name:
+        if elapsed is not None:
             elapsed += seconds_before(history, runs[place])
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import process
+from bitnet_core.results.figures import figures_of
+from bitnet_core.results.finding import reader_of
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.history import History
 from bitnet_tui.key_names import key
@@ -183,6 +185,22 @@ def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(
         assert FiguresReader().read(History.read(experiment_at(home / "one", home)[0])).seen == 9000
     finally:
         run.end_process()
+
+
+def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
+    exp = experiment(home, "resumed")
+    for place, (first, state) in enumerate(((1, "succeeded"), (1, "interrupted"), (21, "failed"), (41, "succeeded"))):
+        run = SimulatedRun(exp, "train", NOON + 500 * place)  # a start and an end are 1 s each
+        run.emit("metric", 50, step=first, seen_tokens=first * 700, loss=5.0, kl=1.0, ce=4.0)
+        if state != "interrupted":
+            run.finish(state)
+    look = ExperimentWatcher(exp.root, home).look
+    row = look("train").row("train")
+    assert row is not None and row.note == "2m 35s"
+    for back, said in ((0, "2m 35s"), (1, "1m 43s"), (3, "52s")):
+        assert f"   {said}   on cpu" in unstyled(title(look("train", back), 100))
+    told = figures_of(reader_of("resumed", home).read())["train_seconds"]
+    assert (told.value, told.how) == (155, "over 3 runs")
 
 
 @pytest.mark.parametrize("stage, unit", [("train", "steps"), ("train", "shards"), ("collect", "bytes")])

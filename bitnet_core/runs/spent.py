@@ -1,0 +1,93 @@
+"""How long runs took, alone and with those that they go on with: one rule for whatever tells a time."""
+
+import functools
+import os
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs.chain import Beginning, Start, of_one_training
+from bitnet_core.runs.event_files import EventReader
+from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.outlook import continues
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.text import finite
+
+_TRAIN = "train"
+_TAIL_BYTES = 1 << 16
+_FILES = 1024
+"""How many files' beginnings are remembered."""
+
+
+def together(history: History, run: Entry) -> list[Entry]:
+    """The run and those that it goes on with, the newest first.
+
+    Of a training these are the runs back to its first step, of a pipeline those just before it that did not get
+    through. Any other run stands for itself.
+    """
+    same = (one for one in history.entries if one.record.stage == run.record.stage and one.place <= run.place)
+    if run.record.stage == PIPELINE.name:
+        return [run, *takewhile(lambda one: one.state != "succeeded", (one for one in same if one.run != run.run))]
+    if run.record.stage != _TRAIN or (beginning(run.run.events_path) is None and not continues(history, run)):
+        return [run]
+    return [one.entry for one in of_one_training(map(_Begun, same))]
+
+
+def seconds_before(history: History, run: Entry) -> float:
+    """How long the runs took that this one goes on with; 0 if it goes on with none."""
+    return sum(seconds(one) or 0.0 for one in together(history, run)[1:])
+
+
+def seconds(run: Entry, newest: float | None = None) -> float | None:
+    """How long a run took by itself; None if it never started.
+
+    Of one without an end, until its newest event: while it works, so that nothing changes while nothing happens;
+    when its process is gone, because nothing else tells. `newest` is when that event was written, if that is known.
+    """
+    record = run.record
+    if record.started is None:
+        return None
+    if run.state not in ACTIVE and record.ended is not None:
+        return record.seconds()
+    return max(0.0, (newest or _newest(run.run.events_path) or record.started) - record.started)
+
+
+def beginning(path: Path) -> Beginning | None:
+    """Where the curves of a run begin; None before its first figure. It reads no more of the events than it needs."""
+    try:
+        return _beginning(path, os.stat(path).st_ino)  # noqa: PTH116 - asked at each look at an experiment
+    except (OSError, _NoFigure):
+        return None
+
+
+class _NoFigure(Exception):
+    """The run has none yet. Raised because it must not be remembered."""
+
+
+@functools.lru_cache(_FILES)
+def _beginning(path: Path, _file: int) -> Beginning:
+    start, reader = Start(), EventReader(path)
+    while start.begins is None and (events := reader.read_new()):
+        for event in events:
+            start.feed(event)
+    if start.begins is None:
+        raise _NoFigure
+    return start.begins
+
+
+@dataclass(frozen=True)
+class _Begun:
+    entry: Entry
+
+    @property
+    def begins(self) -> Beginning | None:
+        return beginning(self.entry.run.events_path)
+
+
+def _newest(path: Path) -> float | None:
+    """When the last event of a file was written."""
+    reader, newest = EventReader(path, last_bytes=_TAIL_BYTES), None
+    while (events := reader.read_new()) or not reader.at_end:
+        newest = next((t for one in reversed(events) if (t := finite(one.t))), newest)
+    return newest
