@@ -133,9 +133,12 @@ class Sampler:
         return {"epoch": self.epoch, "place": self.place}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go to a saved place; it is only meaningful for the same `fingerprint`."""
-        self.epoch, self.place = state["epoch"], state["place"]
-        self._plan = self._epoch_plan(self.epoch)
+        """Go to a saved place; it is only meaningful for the same `fingerprint`. ValueError for one that is none."""
+        epoch, place = state["epoch"], state["place"]
+        plan = self._epoch_plan(epoch) if type(epoch) is int and epoch >= 0 else []
+        if type(place) is not int or not 0 <= place <= len(plan) or not plan:
+            raise ValueError(f"there is no batch {place!r:.20} of epoch {epoch!r:.20}")
+        self.epoch, self.place, self._plan = epoch, place, plan
 
     def _epoch_plan(self, epoch: int) -> list[list[list[int]]]:
         return epoch_plan(self._lengths, self._batch_size, self._seed, epoch, self._capacity)

@@ -18,8 +18,9 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
-from bitnet_core.model.tensor_file import is_tensors, load_tensors, save_tensors
+from bitnet_core.model.tensor_file import load_tensors, save_tensors
 from bitnet_core.runs.events import CheckpointSaved
+from bitnet_core.training.kept import odd_field
 from bitnet_core.training.ramp import FIELD
 
 _FORMAT = "bitnet-core student"
@@ -252,31 +253,14 @@ def load(path: Path) -> Checkpoint:
     if missing := [name for name in names if name not in payload]:
         raise BitnetError(f"{path} has no {missing[0]}; {advice}.")
     values = {name: payload[name] for name in names}
-    odd = [name for name, value in values.items() if not _fits(name, value)]
-    if odd:
-        raise BitnetError(f"{path} has a damaged {odd[0]}; {advice}.")
+    if odd := odd_field(values):
+        raise BitnetError(f"{path} has a damaged {odd}; {advice}.")
     try:
         config = StudentConfig.from_dict(payload["config"])
         config.require_tensors(payload["model"])
     except BitnetError as error:
         raise BitnetError(f"{path} does not hold a student ({str(error).rstrip('.')}); {advice}.") from error
     return Checkpoint(**values | {"config": config})
-
-
-def _fits(name: str, value: object) -> bool:
-    """Whether a field of a checkpoint has its type. A bool is not a number."""
-    match name:
-        case "model":
-            return is_tensors(value) and all(tensor.is_floating_point() for tensor in value.values())
-        case "step" | "seen_tokens":
-            return type(value) is int and value >= 0
-        case "activation_bits":
-            return value is None or (type(value) is int and 2 <= value <= 16)
-        case "tokenizer_hash":
-            return isinstance(value, str)
-        case "evaluations":
-            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
-    return isinstance(value, dict)
 
 
 def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConfig, tokenizer_hash: str) -> None:
@@ -310,14 +294,15 @@ def student_from(checkpoint: Checkpoint) -> Student:
         )
     with torch.device("meta"):
         student = Student(checkpoint.config)
+    tensors = {name: tensor.float() for name, tensor in checkpoint.model.items()}
     try:
-        student.load_state_dict(checkpoint.model, assign=True)
+        student.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise BitnetError(
             f"The checkpoint of step {checkpoint.step} does not hold the student that it describes; "
             "move it away to use the one before it."
         ) from error
-    if not all(bool(torch.stack(tensor.aminmax()).isfinite().all()) for tensor in checkpoint.model.values()):
+    if not all(bool(torch.stack(tensor.aminmax()).isfinite().all()) for tensor in tensors.values()):
         raise BitnetError(
             f"The checkpoint of step {checkpoint.step} has weights that are not finite; move it away to use the one "
             "before it."

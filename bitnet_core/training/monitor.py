@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bitnet_core.model.layers import bit_linears
-from bitnet_core.model.packing import pack, unpack
+from bitnet_core.model.packing import pack, packed_rows, unpack
 from bitnet_core.model.quant import levels, ternarize
 from bitnet_core.model.student import Student
 from bitnet_core.process import peak_rss_bytes
@@ -40,6 +40,11 @@ class Meter:
     own_sums_5: Tensor | None = None
     own_steps: int = 0
     relation_sum: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        sums = ((self.sums_5, (len(PARTS),)), (self.own_sums_5, (len(PARTS),)), (self.relation_sum, ()))
+        if any(one is not None and one.shape != shape for one, shape in sums):
+            raise ValueError("sums of other parts than those of the loss")
 
     def add(self, done: StepResult, seconds: float) -> None:
         """Add a completed step."""
@@ -102,12 +107,14 @@ def peak_memory(device: torch.device) -> dict[str, Any]:
     return found
 
 
+@dataclass
 class Divergence:
     """Tells a loss that keeps climbing from one that fluctuates, by the means between two reports."""
 
-    def __init__(self, lowest: float = math.inf, above: int = 0, recent: Sequence[tuple[float, int]] = ()) -> None:
-        """`recent` are the last reports: their losses and steps."""
-        self.lowest, self.above, self.recent = lowest, above, [(loss, steps) for loss, steps in recent]
+    lowest: float = math.inf
+    above: int = 0
+    recent: list[tuple[float, int]] = field(default_factory=list)
+    """The last reports: their losses and steps."""
 
     def add(self, loss: float, steps: int) -> None:
         """A report: the mean loss of so many steps."""
@@ -179,7 +186,11 @@ class TernaryWatch:
     def state(self) -> list[Tensor] | None:
         return None if self._before is None else [codes.cpu() for codes in self._before]
 
-    def restore(self, state: list[Tensor] | None) -> None:
+    def restore(self, state: list[Tensor] | None, student: Student) -> None:
+        """ValueError for codes that are not of this student's BitLinears."""
+        shapes = [(packed_rows(one.out_features), one.in_features) for one in student.bit_linears()]
+        if state is not None and [(*one.shape,) for one in state if one.dtype == torch.uint8] != shapes:
+            raise ValueError("ternary weights of another student")
         self._before = state
 
 

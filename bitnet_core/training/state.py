@@ -7,9 +7,11 @@ state. A resumed training is therefore the uninterrupted one, bit for bit on a C
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
+import msgspec
 import torch
+from torch import Tensor
 
 from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.model.config import StudentConfig
@@ -99,19 +101,23 @@ class TrainState:
             self.divergence = Divergence()
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "TrainState":
-        """The state at the checkpoint; what older checkpoints don't have is as at the start."""
-        counters = checkpoint.counters
+    def of(cls, checkpoint: Checkpoint, student: Student) -> "TrainState":
+        """The state at the checkpoint; what older checkpoints don't have is as at the start.
+
+        ValueError for what has another type, or is of another student.
+        """
+        counters, types = checkpoint.counters, get_type_hints(cls)
+        kept = {name: counters[name] for name in _PLAIN if name in counters}
         state = cls(
             step=checkpoint.step,
             seen_tokens=checkpoint.seen_tokens,
             evaluations=list(checkpoint.evaluations),
             best=dict(checkpoint.best),
-            meter=Meter(**counters["meter"]),
-            divergence=Divergence(**counters.get("divergence", {})),
-            **{name: counters[name] for name in _PLAIN if name in counters},
+            meter=msgspec.convert(counters.get("meter", {}), Meter),
+            divergence=msgspec.convert(counters.get("divergence", {}), Divergence),
+            **{name: msgspec.convert(value, types[name]) for name, value in kept.items()},
         )
-        state.ternary.restore(counters.get("ternary"))
+        state.ternary.restore(msgspec.convert(counters.get("ternary"), list[Tensor] | None), student)
         return state
 
 
@@ -157,22 +163,22 @@ def restore(
     try:
         student.load_state_dict(checkpoint.model)
         stepper.restore(checkpoint.optimizer, checkpoint.scaler)
-    except (RuntimeError, ValueError, KeyError) as error:
+        student.activation_bits = checkpoint.activation_bits
+        if layer_bits := checkpoint.counters.get("layer_bits"):
+            student.set_layer_bits(layer_bits)
+        torch.set_rng_state(checkpoint.rng["cpu"])
+        if stepper.device.type == "cuda" and "cuda" in checkpoint.rng:
+            torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
+        sampler.restore(checkpoint.sampler)
+        state = TrainState.of(checkpoint, student)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:  # each part raises its own
         if lacks_memory(error):
             raise
         raise BitnetError(
-            f"The checkpoint of step {checkpoint.step} does not fit the student that it describes; "
+            f"The checkpoint of step {checkpoint.step} does not fit the student and the training that it describes; "
             "move it away to resume from the one before it."
         ) from error
-    student.activation_bits = checkpoint.activation_bits
-    if layer_bits := checkpoint.counters.get("layer_bits"):
-        student.set_layer_bits(layer_bits)
     student.quantized_share = checkpoint.quantized_share
-    torch.set_rng_state(checkpoint.rng["cpu"])
-    if stepper.device.type == "cuda" and "cuda" in checkpoint.rng:
-        torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
-    sampler.restore(checkpoint.sampler)
-    state = TrainState.of(checkpoint)
     state.take({**changes(checkpoint.recipe, recipe), **budget_change(kept_in(path, checkpoint), budget.tokens)})
     state.budget = budget.record()
     return state

@@ -17,6 +17,7 @@ from bitnet_core.training.online import OnlineTeacher, whole
 from bitnet_core.training.relations import Relations, real_positions
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,15 @@ class Stepper:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def restore(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(optimizer)
-        for group in self.optimizer.param_groups:  # the rate and the decay are set at each step
-            group["eps"] = self.options.eps
+        """ValueError for moments of other parameters. What steers the steps is what the options say now."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": optimizer["state"], "param_groups": groups})
+        for parameter in self.student.parameters():
+            kept = self.optimizer.state.get(parameter, {})
+            moments = [kept.get(name) for name in _MOMENTS]
+            if kept and not all(isinstance(one, Tensor) and one.shape == parameter.shape for one in moments):
+                raise ValueError("moments of other parameters")
+            if kept and not (isinstance(steps := kept.get("step"), Tensor) and steps.numel() == 1):
+                raise ValueError("no number of steps")
         if scaler and self.precision.scaled:
             self.scaler.load_state_dict(scaler)
