@@ -53,6 +53,13 @@ class Reading(VerticalScroll):
     ]
 
 
+class Overflow(Reading):
+    """A text that takes the focus only while it is longer than its place."""
+
+    def allow_focus(self) -> bool:
+        return self.max_scroll_y > 0
+
+
 class Commands(CommandList, can_focus=False):
     """The list of the command palette."""
 

@@ -151,6 +151,26 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
         assert guide.draft.get("STORAGE_SYNC") == "end"
 
 
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+async def test_all_that_a_test_found_can_be_read_by_keys(home: Path, monkeypatch: pytest.MonkeyPatch, size: Any):
+    why = "It refuses the file (a policy of the place forbids it, for all keys, with no exception); ask its owner"
+    answering(monkeypatch, Check, BitnetError(f"{why}. {why}. {why}, now."))
+    async with app(home).run_test(size=size) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "local")
+        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
+        await answered(pilot)
+        assert not guide.query_one("#results").focusable
+        await press(pilot, "ctrl+t")
+        assert "now." not in words(pilot)
+        for _ in guide.focus_chain:
+            if pilot.app.focused is not guide.query_one("#results"):
+                await press(pilot, "tab")
+        assert "the rest of what the test found" in said(pilot, "#hint")
+        await press(pilot, "G")
+        assert "now." in words(pilot)
+
+
 async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -26,6 +26,7 @@ from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.guide import Cards, Pick
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
+from bitnet_tui.widgets.lists import Overflow
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -50,7 +51,7 @@ class StorageStep(TestedStep):
             with Horizontal(classes="tests"):
                 yield Button("Test", id="test", name="test")
                 yield Button("Log in", id="login", name="login")
-            with VerticalScroll(id="results", can_focus=False):
+            with Overflow(id="results"):
                 yield Painted(id="found")
 
     def begin(self) -> None:
@@ -77,6 +78,8 @@ class StorageStep(TestedStep):
         return [(name, entry) for name, entry in entries if isinstance(entry, Input)]
 
     def hint(self, name: str) -> str:
+        if name == "results":
+            return f"{key('move.up')} and {key('move.down')} show the rest of what the test found."
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
             return "Arrows or clicks choose, enter goes on. Pasted NAME=value lines fill it."
