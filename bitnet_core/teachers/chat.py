@@ -276,14 +276,14 @@ class HttpChat(ABC):
         self, sent: SentRequest, body: dict[str, Any], most_bytes: int, on_text: OnText, options: CallOptions
     ) -> ChatResult:
         fold = self.fold()
-        enough, cut, half = options.get("enough", lambda: False), False, ""
+        enough, cut, half, begun = options.get("enough", lambda: False), False, "", False
         stray: list[str] = []
 
         def on_event(data: str) -> bool:
-            nonlocal cut, half
+            nonlocal cut, half, begun
             if not data.strip():  # it only keeps the connection open
                 return False
-            if data.strip() == "[DONE]":
+            if data.strip().strip('"') == "[DONE]":
                 return True
             if _KEEPS_OPEN.fullmatch(data.strip()) and len(stray) < _MOST_STRAY:
                 stray.append(data)
@@ -292,9 +292,15 @@ class HttpChat(ABC):
                 event = decode(data)
             reply = Reply(200, data.encode(), event, asked=body)
             if reply.error is not None:
+                # Without a name or a number it is no verdict on a request that is being answered.
+                if begun and reply.code == 200 and not reply.about_the_prompt:
+                    raise FailedAttempt("the server reports a failure", reply)
                 raise FailedAttempt.of(reply) if reply.retryable else sent.refusal(reply)
+            if isinstance(event, str | list) and event:
+                raise BadReply("malformed", "an event of the stream is not an object")
             with as_bad_reply(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
+            begun = begun or bool(text)
             text, half = whole_characters(half + text)
             if text:
                 on_text(text)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.result import BadReply
+from bitnet_core.teachers.answers.result import BadReply, finish_of
 from bitnet_core.teachers.chat import CallOptions, ChatRequest
 from bitnet_core.teachers.http import client
 from bitnet_core.teachers.http.retries import Unreachable
@@ -93,6 +93,16 @@ async def test_what_a_server_says_in_the_middle_of_a_stream_is_told(code: int) -
         await streamed(events(piece("Hel"), failure))
 
 
+@pytest.mark.parametrize(
+    "failure", ['{"error": {"message": "worn out"}}', '{"error": "worn out"}', "event: error\ndata: worn out"]
+)
+async def test_a_failure_in_the_middle_of_an_answer_is_no_verdict_on_the_request(failure: str) -> None:
+    said = failure if failure.startswith("event") else f"data: {failure}"
+    with pytest.raises(BadReply, match=r"was cut off \(the server reports a failure: worn out\)") as caught:
+        await streamed(events(piece("Hel")) + said.encode() + b"\n\n")
+    assert caught.value.reason == "stream_cut"
+
+
 @pytest.mark.parametrize("digits", ["9" * 5000, "-" + "9" * 10_000])
 async def test_a_number_of_thousands_of_digits_beside_an_answer_spoils_none(digits: str) -> None:
     numbers = f'"usage": {{"prompt_tokens": {digits}}}, "timings": {{"predicted_ms": {digits}}}'
@@ -167,6 +177,25 @@ async def test_a_word_that_keeps_a_stream_open_is_passed_over(stray: str) -> Non
     assert await streamed(body) == "Hello"
 
 
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])
+async def test_a_piece_behind_a_byte_order_mark_or_without_a_field_is_not_lost(before: bytes) -> None:
+    first, second = events(piece("Hel")), events(piece("lo", "stop"))
+    assert await streamed(first + b"\xef\xbb\xbf" + second) == "Hello"
+    assert await streamed(before + first.removeprefix(b"data: ") + second) == "Hello"
+    with pytest.raises(BadReply, match="not JSON"):
+        await streamed(events(piece("Hel")) + b"Data: " + second)
+    assert await streamed(b"id: {1}\nretry: 5\n: {no piece}\nother: 5\n" + first + second) == "Hello"
+
+
+@pytest.mark.parametrize("garbled", ['"lo"', '[{"choices": []}]'])
+async def test_an_event_that_is_no_object_is_not_passed_over(garbled: str) -> None:
+    with pytest.raises(BadReply, match="not an object"):
+        await streamed(events(piece("Hel")) + f"data: {garbled}\n\n".encode() + events(piece("lo", "stop")))
+    for idle in ("null", "0", "[]", '""', "true"):
+        body = events(piece("Hel")) + f"data: {idle}\n\n".encode() + events(piece("lo", "stop"))
+        assert await streamed(body + b'data: "[DONE]"\n\n') == "Hello"
+
+
 @pytest.mark.parametrize("garbled", ['{"choices": [{"delta"', '"lo"}}]}', "lo\\n", "0x5", "ping {", "x" * 41, "lo}"])
 async def test_what_may_be_a_piece_of_the_answer_is_not_passed_over(garbled: str) -> None:
     with pytest.raises(BadReply) as caught:
@@ -186,6 +215,51 @@ async def test_a_second_answer_in_a_stream_is_not_added_to_the_first() -> None:
     start = {"type": "message_start", "message": {"model": "m"}}
     with pytest.raises(BadReply, match="second answer"):
         await streamed(anthropic(block(0, "a"), start, block(0, "b")), "anthropic")
+
+
+def named(*pieces: tuple[str, str]) -> bytes:
+    """Pieces of text, each with the id that its event gives."""
+    return events(*({**piece(text), "id": name} for name, text in pieces), piece("", "stop"))
+
+
+@pytest.mark.parametrize("second", [("b", "Hel"), ("b", "lo")])
+async def test_an_answer_that_a_gateway_begins_anew_is_not_added_to_the_first(second: tuple[str, str]) -> None:
+    with pytest.raises(BadReply, match="second answer"):
+        await streamed(named(("a", "Hel"), ("a", "lo"), second))
+    with pytest.raises(BadReply, match="second answer"):
+        await streamed(named(("", "H"), ("a", "e"), ("a", "llo"), second))
+    for names in (("a", "b", "c"), ("a", "a", ""), ("", "a", "a"), ("", "", "")):  # no id, or one for each piece
+        assert await streamed(named(*zip(names, ("Hel", "l", "o"), strict=True))) == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kept"),
+    [
+        (("content_filter", "stop"), "content_filter"),
+        (("SAFETY", "stop"), "content_filter"),
+        (("stop", "content_filter"), "content_filter"),
+        (("length", "stop"), "length"),
+        (("max_tokens", "eos"), "length"),
+        (("stop", "length"), "length"),
+        (("null", "NULL", "stop"), "stop"),
+        (("stop", "none"), "stop"),
+        (("something", "stop"), "stop"),
+    ],
+)
+async def test_of_several_finish_reasons_the_worst_counts(reasons: tuple[str, ...], kept: str) -> None:
+    body = events(*[piece(text, reason) for text, reason in zip("abc", reasons, strict=False)])
+    with serving(Canned(body, headers=SSE)) as server:
+        async with WIRES["openai"](PROVIDERS["custom"], server.base_url, "m", None, first_wait=0.01) as chat:
+            result = await chat.chat(REQUEST, attempts=1, on_text=lambda _: None)
+    assert (result.text, result.finish_reason) == ("abc"[: len(reasons)], kept)
+    assert finish_of("null") == finish_of("None") == ""
+
+
+async def test_a_stream_that_names_no_reason_but_null_has_not_ended() -> None:
+    with pytest.raises(BadReply, match="ended before the answer did"):
+        await streamed(events(piece("Hel", "null"), piece("lo", "null")))
+    with pytest.raises(BadReply, match="failed while answering"):
+        await streamed(events(piece("Hello", "error"), piece("", "stop")))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object
 from bitnet_core.text import is_utf8
-from bitnet_core.tokenizer.finish import FILTERED, common_finish
+from bitnet_core.tokenizer.finish import FILTERED, common_finish, has_ended
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _FROM_GATEWAY = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
@@ -161,11 +161,11 @@ def whole(result: ChatResult) -> ChatResult:
 
 
 def finish_of(reason: Any) -> str:
-    """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure.
+    """The common name, "" for none, the server's own name if it is unknown. BadReply if it means a failure.
 
     A name stands in every row of the traces and in tables, so a text in its place is cut.
     """
-    if reason is None:
+    if reason is None or (isinstance(reason, str) and not has_ended(reason)):
         return ""
     if not isinstance(reason, str):
         raise BadReply("malformed", "the finish reason is not a string")

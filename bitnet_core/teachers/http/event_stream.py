@@ -8,17 +8,21 @@ from bitnet_core.teachers.answers.json_body import decode
 
 _ERROR = b"error"
 _BOM = b"\xef\xbb\xbf"
+_OTHER_FIELDS = (b":", b"id:", b"retry:")
+"""The fields that carry no data; a comment has no name."""
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The data of each event; several `data:` lines of one event are joined by line feeds.
 
-    That of an event named `error` is an object with the field `error`, whatever the server wrote there.
+    That of an event named `error` is an object with the field `error`, whatever the server wrote there. A line that
+    is no field of the format but may hold a piece of the answer counts as data: it would be lost without a word.
     """
     data = bytearray()  # one piece, not a list: the server decides how short the lines are
     name = b""
     async for line in _lines(chunks):
+        line = line.removeprefix(_BOM)  # before the first event, and before each that a gateway has joined to it
         if line.startswith(b"data:"):
             data += line[5:].removeprefix(b" ") + b"\n"
         elif line.startswith(b"event:"):
@@ -28,6 +32,8 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 yield _as_error(bytes(data[:-1])) if name == _ERROR else bytes(data[:-1])
             data.clear()
             name = b""
+        elif b"{" in line and not line.startswith(_OTHER_FIELDS):
+            data += line + b"\n"
     if data:
         yield _as_error(bytes(data[:-1])) if name == _ERROR else bytes(data[:-1])
 
@@ -44,7 +50,7 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Lines ended by LF, CR or both; any other line separator of Unicode belongs to the text."""
     pending = bytearray()  # of a line without an end
     after_cr = False
-    async for chunk in _without_bom(chunks):
+    async for chunk in chunks:
         if not chunk:
             continue
         if after_cr:
@@ -57,18 +63,3 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             pending = bytearray(line)
     if pending:
         yield bytes(pending)
-
-
-async def _without_bom(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks without a byte order mark at their beginning: it would hide the first event."""
-    start: bytes | None = b""
-    async for chunk in chunks:
-        if start is None:
-            yield chunk
-            continue
-        start += chunk
-        if start != _BOM[: len(start)]:
-            yield start.removeprefix(_BOM)
-            start = None
-    if start and start != _BOM:
-        yield start

@@ -10,6 +10,7 @@ from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, Repaired, finish_of, short_name, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.tokenizer.finish import worse_finish
 from bitnet_core.tokenizer.steps import TokenTable
 
 _PAGES = 20
@@ -38,7 +39,7 @@ class _Parts(Fold):
             self.complete = self.complete or "promptFeedback" in self._head
             return ""
         if candidate.get("finishReason"):
-            self._finish = str(candidate["finishReason"])
+            self._finish = worse_finish(self._finish, str(candidate["finishReason"]))
             self.complete = True
         result = as_object(candidate.get("logprobsResult"))
         self._chosen += as_list(result.get("chosenCandidates"))

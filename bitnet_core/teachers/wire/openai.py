@@ -7,8 +7,10 @@ from typing import Any
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_object
 from bitnet_core.teachers.answers.parts import text_of
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.teachers.wire.prompt_logprobs import scored_body
+from bitnet_core.tokenizer.finish import has_ended, worse_finish
 
 _REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
 """From litellm's and the AI SDK's tables of 2026: gpt-5-chat is not a reasoning model."""
@@ -23,9 +25,11 @@ class _Chunks(Fold):
         self._refusal: list[str] = []
         self._failure: Any = None
         self._content: list[Any] = []
-        self._finish: str | None = None
+        self._finish: Any = None
         self._saw_logprobs = False
         self._choice = OneOfSeveral()
+        self._name: Any = None
+        self._name_is_the_answers = False
 
     def add(self, event: Mapping[str, Any]) -> str:
         for field in ("model", "provider", "system_fingerprint", "usage", "timings"):
@@ -41,13 +45,25 @@ class _Chunks(Fold):
         if isinstance(content, list):
             self._saw_logprobs = True
             self._content += content
+        if text:
+            self._require_same_answer(event.get("id"))
         if text and self.complete:  # this server gives a reason before the end
             self.ends_once = False
-        if choice.get("finish_reason"):
-            self._finish = choice["finish_reason"]
+        if has_ended(choice.get("finish_reason")):
+            self._finish = worse_finish(self._finish, choice["finish_reason"])
             self.complete = True
         self._text.append(text or "")
         return text or ""
+
+    def _require_same_answer(self, name: Any) -> None:
+        """BadReply for a piece of another answer, as a gateway sends that asks again in the middle of one.
+
+        Some servers give each piece an id of its own, so only one that came twice is the answer's.
+        """
+        if self._name_is_the_answers and name and name != self._name:
+            raise BadReply("malformed", "a second answer begins in the middle of the stream")
+        self._name_is_the_answers = self._name_is_the_answers or (bool(name) and name == self._name)
+        self._name = self._name if self._name_is_the_answers else name
 
     def answer_body(self) -> dict[str, Any]:
         choice = {
