@@ -211,10 +211,15 @@ def lines_of(
 
 
 def last_line(log: IO[str]) -> str:
-    """The last line in a log that is not blank, or an empty text. Only its end is read: it may be of any length."""
+    """The last line in a log that is not blank, or an empty text."""
+    return next(reversed(last_lines(log)), "")
+
+
+def last_lines(log: IO[str]) -> list[str]:
+    """The lines at the end of a log that are not blank. No more is read: it may be of any length."""
     file = log.fileno()
     end = os.pread(file, _LOG_END_BYTES, max(0, os.fstat(file).st_size - _LOG_END_BYTES)).decode(errors="replace")
-    return next((line.strip() for line in reversed(end.splitlines()) if line.strip()), "")
+    return [line.strip() for line in end.splitlines() if line.strip()]
 
 
 def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | None = None) -> tuple[str, str]:

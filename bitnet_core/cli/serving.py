@@ -14,15 +14,17 @@ from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
 from bitnet_core.cli.exporting import Source
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.evaluation.llamacpp import kv_bytes
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.writable import writing
+from bitnet_core.process import available_bytes
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.teachers.profiles import profile
-from bitnet_core.text import flat
+from bitnet_core.text import flat, size
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 
 # Increase the number when `bitnet export gguf` writes another file for the same student.
@@ -55,6 +57,7 @@ def serve(arguments: argparse.Namespace) -> int:
         )
     _require_free(arguments.host, arguments.port)
     model = _model(arguments)
+    _require_room(model, arguments.parallel)
     server = LlamaServer(
         model.gguf,
         model.name,
@@ -132,6 +135,16 @@ def _limit(path: Path) -> int:
         return gguf_read.look(path).context
     except gguf_read.OtherModel:
         return 0
+
+
+def _require_room(model: _Model, parallel: int) -> None:
+    """BitnetError if so many answers can't fit into memory: a file may claim any length, and llama.cpp fills it."""
+    needed = kv_bytes(gguf_read.read_keys(model.gguf), model.context * parallel) or 0
+    if needed > (free := available_bytes()):
+        raise BitnetError(
+            f"{parallel} answers of {model.context:,} tokens, as {model.gguf} allows, take {size(needed)} of memory, "
+            f"and {size(free)} is free; give --parallel a smaller number, or train with a smaller MAX_SEQ_LEN."
+        )
 
 
 def _key(arguments: argparse.Namespace) -> str:

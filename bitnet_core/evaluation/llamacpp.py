@@ -12,15 +12,13 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_read import read_keys
 from bitnet_core.files import utf8_name
-from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
-from bitnet_core.secrets.handover import environment_without_secrets
-from bitnet_core.text import crop, flat
+from bitnet_core.process import lines_of, pipe_of, start_helper
+from bitnet_core.teachers.embedded.library import cause, environment
 
 CONTEXT_STEP = 256
 """llama.cpp rounds a context up to this many tokens."""
 _KV_VALUES, _KV_BYTES = 2, 2
 """K and V, in 16 bits."""
-_REASON_CELLS = 200
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,14 @@ def served(gguf: Path, context: int, threads: int, check_stop: Callable[[], None
         "threads": threads,
         "kv_cache": kv_bytes(read_keys(gguf), context),
     }
-    environment = PATIENT_THREADS | environment_without_secrets()
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        child = start_helper("bitnet_core.evaluation.llamacpp_process", job, log, environment)
+        child = start_helper("bitnet_core.evaluation.llamacpp_process", job, log, environment())
 
         def failure() -> str:
             child.wait()
-            reason = crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or f"it ended with {child.returncode}"
-            return f"llama.cpp can't run {gguf.name} ({reason}); free some memory and try again."
+            return (
+                f"llama.cpp can't run {gguf.name} ({cause(log, child.returncode)}); free some memory and try again."
+            )
 
         try:
             yield Served(child, check_stop, failure)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
 from bitnet_core.files import require_regular, utf8_name
-from bitnet_core.process import PATIENT_THREADS, last_line, lines_of, pipe_of, start_helper
-from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.process import lines_of, pipe_of, start_helper
+from bitnet_core.teachers.embedded.library import cause, environment
 from bitnet_core.text import crop, flat
 
 _SPARE_CONTEXT = 8
@@ -148,9 +148,9 @@ def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path,
 
 
 def _answer(module: str, job: dict[str, Any], runtime: str, path: Path, check_stop: CheckStop) -> dict[str, Any]:
-    environment = PATIENT_THREADS | environment_without_secrets() | {"HF_HUB_OFFLINE": "1"}
+    offline = environment() | {"HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        child = start_helper(module, job, log, environment)
+        child = start_helper(module, job, log, offline)
         try:
             lines = lines_of(child, f"{runtime}, which runs {path},", check_stop)
             line = next(filter(None, lines), "")  # blank ones are signs of life
@@ -163,7 +163,8 @@ def _answer(module: str, job: dict[str, Any], runtime: str, path: Path, check_st
             for pipe in (child.stdin, child.stdout):
                 pipe_of(pipe).close()
         if not line:
-            reason = crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or f"it ended with {child.returncode}"
-            raise BitnetError(f"{runtime} can't load or run {path} ({reason}); export it again.")
+            raise BitnetError(
+                f"{runtime} can't load or run {path} ({cause(log, child.returncode)}); export it again."
+            )
     told: dict[str, Any] = json.loads(line)
     return told

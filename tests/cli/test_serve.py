@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -191,9 +192,32 @@ def test_damaged_and_foreign_files_are_refused(
     cut.write_bytes(data[:-100])
     assert "its end is missing" in refused(capsys, str(cut), "--port", "0", code=1)
     other.write_bytes(data.replace(b"bitnet", b"bitnot"))
-    assert "llama.cpp can't serve" in refused(capsys, str(other), "--port", "0", code=1)
+    assert "(unknown model architecture: 'bitnot')" in refused(capsys, str(other), "--port", "0", code=1)
     text.write_text("no model")
     assert "text.gguf" in refused(capsys, str(text), "--port", "0", code=1)
+
+
+def test_what_llamacpp_aborts_at_is_told(capsys: pytest.CaptureFixture[str], gguf: Path, tmp_path: Path) -> None:
+    """Not what a debugger says of the process that aborts, half a minute later."""
+    odd = tmp_path / "odd.gguf"
+    odd.write_bytes(_with_number(gguf.read_bytes(), b"bitnet.rope.dimension_count", 3))
+    said = refused(capsys, str(odd), "--port", "0", code=1)
+    assert re.search(r"llama\.cpp can't serve \S+odd\.gguf \(GGML_ASSERT\(n_dims .*\) failed\); give a whole", said)
+
+
+def test_a_context_that_memory_can_not_hold_is_refused(
+    capsys: pytest.CaptureFixture[str], gguf: Path, tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.gguf"
+    odd.write_bytes(_with_number(gguf.read_bytes(), b"bitnet.context_length", (1 << 32) - 1))
+    said = refused(capsys, str(odd), "--port", "0", code=1)
+    assert re.search(r"4 answers of 4,294,967,295 tokens, as \S+odd\.gguf allows, take \S+ TB of memory, and ", said)
+
+
+def _with_number(data: bytes, key: bytes, value: int) -> bytes:
+    """The file with another 32-bit number behind the key's name and type."""
+    at = data.index(key) + len(key) + 4
+    return data[:at] + value.to_bytes(4, "little") + data[at + 4 :]
 
 
 def test_the_student_generates_and_streams(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

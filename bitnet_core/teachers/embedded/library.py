@@ -1,11 +1,43 @@
-"""What the processes that run llama.cpp share: the server's parameters, and a completion.
+"""What the processes that run llama.cpp share: its environment and parameters, a completion, and how it failed.
 
 Importing it loads no library, so that a process can measure its memory before llama.cpp is loaded.
 """
 
 import json
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
+
+from bitnet_core.process import PATIENT_THREADS, last_lines
+from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.text import crop, flat
+
+_REASON_CELLS = 200
+_SAID = re.compile(
+    r"[\d.]+ E (?:\w+ +)?\w+ *: *(?:error loading model: *)?(?P<what>.+)|\S*: (?P<abort>GGML_ASSERT.+)"
+)
+"""A line of llama.cpp on an error, or on why it aborted."""
+
+
+def environment() -> dict[str, str]:
+    """That of a process which runs llama.cpp.
+
+    By default llama.cpp, before it aborts, lets gdb print where: that takes half a minute, and hides why.
+    """
+    return PATIENT_THREADS | environment_without_secrets() | {"GGML_NO_BACKTRACE": "1"}
+
+
+def cause(log: IO[str], code: int | None) -> str:
+    """Why a process that ran llama.cpp ended, in a few words: its abort, its first error, or the log's last line.
+
+    Without any, its exit `code`.
+    """
+    lines = last_lines(log)
+    said = list(filter(None, map(_SAID.search, lines)))
+    aborts = [one["abort"] for one in said if one["abort"]]
+    errors = [one["what"] for one in said if one["what"]]
+    found = next(iter(aborts[-1:] or errors or lines[-1:]), f"it ended with {code}")
+    return crop(flat(found), _REASON_CELLS).rstrip(".")
 
 
 def parameters(

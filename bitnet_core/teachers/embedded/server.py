@@ -14,16 +14,15 @@ from typing import IO, Self
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import utf8_name
-from bitnet_core.process import PATIENT_THREADS, available_bytes, gives, last_line, pipe_of, rss_bytes, start_helper
-from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.process import available_bytes, gives, pipe_of, rss_bytes, start_helper
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
-from bitnet_core.text import crop, flat, size
+from bitnet_core.teachers.embedded.library import cause, environment
+from bitnet_core.text import size
 
 MAX_CONTEXT = 8192
 """The context length that the model was trained with."""
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120.0
-_REASON_CELLS = 200
 
 
 class LlamaServer:
@@ -73,8 +72,7 @@ class LlamaServer:
             "threads": _available_cores(),
         }
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-            environment = PATIENT_THREADS | environment_without_secrets()
-            self._process = start_helper("bitnet_core.teachers.embedded.child", config, log, environment)
+            self._process = start_helper("bitnet_core.teachers.embedded.child", config, log, environment())
             try:
                 self._wait_until_ready(self._process, log)
             except BaseException:
@@ -163,4 +161,4 @@ def _reason(process: subprocess.Popen[str], log: IO[str]) -> str:
         process.wait(timeout=1)
     if process.poll() is None:
         return f"did not start within {_START_SECONDS:.0f} s"
-    return crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or "no message"
+    return cause(log, process.returncode)
