@@ -3,6 +3,7 @@
 Each is tried once and ended when it takes too long. A failure is a BitnetError whose sentence shows no address.
 """
 
+import base64
 import contextlib
 import errno
 import http.client
@@ -18,7 +19,7 @@ import urllib.error
 import urllib.request
 from email.header import Header
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
@@ -134,8 +135,10 @@ def request_of(notice: Notice, service: str) -> tuple[bytes, dict[str, str]]:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect would send the notice somewhere else than the user has said."""
 
-    def redirect_request(self, *_: object) -> None:
-        return None
+    def http_error_302(self, *_: Any, **__: Any) -> None:
+        """Leave it an error, wherever it leads to."""
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHOOK_SECONDS) -> None:
@@ -149,6 +152,10 @@ def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHO
     if not host or not plain:
         raise BitnetError("NOTIFY_WEBHOOK is not an address; set it to one such as https://ntfy.sh/my-topic.")
     body, headers = request_of(notice, service_of(address, form))
+    if "@" in parts.netloc:  # urllib would take the name and the password for a part of the host
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     request = urllib.request.Request(address, body, {"User-Agent": "bitnet-tui", **headers})  # noqa: S310 - see above
     problem = _in_time(request, seconds)
     if problem:

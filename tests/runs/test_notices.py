@@ -1,5 +1,6 @@
 """Notices of runs: what is told, when, in which form; a command or a webhook that fails or hangs does no harm."""
 
+import base64
 import contextlib
 import dataclasses
 import http.server
@@ -129,6 +130,8 @@ def test_a_webhook_is_told_and_its_address_is_never_shown(
             call_webhook(f"{address}/{path}", "", NOTICE)
         assert "secret" not in str(error.value)
     assert [path for path, *_ in got] == ["/T/secret/200", "/secret/404", "/secret/307"]
+    call_webhook(f"{address}/200".replace("//", "//me:p%40ss%C3%A9@"), "", NOTICE)
+    assert got[-1][1]["Authorization"] == f"Basic {base64.b64encode('me:p@ssé'.encode()).decode()}"
     with pytest.raises(BitnetError, match="no answer within 0 s"):
         call_webhook(f"{address}/hang", "", NOTICE, seconds=0.2)
     for odd in ("ftp://host/x", "http://[", "topic", "http://host:port/"):
@@ -143,6 +146,8 @@ def test_a_webhook_is_told_and_its_address_is_never_shown(
         (b"\0\0\x12\x04\0\0\0\0\0", "it does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "it does not speak HTTP"),
         (b"", "the connection broke"),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://[::\r\n\r\n", "it answered 302"),
+        (b"HTTP/1.1 308 \x1b[31m\r\nLocation: \x1b[31m\r\n\r\n", "it answered 308"),
     ],
 )
 def test_what_is_no_answer_of_a_webhook_is_said_in_words(sent: bytes, why: str) -> None:
