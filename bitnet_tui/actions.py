@@ -86,7 +86,7 @@ ACTIONS: tuple[Action, ...] = (
             False,
         ),
         ("fetch", "U", "fetch", "Fetch", "Fetch an experiment from a storage target", False),
-        ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", False),
+        ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", True),
         ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title", False),
         ("sort-back", "O", "sort(0)", "Turn", "Turn the order round", False),
         ("archived", "H", "show_archived", "Archived", "Show archived experiments too, or hide them again", False),
@@ -247,7 +247,7 @@ ACTIONS: tuple[Action, ...] = (
         ),
         ("rejects", "R", "traces('rejects')", "Rejected answers", "Show why answers were rejected, or traces", False),
         ("check", "i", "traces('check')", "Check traces", "Look at every row for what breaks a rule", False),
-        ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected", False),
+        ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected", True),
     ),
     *_at(
         "checkpoints",
@@ -268,7 +268,7 @@ ACTIONS: tuple[Action, ...] = (
             "Take it out of the experiment's .env, so that its default counts",
             False,
         ),
-        ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
+        ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", True),
     ),
     *_at(
         "play",
@@ -304,7 +304,7 @@ ACTIONS: tuple[Action, ...] = (
         ("follow", "F", "log('follow')", "Follow the log", "Keep the newest line in sight, or stay", False),
         ("wrap", "w", "log('wrap')", "Wrap", "Show long lines whole, or each in one line", False),
         ("copy", "Y", "log('copy')", "Copy the log", "Copy all lines that are shown", False),
-        ("leave", "escape", "log('leave')", "Leave the field", "Go from the search to the lines", False),
+        ("leave", "escape", "log('leave')", "Leave the field", "Go from the search to the lines", True),
     ),
     *_at(
         "keys",

@@ -187,6 +187,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one("#legend", Painted).show((self._legend(),))
         self._describe()
+        self.refresh_bindings()
 
     def _describe(self) -> None:
         """What there is to say of the experiment under the cursor."""
@@ -279,6 +280,11 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self.shell.compare(roots)
         elif self.is_active and roots:
             compare_with(self.shell, roots[0])
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "clear":
+            return self.complete and bool(self._filter.display or self._marked)
+        return super().check_action(action, parameters)
 
     # -- marks -----------------------------------------------------------------------------------------------------
 

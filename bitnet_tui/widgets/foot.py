@@ -8,7 +8,12 @@ from textual.widgets._footer import FooterKey
 
 from bitnet_core.text import width
 
-_ALWAYS = ("app.help", "help", "dismiss", "leave", "app.quit", "quit")
+_TABS = ("traces", "config", "log")
+"""Those with a field, or a page of their own, that Escape leaves."""
+_ALWAYS = (
+    *("app.help", "help", "dismiss", "leave", "clear", "app.quit", "quit"),
+    *(f"{tab}('leave')" for tab in _TABS),
+)
 _FIRST_TO_LEAVE = ("app.keys", "keys")
 _PADDING = 3
 

@@ -252,6 +252,7 @@ class TracesPane(Vertical):
             self.remove_class("-rejects")
         else:
             self.query_one("#trace-search", Input).value = ""
+            self.screen.set_focus(None)  # without traces there is nothing else to go to
         self.enter()
 
     def _act_order(self) -> None:

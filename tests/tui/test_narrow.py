@@ -147,6 +147,11 @@ async def test_while_one_types_the_foot_names_only_keys_that_are_not_typed(home:
         assert "Type" not in foot
         assert "ctrl+q Quit" in foot
         assert "f1 Help" in foot
+        way_out = next(one for one in app.screen.query(FooterKey) if one.key == "escape")
+        assert way_out.region.right <= 120
+        await pilot.press("escape")
+        await settled(pilot)
+        assert not isinstance(app.focused, Input | TextArea), app.focused
 
 
 @pytest.mark.parametrize("width", [60, 66, 80, 100, 120, 200])
