@@ -32,9 +32,10 @@ def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
     stages: list[Span] = []
     for stage in row.stages[1:]:  # without the pipeline
         state = look(stage.state)
-        note = f" {stage.note}" if stage.active and stage.note else ""
-        stages += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
-        stages += [Span(note, "accent"), Span("   ")]
+        note = f" {stage.note}" if stage.note and (stage.active or stage.copied) else ""
+        stages += [Span(f"{state.glyph} ", state.style)]
+        stages += [Span(stage.name, "faint" if stage.state == "new" and not stage.copied else "")]
+        stages += [Span(note, "label" if stage.copied else "accent"), Span("   ")]
     return _cut(stages, cells), line(Span(crop(_more(row), cells), "label"))
 
 

@@ -32,7 +32,7 @@ from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.run_fold import RunView, Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
-from bitnet_tui.view.stage_rows import COPIED, prepares
+from bitnet_tui.view.stage_rows import prepares
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -266,7 +266,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
     lines += [(), *wrapped("leaves  ", leaves, "label", cells)]
     for need in one.needs:
         row = view.row(need)
-        copied = row is not None and row.note == COPIED
+        copied = row is not None and row.copied
         state = look("done" if copied else row.state if row else "new")
         word = "copied from another experiment" if copied else state.word
         lines.append(line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {word}")))
@@ -288,7 +288,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
                 line(f"{first}; press ", Span(key("experiment.pipeline"), "key"), " for the whole pipeline.")
             )
     else:
-        if own is not None and own.note == COPIED:
+        if own is not None and own.copied:
             lines.append(line("What it makes was copied from another experiment; it need not run."))
         lines.append(
             line(

@@ -46,6 +46,11 @@ class StageRow:
     def active(self) -> bool:
         return self.state in ACTIVE
 
+    @property
+    def copied(self) -> bool:
+        """Whether what it leaves came from elsewhere: it need not run, though no run of it is here."""
+        return self.note == COPIED
+
     def at_work(self, progress: Progress | None) -> "StageRow":
         """The row with the progress of its run."""
         if prepares(self.name, progress):
@@ -82,7 +87,7 @@ def _row(history: History, status: StageStatus) -> StageRow:
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
     """The rows; those that a running pipeline has not reached yet, and has to run, are noted as queued."""
     running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
-    waits = [place > running_at and row.state != "done" and row.note != COPIED for place, row in enumerate(rows)]
+    waits = [place > running_at and row.state != "done" and not row.copied for place, row in enumerate(rows)]
     return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]
 
 

@@ -16,12 +16,14 @@ from bitnet_tui.services.launching import foresee
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view import starting
 from bitnet_tui.view.coming import coming
+from bitnet_tui.view.experiment_list import about
 from bitnet_tui.view.figures import FiguresReader
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import figures, load, title, what_next
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stage_rows import COPIED, QUEUED
 from bitnet_tui.view.watch import ExperimentWatcher
+from bitnet_tui.view.workspace import row_of
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
 
 
@@ -244,6 +246,7 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     (exp.root / LEAVES["collect"]).touch()
     view = ExperimentWatcher(exp.root, home).look("collect")
     assert [row.name for row in view.rows if row.note == COPIED] == ["collect"]
+    assert "· collect copied   · train" in unstyled(*about(row_of(exp.root, home), 100))
     said = " ".join(unstyled(one) for one in what_next(view, 100))
     assert "was copied from another experiment; it need not run. Press r" in said
     needed = unstyled(*what_next(ExperimentWatcher(exp.root, home).look("train"), 100))
