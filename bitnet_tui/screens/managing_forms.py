@@ -34,7 +34,7 @@ class NameScreen(KeyedScreen[dict[str, Any] | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card form"):
             yield Words(f"Rename {flat(self._root.name)}", classes="title")
-            yield SteadyInput(flat(self._root.name), compact=True, id="name", select_on_focus=True)
+            yield SteadyInput(flat(self._root.name), compact=True, id="name")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

@@ -304,8 +304,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
 
 def _field(name: str) -> SteadyInput:
-    is_text = name == "system"
-    return SteadyInput(id=name, compact=True, placeholder="none" if is_text else "", select_on_focus=not is_text)
+    return SteadyInput(id=name, compact=True, placeholder="none" if name == "system" else "")
 
 
 def _bits_words(bits: int | None) -> str:

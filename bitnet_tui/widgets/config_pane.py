@@ -21,7 +21,7 @@ from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
-from bitnet_tui.widgets.inputs import NUMBERS, FilterInput, SteadyInput
+from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -246,10 +246,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         value = self._value
         value.suggester = SuggestFromList(row.setting.choices) if row.setting.choices else None
         value.disabled, value.placeholder = False, _OPEN
-        value.select_on_focus = row.setting.kind in NUMBERS
         self._saved, self._found = False, Preview(row.name, row.text, same=True)
         value.value = row.text
-        value.action_end()
         self.screen.set_focus(value)
         self._describe()
 

@@ -1,6 +1,6 @@
 """Fields to type in: one whose cursor does not blink, and one for a key or a passphrase."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from textual import events
 from textual.actions import SkipAction
@@ -11,9 +11,6 @@ from textual.widgets import Input
 
 from bitnet_tui import bindings
 
-NUMBERS = ("int", "float")
-"""Kinds of settings that are numbers."""
-
 
 def is_typed(key: str, character: str | None) -> bool:
     """Whether a field takes this key as a character. Textual knows none for `slash`, `plus`, `minus` and the like."""
@@ -23,27 +20,22 @@ def is_typed(key: str, character: str | None) -> bool:
 class SteadyInput(Input):
     """Every blink of Textual's cursor would be written to the terminal, even over SSH.
 
-    The cursor comes to the end of the text and selects nothing: one backspace must not delete all of an address. With
-    `select_on_focus` what is typed replaces what is there: a number, or what nobody sees. A double click selects all.
+    Coming to it, by a key or a click, selects all that is in it, so that what is typed or pasted replaces that.
+    Arrows, End or another click put the cursor into it.
     """
 
     cursor_blink = reactive(False, init=False)
-
-    def __init__(self, value: str = "", *, select_on_focus: bool = False, **more: Any) -> None:
-        super().__init__(value, select_on_focus=select_on_focus, **more)
-        self._came = False
-        """Whether nothing was typed or clicked since it has the focus, but the click that brought it here."""
+    _came = False
+    """Whether nothing was typed or clicked since it has the focus, but the click that brought it here."""
 
     def on_focus(self, event: events.Focus) -> None:
-        if not event.from_app_focus:
-            self._came = True
-            self.cursor_position = len(self.value)
+        self._came = not event.from_app_focus
 
     def on_key(self) -> None:
         self._came = False
 
     def on_click(self, event: events.Click) -> None:
-        if event.chain > 1 or (self._came and self.select_on_focus):
+        if event.chain > 1 or (self._came and self.selection.is_empty):  # else a part of it was selected by dragging
             self.select_all()
         self._came = False
 
@@ -64,7 +56,7 @@ class SecretInput(SteadyInput):
     """
 
     def __init__(self, value: str = "", *, placeholder: str = "", id: str) -> None:  # noqa: A002 - textual's name
-        super().__init__(value, password=True, select_on_focus=True, compact=True, placeholder=placeholder, id=id)
+        super().__init__(value, password=True, compact=True, placeholder=placeholder, id=id)
 
     def action_copy(self) -> None:
         """Copy nothing. Without a selection, the key does what it does elsewhere."""

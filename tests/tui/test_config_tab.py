@@ -235,7 +235,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await pilot.press("enter")
             await settled(pilot)
             assert (exp.root / ".env").read_text() == ENV
-            await pilot.press("backspace", *"0.01")
+            await pilot.press("backspace", *"0.01")  # it is not left and come to again: nothing is selected
             await settled(pilot)
             assert "train will use it in its next run." in words(pilot)
             assert field.region == before

@@ -129,15 +129,12 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
         ):
             assert pilot.app.focused is guide.query_one(f"#{field}")
             await press(pilot, *text, "enter")
-            if (field, text) == (
-                "model",
-                "m",
-            ):  # back in a filled field, a key adds to it and deletes no more than one
-                await press(pilot, "up", *"2x", "backspace", "backspace", "enter")
+            if (field, text) == ("model", "m"):  # back in a filled field, what is typed replaces what was there
+                await press(pilot, "up", *"2x", "backspace", "enter")
             if field == "address":
                 assert guide.query_one("#address", Input).value == "http://127.0.0.1:1/v1"
         assert guide._step == "storage"
-        assert (guide.draft.model, guide.draft.address) == ("m", "http://127.0.0.1:1/v1")
+        assert (guide.draft.model, guide.draft.address) == ("2", "http://127.0.0.1:1/v1")
         await guide._come_to("review", "NAME")
         await press(pilot, *"mine", "enter")
         assert (guide._step, guide.draft.name) == ("review", "mine")

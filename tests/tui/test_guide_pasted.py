@@ -150,11 +150,11 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         ]  # fmt: skip
         assert said(pilot, "#problem") == "Taken from what was pasted: Address, Model and 3 more."
         assert KEY not in shown(pilot)
-        model = field_of(guide, "MODEL")
-        model.focus()
-        model.value = ""
+        field_of(guide, "ADDRESS").focus()
+        await _paste(pilot, "http://hall:9000/v1")
+        await pilot.press("tab")
         await _paste(pilot, "qwen")
-        assert guide.draft.model == "qwen"
+        assert (guide.draft.address, guide.draft.model) == ("http://hall:9000/v1", "qwen")
         await guide._come_to("storage")
         await answered(pilot)
         filled = {(one.id or "").removeprefix("field-"): one.value for one in guide.query(Input)}

@@ -47,6 +47,9 @@ async def test_enter_on_a_target_goes_to_the_first_empty_field(
         await until(pilot, lambda: "◉ S3" in shown(pilot))
         assert form.query_one("#field-S3_BUCKET", Input).value == "runs"
         assert form.draft.backend == "s3"
+        form.query_one("#field-S3_BUCKET").focus()
+        pilot.app.post_message(events.Paste("others"))
+        await until(pilot, lambda: form.draft.get("S3_BUCKET") == "others")
 
 
 @pytest.mark.parametrize("which", [FetchScreen, TargetScreen])

@@ -19,7 +19,7 @@ from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
-from bitnet_tui.widgets.inputs import NUMBERS, SteadyInput
+from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -50,7 +50,6 @@ class StudentStep(Step):
                         placeholder=_EMPTY.get(name, REGISTRY[name].default or "the preset's"),
                         id=f"field-{name}",
                         classes="entry",
-                        select_on_focus=REGISTRY[name].kind in NUMBERS,
                     )
         with Vertical(classes="pane right"):
             yield Words("What it will take", classes="title")
