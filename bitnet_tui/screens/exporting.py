@@ -1,6 +1,6 @@
-"""Exporting a checkpoint from its tab: what for, how far it is, and at the end how to use what was exported.
+"""Exporting a checkpoint from its tab: what for, how far it is, and how to use what was exported.
 
-An export goes on when its screen is closed; the next screen of the experiment shows what came of it.
+An export goes on when its screen is closed; the next screen of the experiment says what came of it.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 
 
 class ExportingScreen(ShellScreen[None]):
-    """The page with what to type opens once, by itself, as soon as the tab is in sight after the end."""
+    """The page with what to type opens where one asks for it: one may be typing something else when it ends."""
 
     root: Path
     _told_of_export: tuple[str, str] | None = None
@@ -75,14 +75,16 @@ class ExportingScreen(ShellScreen[None]):
             return
         row = pane.view.row(str(export.step))
         made = row.exported if row is not None else ()
-        said = export.said if export.ended else exports.running(export.step, export.form, export.began, made)
+        said = (
+            exports.ended(*export.said)
+            if export.ended
+            else exports.running(export.step, export.form, export.began, made)
+        )
         if said != self._told_of_export:
             self._told_of_export = said
             pane.say(*said)
         if export.ended and self.is_active and self.shows_checkpoints:
             del self.shell.exports[self.root]
-            if export.page is not None:
-                self._show_page(export.page)
 
     def export_ended(self) -> None:
         if (pane := self.query_one_optional(CheckpointsPane)) is not None:
@@ -91,22 +93,17 @@ class ExportingScreen(ShellScreen[None]):
 
 
 def _run(shell: Shell, export: Export) -> None:
-    page = None
     try:
-        path, how, page = export.exported()
+        path, how = export.exported()
         style, words = "good" if how == "verified" else "warn", f"Exported step {export.step}, {how}: {short(path)}"
     except (BitnetError, OSError) as error:
         style, words = "bad", str(error)
-    shell.call_later(_ended, shell, export, (style, words), page)
+    shell.call_later(_ended, shell, export, (style, words))
 
 
-def _ended(shell: Shell, export: Export, said: tuple[str, str], page: Exported | None) -> None:
-    """What came of it is told where the tab can't be seen. Its page does not open twice."""
-    from bitnet_tui.screens.exported import ExportedScreen
-
-    shown = [one.exported.path for one in shell.screen_stack if isinstance(one, ExportedScreen)]
+def _ended(shell: Shell, export: Export, said: tuple[str, str]) -> None:
+    """What came of it is told where the tab can't be seen."""
     export.ended, export.said = True, said
-    export.page = None if page is not None and page.path in shown else page
     screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == export.root]
     seen = any(one.in_sight and one.shows_checkpoints for one in screens)
     for one in screens:

@@ -3,8 +3,7 @@
 import time
 from pathlib import Path
 
-from bitnet_core.runs import exports
-from bitnet_core.runs.exports import GGUF, HF, Exported
+from bitnet_core.runs.exports import GGUF, HF
 from bitnet_tui.services.commands import Command
 
 FORMATS = {GGUF: "for llama.cpp: one GGUF file", HF: "for transformers: a folder"}
@@ -19,8 +18,6 @@ class Export(Command):
 
     ended = False
     said = ("value", "")
-    page: Exported | None = None
-    """The export, once it is there and nothing differs: how to use it is shown then, once."""
 
     def __init__(
         self, home: Path, root: Path, form: str, step: int, checkpoint: Path, *, again: bool = False
@@ -30,11 +27,10 @@ class Export(Command):
         self.root, self.form, self.step = root, form, step
         self.began = time.time()
 
-    def exported(self) -> tuple[Path, str, Exported | None]:
-        """Run it; where the export is, whether it was verified, and itself unless it differs. BitnetError if none."""
+    def exported(self) -> tuple[Path, str]:
+        """Run it; where the export is, and whether it was verified. BitnetError if there is none."""
         report = self.run()
         where = Path(str((report.get("exported") or [""])[0]))
         if problems := report.get("problems"):
-            return where, f"but {' '.join(str(one) for one in problems)}", None
-        how = "verified" if report.get("verified") else "not verified: its runtime is not installed here"
-        return where, how, next((one for one in exports.of(self.root) if one.path == where), None)
+            return where, f"but {' '.join(str(one) for one in problems)}"
+        return where, "verified" if report.get("verified") else "not verified: its runtime is not installed here"

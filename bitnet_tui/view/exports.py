@@ -7,6 +7,7 @@ import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
 from bitnet_core.text import ago, crop_middle, duration, flat, size
+from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = {
@@ -37,6 +38,11 @@ def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) 
     if any(one.kind == kind and one.written >= int(began) for one in exported):
         return "value", f"Step {step} is exported for {runtime}; it is compared with the student there now… {spent}"
     return "value", f"Exporting step {step} for {runtime}; this takes a minute or two… {spent}"
+
+
+def ended(style: str, words: str) -> tuple[str, str]:
+    """The same of one that has ended: what came of it, and how to see what to type."""
+    return style, words if style == "bad" else f"{words}. {key('checkpoints.export')} shows how to run it."
 
 
 def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:

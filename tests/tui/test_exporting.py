@@ -1,4 +1,4 @@
-"""Export in the tab Checkpoints while it runs, and the page that opens at its end."""
+"""Export in the tab Checkpoints while it runs, and the page with what to type."""
 
 import re
 import threading
@@ -65,7 +65,7 @@ def _page_is_open(pilot: Pilot[None]) -> bool:
     return isinstance(pilot.app.screen, ExportedScreen)
 
 
-async def test_the_page_that_says_what_to_type_opens_once_if_the_export_ends_under_it(
+async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_it(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
     export = Exporting(saved.root, monkeypatch)
@@ -91,9 +91,6 @@ async def test_the_page_that_says_what_to_type_opens_once_if_the_export_ends_und
         assert "✓ Exported step 200, verified: " in words(pilot)
         assert "Exporting" not in words(pilot)
         assert not pilot.app._notifications
-        await pilot.press("5", "4")
-        await settled(pilot)
-        assert not _page_is_open(pilot)  # it opens by itself once
         await pilot.press("E")
         await settled(pilot)
         assert f"✓ exported, {size(export.made.stat().st_size)}" in words(pilot)
@@ -129,11 +126,12 @@ async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
             await pilot.press("enter")
             await settled(pilot)
         await pilot.press("4")
-        await until(pilot, lambda: _page_is_open(pilot))
-        await pilot.press("escape")
-        await settled(pilot)
-        assert "✓ Exported step 200, verified: " in words(pilot)
+        await until(pilot, lambda: "✓ Exported step 200, verified: " in words(pilot))
         assert "Exporting" not in words(pilot)
+        assert not _page_is_open(pilot)
+        assert "E shows how to run it." in words(pilot)
+        await pilot.press("E", "enter")
+        await until(pilot, lambda: _page_is_open(pilot))
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -172,7 +170,8 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         still = "The export of step 200 is still running."
         await until(pilot, lambda: any(still in one.message for one in pilot.app._notifications))
         export.end()
-        await until(pilot, lambda: _page_is_open(pilot))
+        await until(pilot, lambda: "✓ Exported step 200, verified: " in words(pilot))
+        assert not _page_is_open(pilot)
         assert len(export.arguments) == 1
 
 
