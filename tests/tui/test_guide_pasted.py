@@ -1,5 +1,6 @@
 """Settings that are pasted into the guide fill its fields, and their keys are shown nowhere."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view.guide import pasted
 from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
 from tests.tui.guides import KEY, answered, app, at, field_of
-from tests.tui.pilots import said, shown
+from tests.tui.pilots import said, shown, until
 
 _OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODEL='llama'\nCUSTOM_API_KEY=k1\n"
 
@@ -160,3 +161,22 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         filled = {(one.id or "").removeprefix("field-"): one.value for one in guide.query(Input)}
         assert (filled["S3_BUCKET"], filled["AWS_SECRET_ACCESS_KEY"]) == ("runs", f"{KEY}2")
         assert KEY not in str(guide.draft)
+
+
+async def test_no_paste_is_lost_without_a_word(home: Path) -> None:
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        guide._ready = False  # as while a step is being shown
+        await _paste(pilot, "S3_BUCKET=early\n")
+        assert guide.draft.get("S3_BUCKET") == ""
+        guide._ready = True
+        await until(pilot, lambda: guide.draft.get("S3_BUCKET") == "early")
+        made = threading.Event()
+        guide.attempt(lambda: made.wait(60), lambda _: None)
+        pilot.app.post_message(events.Paste("S3_BUCKET=late\n"))
+        await until(pilot, lambda: bool(pilot.app._notifications))
+        (told,) = [one.message for one in pilot.app._notifications]
+        assert "Not taken: What was pasted came while something else was being done" in told
+        made.set()
+        await answered(pilot)
+        assert guide.draft.get("S3_BUCKET") == "early"

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +25,10 @@ from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
+
+
+_AGAIN_SECONDS = 0.1
+_NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
 
 
 @dataclass(frozen=True)
@@ -109,13 +114,21 @@ class Guide(KeyedScreen[Made | None]):
         found = await asyncio.to_thread(pasted.read, text, self.TAKES)
         if found is None:
             return False
-        if self.busy or not self.complete:
-            return True
         remember(found.keys.values())
+        await self._take(found)
+        return True
+
+    async def _take(self, found: pasted.Pasted) -> None:
+        """Fill the fields; a test ends with that. Not while it is being made: that has read the draft."""
+        if self.busy and self._testing is None:
+            self.app.notify(_NOT_TAKEN, title="Not taken", severity="warning")
+            return
+        if not self.complete:  # a step is being shown
+            self.set_timer(_AGAIN_SECONDS, partial(self._take, found))
+            return
         draft, self.keys = pasted.with_pasted(self.draft, self.keys, found)
         await self.adopt(draft)
         self.say(found.words, "label")
-        return True
 
     async def adopt(self, draft: Draft) -> None:
         """Go on with another draft, at the step that is shown."""
