@@ -68,7 +68,13 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     if record.stage in catalog.STAGES:  # a pipeline passes its own priority on
         process.let_others_go_first(NICENESS)
     experiment = Experiment.from_settings(Settings.from_record(record.settings, record.origins))
-    context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
+    try:
+        events = EventWriter(run.events_path, redact)
+    except OSError as error:
+        state, code, message = _explain(error, experiment, redact)
+        end(run, state, code, redact(message), record=record)
+        return code
+    context = StageContext(record.stage, run.path, experiment, events, keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
         with stage_lock(experiment, record.stage, run.id) as note, context.presence:

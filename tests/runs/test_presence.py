@@ -104,14 +104,33 @@ def test_a_run_whose_folder_goes_in_its_first_moments_says_so(
         shutil.rmtree(run.path.parent)
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(run.path))
 
-    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
     monkeypatch.setattr(worker, "_take_over", announced)
+    assert _in_this_process(run, monkeypatch) == 1
+    assert "/logs/.train.lock was removed while train was using it" in str(run.record().error)
+
+
+def test_a_run_whose_first_file_finds_no_room_says_so(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the file of its events, in which every later end is announced."""
+    run = start("train", "done")
+    followed(run)
+    run.write(dataclasses.replace(run.record(), state="starting", pid=None))
+
+    def full(path: Path, _: object) -> EventWriter:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(worker, "EventWriter", full)
+    assert _in_this_process(run, monkeypatch) == 1
+    assert run.record().error == f"The disk is full at {run.events_path}; free space and start the stage again."
+
+
+def _in_this_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Do what the process of a run does around its stage, which does nothing; the exit code."""
+    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
     monkeypatch.setattr(worker.handover, "read_from_pipe", dict)
     monkeypatch.setattr(worker.log_filter, "start", lambda _: nothing)
     for owner, name in ((worker.signal, "signal"), (worker.faulthandler, "enable"), (worker, "upload_after")):
         monkeypatch.setattr(owner, name, nothing)
-    assert worker.main([str(run.path)], lambda _: {}) == 1
-    assert "/logs/.train.lock was removed while train was using it" in str(run.record().error)
+    return worker.main([str(run.path)], lambda _: {})
 
 
 @pytest.mark.parametrize(
