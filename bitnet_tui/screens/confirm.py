@@ -11,7 +11,7 @@ from bitnet_tui.widgets.words import Words
 
 
 class ConfirmScreen(DialogScreen[bool]):
-    """A question with a yes and a no. The safe answer has the focus.
+    """A question with a yes and a no. The safe answer has the focus: no, unless yes is `harmless`.
 
     Where yes is `final`, which can't be taken back, its key only goes to the button: Enter, or a click, does it.
     """
@@ -25,8 +25,11 @@ class ConfirmScreen(DialogScreen[bool]):
         *bindings.scrolling(),
     ]
 
-    def __init__(self, what: str, why: str, yes: str, no: str, *, final: bool = False) -> None:
+    def __init__(
+        self, what: str, why: str, yes: str, no: str, *, final: bool = False, harmless: bool = False
+    ) -> None:
         super().__init__()
+        self._first = "yes" if harmless else "no"
         self._texts = (what, why, yes, no)
         self._final = final
 
@@ -39,6 +42,9 @@ class ConfirmScreen(DialogScreen[bool]):
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")
+
+    def on_mount(self) -> None:
+        self.set_focus(self.query_one(f"#{self._first}"))
 
     def action_yes(self) -> None:
         if self._final:

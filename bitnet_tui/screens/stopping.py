@@ -47,17 +47,19 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
             return
         from bitnet_tui.screens.confirm import ConfirmScreen
 
-        kill = asked is not None
-        names = [one.name for one in active] if kill else [row.name]
-        with_pipeline = row.name != PIPELINE.name and any(one.name == PIPELINE.name for one in active)
+        kill, running = asked is not None, [one.name for one in active]
+        names = running if kill else [row.name]
+        loses = kill or not stopping.keeps(row.name, running)
 
         def answered(yes: bool | None) -> None:
             if yes:
                 ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
                 self._send_stop(run_id, names, row.name, ending, kill=kill)
+            elif loses:  # an Enter that was meant to stop it did not
+                self.shell.notify_of(run_id, f"{row.name} goes on.")
 
-        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, with_pipeline=with_pipeline)
-        self.app.push_screen(ConfirmScreen(*texts), answered)
+        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, running)
+        self.app.push_screen(ConfirmScreen(*texts, harmless=not loses), answered)
 
     def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
         key, left = self.shell.key("experiment.stop"), duration(seconds)

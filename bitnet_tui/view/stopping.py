@@ -1,21 +1,29 @@
 """What is asked before a run is stopped or killed, as the texts of a question."""
 
+from collections.abc import Collection
+
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_tui.key_names import key
 
 
-def question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:
-    """`with_pipeline`: whether the stage runs as a part of one, which ends with it."""
+def keeps(name: str, active: Collection[str]) -> bool:
+    """Whether stopping this loses nothing. Of a pipeline, the stage among the `active` ones that it runs decides."""
+    return all(stage(one).resumes for one in (active if name == PIPELINE.name else (name,)))
+
+
+def question(name: str, active: Collection[str]) -> tuple[str, str, str, str]:
+    """`active` are the stages that run. With the pipeline among them, it ends with its stage."""
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
-    why = "It saves its work first" if stage(name).resumes else "It keeps nothing of its work"
-    goes_on = "continues from there" if stage(name).resumes else "begins it anew"
+    saves, goes_on = "saves its work first", "continues from there"
+    if not keeps(name, active):
+        saves, goes_on = "keeps nothing of its work", "begins it anew"
     if name == PIPELINE.name:
-        why = f"The running stage saves its work first; {pipeline} continues from there."
-    elif with_pipeline:
-        why = f"{why}, and the pipeline that it belongs to ends with it; {pipeline} {goes_on}."
+        why = f"The running stage {saves}; {pipeline} {goes_on}."
+    elif PIPELINE.name in active:
+        why = f"It {saves}, and the pipeline that it belongs to ends with it; {pipeline} {goes_on}."
         name += " and the pipeline"
     else:
-        why = f"{why}; {run} {goes_on}."
+        why = f"It {saves}; {run} {goes_on}."
     return f"Stop {name}?", f"{why} Leaving the app ({key('app.quit')}) does not stop it.", "Stop it", "Let it run"
 
 

@@ -144,22 +144,40 @@ async def test_a_launch_that_is_refused_says_why(home: Path):
         await until(pilot, lambda: said(pilot, "#config-about").startswith("Distillation temperature  KD_TAU"))
 
 
-async def test_stop_asks_first(home: Path):
+async def test_a_stop_is_asked_for_and_enter_gives_it_where_nothing_is_lost(home: Path):
     exp = experiment(home, "stubborn")
     live = SimulatedRun(exp, "train", alive=True)
     try:
         assert live.child is not None
         async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
-            await pilot.press("s", "escape")
+            await pilot.press("s", "s", "escape")
             await settled(pilot)
             assert live.child.poll() is None
             await pilot.press("s")
             assert isinstance(pilot.app.screen, ConfirmScreen)
-            await pilot.press("y")
+            await pilot.press("s", "enter")
             await settled(pilot)
             assert live.child.wait(60) == -15
             await until(pilot, lambda: "interrupted" in shown(pilot))
+    finally:
+        live.end_process()
+
+
+async def test_enter_does_not_stop_what_keeps_nothing_of_its_work_and_says_so(home: Path):
+    exp = experiment(home, "busy")
+    live = SimulatedRun(exp, "eval", alive=True)
+    try:
+        assert live.child is not None
+        pilot_of = BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True)
+        async with pilot_of as pilot:
+            await settled(pilot)
+            await pilot.press("s", "enter")
+            await until(pilot, lambda: notices(pilot) == ["eval goes on."])
+            assert live.child.poll() is None
+            await pilot.press("s", "y")
+            await settled(pilot)
+            assert live.child.wait(60) == -15
     finally:
         live.end_process()
 

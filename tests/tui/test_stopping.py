@@ -6,20 +6,32 @@ from bitnet_tui.view import stopping
 
 
 @pytest.mark.parametrize(
-    ("name", "with_pipeline", "asked", "told"),
+    ("name", "active", "asked", "told"),
     [
-        ("train", False, "Stop train?", "It saves its work first; r continues from there. "),
-        ("teacher", False, "Stop teacher?", "It saves its work first; r continues from there. "),
-        ("eval", False, "Stop eval?", "It keeps nothing of its work; r begins it anew. "),
+        ("train", ("train",), "Stop train?", "It saves its work first; r continues from there. "),
+        ("teacher", ("teacher",), "Stop teacher?", "It saves its work first; r continues from there. "),
+        ("eval", ("eval",), "Stop eval?", "It keeps nothing of its work; r begins it anew. "),
         (
             "dryrun",
-            True,
+            ("dryrun", "pipeline"),
             "Stop dryrun and the pipeline?",
             "It keeps nothing of its work, and the pipeline that it belongs to ends with it; p begins it anew. ",
         ),
-        ("pipeline", False, "Stop pipeline?", "The running stage saves its work first; p continues from there. "),
+        (
+            "pipeline",
+            ("train", "pipeline"),
+            "Stop pipeline?",
+            "The running stage saves its work first; p continues from there. ",
+        ),
+        (
+            "pipeline",
+            ("eval", "pipeline"),
+            "Stop pipeline?",
+            "The running stage keeps nothing of its work; p begins it anew. ",
+        ),
     ],
 )
-def test_a_stop_promises_what_the_stage_keeps(name: str, with_pipeline: bool, asked: str, told: str) -> None:
-    question, why, *_ = stopping.question(name, with_pipeline=with_pipeline)
+def test_a_stop_promises_what_the_stage_keeps(name: str, active: tuple[str, ...], asked: str, told: str) -> None:
+    question, why, *_ = stopping.question(name, active)
     assert (question, why.removesuffix("Leaving the app (q) does not stop it.")) == (asked, told)
+    assert stopping.keeps(name, active) == ("saves" in told)
