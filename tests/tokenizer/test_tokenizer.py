@@ -19,6 +19,7 @@ from bitnet_core.tokenizer.token_bytes import byte_level_bytes
 from tests.traces.samples import END, TEMPLATE, small_tokenizer, with_template
 
 TOKENIZER = small_tokenizer()
+SPELLED = {character: byte for byte, character in bytes_to_unicode().items()}
 CHAT = [
     {"role": "user", "content": "Hello there,\nwhat is {{ 1 }}?"},
     {"role": "assistant", "content": "A brace. naïve 東京 🌧"},
@@ -40,9 +41,8 @@ def test_any_bytes_come_back_unchanged(data: bytes) -> None:
 
 @given(st.text(st.characters(max_codepoint=0x180), max_size=8))
 def test_a_byte_level_token_is_read_by_its_alphabet(token: str) -> None:
-    spelled = {bytes_to_unicode()[byte]: byte for byte in range(256)}
-    known = all(character in spelled for character in token)
-    assert byte_level_bytes(token) == (bytes(spelled[character] for character in token) if known else None)
+    known = all(character in SPELLED for character in token)
+    assert byte_level_bytes(token) == (bytes(SPELLED[character] for character in token) if known else None)
 
 
 def test_special_tokens_count_in_prompts_and_are_plain_text_in_answers() -> None:
