@@ -80,7 +80,7 @@ class BitnetApp(Telling):
         self.stops_sent = {}
         self.confirmed = set()
         self.played = {}
-        self.exports = {}
+        self.exports, self.scorings = {}, {}
         kept = preferences.read()
         self.last_target = kept.target
         self.few_colours = self.console.color_system in themes.FEW
@@ -135,6 +135,11 @@ class BitnetApp(Telling):
             self.open_experiment(self._root)
         else:
             self.run_worker(self._look_for_experiments, thread=True, description="look for experiments")
+
+    def on_unmount(self) -> None:
+        """Nobody would read what a scoring finds; another one begins anew."""
+        for scoring in self.scorings.values():
+            scoring.cancel()
 
     def _look_for_experiments(self) -> None:
         """In a thread: the list is drawn before a slow disk has answered."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.services.benchmarks import GetBenchmarks
     from bitnet_tui.services.exporting import Export
+    from bitnet_tui.services.tracing import Scoring
 
 
 class Shell(App[None]):
@@ -22,7 +23,7 @@ class Shell(App[None]):
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
     asked to stop, by the monotonic clock. `confirmed` has the ids of the runs that somebody stops here: that such a
     run was stopped is no news, and after its end it is forgotten. `played` has the session of each experiment's
-    playground, and `exports` the export of each that runs, or whose end was not seen.
+    playground; `exports` and `scorings` have the export and the scoring of each that runs, or whose end was not seen.
     """
 
     home: Path
@@ -35,6 +36,7 @@ class Shell(App[None]):
     """Tells that they were read."""
     played: dict[Path, Any]
     exports: "dict[Path, Export]"
+    scorings: "dict[Path, Scoring]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""
     last_target: Mapping[str, str]

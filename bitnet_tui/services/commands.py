@@ -39,7 +39,7 @@ class Command:
         self._seconds = seconds
         self._subject = subject
         self._process: subprocess.Popen[str] | None = None
-        self._cancelled = False
+        self.cancelled = False
 
     def run(self) -> dict[str, Any]:
         """Its answer, the last JSON object that it writes. BitnetError if there is none, or VaultLocked."""
@@ -60,7 +60,7 @@ class Command:
         return {}
 
     def cancel(self) -> None:
-        self._cancelled = True
+        self.cancelled = True
         if self._process is not None:
             process.kill_group(self._process.pid)
 
@@ -72,7 +72,7 @@ class Command:
         self._process = start(self.home, ["--json", *self.arguments, *more], self.values, keys, pass_fds)
         be_nicer(self._process.pid)
         with self._process as child:
-            if self._cancelled:  # while the process was being started
+            if self.cancelled:  # while the process was being started
                 process.kill_group(child.pid)
             yield child
 

@@ -6,7 +6,7 @@ import math
 import os
 import subprocess
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import IO, Any
 
@@ -126,20 +126,32 @@ def _problem(found: dict[str, Any]) -> str:
 
 
 class Scoring(commands.Command):
-    """Scores the newest student on held-out traces, or on all."""
+    """Scores the newest student on held-out traces. It goes on when its screen is closed, and knows how far it is.
 
-    def __init__(self, home: Path, root: Path, *, every: bool = False) -> None:
-        arguments = ["--root", str(root), "traces", "score", *(["--all"] if every else [])]
-        super().__init__(home, arguments, {}, math.inf, "bitnet traces score")
+    `done` traces of `total`, which is None until it is known; at its end `scored` of them, or a `problem`.
+    """
 
-    def score(self, on_progress: Callable[[float, float], object]) -> dict[str, Any]:
-        """What was scored; `on_progress` is told how many traces are done, of how many. BitnetError if it fails."""
+    done = 0
+    total: int | None = None
+    scored = 0
+    problem = ""
+    ended = False
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(home, ["--root", str(root), "traces", "score"], {}, math.inf, "bitnet traces score")
+        self.root = root
+        self.began = time.monotonic()
+
+    def score(self) -> int:
+        """Do it; how many traces were scored. BitnetError if it fails or is cancelled."""
         last: dict[str, Any] = {}
         complaints: list[str] = []
         with self.started({}) as child:
             for last in commands.objects(child, complaints):
                 if "done" in last:
-                    on_progress(last["done"], last["total"])
+                    self.done, self.total = last["done"], last["total"]
+        if self.cancelled:
+            raise BitnetError("Scoring was stopped; what was scored before is kept.")
         if child.returncode or "path" not in last:
             raise BitnetError(commands.last_sentence("".join(complaints)) or "The student was not scored; try again.")
-        return last
+        return int(last["sequences"])

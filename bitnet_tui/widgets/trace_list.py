@@ -57,6 +57,8 @@ class TraceList(Widget, can_focus=True):
         self._place = 0
         self._top = 0
         self._told: int | None = None
+        self._sought: int | None = None
+        """The trace whose place is asked for: until it is known, no other is told."""
 
     @property
     def row(self) -> Row | None:
@@ -70,16 +72,22 @@ class TraceList(Widget, can_focus=True):
         """Begin anew: another search or order, or the traces have changed."""
         self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
 
-    def take(self, page: Page) -> None:
-        """A page has arrived. Goes to the row that was looked for."""
+    def seek(self, prompt_idx: int) -> None:
+        """The page with this trace is asked for; when it arrives, its row is highlighted unless one has gone on."""
+        self._sought = prompt_idx
+
+    def take(self, page: Page, around: int | None = None) -> None:
+        """A page has arrived, asked for by its place or with the trace `around`."""
         self._matched, self._scored = page.matched, page.scored is not None
         number = page.offset // PAGE
         self._pages[number] = page.sequences
-        self._asked.discard(number)
+        self._asked.clear()  # of those that waited, only the newest was asked
         while len(self._pages) > _MOST_PAGES:
             del self._pages[max(self._pages, key=lambda one: abs(one - number))]
-        if page.at is not None:
-            self._place, self._told = page.at, page.sequences[page.at - page.offset].prompt_idx
+        if around is not None and around == self._sought:
+            self._sought = None
+            if page.at is not None:
+                self._place, self._told = page.at, around
         self._show()
 
     def _show(self) -> None:
@@ -93,7 +101,7 @@ class TraceList(Widget, can_focus=True):
             if place < self._matched and number not in self._pages and number not in self._asked:
                 self._asked.add(number)
                 self.post_message(self.Missing(number * PAGE))
-        if (row := self.row) is not None and row.prompt_idx != self._told:
+        if self._sought is None and (row := self.row) is not None and row.prompt_idx != self._told:
             self._told = row.prompt_idx
             self.post_message(self.Highlighted(row))
         self.refresh()
@@ -112,16 +120,18 @@ class TraceList(Widget, can_focus=True):
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
-    def action_move(self, by: int) -> None:
-        self._place += by
+    def _go(self, place: int) -> None:
+        self._place, self._sought = place, None
         self._show()
+
+    def action_move(self, by: int) -> None:
+        self._go(self._place + by)
 
     def action_page(self, by: int) -> None:
         self.action_move(by * max(1, self.content_size.height - 2))
 
     def action_edge(self, end: int) -> None:
-        self._place = self._matched - 1 if end else 0
-        self._show()
+        self._go(self._matched - 1 if end else 0)
 
     def action_enter(self) -> None:
         self.post_message(self.Entered())
@@ -129,8 +139,7 @@ class TraceList(Widget, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         at = event.get_content_offset(self)
         if at is not None and at.y > 0 and self._top + at.y - 1 < self._matched:
-            self._place = self._top + at.y - 1
-            self._show()
+            self._go(self._top + at.y - 1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()

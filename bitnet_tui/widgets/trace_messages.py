@@ -1,4 +1,4 @@
-"""What the threads of the tab Traces tell it: answers to its requests, and how scoring goes on."""
+"""What the thread of the tab Traces tells it: answers to its requests."""
 
 from typing import Any
 
@@ -13,11 +13,3 @@ class Answered(Message, bubble=False):
     def __init__(self, request: Request, found: Request) -> None:
         super().__init__()
         self.request, self.found = request, found
-
-
-class Told(Message, bubble=False):
-    """How scoring goes on: `words`; at its end, `ended` and perhaps a `problem`."""
-
-    def __init__(self, words: str, *, ended: bool = False, problem: str = "") -> None:
-        super().__init__()
-        self.words, self.ended, self.problem = words, ended, problem

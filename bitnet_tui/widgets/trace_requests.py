@@ -11,7 +11,10 @@ from bitnet_tui.widgets.trace_messages import Answered, Request
 
 
 class TraceRequests:
-    """Posts an `Answered` to the pane for each request. Of those that wait, only the newest of each kind is asked."""
+    """Posts an `Answered` to the pane for each request. Of those that wait, only the newest of each kind is asked.
+
+    A page around a trace is another kind than one that begins somewhere: the list waits for it to find its place.
+    """
 
     def __init__(self, pane: Widget, home: Path, root: Path) -> None:
         self._pane = pane
@@ -22,7 +25,7 @@ class TraceRequests:
 
     def ask(self, request: Request) -> None:
         """Ask at once, or when what is asked now is answered."""
-        self._waiting[request["ask"]] = request
+        self._waiting[request["ask"] + (" around" if "around" in request else "")] = request
         self._ask_next()
 
     def go_on(self) -> None:

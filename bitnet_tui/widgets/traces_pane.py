@@ -1,6 +1,5 @@
 """Collected traces: a list to search, one trace with its tokens, and what teacher and student give to one token."""
 
-from functools import partial
 from pathlib import Path
 
 from textual.app import ComposeResult
@@ -9,9 +8,8 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import number
 from bitnet_tui.key_names import key
-from bitnet_tui.services.tracing import Scoring
+from bitnet_tui.view.traces import scoring
 from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
@@ -29,9 +27,10 @@ from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.no_traces import NoTraces
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.scoring_line import ScoringLine
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
-from bitnet_tui.widgets.trace_messages import Answered, Request, Told
+from bitnet_tui.widgets.trace_messages import Answered, Request
 from bitnet_tui.widgets.trace_requests import TraceRequests
 from bitnet_tui.widgets.trace_shown import TraceShown
 
@@ -53,7 +52,8 @@ class TracesPane(Vertical):
         self._home, self._root = home, root
         self._requests = TraceRequests(self, home, root)
         self._begun = False
-        self._by = "number"
+        self._by = "kl"
+        """Which traces come first. As long as none was scored, this is the order of their numbers."""
         self._page: Page | None = None
         self._scored: Scored | None = None
         self._trace: Trace | None = None
@@ -64,9 +64,8 @@ class TracesPane(Vertical):
         self._worst: list[tuple[int, int]] = []
         self._goes_to_worst = False
         """Whether to go to the worst of all tokens as soon as they are known."""
-        self._scoring: Scoring | None = None
-        self._style = ""
-        """Of what is said at the foot. A `value` stays until one goes on, anything else until the list is read."""
+        self._stays = False
+        """Whether what is said at the foot stays until one goes on, or only until the list is read."""
 
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
@@ -82,6 +81,7 @@ class TracesPane(Vertical):
         with VerticalScroll(id="rejects", classes="pages"):
             yield Painted(id="rejects-text")
         yield NoTraces()
+        yield ScoringLine(self._home, self._root)
         yield Painted(id="traces-said")
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -93,6 +93,7 @@ class TracesPane(Vertical):
             self._say("Reading the traces…", "label")
             self._list()
             self._draw()
+        self._scoring.look()
 
     def enter(self) -> None:
         """The tab was opened: keys go to the trace, or the list. What has changed since is read."""
@@ -106,8 +107,6 @@ class TracesPane(Vertical):
         self.screen.set_focus(widget)
 
     def on_unmount(self) -> None:
-        if self._scoring is not None:
-            self._scoring.cancel()
         self._requests.end()
 
     @property
@@ -118,10 +117,17 @@ class TracesPane(Vertical):
     def _text(self) -> TokenText:
         return self.query_one(TokenText)
 
+    @property
+    def _scoring(self) -> ScoringLine:
+        return self.query_one(ScoringLine)
+
     def _list(self, offset: int = 0, around: int | None = None) -> None:
         search = self.query_one("#trace-search", Input).value
         request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
-        self._requests.ask(request | ({} if around is None else {"around": around}))
+        if around is not None:
+            self._traces.seek(around)
+            request["around"] = around
+        self._requests.ask(request)
 
     def on_answered(self, message: Answered) -> None:
         found = message.found
@@ -166,14 +172,14 @@ class TracesPane(Vertical):
     def _take_page(self, request: Request, page: Page) -> None:
         if request["search"] != self.query_one("#trace-search", Input).value or request["by"] != self._by:
             return  # another search since
-        if self._style != "value":
+        if not self._stays:
             self._say("")
         if page.scored != self._scored:
             self._worst = []
-        if self._page is not None and page.total != self._page.total:
+        if self._page is not None and (page.total, page.scored) != (self._page.total, self._page.scored):
             self._traces.forget()
         self._page, self._scored = page, page.scored
-        self._traces.take(page)
+        self._traces.take(page, request.get("around"))
         if not page.matched:
             self._say("No trace has this text; change the search.", "label")
         self._draw()
@@ -206,9 +212,9 @@ class TracesPane(Vertical):
     def _draw(self) -> None:
         cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
-        self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._by]))
+        self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._order]))
         self.query_one("#trace-score", KeyButton).say(
-            *("Stop scoring", "Stop") if self._scoring else ("Score student", "Score")
+            *("Stop scoring", "Stop") if self._scoring.running else ("Score student", "Score")
         )
         self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
         self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
@@ -224,8 +230,8 @@ class TracesPane(Vertical):
         if token is not None and self._trace is not None and rows:
             shown.show(token_lines(token, len(self._trace.positions), max(20, cells), rows))
 
-    def _say(self, words: str, style: str = "value") -> None:
-        self._style = style
+    def _say(self, words: str, style: str = "value", *, stays: bool | None = None) -> None:
+        self._stays = style == "value" if stays is None else stays
         self.query_one("#traces-said", Painted).say(words, style)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------
@@ -256,9 +262,13 @@ class TracesPane(Vertical):
         self.enter()
 
     def _act_order(self) -> None:
-        orders = ["number", *(["kl"] if self._scored else []), "other"]
-        self._by = next_in(orders, self._by) or "number"
+        orders = ["kl" if self._scored else "number", "other", *(["number"] if self._scored else [])]
+        self._by = next_in(orders, self._order) or "kl"
         self._begin_anew()
+
+    @property
+    def _order(self) -> str:
+        return "number" if self._by == "kl" and self._scored is None else self._by
 
     def _begin_anew(self) -> None:
         self._traces.forget()
@@ -286,8 +296,9 @@ class TracesPane(Vertical):
         order = worst_first(self._trace.positions, self.shading)
         found = next_in(order, token.position)
         if found is None:
-            words = f"{key('traces.score')} scores the held-out ones, {key('traces.shade')} shades by Other."
-            self._say(f"This trace was not scored; {words}", "label")
+            running, heldout = self._scoring.running, self._trace.heldout
+            keys = key("traces.score"), key("traces.shade")
+            self._say(scoring.not_scored(*keys, scoring=running, heldout=heldout), "label")
         else:
             self._focus(self._text)
             self._text.go(found)
@@ -318,12 +329,9 @@ class TracesPane(Vertical):
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
-        if self._scored is None:
-            self._say(f"By Other's mass, as no student was scored yet: {key('traces.score')} scores the newest one.")
-        else:
-            place = f"{self._worst.index(found) + 1} of {len(self._worst)}"
-            again = f"{key('traces.worst-of-all')} goes to the next one"
-            self._say(f"The scored tokens where the student errs most: {place}; {again}.", "value")
+        place = self._worst.index(found) + 1, len(self._worst)
+        keys = key("traces.score"), key("traces.worst-of-all")
+        self._say(scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running))
         if self._goto is None and found[0] == self._here[0]:
             self._text.go(found[1])
             return
@@ -332,42 +340,28 @@ class TracesPane(Vertical):
         self._list(around=found[0])
 
     def _act_score(self) -> None:
-        if self._scoring is not None:
-            self._scoring.cancel()
-            return
-        self._scoring = scoring = Scoring(self._home, self._root)
-        self._say("Scoring the newest student…", "value")
+        self._say("")
+        self._scoring.toggle()
         self._draw()
-        self.run_worker(partial(self._score, scoring), thread=True, group="score", description="score the student")
 
-    def _score(self, scoring: Scoring) -> None:
-        def on_progress(done: float, total: float) -> None:
-            self.post_message(Told(f"Scoring the newest student: {number(done)} of {number(total)} traces."))
-
-        try:
-            found = scoring.score(on_progress)
-        except BitnetError as error:
-            self.post_message(Told("", ended=True, problem=str(error)))
-        else:
-            self.post_message(Told(f"Scored {number(found['sequences'])} traces", ended=True))
-
-    def on_told(self, message: Told) -> None:
-        words = message.problem or message.words
-        if message.ended:
-            self._scoring = None
-            self._worst = []
-            self._traces.forget()
-            self._list(around=self._trace.prompt_idx if self._trace else None)
-            if self._trace is not None:
-                self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
-            if not message.problem:
-                there = (self._text.has_focus or self._traces.has_focus) and not self._searched
-                going = "going" if there else f"{key('traces.worst-of-all')} goes"
-                words += f"; {going} to the token where the student errs most."
-                if there:
-                    self._find_worst()
-            self._draw()
-        self._say(words, "bad" if message.problem else "value")
+    def on_scoring_line_ended(self, message: ScoringLine.Ended) -> None:
+        message.stop()
+        ended = message.scoring
+        self._worst = []
+        self._traces.forget()
+        self._list(around=self._trace.prompt_idx if self._trace else None)
+        if self._trace is not None:
+            self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
+        self._draw()
+        if ended.problem:
+            self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
+            return
+        there = (self._text.has_focus or self._traces.has_focus) and not self._searched
+        going = "going" if there else f"{key('traces.worst-of-all')} goes"
+        words = scoring.ended(ended.scored, self._page.total if self._page else None)
+        self._say(f"{words}; {going} to the token where the student errs most.")
+        if there:
+            self._find_worst()
 
     # -- messages of its parts ---------------------------------------------------------------------------------------
 
@@ -377,7 +371,8 @@ class TracesPane(Vertical):
 
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
-        self._say("")
+        if self._trace is not None:  # the first one is nobody's choice
+            self._say("")
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 

@@ -18,6 +18,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import tracing
 from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.token_text import TokenText
+from bitnet_tui.widgets.trace_list import TraceList
 from tests.traces.scored import scored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 from tests.tui.conftest import RecordingLaunch
@@ -75,10 +76,9 @@ async def test_rows_that_break_a_rule_are_told(home: Path, root: Path, recorder:
 async def test_a_journey_through_the_traces(
     home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch
 ):
-    def score(_: tracing.Scoring, on_progress: Any) -> dict[str, Any]:
-        on_progress(1, 7)
+    def score(_: tracing.Scoring) -> int:
         made.update(scored(root / "data", root / "reports" / FILE))
-        return {"path": "there", "sequences": 7}
+        return len(made)
 
     made: dict[int, TokenScores] = {}
     monkeypatch.setattr(tracing.Scoring, "score", score)
@@ -91,15 +91,19 @@ async def test_a_journey_through_the_traces(
         await pilot.press("S")
         await settled(pilot)
         order = _worst(made)
-        ranked = f"The scored tokens where the student errs most: {{}} of {len(order)}; N goes to the next one."
+        ranked = f"Worst in the 7 held-out traces of 20: token {{}} of {len(order)}; N goes to the next."
         assert ranked.format(1) in words(pilot)
         (first, index, at), (second, other, _) = order[:2]
         assert f"prompt {index} " in said(pilot, "#trace-head")
         assert f"{at + 1} of " in _told(pilot)
         assert f"KL {significant(first)}" in _told(pilot)
         assert "Shaded by KL" in shown(pilot)
+        listed = pilot.app.screen.query_one(TraceList)
+        assert listed.row is not None
+        assert listed.row.prompt_idx == index, "the list highlights what is shown"
         await click_on(pilot, "Worst of all (N)")
         assert f"prompt {other} " in said(pilot, "#trace-head")
+        assert listed.row.prompt_idx == other
         assert f"KL {significant(second)}" in _told(pilot)
         assert ranked.format(2) in words(pilot)
         own = [one for one in order if one[1] == other]
@@ -137,12 +141,11 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "No answer was rejected." in shown(pilot)
         await pilot.press("escape")
-        await click_on(pilot, "by number (o)")
-        assert "by KL (o)" in shown(pilot)
         await click_on(pilot, "by KL (o)")
-        assert "by Other's mass (o)" in shown(pilot)
+        await click_on(pilot, "by Other's mass (o)")
+        assert "by number (o)" in shown(pilot)
         await pilot.press("o")
-        await click_on(pilot, "by number (o)")
+        assert "by KL (o)" in shown(pilot)
         await pilot.press("escape")
         await settled(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
@@ -153,28 +156,73 @@ async def test_a_journey_through_the_traces(
 async def test_scoring_that_ends_leaves_alone_who_does_something_else(
     home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch
 ):
-    def score(_: tracing.Scoring, __: Any) -> dict[str, Any]:
+    def score(one: tracing.Scoring) -> int:
+        one.done, one.total = 3, 7
         assert searching.wait(30)
-        return {"path": "there", "sequences": len(made)}
+        made.update(scored(root / "data", root / "reports" / FILE))
+        return len(made)
 
     searching = threading.Event()
+    made: dict[int, TokenScores] = {}
     monkeypatch.setattr(tracing.Scoring, "score", score)
-    made = scored(root / "data", root / "reports" / FILE)
     async with BitnetApp(home, root, recorder).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await pilot.press("2", "down")
         await settled(pilot)
-        await pilot.press("S", "slash")
+        await pilot.press("S", "n")
+        await until(pilot, lambda: "Scoring the newest student: 3 of 7 traces, " in words(pilot))
+        await pilot.press("N")
+        await until(pilot, lambda: "By Other's mass, until the student is scored." in words(pilot))
+        assert "Scoring the newest student: 3 of 7 traces, " in words(pilot), "what goes on stays told"
+        await pilot.press("slash")
         searching.set()
         await settled(pilot)
-        assert "traces; N goes to" in words(pilot)
-        assert "prompt 1 " in said(pilot, "#trace-head")
+        assert "Scored the 7 held-out traces of 20; N goes to" in words(pilot)
+        assert "Scoring the newest" not in words(pilot)
         assert pilot.app.focused is pilot.app.screen.query_one("#trace-search")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_scoring_goes_on_when_its_screen_is_closed(
+    home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch, fails: bool
+):
+    def score(one: tracing.Scoring) -> int:
+        one.done, one.total = 3, 7
+        assert away.wait(30)
+        if fails:
+            raise BitnetError("The student can't be read.")
+        return len(scored(root / "data", root / "reports" / FILE))
+
+    away = threading.Event()
+    monkeypatch.setattr(tracing.Scoring, "score", score)
+    async with BitnetApp(home, launch=recorder).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("2", "S", "escape")
+        await until(pilot, lambda: "by number" not in shown(pilot))
+        await pilot.press("enter")
+        await until(pilot, lambda: "7 Log" in words(pilot))
+        await pilot.press("2")
+        await until(pilot, lambda: "Scoring the newest student: 3 of 7 traces, " in words(pilot))
+        assert "Stop scoring" in shown(pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: "by number" not in shown(pilot))
+        away.set()
+        told, shown_then = "Scored the 7 held-out traces", "Worst in the 7 held-out traces of 20: token 1 of"
+        if fails:
+            told = shown_then = "The student can't be read."
+        await until(pilot, lambda: any(f"Traces of traced: {told}" in one for one in notices(pilot)))
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("2")
+        await until(pilot, lambda: shown_then in said(pilot, "#traces-said"))
+        assert "Score student" in shown(pilot)
 
 
 async def test_without_traces_the_tab_says_so_at_once_and_its_button_collects(home: Path, recorder: RecordingLaunch):
     exp = experiment(home, "bare")
-    async with BitnetApp(home, exp.root, recorder).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, exp.root, recorder).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("2")
         await settled(pilot)
@@ -208,7 +256,7 @@ async def test_without_traces_the_tab_says_so_at_once_and_its_button_collects(ho
 async def test_all_that_keys_do_is_a_click_away_at_80_columns(
     home: Path, root: Path, here: None, recorder: RecordingLaunch
 ):
-    async with BitnetApp(home, root, recorder).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, root, recorder).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("2", "down")
         await settled(pilot)

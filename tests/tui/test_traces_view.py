@@ -117,6 +117,7 @@ def test_how_a_trace_ended_is_said_in_full_in_80_columns():
         positions=[], completion_tokens=96, scored=Scored(mean_kl=3.99),
     )  # fmt: skip
     assert unstyled(lines.head_lines(trace, 78)[1]).endswith("96 tokens · KL 5.30 (mean 3.99) · Other 10.6%")
+    assert unstyled(lines.head_lines(trace, 100)[1]).endswith("Other 10.6% (outside the top-k)")
 
 
 @given(st.integers(20, 120), st.integers(2, 15), st.text(max_size=9), _VALUES, st.booleans())

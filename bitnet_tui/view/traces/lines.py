@@ -49,7 +49,7 @@ def found_line(page: Page | None, cells: int) -> Line:
     """How many traces there are, and how many match the search."""
     if page is None:
         return ()
-    words = f"{number(page.total)} traces"
+    words = f"{number(page.total)} traces" + (f", {number(page.scored.sequences)} scored" if page.scored else "")
     if page.matched != page.total:
         words = f"{number(page.matched)} of {words} match"
     return line(Span(crop(words, cells), "label"))
@@ -57,15 +57,20 @@ def found_line(page: Page | None, cells: int) -> Line:
 
 def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
     """The prompt, and how the trace ended and what it costs the student."""
+    scored = trace.scored
+    unscored = scored is not None and trace.kl is None and not trace.heldout
     parts = [
-        "held out" if trace.heldout else "trained on",
+        "held out" if trace.heldout else "trained on, so not scored" if unscored else "trained on",
         f"ended by {flat(trace.finish_reason)}",
         f"{number(trace.completion_tokens)} tokens",
     ]
     if trace.kl is not None:
-        mean = trace.scored.mean_kl if trace.scored is not None else None
+        mean = scored.mean_kl if scored is not None else None
         parts.append(f"KL {significant(trace.kl)}" + (f" (mean {significant(mean)})" if mean is not None else ""))
     parts.append(f"Other {share(trace.other)}")
+    explained = " (outside the top-k)"
+    if width(" · ".join(parts) + explained) <= cells:
+        parts[-1] += explained
     name = f"{trace.prompt_idx}  "
     first = line(Span(name, "label"), Span(crop(flat(trace.prompt), max(4, cells - width(name))), "title"))
     return first, line(Span(crop(" · ".join(parts), cells), "label"))

@@ -1,0 +1,35 @@
+"""What the tab Traces says of scoring, and of the tokens where the student errs most. Pure."""
+
+from bitnet_core.text import duration, number
+from bitnet_tui.view.traces.found import Page
+
+
+def running(done: int, total: int | None, seconds: float) -> str:
+    """How far scoring is. Loading the student comes first; the seconds tell that it goes on."""
+    how = "loading it" if total is None else f"{number(done)} of {number(total)} traces"
+    return f"Scoring the newest student: {how}, {duration(seconds)}"
+
+
+def ended(scored: int, total: int | None) -> str:
+    """What was scored, of how many traces if that is known."""
+    return f"Scored the {number(scored)} held-out traces" + ("" if total is None else f" of {number(total)}")
+
+
+def worst_of(page: Page | None, place: int, of: int, score: str, again: str, *, scoring: bool) -> str:
+    """Where in the order of the worst tokens one is, and which tokens these are. `score` and `again` are keys."""
+    if page is not None and page.scored is not None:
+        every = page.scored.scope == "all"
+        which = "all" if every else f"the {number(page.scored.sequences)} held-out traces of"
+        where = f"Worst in {which} {number(page.total)}{' traces' if every else ''}"
+        return f"{where}: token {place} of {of}; {again} goes to the next."
+    if scoring:
+        return "By Other's mass, until the student is scored."
+    return f"By Other's mass, as no student was scored yet: {score} scores the newest one."
+
+
+def not_scored(score: str, shade: str, *, scoring: bool, heldout: bool) -> str:
+    """Why a trace has no KL, and what to do instead. `score` and `shade` are keys."""
+    if not heldout:
+        return f"The student was trained on this trace, so it is not scored; {shade} shades by Other."
+    then = "it will be soon" if scoring else f"{score} scores the held-out ones"
+    return f"This trace was not scored; {then}, {shade} shades by Other."
