@@ -51,7 +51,9 @@ def add_to(commands: Commands) -> None:
         made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handlers[name])
     _add_push_and_pull(made["push"], made["pull"])
-    made["check"].add_argument("--create", action="store_true", help="first create the bucket, if it is not there")
+    made["check"].add_argument(
+        "--create", action="store_true", help="first create the bucket or folder, if it is not there"
+    )
     made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")
     made["ls"].add_argument(
         "--here",

@@ -28,7 +28,17 @@ class Kind:
     login: str = ""
     """The secret that `bitnet store login` gets; empty if there is no login."""
     creates: str = ""
-    """The setting that names what `bitnet store check --create` creates; empty if that is nothing."""
+    """The setting that names what `bitnet store check --create` creates; empty if that is nothing.
+
+    Folders of other targets are created with the first object.
+    """
+    lacks: str = ""
+    """Words of the refusal where that is not there."""
+
+    @property
+    def created(self) -> str:
+        """What kind of thing that is."""
+        return "folder" if self.creates == self.folder else "bucket"
 
 
 _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
@@ -37,7 +47,14 @@ KINDS = {
     kind.backend: kind
     for kind in (
         Kind(
-            "local", "A folder", "local", storage.StorageOptions, ("STORAGE_LOCAL_DIR",), folder="STORAGE_LOCAL_DIR"
+            "local",
+            "A folder",
+            "local",
+            storage.StorageOptions,
+            ("STORAGE_LOCAL_DIR",),
+            folder="STORAGE_LOCAL_DIR",
+            creates="STORAGE_LOCAL_DIR",
+            lacks="create its folder",
         ),
         Kind(
             "icloud", "iCloud Drive", "local", storage.ICloudOptions, ("ICLOUD_DRIVE_DIR",), folder="ICLOUD_DRIVE_DIR"
@@ -69,7 +86,18 @@ KINDS = {
             package="dropbox",
             login="DROPBOX_REFRESH_TOKEN",
         ),
-        Kind("s3", "S3", "s3", storage.S3Options, ("S3_BUCKET",), _AWS, "boto3", "s3", creates="S3_BUCKET"),
+        Kind(
+            "s3",
+            "S3",
+            "s3",
+            storage.S3Options,
+            ("S3_BUCKET",),
+            _AWS,
+            "boto3",
+            "s3",
+            creates="S3_BUCKET",
+            lacks="NoSuchBucket",
+        ),
         Kind(
             "box",
             "Box",
@@ -106,6 +134,8 @@ KINDS = {
             storage.SupabaseOptions,
             ("SUPABASE_URL", "SUPABASE_BUCKET"),
             ("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"),
+            creates="SUPABASE_BUCKET",
+            lacks="Bucket not found",
         ),
         Kind(
             "mongodb_atlas",

@@ -11,6 +11,7 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.storage.catalog import KINDS, Kind
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Target
+from bitnet_core.text import listed
 
 
 @contextlib.contextmanager
@@ -25,10 +26,10 @@ def open_target(settings: Settings, keys: Keys) -> Iterator[Target]:
 
 
 def create_place(settings: Settings, keys: Keys) -> None:
-    """Create the bucket that the settings name, unless it is there. Errors as of `open_target`."""
+    """Create the bucket or folder that the settings name, unless it is there. Errors as of `open_target`."""
     kind, module = _module_of(settings)
     if not kind.creates:
-        able = " and ".join(one.title for one in KINDS.values() if one.creates)
+        able = listed([one.title for one in KINDS.values() if one.creates])
         raise UsageError(f"Nothing can be created at {kind.title} from here, only at {able}; leave out --create.")
     module.create(kind.options.of(settings), keys)
 

@@ -38,7 +38,11 @@ def test_check_says_what_to_do(
     assert capsys.readouterr().err.endswith(said)
     lost = f"STORAGE_LOCAL_DIR={target}/unmounted/disk"
     assert "mount its disk" in complaint(capsys, "store", "check", "--set", lost)
-    assert "can be created at A folder" in complaint(capsys, "store", "check", "--create", code=2)
+    for create in (["--create"], ["--create"], []):
+        answer(capsys, "store", "check", *create, "--set", lost)
+    dav = ["STORAGE_BACKEND=webdav", "WEBDAV_URL=http://127.0.0.1:9/dav"]
+    wrong = complaint(capsys, "store", "check", "--create", *(w for one in dav for w in ("--set", one)), code=2)
+    assert "Nothing can be created at WebDAV from here, only at A folder, S3 and Supabase" in wrong
     monkeypatch.delenv("STORAGE_LOCAL_DIR")
     assert "No storage target is set; set STORAGE_BACKEND" in complaint(capsys, "store", "check", code=2)
     assert "needs S3_BUCKET" in complaint(capsys, "store", "check", "--set", "STORAGE_BACKEND=s3", code=2)

@@ -45,7 +45,8 @@ def test_a_kind_reads_settings_that_there_are(kind: Kind) -> None:
     assert all(not REGISTRY[name].secret for name in kind.needs)
     assert all(name == kind.folder for name in kind.needs if REGISTRY[name].kind == "path")
     module = Path(str(importlib.util.find_spec(f"bitnet_core.storage.targets.{kind.module}").origin))  # type: ignore[union-attr]
-    assert ("\ndef create(" in module.read_text()) == bool(kind.creates)
+    assert "\ndef create(" in module.read_text() or not kind.creates
+    assert bool(kind.creates) == bool(kind.lacks)
     secrets = {name for name, one in REGISTRY.items() if one.secret and one.section in SECTIONS[kind.backend]}
     assert {*kind.keys, kind.login} - {""} <= secrets
 

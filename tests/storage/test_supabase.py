@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.storage import names
+from bitnet_core.storage.catalog import KINDS
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import supabase as module
 from tests.storage.cutting_proxy import Cut, cutting_proxy, planned
@@ -79,6 +80,19 @@ def test_a_missing_object_is_not_a_missing_bucket(service: Supabase, target: Tar
     for call in (lambda: target.get("x"), target.check, lambda: list(target.list("")), lambda: target.delete("x")):
         with pytest.raises(Refused, match="SUPABASE_BUCKET"):
             call()
+
+
+def test_a_bucket_that_is_not_there_is_created_private_and_once(service: Supabase, target: Target) -> None:
+    assert isinstance(target, module.SupabaseTarget)
+    service.bucket |= {"name": "another", "public": True}
+    with pytest.raises(Refused, match=KINDS["supabase"].lacks):
+        target.check()
+    for _ in range(2):
+        target.create_bucket()
+        assert not target.check().note
+    service.fail = [error(403, "Unauthorized", "new row violates row-level security policy")]
+    with pytest.raises(Refused, match="SUPABASE_SERVICE_ROLE_KEY"):
+        target.create_bucket()
 
 
 def test_the_service_roles_key_comes_first_and_one_is_needed(service: Supabase, tmp_path: Path) -> None:

@@ -93,6 +93,18 @@ def test_a_server_of_ones_own_that_is_not_found_leads_to_the_endpoint_unless_the
     assert _failed(problem, "s3", S3_ENDPOINT_URL="https://s3.example").field == "AWS_DEFAULT_REGION"
 
 
+def test_what_a_target_lacks_can_be_created_from_its_form():
+    folder = "/mnt/disk/copy is not there; mount its disk, or create its folder."
+    draft = Draft().having(BACKEND, "local").having("STORAGE_LOCAL_DIR", "/mnt/disk/copy")
+    assert storing.failed(folder, draft).offer == "Create the folder"
+    question, why, *_ = storing.create_question(draft)
+    assert (question, "mount" in why) == ("Create the folder /mnt/disk/copy?", True)
+    missing = "Supabase refuses looking for the bucket runs (Bucket not found); check SUPABASE_BUCKET."
+    assert _failed(missing, "supabase").offer == "Create the bucket"
+    assert "at Supabase" in storing.create_question(draft.having(BACKEND, "supabase"))[1]
+    assert _failed("There is no folder at http://x; correct WEBDAV_URL.", "webdav").offer.startswith("Go to ")
+
+
 def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
     found = _failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
     assert unstyled(*found.lines).endswith("check “Region”. The keys were not checked.")

@@ -39,6 +39,16 @@ def opened(options: StorageOptions | ICloudOptions, keys: Keys) -> Iterator["Fol
     yield FolderTarget("icloud" if in_icloud else "local", folder)
 
 
+def create(options: StorageOptions, keys: Keys) -> None:  # noqa: ARG001
+    """Create the folder with those above it, unless it is there. Refused where that can't be done."""
+    folder = options.local_folder
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refused(f"{folder} can't be created {explained(error, 'choose another folder')}.") from error
+
+
 class FolderTarget:
     """Objects are files below a folder."""
 

@@ -47,6 +47,12 @@ def opened(options: SupabaseOptions, keys: Keys) -> Iterator["SupabaseTarget"]:
         yield SupabaseTarget(http, options, name)
 
 
+def create(options: SupabaseOptions, keys: Keys) -> None:
+    """Create the bucket, which nobody else may read, unless it is there. Refused where the key may not."""
+    with opened(options, keys) as target:
+        target.create_bucket()
+
+
 class SupabaseTarget:
     """Objects are objects of the bucket, below a prefix."""
 
@@ -148,6 +154,12 @@ class SupabaseTarget:
             raise Refused(f"The bucket {self._bucket} takes only some types; allow application/octet-stream.")
         public = bucket.get("public") is True
         return Account(note="The bucket is public: anyone can read what is in it; make it private." if public else "")
+
+    def create_bucket(self) -> None:
+        """Make the bucket, unless it is there."""
+        response = self._json("POST", "bucket", {"id": self._bucket, "name": self._bucket, "public": False})
+        if _outcome(response)[0] != 409:
+            self._require(f"creating the bucket {self._bucket}", response)
 
     def _json(self, method: str, path: str, ask: object) -> Response:
         content = None if ask is None else json.dumps(ask).encode()

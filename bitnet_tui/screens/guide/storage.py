@@ -230,7 +230,7 @@ class StorageStep(TestedStep):
         self._show(Found((line(Span(text, "label")),)))
 
     def mend_found(self) -> None:
-        if self._shown and self._shown.offer == storing.CREATE:
+        if self._shown and self._shown.offer == storing.create(self.draft.get(BACKEND)):
             self._ask_to_create()
             return
         field = self.field(self._shown.field) if self._shown and self._shown.field else None

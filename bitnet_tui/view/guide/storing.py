@@ -38,9 +38,6 @@ _IN_FORM = {
 _EXAMPLE = re.compile(r"\b(?:empty =|such as|only for) [^.;]+")
 _OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
-CREATE = "Create the bucket"
-"""The label of the button that creates a bucket."""
-_NO_BUCKET = "NoSuchBucket"
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
 
@@ -166,13 +163,28 @@ def failed(problem: str, draft: Draft) -> Found:
     named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
-    offer = CREATE if kind.creates and _NO_BUCKET in problem else f"Go to {label(named)}" if named else ""
+    offer = create(backend) if kind.creates and kind.lacks in problem else f"Go to {label(named)}" if named else ""
     return Found(lines, offer, field=named, why=in_short(problem))
+
+
+def create(backend: str) -> str:
+    """The label of the button that creates what the target lacks."""
+    return f"Create the {KINDS[backend].created}"
 
 
 def create_question(draft: Draft) -> tuple[str, str, str, str]:
     """Whether to create what the target lacks, as the texts of a question."""
-    bucket = draft.get(KINDS[draft.get(BACKEND)].creates)
-    server = draft.get("S3_ENDPOINT_URL") or "Amazon"
-    why = f"It will be a private bucket at {server}, made with your key. Then it is tested."
-    return f"Create the bucket {bucket}?", why, CREATE, "Don't create it"
+    backend = draft.get(BACKEND)
+    kind = KINDS[backend]
+    server = draft.get("S3_ENDPOINT_URL") or "Amazon" if backend == "s3" else kind.title
+    made = (
+        f"It will be a private bucket at {server}, made with your key."
+        if kind.created == "bucket"
+        else "It is made on this machine, with the folders above it. If its disk is not mounted, mount that first."
+    )
+    return (
+        f"{create(backend)} {draft.get(kind.creates)}?",
+        f"{made} Then it is tested.",
+        create(backend),
+        "Don't create it",
+    )

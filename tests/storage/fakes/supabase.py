@@ -43,6 +43,12 @@ class Supabase:
 
     def _route(self, request: Request, path: str) -> Reply:
         name = self.bucket["name"]
+        if (request.method, path) == ("POST", "bucket"):
+            asked = json.loads(request.body)
+            if asked["name"] == name:
+                return error(409, "Duplicate", "The resource already exists")
+            self.bucket |= asked
+            return reply({"name": asked["name"]})
         if request.method == "GET" and path.startswith("bucket/"):
             found = unquote(path.removeprefix("bucket/")) == name
             return reply(self.bucket) if found else error(404, "Bucket not found", "Bucket not found")
