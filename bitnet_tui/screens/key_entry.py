@@ -6,7 +6,7 @@ from textual.widgets import Button, Input
 
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
-from bitnet_tui.view.guide import pasted
+from bitnet_tui.view.guide import labelled, pasted
 from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.words import Words
 
@@ -38,10 +38,10 @@ class KeyEntryScreen(DialogScreen[str | None]):
                 yield Button("Save", id="save", name="save")
 
     async def take_in(self, text: str) -> bool:
-        """Of a pasted line `NAME=key` take the key."""
+        """Of a pasted line `NAME=key` or `Key: key` take the key."""
         found = pasted.read(text)
-        key = found.keys.get(self._name_of_key) if found else None
-        if key is None:
+        key = (found.keys.get(self._name_of_key) if found else None) or labelled.only_secret(text)
+        if not key:
             return False
         self.query_one("#value", Input).value = key
         return True

@@ -39,6 +39,13 @@ class SteadyInput(Input):
             self.select_all()
         self._came = False
 
+    def on_paste(self, event: events.Paste) -> None:
+        """Say what Textual, which takes the first line, leaves out; never by showing it."""
+        event.text = event.text.lstrip("\r\n")
+        lines = sum(bool(line.strip()) for line in event.text.splitlines())
+        if lines > 1:
+            self.notify(f"Only the first of {lines} pasted lines fits into this field.", severity="warning")
+
     def check_consume_key(self, key: str, character: str | None) -> bool:
         return is_typed(key, character)
 

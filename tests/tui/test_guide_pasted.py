@@ -14,7 +14,8 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.view.guide import pasted
+from bitnet_tui.labels import label
+from bitnet_tui.view.guide import labelled, pasted, storing
 from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
 from tests.tui.guides import KEY, answered, app, at, field_of
 from tests.tui.pilots import said, shown, until
@@ -23,7 +24,7 @@ _OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODE
 
 
 def _taken(text: str, draft: Draft | None = None) -> tuple[Draft, dict[str, str]]:
-    found = pasted.read(text)
+    found = pasted.read(text, draft=draft)
     assert found is not None
     return pasted.with_pasted(draft or Draft(), {}, found)
 
@@ -79,8 +80,80 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+    "note",
+    [
+        "address: http://lab:8000/v1\nmodel: llama\nkey: k1",
+        "Base URL = http://lab:8000/v1\rModel name = 'llama'\rAPI key = k1",
+        "- endpoint:http://lab:8000/v1\n- MODEL:llama\n- Token:k1",
+        "host: lab:8000/v1\nmodel: llama\nsecret: k1\nprovider: Custom",
+        "TEACHER_BASE_URL: http://lab:8000/v1\nTEACHER_MODEL: llama\nTEACHER_API_KEY: k1",
+    ],
+)
+@pytest.mark.parametrize("chosen", ["embedded", "openai", "custom"])
+def test_a_note_with_the_labels_of_the_teachers_form_fills_it(note: str, chosen: str) -> None:
+    before = Draft(step="teacher").having(TEACHER, chosen)
+    draft, keys = _taken(note, before)
+    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
+    assert keys == {"CUSTOM_API_KEY": "k1"}
+    assert draft.get(BACKEND) == HERE
+
+
+@pytest.mark.parametrize("backend", sorted(KINDS))
+def test_a_note_with_the_labels_of_a_targets_form_fills_it_in_any_step(backend: str) -> None:
+    names = storing.fields(backend)
+    values = {name: f"https://x.example/{name}" if name.endswith("_URL") else f"/v/{name}" for name in names}
+    note = "\n".join(f"{label(name).upper()} : {value}" for name, value in values.items())
+    draft, keys = _taken(note, Draft(step="storage").having(BACKEND, backend))
+    assert {**{name: draft.get(name) for name in names if name not in SECRET_NAMES}, **keys} == values
+    assert draft.backend == backend
+
+
+@pytest.mark.parametrize(
+    ("note", "step", "backend", "taken"),
+    [
+        ("endpoint: http://m:9000\nbucket: b\naccess key: A\nsecret: S", "teacher", "s3", "http://m:9000 b A S"),
+        ("RootUser: A\nRootPass: S\nURL: http://m:9000\nRegion: eu", "storage", "s3", "A S http://m:9000 eu"),
+        ("url: https://x.example/dav\nuser: me\npassword: P", "teacher", "webdav", "https://x.example/dav me P"),
+        ("folder: /mnt/x", "storage", "local", "/mnt/x"),
+        ("folder: /mnt/x", "teacher", HERE, None),
+        ("user: me", "machine", HERE, None),
+    ],
+)
+def test_a_note_in_other_words_chooses_the_target(note: str, step: str, backend: str, taken: str | None) -> None:
+    found = pasted.read(note, draft=Draft(step=step))
+    if found is None:
+        assert taken is None
+        return
+    draft, keys = pasted.with_pasted(Draft(step=step), {}, found)
+    assert draft.get(BACKEND) == backend
+    filled = {name: value for name, value in {**draft.values, **keys}.items() if name != BACKEND}
+    assert sorted(filled.values()) == sorted((taken or "").split())
+
+
+def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() -> None:
+    step = Draft(step="storage").having(BACKEND, "local")
+    found = pasted.read(f"folder: /mnt/x\napi key: {KEY}\nsee the wiki\nfloor: 2", draft=step)
+    assert found is not None
+    assert found.values == {"STORAGE_LOCAL_DIR": "/mnt/x"}
+    assert found.words == "Taken: Folder. Not taken: api key, floor and 1 other line."
+    assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
+    assert labelled.only_secret(f" API key: '{KEY}'\n") == KEY
+    assert labelled.only_secret(f"{KEY}:{KEY}") == ""
+
+
+@pytest.mark.parametrize(
     "text",
-    ["", "sk-abc", "dGhpcyBpcyBhIGtleQ==", "a=b", "http://x/?OPENAI_MODEL=1", "LR\n", "OPENAI_MODEL=m\nand more"],
+    [
+        "",
+        "sk-abc",
+        "dGhpcyBpcyBhIGtleQ==",
+        "a=b",
+        "http://x/?OPENAI_MODEL=1",
+        "LR\n",
+        "localhost:8000",
+        "server:8000/v1",
+        "llama3:8b",
+    ],
 )
 def test_other_texts_are_left_to_the_field(text: str) -> None:
     assert pasted.read(text) is None
@@ -103,7 +176,8 @@ def test_a_key_that_can_not_be_read_is_refused_and_not_left_to_a_field(written: 
 
 def test_a_key_is_taken_from_between_other_lines() -> None:
     found = pasted.read(f"To begin:\nexport OPENAI_API_KEY={KEY}\nand then run it.")
-    assert found == pasted.Pasted({}, {"OPENAI_API_KEY": KEY})
+    assert found == pasted.Pasted({}, {"OPENAI_API_KEY": KEY}, left=2)
+    assert found.words == "Taken: Key. Not taken: 2 other lines."
 
 
 def test_a_text_brings_neither_places_nor_programs_that_run_at_the_end() -> None:
@@ -151,11 +225,18 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         ]  # fmt: skip
         assert said(pilot, "#problem") == "Taken from what was pasted: Address, Model and 3 more."
         assert KEY not in shown(pilot)
+        await _paste(pilot, f"address: http://note:8000/v1\rmodel: small\rkey: {KEY}3")
+        assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
+            "http://note:8000/v1", "small", f"{KEY}3"
+        ]  # fmt: skip
         field_of(guide, "ADDRESS").focus()
         await _paste(pilot, "http://hall:9000/v1")
         await pilot.press("tab")
-        await _paste(pilot, "qwen")
+        await _paste(pilot, "\nqwen\n\nand more")
         assert (guide.draft.address, guide.draft.model) == ("http://hall:9000/v1", "qwen")
+        assert [one.message for one in pilot.app._notifications] == [
+            "! Only the first of 2 pasted lines fits into this field."
+        ]
         await guide._come_to("storage")
         await answered(pilot)
         filled = {(one.id or "").removeprefix("field-"): one.value for one in guide.query(Input)}

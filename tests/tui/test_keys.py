@@ -155,7 +155,7 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         assert isinstance(pilot.app.screen, KeyEntryScreen)
         assert "It will be kept in the OS keyring." in words(pilot)
         await pilot.press(*"typed-canary")
-        pilot.app.post_message(events.Paste("export MISTRAL_API_KEY=typed-canary-0123\n"))
+        pilot.app.post_message(events.Paste("API key: typed-canary-0123\n"))
         await settled(pilot)
         assert "canary" not in shown(pilot)
         await pilot.press("enter")

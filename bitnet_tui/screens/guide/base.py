@@ -111,7 +111,7 @@ class Guide(KeyedScreen[Made | None]):
 
     async def take_in(self, text: str) -> bool:
         """Fill all fields at once from pasted settings. Their keys must not land in a field that shows them."""
-        found = await asyncio.to_thread(pasted.read, text, self.TAKES)
+        found = await asyncio.to_thread(pasted.read, text, self.TAKES, self.draft)
         if found is None:
             return False
         remember(found.keys.values())

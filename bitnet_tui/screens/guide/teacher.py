@@ -167,7 +167,7 @@ class TeacherStep(TestedStep):
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
             "cards": "Arrows or a click choose; enter goes on. Prices are of the cheapest known model, per million "
-            "tokens of input. Pasted lines NAME=value fill the form.",
+            "tokens of input. Pasted lines “label: value” fill the form.",
         }.get(name, "")
 
     def changed(self) -> None:

@@ -1,4 +1,4 @@
-"""Settings that are pasted into the guide: lines as in a `.env`, in a shell's profile, or in AWS's own files."""
+"""Settings that are pasted into the guide: as in a `.env`, a shell's profile, AWS's own files, or by their labels."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,19 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed
 from bitnet_tui.labels import label
-from bitnet_tui.view.guide import storing
-from bitnet_tui.view.guide.draft import BACKEND, CHAT, EMBEDDED, HERE, TEACHER, Draft, of_settings, wrong
+from bitnet_tui.view.guide import labelled, storing
+from bitnet_tui.view.guide.draft import (
+    BACKEND,
+    CHAT,
+    EMBEDDED,
+    HERE,
+    TEACHER,
+    Draft,
+    asks_address,
+    of_settings,
+    wrong,
+)
+from bitnet_tui.view.guide.labelled import setting_called
 
 _SECTION = re.compile(r"^[^\S\n]*\[[^\]\n]*\][^\S\n]*$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
@@ -21,14 +32,6 @@ _FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
 """What only a shell would make a key of."""
 _NOT_PASTED = ("Place", "Keys", "Notifications")
 """Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
-_ALSO = {
-    "AWS_REGION": "AWS_DEFAULT_REGION",
-    "REGION": "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL": "S3_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3": "S3_ENDPOINT_URL",
-    "OPENAI_API_BASE": "OPENAI_BASE_URL",
-}
-"""What other programs call a setting of ours."""
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
 _TEACHERS_KEY = "TEACHER_API_KEY"
 _OF_ANY_TEACHER = {"TEACHER_MODEL", "TEACHER_BASE_URL", _TEACHERS_KEY}
@@ -40,19 +43,26 @@ _MOST_NAMED, _NAME_CELLS = 2, 18
 class Pasted:
     """What a text assigns: settings with their values, keys with theirs, and the names of what can't be taken.
 
-    One that has only the last was of keys, and would have shown them in a field.
+    One that has only the last was of keys, and would have shown them in a field. `left` is how many other lines there
+    are, which may be anything, even a key: they are not shown.
     """
 
     values: Mapping[str, str]
     keys: Mapping[str, str]
     unknown: tuple[str, ...] = ()
+    left: int = 0
 
     @property
     def words(self) -> str:
         """What was taken, by the names on the page, and what was not."""
         names = [label(name) for name in (*self.values, *self.keys)]
-        said = (("Taken from what was pasted" if not self.unknown else "Taken", names), ("Not taken", self.unknown))
-        return " ".join(f"{what}: {listed(_shortened(some))}." for what, some in said if some)
+        rest = [*_shortened(self.unknown), *([_other_lines(self.left)] if self.left else [])]
+        said = (("Taken" if rest else "Taken from what was pasted", _shortened(names)), ("Not taken", rest))
+        return " ".join(f"{what}: {listed(some)}." for what, some in said if some)
+
+
+def _other_lines(number: int) -> str:
+    return f"{number} other line{'' if number == 1 else 's'}"
 
 
 def _shortened(names: Iterable[str]) -> list[str]:
@@ -61,40 +71,40 @@ def _shortened(names: Iterable[str]) -> list[str]:
     return found if more <= 1 else [*found[:_MOST_NAMED], f"{more} more"]
 
 
-def read(text: str, sections: str = "") -> Pasted | None:
-    """What a pasted text assigns; None for one that has other lines than assignments, or no setting of ours.
+def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | None:
+    """What a pasted text assigns, by names or by the labels of the forms; None for one without a setting of ours.
 
     Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
     """
     lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
-    named = [written for written in _ASSIGNED.findall(lines) if _ours(written)]
-    of_keys = [written for written in named if _ours(written) in SECRET_NAMES]
-    if not named:
+    lines = labelled.as_dotenv(lines, draft or Draft(), of_storage=bool(sections))
+    named = _ASSIGNED.findall(lines)
+    labels = [one for one in labelled.labels_of(lines) if one not in named]
+    of_keys = [one for one in named if setting_called(one) in SECRET_NAMES]
+    secret = bool(of_keys) or any(map(labelled.tells_a_secret, labels))
+    if not secret and not any(map(setting_called, named)):
         return None
     try:
         parsed = dotenv.parse(lines, Path("the pasted text"))
     except UsageError:
-        return Pasted({}, {}, tuple(of_keys)) if of_keys else None
-    if parsed.unreadable and not of_keys:
-        return None
+        return Pasted({}, {}, (*of_keys, *labels)) if secret else None
     values: dict[str, str] = {}
     keys: dict[str, str] = {}
-    unknown = [written for written in of_keys if written not in parsed.values]
+    unknown = [*labels, *(written for written in of_keys if written not in parsed.values)]
     for written, value in parsed.values.items():
-        name = _ours(written)
+        name = setting_called(written)
         if not name or not _may_be_pasted(name, value, sections):
             unknown.append(written)
         elif name in SECRET_NAMES:
             keys[name] = value
         else:
             values[name] = value
-    return Pasted(values, keys, tuple(unknown)) if values or keys or of_keys else None
-
-
-def _ours(written: str) -> str:
-    """The setting that a name stands for; empty for none."""
-    name = written.upper()
-    return name if name in REGISTRY else _ALSO.get(name, "")
+    if not (values or keys or secret):
+        return None
+    each = lines.split("\n")
+    return Pasted(
+        values, keys, tuple(unknown), sum(not labelled.labels_of(each[one - 1]) for one in parsed.unreadable)
+    )
 
 
 def _may_be_pasted(name: str, value: str, sections: str) -> bool:
@@ -142,7 +152,8 @@ def _teacher(draft: Draft, names: Iterable[str]) -> str:
         one.name for one in PROVIDERS.values() if given & {one.model_setting, one.base_url_setting, one.key_setting}
     ]
     now = draft.teacher.name
-    if not about and now == EMBEDDED and given & _OF_ANY_TEACHER:
+    has_place = asks_address(draft.teacher) or "TEACHER_BASE_URL" not in given
+    if not about and given & _OF_ANY_TEACHER and (now == EMBEDDED or not has_place):
         return _OWN.name
     return now if now in about or not about else about[0]
 
