@@ -20,6 +20,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
+from bitnet_tui.view.typed import plain_value
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
 from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
@@ -280,7 +281,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     # -- previews and saving -----------------------------------------------------------------------------------------
 
     def _typed(self) -> tuple[str, str]:
-        return self._found.name, self._value.value.strip()
+        return self._found.name, plain_value(self._found.name, self._value.value.strip())
 
     def _ask(self) -> None:
         self._saved = False

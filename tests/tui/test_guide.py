@@ -248,6 +248,11 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         assert field_of(guide, "KD_NUM_PROMPTS").value == "100"
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")
+        again = field_of(guide, "KD_NUM_PROMPTS")
+        assert isinstance(again, Input)
+        again.value = "2k"
+        await settled(pilot)
+        assert (guide.draft.get("KD_NUM_PROMPTS"), said(pilot, "#problem")) == ("2000", "")
 
 
 async def test_a_click_on_its_label_enters_a_field(home: Path):

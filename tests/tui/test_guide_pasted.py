@@ -73,7 +73,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     chosen = Draft().having(BACKEND, "dynamodb").having(TEACHER, "vllm").having("LR", "1e-3")
     draft, _ = _taken("AWS_ACCESS_KEY_ID=A\nS3_BUCKET=b\nVLLM_MODEL=m", chosen)
     assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
-    found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=128")
+    found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=1k")
     assert found is not None
     assert found.words == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))

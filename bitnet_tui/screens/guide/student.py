@@ -18,6 +18,7 @@ from bitnet_tui.view import share
 from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
+from bitnet_tui.view.typed import plain_value
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
@@ -77,7 +78,8 @@ class StudentStep(Step):
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
-        self._set((event.input.id or "").removeprefix("field-"), value_of(event.input))
+        name = (event.input.id or "").removeprefix("field-")
+        self._set(name, plain_value(name, value_of(event.input)))
 
     @on(Pick.Picked)
     def _picked(self, event: Pick.Picked) -> None:

@@ -25,6 +25,7 @@ from bitnet_tui.view.guide.draft import (
     wrong,
 )
 from bitnet_tui.view.guide.labelled import setting_called
+from bitnet_tui.view.typed import plain_value
 
 _SECTION = re.compile(r"^[^\S\n]*\[[^\]\n]*\][^\S\n]*$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
@@ -91,8 +92,9 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     values: dict[str, str] = {}
     keys: dict[str, str] = {}
     unknown = [*labels, *(written for written in of_keys if written not in parsed.values)]
-    for written, value in parsed.values.items():
+    for written, as_typed in parsed.values.items():
         name = setting_called(written)
+        value = plain_value(name, as_typed) if name else as_typed
         if not name or not _may_be_pasted(name, value, sections):
             unknown.append(written)
         elif name in SECRET_NAMES:

@@ -2,6 +2,7 @@
 
 from bitnet_core.text import finite_in
 from bitnet_tui.view.play.answers import Asked
+from bitnet_tui.view.typed import plain_count
 
 LONGEST = 4096
 _MOST_SEED = (1 << 32) - 1
@@ -22,5 +23,5 @@ def asked_of(texts: dict[str, str], bits: int | None) -> Asked | str:
 
 
 def _whole(text: str) -> int | None:
-    text = text.strip()
+    text = plain_count(text.strip())
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else None
