@@ -38,7 +38,8 @@ _LONGEST_SILENCE_SECONDS = 2.0
 """How long a terminal that takes no output keeps the app that is to end."""
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
 """More than a screen shows in letters that can be read. The variables may claim any size."""
-_NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "±": "~", "…": "."}
+_NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "±": "~", "…": "~"}
+"""A full stop in the place of an ellipsis would read as part of the name that was cut there."""
 _WITH_EQUALS = "≤≥"
 """Their second sign takes the place of the space that follows, if one does."""
 _PLAIN_CELLS = "bitnet-plain-cells"

@@ -34,8 +34,13 @@ def _bits(dots: Sequence[int]) -> tuple[int, ...]:
 _LEFT_OF, _RIGHT_OF = _bits(_LEFT), _bits(_RIGHT)
 
 
-def draw(drawing: Drawing, letters: Mapping[str, str] = _NO_LETTERS) -> list[tuple[Run, ...]]:
-    """The rows from above. A curve in `letters` has its letter every few columns."""
+def draw(
+    drawing: Drawing, letters: Mapping[str, str] = _NO_LETTERS, *, without_dots: bool = False
+) -> list[tuple[Run, ...]]:
+    """The rows from above. A curve in `letters` has its letter every few columns.
+
+    It is of letters alone where the terminal is `without_dots`, and would show one sign for all of them.
+    """
     x, y = drawing.x, drawing.y
     cells: dict[Cell, Run] = {}
     cells |= {(x.cell(mark), row): (SEAM, "axis") for mark in drawing.seams for row in range(y.cells)}
@@ -46,7 +51,8 @@ def draw(drawing: Drawing, letters: Mapping[str, str] = _NO_LETTERS) -> list[tup
         for row in range(0, y.cells, 2 if (column, 0) in cells else 1)
     }
     curves = {name: dots(segments, x, y) for name, segments in drawing.curves}
-    cells |= _joined(curves)
+    joined = _joined(curves)
+    cells |= {at: (letters.get(name, dot), name) for at, (dot, name) in joined.items()} if without_dots else joined
     cells |= _letters(curves, letters)
     cells |= {(x.cell(bad), 0): ("x", "bad") for bad in drawing.not_finite}
     return [*_rows(drawing, cells), *_below(drawing)]

@@ -179,9 +179,12 @@ class Plot(Widget):
         columns, rows = wanted.size
         if columns >= _LEAST_COLUMNS and rows >= _LEAST_ROWS and not wanted.same(self._asked):
             self._asked = wanted
-            styles = plot_styles(wanted.colours)
+            styles, plain = plot_styles(wanted.colours), cast("Shell", self.app).plain
             self.run_worker(
-                lambda: self._build(wanted, styles), thread=True, group="plot", description="draw a chart"
+                lambda: self._build(wanted, styles, without_dots=plain),
+                thread=True,
+                group="plot",
+                description="draw a chart",
             )
         return super().render_lines(crop)
 
@@ -194,7 +197,7 @@ class Plot(Widget):
             return Strip.blank(columns, look)
         return self._crossed(y).apply_style(look)
 
-    def _build(self, wanted: _Wanted, styles: Mapping[str, Style]) -> None:
+    def _build(self, wanted: _Wanted, styles: Mapping[str, Style], *, without_dots: bool) -> None:
         picture = drawing(
             wanted.view,
             wanted.curves,
@@ -210,7 +213,8 @@ class Plot(Widget):
             self.post_message(_Built(_Drawn(wanted, (Strip([]), Strip([Segment(words, Style(dim=True))])))))
             return
         several = wanted.letters and len(picture.curves) > 1
-        rows = draw(picture, {name: letter(name) for name, _ in picture.curves} if several else {})
+        letters = {name: letter(name) for name, _ in picture.curves} if several else {}
+        rows = draw(picture, letters, without_dots=without_dots)
         lines = tuple(_strip(row, styles) for row in rows)
         self.post_message(_Built(_Drawn(wanted, lines, picture.left, picture.x)))
 

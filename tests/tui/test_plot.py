@@ -104,9 +104,11 @@ def _drawing(curves: dict[str, list[tuple[float, float]]], columns: int, rows: i
     return Drawing(made, x, y, ((0.0, "0"),), ((0.0, "0"),), (), (), (), log=False, left=2)
 
 
-def _cells(picture: Drawing, letters: dict[str, str] | None = None) -> dict[tuple[int, int], tuple[str, str]]:
+def _cells(
+    picture: Drawing, letters: dict[str, str] | None = None, **how: bool
+) -> dict[tuple[int, int], tuple[str, str]]:
     """What stands in each cell of the curves, and its colour."""
-    rows = plot.draw(picture, letters or {})[: picture.y.cells]
+    rows = plot.draw(picture, letters or {}, **how)[: picture.y.cells]
     cells = [[(sign, colour) for signs, colour in row for sign in signs][picture.left :] for row in rows]
     return {(c, picture.y.cells - 1 - r): cell for r, row in enumerate(cells) for c, cell in enumerate(row)}
 
@@ -125,6 +127,11 @@ def test_each_letter_stands_on_its_curve_and_each_curve_has_one(curves, columns:
     for name, cells in own.items():
         others = set().union(*(one for other, one in own.items() if other != name))
         assert cells.keys() <= others or letters[name] in [sign for sign, _ in seen.values()]
+    # Where all dots would become one sign, each cell of a curve says whose it is.
+    for (sign, colour), plain in zip(
+        seen.values(), _cells(picture, letters, without_dots=True).values(), strict=True
+    ):
+        assert plain == (letters.get(colour, sign), colour)
 
 
 @given(_number, st.integers(1, 1000), st.integers(4, 60))
