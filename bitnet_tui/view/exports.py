@@ -6,13 +6,13 @@ import socket
 import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
-from bitnet_core.text import ago, crop_middle, duration, flat, size
+from bitnet_core.text import ago, duration, flat, size
 from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = {
-    GGUF: "Serve it there with bitnet-tui, installed there as it is here. It listens on 127.0.0.1 "
-    "unless --host and a key are set:",
+    GGUF: "Serve it with the bitnet-tui of that machine. To let others reach it, set a key there "
+    "(bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:",
     HF: "Serve it there with transformers:",
 }
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
@@ -45,33 +45,30 @@ def ended(style: str, words: str) -> tuple[str, str]:
     return style, words if style == "bad" else f"{words}. {key('checkpoints.export')} shows how to run it."
 
 
-def card_lines(one: Exported, cells: int) -> tuple[Line, ...]:
-    """Path and size, how to copy it to another machine, and the commands that run it there, each in one line.
-
-    What does not fit is left out of a command's middle: it is there to be copied, whole.
-    """
-    lines = [*wrapped("", short(one.path), "value", cells)]
-    lines += [line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))]
-    for what, command in _steps(one):
-        typed = line(Span(f"  {crop_middle(command, max(8, cells - 2))}", "value"))
-        lines += [(), *wrapped("", what, "label", cells), typed]
-    return tuple(lines)
+def facts(one: Exported, cells: int) -> tuple[Line, ...]:
+    """Where it is, how large, and how old."""
+    about = line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))
+    return (*wrapped("", short(one.path), "value", cells), about)
 
 
-def commands(one: Exported) -> str:
-    """What is typed on the other machine and nothing else, a command a line."""
-    return "\n".join(command for _, command in _steps(one))
+def command_lines(what: str, command: str, cells: int) -> tuple[Line, ...]:
+    """What a command is for, and the whole of it."""
+    return (*wrapped("", what, "label", cells), *wrapped("  ", command, "value", cells))
 
 
-def _steps(one: Exported) -> tuple[tuple[str, str], ...]:
-    """What each command is for, and the command."""
+def commands(one: Exported) -> tuple[tuple[str, str], ...]:
+    """What each command that is typed on the other machine is for, and the command."""
     name = one.path.name
     user, host = _here()
     copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(str(one.path))} ."
     other, typed = other_line(one.kind, name)
     served = _SERVED[one.kind]
     return (
-        (f"Copy it to another machine, typed there; if it can't find {flat(host)}, put its address:", flat(copied)),
+        (
+            "Type this on the other machine to copy it there. "
+            f"If {flat(host)} is not found there, put the address of this machine in its place:",
+            flat(copied),
+        ),
         (served, flat(serve_line(one.kind, name))),
         (f"Or {'in' if one.kind == HF else 'with'} {other}:", flat(typed)),
     )

@@ -1,6 +1,8 @@
 """Export in the tab Checkpoints while it runs, and the page with what to type."""
 
+import getpass
 import re
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.exported import ExportedScreen
 from bitnet_tui.services.exporting import Export
-from bitnet_tui.view.exports import card_lines, commands
+from bitnet_tui.view.exports import command_lines, commands
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -97,8 +99,11 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await pilot.press("enter")
         await settled(pilot)
         await pilot.press("y")
-        copied = pilot.app.clipboard.split("\n")
-        assert [one.split(" ")[0] for one in copied] == ["scp", "bitnet", "llama-server"]
+        assert pilot.app.clipboard == f"scp {getpass.getuser()}@{socket.gethostname()}:{export.made} ."
+        await pilot.press("down", "enter")
+        assert pilot.app.clipboard == f"bitnet serve {export.made.name}"
+        await click_on(pilot, "llama-server -m")
+        assert pilot.app.clipboard == f"llama-server -m {export.made.name}"
         await click_on(pilot, "Export again")
         assert [arguments[-1] for arguments in export.arguments] == [
             str(saved.checkpoints / "mini_bitnet_step_00000200.pt"),
@@ -194,16 +199,13 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
 
 
 @given(st.integers(24, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
-def test_a_command_takes_one_line_that_shows_both_of_its_ends_and_is_copied_whole(cells: int, folders: list[str]):
+def test_a_command_is_shown_whole(cells: int, folders: list[str]):
     one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
-    typed = [line[2:] for line in map(unstyled, card_lines(one, cells)) if line.startswith("  ")]
-    copied = commands(one).splitlines()
-    assert f"{one.path} ." in copied[0]
-    for cropped, whole in zip(typed, copied, strict=True):
-        begin, _, end = cropped.partition("…")
-        assert width(cropped) <= cells - 2
-        assert whole.startswith(begin) and whole.endswith(end)
-        assert cropped == whole or len(whole) > cells - 2
+    for what, command in commands(one):
+        lines = [unstyled(line) for line in command_lines(what, command, cells)]
+        assert max(map(width, lines)) <= cells
+        assert "".join(lines).replace(" ", "") == f"{what}{command}".replace(" ", "")
+    assert f"{one.path} ." in commands(one)[0][1]
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
