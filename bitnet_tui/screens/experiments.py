@@ -28,8 +28,8 @@ _LOOK_SECONDS = 1.0
 _SHARE, _LONGEST_SECONDS = 300, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
-_HAND_SECONDS = 5.0
-"""Rows keep their places for this long after a key or a move of the mouse, so that a click hits the intended row."""
+_HAND_SECONDS = 60.0
+"""Rows keep their places for this long after a key or a move of the mouse: somebody may look for one of them."""
 _KEPT = "home"
 _LEGEND_SIDES = 8
 """Cells left and right of the legend, as in the stylesheet."""
@@ -137,7 +137,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if self.shell.last_opened is not None:
             self._wanted, self.shell.last_opened = self.shell.last_opened, None
         if self._rows is not None:
-            self._redraw()
+            self._redraw(sort=self._sort_next)  # now: a moment later a hand may be at a row
+            self._sort_next = any(row.pending for row in self._rows)
             self.look()
 
     # -- drawing ---------------------------------------------------------------------------------------------------
@@ -278,6 +279,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self.notify(f"At most {MOST} can be compared at once.", severity="warning")
         elif self.is_active and len(roots) >= FEWEST:
             self.shell.compare(roots)
+            self._marked.clear()  # they have done their work; what is pressed next is about the row at the cursor
+            self._redraw()
         elif self.is_active and roots:
             compare_with(self.shell, roots[0])
 

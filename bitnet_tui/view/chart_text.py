@@ -7,6 +7,7 @@ from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.event_words import FLIP, SEAM
 from bitnet_core.text import count, crop, scientific, share, significant, size, width
+from bitnet_tui.key_names import key
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
@@ -32,6 +33,7 @@ BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
 _RESUMED = "resumed"
+_SHOWS_ALL = " shows all"
 _BEFORE_ARROW = re.compile(r" [^ ,]+→")
 
 
@@ -53,8 +55,8 @@ def title(
     What does not fit is shortened or left out. With `letters`, each curve is marked with its letter, as where there
     are no colours.
     """
-    rights = _rights(lens, axis, alone=alone)
-    room = cells - (cells_of(rights[-1]) + 1 if rights[-1] else 0)
+    ends = rights(lens, axis, alone=alone)
+    room = cells - (cells_of(ends[-1]) + 1 if ends[-1] else 0)
     parts: list[Line] = []
     for named, gap in ((True, "  "), (True, " "), (False, " ")):
         parts = _parts(chart, view, lens, gap, alone=alone, letters=letters, named=named)
@@ -62,22 +64,25 @@ def title(
             parts += _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
         needed = sum(map(cells_of, parts))
         if needed <= room:
-            right = next((one for one in rights if needed + cells_of(one) < cells), rights[-1])
+            right = next((one for one in ends if needed + cells_of(one) < cells), ends[-1])
             return spread([span for part in parts for span in part], right, cells)
-    return spread(_fit(parts, room), rights[-1], cells)
+    return spread(_fit(parts, room), ends[-1], cells)
 
 
-def _rights(lens: Lens, axis: Axis, *, alone: bool) -> list[Line]:
-    """What may stand at the right end, the longest first; the last is told in any case."""
+def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whole") -> list[Line]:
+    """What may stand at the right end, the longest first; the last is told in any case. `whole` shows all again.
+
+    The way back from a stretch is last: there it stays, whatever the crosshair is at.
+    """
+    back = () if lens.window is None else (Span(f"{key(whole)}{_SHOWS_ALL}", "key"),)
     if lens.cursor is not None:
-        return [(Span(f"│ {axis.words(lens.cursor)}", "accent"),)]
+        return [(Span(f"│ {axis.words(lens.cursor)}", "accent"), *(Span("  "), *back)[: 2 * len(back)])]
+    if lens.window is not None:
+        stretch = axis.stretch(*lens.window)
+        told = (f"{stretch} · drag moves  ", f"{stretch}  ") if alone else ()
+        return [*((Span(words, "accent"), *back) for words in told), back]
     if not alone:
         return [()]
-    if lens.window is not None:
-        back, stretch = "0 shows all", axis.stretch(*lens.window)
-        return [
-            (Span(words, "accent"),) for words in (f"{stretch} · drag moves, {back}", f"{stretch} · {back}", back)
-        ]
     name = f"{AXIS_NAMES[axis.by]} →"
     return [(Span(f"wheel zooms · {name}", "faint"),), (Span(name, "faint"),), ()]
 
@@ -151,13 +156,18 @@ def _shortened(change: str, cells: int) -> str:
 def turned(shown: Line, at: int) -> int | str | None:
     """What a click on a cell is for: -1 or 1 to turn, 0 to show all, a curve's own chart by name, or nothing."""
     for span, curve in _at(shown, at):
-        if span.style == "key":
+        if span.style == "key" and span.text in (BACK, ON):
             return -1 if BACK in span.text else 1
         if span.style == "title":
             return 0
         own = next((one.name for one in ALONE if one.curves == (curve,)), None)
         return own if span.style in (f"curve-{curve}", "label", "value") else None
     return None
+
+
+def shows_all(shown: Line, at: int) -> bool:
+    """Whether a click on a cell is for all of the run."""
+    return any(span.style == "key" and span.text.endswith(_SHOWS_ALL) for span, _ in _at(shown, at))
 
 
 def toggled(shown: Line, at: int) -> str | None:

@@ -19,8 +19,8 @@ from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
 from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
-from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, value_words
-from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
+from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, rights, value_words
+from bitnet_tui.view.lens import Axis, By, Chart, Lens, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
 
@@ -151,14 +151,10 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
         parts.append(Span(" smoothed", "accent"))
     if seen.flips:
         parts.append(Span(f" {FLIP} flip", "flip"))
-    right = Span(f"{AXIS_NAMES[axis.by]} →", "faint")
-    if lens.cursor is not None:
-        right = Span(f"│ {axis.words(lens.cursor)}", "accent")
-    elif lens.window is not None:
-        right = Span(f"{axis.stretch(*lens.window)} · 0 shows all", "accent")
-    while len(parts) > 3 and cells_of((*parts, right)) >= cells:
+    ends = rights(lens, axis, alone=True, whole="compare.whole")
+    while len(parts) > 3 and cells_of((*parts, *ends[-1])) >= cells:
         parts.pop()
-    return spread(parts, [right], cells)
+    return spread(parts, next((one for one in ends if cells_of((*parts, *one)) < cells), ends[-1]), cells)
 
 
 def names_line(view: CompareView, cells: int) -> Line:

@@ -24,7 +24,7 @@ from bitnet_tui.plot import Run, draw
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import lettered, plot_styles
 from bitnet_tui.view.chart import BELOW, drawing
-from bitnet_tui.view.chart_text import letter, title, toggled, turned
+from bitnet_tui.view.chart_text import letter, shows_all, title, toggled, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.scale import Scale
@@ -270,6 +270,10 @@ class Plot(Widget):
         self._pressed = None
         self.release_mouse()
 
+    async def on_click(self, event: events.Click) -> None:
+        if event.chain == 2:
+            await self.screen.run_action("whole")
+
     def on_leave(self) -> None:
         self.post_message(Pointed(None))
 
@@ -300,7 +304,10 @@ class ChartTitle(Painted):
         self._line = lines[0] if lines else ()
         super().show(lines)
 
-    def on_click(self, event: events.Click) -> None:
+    async def on_click(self, event: events.Click) -> None:
+        if shows_all(self._line, event.x):
+            await self.screen.run_action("whole")
+            return
         curve = toggled(self._line, event.x)
         to = turned(self._line, event.x) if self.below is None else self.below
         if curve is not None:

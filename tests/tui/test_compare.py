@@ -140,6 +140,15 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         await settled(pilot)
         assert "‹ total loss ›" in words(pilot)
         assert "step 10" in words(pilot)
+        for reset in ("button", "double click"):
+            assert screen.lens.window is not None
+            if reset == "button":
+                await click_on(pilot, "0 shows all")
+            else:
+                await pilot.click("OverlayPlot", times=2)
+            assert screen.lens.window is None
+            await pilot.press("plus")
+        await pilot.press("0")
         await click_on(pilot, "‹ total")
         assert "‹ held-out loss ›" in words(pilot)
         (home / "slow").rename(home.parent / "elsewhere")

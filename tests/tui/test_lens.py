@@ -180,8 +180,10 @@ def test_the_mouse_is_told_of_above_a_chart_that_has_room_for_it():
 
     assert told(Lens()).endswith("wheel zooms · seen tokens →")
     window = Lens(window=(36_600.0, 93_800.0))
-    assert told(window).endswith(" 36.6k – 93.8k tokens · drag moves, 0 shows all")
-    assert told(window, "step").endswith(" steps 366 – 938 · drag moves, 0 shows all")
+    assert told(window).endswith(" 36.6k – 93.8k tokens · drag moves  0 shows all")
+    assert told(window, "step").endswith(" steps 366 – 938 · drag moves  0 shows all")
+    with_cursor = Lens(window=(36_600.0, 93_800.0), cursor=61_000.0)
+    assert told(with_cursor).endswith("│ 61k tokens  0 shows all"), "the way back stays where it is"
 
 
 def test_each_cell_of_a_title_turns_where_it_says():
