@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from bitnet_core.storage.clients.http import Http, wait_of
+from bitnet_core.storage.clients.http import Http, Response, wait_of
 from bitnet_core.storage.target import Refused
 
 _END = b"\r\n\r\n"
@@ -131,3 +131,10 @@ def test_the_body_of_a_redirect_is_not_read_to_its_end() -> None:
     with _portal(Endless) as url, Http("The server") as http:
         assert http.send("GET", f"{url}/object").body == b"Hi"
     assert sum(pieces) < 1 << 26  # what fits into the buffers of both ends
+
+
+def test_json_that_is_larger_than_a_page_of_a_listing_is_not_decoded() -> None:
+    body = b"[" + b"[]," * (3 << 20) + b"0]"
+    with pytest.raises(Refused, match=r"host sent 9 MiB where it lists; check that its address is right\."):
+        Response(200, body, {}, "https://host/list").json()
+    assert Response(200, b"[[], 0]" + b" " * (7 << 20), {}, "https://host/list").json() == [[], 0]

@@ -138,6 +138,27 @@ def test_no_listing_or_error_is_read_without_an_end(target: Target, script: Scri
         list(target.list(""))
 
 
+def test_an_error_and_a_page_of_a_listing_are_small(target: Target, script: Scripted) -> None:
+    """30 MB of an error's words took a minute and a gigabyte."""
+    script.replies = [error("X", "a b" * 100_000)]
+    for call in (lambda: target.get("x"), lambda: target.put("x", b"y"), lambda: list(target.list(""))):
+        with pytest.raises(Refused, match="more than was asked for"):
+            call()
+    script.replies = [listing(*["<Key>p/x</Key>"] * 300_000)]
+    with pytest.raises(Refused, match="more than was asked for"):
+        list(target.list(""))
+
+
+@pytest.mark.parametrize("body", [b"<html>Not Found</html>", b"<Error/>", b"", b"Not Found"])
+def test_a_server_of_another_kind_is_told_by_the_setting_that_leads_to_it(
+    target: Target, script: Scripted, body: bytes
+) -> None:
+    script.replies = [Reply(404, body)]
+    for call in (target.check, lambda: target.put("x", b"y")):
+        with pytest.raises(Refused, match=r"refuses \((HTTP )?404.*\); check that S3_ENDPOINT_URL is right"):
+            call()
+
+
 BOMB = b"<!DOCTYPE x [<!ENTITY a0 'aaaaaaaaaa'>%s]><ListBucketResult><Prefix>&a9;</Prefix></ListBucketResult>" % (
     b"".join(b"<!ENTITY a%d '%s'>" % (n, b"&a%d;" % (n - 1) * 30) for n in range(1, 10))
 )

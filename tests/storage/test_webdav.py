@@ -309,3 +309,9 @@ def test_a_locked_file_is_tried_again_later(tmp_path: Path) -> None:
             assert target.check().free_bytes is None
             cloud.quota = b"123456"
             assert target.check().free_bytes == 123456
+
+
+def test_a_folder_of_millions_of_elements_is_refused_before_they_take_a_gigabyte() -> None:
+    body = b'<D:multistatus xmlns:D="DAV:">' + b"<a/>" * ((1 << 20) + 1) + b"</D:multistatus>"
+    with pytest.raises(ValueError, match="too many"):
+        multistatus.members(body)

@@ -21,7 +21,13 @@ from botocore.parsers import ResponseParserError
 from bitnet_core.errors import BitnetError
 from bitnet_core.proxy import LOOPBACK, proxy_of
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, wait_of
+from bitnet_core.storage.clients.http import (
+    CONNECT_SECONDS,
+    MOST_BYTES,
+    MOST_LISTED_BYTES,
+    SILENCE_SECONDS,
+    wait_of,
+)
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
@@ -31,6 +37,7 @@ MOST_PAGES = 20_000
 _MOST_REQUESTS = 4
 """Of one call: botocore asks for a bucket's region and sends the call there; nothing else is sent again."""
 _CONNECTIONS = 16
+_MOST_ERROR_BYTES = 1 << 16
 _LONGEST_WORDS = 300
 _ANY_REGION = "us-east-1"
 """For servers that are in no region."""
@@ -230,8 +237,10 @@ class Aws:
             streamed = request.stream_output
             request.stream_output = True  # leaves the body to be read here
             response = send(request)
-            response.raw.stream = lambda: _bounded(response.raw)
-            if not streamed or response.status_code >= 300:
+            failed = response.status_code >= 300
+            most_bytes = _MOST_ERROR_BYTES if failed else MOST_BYTES if streamed else MOST_LISTED_BYTES
+            response.raw.stream = lambda: _bounded(response.raw, most_bytes)
+            if not streamed or failed:
                 _ = response.content
             return response
 
@@ -252,12 +261,14 @@ class Aws:
     def _answered(self, code: str, error: exceptions.ClientError, bucket: str = "") -> BitnetError:
         """The error for an answer that says no."""
         said = error.response.get("Error", {}).get("Message")
-        words = self._words(f"{code}: {said}" if said else code)
         metadata = error.response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
+        words = self._words(f"{code}: {said}" if said else code or f"HTTP {status}")
         if code in _LATER or status in (408, 429) or (status >= 500 and status not in _NEVER):
             return Unreachable(f"{self._title} is busy ({words}).", wait_of(metadata.get("HTTPHeaders", {})))
-        fix = _FIXES.get(code) or _FIXES.get(str(status)) or "check the settings"
+        named = code not in ("", str(status))  # else it is a server of another kind, or one in its place
+        otherwise = "check the settings" if named or not self._endpoint else f"check that {self._endpoint} is right"
+        fix = _FIXES.get(code) or _FIXES.get(str(status)) or otherwise
         if code not in _FIXES and (status == 403 or code == "AccessDenied"):
             fix = f"allow the key {self._permissions}"
         fix = fix.replace("{make}", self._making(bucket))
@@ -305,11 +316,11 @@ def _code(error: exceptions.ClientError) -> str:
     return code
 
 
-def _bounded(raw: Any) -> Iterator[bytes]:
+def _bounded(raw: Any, most_bytes: int) -> Iterator[bytes]:
     size = 0
     while chunk := raw.read(1 << 16):
         size += len(chunk)
-        if size > MOST_BYTES:
+        if size > most_bytes:
             raise Refused("The server sent more than was asked for; check that its address is right.")
         yield chunk
 

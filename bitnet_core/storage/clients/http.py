@@ -38,6 +38,8 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 """How long to wait for a server that has stopped sending or receiving."""
 MOST_BYTES = OBJECT_BYTES + MIB
+MOST_LISTED_BYTES = 8 * MIB
+"""Of a page of a listing, and of whatever else is no object."""
 """Of a response: the largest object, and something around it."""
 _MOST_REDIRECT_BYTES = 1 << 16
 """Of the body of a redirect. After a longer one the connection is not used again."""
@@ -65,8 +67,15 @@ class Response:
     url: str
     """Where it came from at last, after redirects."""
 
-    def json(self) -> Any:
-        """The body as JSON. Unreachable if it is none, as when a proxy answers in the server's place."""
+    def json(self, most_bytes: int = MOST_LISTED_BYTES) -> Any:
+        """The body as JSON. Unreachable if it is none, as when a proxy answers in the server's place.
+
+        Refused if it is larger than a page of a listing: decoded, it may take thirty times its size.
+        """
+        if len(self.body) > most_bytes:
+            raise Refused(
+                f"{_host(self.url)} sent {len(self.body) >> 20} MiB where it lists; check that its address is right."
+            )
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):

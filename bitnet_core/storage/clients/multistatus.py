@@ -13,6 +13,8 @@ ASK = (
 )
 """The body of the request: the properties of a `Member`."""
 _DEEPEST = 32
+_MOST_ELEMENTS = 1 << 20
+"""More than a response of the largest size has, whose members take a few hundred bytes each."""
 _MOST_DIGITS = 18
 
 
@@ -63,13 +65,13 @@ def _parsed(body: bytes) -> Element:
     """The root element. ValueError for what is not XML, and for a document type, which could define entities."""
     builder = TreeBuilder()
     parser = expat.ParserCreate(namespace_separator="}")
-    depth = 0
+    depth = count = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > _DEEPEST:
-            raise ValueError("its elements are too deep")
+        nonlocal depth, count
+        depth, count = depth + 1, count + 1
+        if depth > _DEEPEST or count > _MOST_ELEMENTS:
+            raise ValueError("its elements are too deep or too many")
         builder.start(f"{{{tag}" if "}" in tag else tag, attributes)
 
     def end(tag: str) -> None:

@@ -108,7 +108,7 @@ class Calls:
 
 def object_of(response: Response) -> dict[str, Any]:
     """The JSON object in a response; empty if it is something else."""
-    found = response.json()
+    found = response.json(_MOST_LISTED_BYTES)
     return found if isinstance(found, dict) else {}
 
 
