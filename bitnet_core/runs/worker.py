@@ -43,6 +43,7 @@ from bitnet_core.secrets import handover, known, log_filter
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions
+from bitnet_core.text import flat
 
 _Result = TypeVar("_Result")
 NICENESS = 2
@@ -71,9 +72,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     try:
         events = EventWriter(run.events_path, redact)
     except OSError as error:
-        state, code, message = _explain(error, experiment, redact)
-        end(run, state, code, redact(message), record=record)
-        return code
+        return _ended(run, record, *_explain(error, experiment, redact))
     context = StageContext(record.stage, run.path, experiment, events, keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
@@ -89,12 +88,11 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             with upload_beside(context):
                 summary = _in_presence(lambda: run_stage(context), context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
-        state, code, message = _explain(error, experiment, redact)
+        found = _explain(error, experiment, redact)
         _let_go(error)
-        end(run, state, code, redact(message), record=record)
+        code = _ended(run, record, *found)
     else:
-        code = 0
-        end(run, "succeeded", code, None, redact.tree(summary), record=record)
+        code = _ended(run, record, "succeeded", 0, None, redact.tree(summary))
     upload_after(context)
     finish_log()
     return code
@@ -152,6 +150,20 @@ def _take_over(run: Run, context: StageContext) -> RunRecord:
     return record
 
 
+def _ended(
+    run: Run, record: RunRecord, state: str, code: int, message: str | None, summary: dict[str, Any] | None = None
+) -> int:
+    """Record the end, and return the exit code. Where the disk takes no record, it is told in `output.log`."""
+    try:
+        end(run, state, code, message, summary, record)
+    except OSError as error:
+        lost = f"How {record.stage} ended can't be recorded {explained(error, 'check the disk')}."
+        for sentence in filter(None, (message, lost)):
+            sys.stderr.write(f"bitnet: {flat(sentence)}\n")
+        return code or 1
+    return code
+
+
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _REPORTED:
@@ -183,12 +195,13 @@ def _let_go(error: BaseException | None) -> None:
 def _explain(error: Exception, experiment: Experiment, redact: Redactor) -> tuple[str, int, str]:
     """The state, the exit code, and the sentence to show. A bug's traceback goes to stderr, which is `output.log`."""
     if isinstance(error, BitnetError):
-        return "cancelled" if isinstance(error, Stopped) else "failed", error.exit_code, str(error)
+        return "cancelled" if isinstance(error, Stopped) else "failed", error.exit_code, redact(str(error))
     if sentence := _machine_failure(error, experiment):
-        return "failed", 1, sentence
+        return "failed", 1, redact(sentence)
     sys.stderr.write(redact("".join(traceback.format_exception(error))))
     bug = f"{type(error).__name__}: {error}"
-    return "failed", 1, f"The stage failed because of a bug in bitnet-tui ({bug}); output.log has the traceback."
+    because = f"The stage failed because of a bug in bitnet-tui ({bug}); output.log has the traceback."
+    return "failed", 1, redact(because)
 
 
 def _machine_failure(error: Exception, experiment: Experiment) -> str:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from bitnet_core import files
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs import presence, worker
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.event_files import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import launch, lock_path
 from bitnet_core.runs.presence import Gone, GoneWithCopy, Presence
-from bitnet_core.runs.record import Run
+from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.settings.resolve import from_values
 from tests.builders import followed
 
@@ -123,14 +124,39 @@ def test_a_run_whose_first_file_finds_no_room_says_so(start: Starter, monkeypatc
     assert run.record().error == f"The disk is full at {run.events_path}; free space and start the stage again."
 
 
-def _in_this_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Do what the process of a run does around its stage, which does nothing; the exit code."""
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_end_that_the_disk_does_not_take_is_told_in_the_log(
+    start: Starter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    run = start("train", "done")
+    followed(run)
+    run.write(dataclasses.replace(run.record(), state="starting", pid=None))
+
+    def broken(_: Run, record: RunRecord) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(run.record_path))
+
+    def stage(_: StageContext) -> dict[str, Any]:
+        monkeypatch.setattr(Run, "write", broken)
+        if fails:
+            raise BitnetError("The teacher does not answer; start it.")
+        return {}
+
+    assert _in_this_process(run, monkeypatch, stage) == 1
+    said = ["bitnet: The teacher does not answer; start it."] if fails else []
+    said.append("bitnet: How train ended can't be recorded (Input/output error); check the disk.")
+    assert capsys.readouterr().err.splitlines() == said
+
+
+def _in_this_process(
+    run: Run, monkeypatch: pytest.MonkeyPatch, stage: Callable[[StageContext], dict[str, Any]] = lambda _: {}
+) -> int:
+    """Do what the process of a run does around its stage; the exit code."""
     nothing: Callable[..., None] = lambda *_: None  # noqa: E731
     monkeypatch.setattr(worker.handover, "read_from_pipe", dict)
     monkeypatch.setattr(worker.log_filter, "start", lambda _: nothing)
     for owner, name in ((worker.signal, "signal"), (worker.faulthandler, "enable"), (worker, "upload_after")):
         monkeypatch.setattr(owner, name, nothing)
-    return worker.main([str(run.path)], lambda _: {})
+    return worker.main([str(run.path)], stage)
 
 
 @pytest.mark.parametrize(
