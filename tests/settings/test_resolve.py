@@ -212,6 +212,23 @@ def test_a_setting_that_nothing_reads_yet_has_no_effect(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        ("LR=5e-5\nSCHEDULER_ETA_MIN=5e-6\n", []),
+        (
+            "LR=5e-5\nSCHEDULER_ETA_MIN=5e-5\n",
+            ["LR=5e-5 (.env line 1) is not above SCHEDULER_ETA_MIN=5e-5 (.env line 2)"],
+        ),
+        ("LR=5e-5\n", ["LR=5e-5 (.env line 1) is not above SCHEDULER_ETA_MIN=6e-5 (default)"]),
+    ],
+)
+def test_a_learning_rate_that_does_not_fall_is_told(text: str, warnings: list[str], tmp_path: Path) -> None:
+    told = [f"warning: {one}, so the learning rate does not fall." for one in warnings]
+    assert _messages(text, tmp_path) == told
+    assert not any(problem.to_fix for problem in resolve(environ={}, cwd=tmp_path).problems)
+
+
+@pytest.mark.parametrize(
     ("text", "without_effect"),
     [
         ("STORAGE_BACKEND=s3\nS3_BUCKET=runs\nS3_PREFIX=x/\n", []),

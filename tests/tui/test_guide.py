@@ -191,7 +191,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         assert "16M parameters" in text
         assert "at least 26m" in text  # 1,000,000 tokens at 640 a second
         assert "at most 71.8k tokens" in text
-        assert "free" in text
+        assert "costs nothing" in text
         bar = guide.query_one(ShareBar)
         await pilot.click(ShareBar, offset=(0, 0))
         assert guide.draft.get("FLIP_FRACTION") == "0"
@@ -207,7 +207,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         assert "88% of the budget" in words(pilot)
 
 
-async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):
+async def test_what_is_most_likely_meant_is_offered(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
         start = field_of(guide, "STUDENT_INIT")
@@ -226,6 +226,11 @@ async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):
         assert guide.offers
         await click_on(pilot, "1b")
         assert guide.draft.get("MINI_PRESET") == "1b" and not guide.offers
+        field_of(guide, "LR").focus()
+        await press(pilot, *"5e-5")
+        assert said(pilot, "#problem") == "The rate doesn't fall: it ends at 6e-5."
+        await click_on(pilot, "End at 5e-6")
+        assert guide.draft.get("SCHEDULER_ETA_MIN") == "5e-6" and not guide.offers
 
 
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):

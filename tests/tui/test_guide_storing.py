@@ -9,6 +9,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.view.guide import addresses, doubts, storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.spans import unstyled
 
 
@@ -120,3 +121,8 @@ def test_a_target_lacks_no_key_once_all_are_there_and_only_its_own(backend):
     missing = doubts.missing_keys(draft, ())
     assert set(missing) <= set(keys)
     assert bool(missing) == bool(keys)
+
+
+def test_a_form_does_not_say_that_its_values_are_from_a_command_line():
+    said = plain("S3_ENDPOINT_URL=foo (command line) is not allowed: it must be an address.")
+    assert said == "“Endpoint” = foo is not allowed: it must be an address."

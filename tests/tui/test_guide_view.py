@@ -377,8 +377,8 @@ def test_the_review_repeats_what_is_known_of_time_disk_and_money():
         return unstyled(estimates.cost_line(plan, Draft(), timing=timing, problem=problem))
 
     assert said(None) == "estimating…"
-    assert said(PLAN) == "Takes 964 MB disk · free"
-    assert said(PLAN, timing=True) == "Takes 964 MB disk · free · time: being measured…"
+    assert said(PLAN) == "Takes 964 MB disk · costs nothing"
+    assert said(PLAN, timing=True) == "Takes 964 MB disk · costs nothing · time: being measured…"
     assert said(TIMED).startswith("Takes at least 26m")
     assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
     assert said(None, "It failed.") == "no estimate"

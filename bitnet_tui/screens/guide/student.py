@@ -15,6 +15,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
+from bitnet_tui.view.guide import doubts
 from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
@@ -24,6 +25,7 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
+_LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _START = "FLIP_FRACTION", "MINI_PRESET", "STUDENT_INIT"
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
@@ -61,7 +63,7 @@ class StudentStep(Step):
 
     def begin(self) -> None:
         self._show_flip()
-        self._offer_weights()
+        self._advise()
         self._estimate = Estimate(self.guide, self._draw)
         self._estimate.make()
 
@@ -92,7 +94,7 @@ class StudentStep(Step):
     def _set(self, name: str, text: str) -> None:
         changed = text != self.draft.get(name)  # a field tells of its first value, too
         self.guide.change(name, text)
-        self._offer_weights()
+        self._advise()
         self._show_flip()
         if changed:
             self._estimate.mark()
@@ -100,10 +102,19 @@ class StudentStep(Step):
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
 
+    def _advise(self) -> None:
+        """Offer what is most likely meant, unless something is wrong."""
+        if not self.guide.offers:
+            self._offer_weights()
+        last = doubts.rate_to_end_at(self.draft)
+        if last and not self.guide.offers:
+            self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(_LAST_RATE)}.", "warn")
+            self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
+
     def _offer_weights(self) -> None:
-        """Offer to start from the model whose shape was chosen, unless something is chosen or wrong."""
+        """Offer to start from the model whose shape was chosen, unless something else is."""
         source = own_weights(self.draft.get(_PRESET), self.draft.teacher.name)
-        if source and self.draft.get(_START) == default(_START) and not self.guide.offers:
+        if source and self.draft.get(_START) == default(_START):
             model = source.rpartition("/")[2].removesuffix("-Instruct")
             self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")
             self.guide.offer("Start from its weights", lambda: self._start_from(source))

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from bitnet_core.settings.kinds import as_written
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.view.guide import teachers
-from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.guide.draft import Draft, Fault, wrong
 from bitnet_tui.view.guide.teachers import Found
 
 _AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
@@ -48,6 +49,14 @@ def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, st
         yield Fault("storage", missing[0], f"{why}, or go on without a copy", subject="keys")
     elif "storage" in failed:
         yield Fault("storage", "", failed["storage"], subject="the last test failed")
+
+
+def rate_to_end_at(draft: Draft) -> str:
+    """A last learning rate, a tenth of the first one, where the draft's does not fall; empty where it does."""
+    peak, last = (draft.get(name) for name in ("LR", "SCHEDULER_ETA_MIN"))
+    if wrong("LR", peak) or wrong("SCHEDULER_ETA_MIN", last) or float(peak) > float(last):
+        return ""
+    return as_written(float(f"{float(peak) / 10:.2g}"))
 
 
 def missing_keys(draft: Draft, found: Collection[str]) -> tuple[str, ...]:

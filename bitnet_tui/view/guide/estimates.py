@@ -194,7 +194,7 @@ def _money(teacher: Record) -> str:
     usd = teacher.get("usd")
     if usd is None:
         return "price unknown"
-    return f"{_most(teacher)}{dollars(float(f'{usd:.2g}'))}" if usd else "free"
+    return f"{_most(teacher)}{dollars(float(f'{usd:.2g}'))}" if usd else "costs nothing"
 
 
 def _most(teacher: Record) -> str:

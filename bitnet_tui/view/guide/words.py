@@ -12,6 +12,7 @@ _COMMANDS = (
     (re.compile(r"`bitnet store login`"), "Log in"),
     (re.compile(r"\brun Log in\b"), "log in"),
     (re.compile(r" in \.env\b"), " here"),
+    (re.compile(r" \(command line\)"), ""),  # what is typed here reaches a command that way
 )
 
 
