@@ -155,7 +155,7 @@ _LABELS = {
     "STORAGE_CHECKPOINTS": "Checkpoints to send",
     "STORAGE_BACKEND": "Target",
     "STORAGE_NAME": "Name there",
-    "STORAGE_SYNC": "When",
+    "STORAGE_SYNC": "Copied",
     "STORAGE_LOCAL_DIR": "Folder",
     "ICLOUD_DRIVE_DIR": "Folder",
     "GDRIVE_PROJECT_ROOT": "Mounted at",

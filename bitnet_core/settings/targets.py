@@ -53,7 +53,7 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text(
             "AWS_DEFAULT_REGION", "", "Region of the bucket, such as eu-central-1; not needed with S3_ENDPOINT_URL."
         ),
-        text("S3_PREFIX", "bitnet_poc/", "Prefix of every key."),
+        text("S3_PREFIX", "bitnet_poc/", "Begins the name of every object, as a folder does."),
         secret("AWS_SESSION_TOKEN", "Session token: only for temporary keys."),
     ),
     "Storage: Box": (
@@ -90,7 +90,7 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         secret("SUPABASE_SERVICE_ROLE_KEY", "Service role key."),
         secret("SUPABASE_ANON_KEY", "Anonymous key; used without a service role key."),
         text("SUPABASE_BUCKET", "bitnet-poc", "Bucket."),
-        text("SUPABASE_PREFIX", "artifacts/", "Prefix of every key."),
+        text("SUPABASE_PREFIX", "artifacts/", "Begins the name of every object, as a folder does."),
     ),
     "Storage: MongoDB Atlas": (
         secret("MONGODB_ATLAS_URI", "Connection string."),

@@ -349,7 +349,7 @@ async def test_a_draft_that_could_not_be_kept_is_not_said_to_be(
 
     monkeypatch.setattr(drafts.files, "write_bytes", write)
     async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
-        for full, told in ((True, "The draft can't be kept: "), (False, "The draft is kept; New experiment goes on")):
+        for full, told in ((True, "The draft can't be kept: "), (False, "Draft kept; n continues it.")):
             await at(pilot, "teacher")
             await choose(pilot, "vllm" if full else "ollama")
             if not haste:

@@ -9,7 +9,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.view.guide import addresses, doubts, storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft
 from bitnet_tui.view.guide.teachers import Found
-from bitnet_tui.view.guide.words import plain
+from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.spans import unstyled
 
 
@@ -121,6 +121,11 @@ def test_a_target_lacks_no_key_once_all_are_there_and_only_its_own(backend):
     missing = doubts.missing_keys(draft, ())
     assert set(missing) <= set(keys)
     assert bool(missing) == bool(keys)
+
+
+def test_a_limit_that_limits_nobody_is_not_said():
+    assert about("BUDGET_TOKENS").endswith(" A whole number of at least 1.")
+    assert about("MINI_DIM").endswith(" A whole number from 64 to 65,536.")
 
 
 def test_a_form_does_not_say_that_its_values_are_from_a_command_line():

@@ -258,8 +258,8 @@ class KeptGuide(Guide):
     def _leave_draft(self) -> None:
         """Keep the draft as the guide closes, and say that it is kept once it is, or why it is not."""
         self._stop_saving()
-        app, way = self.app, "Duplicate" if self._source else "New experiment"
-        kept = f"The draft is kept; {way} goes on with it." if self._touched and not self.draft.empty else ""
+        app, key = self.app, self.shell.key("list.duplicate" if self._source else "list.new")
+        kept = f"Draft kept; {key} continues it." if self._touched and not self.draft.empty else ""
         write = (lambda: None) if self._written else self._write()
         self._written = True
 

@@ -1,6 +1,7 @@
 """What the guide says of a setting, and sentences of commands as the guide says them."""
 
 import re
+from math import inf
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import capital
@@ -14,6 +15,8 @@ _COMMANDS = (
     (re.compile(r" in \.env\b"), " here"),
     (re.compile(r" \(command line\)"), ""),  # what is typed here reaches a command that way
 )
+_NO_LIMIT = 1 << 40
+"""The most that a number may be, where that limits nobody, and is not said."""
 
 
 def preset_words(name: str) -> str:
@@ -30,7 +33,8 @@ def about(name: str) -> str:
 
 
 def _allowed(name: str) -> str:
-    allowed = REGISTRY[name].allowed()
+    setting = REGISTRY[name]
+    allowed = (setting._replace(high=inf) if setting.high >= _NO_LIMIT else setting).allowed()
     return f"{capital(allowed)}."
 
 
