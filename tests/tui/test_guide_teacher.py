@@ -158,7 +158,7 @@ async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the
         assert "TEACHER_TOP_LOGPROBS=10" in words(pilot)
 
 
-async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_test_that_is_cut_short_is_told_and_its_answer_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
     gate = threading.Event()
 
     def run(_: Any) -> Any:
@@ -180,9 +180,13 @@ async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Pat
         await settled(pilot)
         assert not guide.busy
         assert "answered" not in words(pilot)
-        assert guide.tested == {}
-        await press(pilot, "ctrl+b")
-        assert "answered" not in words(pilot)
+        await press(pilot, "ctrl+n", "ctrl+n")
+        assert "! Teacher · not tested: it was left before the answer came" in words(pilot)
+        await press(pilot, "ctrl+b", "ctrl+b", "ctrl+b")
+        assert said(pilot, "#found") == "! Not tested: it was left before the answer came; ctrl+t tests again."
+        await press(pilot, "ctrl+t")
+        assert "Not tested" not in said(pilot, "#found")
+        assert guide.last_found("teacher") is not None and not guide.last_found("teacher").why
 
 
 @pytest.mark.parametrize("leave", ["tab", "enter", "down"])

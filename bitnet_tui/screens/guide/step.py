@@ -136,6 +136,8 @@ class TestedStep(Step):
     """A step whose choice can be tested. It holds what is shown of the last test."""
 
     _shown: Found | None = None
+    _about: object = None
+    """What a running test is about; None without one."""
     _failed: Found | None = None
     """What the last test of this choice found, if it failed; what it was about may have changed since."""
 
@@ -146,6 +148,8 @@ class TestedStep(Step):
 
     def leave(self) -> None:
         self.complete()
+        if self._about is not None:
+            self.guide.tested[self.step] = (self._about, teachers.cut_short(key_names.key("guide.test")))
         self.guide.stop_test()
 
     def address_fields(self) -> Iterable[tuple[str, Input]]:
@@ -164,13 +168,14 @@ class TestedStep(Step):
 
     def stop(self) -> None:
         """End a running test."""
-        running = self.guide.busy
+        running, self._about = self.guide.busy, None
         self.guide.stop_test()
         if running:
             self._show(None)
 
     def _found_out(self, question: object, found: Found) -> None:
         """Keep what a test of `question` found, and show it if it still counts."""
+        self._about = None
         self.guide.tested[self.step] = (question, found)
         if self.is_attached and question == self._question:
             self._tested(found)
@@ -183,7 +188,7 @@ class TestedStep(Step):
 
     def _tested(self, found: Found | None) -> None:
         """Show what the last test of this choice found."""
-        self._failed = found if found is not None and found.why else None
+        self._failed = found if found is not None and found.why not in ("", teachers.CUT_SHORT) else None
         self._show(found)
 
     def lead(self, found: Found) -> None:

@@ -174,7 +174,7 @@ class StorageStep(TestedStep):
         if create:
             check.creating()
         self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
-        question = self._question
+        question = self._about = self._question
         guide.test(check, partial(self._answered, question), partial(self._check_failed, question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:

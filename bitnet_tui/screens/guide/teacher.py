@@ -229,7 +229,9 @@ class TeacherStep(TestedStep):
         probe = Probe(self.guide.shell.home, asked["provider"], model, values, key)
         what = "the model for a few tokens" if model else "the server for its models"
         self._show(Found((line(Span(f"Asking {what}… {key_names.key('guide.leave')} stops it.", "label")),)))
-        self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
+        question = self._question
+        self._about = question if model else None
+        self.guide.test(probe, partial(self._answered, question), partial(self._refused, question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
         found = teachers.answer(report, self.draft)

@@ -42,13 +42,17 @@ def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, st
         why = "a draft keeps none; type it again" if kept else "none yet; type it"
         yield Fault("teacher", teacher.key_setting, why, subject="key")
     elif "teacher" in failed:
-        yield Fault("teacher", "", failed["teacher"], subject="the last test failed")
+        yield _failed_test("teacher", failed["teacher"])
     missing = missing_keys(draft, found) if found is not None else ()
     if missing:
         why = "a draft keeps none; type them again" if kept else "none yet; type them"
         yield Fault("storage", missing[0], f"{why}, or go on without a copy", subject="keys")
     elif "storage" in failed:
-        yield Fault("storage", "", failed["storage"], subject="the last test failed")
+        yield _failed_test("storage", failed["storage"])
+
+
+def _failed_test(step: str, why: str) -> Fault:
+    return Fault(step, "", why, subject="not tested" if why == teachers.CUT_SHORT else "the last test failed")
 
 
 def rate_to_end_at(draft: Draft) -> str:
