@@ -12,7 +12,7 @@ import msgspec
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.layout import Stored
-from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_stored
 from bitnet_core.text import printable
 
 FOLDER = "manifests/"
@@ -123,12 +123,13 @@ def read(target: Target, key: str) -> Published:
 
     NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
-    if _KEY.fullmatch(key) is None:
+    match = _KEY.fullmatch(key)
+    if match is None:
         raise Damaged(f"{printable(key)[:200]} is no manifest's name.")
     try:
-        data = target.get(key)
-    except Corrupt as error:
-        raise Damaged(str(error)) from None
+        data = get_stored(target, key, match[2])
+    except Corrupt:
+        raise Damaged(f"{printable(key)[:200]} is damaged: its content is not what its name says.") from None
     return decoded(key, data)
 
 

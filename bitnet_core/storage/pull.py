@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
@@ -30,12 +31,13 @@ from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import version_of
 from bitnet_core.storage.state import State
-from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_checked, get_stored
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
+_T = TypeVar("_T")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
 
@@ -141,10 +143,7 @@ class Pull:
 
     def read(self, entry: Stored) -> bytes:
         """The content of a stored file that is one object."""
-        data = self._get(entry, entry.key)
-        if len(data) != entry.size or sha256(data) != entry.sha256:
-            raise self._damaged(entry)
-        return data
+        return self._get(entry, lambda: get_stored(self._target, entry.key, entry.sha256))
 
     def is_replacing(self, missing: list[Stored]) -> bool:
         """Whether bringing them would replace a file here."""
@@ -228,10 +227,9 @@ class Pull:
 
     def _bring_parts(self, entry: Stored, temp: Path) -> None:
         """Each part goes to its place in the temporary file, unless an earlier pull has left it there."""
-        try:
-            index = read_index(self._get(entry, entry.index_key), entry)
-        except Corrupt as error:
-            raise self._damaged(entry) from error
+        index = self._get(
+            entry, lambda: get_checked(self._target, entry.index_key, lambda data: read_index(data, entry))
+        )
         arrived = 0
 
         def then(size: int) -> None:
@@ -262,26 +260,16 @@ class Pull:
             os.close(fd)
 
     def _part_job(self, entry: Stored, index: Index, number: int) -> Callable[[], bytes]:
-        part = index.parts[number]
+        key, digest = part_key(entry.key, number), index.parts[number].sha256
+        return lambda: self._get(entry, lambda: get_stored(self._target, key, digest))
 
-        def bring() -> bytes:
-            data = self._get(entry, part_key(entry.key, number))
-            if len(data) != part.size or sha256(data) != part.sha256:
-                raise self._damaged(entry)
-            return data
-
-        return bring
-
-    def _get(self, entry: Stored, key: str) -> bytes:
+    def _get(self, entry: Stored, get: Callable[[], _T]) -> _T:
         try:
-            return self._target.get(key)
+            return get()
         except NoSuchObject:
             raise LostFile(f"{printable(entry.name)} is missing") from None
         except Corrupt as error:
-            raise self._damaged(entry) from error
-
-    def _damaged(self, entry: Stored) -> LostFile:
-        return LostFile(f"{printable(entry.name)} is damaged")
+            raise LostFile(f"{printable(entry.name)} is damaged") from error
 
 
 def _shown(some: list[str]) -> str:

@@ -178,7 +178,7 @@ class Push:
             newest = next(manifests.published(self._target, found), None)
             is_newest = not found or (newest is not None and newest.key == found[0])
             self._unreadable = [] if is_newest else manifests.damaged(self._target)
-            if not self._unreadable:
+            if is_newest:
                 break
         self._at = self._unreadable[0] if self._unreadable else newest.key if newest else ""
         if self._unreadable:

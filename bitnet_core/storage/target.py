@@ -7,15 +7,17 @@ come from several threads at once.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.digest import Digest, sha256
 
 MIB = 1 << 20
 OBJECT_BYTES = 32 * MIB
 """The largest object; a target's own limit may be smaller."""
 TEMPORARY = "_temp/"
 """Where a target without atomic writes writes first. Its keys are `_temp/<Unix seconds>-<hex>`; `list` shows them."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -108,3 +110,25 @@ def holds(target: Target, key: str, data: bytes) -> bool:
         return target.get(key) == data
     except (NoSuchObject, Corrupt):
         return False
+
+
+def get_checked(target: Target, key: str, check: Callable[[bytes], _T]) -> _T:
+    """What `check` makes of an object; it raises Corrupt for one that is not as stored.
+
+    That is read a second time: a reply that was cut or changed on the way is no damage where it is stored.
+    """
+    try:
+        return check(target.get(key))
+    except Corrupt:
+        return check(target.get(key))
+
+
+def get_stored(target: Target, key: str, digest: Digest) -> bytes:
+    """The object with this hash. Corrupt if there is another one."""
+
+    def check(data: bytes) -> bytes:
+        if sha256(data) != digest:
+            raise Corrupt(f"{target.place}{key} is not what was stored.")
+        return data
+
+    return get_checked(target, key, check)

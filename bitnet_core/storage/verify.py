@@ -21,7 +21,7 @@ from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import lock_path
-from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_checked, get_stored
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def _compare(target: Target, sender: Sender, entry: Stored, wanted: tuple[str, i
 
     def look() -> str:
         try:
-            return "" if sha256(target.get(key)) == digest else "changed"
+            get_stored(target, key, digest)
+            return ""
         except NoSuchObject:
             return "missing"
         except Corrupt:
@@ -122,7 +123,7 @@ def _expected(
         return
     index = None
     try:
-        index = read_index(target.get(entry.index_key), entry)
+        index = get_checked(target, entry.index_key, lambda data: read_index(data, entry))
         judged(entry, entry.index_key, 0, "")
     except NoSuchObject:
         judged(entry, entry.index_key, 0, "missing")

@@ -60,7 +60,7 @@ def test_who_is_behind_repairs_nothing_without_force(
     if bytes_are_flipped:
         damage(target)
     else:
-        bad_reads(target, 2)
+        bad_reads(target, 4)
     before = dict(target.objects)
     write(two, "reports/mine.json", b"mine")
     with pytest.raises(Conflict, match=r"push --force`|pull"):

@@ -1,6 +1,7 @@
 """Pull: nothing here is overwritten, nothing damaged gets its name, and what is whole comes."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,32 @@ def collect(experiment: Experiment, key: str, *, kill: bool = False) -> None:
 def answers(experiment: Experiment) -> set[str]:
     with Journal.of(experiment.data) as journal:
         return {key for key in ("both", "of one", "of two") if journal.get_status(key) == "ok"}
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: bytes(len(data)), lambda _: b""])
+def test_a_reply_that_was_changed_on_the_way_is_no_damage(
+    tmp_path: Path, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    sizes = {"data/small": 700, "data/large": 14_000}
+    for name, size in sizes.items():
+        write(one, name, content(size))
+    push(one, target)
+    get, seen = target.get, set[str]()
+
+    def changed_once(key: str) -> bytes:
+        data = get(key)
+        if key in seen:
+            return data
+        seen.add(key)
+        return change(data)
+
+    monkeypatch.setattr(target, "get", changed_once)
+    pull(two, target)
+    assert [(two.root / name).read_bytes() for name in sizes] == [content(size) for size in sizes.values()]
+    assert len(seen) > 4  # the manifest, the index, the parts
+    seen.clear()
+    assert verify(target, newest(target)).faults == []
 
 
 @pytest.mark.parametrize("size", [700, 14_000])
