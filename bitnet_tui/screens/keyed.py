@@ -130,8 +130,12 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             severity: Literal["error", "information"] = "error" if failed else "information"
             self.app.notify(sentence, title=job.title, severity=severity)
 
+    def worded(self, sentence: str) -> str:
+        """A sentence of the core as this screen names things."""
+        return sentence
+
     def _open_vault(self, locked: "VaultLocked", job: _Job) -> None:
-        why = capital(locked.why)
+        why = capital(self.worded(locked.why))
         question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
         def answered(opened: bool | None) -> None:

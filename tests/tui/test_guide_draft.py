@@ -219,6 +219,9 @@ def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_se
     lines = review.env_lines(draft, ("VLLM_API_KEY",), {TEACHER: "openai"}, None, wrong, cells=cells)
     shown = [unstyled(one) for one in lines]
     assert all(width(one) <= cells for one in shown)
+    text = " ".join(" ".join(shown).split())
+    assert "vLLM server key is kept apart, not in this file" in text
+    assert "→ the environment says openai, and that one counts" in text
     at = next(one for one in shown if "VLLM_BASE_URL=" in one)
     assert at.startswith("• VLLM_BASE_URL=htt")
     assert at.endswith("v1" if cells < 60 else f"{address}   default empty")

@@ -18,6 +18,7 @@ from bitnet_core.files.user_folders import state_folder
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_tui import noticing
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.guide import kept as guide_kept
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
@@ -44,9 +45,10 @@ async def reviewed_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
 async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeypatch: pytest.MonkeyPatch):
     kept: list[tuple[str, str]] = []
     monkeypatch.setattr(Keyring, "set", lambda _, name, key: kept.append((name, key)))
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
         await reviewed_with_a_key(pilot)
-        assert "OPENAI_API_KEY is kept apart" in words(pilot)
+        assert "OpenAI key is kept apart, not in this file" in " ".join(said(pilot, "#env").split())
         await press(pilot, "ctrl+s")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
@@ -74,7 +76,8 @@ async def type_twice(pilot: Pilot[None], first: str, second: str) -> None:
     await press(pilot, "enter")
 
 
-async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: Path):
+async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
         guide = await reviewed_with_a_key(pilot)
         assert "It first asks for a passphrase, for the vault that your keys will be in." in words(pilot)

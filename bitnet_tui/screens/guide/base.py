@@ -20,6 +20,7 @@ from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import pasted
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.guide.words import plain
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.painted import Painted
 
@@ -100,6 +101,9 @@ class Guide(KeyedScreen[Made | None]):
     def say_hint(self, widget: Widget) -> None:
         """Say what the widget that has the focus is for."""
         raise NotImplementedError
+
+    def worded(self, sentence: str) -> str:
+        return plain(sentence)
 
     def change(self, name: str, text: str) -> None:
         """Put a setting into the draft."""

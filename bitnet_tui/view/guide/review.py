@@ -7,9 +7,9 @@ from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import crop_middle, width
-from bitnet_tui.labels import label
+from bitnet_tui.labels import label, title
 from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
-from bitnet_tui.view.spans import Line, Span, cells_of, cut, line
+from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, wrapped
 
 _DEFAULTS = {"": "empty", HERE: "none"}
 _LEAST_VALUE = 8
@@ -119,13 +119,14 @@ def env_lines(
             told = Span(f"   {marked[name][0].why}", mark.style)
         lines.append(_assignment(mark, name, dotenv.quoted(value), told, cells))
         if name in above and above[name] != value:
-            lines.append(line(Span(f"  → the environment says {above[name]}, and that one counts", "warn")))
+            lines += wrapped("  → ", f"the environment says {above[name]}, and that one counts", "warn", cells)
     for name, before in (source or {}).items():
         if name not in settings(draft) and before != default(name):
             lines.append(
                 line(Span("• ", "accent"), Span(f"{name} left out", "label"), Span(f"   was {before}", "faint"))
             )
-    lines += [line(Span(f"  {name} is kept apart, not in this file", "label")) for name in sorted(names)]
+    for name in sorted(names):
+        lines += wrapped("  ", f"{title(name)} is kept apart, not in this file", "label", cells)
     return tuple(cut(one, cells) for one in lines)
 
 
