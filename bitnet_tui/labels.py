@@ -196,6 +196,9 @@ _ALONE = {
 """Labels that only their form makes clear, as they are outside of it."""
 _PROVIDERS = {"custom": "Other server", "hf": "transformers"}
 """Providers that the guide calls otherwise than their setting."""
+_STAGES = frozenset(("teacher", "collect", "train", "eval", "dryrun", "pipeline", "upload"))
+_STOPPED = re.compile(r"^(\w+)(?= was stopped\b)")
+"""The name of a stage at the beginning of what a stopped run has recorded."""
 _PROVIDER = re.compile(
     rf"(?<![\w./=-])(?<!= )(?<!says )(?<!\ba )({'|'.join(_PROVIDERS)})"
     r"(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
@@ -248,6 +251,13 @@ def _within(words: str) -> str:
     return words if words[:2].isupper() else words[:1].lower() + words[1:]
 
 
+def stage_title(name: str) -> str:
+    """A stage as the rail names it, within a sentence."""
+    from bitnet_core.runs.catalog import stage  # not on the way to the first paint
+
+    return f"“{stage(name).title}”"
+
+
 def provider_words(name: str) -> str:
     """A provider as the guide names it."""
     return _PROVIDERS.get(name, name)
@@ -268,6 +278,8 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
             return found[0]
         return f"“{label(name) if keys else title(name)}”" + (f" = {value}" if value else "")
 
+    if (stopped := _STOPPED.match(sentence)) and stopped[1] in _STAGES:
+        sentence = stage_title(stopped[1]) + sentence[stopped.end() :]
     labels = _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
     return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
 

@@ -8,6 +8,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration
+from bitnet_tui.labels import stage_title
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import stopping
@@ -56,7 +57,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
                 ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
                 self._send_stop(run_id, names, row.name, ending, kill=kill)
             elif loses:  # an Enter that was meant to stop it did not
-                self.shell.notify_of(run_id, f"{row.name} goes on.")
+                self.shell.notify_of(run_id, f"{stage_title(row.name)} goes on.")
 
         texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, running)
         self.app.push_screen(ConfirmScreen(*texts, harmless=not loses), answered)
@@ -64,7 +65,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
     def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
         key, left = self.shell.key("experiment.stop"), duration(seconds)
         saves = "; it saves its work first" if stage(name).resumes else ""
-        self.shell.notify_of(run_id, f"Stopping {name}{saves}. In {left}, {key} can kill it.")
+        self.shell.notify_of(run_id, f"Stopping{saves}. In {left}, {key} can kill it.")
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
         """`ending` are the ids of the runs that will end, that of the pipeline among them."""

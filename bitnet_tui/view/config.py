@@ -16,7 +16,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui import key_names
-from bitnet_tui.labels import by_label, title
+from bitnet_tui.labels import by_label, stage_title, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
@@ -223,7 +223,7 @@ def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tupl
         return first_lines([line(Span(one, "label")) for one in wrap(row.fixed, cells)], most, cells)
     where = "by default" if row.origin == "default" else f"from {row.origin}"
     theirs = f" In {against} it is {row.other or 'not set'}." if against and row.differs else ""
-    text = f"{_shown(row.text)}, {where}.{theirs} Enter changes it."
+    text = f"{_shown(row.text) if row.text else 'Not set'}, {where}.{theirs} Enter changes it."
     return first_lines([line(Span(one, "label")) for one in wrap(flat(text), cells)], most, cells)
 
 
@@ -287,6 +287,10 @@ def training_words(found: Outlook) -> str:
     return ""
 
 
+def _stages(names: Iterable[str]) -> str:
+    return listed([stage_title(one) for one in names])
+
+
 def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tuple[str, str, str]]:
     if hidden:
         return
@@ -295,16 +299,18 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
         return
     if found.outdated:
         verb = ("is" if saved else "becomes") if len(found.outdated) == 1 else "are" if saved else "become"
-        yield "▲", f"{listed(found.outdated)} {verb} outdated.", "warn"
+        yield "▲", f"{_stages(found.outdated)} {verb} outdated.", "warn"
     if found.current:
-        yield "✓", f"{listed(found.current)} {'counts' if len(found.current) == 1 else 'count'} again.", "good"
+        yield "✓", f"{_stages(found.current)} {'counts' if len(found.current) == 1 else 'count'} again.", "good"
     if found.running:
         one = len(found.running) == 1
         ends = "is outdated when it ends" if one else "are outdated when they end"
         goes = "goes on with the value that it started with" if one else "go on with the value they started with"
-        yield "▲", f"{listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
-    if "train" in found.concerned and (told := training_words(found.training)):
-        yield "○", told, "label"
-    later = [name for name in found.concerned if name not in (*found.outdated, *found.current, *found.running)]
+        yield "▲", f"{_stages(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
+    told = [*found.outdated, *found.current, *found.running]
+    if "train" in found.concerned and (words := training_words(found.training)):
+        yield "○", words, "label"
+        told.append("train")
+    later = [name for name in found.concerned if name not in told]
     if later:
-        yield "○", f"{listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"
+        yield "○", f"{_stages(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"

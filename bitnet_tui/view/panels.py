@@ -242,7 +242,7 @@ def summary(view: ExperimentView, cells: int, launching: str | None = None) -> t
         follow = f"{key('experiment.follow')} follows the one that is running."
         lines += wrapped("", f"Its stages run one after the other; {follow}", "label", cells)
     if not lines and view.stage == "train" and view.run.active and not seen.unread:
-        text = "No step yet: a new training begins, and its curves with its first step."
+        text = "No step yet. The curves begin with the first one."
         before = f" {key('experiment.older')} shows the run before." if view.run.position < view.run.of else ""
         lines += wrapped("", text + before, "label", cells)
     return tuple(lines)

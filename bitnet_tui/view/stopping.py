@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_tui.key_names import key
+from bitnet_tui.labels import stage_title
 
 
 def keeps(name: str, active: Collection[str]) -> bool:
@@ -14,19 +15,24 @@ def keeps(name: str, active: Collection[str]) -> bool:
 def question(name: str, active: Collection[str]) -> tuple[str, str, str, str]:
     """`active` are the stages that run. With the pipeline among them, it ends with its stage."""
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
-    saves, goes_on = "saves its work first", "continues from there"
+    saves, goes_on, also = "saves its work first", "continues from there", ""
     if not keeps(name, active):
         saves, goes_on = "keeps nothing of its work", "begins it anew"
     if name == PIPELINE.name:
         why = f"The running stage {saves}; {pipeline} {goes_on}."
     elif PIPELINE.name in active:
         why = f"It {saves}, and the pipeline that it belongs to ends with it; {pipeline} {goes_on}."
-        name += " and the pipeline"
+        also = " and the pipeline"
     else:
         why = f"It {saves}; {run} {goes_on}."
-    return f"Stop {name}?", f"{why} Leaving the app ({key('app.quit')}) does not stop it.", "Stop it", "Let it run"
+    return (
+        f"Stop {stage_title(name)}{also}?",
+        f"{why} Leaving the app ({key('app.quit')}) does not stop it.",
+        "Stop it",
+        "Let it run",
+    )
 
 
 def kill_question(name: str) -> tuple[str, str, str, str]:
     why = "It was asked to stop and is still running. If it is killed, only what it has already saved is kept."
-    return f"Kill {name} now?", why, "Kill it", "Wait"
+    return f"Kill {stage_title(name)} now?", why, "Kill it", "Wait"

@@ -83,7 +83,7 @@ def test_the_value_of_the_other_experiment_is_told_whole():
     row = Row("OPENAI_MODEL", "", "default", differs=True, other=long)
     assert (
         unstyled(*config.now_lines(row, 200, 4, "other"))
-        == f"–, by default. In other it is {long}. Enter changes it."
+        == f"Not set, by default. In other it is {long}. Enter changes it."
     )
     assert "In other it is not set." in unstyled(*config.now_lines(Row("LR", "1", ".env", True, ""), 200, 4, "other"))
     assert "other" not in unstyled(*config.now_lines(Row("LR", "1", ".env", False, "1"), 200, 4, "other"))
@@ -171,40 +171,46 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
     ("effects", "saved", "told"),
     [
         (Effects(), False, "○ No stage's result depends on it."),
-        (Effects(("train",), ("train", "eval")), False, "▲ train and eval become outdated."),
+        (Effects(("train",), ("train", "eval")), False, "▲ “Train the student” and “Evaluate” become outdated."),
         (
             Effects(("train",), ("train",), training=Outlook(aside=(3,), why_not="it is finished")),
             False,
-            "▲ train becomes outdated.\n"
+            "▲ “Train the student” becomes outdated.\n"
             "○ The next training puts its checkpoints aside and begins at step 0: it is finished.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),
             False,
-            "▲ train becomes outdated.\n○ The next training goes on from step 120 with “Learning rate” 6e-4 → 3e-4.",
+            "▲ “Train the student” becomes outdated.\n"
+            "○ The next training goes on from step 120 with “Learning rate” 6e-4 → 3e-4.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(270, {"TOTAL_STEPS": (270, 60)}, finished=True)),
             False,
-            "▲ train becomes outdated.\n○ The next training adds no step: it is finished at step 270.",
+            "▲ “Train the student” becomes outdated.\n○ The next training adds no step: it is finished at step 270.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(refused="It can't.")),
             False,
-            "▲ train becomes outdated.\n○ The next training refuses: It can't.",
+            "▲ “Train the student” becomes outdated.\n○ The next training refuses: It can't.",
         ),
         (
             Effects(("eval",), ("eval",), training=Outlook(aside=(3,))),
             False,
-            "▲ eval becomes outdated.",
+            "▲ “Evaluate” becomes outdated.",
         ),
-        (Effects(("eval",), ("eval",)), True, "✓ “Learning rate” is saved.\n▲ eval is outdated."),
-        (Effects(("train",), (), ("train",)), False, "✓ train counts again."),
-        (Effects(("collect", "train")), False, "○ collect and train will use it in their next run."),
+        (Effects(("eval",), ("eval",)), True, "✓ “Learning rate” is saved.\n▲ “Evaluate” is outdated."),
+        (Effects(("train",), (), ("train",)), False, "✓ “Train the student” counts again."),
+        (
+            Effects(("collect", "train")),
+            False,
+            "○ “Collect traces” and “Train the student” will use it in their next run.",
+        ),
         (
             Effects(("train",), (), (), ("train",)),
             False,
-            "▲ train is running: it goes on with the value that it started with, and is outdated when it ends.",
+            "▲ “Train the student” is running: it goes on with the value that it started with, "
+            "and is outdated when it ends.",
         ),
     ],
 )
@@ -237,7 +243,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             assert (exp.root / ".env").read_text() == ENV
             await pilot.press("backspace", *"0.01")  # it is not left and come to again: nothing is selected
             await settled(pilot)
-            assert "train will use it in its next run." in words(pilot)
+            assert "“Train the student” will use it in its next run." in words(pilot)
             assert field.region == before
             await pilot.press("enter")
             await settled(pilot)
@@ -246,10 +252,10 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             training = SimulatedRun(exp, "train", NOON + 1000, alive=True)  # it uses the value: no next run has to
             await until(pilot, lambda: said(pilot, "#config-said") == "0.01, from .env line 4. Enter changes it.")
             await pilot.press("enter", *"0.02")
-            started_with = "train is running: it goes on with the value that it started with"
+            started_with = "“Train the student” is running: it goes on with the value that it started with"
             await until(pilot, lambda: started_with in words(pilot))
             training.finish()
-            await until(pilot, lambda: "train will use it in its next run." in words(pilot))
+            await until(pilot, lambda: "“Train the student” will use it in its next run." in words(pilot))
             await pilot.press("escape", "escape")
             await settled(pilot)
             assert len(pilot.app.screen_stack) == 1

@@ -90,7 +90,7 @@ async def test_older_runs_of_a_stage(home: Path):
         await pilot.press("left_square_bracket")
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)
-        assert "train was stopped" in shown(pilot)
+        assert "“Train the student” was stopped" in shown(pilot)
         await click_on(pilot, "newer")
         assert "run 2 of 2" in shown(pilot)
         await click_on(pilot, "[ older")

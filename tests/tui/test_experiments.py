@@ -131,7 +131,7 @@ async def test_what_is_from_before_a_change_is_marked_everywhere(home: Path, han
         await pilot.press("end", *"1")
         await settled(pilot)
         await do(["enter"], "Save")
-        assert "▲ eval is outdated." in words(pilot)
+        assert "▲ “Evaluate” is outdated." in words(pilot)
         await until(pilot, lambda: "↻ outdated" in shown(pilot) or "↻ eval" in shown(pilot))
         await do(["1"], "1 Live")
         await until(pilot, lambda: "Since these results: “Evaluation prompts” 10 → 101; r runs it" in words(pilot))

@@ -74,9 +74,9 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await begin_export(pilot)
         export.may_write.set()
-        await until(pilot, lambda: "is exported for llama.cpp; it is compared with the student" in words(pilot))
+        await until(pilot, lambda: "is exported for llama.cpp; comparing it with the student" in words(pilot))
         assert "Exporting" not in words(pilot)
-        await until(pilot, lambda: re.search(r"now… (?!0s)\d", words(pilot)) is not None)  # it goes on
+        await until(pilot, lambda: re.search(r"student… (?!0s)\d", words(pilot)) is not None)  # it goes on
         await pilot.press("E", "enter")  # it is there already
         await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
         export.may_end.set()

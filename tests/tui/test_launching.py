@@ -173,7 +173,7 @@ async def test_enter_does_not_stop_what_keeps_nothing_of_its_work_and_says_so(ho
         async with pilot_of as pilot:
             await settled(pilot)
             await pilot.press("s", "enter")
-            await until(pilot, lambda: notices(pilot) == ["eval goes on."])
+            await until(pilot, lambda: notices(pilot) == ["“Evaluate” goes on."])
             assert live.child.poll() is None
             await pilot.press("s", "y")
             await settled(pilot)
@@ -260,7 +260,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             await settled(pilot)
             assert live.child.poll() is None
             assert "■ stopping…" in shown(pilot)
-            said = "Stopping train; it saves its work first. In {}, s can kill it."
+            said = "Stopping; it saves its work first. In {}, s can kill it."
             assert notices(pilot) == [said.format("20s")]
             clock.now += 12.5
             await pilot.press("escape", "enter")  # the experiment is left and opened again meanwhile
@@ -275,7 +275,7 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             clock.now += 7.5
             await pilot.press("s")
             await settled(pilot)
-            assert "Kill train now?" in words(pilot)
+            assert "Kill “Train the student” now?" in words(pilot)
             await pilot.press("y")
             await settled(pilot)
             assert live.child.wait(60) == -9
@@ -301,7 +301,7 @@ async def test_a_stop_that_failed_is_asked_for_again(home: Path, monkeypatch: py
             assert "stopping…" not in shown(pilot)
             await pilot.press("s")
             await settled(pilot)
-            assert "Stop train?" in words(pilot)
+            assert "Stop “Train the student”?" in words(pilot)
     finally:
         live.end_process()
 
@@ -314,7 +314,7 @@ async def test_the_question_names_the_pipeline_that_stops_too(home: Path):
             await settled(pilot)
             await pilot.press("s")
             await settled(pilot)
-            assert "Stop collect and the pipeline?" in words(pilot)
+            assert "Stop “Collect traces” and the pipeline?" in words(pilot)
             assert "the pipeline that it belongs to ends with it; p continues from there" in words(pilot)
     finally:
         for live in runs:

@@ -8,25 +8,25 @@ from bitnet_tui.view import stopping
 @pytest.mark.parametrize(
     ("name", "active", "asked", "told"),
     [
-        ("train", ("train",), "Stop train?", "It saves its work first; r continues from there. "),
-        ("teacher", ("teacher",), "Stop teacher?", "It saves its work first; r continues from there. "),
-        ("eval", ("eval",), "Stop eval?", "It keeps nothing of its work; r begins it anew. "),
+        ("train", ("train",), "Stop “Train the student”?", "It saves its work first; r continues from there. "),
+        ("teacher", ("teacher",), "Stop “Teacher baseline”?", "It saves its work first; r continues from there. "),
+        ("eval", ("eval",), "Stop “Evaluate”?", "It keeps nothing of its work; r begins it anew. "),
         (
             "dryrun",
             ("dryrun", "pipeline"),
-            "Stop dryrun and the pipeline?",
+            "Stop “7B dry run” and the pipeline?",
             "It keeps nothing of its work, and the pipeline that it belongs to ends with it; p begins it anew. ",
         ),
         (
             "pipeline",
             ("train", "pipeline"),
-            "Stop pipeline?",
+            "Stop “Whole pipeline”?",
             "The running stage saves its work first; p continues from there. ",
         ),
         (
             "pipeline",
             ("eval", "pipeline"),
-            "Stop pipeline?",
+            "Stop “Whole pipeline”?",
             "The running stage keeps nothing of its work; p begins it anew. ",
         ),
     ],

@@ -215,19 +215,21 @@ def test_a_failure_is_shown_whole_with_its_output():
 
 
 @pytest.mark.parametrize(
-    "again",
+    ("name", "title", "again"),
     [
-        "train was stopped; its work is kept, and starting it again continues it.",
-        "eval was stopped; started again, it begins anew.",
-        "train was stopped, and the pipeline with it; starting it again continues.",
+        ("train", "“Train the student”", "was stopped; its work is kept, and starting it again continues it."),
+        ("eval", "“Evaluate”", "was stopped; started again, it begins anew."),
+        ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again continues."),
+        ("What runs", "What runs", "was stopped; started again, it begins anew."),
     ],
 )
-def test_a_run_after_which_another_one_was_started_does_not_say_what_that_would_do(again: str):
+def test_a_run_after_which_another_one_was_started_does_not_say_what_that_would_do(name: str, title: str, again: str):
     def said(place: int) -> str:
-        return unstyled(*above.alert_lines(_run(state="cancelled", error=again, position=place, of=2), "", 99, 8))[2:]
+        run = _run(state="cancelled", error=f"{name} {again}", position=place, of=2)
+        return unstyled(*above.alert_lines(run, "", 99, 8))[2:]
 
-    assert said(1) == again
-    assert said(2) == again.partition(";")[0] + "."
+    assert said(1) == f"{title} {again}"
+    assert said(2) == f"{title} {again.partition(';')[0]}."
     gone = _run(state="interrupted", error="its process is gone", position=2, of=2)
     assert unstyled(*above.alert_lines(gone, "", 99, 8)) == "! Its process is gone."
 
