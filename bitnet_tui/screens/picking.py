@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.widgets import OptionList
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_tui import bindings
@@ -30,6 +30,8 @@ class PickScreen(DialogScreen[int]):
         with Vertical(classes="card pick"):
             yield Words(self._what, classes="title")
             yield Entries(*(Option(paint([line(one)])) for one in self._entries), id="entries", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel", name="dismiss")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_index)

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.text import capital, pad
+from bitnet_core.text import capital, crop, pad
 from bitnet_tui.key_names import key
+from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line, short
 
@@ -17,6 +18,9 @@ NO_VAULT = "a new vault with a passphrase"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
 _NAME_CELLS = 26
 _END_CELLS = 5
+_ORIGIN_CELLS = 24
+_LEAST_WHOSE = 12
+"""Cells of what tells whose a key is; with fewer it is left out."""
 
 
 def ordered(held: "Sequence[Held]") -> "tuple[Held, ...]":
@@ -25,16 +29,20 @@ def ordered(held: "Sequence[Held]") -> "tuple[Held, ...]":
 
 
 def row(held: "Held", cells: int) -> Line:
-    """One key: its name, where it comes from, its last characters."""
-    name = pad(held.name, _NAME_CELLS)
+    """One key: its name, where it comes from, its last characters, and whose it is where there is room."""
+    name, whose = pad(held.name, _NAME_CELLS), title(held.name).removesuffix(" server key")
+    beside = cells - _NAME_CELLS - _ORIGIN_CELLS - _END_CELLS - 3
+    told = (Span(f" {crop(whose, beside)}", "label"),) if beside >= _LEAST_WHOSE else ()
+    room = _ORIGIN_CELLS if told else max(8, cells - _NAME_CELLS - _END_CELLS - 2)
     if not held.origin:
-        return line(Span(f"{name} ", "label"), Span("not set", "label"))
+        return line(Span(f"{name} ", "label"), Span(pad("not set", room + _END_CELLS + 1), "label"), *told)
     end = f"…{held.end}" if held.end else ""
-    room = max(8, cells - _NAME_CELLS - _END_CELLS - 2)
     # Only the file's name fits here; `about` shows the whole path.
     origin = f"plain text, {held.origin.rsplit('/', 1)[-1]}" if held.plain else held.origin
     style = "warn" if held.plain else ""
-    return line(f"{name} ", Span(pad(origin, room), style), Span(f" {pad(end, _END_CELLS)}", "label"))
+    return line(
+        f"{name} ", Span(pad(crop(origin, room), room), style), Span(f" {pad(end, _END_CELLS)}", "label"), *told
+    )
 
 
 def about(held: "Held", allowed: Sequence[str] = ()) -> Line:
