@@ -182,13 +182,13 @@ class _Thrift:
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
-        match kind:
+        match kind:  # the most frequent first
+            case 4 | 5 | 6:
+                return self._zigzag()
             case 1 | 2:
                 return kind == 1
             case 3:
                 return self._byte()
-            case 4 | 5 | 6:
-                return self._zigzag()
             case 7:
                 return self._bytes(8)
             case 8:
@@ -207,18 +207,23 @@ class _Thrift:
         return [self._byte() if kind in (1, 2) else self._value(kind, depth) for _ in range(length)]
 
     def _byte(self) -> int:
-        _require(self.at < len(self._data), "its metadata is cut short")
+        try:
+            byte = self._data[self.at]
+        except IndexError:
+            raise pa.ArrowInvalid("its metadata is cut short") from None
         self.at += 1
-        return self._data[self.at - 1]
+        return byte
 
     def _varint(self) -> int:
-        value = shift = 0
-        while shift < 70:
+        value = self._byte()
+        if value < 128:  # as most are
+            return value
+        value &= 127
+        for shift in range(7, 70, 7):
             byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
         raise pa.ArrowInvalid("its metadata is damaged")
 
     def _zigzag(self) -> int:
