@@ -21,6 +21,8 @@ _TURN_CELLS = 3
 """How many cells a curve has at a time where several lie on each other."""
 _LETTER_COLUMNS = 12
 """How far the letters of a curve are apart."""
+_FAR_COLUMNS = 4
+"""So many columns between its points and more, and a curve has a letter at each."""
 _NO_LETTERS: Mapping[str, str] = {}
 _BRAILLE = 0x2800
 _LEFT, _RIGHT = (0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08)
@@ -53,7 +55,7 @@ def draw(
     curves = {name: dots(segments, x, y) for name, segments in drawing.curves}
     joined = _joined(curves)
     cells |= {at: (letters.get(name, dot), name) for at, (dot, name) in joined.items()} if without_dots else joined
-    cells |= _letters(curves, letters)
+    cells |= _letters(drawing, curves, letters)
     cells |= {(x.cell(bad), 0): ("x", "bad") for bad in drawing.not_finite}
     return [*_rows(drawing, cells), *_below(drawing)]
 
@@ -119,15 +121,29 @@ def _joined(curves: Mapping[str, Mapping[Cell, int]]) -> dict[Cell, Run]:
     return found
 
 
-def _letters(curves: Mapping[str, Mapping[Cell, int]], letters: Mapping[str, str]) -> dict[Cell, Run]:
-    """The letters of the curves, on each every few columns or at its end, the shortest first. None covers another."""
+def _letters(
+    drawing: Drawing, curves: Mapping[str, Mapping[Cell, int]], letters: Mapping[str, str]
+) -> dict[Cell, Run]:
+    """The letters of the curves, the shortest first. None covers another.
+
+    They stand where something was measured, if there is room: every few columns, or at its end. Where points are far
+    apart each has one, as the line between them is none.
+    """
+    measured = {
+        name: {(drawing.x.cell(at), drawing.y.cell(value)) for segment in segments for at, value in segment}
+        for name, segments in drawing.curves
+    }
     firsts = {name: place * _LETTER_COLUMNS // len(curves) for place, name in enumerate(curves)}
     found: dict[Cell, Run] = {}
     for name in sorted(letters.keys() & curves.keys(), key=lambda name: len(curves[name])):
         columns: dict[int, list[int]] = {}
-        for column, row in curves[name].keys() - found.keys():
+        for column, row in (measured[name] - found.keys()) or (curves[name].keys() - found.keys()):
             columns.setdefault(column, []).append(row)
-        for column in [one for one in columns if one % _LETTER_COLUMNS == firsts[name]] or sorted(columns)[-1:]:
+        if len(columns) * _FAR_COLUMNS <= len({column for column, _ in curves[name]}):
+            chosen = sorted(columns)
+        else:
+            chosen = [one for one in columns if one % _LETTER_COLUMNS == firsts[name]] or sorted(columns)[-1:]
+        for column in chosen:
             rows = sorted(columns[column])
             found[column, rows[len(rows) // 2]] = letters[name], name
     return found

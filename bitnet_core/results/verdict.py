@@ -20,6 +20,9 @@ from bitnet_core.text import count, crop, finite, listed, number, significant
 LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
+_LEVEL_WORDS = "they were level"
+_LEVEL = 0.01
+"""Between measurements, so small a share of the loss is no difference."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
 _MADE_WITH = {LAST: _WEIGHTS, LOWEST: _WEIGHTS, "flip_shock": _WEIGHTS, "heldout_kl": ("KD_TAU",)}
@@ -77,7 +80,8 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     headline = _which(best, ranked[1:], measure, title, sure)
     if not_the_same := _seen(ranked):
         there, flipped = _not_the_same(ranked, contenders, measure, title)
-        headline, reasons = f"{there} {headline}", [*reasons, not_the_same, flipped]
+        so = "So " if _LEVEL_WORDS in there and f"{best.letter} saw" in there else ""
+        headline, reasons = f"{there} {so}{headline}", [*reasons, not_the_same, flipped]
     if silent:
         reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
     return Verdict(headline, " ".join(filter(None, reasons)))
@@ -114,7 +118,9 @@ def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure:
         against = f"; {high.letter}" if higher.from_start else " against"
         words = f"{low.letter} was lower ({lower.words}{against} {higher.words})"
     elif lower.words == higher.words:
-        words = f"both were at {lower.words}"
+        words = f"{_LEVEL_WORDS} at {lower.words}"
+    elif not lower.from_start and not higher.from_start and higher.value - lower.value < _LEVEL * higher.value:
+        words = f"{_LEVEL_WORDS}: {low.letter} {lower.words}, {high.letter} {higher.words}"
     else:
         at_low, at_high = ("" if one.from_start else "at " for one in (lower, higher))
         words = f"{low.letter} was {at_low}{lower.words}, {high.letter} {at_high}{higher.words}"
@@ -202,7 +208,9 @@ def _allowed(
         return sure, f"That is {word} than what another seed changes here ({significant(spread, 2)})."
     limit = chance(best, second, measure)
     if limit is None:
-        return False, f"Whether chance alone could do that is not known yet: {_evaluations((best, second))}."
+        title = "held-out CE" if measure == "heldout_ce" else "held-out loss"  # of others it may be known
+        unknown = f"For {title} it is not known yet whether chance alone could do that"
+        return False, f"{unknown}: {_evaluations((best, second))}."
     if gap > limit:
         return True, f"That is beyond the chance of the held-out prompts (95%: ±{significant(limit, 2)})."
     return False, f"The held-out prompts alone could do that (95%: ±{significant(limit, 2)}), so it may be chance."

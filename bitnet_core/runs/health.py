@@ -94,19 +94,19 @@ def train_health(
     return tuple(sorted(found, key=lambda one: one.level != "bad"))
 
 
-def trained(vitals: Vitals) -> tuple[Finding, ...]:
-    """A training that has succeeded."""
+def trained(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ...]:
+    """A training that has succeeded. The sentence `begins` with what is told of."""
     if vitals.first is None or vitals.best is None or not vitals.evaluations:
         return ()
     first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
     lower = best.loss < last and significant(best.loss) != significant(last)
     at = f", best {significant(best.loss)} at step {number(best.step)}" if lower else ""
     if significant(first) == significant(last):
-        return (Finding("good", f"Done. Held-out stayed at {significant(last)}{at}."),)
+        return (Finding("good", f"{begins} stayed at {significant(last)}{at}."),)
     words = f"from {significant(first)} to {significant(last)}{at}."
     if last < first:
-        return (Finding("good", f"Done. Held-out fell {words}"),)
-    return (Finding("warn", f"Done. Held-out rose {words}", "Fewer epochs, a lower LR or more answers may help."),)
+        return (Finding("good", f"{begins} fell {words}"),)
+    return (Finding("warn", f"{begins} rose {words}", "Fewer epochs, a lower LR or more answers may help."),)
 
 
 # -- the held-out loss -----------------------------------------------------------------------------------------------

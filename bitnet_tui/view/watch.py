@@ -17,7 +17,7 @@ from bitnet_core.runs.changes import changes
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
-from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding, trained
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
@@ -200,6 +200,8 @@ class ExperimentWatcher:
         if stage == "train":
             view = self._with_earlier_runs(view, history, runs[place:])
         findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
+        if place == 0 and any(one.code == "gates" for one in findings):
+            findings = (*self._trained(history), *findings)
         return RunShown(
             id=run.id,
             stage=stage,
@@ -216,6 +218,14 @@ class ExperimentWatcher:
             load=load,
             since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
+
+    def _trained(self, history: History) -> tuple[Finding, ...]:
+        """How the training went whose student was judged: gates alone would tell nothing good of it."""
+        runs = [entry for entry in history.entries if entry.record.stage == "train"]
+        if not runs or runs[0].state != "succeeded":
+            return ()
+        view = self._with_earlier_runs(self._view(runs[0].run), history, runs)
+        return () if view.unread else trained(view.vitals, "Training: held-out")
 
     def _evaluated_since(self, history: History, pipeline: RunRecord) -> tuple[Table, ...]:
         """The tables of the newest evaluation, if it ended after the pipeline."""

@@ -210,6 +210,8 @@ class Plot(Widget):
         )
         if picture is None:
             words = "  Nothing to draw here." if wanted.window else "  Curves appear with the first metrics."
+            if wanted.view is Plot._view:  # nothing was shown yet
+                words = "  Reading the curves…"
             self.post_message(_Built(_Drawn(wanted, (Strip([]), Strip([Segment(words, Style(dim=True))])))))
             return
         several = wanted.letters and len(picture.curves) > 1

@@ -64,7 +64,7 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
 def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
     whole(home, "base", 5.21)
     trained(made(home, "other"), 5.00)
-    unknown = "Whether chance alone could do that is not known yet: "
+    unknown = "For held-out loss it is not known yet whether chance alone could do that: "
     found = compared(home, "base", "other")
     assert f"{unknown}run teacher, then collect, then eval in B." in found.sentence
     assert cells(found, "heldout_loss") == ["5.210", "5.000"]

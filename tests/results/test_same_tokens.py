@@ -61,13 +61,15 @@ def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the
     said = compared(home, "brief", "long").sentence
     assert said.startswith("B saw 5 times the tokens; there is no number of tokens after which both were measured. ")
     for step, loss, words in (
-        (6, 8.0, "A was at 8.000, B at about 8.01"),
+        (6, 8.0, "they were level: A 8.000, B about 8.01. So B looks better"),
         (7, 7.0, "A was lower (7.000 against about"),
     ):
         brief.emit("metric", step=step, seen_tokens=6_000, heldout_loss=loss, heldout_ce=4.0)
         assert f"B saw 5 times the tokens; at 6k {words}" in compared(home, "brief", "long").sentence
     trained(made(home, "equal", BUDGET_TOKENS=15_000), 5.21, last=15)
-    assert compared(home, "long", "equal").sentence.startswith("A saw 33% more tokens; at 15k both were at 6.210. ")
+    assert compared(home, "long", "equal").sentence.startswith(
+        "A saw 33% more tokens; at 15k they were level at 6.210. "
+    )
     start = SimulatedRun(made(home, "start"), "train", NOON)
     for seen, loss in ((0, 12.36), (29_548, 6.67), (126_000, 5.5)):
         start.emit("metric", step=seen // 1000, seen_tokens=seen, loss=loss, heldout_loss=loss, heldout_ce=4.0)

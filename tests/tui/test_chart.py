@@ -169,6 +169,19 @@ def test_without_colours_each_curve_has_its_letter():
     assert [span.text for span in words if span.style.startswith("curve-")] == ["T ", "K ", "C "]
 
 
+def test_the_letters_of_a_sparse_curve_stand_where_it_was_measured():
+    fold = RunFold()
+    fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=9 - n / 40) for n in range(200))
+    fold.feed(event("metric", step=n, seen_tokens=n * 100, kl=12.4 if n == 0 else 5) for n in (0, 60, 130, 199))
+    picture = drawing(fold.view(), CURVES, 80, 12, log=False)
+    drawn = _signs(picture, {name: letter(name) for name, _ in picture.curves})
+    places = [(row, column) for row, signs in enumerate(drawn) for column, sign in enumerate(signs) if sign == "K"]
+    assert sorted(column for _, column in places) == [
+        picture.left + picture.x.cell(n * 100) for n in (0, 60, 130, 199)
+    ]
+    assert sum(signs.count("T") for signs in drawn) >= 3
+
+
 def test_seams_are_marked_where_they_are():
     view = replace(_view([3.0 - n * 0.01 for n in range(100)]), seams=(2_500.0, 5_000.0, 99_999.0))
     picture = drawing(view, CURVES, 80, 20, log=False)

@@ -1,5 +1,6 @@
 """The comparison: its curves and tables as lines, and the way to it by keyboard and by mouse."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,6 +81,23 @@ def test_each_column_is_in_one_block(many: int, across: int):
     blocks = _blocks(many, across)
     assert [place for block in blocks for place in block] == list(range(many))
     assert all(len(block) <= max(1, across) for block in blocks)
+
+
+async def test_while_the_runs_are_read_no_word_is_of_a_training_without_figures(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def slow(watcher: CompareWatcher) -> CompareView:
+        assert waited.wait(60)
+        return look(watcher)
+
+    waited, look = threading.Event(), CompareWatcher.look
+    monkeypatch.setattr(CompareWatcher, "look", slow)
+    roots = [_whole(home, name, loss) for name, loss in (("a", 5.4), ("b", 5.0))]
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        pilot.app.compare(roots)  # type: ignore[attr-defined]
+        await until(pilot, lambda: "Reading the curves…" in words(pilot))
+        waited.set()
+        await until(pilot, lambda: "held-out loss ›" in words(pilot) and "Reading" not in words(pilot))
 
 
 @pytest.mark.parametrize("size", [(120, 34), (80, 24)])

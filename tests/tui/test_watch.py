@@ -156,6 +156,24 @@ def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
         assert newer == ([[["QEI", 200.0]]] if at == NOON + 200 else [])
 
 
+def test_gates_are_told_with_how_the_training_went(home: Path):
+    exp = experiment(home, "judged")
+    training = SimulatedRun(exp, "train", NOON)
+    for step, loss in ((0, 12.4), (60, 6.67), (120, 5.5)):
+        training.emit("metric", step=step, seen_tokens=step * 700, loss=loss, heldout_loss=loss)
+    training.finish()
+    for stage in ("eval", "pipeline"):
+        run = SimulatedRun(exp, stage, NOON + 1000)
+        run.emit("table", name="gates", columns=["gate", "result"], rows=[["QEI", "fail"], ["speed", "pass"]])
+        run.finish()
+        shown = ExperimentWatcher(exp.root, home).look(stage).run
+        assert shown is not None
+        assert [one.words for one in shown.health] == [
+            "Training: held-out fell from 12.4 to 5.50.",
+            "1 of 2 gates met; failed: QEI.",
+        ]
+
+
 def test_the_time_of_the_pipeline_is_that_of_its_run_and_of_those_that_it_continues(home: Path):
     exp = experiment(home, "resumed")
     ran = (
