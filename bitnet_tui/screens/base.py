@@ -9,7 +9,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
-from textual.events import Click, Event
+from textual.events import Click, Event, Resize
 from textual.geometry import Size
 from textual.message import Message
 from textual.messages import Prune
@@ -100,8 +100,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
     async def _on_message(self, message: Message) -> None:
         """Drop what reaches a closed screen late: an answer from a thread, or of a widget of its own.
 
-        Textual's events, and its request to remove the screen, are still needed.
+        Textual's events, and its request to remove the screen, are still needed. Of another size it is known first
+        what is hidden in it.
         """
+        if isinstance(message, Resize) and self.is_mounted:
+            self._take_breakpoints(message.size)
         if self.on_stack or isinstance(message, Event | Prune):
             await super()._on_message(message)
 
@@ -214,7 +217,7 @@ class BaseScreen(ShellScreen[None]):
         self.call_after_refresh(self._furnish)
 
     def on_resize(self) -> None:
-        if self.on_stack:
+        if self.on_stack and not self.too_small:
             self.query_one("#head", Painted).show((self.head(),))
 
     @property
@@ -277,3 +280,7 @@ class BaseScreen(ShellScreen[None]):
 
 class LookingScreen(BaseScreen, Looking[_View], Generic[_View]):
     """A screen that reads files in a thread."""
+
+    def on_resize(self) -> None:
+        if self.undrawn and not self.too_small:
+            self.look()

@@ -97,7 +97,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
             self.refresh_bindings()
 
     def on_resize(self) -> None:
-        if self.on_stack and self._view is not None:
+        if self.on_stack and self._view is not None and not self.too_small:
             self.call_after_refresh(self.draw, self._view)
 
     # -- the chart -------------------------------------------------------------------------------------------------

@@ -125,9 +125,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         return experiment_list.legend(max(1, self.app.size.width - _LEGEND_SIDES), self._rows or ())
 
     def on_resize(self) -> None:
-        if self.on_stack:
-            self.query_one("#legend", Painted).show((self._legend(),))
-        if self.on_stack and self._rows is not None:
+        if self.too_small or not self.on_stack:
+            return
+        self.query_one("#legend", Painted).show((self._legend(),))
+        if self._rows is not None:
             self.call_after_refresh(self._redraw)
 
     def on_screen_suspend(self) -> None:

@@ -98,7 +98,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def draw_play(self) -> None:
-        if not self.complete:
+        if not self.complete or self.too_small:
             return
         self._go_on_to_worst()
         exchange, sides = self.session.exchange, self.session.sides
@@ -130,6 +130,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         return words.examples(hint, self.found.examples if self.found else (), cells)
 
     def on_resize(self) -> None:
+        if self.too_small:  # hidden, it stays as it was
+            return
         self.set_class(self.size.height < _TINY, "-tiny")
         self.set_class(self.size.width < _BESIDE, "-stacked")
         if self.complete:

@@ -59,6 +59,7 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
     if view.outdated:
         outdated = look("outdated")
         parts.append(Span(f"   {outdated.glyph} {outdated.word}", outdated.style))
+    needed = len(parts)
     if view.run.elapsed is not None:
         parts.append(Span(f"   {duration(view.run.elapsed)}", "value"))
     elsewhere = stage(view.stage).uses_teacher and view.teacher not in _ON_THE_DEVICE
@@ -67,6 +68,8 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
     if view.run.of > 1:
         place = view.run.of - view.run.position + 1
         runs = line(Span(f"   run {place} of {view.run.of}", "label"), *_turns(view.run.position, view.run.of))
+        while len(parts) > needed and cells_of((*parts, *runs)) > cells:
+            parts.pop()  # an old run must not look like the newest one
         parts += runs if cells_of((*parts, *runs)) <= cells else runs[:1]  # a key without its word tells nothing
     return _fit(parts, cells)
 

@@ -23,6 +23,8 @@ class Looking(Generic[_View], Widget):
 
     _looking = False
     _again = False
+    undrawn = False
+    """Whether something was read that was not drawn, as the window had no room for it."""
 
     def looker(self) -> Callable[[], _View]:
         """What the thread will call. It must not use the widget, whose state may change meanwhile."""
@@ -41,6 +43,10 @@ class Looking(Generic[_View], Widget):
 
     def on_looked(self, message: Looked) -> None:
         self._looking = False
+        self.undrawn = getattr(self.screen, "too_small", False)
+        if self.undrawn:  # what is hidden has no size: it would be drawn for a narrow one, and stand so at first
+            self._again = False
+            return
         self.draw(message.view)
         if self._again:
             self._again = False

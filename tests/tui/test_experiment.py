@@ -86,7 +86,8 @@ async def test_older_runs_of_a_stage(home: Path):
         assert "run 2 of 2  [ older " in shown(pilot)
         spans = title(pilot.app.screen._view, 90)
         assert [span.text.strip() for span in spans if span.style == "key"] == ["["]
-        assert unstyled(title(pilot.app.screen._view, 58)).endswith("run 2 of 2")
+        assert unstyled(title(pilot.app.screen._view, 52)).endswith("run 2 of 2  [ older")
+        assert unstyled(title(pilot.app.screen._view, 44)).endswith("run 2 of 2")
         await pilot.press("left_square_bracket")
         await settled(pilot)
         assert "run 1 of 2  ] newer " in shown(pilot)

@@ -30,8 +30,8 @@ from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import burst, processed, settled, shown, until
-from tests.tui.simulated import experiment, finished_experiment
+from tests.tui.pilots import burst, processed, said, settled, shown, until, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 _OF_THE_LIST = [
     key for one in ACTIONS if one.where in ("list", "app") for key in one.keys.split(",") if "q" not in key
@@ -186,6 +186,25 @@ async def test_keys_do_nothing_in_a_window_that_is_too_small(home: Path, size: t
         await settled(pilot)
         assert not recorder.launched
         assert app._exit
+
+
+async def test_what_a_small_window_hides_stays_as_it_was_drawn(home: Path):
+    """Else it would be drawn for so few cells, and seen like that when the window grows again."""
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        parts = ("#head", "#title", "#figures", "#tail", "#gauge")
+        before = [said(pilot, part) for part in parts]
+        await pilot.resize_terminal(20, 5)
+        await settled(pilot)
+        screen.look()
+        await settled(pilot)
+        assert [said(pilot, part) for part in parts] == before
+        SimulatedRun(exp, "eval", NOON + 9000).finish("failed", "It broke.")
+        await pilot.resize_terminal(100, 30)
+        await until(pilot, lambda: "It broke." in words(pilot))
 
 
 async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):

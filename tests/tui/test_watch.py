@@ -11,6 +11,7 @@ from bitnet_core.results.figures import figures_of
 from bitnet_core.results.finding import reader_of
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.history import History
+from bitnet_core.text import width
 from bitnet_tui.key_names import key
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.services.settings import experiment_at
@@ -219,6 +220,11 @@ def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
     assert row is not None and row.note == "2m 35s"
     for back, said in ((0, "2m 35s"), (1, "1m 43s"), (3, "52s")):
         assert f"   {said}   on cpu" in unstyled(title(look("train", back), 100))
+    old = look("train", 1)
+    whole = unstyled(title(old, 200))
+    narrow = title(old, width(whole) - 3)
+    assert "on cpu" not in unstyled(narrow)
+    assert whole.endswith(unstyled(narrow)[-len("  ] newer") :]), "which run it is stays"
     told = figures_of(reader_of("resumed", home).read())["train_seconds"]
     assert (told.value, told.how) == (155, "over 3 runs")
 
