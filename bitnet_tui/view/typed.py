@@ -5,9 +5,9 @@ from decimal import Decimal
 
 from bitnet_core.settings.registry import REGISTRY
 
-_COUNT = re.compile(r"(\d{1,3}(?:[ ,]\d{3})+|\d+)(?:(\.\d+)? ?([kKmMgG]))?", re.ASCII)
+_COUNT = re.compile(r"(\d{1,3}(?:[ ,\u00a0\u202f]\d{3})+|\d+)(?:(\.\d+)? ?([kKmMgGbBtT]))?", re.ASCII)
 _LONGEST = 30
-_EXPONENTS = {"k": 3, "m": 6, "g": 9}
+_EXPONENTS = {"k": 3, "m": 6, "g": 9, "b": 9, "t": 12}
 
 
 def plain_count(text: str) -> str:
@@ -16,7 +16,7 @@ def plain_count(text: str) -> str:
     if found is None or len(text) > _LONGEST:
         return text
     whole, fraction, unit = found.groups()
-    number = Decimal(re.sub("[ ,]", "", whole) + (fraction or "")).scaleb(_EXPONENTS[unit.lower()] if unit else 0)
+    number = Decimal(re.sub(r"\D", "", whole) + (fraction or "")).scaleb(_EXPONENTS[unit.lower()] if unit else 0)
     return f"{number:.0f}" if number == number.to_integral_value() else text
 
 

@@ -86,6 +86,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
         "Base URL = http://lab:8000/v1\rModel name = 'llama'\rAPI key = k1",
         "- endpoint:http://lab:8000/v1\n- MODEL:llama\n- Token:k1",
         "host: lab:8000/v1\nmodel: llama\nsecret: k1\nprovider: Custom",
+        "Provider = Other server\nAddress\thttp://lab:8000/v1\nModel\tllama\nKey\tk1",
         "TEACHER_BASE_URL: http://lab:8000/v1\nTEACHER_MODEL: llama\nTEACHER_API_KEY: k1",
     ],
 )
@@ -130,12 +131,31 @@ def test_a_note_in_other_words_chooses_the_target(note: str, step: str, backend:
     assert sorted(filled.values()) == sorted((taken or "").split())
 
 
+@pytest.mark.parametrize("step", ["machine", "teacher", "storage"])
+@pytest.mark.parametrize("teacher_first", [True, False])
+def test_a_note_of_teacher_and_target_fills_both(step: str, *, teacher_first: bool) -> None:
+    parts = ["The model\nAddress: http://lab:8000/v1\nModel: llama\nKey: k1"]
+    parts.insert(teacher_first, "Storage\nEndpoint: http://s3:9000\nBucket: b\nAccess key: A\nSecret key: S")
+    draft, keys = _taken("\n\n".join(parts), Draft(step=step))
+    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
+    assert (draft.backend, draft.get("S3_ENDPOINT_URL"), draft.get("S3_BUCKET")) == ("s3", "http://s3:9000", "b")
+    assert keys == {"CUSTOM_API_KEY": "k1", "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S"}
+
+
+def test_of_two_lines_for_one_field_its_own_label_counts_and_the_other_line_is_named() -> None:
+    found = pasted.read("Endpoint: http://s3:9000\nBucket: b\nHost: gateway", draft=Draft(step="storage"))
+    assert found is not None
+    assert found.values == {"S3_ENDPOINT_URL": "http://s3:9000", "S3_BUCKET": "b", BACKEND: "s3"}
+    assert found.unknown == ("Host",)
+
+
 def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() -> None:
     step = Draft(step="storage").having(BACKEND, "local")
     found = pasted.read(f"folder: /mnt/x\napi key: {KEY}\nsee the wiki\nfloor: 2", draft=step)
     assert found is not None
     assert found.values == {"STORAGE_LOCAL_DIR": "/mnt/x"}
     assert found.words == "Taken: Folder. Not taken: api key, floor and 1 other line."
+    assert pasted.read(f"Authorization: Bearer {KEY}") == pasted.Pasted({}, {}, ("Authorization",))
     assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
     assert labelled.only_secret(f" API key: '{KEY}'\n") == KEY
     assert labelled.only_secret(f"{KEY}:{KEY}") == ""

@@ -12,6 +12,7 @@ from bitnet_tui.view.typed import plain_count, plain_value
     [
         ("60k", "60000"), ("60 K", "60000"), ("1.5M", "1500000"), ("2g", "2000000000"), ("60,000", "60000"),
         ("1 500 000", "1500000"), ("7", "7"), (count(87_400), "87400"), (count(10**6), "1000000"),
+        (count(3 * 10**12), "3000000000000"), ("1.5B", "1500000000"), ("60\u202f000", "60000"),
     ],
 )  # fmt: skip
 def test_a_count_is_taken_as_the_app_writes_it(typed: str, plain: str) -> None:

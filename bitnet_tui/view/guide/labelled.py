@@ -1,18 +1,24 @@
 """Notes that are pasted into the guide: lines such as "Address: …" or "api key = …", made lines of a `.env`."""
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.labels import label
+from bitnet_tui.labels import label, provider_words
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.addresses import is_address, scheme
-from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft
+from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft
 
-_LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)\s*(=|:(?!\d+(?:/|$)))\s*(\S.*)")
-"""A label, what is behind it, and the value. What has a port behind it is a host."""
+_Form = tuple[str, Mapping[str, str]]
+_Labels = Sequence[tuple[int, str]]
+"""The place of each line, and the word that its label is."""
+_Parts = list[tuple[str, dict[str, int]]]
+_LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(?:\s*(=|:(?!\d+(?:/|$)))|\t)\s*(\S.*)")
+"""A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
 _QUOTES = re.compile(r"(['\"`])(.*)\1")
 _ALSO = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
@@ -47,9 +53,12 @@ _SYNONYMS = {
 """What else people call a setting of a target."""
 _BY_LABEL = {"Address": _ADDRESS, "Username": _USER, "Bucket": "bucketname", "Folder": "path directory dir root"}
 _ENOUGH_FOR_A_TARGET = 2
-"""So many labels of its form choose a target in a step that is about something else."""
+"""So many settings of a target choose it in a step that is about something else."""
+_MOST_IN_TWO = 40
+"""A note of teacher and target has no more lines."""
 _OF_A_SECRET = re.compile(
-    r"(?i)(?:^|[\W_]|api|access|secret|auth|pass|root|user|app)(?:key|token|secret|password|passwd|pass|passphrase|credentials)$"
+    r"(?i)(?:^|[\W_]|api|access|secret|auth|pass|root|user|app)"
+    r"(?:key|token|secret|password|passwd|pass|passphrase|credentials|authorization|bearer)$"
 )
 
 
@@ -63,25 +72,25 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
     """The text with each line of a label that is understood as `NAME=value`.
 
     The labels are those of one form, the teacher's or a target's: of the one that fits best, and of those
-    that fit as well the one at hand. `of_storage`: only a target's.
+    that fit as well the one at hand. Or of two, the one after the other. `of_storage`: only a target's.
     """
     lines = text.split("\n")
     found = {
         place: one
         for place, written in enumerate(lines)
-        if (one := _LINE.fullmatch(written.strip())) and not (setting_called(one[1]) and one[2] == "=")
+        if (one := _LINE.fullmatch(written.strip())) and not (_setting(one[1]) and one[2] == "=")
     }
-    words = {_plain(one[1]) for one in found.values()}
-    forms = _forms(draft, of_storage=of_storage)
-    backend, form = max(forms, key=lambda one: _likely(one, words, draft))
-    known = words & form.keys()
-    if backend and not of_storage and draft.step != "storage" and len(known) < _ENOUGH_FOR_A_TARGET:
-        known, form = set(), {}
-    for place, (written, _, value) in ((place, one.groups()) for place, one in found.items()):
-        if name := setting_called(written) or form.get(_plain(written), ""):
-            lines[place] = f"{name}={dotenv.quoted(_value(name, value))}"
-    if known and backend and backend != draft.backend:
-        lines.append(f"{BACKEND}={backend}")
+    taken: dict[str, int] = {}
+    labels = [(place, _plain(one[1])) for place, one in found.items()]
+    for backend, part in _parts(labels, draft, of_storage=of_storage):
+        taken |= part
+        if part and backend and backend != draft.backend:
+            lines.append(f"{BACKEND}={backend}")
+    for place, one in found.items():
+        if name := _setting(one[1]):
+            taken[name] = place
+    for name, place in taken.items():
+        lines[place] = f"{name}={dotenv.quoted(_value(name, found[place][3]))}"
     return "\n".join(lines)
 
 
@@ -101,23 +110,71 @@ def only_secret(text: str) -> str:
     return _bare(one[3]) if one and tells_a_secret(one[1]) else ""
 
 
-def _forms(draft: Draft, *, of_storage: bool) -> list[tuple[str, Mapping[str, str]]]:
+def _parts(labels: _Labels, draft: Draft, *, of_storage: bool) -> Iterator[tuple[str, dict[str, int]]]:
+    """The parts of a note: of which target each is, empty for the teacher's, and the places of its settings."""
+    forms = _forms(draft, of_storage=of_storage)
+    best = max(forms, key=lambda one: _likely(one, labels, draft))
+    two = [] if of_storage or len(labels) > _MOST_IN_TWO else list(_in_two(labels, forms, draft))
+    backend, part = best[0], _filled(best[1], labels)
+    if two and _settings_in(most := max(two, key=_settings_in)) > len(part):
+        yield from most
+        return
+    if not backend or of_storage or draft.step == "storage" or len(part) >= _ENOUGH_FOR_A_TARGET:
+        yield backend, part
+
+
+def _settings_in(parts: _Parts) -> int:
+    return sum(len(part) for _, part in parts)
+
+
+def _in_two(labels: _Labels, forms: list[_Form], draft: Draft) -> Iterator[_Parts]:
+    """The note as the teacher's part and that of a target, which lacks nothing or is the chosen one."""
+    teacher = next(names for backend, names in forms if not backend)
+    for cut in range(2, len(labels) - 1):
+        for own, other in ((labels[:cut], labels[cut:]), (labels[cut:], labels[:cut])):
+            of_teacher = _filled(teacher, own)
+            if not of_teacher.keys() & {"TEACHER_MODEL", "TEACHER_BASE_URL"}:
+                continue
+            for backend, names in forms:
+                part = _filled(names, other) if backend else {}
+                if len(part) >= _ENOUGH_FOR_A_TARGET and (
+                    backend == draft.backend or part.keys() >= set(KINDS[backend].needs)
+                ):
+                    yield [("", of_teacher), (backend, part)]
+
+
+def _filled(form: Mapping[str, str], labels: _Labels) -> dict[str, int]:
+    """The places of the settings that labels fill. The form's own label goes before another word for a setting."""
+    known = sorted((one for one in labels if one[1] in form), key=lambda one: _is_label(form, one[1]))
+    return {form[word]: place for place, word in known}
+
+
+def _is_label(form: Mapping[str, str], word: str) -> bool:
+    return word in form and _plain(label(form[word])) == word
+
+
+def _setting(written: str) -> str:
+    """As `setting_called`, but for the teacher's label that is also the name of a setting, in capitals."""
+    return "" if written != written.upper() and written.upper() == CHAT else setting_called(written)
+
+
+def _forms(draft: Draft, *, of_storage: bool) -> list[_Form]:
     """The labels of each form with their settings, and the target that it is of; the likeliest form first."""
     teacher = ("", {word: name for name, words in _TEACHERS.items() for word in words.split()})
     order = [one for _, some in storing.groups() for one, _ in some if one != HERE]
     order.sort(key=lambda one: one != draft.backend)
-    targets: list[tuple[str, Mapping[str, str]]] = [(one, _of_target(one)) for one in order]
+    targets: list[_Form] = [(one, _of_target(one)) for one in order]
     if of_storage:
         return targets
     return [*targets, teacher] if draft.step == "storage" else [teacher, *targets]
 
 
-def _likely(form: tuple[str, Mapping[str, str]], words: set[str], draft: Draft) -> tuple[int, int]:
-    """How well a form fits: by the words that it knows, one more for the chosen target, then by its very labels."""
+def _likely(form: _Form, labels: _Labels, draft: Draft) -> tuple[int, int]:
+    """How well a form fits: by the settings that it fills, one more for the chosen target, then by its labels."""
     backend, names = form
-    known = words & names.keys()
-    chosen = bool(known) and backend != "" and backend == draft.backend
-    return len(known) + chosen, sum(_plain(label(names[word])) == word for word in known)
+    filled = len(_filled(names, labels))
+    chosen = filled > 0 and backend != "" and backend == draft.backend
+    return filled + chosen, sum(_is_label(names, word) for word in {word for _, word in labels})
 
 
 def _of_target(backend: str) -> dict[str, str]:
@@ -130,14 +187,15 @@ def _synonyms(name: str) -> list[str]:
     return f"{_SYNONYMS.get(name, '')} {_BY_LABEL.get(label(name), '')}".split()
 
 
+@functools.lru_cache(1024)
 def _plain(words: str) -> str:
     return re.sub(r"[\W_]", "", words.lower())
 
 
 def _value(name: str, written: str) -> str:
     value = _bare(written)
-    if name == TEACHER and value.lower() in PROVIDERS:
-        return value.lower()
+    if name == TEACHER:
+        return next((one for one in PROVIDERS if _plain(value) in (_plain(one), _plain(provider_words(one)))), value)
     return scheme(value) + value if is_address(name) else value
 
 
