@@ -20,8 +20,9 @@ _PLAIN_SIGNS = "bitnet-plain-signs"
 SIGNS = {
     **dict.fromkeys("─╌┄—–‐‑−▁", "-"),
     "━": "=",
-    **dict.fromkeys("│┃┊▌", "|"),
-    "║": ":",
+    **dict.fromkeys("│┃▌", "|"),
+    "┊": ":",
+    "║": "#",
     **dict.fromkeys("‘’‚", "'"),
     **dict.fromkeys("“”„", '"'),
     **dict.fromkeys("▸›▶", ">"),

@@ -55,11 +55,12 @@ _FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
 _THIS = "app.actions"
 """What opens the palette."""
-_SHOWN_HELP = 72
+_CARD_COLUMNS, _AROUND = 84, 7
+"""How wide palette.tcss makes the palette, and what a line of its list leaves to frame, edges and scroll bar."""
 _BY_NAME = 4
 """The group of what is found by its name alone."""
 _MORE = "Type to find more"
-_MORE_HELP = "experiments, settings and themes by name, and the actions of other screens"
+_MORE_HELP = "experiments, settings and themes by name, and actions of other screens"
 
 
 class Found(NamedTuple):
@@ -85,10 +86,19 @@ class ActionCommands(Provider):
     def _shell(self) -> Shell:
         return cast("Shell", self.app)
 
+    @property
+    def _columns(self) -> int:
+        """Of a line of the list, so that none is broken."""
+        return min(_CARD_COLUMNS, self.app.size.width) - _AROUND
+
+    def _help(self, one: Found) -> str:
+        keys = f"  ({one.keys})" if one.keys else ""
+        return crop(one.about, self._columns - len(keys)) + keys
+
     async def discover(self) -> Hits:
         for one in (*self._actions(), *self._goings()):
             if not one.where:
-                yield DiscoveryHit(one.label, one.run, help=_help(one))
+                yield DiscoveryHit(one.label, one.run, help=self._help(one))
         yield DiscoveryHit(paint([line(Span(_MORE, "faint"))]), lambda: None, text=_MORE, help=_MORE_HELP)
 
     async def search(self, query: str) -> Hits:
@@ -96,10 +106,10 @@ class ActionCommands(Provider):
         for one in (*self._actions(), *self._goings(), *self._themes(), *self._settings()):
             score = _score(one, query, matcher)
             if score > 0 and one.where:
-                shown = paint([line(Span(f"{one.label}: {one.about}", "faint"))])
+                shown = paint([line(Span(crop(f"{one.label}: {one.about}", self._columns), "faint"))])
                 yield Hit(score, shown, one.run, one.label, f"only {one.where}")
             elif score > 0:
-                yield Hit(score, matcher.highlight(one.label), one.run, one.label, _help(one))
+                yield Hit(score, matcher.highlight(one.label), one.run, one.label, self._help(one))
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -199,10 +209,6 @@ def _experiments(home: Path) -> tuple[Path, ...]:
         return tuple(one.absolute() for one in Workspace(home).experiments())
     except (BitnetError, OSError):
         return ()
-
-
-def _help(one: Found) -> str:
-    return f"{crop(one.about, _SHOWN_HELP)}  ({one.keys})" if one.keys else crop(one.about, _SHOWN_HELP)
 
 
 def _score(one: Found, query: str, matcher: Matcher) -> float:

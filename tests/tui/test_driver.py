@@ -101,7 +101,7 @@ def test_each_sign_that_the_app_draws_has_a_plain_one():
 
 
 def test_plain_signs():
-    assert in_cells(_SIGNS, "ascii") == "-=-|||:+++++--||||#v^>~><^v|+xo#>~x** ???v^"
+    assert in_cells(_SIGNS, "ascii") == "-=-||:#+++++--||||#v^>~><^v|+xo#>~x** ???v^"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
     assert in_cells("(95 %: ±0.02)", "ascii") == "(95 %:+-0.02)"
     assert in_cells("0 ≤ 0.05 ≥≤ 1 ≥", "ascii") == "0 <=0.05 ><=1 >"

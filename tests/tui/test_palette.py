@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.command import CommandList
 from textual.pilot import Pilot
 from textual.timer import Timer
 
@@ -53,7 +54,12 @@ async def test_from_home_it_goes_to_experiments_and_changes_the_theme(home: Path
     finished_experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(110, 36)) as pilot:
         await settled(pilot)
-        await pilot.press("ctrl+p", *"new")
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: "(V c)" in shown(pilot))
+        await settled(pilot)
+        found = pilot.app.screen.query_one(CommandList)
+        assert found.virtual_size.height == 2 * found.option_count, f"a line is broken:\n{shown(pilot)}"
+        await pilot.press(*"new")
         await until(pilot, lambda: _first(pilot) == "New")
         assert "New experiment" not in shown(pilot)  # the same by another name
         await pilot.press("escape")
