@@ -13,6 +13,7 @@ from torch import Tensor
 from bitnet_core.cli.answering import Inbox, Request, emit, token
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError
+from bitnet_core.model.config import told_bits
 from bitnet_core.model.decoding import require_readable
 from bitnet_core.model.generation import generate_batch
 from bitnet_core.model.precision import pick_device
@@ -40,7 +41,7 @@ class Answering:
             name=source.name,
             where=f"PyTorch, {device}",
             logprobs="yes",
-            bits=self._student.activation_bits,
+            bits=told_bits(self._trained_bits),
             price=None,
             hosted=False,
         )

@@ -139,7 +139,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
         *(_row(source, runtime, found, missing) for runtime in (TRANSFORMERS, LLAMACPP)),
     ]
     gap = verifying.four_bit_gap(student, answers)
-    notes = card.notes(rows, gap, student.config.bits_words(student.activation_bits))
+    notes = card.notes(rows, gap, student.config.bits_words(student.layer_bits))
     problems = [str(problem) for one in found.values() for problem in one.problems()]
     text = "\n".join(
         [
@@ -265,7 +265,7 @@ def _model_card(source: Source, found: list[Verification]) -> str:
     return model_card.text(
         source.name,
         source.student.config.to_dict(),
-        source.origin | {"activation_bits": source.student.config.bits_words(source.checkpoint.activation_bits)},
+        source.origin | {"activation_bits": source.student.config.bits_words(source.student.layer_bits)},
         source.checkpoint.recipe,
         evaluated if same else {},
         found,

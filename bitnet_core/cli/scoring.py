@@ -10,6 +10,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.checks import own_tokenizer, require_one_tokenizer
 from bitnet_core.evaluation.token_scores import token_scores
 from bitnet_core.files.writable import require_writable
+from bitnet_core.model.config import told_bits
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.settings.values import DataOptions, DeviceOptions
 from bitnet_core.terminal import safe
@@ -42,7 +43,7 @@ def score(arguments: argparse.Namespace) -> int:
         checkpoint=path.name,
         sha256=str(checkpoints.read_health(path).get("sha256")),
         step=checkpoint.step,
-        activation_bits=checkpoint.activation_bits,
+        activation_bits=told_bits(checkpoint.layer_bits),
         traces=traces.sequences.content_hash,
         top_k=traces.top_k,
         scope="all" if arguments.all else "held-out",

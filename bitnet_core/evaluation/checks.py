@@ -43,14 +43,13 @@ def check_given_qualities(options: EvalOptions, reporter: Reporter) -> None:
         )
 
 
-def require_ternary(path: Path, activation_bits: int | None) -> int:
-    """The student's activation bits; BitnetError for a full-precision twin."""
+def require_ternary(path: Path, activation_bits: int | None) -> None:
+    """BitnetError for a full-precision twin."""
     if activation_bits is None:
         raise BitnetError(
             f"{path} is a full-precision twin (STUDENT_QUANTIZE=0), which only serves to compare training; "
             "train with STUDENT_QUANTIZE=1 to evaluate a ternary student."
         )
-    return activation_bits
 
 
 def own_tokenizer(path: Path, trained_with: str, config: StudentConfig, data: Path) -> StudentTokenizer:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.chunks import positions_at_a_time
+from bitnet_core.model.config import told_bits
 from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.suites.intervals import RESAMPLES, Estimate, draws, estimate
@@ -64,9 +65,9 @@ class Scores:
 
 @dataclass(frozen=True)
 class Imitation:
-    """Figures by activation bits, the student's own first; `scores` are those at its own bits."""
+    """Figures by activation bits (`told_bits`), the student's own first; `scores` are those at its own bits."""
 
-    by_bits: dict[int, dict[str, Estimate]]
+    by_bits: dict[int | str | None, dict[str, Estimate]]
     scores: Scores
 
     @property
@@ -76,7 +77,6 @@ class Imitation:
 
 def measure_imitation(
     packed: Student,
-    own_bits: int,
     traces: TraceSet,
     tokenizer: StudentTokenizer,
     reporter: Reporter,
@@ -84,7 +84,7 @@ def measure_imitation(
     max_seq_len: int,
     seed: int,
 ) -> Imitation | None:
-    """Imitation at the student's own activation bits and at the other width; None when no prompt is held out."""
+    """Imitation at the student's own activation bits and at 8 and 4 throughout; None when no prompt is held out."""
     train, held_out = traces.split()
     if not held_out:
         reporter.alert(
@@ -100,15 +100,17 @@ def measure_imitation(
         reporter.log(f"MAX_SEQ_LEN={max_len} cut {lost} held-out tokens off, as in training.")
     byte_lengths = [len(tokenizer.text_bytes(index)) for index in range(traces.vocab_size)]
     majority = majority_token(train, traces.vocab_size)
-    by_bits: dict[int, dict[str, Estimate]] = {}
-    scores: dict[int, Scores] = {}
-    for bits in (own_bits, 4 if own_bits == 8 else 8):
-        packed.activation_bits = bits
+    own, layers = packed.layer_bits, packed.config.num_hidden_layers
+    widths = {told_bits(own): own} | {bits: (bits,) * layers for bits in (8, 4) if set(own) != {bits}}
+    by_bits: dict[int | str | None, dict[str, Estimate]] = {}
+    scores: dict[int | str | None, Scores] = {}
+    for bits, layer_bits in widths.items():
+        packed.set_layer_bits(layer_bits)
         progress = _progress(reporter, len(examples), f"imitation at A{bits}")
         scores[bits] = score(packed, examples, byte_lengths, majority, progress)
         by_bits[bits] = figures(scores[bits], seed)
-    packed.activation_bits = own_bits
-    return Imitation(by_bits, scores[own_bits])
+    packed.set_layer_bits(own)
+    return Imitation(by_bits, scores[told_bits(own)])
 
 
 def _progress(reporter: Reporter, total: int, label: str) -> Callable[[int], None]:

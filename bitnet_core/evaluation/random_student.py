@@ -166,7 +166,7 @@ def build(
     embedding_VD.normal_(0.0, config.initializer_range, generator=generator)
     tensors["model.embed_tokens.weight"] = embedding_VD.to(device)
     tensors["model.norm.weight"] = torch.ones(config.hidden_size, device=device)
-    return assemble(config, tensors, activation_bits=8)
+    return assemble(config, tensors, [8] * config.num_hidden_layers)
 
 
 def component_bytes(student: Student) -> dict[str, int]:

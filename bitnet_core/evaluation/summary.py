@@ -126,7 +126,7 @@ _OF_EACH = ("tokens", "nats", "kd_tokens", "kd_kl", "shared_teacher_nats")
 IMITATION_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
 
 
-def imitation_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[Any]]:
+def imitation_table(figures: Mapping[int | str | None, Figures], scores: Scores) -> list[list[Any]]:
     """Rows under IMITATION_COLUMNS; `figures` by activation bits, the student's own bits first."""
     own = next(iter(figures.values()))
     rows: list[list[Any]] = []
@@ -155,7 +155,7 @@ def _row(title: str, who: str, estimate: Estimate, unit: str, sequences: int) ->
     return [title, who, round(estimate.value, 5), *interval, unit]
 
 
-def imitation_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, Any]:
+def imitation_record(figures: Mapping[int | str | None, Figures], scores: Scores) -> dict[str, Any]:
     """The report's `imitation`: every estimate at both widths, and what it was measured on."""
     shared, tokens = scores.total("shared_tokens"), scores.total("tokens")
     return {

@@ -117,7 +117,7 @@ def notes(rows: Sequence[Row], gap: Comparison | None, bits: str) -> list[str]:
             lines.append(f"{row.runtime}: {parting.words(row.partings, row.texts)}.")
     if gap is not None:
         lines.append(
-            f"It was trained at {bits} bits, and both runtimes round inputs to 8, which changes its answers: mean KL "
+            f"It was trained at {bits}, and both runtimes round inputs to 8, which changes its answers: mean KL "
             f"{number(gap.mean_kl)} nats, the same most likely token on {share(gap.agreement)}."
         )
     return lines

@@ -38,7 +38,7 @@ def text(
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- bitnet\n- distillation\n---",
         f"# {_plain(name)}",
         "A ternary student (weights −1, 0 and 1, one scale for each matrix; inputs of every product rounded to "
-        f"{_plain(bits)} bits in training), distilled with bitnet-tui"
+        f"{_plain(bits)} in training), distilled with bitnet-tui"
         + (f" from {_plain(teacher.get('model'))} ({_plain(teacher.get('provider'))})." if teacher else "."),
         "## How to load it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)\n"
@@ -71,7 +71,9 @@ def _measured(report: Mapping[str, Any], found: Sequence[Verification]) -> str:
             estimate = figures.get(key) if isinstance(figures, Mapping) else None
             value = finite(estimate.get("value")) if isinstance(estimate, Mapping) else None
             if value is not None:
-                lines.append(f"- the teacher's held-out text at {_plain(bits)} bits, {title}: {words(value)}")
+                lines.append(
+                    f"- the teacher's held-out text, activation bits {_plain(bits)}, {title}: {words(value)}"
+                )
     for one in found:
         speed = "" if one.tokens_per_s is None else f", {significant(one.tokens_per_s)} tokens/s"
         lines.append(

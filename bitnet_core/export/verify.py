@@ -165,8 +165,8 @@ def verify_gguf(
 
 
 def four_bit_gap(student: Student, answers: Answers) -> Comparison | None:
-    """What it costs that the runtimes round to 8 bits, for a student trained with fewer; None for one at 8."""
-    if student.activation_bits in (None, RUNTIME_BITS):
+    """What it costs that the runtimes round to 8 bits, for a student with fewer; None for one at 8 throughout."""
+    if set(student.layer_bits) <= {None, RUNTIME_BITS}:
         return None
     sequences = answers.sequences()
     own = np.concatenate([logprobs(student, ids, start).numpy() for ids, start in sequences])

@@ -1,8 +1,9 @@
 """The student's shape, under the names of transformers' `BitNetConfig`. No tensors here."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 from bitnet_core.errors import BitnetError
 
@@ -82,10 +83,20 @@ class StudentConfig:
             return layer_bits
         return max(layer_bits, _KEPT_BITS)
 
-    def bits_words(self, layer_bits: int | None) -> str:
-        """`4`, or `4 (o and down 8)` where the policy keeps some inputs wider."""
-        kept = self.input_bits(_KEPT_WIDE[0], layer_bits)
-        return str(layer_bits) if kept == layer_bits else f"{layer_bits} (o and down {kept})"
+    def bits_words(self, layer_bits: Sequence[int | None]) -> str:
+        """`4 bits`, or `4 bits (o and down 8)` where the policy keeps some wider; over layers as `told_bits`."""
+
+        def words(bits: int | None) -> str:
+            kept = self.input_bits(_KEPT_WIDE[0], bits)
+            return f"{bits} bits" if kept == bits else f"{bits} bits (o and down {kept})"
+
+        return _over_layers(layer_bits, words)
+
+    def takes_layer_bits(self, found: object) -> TypeGuard[list[int | None]]:
+        """Whether these can be the activation bits of each layer: 2 to 8 in all of them, or None in all."""
+        if not isinstance(found, list) or len(found) != self.num_hidden_layers:
+            return False
+        return all(bits is None for bits in found) or all(type(bits) is int and 2 <= bits <= 8 for bits in found)
 
     def require_tensors(self, tensors: Mapping[str, object]) -> None:
         """BitnetError if these can't be the student's tensors: then it would be larger than what was read."""
@@ -147,3 +158,17 @@ def _told(value: object) -> str:
     if isinstance(value, int) and abs(value) > _MOST:
         return "too large"  # Python writes out no integer of more than 4,300 digits
     return f"{value!r:.40}"
+
+
+def told_bits(layer_bits: Sequence[int | None]) -> int | str | None:
+    """The bits of a student's activations: a number, or `4 in 3 of 6 layers, 8 in the others` amid a flip."""
+    return layer_bits[0] if len(set(layer_bits)) == 1 else _over_layers(layer_bits, str)
+
+
+def _over_layers(layer_bits: Sequence[int | None], words: Callable[[int | None], str]) -> str:
+    counts = Counter(layer_bits)
+    if len(counts) == 1:
+        return words(layer_bits[0])
+    *some, (last, rest) = counts.items()
+    parts = [f"{words(bits)} in {layers} of {len(layer_bits)} layers" for bits, layers in some]
+    return ", ".join([*parts, f"{words(last)} in the {'other' if rest == 1 else 'others'}"])

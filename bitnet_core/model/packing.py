@@ -8,6 +8,7 @@ Shapes: O out features, I in features, R packed rows, N packed rows of one chunk
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -134,10 +135,10 @@ def pack_student(student: Student) -> Student:
             tensors |= {f"{name}.packed": packed.packed, f"{name}.scale": packed.scale}
     linear_weights = {name.removesuffix(".packed") + ".weight" for name in tensors}
     tensors |= {n: p.detach() for n, p in student.named_parameters() if n not in linear_weights}
-    return assemble(student.config, tensors, student.activation_bits)
+    return assemble(student.config, tensors, student.layer_bits)
 
 
-def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits: int | None) -> Student:
+def assemble(config: StudentConfig, tensors: dict[str, Tensor], layer_bits: Sequence[int | None]) -> Student:
     """A packed student from finished tensors, named as in `pack_student(...).state_dict()`.
 
     The student takes the tensors themselves, without copies. BitnetError if one is missing, unknown or of another
@@ -157,7 +158,7 @@ def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits:
         student.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise BitnetError("These packed weights are not a student of this shape; pack it again.") from error
-    student.activation_bits = activation_bits
+    student.set_layer_bits(layer_bits)
     return student.requires_grad_(False).eval()
 
 
@@ -171,11 +172,11 @@ def weight_bytes(student: Student) -> dict[str, int]:
 
 
 def save_packed(student: Student, path: Path) -> None:
-    """Write a packed student (shape, activation bits, tensors), whole or not at all. BitnetError if it can't be."""
+    """Write a packed student (shape, layers' bits, tensors), whole or not at all. BitnetError if it can't be."""
     payload = {
         "format": _FORMAT,
         "config": student.config.to_dict(),
-        "activation_bits": student.activation_bits,
+        "layer_bits": list(student.layer_bits),
         "tensors": student.state_dict(),
     }
     with writing(path), atomic_path(path) as temp:
@@ -191,10 +192,12 @@ def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:
         raise BitnetError(f"{path} can't be read as a packed student; run `bitnet eval` again.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a packed student; run `bitnet eval` again.")
-    config, tensors, bits = (payload.get(name) for name in ("config", "tensors", "activation_bits"))
-    if not isinstance(config, dict) or not is_tensors(tensors) or type(bits) not in (int, type(None)):
+    config, tensors, bits = (payload.get(name) for name in ("config", "tensors", "layer_bits"))
+    if not isinstance(config, dict) or not is_tensors(tensors):
         raise BitnetError(f"{path} is a damaged packed student; run `bitnet eval` again.")
     shape = StudentConfig.from_dict(config)
+    if not shape.takes_layer_bits(bits):
+        raise BitnetError(f"{path} has damaged activation bits; run `bitnet eval` again.")
     shape.require_tensors(tensors)
     return assemble(shape, tensors, bits)
 

@@ -21,6 +21,7 @@ from bitnet_core.evaluation.scorers import teacher_scorer
 from bitnet_core.evaluation.student_runtime import student_file, student_runtime
 from bitnet_core.export import card
 from bitnet_core.export.verify import RUNTIME_BITS
+from bitnet_core.model.config import told_bits
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
@@ -64,15 +65,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tokenizer = checks.own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, folder)
     checks.require_one_tokenizer(tokenizer, traces, path, folder)
     checks.warn_of_another_teacher(baseline, traces, ctx)
-    bits = checks.require_ternary(path, checkpoint.activation_bits)
+    checks.require_ternary(path, checkpoint.activation_bits)
 
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)
     configure(hardware)
     packed = pack_student(checkpoints.student_from(checkpoint)).to(device)
-    imitation = measure_imitation(
-        packed, bits, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed
-    )
+    imitation = measure_imitation(packed, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed)
     most_tokens = checkpoint.config.max_position_embeddings
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
     embedded = baseline.get("provider") == "embedded"
@@ -104,7 +103,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     export = exports.default_path(ctx.experiment.root, ctx.experiment.name, checkpoint.step, exports.HF)
     rows = summary.card_rows(ctx.experiment.root, export, deployed, there, found)
     ctx.table(card.TITLE, card.COLUMNS, card.table(rows))
-    for line in summary.remarks(found, rows, checkpoint.config.bits_words(bits), scored.runtime):
+    for line in summary.remarks(found, rows, checkpoint.config.bits_words(checkpoint.layer_bits), scored.runtime):
         ctx.log(line)
     answered = zip(prompts, deployed.answers, strict=True) if options.keep_samples else []
     report = {
@@ -113,7 +112,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             "path": str(path),
             "step": checkpoint.step,
             "seen_tokens": checkpoint.seen_tokens,
-            "activation_bits": bits,
+            "activation_bits": told_bits(checkpoint.layer_bits),
             "a4_policy": checkpoint.config.a4_policy,
         },
         "student": checkpoint.config.to_dict(),

@@ -58,7 +58,8 @@ class About:
     checkpoint: str
     sha256: str
     step: int
-    activation_bits: int | None
+    activation_bits: int | str | None
+    """Words where the layers differ."""
     traces: str
     """`content_hash` of the traces."""
     top_k: int

@@ -37,7 +37,7 @@ class Checkpoint:
     step: int
     seen_tokens: int
     activation_bits: int | None
-    """None for a full-precision twin."""
+    """Of the first layer, which flips first (see `layer_bits`); None for a full-precision twin."""
     config: StudentConfig
     tokenizer_hash: str
     model: dict[str, Tensor]
@@ -57,10 +57,21 @@ class Checkpoint:
         """As of the student; below 1 it is not ternary yet. BitnetError for what is no share."""
         share = self.counters.get(FIELD, 1.0)
         if type(share) is not float or not 0 <= share <= 1:
-            raise BitnetError(
-                f"The checkpoint of step {self.step} has a damaged {FIELD}; move it away to use the one before it."
-            )
+            raise self._damaged(FIELD)
         return share
+
+    @property
+    def layer_bits(self) -> tuple[int | None, ...]:
+        """Activation bits of each layer, which differ in the middle of a flip. BitnetError for what can't be."""
+        bits = self.counters.get("layer_bits", [self.activation_bits] * self.config.num_hidden_layers)
+        if not self.config.takes_layer_bits(bits) or bits[0] != self.activation_bits:
+            raise self._damaged("layer_bits")
+        return tuple(bits)
+
+    def _damaged(self, name: str) -> BitnetError:
+        return BitnetError(
+            f"The checkpoint of step {self.step} has a damaged {name}; move it away to use the one before it."
+        )
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -282,7 +293,7 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
 
 
 def student_from(checkpoint: Checkpoint) -> Student:
-    """The student in evaluation mode, with the checkpoint's activation bits and its tensors, not copies.
+    """The student in evaluation mode, with the bits of each layer and the tensors of the checkpoint, not copies.
 
     BitnetError for one that is not ternary yet: its figures and files would be those of another student than was
     trained. And for weights that are not finite, which no answer could be made of.
@@ -307,5 +318,5 @@ def student_from(checkpoint: Checkpoint) -> Student:
             f"The checkpoint of step {checkpoint.step} has weights that are not finite; move it away to use the one "
             "before it."
         )
-    student.activation_bits = checkpoint.activation_bits
+    student.set_layer_bits(checkpoint.layer_bits)
     return student.eval()

@@ -13,7 +13,7 @@ from bitnet_core.model.tensor_file import is_tensors
 _PLAIN = ("scheduler", "evaluations", "best", "recipe")
 _WITH_TENSORS = ("meter", "ternary")
 
-ActivationBits = Annotated[int, msgspec.Meta(ge=2, le=16)] | None
+ActivationBits = Annotated[int, msgspec.Meta(ge=2, le=8)] | None
 """None is full precision."""
 
 

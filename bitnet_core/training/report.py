@@ -10,6 +10,7 @@ import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import is_file
+from bitnet_core.model.config import told_bits
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
@@ -296,7 +297,7 @@ def summary(state: TrainState, student: Student) -> dict[str, Any]:
         "steps": state.step,
         "seen_tokens": state.seen_tokens,
         "budget": state.budget,
-        "activation_bits": student.activation_bits,
+        "activation_bits": told_bits(student.layer_bits),
         "a4_policy": student.config.a4_policy,
         "first_loss": state.first_loss,
         "last_loss": state.last.get("loss"),

@@ -163,9 +163,7 @@ def restore(
     try:
         student.load_state_dict(checkpoint.model)
         stepper.restore(checkpoint.optimizer, checkpoint.scaler)
-        student.activation_bits = checkpoint.activation_bits
-        if layer_bits := checkpoint.counters.get("layer_bits"):
-            student.set_layer_bits(layer_bits)
+        student.set_layer_bits(checkpoint.layer_bits)
         torch.set_rng_state(checkpoint.rng["cpu"])
         if stepper.device.type == "cuda" and "cuda" in checkpoint.rng:
             torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
@@ -247,7 +245,7 @@ def _start_again(folder: Path, reporter: Reporter, why: str = "") -> None:
 
 def reached(path: Path, checkpoint: Checkpoint) -> Reached:
     """How far the training of a checkpoint was, for `judge`."""
-    flipped = 4 in checkpoint.counters.get("layer_bits", [checkpoint.activation_bits])
+    flipped = 4 in checkpoint.layer_bits
     budget = kept_in(path, checkpoint)
     return Reached(checkpoint.step, checkpoint.seen_tokens, checkpoint.recipe, flipped, budget)
 

@@ -51,6 +51,7 @@ class Saved:
     agreement: float | None = None
     bits: int | None = None
     layers_at_4_bits: int = 0
+    layers: int | None = None
     trained_on: str = ""
     best: bool = False
     newest: bool = False
@@ -143,7 +144,7 @@ def _saved(
         status = path.stat()
     except OSError:
         return None
-    held_out = health.get("heldout")
+    held_out, config = health.get("heldout"), health.get("config")
     measured = held_out if isinstance(held_out, dict) and held_out.get("step") == step else {}
     return Saved(
         path,
@@ -157,6 +158,7 @@ def _saved(
         finite(measured.get("heldout_agreement")),
         natural(health.get("activation_bits")),
         natural(health.get("layers_at_4_bits")) or 0,
+        natural(config.get("num_hidden_layers")) if isinstance(config, dict) else None,
         str(health.get("device") or "")[:40],
         best,
         newest,
@@ -222,7 +224,7 @@ def bits_words(row: Saved) -> str:
     """The bits of the activations; both during a ramp, none of a full-precision twin."""
     if row.bits is None:
         return UNKNOWN
-    return "A8→A4" if row.layers_at_4_bits and row.bits == 8 else f"A{row.bits}"
+    return "A8→A4" if 0 < row.layers_at_4_bits < (row.layers or 0) else f"A{row.bits}"
 
 
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int, soon: str = "") -> tuple[Line, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.profiles import profile
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.training import checkpoints
 from tests.cli.test_providers import KEY, hold_back, settings, sse
 from tests.cli.test_serve import root, small_student
 from tests.teachers.server import Asked, Canned, ChatServer, entry
@@ -71,13 +73,13 @@ def text_of(events: list[dict[str, Any]], number: int) -> str:
 
 
 def expected(
-    prompt: list[int], ids: list[int], bits: int | None, tokenizer: StudentTokenizer
+    prompt: list[int], ids: list[int], bits: list[int | None], tokenizer: StudentTokenizer
 ) -> list[tuple[str, float, str]]:
     """Token, its probability and the likeliest one, from a pass without a cache for each place."""
     from bitnet_core.model.packing import pack_student
 
     student = pack_student(small_student())
-    student.activation_bits = bits
+    student.set_layer_bits(bits)
     found = []
     with torch.inference_mode():
         for place, index in enumerate(ids):
@@ -107,7 +109,7 @@ def test_the_student_tells_text_tokens_and_candidates(
     assert (side["event"], side["side"], side["bits"], side["hosted"]) == ("side", "student", 8, False)
     tokenizer = small_tokenizer()
     prompt = list(tokenizer.encode_prompt([{"role": "user", "content": "the rain"}]).ids)
-    for number, bits in ((1, 8), (3, 4)):
+    for number, bits in ((1, [8, 8]), (3, [4, 4])):
         tokens = [one for event in of(events, number, "tokens") for one in event["tokens"]]
         assert 1 <= len(tokens) <= 5
         assert text_of(events, number) == "".join(one["text"] for one in tokens)
@@ -124,7 +126,7 @@ def test_the_student_tells_text_tokens_and_candidates(
     assert followed["event"] == "followed"
     assert "".join(one["text"] for one in followed["tokens"]) == "then explain"
     ids = tokenizer.encode_plain("then explain")
-    for one, (text, p, best) in zip(followed["tokens"], expected(prompt, ids, 8, tokenizer), strict=True):
+    for one, (text, p, best) in zip(followed["tokens"], expected(prompt, ids, [8, 8], tokenizer), strict=True):
         assert (one["text"], one["top"][0][0]) == (text, best)
         assert one["p"] == pytest.approx(p, abs=1e-4)
     assert text_of(events, 5) == text_of(events, 6)
@@ -132,6 +134,27 @@ def test_the_student_tells_text_tokens_and_candidates(
     assert end["finish_reason"] in ("length", "stop")
     (long,) = of(events, 7)
     assert "shorten it" in long["problem"]
+
+
+def test_a_student_in_the_middle_of_a_flip_answers_with_the_bits_of_its_layers(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints.require_latest(root / "checkpoints")
+    made = dataclasses.replace(checkpoints.load(path), activation_bits=4, counters={"layer_bits": [4, 8]})
+    checkpoints.save(path.parent, made, {})
+    lines = [
+        question(1, follow="then explain", bits=8),
+        question(2, follow="then explain"),
+        question(3, max_tokens=1),
+    ]
+    events = asked(monkeypatch, capsys, ["student", "--root", str(root)], *lines)
+    assert events[0]["bits"] == "4 in 1 of 2 layers, 8 in the other"
+    tokenizer = small_tokenizer()
+    prompt = list(tokenizer.encode_prompt([{"role": "user", "content": "the rain"}]).ids)
+    ids = tokenizer.encode_plain("then explain")
+    for number, bits in ((1, [8, 8]), (2, [4, 8])):
+        told = [one["p"] for event in of(events, number, "followed") for one in event["tokens"]]
+        assert told == pytest.approx([p for _, p, _ in expected(prompt, ids, bits, tokenizer)], abs=1e-4)
 
 
 def test_a_stop_ends_one_answer_alone(

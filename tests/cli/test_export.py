@@ -12,7 +12,7 @@ import pytest
 from bitnet_core.cli import exporting
 from bitnet_core.cli.main import main
 from bitnet_core.evaluation.deployed import Deployed
-from bitnet_core.export import hf
+from bitnet_core.export import gguf_read, hf
 from bitnet_core.export import verify as verifying
 from bitnet_core.export.verify import Verification
 from bitnet_core.model.decoding import generate_ids
@@ -142,6 +142,23 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     assert "\x1b" not in card
     assert "\n# title" not in card
     assert "evil\\](x)" in card
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_student_in_the_middle_of_a_flip_is_exported_with_the_bits_of_its_layers(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints.require_latest(root / "checkpoints")
+    made = dataclasses.replace(checkpoints.load(path), activation_bits=8, counters={"layer_bits": [8, 4]})
+    checkpoints.save(path.parent, made, {})
+    (note,) = [one for one in answered(capsys, *export(root, "gguf"))["notes"] if "trained at" in one]
+    assert note.startswith("It was trained at 8 bits in 1 of 2 layers, 4 bits in the other, and both runtimes")
+    assert main(export(root, "hf", "--no-verify")) == 0
+    folder, file = (root / "exports" / name for name in ("experiment-step2-hf", "experiment-step2-TQ2_0.gguf"))
+    told = json.loads((folder / hf.CONFIG_FILE).read_text())["bitnet_core"]["activation_bits"]
+    assert told == gguf_read.look(file).origin["activation_bits"] == "8 in 1 of 2 layers, 4 in the other"
+    card = (folder / hf.CARD_FILE).read_text()
+    assert "rounded to 8 bits in 1 of 2 layers, 4 bits in the other in training" in card
 
 
 @pytest.mark.usefixtures("_here")

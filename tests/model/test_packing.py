@@ -160,7 +160,7 @@ def test_missing_tensors_are_refused(config: StudentConfig) -> None:
     tensors = dict(pack_student(Student(config)).state_dict())
     del tensors["model.layers.0.mlp.up_proj.packed"]
     with pytest.raises(BitnetError, match="pack it again"):
-        packing.assemble(config, tensors, 8)
+        packing.assemble(config, tensors, [8] * config.num_hidden_layers)
 
 
 def test_a_packed_student_that_the_disk_has_no_room_for_leaves_nothing(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_a_checkpoint_with_odd_fields_is_one_sentence(saved: Path, edit: Callabl
     [
         lambda p: p.update(config=None),
         lambda p: p.update(tensors=[torch.zeros(1)]),
-        lambda p: p.update(activation_bits="8"),
+        lambda p: p.update(layer_bits="8"),
+        lambda p: p["layer_bits"].append(8),
+        lambda p: p["layer_bits"].__setitem__(0, 9),
         lambda p: p["config"].update(num_hidden_layers=HUGE),
         lambda p: p["tensors"].update(x=torch.zeros(1).expand(HUGE)),
         lambda p: p.pop("tensors"),

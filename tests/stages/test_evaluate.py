@@ -1,6 +1,7 @@
 """The eval stage, from a trained checkpoint and real trace files to a report and tables, or to an error."""
 
 import contextlib
+import dataclasses
 import json
 import math
 import shutil
@@ -27,6 +28,7 @@ from bitnet_core.suites.items import load_items
 from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
 from bitnet_core.teachers.opening import Host
 from bitnet_core.traces import schema, writer
+from bitnet_core.training import checkpoints
 from tests.builders import emitted, stage_context
 from tests.suites import small_wheel
 from tests.suites.test_fetch import stored
@@ -37,7 +39,7 @@ SETTINGS = {
     "FORCE_CPU": "1",
     "TORCH_DTYPE": "fp32",
     "MINI_DIM": "256",
-    "MINI_LAYERS": "1",
+    "MINI_LAYERS": "2",
     "TOTAL_STEPS": "6",
     "TRAIN_BATCH_SIZE": "4",
     "LR": "3e-3",
@@ -266,6 +268,32 @@ def test_a_prompt_that_the_template_refuses_is_left_out(
     path.write_text("no rain\n")
     with pytest.raises(BitnetError, match=r"refuses every prompt \(prompt 0: Not this\); change EVAL_PROMPTS_FILE"):
         evaluate.run(context(root, EVAL_PROMPTS_FILE=str(path)))
+
+
+def test_a_student_in_the_middle_of_a_flip_is_measured_as_it_is(
+    root: Path, no_child: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = checkpoints.require_latest(root / "checkpoints")
+    made = checkpoints.load(path)
+    checkpoints.save(path.parent, dataclasses.replace(made, counters=made.counters | {"layer_bits": [4, 8]}), {})
+    answered: list[tuple[int | None, ...]] = []
+    stood_in = evaluate.run_deployed
+
+    def deployed(packed: Student, *given: Any, **more: Any) -> Deployed:
+        answered.append(packed.layer_bits)
+        return stood_in(packed, *given, **more)
+
+    monkeypatch.setattr(evaluate, "run_deployed", deployed)
+    ctx = context(root)
+    evaluate.run(ctx)
+    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
+    bits = "4 in 1 of 2 layers, 8 in the other"
+    assert report["checkpoint"]["activation_bits"] == bits
+    assert list(report["imitation"]["by_activation_bits"]) == [bits, "8", "4"]
+    found = [one["coarse_kl"]["value"] for one in report["imitation"]["by_activation_bits"].values()]
+    assert len(set(found)) == 3
+    assert ("coarse KL", f"student A{bits}") in [(row[0], row[1]) for row in table(ctx, "imitation")]
+    assert answered == [(4, 8)], "imitation gives the layers back their own bits"
 
 
 def test_one_prompt_is_not_enough_to_measure_imitation(root: Path, no_child: object) -> None:

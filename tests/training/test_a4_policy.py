@@ -61,8 +61,9 @@ def test_eight_bits_and_full_precision_know_no_policy() -> None:
         student = student_of("hybrid")
         student.activation_bits = bits
         assert set(widths(student).values()) == {bits}
-        assert student.config.bits_words(bits) == str(bits)
-    assert student.config.bits_words(4) == "4 (o and down 8)"
+        assert student.config.bits_words([bits, bits]) == f"{bits} bits"
+    assert student.config.bits_words([4, 4]) == "4 bits (o and down 8)"
+    assert student.config.bits_words([4, 8, 8]) == "4 bits (o and down 8) in 1 of 3 layers, 8 bits in the others"
     with pytest.raises(BitnetError, match="a4_policy is 'some'; it is one of all, hybrid"):
         student_of("some")
 

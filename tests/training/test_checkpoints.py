@@ -41,6 +41,13 @@ def test_a_student_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("bits", [[], [8, 8], [4], [None], ["8"], [True], [16], 8, None, {}], ids=str)
+def test_damaged_bits_of_the_layers_are_one_sentence(bits: object) -> None:
+    damaged = dataclasses.replace(checkpoint(1), counters={"layer_bits": bits})
+    with pytest.raises(BitnetError, match="step 1 has a damaged layer_bits; move it away to use the one before it"):
+        checkpoints.student_from(damaged)
+
+
 def test_latest_skips_incomplete_checkpoints(tmp_path: Path) -> None:
     assert checkpoints.latest(tmp_path) is None
     paths = [Path(checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path) for step in (5, 10, 15)]

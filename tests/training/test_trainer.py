@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.model.packing import load_packed, pack_student, save_packed
 from bitnet_core.runs.presence import Gone
 from bitnet_core.traces.examples import Batch
 from bitnet_core.training import checkpoints
@@ -256,6 +257,35 @@ def test_a_ramp_flips_layer_after_layer_and_resumes_to_the_bit(make_trainer: Mak
     for name, tensor in whole.student.state_dict().items():
         assert torch.equal(tensor, second.student.state_dict()[name])
     assert whole.state.evaluations == second.state.evaluations
+
+
+def test_a_checkpoint_in_the_middle_of_a_flip_is_the_student_that_was_trained(
+    make_trainer: Make, tmp_path: Path
+) -> None:
+    values = RAMP | {"TOTAL_STEPS": "30", "SCHEDULER_TMAX": "12"}
+    trainer = make_trainer(values, num_hidden_layers=3)
+    stop_after(trainer, 6)
+    with pytest.raises(Stopped):
+        trainer.run()
+    trained = trainer.student.eval()
+    bits = trained.layer_bits
+    assert set(bits) == {4, 8}
+    stored = checkpoints.student_from(
+        checkpoints.load(checkpoints.require_latest(trainer.ctx.experiment.checkpoints))
+    )
+    packed = pack_student(stored)
+    save_packed(packed, tmp_path / "packed.pt")
+    ids = torch.arange(40).view(2, 20)
+    for loaded in (stored, packed, load_packed(tmp_path / "packed.pt")):
+        assert loaded.layer_bits == bits
+    with torch.no_grad():
+        wanted = trained.logits(trained(ids))
+        assert torch.equal(stored.logits(stored(ids)), wanted)
+        assert torch.allclose(packed.logits(packed(ids)), wanted, atol=1e-4)
+        stored.activation_bits = bits[0]
+        assert not torch.allclose(stored.logits(stored(ids)), wanted, atol=1e-2), (
+            "the bits of the first layer are not it"
+        )
 
 
 def test_a_step_past_flip_and_budget_leaves_a_4_bit_student(make_trainer: Make) -> None:

@@ -37,6 +37,13 @@ def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Exp
     assert line.split() == ["◆", "100", "70k", "5.100", "A8", "1.1", "kB", "1", "min", "ago", "best"]
 
 
+@pytest.mark.parametrize(("flipped", "words"), [(0, "A8"), (1, "A8→A4"), (5, "A8→A4"), (6, "A4")])
+def test_a_checkpoint_in_the_middle_of_a_flip_says_so(home: Path, saved: Experiment, flipped: int, words: str):
+    shape = {"num_hidden_layers": 6}
+    save_checkpoint(saved, 250, 4 if flipped else 8, layers_at_4_bits=flipped, config=shape)
+    assert checkpoints.bits_words(CheckpointReader(saved.root, home).read().rows[0]) == words
+
+
 @pytest.mark.parametrize("cells", [75, 100])
 def test_copies_stand_below_each_other(cells: int):
     rows = [
@@ -137,7 +144,8 @@ def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved:
 @given(st.builds(
     Saved, st.just(Path("m.pt")), st.integers(0, 1 << 62), st.integers(0, 1 << 62), st.floats(0, 1e12), st.booleans(),
     st.none() | st.integers(0, 1 << 62), st.none() | st.integers(1, 1 << 62), st.none() | st.floats(),
-    st.none() | st.floats(), st.sampled_from([None, 4, 8]), st.integers(0, 9), st.text(max_size=40), st.booleans(),
+    st.none() | st.floats(), st.sampled_from([None, 4, 8]), st.integers(0, 9), st.none() | st.integers(0, 9),
+    st.text(max_size=40), st.booleans(),
     st.booleans(), st.sampled_from(["", "stored", "waiting", "here", "stays"]), st.booleans(),
 ), st.integers(30, 160))  # fmt: skip
 def test_a_row_fits_its_line(row: Saved, cells: int):

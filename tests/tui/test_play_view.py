@@ -120,6 +120,16 @@ def session_with(asked: Asked | None = None) -> Session:
     return session
 
 
+@pytest.mark.parametrize("cells", [20, 38, 60])
+def test_a_side_says_the_bits_of_its_layers(cells: int):
+    session, mixed = session_with(), "4 in 3 of 6 layers, 8 in the others"
+    session.take("student", [{"event": "side", "id": None, "name": "S", "where": "PyTorch, cpu", "bits": mixed}])
+    shown = unstyled(words.title("student", session.sides["student"], Asked("hi"), cells))
+    assert width(shown) <= cells
+    assert f"Student  S   A{mixed}"[: cells - 1] in shown
+    assert " A8 " in unstyled(words.title("student", session.sides["student"], Asked("hi", bits=8), 38))
+
+
 def test_the_student_follows_an_answer_of_the_teacher_that_is_complete():
     session = session_with(Asked("hi", bits=4))
     assert session.will_be_read

@@ -33,7 +33,7 @@ class Side:
     name: str = ""
     where: str = ""
     logprobs: str = ""
-    bits: int | None = None
+    bits: int | str | None = None
     hosted: bool = False
     price: Price | None = None
     note: str = ""
@@ -172,7 +172,7 @@ def _side(event: Mapping[str, Any]) -> Side:
         str(event.get("name", "")),
         str(event.get("where", "")),
         str(event.get("logprobs", "")),
-        bits if isinstance(bits, int) else None,
+        bits if isinstance(bits, int | str) else None,
         bool(event.get("hosted")),
         Price(prices[0] or 0.0, prices[1] or 0.0) if priced else None,
     )

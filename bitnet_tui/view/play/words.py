@@ -28,7 +28,7 @@ def title(who: Who, side: Side, asked: Asked | None, cells: int) -> Line:
     left = [Span(who.capitalize(), "title"), Span(f"  {flat(side.name)}", "label")]
     bits = asked.bits if asked is not None and asked.bits is not None else side.bits
     if who == "student" and bits is not None:
-        left += [Span("  "), Span(f" A{bits} ", "badge" if bits > 4 else "badge-after")]
+        left += [Span("  "), Span(f" A{flat(str(bits))} ", "badge-after" if bits == 4 else "badge")]
     return spread(left, [Span(flat(side.where), "faint")], cells)
 
 

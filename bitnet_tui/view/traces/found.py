@@ -16,7 +16,7 @@ class Scored(msgspec.Struct, frozen=True):
     """Which student was scored on the traces; `outdated` says why it is not the newest on the present traces."""
 
     step: int = 0
-    activation_bits: int | None = None
+    activation_bits: int | str | None = None
     scope: str = ""
     sequences: int = 0
     mean_kl: float | None = None
