@@ -43,6 +43,8 @@ _OF_SENTENCES = ("qei", "gates")
 """Tables whose text is all the core's; others have names and texts of models."""
 _WIDE = 78
 _ETA = "ETA"
+_ROOM = {"lr": 17, _ETA: 7}
+"""The cells that values of these names rarely exceed: what follows stays in its place while they change."""
 _EXPLAINED = ("QEI", "imitation")
 """The figures whose meaning stands below their table."""
 
@@ -114,7 +116,11 @@ def short_figures(run: RunShown, cells: int) -> tuple[Line, ...]:
     """The same where there is little room: in one line the time left, then what else fits; then the evaluation."""
     pairs = _training(run) if run.stage == "train" else _working(run)
     pairs.sort(key=lambda pair: pair[0] != _ETA)
-    parts = [one for name, value, style in pairs for one in (Span(f"{name} ", "label"), Span(f"{value}   ", style))]
+    parts = [
+        one
+        for name, value, style in pairs
+        for one in (Span(f"{name} ", "label"), Span(value.ljust(_ROOM.get(name, 0)) + "   ", style))
+    ]
     while len(parts) > 2 and cells_of(parts) > cells:
         del parts[-2:]
     return (*((tuple(parts),) if parts else ()), *(held_out(run.view, cells) if run.stage == "train" else ()))
@@ -141,6 +147,8 @@ def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, .
     if not pairs:
         return ()
     columns = [max(width(name), width(value)) + 3 for name, value, _ in pairs]
+    roomy = [max(column, _ROOM.get(name, 0) + 3) for (name, _, _), column in zip(pairs, columns, strict=True)]
+    columns = roomy if sum(roomy) - 3 <= cells else columns
     if cells >= _WIDE and sum(columns) - 3 <= cells:
         names = line(*(Span(pad(name, w), "label") for (name, _, _), w in zip(pairs, columns, strict=True)))
         values = line(*(Span(pad(value, w), style) for (_, value, style), w in zip(pairs, columns, strict=True)))

@@ -187,6 +187,16 @@ def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_pe
     assert "3/9" in shown and "1.10e-4 of 3e-4" in shown
 
 
+@pytest.mark.parametrize("figures", [panels.figures, panels.short_figures])
+def test_figures_stay_in_their_places_while_they_change(figures):
+    def places(left: float, rate: float) -> list[int]:
+        view = RunView(progress=Progress(done=3, total=9, unit="steps", eta_s=left), metric=Metric(step=3, lr=rate))
+        text = unstyled(*figures(_run(view=view, plan=Plan(peak_rate=2.5e-4)), 100)).split("\n")[0]
+        return [text.index(name) for name in ("step", "tok/s", "grad norm", "NaN")]
+
+    assert places(3_500.0, 1.1e-4) == places(9.0, 2.5e-4)
+
+
 def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in unstyled(gauge.gauge(_run("teacher", view=view), 80))
