@@ -166,8 +166,8 @@ class TeacherStep(TestedStep):
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "cards": "Arrows or a click choose; enter goes on. Prices are of the cheapest known model, per million "
-            "tokens of input. Pasted lines “label: value” fill the form.",
+            "cards": "Arrows or clicks choose, enter goes on. Prices: the cheapest known model's, per million input "
+            "tokens. Pasted “label: value” lines fill it.",
         }.get(name, "")
 
     def changed(self) -> None:
