@@ -149,15 +149,15 @@ _TERMINAL = {
     "shade-2": "ansi_blue",
     "shade-3": "ansi_yellow",
     "shade-4": "ansi_red",
-    **dict.fromkeys(("on-shade-1", "on-shade-2", "on-shade-4"), "ansi_bright_white"),
+    **dict.fromkeys(("on-panel", "on-shade-1", "on-shade-2", "on-shade-4"), "ansi_bright_white"),
     "on-shade-3": "ansi_black",
     "curve-kl": "ansi_bright_blue",
     "curve-ce": "ansi_green",
     "curve-format": "ansi_bright_magenta",
 }
 _SHADES = tuple(f"shade-{step}" for step in range(1, 5))
-_ON_SHADES = tuple(f"on-{shade}" for shade in _SHADES)
-"""The text on each shade; as other text, unless a theme says otherwise."""
+_ON_GROUNDS = ("on-panel", *(f"on-{shade}" for shade in _SHADES))
+"""The text on buttons and fields, and on each shade; as other text, unless a theme says otherwise."""
 _OWN = (
     "on-accent",
     "label",
@@ -173,7 +173,7 @@ _OWN = (
 """Variables that Textual does not know."""
 DEFAULTS: Mapping[str, str] = {
     **_DARK,
-    **dict.fromkeys(_ON_SHADES, _DARK["foreground"]),
+    **dict.fromkeys(_ON_GROUNDS, _DARK["foreground"]),
     "divider": _DARK["surface"],
 }
 """For the themes that are not ours, such as TEXTUAL_THEME may name."""
@@ -195,7 +195,7 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "divider": edge if ansi else surface,
         "border": accent,
         "border-blurred": edge,
-        **{name: colours.get(name, colours["foreground"]) for name in _ON_SHADES},
+        **{name: colours.get(name, colours["foreground"]) for name in _ON_GROUNDS},
         **{name: colours[name] for name in _OWN},
     }
     if ansi:  # Textual would blend what is not given, and the terminal's colours can't be blended

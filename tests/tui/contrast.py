@@ -1,11 +1,13 @@
 """The contrast of what a screen shows: of each text against the ground that is drawn under it."""
 
 from collections.abc import Iterator
+from types import UnionType
 
 from rich.color import Color as Drawn
 from rich.color import ColorType
 from textual.color import Color
 from textual.screen import Screen
+from textual.widget import Widget
 
 _VGA = "000 a00 0a0 a50 00a a0a 0aa aaa 555 f55 5f5 ff5 55f f5f 5ff fff"
 _XTERM = (
@@ -31,10 +33,12 @@ def _luminance(colour: Color) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def drawn(screen: Screen[object], terminal: str = "VGA on black") -> Iterator[tuple[str, float]]:
+def drawn(
+    screen: Screen[object], terminal: str = "VGA on black", of: type[Widget] | UnionType = Widget
+) -> Iterator[tuple[str, float]]:
     """Each piece of text in one style, with its contrast on one of TERMINALS.
 
-    Not what is dimmed behind a dialog, and not what is disabled.
+    Only what a widget `of` this kind draws. Not what is dimmed behind a dialog, and not what is disabled.
     """
     colours, *usual = TERMINALS[terminal]
 
@@ -57,7 +61,7 @@ def drawn(screen: Screen[object], terminal: str = "VGA on black") -> Iterator[tu
             if not any(card.contains(start, y) for card in cards):
                 continue
             widget, _ = screen.get_widget_at(start, y)
-            if widget.disabled or widget.has_class("-disabled"):
+            if not isinstance(widget, of) or widget.disabled or widget.has_class("-disabled"):
                 continue
             ink, ground = map(seen, (style.color, style.bgcolor), usual)
             yield segment.text.strip(), contrast(ground, ink)

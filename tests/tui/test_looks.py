@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.command import CommandList
 from textual.containers import Horizontal, Vertical
 from textual.pilot import Pilot
 from textual.screen import Screen
@@ -84,6 +85,8 @@ _WHOLE_AT_THE_LEAST = {
 _LEAST_CONTRAST = 4.5
 _LEAST_IN_16 = 1.6
 """Yellow on white has 1.7 in xterm, and green on cyan 1.3."""
+_LEAST_ON_GREY = 3.9
+"""Of buttons, fields and the palette. Their ground is bright black, on which unnamed text may have only 2.8."""
 _THEMES = [theme.name for theme, _ in THEMES.values() if not theme.ansi]
 """Those with colours of their own. The colours of the theme `bitnet-terminal` are the terminal's."""
 _NAMES_A_KEY = re.compile(r"\((\S+)\)$")
@@ -142,6 +145,8 @@ async def _stands_out(pilot: Pilot[None]) -> None:
     for terminal in TERMINALS:
         found = drawn(pilot.app.screen, terminal)
         assert not [(terminal, text, round(least, 2)) for text, least in found if least < _LEAST_IN_16]
+        found = drawn(pilot.app.screen, terminal, Button | CommandList | Input)
+        assert not [(terminal, text, round(least, 2)) for text, least in found if least < _LEAST_ON_GREY]
 
 
 def _named_keys(screen: Screen[Any]) -> dict[str, tuple[str, str]]:
