@@ -96,6 +96,8 @@ class ManagingScreen(AttemptingScreen[None]):
         from bitnet_tui.screens.confirm import ConfirmScreen
         from bitnet_tui.view import going
 
+        if not self.is_active:  # who asked has gone on to something else
+            return
         experiments: Sequence[dict[str, Any]] = found["experiments"]
         if problem := going.running(experiments):
             self.refused(problem)

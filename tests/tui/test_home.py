@@ -1,5 +1,6 @@
 """The table of experiments as it is used, by keys and by the mouse at the cell that shows the thing."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.fetch import FetchScreen
 from bitnet_tui.screens.managing_forms import NameScreen
 from bitnet_tui.screens.message import MessageScreen
-from bitnet_tui.services import preferences
+from bitnet_tui.services import managing, preferences
 from bitnet_tui.services.drafts import Kept
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
@@ -88,7 +89,7 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert "student" not in shown(pilot)
 
 
-async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Path):
+async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Path, monkeypatch: pytest.MonkeyPatch):
     """The cursor stays on what it marks. After a comparison, deleting is about one experiment again."""
     for name in ("A", "LR", "Z"):  # one has the name of a setting
         finished_experiment(home, name)
@@ -113,6 +114,13 @@ async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Pat
         await pilot.press("up", "x")
         await _until(pilot, "Delete LR?")
         assert "Learning rate" not in words(pilot)
+        found, change = threading.Event(), managing.change
+        monkeypatch.setattr(managing, "change", lambda *given: (found.wait(60), change(*given))[1])
+        await pilot.press("escape", "x", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        found.set()
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen), "a late question lies over it"
 
 
 @pytest.mark.parametrize("hand", ["key", "mouse"])
