@@ -1,5 +1,7 @@
 """A dialog about one export: where it is, and each command that takes it elsewhere and runs it there."""
 
+from typing import cast
+
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -9,6 +11,7 @@ from textual.widgets import Button
 from bitnet_core.runs.exports import Exported
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.shell import Shell
 from bitnet_tui.view import exports
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -24,9 +27,9 @@ class Command(Painted, can_focus=True):
         super().__init__(classes="command")
         self.what, self.command = what, command
 
-    async def on_click(self) -> None:
-        """A click gives it the focus, which marks it, and copies it."""
-        await self.run_action("screen.copy")
+    def on_click(self) -> None:
+        """A click gives it the focus, which marks it a moment later."""
+        cast("Shell", self.app).copy_text(self.command)
 
 
 class ExportedScreen(DialogScreen[bool]):

@@ -49,7 +49,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         from bitnet_tui.screens.confirm import ConfirmScreen
 
         kill, running = asked is not None, [one.name for one in active]
-        names = running if kill else [row.name]
+        names = running if kill else [row.name, PIPELINE.name]
         loses = kill or not stopping.keeps(row.name, running)
 
         def answered(yes: bool | None) -> None:
@@ -68,7 +68,10 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         self.shell.notify_of(run_id, f"Stopping{saves}. In {left}, {key} can kill it.")
 
     def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
-        """`ending` are the ids of the runs that will end, that of the pipeline among them."""
+        """`ending` are the ids of the runs that will end, that of the pipeline among them.
+
+        To stop them, only the first of `names` that still runs is asked: meanwhile the pipeline may have gone on.
+        """
         self.shell.confirmed |= ending
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
@@ -80,7 +83,8 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
     def _stop(self, shell: Shell, run_id: str, names: list[str], ending: set[str], *, kill: bool) -> None:
         problem = ""
         try:
-            runs = ExperimentWatcher(self.root, shell.home).active_runs(names)
+            runs = ExperimentWatcher(self.root, shell.home).active_runs(names)[: None if kill else 1]
+            problem = "" if runs else f"{stage_title(names[0])} had ended before."
         except BitnetError as error:
             runs, problem = [], str(error)
         for run in runs:

@@ -6,7 +6,7 @@ import socket
 import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
-from bitnet_core.text import ago, duration, flat, size
+from bitnet_core.text import ago, duration, flat, printable, size
 from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
@@ -67,10 +67,10 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
         (
             "Type this on the other machine to copy it there. "
             f"If {flat(host)} is not found there, put the address of this machine in its place:",
-            flat(copied),
+            printable(copied),
         ),
-        (served, flat(serve_line(one.kind, name))),
-        (f"Or {'in' if one.kind == HF else 'with'} {other}:", flat(typed)),
+        (served, printable(serve_line(one.kind, name))),
+        (f"Or {'in' if one.kind == HF else 'with'} {other}:", printable(typed)),
     )
 
 

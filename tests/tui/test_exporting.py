@@ -15,11 +15,11 @@ from textual.pilot import Pilot
 from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.exports import HF, Exported
+from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
-from bitnet_tui.screens.exported import ExportedScreen
+from bitnet_tui.screens.exported import Command, ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view.exports import command_lines, commands
 from bitnet_tui.view.spans import unstyled
@@ -208,6 +208,14 @@ def test_a_command_is_shown_whole(cells: int, folders: list[str]):
     assert f"{one.path} ." in commands(one)[0][1]
 
 
+def test_a_command_names_the_file_as_it_is_called():
+    one = Exported(Path("/my  lab/a  b.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
+    copied, served, other = (command for _, command in commands(one))
+    assert copied.endswith(f"'{one.path}' .")
+    assert served == f"bitnet serve '{one.path.name}'"
+    assert other == f"llama-server -m '{one.path.name}'"
+
+
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
     export = Exported(saved.root / "exports" / f"{'a' * 30}.gguf", "gguf", 1, "a" * 64, 1000, NOON)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(110, 30)) as pilot:
@@ -215,6 +223,10 @@ async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, s
         pilot.app.push_screen(ExportedScreen(export))
         await settled(pilot)
         first = shown(pilot)
+        last = pilot.app.screen.query(Command).last()
+        last.on_click()  # before it is marked
+        await settled(pilot)
+        assert pilot.app.clipboard == last.command
         for size in ((20, 5), (110, 30)):
             await pilot.resize_terminal(*size)
             await settled(pilot)

@@ -306,16 +306,29 @@ async def test_a_stop_that_failed_is_asked_for_again(home: Path, monkeypatch: py
         live.end_process()
 
 
-async def test_the_question_names_the_pipeline_that_stops_too(home: Path):
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_the_question_names_the_pipeline_that_stops_too(home: Path, *, goes_on: bool):
     exp = experiment(home, "whole")
     runs = [SimulatedRun(exp, stage, alive=True) for stage in ("pipeline", "collect")]
     try:
-        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        pilot_of = BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True)
+        async with pilot_of as pilot:
             await settled(pilot)
             await pilot.press("s")
             await settled(pilot)
             assert "Stop “Collect traces” and the pipeline?" in words(pilot)
             assert "the pipeline that it belongs to ends with it; p continues from there" in words(pilot)
+            pipeline, collect = runs
+            collect.end_process()  # while the question is open; the pipeline goes on with its next stage, or ends
+            if not goes_on:
+                pipeline.end_process()
+            await pilot.press("enter")
+            if goes_on:
+                await settled(pilot)
+                assert pipeline.child is not None
+                assert pipeline.child.wait(60) == -15
+            else:
+                await until(pilot, lambda: "✗ Not stopped: “Collect traces” had ended before." in notices(pilot))
     finally:
         for live in runs:
             live.end_process()
