@@ -223,6 +223,10 @@ async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, s
         pilot.app.push_screen(ExportedScreen(export))
         await settled(pilot)
         first = shown(pilot)
+        bars = {
+            word: "▌" in next(one for one in first.splitlines() if word in one) for word in ("scp ", "llama-server")
+        }
+        assert bars == {"scp ": True, "llama-server": False}, "the one that is copied is told by a shape"
         last = pilot.app.screen.query(Command).last()
         last.on_click()  # before it is marked
         await settled(pilot)

@@ -147,6 +147,9 @@ def test_of_two_lines_for_one_field_its_own_label_counts_and_the_other_line_is_n
     assert found is not None
     assert found.values == {"S3_ENDPOINT_URL": "http://s3:9000", "S3_BUCKET": "b", BACKEND: "s3"}
     assert found.unknown == ("Host",)
+    found = pasted.read("Provider: nobody\nModel: m", draft=Draft(step="teacher"))
+    assert found is not None
+    assert found.words == f"Taken: Model. Not taken: {label(TEACHER)}."
 
 
 def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() -> None:

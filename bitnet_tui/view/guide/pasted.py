@@ -78,6 +78,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
     """
     lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
+    by_name = set(_ASSIGNED.findall(lines))
     lines = labelled.as_dotenv(lines, draft or Draft(), of_storage=bool(sections))
     named = _ASSIGNED.findall(lines)
     labels = [one for one in labelled.labels_of(lines) if one not in named]
@@ -96,7 +97,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
         name = setting_called(written)
         value = plain_value(name, as_typed) if name else as_typed
         if not name or not _may_be_pasted(name, value, sections):
-            unknown.append(written)
+            unknown.append(written if written in by_name else label(name))
         elif name in SECRET_NAMES:
             keys[name] = value
         else:
