@@ -73,6 +73,7 @@ class Noticing(Shell):
     def on_load(self) -> None:
         self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
         self._of_runs: dict[str, Notification] = {}
+        self._taken_back: deque[str] = deque(maxlen=_MOST_WAITING)
         self._acted = self._came = self._now()
 
     def notify(
@@ -98,6 +99,7 @@ class Noticing(Shell):
 
     def take_back(self, run: str) -> None:
         if (one := self._of_runs.pop(run, None)) is not None:
+            self._taken_back.append(one.identity)
             self._dismiss(one)
 
     def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
@@ -174,8 +176,11 @@ class Noticing(Shell):
     def on_notify(self, event: Notify) -> None:
         """One more is about to be added: the one that said the same goes, and the oldest of too many.
 
-        What nobody has asked for gives way, and comes again.
+        What nobody has asked for gives way, and comes again. What was taken back on its way here is not shown.
         """
+        if event.notification.identity in self._taken_back:
+            event.prevent_default()
+            return
         if self._beside is not None and event.notification is not self._beside:
             self._next.appendleft(self._shown)
             self._dismiss(self._beside)

@@ -11,6 +11,8 @@ from bitnet_tui import key_names
 from bitnet_tui.keymap import Keymap
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.services.benchmarks import GetBenchmarks
     from bitnet_tui.services.exporting import Export
@@ -60,6 +62,10 @@ class Shell(App[None]):
     def plain(self) -> bool:
         """Whether only plain signs are drawn: curves need letters, as each of their cells is the same sign."""
         return bool(getattr(self._driver, "plain", False))
+
+    def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
+        """Show beside the title, in one line, what happened while somebody was busy with something else."""
+        raise NotImplementedError
 
     def notify_of(self, run: str, message: str) -> None:
         """Show a notice of the run with this id, in the place of the one before."""

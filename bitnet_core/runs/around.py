@@ -49,17 +49,17 @@ class Load:
     def words(self) -> Iterator[str]:
         """`memory 6.1/8.3 GB`, `GPU 83%, 61/80 GB`, `CPU 97%`; what is not known is left out.
 
-        The last is known a moment later, so nothing moves.
+        The last is known a moment later, and figures have room for the largest one, so nothing moves.
         """
         free, memory = self.machine.memory_free, self.machine.memory
         if free is not None and memory:
             yield f"memory {_of(max(0.0, memory - free), memory)}"
         if self.gpus:
-            busy = "/".join(percent(one.busy, 1) if one.busy is not None else "—" for one in self.gpus)
+            busy = "/".join(_share(one.busy) for one in self.gpus)
             used, memory = sum(one.used for one in self.gpus), sum(one.memory for one in self.gpus)
             yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {_of(used, memory)}"
         if self.cpu is not None:
-            yield f"CPU {percent(self.cpu, 1)}"
+            yield f"CPU {_share(self.cpu)}"
 
 
 @dataclass
@@ -113,12 +113,19 @@ class LoadReader:
 
 
 def _of(part: float, whole: float) -> str:
-    """`6.1/8.3 GB`, `900 MB/8.3 GB`."""
+    """`6.1/8.3 GB`, `  6/8.3 GB`, ` 6.1/25.3 GB`, `900 MB/8.3 GB`."""
     one, all_of_it = size(part), size(whole)
     same = one.rpartition(" ")[2] == all_of_it.rpartition(" ")[2]
-    return f"{one.rpartition(' ')[0] if same else one}/{all_of_it}"
+    used = one.rpartition(" ")[0] if same else one
+    longest = len("9.9") if len(all_of_it.rpartition(" ")[0].partition(".")[0]) == 1 else len("99.9")
+    return f"{used:>{longest}}/{all_of_it}"
 
 
 def _counted_twice(times: tuple[float, ...]) -> int:
     """How many of the last figures are part of earlier ones: on Linux, the time of guests is also that of users."""
     return sum(name.startswith("guest") for name in getattr(times, "_fields", ()))
+
+
+def _share(known: float | None) -> str:
+    """`  3%`, ` 97%`, `100%`, all of one width."""
+    return f"{'—' if known is None else percent(known, 1):>4}"

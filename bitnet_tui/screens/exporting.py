@@ -111,4 +111,4 @@ def _ended(shell: Shell, export: Export, said: tuple[str, str]) -> None:
             one.export_ended()
     if not seen:
         severity: Literal["information", "error"] = "error" if said[0] == "bad" else "information"
-        shell.notify(said[1], title=f"Export of {export.root.name}", severity=severity)
+        shell.notify_beside(said[1], title=f"Export of {export.root.name}", severity=severity)

@@ -59,7 +59,7 @@ def above(view: ExperimentView, cells: int, rows: int, tab: str = "live") -> Abo
     if len(found) > left:
         found = (*found[: left - 1], found[-1]) if left else ()
     spare = min(_steady_rows(run, found), rows) - sum(map(len, (health, alerts, found))) if run else 0
-    if run is not None and run.view.charted and spare > 0:  # the charts stay where they were while it ran
+    if spare > 0:  # what is below stays where it was while it ran
         blank = ((),) * spare
         health, alerts = (health, (*alerts, *blank)) if alerts else ((*health, *blank), alerts)
     return Above(health, alerts, found)

@@ -2,7 +2,7 @@
 
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.stage_rows import COPIED, StageRow
+from bitnet_tui.view.stage_rows import COPIED, PREPARING, UNTOLD, StageRow
 from bitnet_tui.view.states import look
 
 
@@ -39,8 +39,9 @@ def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool)
 
 def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
     """The line's part of each stage."""
-    for told in ((COPIED,), ()):
-        notes = [row.note if row.active or row.note in told else "" for row in rows]
+    full = [row.note if row.active or row.note == COPIED else "" for row in rows]
+    shorter = [UNTOLD if note == PREPARING else note for note in full]
+    for notes in (full, shorter, ["" if note == COPIED else note for note in full]):
         with_notes = [
             _part(row, row.name == chosen, note, focused=focused) for row, note in zip(rows, notes, strict=True)
         ]

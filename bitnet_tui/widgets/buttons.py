@@ -8,7 +8,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button
 
-from bitnet_core.text import width
+from bitnet_core.text import pad, width
 from bitnet_tui.actions import by_id
 from bitnet_tui.shell import Shell
 
@@ -24,14 +24,26 @@ _FORMS = [
 
 
 class KeyButton(Button):
-    """The button of an action in the table. `short` are its words where there is little room."""
+    """The button of an action in the table. `short` are its words where there is little room.
 
-    def __init__(self, words: str, action: str, *, short: str = "", id: str | None = None) -> None:  # noqa: A002 - textual's name
+    It keeps room for the longest of the words in `others`, which it says at other times, so that nothing moves then.
+    """
+
+    def __init__(
+        self,
+        words: str,
+        action: str,
+        *,
+        short: str = "",
+        others: Sequence[tuple[str, str]] = (),
+        id: str | None = None,  # noqa: A002 - textual's name
+    ) -> None:
         made = by_id(action)
         name = f"app.{made.name}" if made.where == "app" else made.name
         super().__init__("", name=name, compact=True, id=id)
         self._action = action
         self.words, self.short = words, short or words
+        self._others = others
         self.wanted = True
         """Whether it has something to do: else its bar leaves it out."""
 
@@ -53,7 +65,9 @@ class KeyButton(Button):
 
     def text(self, form: str, short: bool) -> str:
         """Its words in a form, with its key if the form has one."""
-        return form.format(self.short if short else self.words, key_of(self, self._action))
+        key, every = key_of(self, self._action), ((self.words, self.short), *self._others)
+        texts = [form.format(few if short else many, key) for many, few in every]
+        return pad(texts[0], max(map(width, texts)))
 
 
 class KeyBar(Horizontal):

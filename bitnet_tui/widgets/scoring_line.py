@@ -91,4 +91,4 @@ def _ended(shell: Shell, scoring: Scoring) -> None:
     if not seen:
         severity: Literal["information", "error"] = "error" if scoring.problem else "information"
         told = scoring.problem or f"{words.ended(scoring.scored, None)}."
-        shell.notify(told, title=f"Traces of {scoring.root.name}", severity=severity)
+        shell.notify_beside(told, title=f"Traces of {scoring.root.name}", severity=severity)

@@ -42,6 +42,8 @@ _FIELD_CELLS = 16
 _MOST_WORST = 500
 _BY = {"number": ("number",), "kl": ("KL",), "other": ("Other's mass", "Other")}
 """What each order goes by; second, where there is little room."""
+_SCORING = (("Score student", "Score"), ("Stop scoring", "Stop"))
+"""What the button offers while nothing is scored, and while that runs; second, where there is little room."""
 
 
 class TracesPane(Vertical):
@@ -70,9 +72,9 @@ class TracesPane(Vertical):
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
             yield FilterInput(compact=True, id="trace-search")
-            yield KeyButton("", "traces.order", id="trace-order")
+            yield KeyButton("", "traces.order", others=[("by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
-            yield KeyButton("", "traces.score", id="trace-score")
+            yield KeyButton("", "traces.score", others=_SCORING, id="trace-score")
         with Container(id="traces-body"):
             with Vertical(id="trace-listed"):
                 yield TraceList()
@@ -213,9 +215,7 @@ class TracesPane(Vertical):
         cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
         self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._order]))
-        self.query_one("#trace-score", KeyButton).say(
-            *("Stop scoring", "Stop") if self._scoring.running else ("Score student", "Score")
-        )
+        self.query_one("#trace-score", KeyButton).say(*_SCORING[self._scoring.running])
         self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
         self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
         trace = self._trace

@@ -25,12 +25,12 @@ def test_the_share_of_the_processors_is_that_since_the_last_look(monkeypatch: py
     at, times = [0.0], [_Times(10, 0, 10, 0, 5)]
     monkeypatch.setattr(psutil, "cpu_times", lambda: times[-1])
     reader = LoadReader(now=lambda: at[0])
-    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory 6/8 GB"]
+    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory   6/8 GB"]
     at[0], times[-1] = 10.0, _Times(13, 0, 10, 1, 8)
-    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory 6/8 GB"], "nothing has happened"
-    assert list(reader.read(_AROUND, 2, gpu=False).words()) == ["memory 6/8 GB", "CPU 75%"]
+    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory   6/8 GB"], "nothing has happened"
+    assert list(reader.read(_AROUND, 2, gpu=False).words()) == ["memory   6/8 GB", "CPU  75%"]
     times[-1] = _Times(13, 0, 99, 1, 8)
-    assert list(reader.read(_AROUND, 3, gpu=False).words())[-1] == "CPU 75%", "too soon"
+    assert list(reader.read(_AROUND, 3, gpu=False).words())[-1] == "CPU  75%", "too soon"
     assert reader.read(UNKNOWN_MACHINE, 4, gpu=True) == Load()
 
 
@@ -38,9 +38,9 @@ def test_gpus_are_told_as_nvidia_smi_does(tmp_path: Path, monkeypatch: pytest.Mo
     _smi(tmp_path, 'echo "83, 61440, 81559"; echo "[N/A], 0, 81559"; echo "no devices"', monkeypatch)
     load = LoadReader().read(_AROUND, 1, gpu=True)
     assert load.gpus == (Gpu(0.83, 61440 * 2**20, 81559 * 2**20), Gpu(None, 0.0, 81559 * 2**20))
-    assert list(load.words())[1] == "GPUs 83%/—, 64.4/171 GB"
+    assert list(load.words())[1] == "GPUs  83%/   —, 64.4/171 GB"
     one = Load(None, _AROUND, load.gpus[:1])
-    assert list(one.words())[1] == "GPU 83%, 64.4/85.5 GB"
+    assert list(one.words())[1] == "GPU  83%, 64.4/85.5 GB"
     assert LoadReader().read(_AROUND, 1, gpu=False).gpus == ()
 
 

@@ -150,7 +150,7 @@ async def test_an_export_that_failed_says_so_and_opens_no_page(
             await pilot.press("7")
         export.end()
         await settled(pilot)
-        assert [one.severity for one in pilot.app._notifications] == (["error"] if leaves else [])
+        assert [one.severity for one in pilot.app._notifications] == (["error -beside"] if leaves else [])
         await pilot.press("4")
         await until(pilot, lambda: "✗ There is no room." in words(pilot))
         assert "Exporting" not in words(pilot)

@@ -255,7 +255,10 @@ async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
             pilot.app.screen.look()  # this experiment has nothing to say of another one's run
             await settled(pilot)
             assert notices(pilot) == ["Stopping train."]
+            pilot.app.notify_of("another", "It is on its way.")
             pilot.app.take_back("another")
+            await settled(pilot)
+            assert notices(pilot) == []
             await pilot.press("s", "y")
             await settled(pilot)
             assert live.child.poll() is None

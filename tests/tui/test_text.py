@@ -18,7 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.spans import cells_of, line, spread, unstyled
-from bitnet_tui.view.stage_rows import COPIED, StageRow
+from bitnet_tui.view.stage_rows import COPIED, PREPARING, StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from tests.builders import event
@@ -348,6 +348,9 @@ def test_the_stages_as_a_column_and_as_a_strip():
     assert "✓ collect" in strip
     copied = tuple(StageRow(row.name, row.title, "new", COPIED if row.name == "collect" else "") for row in _ROWS)
     assert "· collect copied" in unstyled(stage_text.strip(copied, "train", 80, focused=True))
+    begun = [replace(row, state="running", note=PREPARING) if row.name == "train" else row for row in copied]
+    strip = unstyled(stage_text.strip(tuple(begun), "train", 80, focused=True))
+    assert "· collect copied" in strip and "train …" in strip and len(strip) <= 80
 
 
 @pytest.mark.parametrize("chosen", [row.name for row in _ROWS])

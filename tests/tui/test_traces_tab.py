@@ -206,6 +206,7 @@ async def test_scoring_goes_on_when_its_screen_is_closed(
         await pilot.press("2")
         await until(pilot, lambda: "Scoring the newest student: 3 of 7 traces, " in words(pilot))
         assert "Stop scoring" in shown(pilot)
+        room = pilot.app.screen.query_one("#trace-search").region
         await pilot.press("escape")
         await until(pilot, lambda: "by number" not in shown(pilot))
         away.set()
@@ -218,6 +219,7 @@ async def test_scoring_goes_on_when_its_screen_is_closed(
         await pilot.press("2")
         await until(pilot, lambda: shown_then in said(pilot, "#traces-said"))
         assert "Score student" in shown(pilot)
+        assert pilot.app.screen.query_one("#trace-search").region == room
 
 
 async def test_without_traces_the_tab_says_so_at_once_and_its_button_collects(home: Path, recorder: RecordingLaunch):
