@@ -74,7 +74,7 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Until the screen is complete, its keys do nothing but close it."""
-        if self.is_mounted and (self.complete or action == "dismiss"):
+        if self.is_mounted and (self.complete or action in ("dismiss", "leave")):
             return super().check_action(action, parameters)
         return None
 

@@ -46,7 +46,7 @@ class Rail(_Line):
             super().__init__()
             self.step = step
 
-    _shown: tuple[str, frozenset[str], frozenset[str]] = ("machine", frozenset(), frozenset())
+    _shown: tuple[str, frozenset[str], frozenset[str]] = ("", frozenset(), frozenset())
 
     def show(self, now: str, seen: frozenset[str], wrong: frozenset[str]) -> None:
         if (now, seen, wrong) != self._shown:

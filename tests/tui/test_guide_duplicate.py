@@ -1,15 +1,19 @@
 """The guide with the settings of another experiment, and its traces where they are wanted."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
+from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import Workspace
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.services import drafts
 from bitnet_tui.widgets.table import Table
 from tests.tui.guides import answered, app, choose, opened, press
-from tests.tui.pilots import click_on, shown, until, words
+from tests.tui.pilots import click_on, settled, shown, until, words
 
 
 def _at_the_cursor(pilot: Pilot[None]) -> str:
@@ -52,6 +56,36 @@ async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Pa
     assert "sk-plain" not in text
     assert "STORAGE_NAME" not in text
     assert not (home / "first-2" / "logs").exists() or not list((home / "first-2" / "logs").iterdir())
+
+
+async def test_the_first_step_of_a_duplicate_is_the_one_to_begin_with(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """Not another one before it, and the guide can be left while its settings are being read."""
+    Workspace(home).create("first", "LR=1e-3\n")
+    gate, shown_steps, settings_of = threading.Event(), [], drafts.settings_of
+    show_step = NewExperimentScreen._show_step
+
+    async def shows(guide: NewExperimentScreen, step: str, field: str) -> None:
+        shown_steps.append(step)
+        await show_step(guide, step, field)
+
+    def held(*asked: Path) -> Copied:
+        gate.wait(60)
+        return settings_of(*asked)
+
+    monkeypatch.setattr(NewExperimentScreen, "_show_step", shows)
+    monkeypatch.setattr(drafts, "settings_of", held)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        for leave in (True, False):
+            await pilot.press("D")
+            await until(pilot, lambda: "Reading the settings of first…" in shown(pilot))
+            assert "Machine" in shown(pilot) and "◉" not in shown(pilot)
+            if leave:
+                await pilot.press("escape")
+                await until(pilot, lambda: not isinstance(pilot.app.screen, NewExperimentScreen))
+        gate.set()
+        await until(pilot, lambda: "◉ Student and budget" in shown(pilot))
+        assert shown_steps == ["student"]
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (120, 36)])

@@ -145,19 +145,20 @@ class KeptGuide(Guide):
             self._tell_step()
         if self._own:  # something was chosen before it could be read
             return
-        if copied is not None and copy is not None and record is None:
-            copy = replace(copy, step="student")  # what comes before is most often to stay as it is
-            self._seen |= drafted.visited(copy)
-            self.call_next(self._adopt, copy, copy.step)
-            if copied.keys:
-                self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
-            return
         kept = drafted.from_record(record)
         if kept is not None and not kept.empty:
             self._returned = True
             self._greeting = kept.step
             self._seen |= drafted.visited(kept)
             self.call_next(self._adopt, replace(kept, source=self.draft.source), kept.step)
+        elif copied is not None and copy is not None:
+            copy = replace(copy, step="student")  # what comes before is most often to stay as it is
+            self._seen |= drafted.visited(copy)
+            self.call_next(self._adopt, copy, copy.step)
+            if copied.keys:
+                self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
+        else:
+            self.call_next(self._come_to, self._step)
 
     def _say_nothing_wrong(self) -> None:
         """Say that this is a draft while the first step is shown, else nothing."""
@@ -168,7 +169,9 @@ class KeptGuide(Guide):
             self.say("", "")
 
     def _not_copied(self, why: str) -> None:
-        self.say(why, "warn")
+        if self._current is None:
+            self.call_next(self._come_to, self._step)
+        self.call_next(self.say, why, "warn")
 
     async def action_afresh(self) -> None:
         """Forget the draft."""
@@ -186,7 +189,8 @@ class KeptGuide(Guide):
             kept, turn = self._kept, time.monotonic_ns()
             self.look("save", lambda: kept.remove(turn), removed)
         self.say("", "")
-        await self._come_to("machine")
+        if self._source is None:
+            await self._come_to("machine")
 
     def _begin_again(self) -> None:
         if self._source is not None:
@@ -333,6 +337,8 @@ class KeptGuide(Guide):
         return name == self.draft.teacher.key_setting or (bool(backend) and name in KINDS[backend].keys)
 
     def _show_rail(self) -> None:
+        if self._current is None:  # which one will be the first is being read
+            return
         wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()))
         self.query_one(Rail).show(self._step, self._seen, wrong)
 

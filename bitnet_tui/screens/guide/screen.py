@@ -56,7 +56,7 @@ class NewExperimentScreen(KeptGuide):
         "student.tcss",
         "review.tcss",
     ]
-    AUTO_FOCUS = "#next"
+    AUTO_FOCUS = ""  # the first step gives it: keys wait for that
     ASKS_LATE = False
     LOOK_SECONDS: ClassVar[float] = 0.5
     """An Enter or a click that comes sooner after the last step is shown belongs to the step before."""
@@ -89,10 +89,11 @@ class NewExperimentScreen(KeptGuide):
             yield Button("Next ›", id="next", name="next")
         yield Words(TOO_SMALL, classes="too-small")
 
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
         self._say_head()
         self.query_one("#offer").display = False
-        await self._come_to("machine")
+        if self._source is not None:
+            self.say(f"Reading the settings of {flat(self.draft.source)}…", "label")
         self._look_around()
 
     @property
@@ -201,7 +202,7 @@ class NewExperimentScreen(KeptGuide):
 
     @on(Rail.Chosen)
     async def _jump(self, event: Rail.Chosen) -> None:
-        if event.step != self._step:
+        if self._current is not None and event.step != self._step:
             await self._come_to(event.step)
 
     async def action_enter(self) -> None:
