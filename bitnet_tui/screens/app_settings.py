@@ -4,20 +4,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.widgets import OptionList
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui import bindings, keymap
 from bitnet_tui.key_names import closes
 from bitnet_tui.screens.base import DialogScreen
-from bitnet_tui.services import preferences
+from bitnet_tui.services import keys, preferences
 from bitnet_tui.services.settings import own, resolved
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
-from bitnet_tui.view.app_settings import AppSetting, row_line, rows
+from bitnet_tui.view.app_settings import AppSetting, about, row_line, rows
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
@@ -43,6 +43,8 @@ class AppSettingsScreen(DialogScreen[None]):
             yield Words(f"Settings of the app    enter changes, {closes()}", classes="title")
             yield Entries(id="entries", markup=False, classes="long")
             yield Painted(id="what")
+            with Horizontal(classes="buttons"):
+                yield Button("Close", id="close", name="dismiss")
 
     def on_screen_resume(self) -> None:
         """It was opened, or what changed one was closed."""
@@ -53,11 +55,14 @@ class AppSettingsScreen(DialogScreen[None]):
     def _read(self, shell: Shell, theme: str, home: "Path") -> None:
         try:
             origin = preferences.theme_origin(few_colours=shell.few_colours)
-            made = rows(resolved(home), (theme, origin), (short(home), own(home)), short(keymap.place()))
+            made = partial(rows, resolved(home), (theme, origin), (short(home), own(home)), short(keymap.place()))
+            if not self._rows:  # a keyring may take seconds
+                shell.call_later(self._show, made(None))
+            held = {one.name: one for one in keys.held(home).keys}
         except (BitnetError, OSError) as error:
             shell.call_later(self._failed, str(error))
         else:
-            shell.call_later(self._show, made)
+            shell.call_later(self._show, made(held))
 
     def _failed(self, problem: str) -> None:
         if self.on_stack:
@@ -76,12 +81,18 @@ class AppSettingsScreen(DialogScreen[None]):
         if not self._rows:
             return
         entries = self.query_one("#entries", OptionList)
-        place, cells = entries.highlighted or 0, max(24, entries.size.width - 4)
-        entries.set_options([Option(paint([row_line(row, cells)])) for row in self._rows])
+        place = entries.highlighted or 0
+        entries.set_options([Option(paint([row_line(row, self._cells)])) for row in self._rows])
         entries.highlighted = place
 
+    @property
+    def _cells(self) -> int:
+        """Of a line of the list."""
+        return max(24, self.query_one("#entries").size.width - 4)
+
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self.query_one("#what", Painted).say(self._rows[event.option_index].about, "label")
+        row = self._rows[event.option_index]
+        self.query_one("#what", Painted).say(about(row, self._cells), "label")
 
     async def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         if opens := self._rows[event.option_index].opens:

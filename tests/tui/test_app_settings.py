@@ -1,6 +1,7 @@
 """The app's own settings in one place: value, origin, and what changes each."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,7 @@ import pytest
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.services import preferences
+from bitnet_tui.view.app_settings import AppSetting, about, row_line
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, settled, shown, words
 from tests.tui.simulated import experiment
@@ -32,19 +34,31 @@ def test_a_start_reads_them_once(home: Path):
     assert reads.call_count == 1
 
 
+def test_a_value_that_its_line_cuts_is_whole_below():
+    long = AppSetting("Folder of experiments", "/mnt/a/folder/with/a/long/name", "", "--home names it.")
+    assert "name" not in "".join(span.text for span in row_line(long, 68))
+    assert about(long, 68) == "/mnt/a/folder/with/a/long/name · --home names it."
+    assert about(replace(long, value="~/experiments"), 68) == "--home names it."
+
+
 @pytest.mark.parametrize("size", SIZES)
 async def test_each_has_its_origin_and_opens_what_changes_it(
     home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
     experiment(home, "kd")
     monkeypatch.setenv("NOTIFY_COMMAND", "notify-send")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdef")
     preferences.keep_theme("bitnet-light")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
         await click_on(pilot, "f3 settings")
         lines = {
-            title: line for line in shown(pilot).split("\n") for title in ("Theme", "Tell by a com") if title in line
+            title: line
+            for line in shown(pilot).split("\n")
+            for title in ("Theme", "API keys", "Tell by a com")
+            if title in line
         }
+        assert "1 set" in lines["API keys"] and "environment" in lines["API keys"]
         assert "Light" in lines["Theme"] and "app.json" in lines["Theme"]
         assert "notify-send" in lines["Tell by a com"] and "environment" in lines["Tell by a com"]
         await pilot.press("enter")
@@ -57,3 +71,7 @@ async def test_each_has_its_origin_and_opens_what_changes_it(
         assert "BITNET_HOME in the environment or ./.env" in words(pilot)
         await click_on(pilot, "API keys")
         assert isinstance(pilot.app.screen, KeysScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        await click_on(pilot, "Close")
+        assert "Settings of the app" not in shown(pilot)
