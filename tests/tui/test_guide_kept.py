@@ -59,6 +59,7 @@ async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeyp
 
 async def test_keys_that_are_kept_at_once_are_told_in_one_notice(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Keyring, "set", lambda *_: None)
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     async with app(home).run_test(size=(120, 36), notifications=True) as pilot:
         guide = await reviewed_with_a_key(pilot)
         guide.change("STORAGE_BACKEND", "s3")
