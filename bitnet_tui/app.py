@@ -88,7 +88,7 @@ class BitnetApp(Telling):
         self.keymap_signal = Signal(self, "keymap")
         self._safe_lines = SafeLines()
         self._cells = Cells()
-        self._keystrokes = Keystrokes(self, self._type)
+        self.keystrokes = Keystrokes(self, self._type)
         self._launch = launch
         over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.redraw_seconds = 0.5 if over_ssh else 0.25
@@ -160,10 +160,10 @@ class BitnetApp(Telling):
             event.text = event.text[:MOST_PASTED]
             self.notify(f"Only the first {number(MOST_PASTED)} characters were pasted.", severity="warning")
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
-            if isinstance(event, events.Key) and event.key in self._quit_keys:
+            if self.leaves(event):
                 await self.run_action("quit")
         elif isinstance(event, Typed) and not event.is_forwarded and self.screen_stack:
-            if self._keystrokes.take(event):
+            if self.keystrokes.take(event):
                 await self._type(event)
         else:
             await super().on_event(event)
@@ -174,15 +174,15 @@ class BitnetApp(Telling):
             isinstance(event, events.Paste) and isinstance(screen, ShellScreen) and await screen.take_in(event.text)
         ):
             await super().on_event(event)
-        self._keystrokes.sent(focused)
+        self.keystrokes.sent(focused)
 
     @property
     def typed_at(self) -> float:
-        return self._keystrokes.arrived or time.monotonic()
+        return self.keystrokes.arrived or time.monotonic()
 
-    @property
-    def _quit_keys(self) -> list[str]:
-        return self.keymap.keys.get("app.quit", actions.by_id("app.quit").keys).split(",")
+    def leaves(self, event: object) -> bool:
+        keys = self.keymap.keys.get("app.quit", actions.by_id("app.quit").keys)
+        return isinstance(event, events.Key) and event.key in keys.split(",")
 
     @property
     def _too_small(self) -> bool:

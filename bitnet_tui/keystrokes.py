@@ -59,8 +59,7 @@ class Keystrokes:
     def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is. Escape leaves a screen that takes long to open."""
         if self._at_work and self._opening and self._key_of(event) == "escape":
-            self._waiting.clear()
-            self._at_work = False
+            self.forget()
         if not self._at_work:
             self._begin(event)
             return True
@@ -68,6 +67,18 @@ class Keystrokes:
         if len(self._waiting) == 1:
             self._limit()
         return False
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def forget(self) -> None:
+        """Drop those that wait, so that the next one is at once at work."""
+        self._waiting.clear()
+        self._at_work = False
+
+    def say_that_some_are_lost(self) -> None:
+        self._app.notify("Too many keys came at once; only the first ones were taken.", severity="warning")
 
     def sent(self, focused: DOMNode | None) -> None:
         """The key went to this widget, which had the focus."""

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.driver import in_cells
+from bitnet_tui.driver import MOST_WAITING, in_cells
 from bitnet_tui.widgets import chart
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
@@ -34,6 +34,17 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
         terminal.press("?")
         terminal.until("Open the highlighted experiment")
         assert terminal.exit_code is None
+
+
+def test_a_flood_of_keys_is_cut_and_the_app_can_be_left(home: Path):
+    """Each key that waits takes memory and time, however many a terminal sends that does not mark what is pasted."""
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        terminal.until("7.28")
+        terminal.send(b"\x1b[" + b"1;" * 10 * MOST_WAITING)
+        terminal.until("Too many keys came at once")
+        terminal.press("\x11")
+        assert terminal.wait() == 0
 
 
 @pytest.mark.parametrize(
