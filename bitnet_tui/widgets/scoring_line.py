@@ -77,7 +77,7 @@ def _run(shell: Shell, scoring: Scoring) -> None:
     try:
         scoring.scored = scoring.score()
     except (BitnetError, OSError) as error:
-        scoring.problem = str(error)
+        scoring.problem = str(error) if scoring.cancelled or scoring.root.is_dir() else words.GONE
     shell.call_later(_ended, shell, scoring)
 
 

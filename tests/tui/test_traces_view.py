@@ -2,6 +2,8 @@
 
 import math
 import string
+from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import width
+from bitnet_tui.services.tracing import Scoring
+from bitnet_tui.shell import Shell
 from bitnet_tui.view.spans import cells_of, unstyled
-from bitnet_tui.view.traces import lines, token
+from bitnet_tui.view.traces import lines, scoring, token
 from bitnet_tui.view.traces.found import (
     Candidate,
     Page,
@@ -25,6 +29,7 @@ from bitnet_tui.view.traces.found import (
     worst_first,
 )
 from bitnet_tui.view.traces.text import SIGN_CELLS, Laid
+from bitnet_tui.widgets import scoring_line
 
 _TEXTS = st.one_of(
     st.text(string.ascii_lowercase + "  \n", max_size=9),
@@ -177,3 +182,25 @@ def test_rejects_and_counts_in_words():
     assert unstyled(lines.found_line(Page(220, 3, 0, []), 60)) == "3 of 220 traces match"
     with pytest.raises(BitnetError, match="not understood"):
         of_answer(Page, {"total": "many"})
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_scoring_an_experiment_that_was_renamed_meanwhile_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, there: bool
+) -> None:
+    class Host:
+        def call_later(self, *_: object) -> None:
+            pass
+
+    def fails(_: Scoring) -> int:
+        raise BitnetError("scores.parquet can't be written; choose another place.")
+
+    monkeypatch.setattr(Scoring, "score", fails)
+    scored = Scoring(tmp_path, tmp_path / ("" if there else "renamed"))
+    scoring_line._run(cast("Shell", Host()), scored)
+    assert (scored.problem == scoring.GONE) == (not there)
+
+
+def test_one_trace_is_no_traces() -> None:
+    assert scoring.ended(1, 20) == "Scored the one held-out trace of 20"
+    assert scoring.ended(7, None) == "Scored the 7 held-out traces"

@@ -10,16 +10,23 @@ def running(done: int, total: int | None, seconds: float) -> str:
     return f"Scoring the newest student: {how}, {duration(seconds)}"
 
 
+GONE = "The experiment was renamed or deleted meanwhile, so its student was not scored."
+
+
 def ended(scored: int, total: int | None) -> str:
     """What was scored, of how many traces if that is known."""
-    return f"Scored the {number(scored)} held-out traces" + ("" if total is None else f" of {number(total)}")
+    return f"Scored {_held_out(scored)}" + ("" if total is None else f" of {number(total)}")
+
+
+def _held_out(traces: int) -> str:
+    return "the one held-out trace" if traces == 1 else f"the {number(traces)} held-out traces"
 
 
 def worst_of(page: Page | None, place: int, of: int, score: str, again: str, *, scoring: bool) -> str:
     """Where in the order of the worst tokens one is, and which tokens these are. `score` and `again` are keys."""
     if page is not None and page.scored is not None:
         every = page.scored.scope == "all"
-        which = "all" if every else f"the {number(page.scored.sequences)} held-out traces of"
+        which = "all" if every else f"{_held_out(page.scored.sequences)} of"
         where = f"Worst in {which} {number(page.total)}{' traces' if every else ''}"
         return f"{where}: token {place} of {of}; {again} goes to the next."
     if scoring:
