@@ -104,7 +104,8 @@ class Measured:
             return said
         fewest = min(ours.agreeing, theirs.agreeing)
         load = "" if self.load.high is None else f" (load {self.load.high:g} on {self.load.processors} processors)"
-        return f"{said}, uncertain: {fewest} of {ours.turns} turns undisturbed, {FASTEST_TURNS} needed{load}"
+        why = f"only {fewest} of {ours.turns} turns were undisturbed, {FASTEST_TURNS} are needed"
+        return f"{said}; uncertain, as {why}{load}"
 
 
 def measure(

@@ -9,7 +9,6 @@ is no part of them. To use the score of another task, set EVAL_STUDENT_QUALITY a
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -122,14 +121,14 @@ def _row(label: str, student: Quantity, teacher: Quantity) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
     how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
-    both = [student, teacher]
-    return [label, student.value, teacher.value, origin, _with_spread(how, both)]
+    return [label, student.value, teacher.value, origin, _with_spread(how, (student, teacher))]
 
 
-def _with_spread(how: str, quantities: Sequence[Quantity]) -> str:
-    """How, and each quantity's spread in their order, if one is notable."""
+def _with_spread(how: str, quantities: tuple[Quantity, Quantity]) -> str:
+    """How, and the spread of the student's turns and of the teacher's, if one is notable."""
     if all(one.spread is None for one in quantities):
         return how
     small = f"< {NOTABLE_SPREAD:.0%}"
     shares = [small if one.spread is None else f"{one.spread:.0%}" for one in quantities]
-    return f"{how}, spread {' and '.join(shares)}"
+    student, teacher = shares
+    return f"{how}; spread {student} (student), {teacher} (teacher)"

@@ -180,10 +180,11 @@ def test_the_scatter_of_turns_is_said_and_the_load_only_where_it_was_high(root: 
         said: str = qei.table(result)[2][-1]
         return said
 
-    scatter = "llama.cpp, 1 thread, by turns, uncertain: 2 of 34 turns undisturbed, 8 needed"
-    assert how(Load(0.5, 1.5, 2)) == f"{scatter}, spread < 10% and 14%"
-    assert how(Load(None, None, 2)) == f"{scatter}, spread < 10% and 14%"
-    assert how(Load(12.5, 1.5, 2)) == f"{scatter} (load 12.5 on 2 processors), spread < 10% and 14%"
+    scatter = "llama.cpp, 1 thread, by turns; uncertain, as only 2 of 34 turns were undisturbed, 8 are needed"
+    spreads = "; spread < 10% (student), 14% (teacher)"
+    assert how(Load(0.5, 1.5, 2)) == f"{scatter}{spreads}"
+    assert how(Load(None, None, 2)) == f"{scatter}{spreads}"
+    assert how(Load(12.5, 1.5, 2)) == f"{scatter} (load 12.5 on 2 processors){spreads}"
     assert (
         "load" not in index(root, replace(SAME, load=Load(12.5, 16, 2)), {"memory": {"bytes": 7}}).student.speed.how
     )

@@ -120,7 +120,7 @@ def test_the_table_says_a_spread_once_and_imitation_apart() -> None:
     own = qei.measured(0.3, "not in QEI")
     rows = qei.table(qei.index(side(0.3), side(None)), (own, own))
     assert [(row[0], row[-1]) for row in rows[2:]] == [
-        ("speed, tokens/s", "by turns, spread 30% and < 10%"),
+        ("speed, tokens/s", "by turns; spread 30% (student), < 10% (teacher)"),
         ("QEI", "(Q_s/Q_t)/(M_s/M_t)"),
         ("QEI_speed", "QEI·TPS_s/TPS_t"),
         ("imitation", "not in QEI"),
