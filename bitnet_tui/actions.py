@@ -82,7 +82,7 @@ ACTIONS: tuple[Action, ...] = (
             "x,delete",
             "delete",
             "Delete",
-            "Delete the marked experiments or the highlighted one from this machine; asks first",
+            "Delete the marked experiments here, or the highlighted one; asks first",
             False,
         ),
         ("fetch", "U", "fetch", "Fetch", "Fetch an experiment from a storage target", False),

@@ -17,6 +17,7 @@ from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
 from bitnet_tui import key_names
+from bitnet_tui.labels import stage_title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, line, short
 
@@ -200,7 +201,7 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         words = f"Behind: {files(len(copy.status.waiting))} {waits}, the first for {late}.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.ended_since:
-        words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"
+        words = f"Behind: {', '.join(map(stage_title, copy.ended_since))} ran after the last push.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.unlike:
         changed = f"{files(len(copy.unlike))} {'was' if len(copy.unlike) == 1 else 'were'} changed here"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NO_VAULT = "a new vault with a passphrase"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
+THE_VAULT = "the vault"
 _NAME_CELLS = 26
 _END_CELLS = 5
 _ORIGIN_CELLS = 24
@@ -69,7 +70,7 @@ def why_not_movable(held: "Held") -> str:
 
 def keeper(keyring: str, vault: Path | None) -> str:
     """Where a new key goes, in words; `vault` is the one that is there already."""
-    return "the OS keyring" if keyring == "ready" else "the vault" if vault else NO_VAULT
+    return "the OS keyring" if keyring == "ready" else THE_VAULT if vault else NO_VAULT
 
 
 def summary(keyring: str, vault: Path | None) -> Line:

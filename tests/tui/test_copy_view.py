@@ -64,10 +64,13 @@ def test_before_the_first_push_the_place_is_what_the_settings_say(home: Path, li
             "▲ Behind: 1 file was changed here since the last push, such as reports/a.json.",
         ),
         (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
-        (CopyView("s3", "off", _STORED, None, ("train", "eval")), "▲ Behind: train, eval ran after the last push."),
+        (
+            CopyView("s3", "off", _STORED, None, ("train", "eval")),
+            "▲ Behind: “Train the student”, “Evaluate” ran after the last push.",
+        ),
         (
             CopyView("s3", "end", _STORED, Upload("failed", "The key was refused."), ("train",)),
-            "▲ Behind: train ran after the last push. The last upload failed: The key was refused.",
+            "▲ Behind: “Train the student” ran after the last push. The last upload failed: The key was refused.",
         ),
         (
             CopyView("s3", "live", CopyStatus("p", 1.0, 1, (), (("a.pt", 1.0), ("b.pt", 2.0)))),

@@ -376,12 +376,12 @@ def test_the_review_repeats_what_is_known_of_time_disk_and_money():
     def said(plan: dict[str, Any] | None, problem: str = "", *, timing: bool = False) -> str:
         return unstyled(estimates.cost_line(plan, Draft(), timing=timing, problem=problem))
 
-    assert said(None) == "estimating…"
+    assert said(None) == "Estimating…"
     assert said(PLAN) == "Takes 964 MB disk · costs nothing"
     assert said(PLAN, timing=True) == "Takes 964 MB disk · costs nothing · time: being measured…"
     assert said(TIMED).startswith("Takes at least 26m")
     assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
-    assert said(None, "It failed.") == "no estimate"
+    assert said(None, "It failed.") == "No estimate"
 
 
 def test_what_this_machine_can_train_is_said_with_signs():

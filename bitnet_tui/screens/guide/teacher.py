@@ -60,14 +60,18 @@ class TeacherStep(TestedStep):
         self.query_one("#key").add_class("entry")
         self._fit()
 
+    def on_resize(self) -> None:
+        super().on_resize()
+        self._fill()
+
     def _fill(self) -> None:
-        prices = self.guide.shared.get("prices", {})
+        prices, slim = self.guide.shared.get("prices", {}), self.has_class("-slim")
         rows: list[tuple[str, Line]] = []
         for title, names in teachers.groups():
-            rows.append(("", line(Span(title, "title"))))
+            rows.append(("", teachers.heading(title, slim=slim)))
             for name in names:
                 price = prices[name][1] if name in prices else None
-                rows.append((name, teachers.card(PROVIDERS[name], price)))
+                rows.append((name, teachers.card(PROVIDERS[name], price, slim=slim)))
         self.query_one("#cards", Cards).fill(rows, self.draft.teacher.name)
 
     def entry(self) -> Widget | None:

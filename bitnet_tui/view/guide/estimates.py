@@ -105,7 +105,7 @@ def plan_lines(
 def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
     """Time, disk and money in one line; what can't be known is left out."""
     if problem or plan is None:
-        return line(Span("no estimate" if problem else "estimating…", "label"))
+        return line(Span("No estimate" if problem else "Estimating…", "label"))
     words, style, _ = _time(plan, draft, timing=timing)
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":

@@ -112,7 +112,7 @@ def env_lines(
         before = default(name) if source is None else source.get(name, default(name))
         changed = name in different if source is None else value != before
         word = "default" if source is None or name not in source else "was"
-        was = f"   {word} {_DEFAULTS.get(before, before)}" if changed else ""
+        was = f"   {word} {_DEFAULTS.get(before, before)}" if changed and (before or word == "was") else ""
         mark, told = Span("• " if changed else "  ", "accent"), Span(was, "faint")
         if name in marked:
             mark = marked[name][1]

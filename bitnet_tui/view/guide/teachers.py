@@ -11,6 +11,7 @@ from bitnet_core.text import crop, dollars, pad, significant
 from bitnet_tui.labels import provider_words
 from bitnet_tui.view.guide.draft import CANDIDATES, EMBEDDED, TEACHER, Draft, asks_address, candidates
 from bitnet_tui.view.guide.words import plain
+from bitnet_tui.view.key_rows import NO_VAULT, THE_VAULT
 from bitnet_tui.view.spans import Line, Span, line
 
 _GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")
@@ -43,8 +44,22 @@ def short_name(provider: Provider) -> str:
     return own if own != provider.name else provider.label.removesuffix(" server")
 
 
-def card(provider: Provider, price: float | None) -> Line:
-    """One line of the list: its name, logprobs, and the price of its cheapest known model or what it needs."""
+def heading(title: str, *, slim: bool = False) -> Line:
+    """The line above a group's cards; where there is room, it says what their columns are."""
+    if slim or title != _GROUPS[2]:
+        return line(Span(title, "title"))
+    # A card begins with two cells for the sign of the chosen one.
+    columns = f"{pad('logprobs?', _LOGPROBS_CELLS)}price"
+    return line(Span(pad(title, _NAME_CELLS + 2), "title"), Span(columns, "faint"))
+
+
+def card(provider: Provider, price: float | None, *, slim: bool = False) -> Line:
+    """One line of the list: its name, logprobs, and the price of its cheapest known model or what it needs.
+
+    In a `slim` list only the name.
+    """
+    if slim:
+        return line(crop(short_name(provider), _NAME_CELLS))
     name = pad(short_name(provider), _NAME_CELLS)
     if provider.name == EMBEDDED:
         return line(name, Span("free, no key", "good"))
@@ -281,11 +296,19 @@ def _warn(text: str) -> Line:
 # -- keys ------------------------------------------------------------------------------------------------------------
 
 
+_ASKS = {
+    NO_VAULT: "a new vault, whose passphrase you choose then",
+    THE_VAULT: "the vault, whose passphrase is asked for then if it is locked",
+}
+"""Places that ask for something before they take a key."""
+
+
 def key_hint(origin: str, end: str | None, place: str, *, typed: bool) -> str:
     """What a key's field says of where it is or will be kept. `place` is where a new one goes."""
+    will = f"it will be kept in {_ASKS.get(place, place)}."
     if typed:
-        return f"It will be kept in {place} once the experiment is made."
+        return f"Once the experiment is made, {will}"
     if origin:
         shown = f" (…{end})" if end else ""
         return f"There is one already, from the {origin}{shown}. Paste another to replace it."
-    return f"Type or paste it; it will be kept in {place}."
+    return f"Type or paste it. Once the experiment is made, {will}"
