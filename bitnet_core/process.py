@@ -261,6 +261,12 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def interrupt_group(pid: int) -> None:
+    """Send SIGINT to the process group that `pid` leads, as Ctrl-C in a terminal does."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGINT)
+
+
 def _start_time(pid: int) -> float | None:
     if Path("/proc/self/stat").exists():
         try:

@@ -22,12 +22,12 @@ from bitnet_core.text import number, printable
 from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
+from bitnet_tui.leaving import Leaving
 from bitnet_tui.remedies import offering
 from bitnet_tui.rules import Rules
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
-from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-class BitnetApp(Telling):
+class BitnetApp(Leaving):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
@@ -135,11 +135,6 @@ class BitnetApp(Telling):
             self.open_experiment(self._root)
         else:
             self.run_worker(self._look_for_experiments, thread=True, description="look for experiments")
-
-    def on_unmount(self) -> None:
-        """Nobody would read what a scoring finds; another one begins anew."""
-        for scoring in self.scorings.values():
-            scoring.cancel()
 
     def _look_for_experiments(self) -> None:
         """In a thread: the list is drawn before a slow disk has answered."""

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import require_regular
 from bitnet_core.files.regular import read_bounded
@@ -23,6 +24,7 @@ def require_free(path: Path, *, folder: bool, force: bool) -> None:
     """
     _require_replaceable(path, folder=folder, force=force)
     require_writable_folder(path.parent)
+    files.remove_leftovers(path.parent)  # of an export that was killed
 
 
 def _require_replaceable(path: Path, *, folder: bool, force: bool) -> None:
@@ -47,7 +49,7 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
     BitnetError when the disk is full or can't be written; what was there is then left as it was.
     """
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temp = files.temp_beside(path)
     old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     try:
         temp.mkdir(parents=True)

@@ -33,11 +33,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     OSError at once for a folder, and for a pipe or a device: it would be replaced by a file, even /dev/null.
     """
-    import secrets
-
     refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
+    temp = temp_beside(path)
     try:
         yield temp
         with open_for_fsync(temp) as written:
@@ -46,6 +44,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync_folder(path.parent)
     finally:
         temp.unlink(missing_ok=True)
+
+
+def temp_beside(path: Path) -> Path:
+    """A new name beside a path, which says whose it is: if this process is killed, `remove_leftovers` knows it."""
+    import secrets
+
+    return path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
 
 
 def short(name: str) -> str:
@@ -62,17 +67,24 @@ def _writer(pid: int) -> str:
 
 
 def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
-    """Remove the temp files of killed writers, if their host was this one; `below`: in the folders in it, too.
+    """Remove what killed writers have left half-written, files and folders, if their host was this one.
+
+    `below`: in the folders in it, too.
 
     Returns what was removed.
     """
+    import shutil
+
     from bitnet_core import process
 
     removed = []
     for temp in sorted(folder.glob("**/.*.part" if below else ".*.part")):
         host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
         if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
-            temp.unlink(missing_ok=True)
+            if temp.is_dir() and not temp.is_symlink():
+                shutil.rmtree(temp, ignore_errors=True)
+            else:
+                temp.unlink(missing_ok=True)
             removed.append(temp)
     return removed
 

@@ -23,6 +23,8 @@ from bitnet_tui.services.settings import overrides, resolved
 _WARNING = "bitnet: warning: "
 _SILENT_SECONDS = 300.0
 """How long a command that says how far it has come may say nothing."""
+_GRACE_SECONDS = 3.0
+"""How long a command may take to end when it is interrupted."""
 _NICER = 5
 """So that the app's keys are answered while it works."""
 
@@ -63,6 +65,15 @@ class Command:
         self.cancelled = True
         if self._process is not None:
             process.kill_group(self._process.pid)
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does it, so that it removes what it has half written; if that takes long it is killed."""
+        self.cancelled = True
+        if (child := self._process) is not None and child.poll() is None:
+            process.interrupt_group(child.pid)
+            late = threading.Timer(_GRACE_SECONDS, lambda: child.poll() is None and process.kill_group(child.pid))
+            late.daemon = True
+            late.start()
 
     @contextlib.contextmanager
     def started(

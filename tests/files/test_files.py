@@ -67,8 +67,11 @@ def test_kill_9_leaves_the_old_file_and_a_temp_file_that_the_next_run_removes(tm
     writer.communicate()
     time.sleep(0.05)
     (tmp_path / ".b.txt.deadbeef-1-00000000.part").write_text("of another host")
+    folder = tmp_path / f".b-hf.{files._writer(writer.pid)}-00000000.part"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "inner" / "c.txt").write_text("half")
     assert path.read_text() == "old"
-    assert len(files.remove_leftovers(tmp_path)) == 1
+    assert len(files.remove_leftovers(tmp_path)) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == [".b.txt.deadbeef-1-00000000.part", "a.txt"]
 
 

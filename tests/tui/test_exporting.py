@@ -180,6 +180,25 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         assert len(export.arguments) == 1
 
 
+async def test_who_quits_while_something_is_exported_is_told_what_becomes_of_it(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    ended: list[Export] = []
+    monkeypatch.setattr(Export, "interrupt", lambda one: ended.append(one))
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+        await begin_export(pilot)
+        await pilot.press("q")
+        await until(pilot, lambda: "Quit while step 200 of one is exported?" in words(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: "Quit while" not in words(pilot))
+        assert pilot.app.is_running and not ended
+        await pilot.press("q", "y")
+        await until(pilot, lambda: pilot.app._exit)
+        export.end()
+    assert len(ended) == 1
+
+
 async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, saved: Experiment):
     there = Exported(saved.root / "exports" / "one-step200-hf", HF, 200, "a" * 64, 53_000_000, NOON)
     async with BitnetApp(home, saved.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
