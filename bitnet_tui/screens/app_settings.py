@@ -75,7 +75,8 @@ class AppSettingsScreen(DialogScreen[None]):
         self._draw()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        if not self.too_small:  # hidden, it stays as it was
+            self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         if not self._rows:

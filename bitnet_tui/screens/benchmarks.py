@@ -72,7 +72,8 @@ class BenchmarksScreen(KeyedScreen[None]):
         self.say(problem, "bad")
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        if not self.too_small:  # hidden, it stays as it was
+            self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         lines = self.query_one("#benchmarks-lines", Painted)

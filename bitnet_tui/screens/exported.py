@@ -65,7 +65,8 @@ class ExportedScreen(DialogScreen[bool]):
                 yield Button("Close", id="close", name="dismiss(False)")
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        if not self.too_small:  # hidden, it stays as it was
+            self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         cells = max(20, self.query_one(".long").scrollable_content_region.width)

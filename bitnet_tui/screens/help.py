@@ -97,7 +97,8 @@ class HelpScreen(DialogScreen[None]):
         self.query_one("#help-text").focus()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self._draw)
+        if not self.too_small:  # hidden, it stays as it was
+            self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
         width = self.query_one("#help-text").scrollable_content_region.width

@@ -29,6 +29,7 @@ from bitnet_tui.screens.welcome import WelcomeScreen
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
+from bitnet_tui.widgets.words import Words
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import burst, processed, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -205,6 +206,13 @@ async def test_what_a_small_window_hides_stays_as_it_was_drawn(home: Path):
         SimulatedRun(exp, "eval", NOON + 9000).finish("failed", "It broke.")
         await pilot.resize_terminal(100, 30)
         await until(pilot, lambda: "It broke." in words(pilot))
+        await pilot.press("question_mark")
+        await settled(pilot)
+        helped = pilot.app.screen.query_one("#help-words", Words)
+        told = str(helped.content)
+        await pilot.resize_terminal(20, 5)
+        await settled(pilot)
+        assert str(helped.content) == told
 
 
 async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
