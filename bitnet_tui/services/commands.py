@@ -70,8 +70,13 @@ class Command:
         """As Ctrl-C does it, so that it removes what it has half written; if that takes long it is killed."""
         self.cancelled = True
         if (child := self._process) is not None and child.poll() is None:
+
+            def kill() -> None:
+                if child.poll() is None:
+                    process.kill_group(child.pid)
+
             process.interrupt_group(child.pid)
-            late = threading.Timer(_GRACE_SECONDS, lambda: child.poll() is None and process.kill_group(child.pid))
+            late = threading.Timer(_GRACE_SECONDS, kill)
             late.daemon = True
             late.start()
 
