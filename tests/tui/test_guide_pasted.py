@@ -159,6 +159,7 @@ def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() ->
     assert found.values == {"STORAGE_LOCAL_DIR": "/mnt/x"}
     assert found.words == "Taken: Folder. Not taken: api key, floor and 1 other line."
     assert pasted.read(f"Authorization: Bearer {KEY}") == pasted.Pasted({}, {}, ("Authorization",))
+    assert pasted.read(f"secret_key={KEY}") == pasted.Pasted({}, {}, ("secret_key",))
     assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
     assert labelled.only_secret(f" API key: '{KEY}'\n") == KEY
     assert labelled.only_secret(f"{KEY}:{KEY}") == ""

@@ -83,7 +83,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     named = _ASSIGNED.findall(lines)
     labels = [one for one in labelled.labels_of(lines) if one not in named]
     of_keys = [one for one in named if setting_called(one) in SECRET_NAMES]
-    secret = bool(of_keys) or any(map(labelled.tells_a_secret, labels))
+    secret = bool(of_keys) or any(map(labelled.tells_a_secret, (*labels, *named)))
     if not secret and not any(map(setting_called, named)):
         return None
     try:
