@@ -200,7 +200,7 @@ ACTIONS: tuple[Action, ...] = (
             "compare",
             "V",
             "compare_with",
-            "Compare with…",
+            "Compare",
             "Compare it with others, or with older trainings",
             True,
         ),

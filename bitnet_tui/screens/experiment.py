@@ -68,6 +68,8 @@ class ExperimentScreen(
         left = [Span(flat(self.root.name), "title")]
         follow = self.shell.key("experiment.follow")
         following = "following what runs" if self._chosen is None else f"{follow} follows what runs"
+        if not self._view.active:
+            following = "nothing is running" if self.complete else ""
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
         if self._view.teacher:
             teacher, student = f"   teacher {self._view.teacher_words}", f"   student {self._view.preset}"
@@ -241,7 +243,7 @@ class ExperimentScreen(
             pipeline = self._view.row(PIPELINE.name)
             return None if pipeline is not None and pipeline.active else True
         if action == "follow":
-            return self._chosen is not None
+            return self._chosen is not None and self._view.active
         if action == "stop":
             return self._view.active
         return super().check_action(action, parameters)

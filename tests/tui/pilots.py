@@ -82,7 +82,7 @@ async def processed(app: App[None]) -> None:
     while idle < 5 and app.is_running and not app._exception:
         reached = asyncio.Event()
         app.call_later(reached.set)
-        await asyncio.wait_for(reached.wait(), 30)
+        await asyncio.wait_for(reached.wait(), 120)
         waiting = any(one.message_queue_size for one in (app, *app.screen.walk_children(with_self=True)))
         idle = 0 if waiting else idle + 1
         await asyncio.sleep(0.03)

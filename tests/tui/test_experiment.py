@@ -33,6 +33,11 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "A8  flips at 135k (hybrid)" in text
             assert "The loss was not finite." in text
             assert "690" in text
+            assert "following what runs" in text and "f Follow" not in text
+            await pilot.press("up")
+            await until(pilot, lambda: "f follows what runs" in shown(pilot) and "f Follow" in shown(pilot))
+            await pilot.press("f")
+            await until(pilot, lambda: "following what runs" in shown(pilot))
             live.train(101, 190)
             await pilot.pause(0.4)
             await settled(pilot)
@@ -67,9 +72,7 @@ async def test_results_of_finished_runs(home: Path, size: tuple[int, int]):
         await pilot.press("3")
         await settled(pilot)
         assert "The capital of France." in shown(pilot)
-        await pilot.press("f", "1")
-        await settled(pilot)
-        assert "QEI" in shown(pilot)
+        assert "nothing is running" in shown(pilot) and "f Follow" not in shown(pilot)
 
 
 async def test_older_runs_of_a_stage(home: Path):
@@ -202,12 +205,12 @@ async def test_the_line_of_keys_is_made_anew_only_when_it_differs(home: Path):
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
-        assert "Follow" not in [one.description for one in pilot.app.screen.query(FooterKey)]
-        await pilot.press("up")
+        assert "Run stage" in [one.description for one in pilot.app.screen.query(FooterKey)]
+        await pilot.press(*["up"] * 6)
         await settled(pilot)
         made = list(pilot.app.screen.query(FooterKey))
-        assert "Follow" in [one.description for one in made]
+        assert "Run stage" not in [one.description for one in made]
         pilot.app.screen.refresh_bindings()
-        await pilot.press("l", "m")
+        await pilot.press("up", "m")
         await settled(pilot)
         assert list(pilot.app.screen.query(FooterKey)) == made

@@ -27,7 +27,7 @@ from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
-from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, words
+from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, until, words
 
 # -- keys ------------------------------------------------------------------------------------------------------------
 
@@ -66,8 +66,7 @@ async def test_keys_that_are_kept_at_once_are_told_in_one_notice(home: Path, mon
         guide.change("S3_BUCKET", "b")
         guide.keys |= {"AWS_ACCESS_KEY_ID": "AKIA" + KEY, "AWS_SECRET_ACCESS_KEY": "s" + KEY}
         await press(pilot, "ctrl+s")
-        await settled(pilot)
-        assert notices(pilot) == ["3 keys are in the OS keyring."]
+        await until(pilot, lambda: notices(pilot) == ["3 keys are in the OS keyring."])
 
 
 async def type_twice(pilot: Pilot[None], first: str, second: str) -> None:

@@ -23,7 +23,7 @@ from bitnet_tui.widgets.words import Words
 from tests.fuzzing import fuzz
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, notices, settled, shown, until, words
-from tests.tui.simulated import finished_experiment, leave_traces, save_checkpoint
+from tests.tui.simulated import NOON, SimulatedRun, finished_experiment, leave_traces, save_checkpoint
 
 _IDS = [action.id for action in ACTIONS]
 _RUNS = "experiment.run", "experiment.run-all", "experiment.resume"
@@ -201,26 +201,35 @@ async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(
 
 async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
     exp = finished_experiment(home, "kd")
+    live = SimulatedRun(exp, "train", NOON + 9000, alive=True)
     keymap.place().parent.mkdir(parents=True)
     keymap.place().write_text(
         '"experiment.report" = "f5"\n"log.wrap" = "f6"\n"config.filter" = "f7"\n"list.sort" = "f8"\n'
         '"checkpoints.flip" = "f9"\n"experiment.follow" = "ctrl+g"\n"traces.worst" = "f10"\n'
     )
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
-        await settled(pilot)
-        await pilot.press("up")
-        await settled(pilot)
-        assert "ctrl+g follows what runs" in shown(pilot)
-        await pilot.press("2")
-        for key, expected in (("3", "(f5)"), ("7", "wrap f6"), ("6", "filter (f7)"), ("4", "Flip from here (f9)")):
-            await pilot.press(key)
+    try:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
             await settled(pilot)
-            assert expected in shown(pilot)
-        labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
-        assert "Worst token (f10)" in labels and "Worst of all (N)" in labels
-        await pilot.press("escape")
-        await settled(pilot)
-        assert "f8 sort" in words(pilot)
+            await pilot.press("up")
+            await settled(pilot)
+            assert "ctrl+g follows what runs" in shown(pilot)
+            await pilot.press("2")
+            for key, expected in (
+                ("3", "(f5)"),
+                ("7", "wrap f6"),
+                ("6", "filter (f7)"),
+                ("4", "Flip from here (f9)"),
+            ):
+                await pilot.press(key)
+                await settled(pilot)
+                assert expected in shown(pilot)
+            labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
+            assert "Worst token (f10)" in labels and "Worst of all (N)" in labels
+            await pilot.press("escape")
+            await settled(pilot)
+            assert "f8 sort" in words(pilot)
+    finally:
+        live.end_process()
 
 
 _PASTED = [
