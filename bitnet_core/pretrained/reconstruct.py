@@ -2,13 +2,15 @@
 
 A student that keeps some layers of its source has ternary weights in them, and nothing in the place of the others.
 All layers are trained together, so that the head turns their last state into the source's probabilities. The text
-needs no labels, every position of it counts, and a part of the head is enough: the loss of a position is the KL
-divergence over the tokens that occur in the text, a few thousand of the vocabulary, so a step takes a fraction of
-training's. The embedding stays as it is.
+needs no labels, and a part of the head is enough: the loss of a position is the KL divergence over the tokens that
+occur in the text, a few thousand of the vocabulary, so a step takes a fraction of training's. Only what follows the
+prompts counts: prompts are few, come again and again, and a student is never asked to write them. The embedding
+stays as it is.
 
-Shapes: R rows, T positions, D hidden, N real tokens, W tokens that the text has.
+Shapes: R rows, T positions, D hidden, N asked positions, W tokens that the text has.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,8 +25,6 @@ from bitnet_core.runs.reporter import Reporter
 
 _ROWS = 4
 """Rows that the source reads at once."""
-_BATCH_ROWS = 1
-"""Many steps on little text reach further than few on more: what is learnt is far from what is there at first."""
 _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 10
@@ -33,11 +33,19 @@ _LABEL = "fitting the student to its source"
 
 @dataclass(frozen=True)
 class Text:
-    """The text to fit a student on: its ids [R, T], which of them are not padding, and the rotary embedding."""
+    """The text to fit a student on: its ids [R, T], its positions that count, and the rotary embedding.
+
+    What stands behind a row's last position that counts is not read.
+    """
 
     ids_RT: Tensor
-    real_RT: Tensor
+    asked_RT: Tensor
     rotation: Rotation
+
+    def lengths(self) -> Tensor:
+        """Positions to read of each row [R]."""
+        places_T = torch.arange(1, self.asked_RT.shape[1] + 1, device=self.asked_RT.device)
+        return (self.asked_RT * places_T).amax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -52,21 +60,22 @@ class Fitted:
 def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
     """The source's residual stream [R, T, D] behind its last layer, with one layer of it in memory at a time.
 
-    Raises Stopped when the reporter is asked to stop.
+    What it holds where the text is not read means nothing. Raises Stopped when the reporter is asked to stop.
     """
     shape, device = replace(source.shape, num_hidden_layers=1, hadamard=False), text.ids_RT.device
     layer = Layer(shape, 0).to(device)
     in_full_precision(layer)
     own = dict(layer.named_parameters())
     state_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
+    lengths_R = text.lengths()
+    batches = [(rows, int(lengths_R[rows].max())) for rows in lengths_R.argsort(stable=True).split(_ROWS)]
     for index in range(source.shape.num_hidden_layers):
         for part in layer_names(shape):
             own[part].copy_(source.read(f"model.layers.{index}.{part}"))
-        parts = []
-        for part_RTD in torch.split(state_RTD, _ROWS):
+        for rows, length in batches:
             reporter.check_stop()
-            parts.append(layer(part_RTD, text.rotation, None, None))
-        state_RTD = torch.cat(parts)
+            cos_11TC, sin_11TC = (part_11TC[:, :, :length] for part_11TC in text.rotation)
+            state_RTD[rows, :length] = layer(state_RTD[rows, :length], (cos_11TC, sin_11TC), None, None)
     return state_RTD
 
 
@@ -81,7 +90,8 @@ def in_full_precision(layer: nn.Module) -> None:
 def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, reporter: Reporter) -> Fitted:
     """Fit all but the embedding, in place. `wanted_RTD` is the source's last state, in the student's own basis.
 
-    The same student, text and steps give the same bits. Raises Stopped when the reporter is asked to stop.
+    A step reads one row, each row once before any is read again: many steps on little text reach further than few
+    on more, because what is learnt is far from what is there at first. The same student, text and steps give the same bits. Raises Stopped when the reporter is asked to stop.
     """
     generator, embedding_VD = torch.Generator().manual_seed(0), student.output_weight
     fitted = [one for one in student.parameters() if one is not embedding_VD]
@@ -91,18 +101,17 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
         optimizer, lambda step: min(1.0, (step + 1) / _WARM_UP_STEPS) * (1 - 0.9 * step / steps)
     )
     with torch.no_grad():
-        head_WD = embedding_VD[torch.unique(text.ids_RT[text.real_RT])]
+        head_WD = embedding_VD[torch.unique(text.ids_RT[text.asked_RT])]
         wanted_RTD = student.model.norm(wanted_RTD)
-    losses = []
+    losses, passes, lengths = [], _passes(len(wanted_RTD), generator), text.lengths().tolist()
     embedding_VD.requires_grad_(False)
     try:
         for step in range(steps):
             reporter.check_stop()
-            rows = torch.randperm(len(wanted_RTD), generator=generator)[:_BATCH_ROWS].to(wanted_RTD.device)
-            longest = int(text.real_RT[rows].sum(dim=1).max())
-            real_RT = text.real_RT[rows, :longest]
-            out_ND = student(text.ids_RT[rows, :longest])[real_RT]
-            loss = divergence(out_ND, wanted_RTD[rows, :longest][real_RT], head_WD)
+            row = next(passes)
+            asked_T, length = text.asked_RT[row], lengths[row]
+            out_ND = student(text.ids_RT[row, None, :length])[0, asked_T[:length]]
+            loss = divergence(out_ND, wanted_RTD[row, asked_T], head_WD)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -114,6 +123,11 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
     student.zero_grad(set_to_none=True)
     found = torch.stack(losses)
     return Fitted(float(found[0]), float(found[-max(1, steps // 8) :].mean()))
+
+
+def _passes(rows: int, generator: torch.Generator) -> Iterator[int]:
+    while True:
+        yield from torch.randperm(rows, generator=generator).tolist()
 
 
 def divergence(out_ND: Tensor, wanted_ND: Tensor, head_WD: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-_FIT_ROWS, _FIT_POSITIONS = 1024, 1 << 16
-"""The most rows that a student is fitted on, and the most positions: their streams are in memory, two at once."""
+_FIT_POSITIONS = 1 << 17
+"""The most positions of the text that a student is fitted on: their streams are in memory, two at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _SOURCE_BYTES = 4
@@ -189,28 +189,38 @@ def finite(name: str, values: Tensor) -> Tensor:
 
 def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
     """Calibrate the sub-norms on the first of these examples; how many tokens those have."""
-    text = _text(student, examples[:_CALIBRATION_ROWS])
-    real_N = text.real_RT.flatten().nonzero()[:, 0]
-    calibrate(student, text.ids_RT, real_N)
+    some = examples[:_CALIBRATION_ROWS]
+    ids_RT = collate(some).ids_BT.to(student.output_weight.device)
+    places_T = torch.arange(ids_RT.shape[1], device=ids_RT.device)
+    lengths_R1 = torch.tensor([[one.length] for one in some], device=ids_RT.device)
+    real_N = (places_T < lengths_R1).flatten().nonzero()[:, 0]
+    calibrate(student, ids_RT, real_N)
     return len(real_N)
 
 
 def fit(
     student: Student, source: Source, examples: Sequence[Example], steps: int, reporter: Reporter
 ) -> dict[str, Any]:
-    """Fit a rotated student to its source on the first examples; what the checkpoints record of it."""
-    some = examples[:_FIT_ROWS]
+    """Fit a rotated student to its source, on examples from all over; what the checkpoints record of it."""
+    some = _spread(examples, steps)
     longest = max(one.length for one in some)
-    text = _text(student, some[: max(1, _FIT_POSITIONS // longest)])
+    text = _text(student, _spread(some, max(1, _FIT_POSITIONS // longest)))
     wanted_RTD = turned(source_state(source, text, reporter))
     fitted = reconstruct(student, wanted_RTD, text, steps, reporter)
-    return {"tokens": int(text.real_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
+    return {"tokens": int(text.asked_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
+
+
+def _spread(examples: Sequence[Example], most: int) -> list[Example]:
+    """At most so many of the examples, at even distances."""
+    count = min(len(examples), most)
+    return [examples[number * len(examples) // count] for number in range(count)]
 
 
 def _text(student: Student, examples: Sequence[Example]) -> Text:
-    """The examples as rows, on the student's device."""
-    device = student.output_weight.device
-    ids_RT = collate(examples).ids_BT.to(device)
-    places_T = torch.arange(ids_RT.shape[1], device=device)
-    lengths_R1 = torch.tensor([[one.length] for one in examples], device=device)
-    return Text(ids_RT, places_T < lengths_R1, student.rotation(places_T[None], torch.float32))
+    """The examples as rows, on the student's device; their supervised positions count."""
+    device, batch = student.output_weight.device, collate(examples)
+    asked_RT = torch.zeros_like(batch.ids_BT, dtype=torch.bool)
+    asked_RT.view(-1)[batch.positions_N] = True
+    places_T = torch.arange(asked_RT.shape[1], device=device)
+    rotation = student.rotation(places_T[None], torch.float32)
+    return Text(batch.ids_BT.to(device), asked_RT.to(device), rotation)

@@ -1,6 +1,7 @@
 """A student fitted to its source: its last state against transformers' own, what fitting gains, and stops."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,14 @@ def student_of(source: Source) -> Student:
 
 
 def text(student: Student, rows: int = 12, tokens: int = 24) -> Text:
-    """Rows of random tokens, each of another length."""
+    """Rows of random tokens, each with a prompt and an answer of other lengths."""
     generator = torch.Generator().manual_seed(1)
     ids_RT = torch.randint(student.config.vocab_size, (rows, tokens), generator=generator)
+    prompts_R1 = torch.randint(0, 4, (rows, 1), generator=generator)
     lengths_R1 = torch.randint(4, tokens + 1, (rows, 1), generator=generator)
     places_T = torch.arange(tokens)
-    return Text(ids_RT, places_T < lengths_R1, student.rotation(places_T[None], torch.float32))
+    asked_RT = (places_T >= prompts_R1) & (places_T < lengths_R1)
+    return Text(ids_RT, asked_RT, student.rotation(places_T[None], torch.float32))
 
 
 def wanted(source: Source, some: Text) -> torch.Tensor:
@@ -53,7 +56,9 @@ def test_the_last_state_is_that_of_transformers(source: Source, llama: LlamaForC
     with torch.no_grad():
         llama(some.ids_RT)
     handle.remove()
-    torch.testing.assert_close(source_state(source, some, Reporter()), last["state"], rtol=1e-4, atol=1e-4)
+    read_RT = some.asked_RT.flip(1).cumsum(1).flip(1) > 0
+    found_ND = source_state(source, some, Reporter())[read_RT]
+    torch.testing.assert_close(found_ND, last["state"][read_RT], rtol=1e-4, atol=1e-4)
 
 
 def test_the_divergence_is_that_of_the_probabilities() -> None:
@@ -74,7 +79,7 @@ def test_the_divergence_is_that_of_the_probabilities() -> None:
 
 def apart(student: Student, some: Text, said_RTD: torch.Tensor, used_WD: torch.Tensor) -> float:
     with torch.no_grad():
-        return float(divergence(student(some.ids_RT)[some.real_RT], said_RTD[some.real_RT], used_WD))
+        return float(divergence(student(some.ids_RT)[some.asked_RT], said_RTD[some.asked_RT], used_WD))
 
 
 def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bits_again(source: Source) -> None:
@@ -83,7 +88,7 @@ def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bi
         student = student_of(source)
         some = text(student)
         target_RTD, embedding_VD = wanted(source, some), student.output_weight.detach().clone()
-        used_WD = embedding_VD[sorted(set(some.ids_RT[some.real_RT].tolist()))]
+        used_WD = embedding_VD[sorted(set(some.ids_RT[some.asked_RT].tolist()))]
         said_RTD = student.model.norm(target_RTD).detach()
         before = apart(student, some, said_RTD, used_WD)
         found = reconstruct(student, target_RTD, some, 80, Reporter())
@@ -93,6 +98,33 @@ def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bi
         assert all(one.grad is None and one.requires_grad for one in student.parameters())
         fitted.append(student.state_dict())
     assert all(torch.equal(one, fitted[1][name]) for name, one in fitted[0].items())
+
+
+def test_what_the_source_says_of_a_prompt_and_what_follows_an_answer_change_nothing(source: Source) -> None:
+    fitted = []
+    for spoilt in (False, True):
+        student = student_of(source)
+        some = text(student)
+        target_RTD = wanted(source, some)
+        if spoilt:
+            behind_RT = ~some.asked_RT & (some.asked_RT.cumsum(1) > 0)
+            target_RTD[~some.asked_RT] = math.nan
+            some = replace(some, ids_RT=some.ids_RT.masked_fill(behind_RT, 1))
+        reconstruct(student, target_RTD, some, 20, Reporter())
+        fitted.append(student.state_dict())
+    assert all(torch.equal(one, fitted[1][name]) for name, one in fitted[0].items())
+
+
+def test_each_row_is_read_once_before_any_is_read_again(source: Source) -> None:
+    student = student_of(source)
+    some = text(student, rows=7)
+    target_RTD, read = wanted(source, some), []
+    student.register_forward_pre_hook(lambda _, inputs: read.append(tuple(inputs[0][0].tolist())))
+    reconstruct(student, target_RTD, some, 21, Reporter())
+    passes = [set(read[begin : begin + 7]) for begin in (0, 7, 14)]
+    assert len(read) == 21
+    assert [len(one) for one in passes] == [7, 7, 7]
+    assert passes[0] == passes[1] == passes[2]
 
 
 def test_a_stop_is_heard_while_the_source_is_read_and_while_the_student_is_fitted(source: Source) -> None:
