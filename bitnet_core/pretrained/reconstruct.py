@@ -27,7 +27,8 @@ _ROWS = 4
 """Rows that the source reads at once."""
 _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
-_WARM_UP_STEPS = 10
+_WARM_UP_STEPS = 100
+"""Gradients are some thirty times as long at first as later, and full steps along them cost more than they gain."""
 _LABEL = "fitting the student to its source"
 
 
@@ -97,8 +98,9 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
     fitted = [one for one in student.parameters() if one is not embedding_VD]
     groups = [{"params": [one], "lr": _PACE * float(one.detach().square().mean().sqrt())} for one in fitted]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    warm_up = max(1, min(_WARM_UP_STEPS, steps // 4))
     pace = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / _WARM_UP_STEPS) * (1 - 0.9 * step / steps)
+        optimizer, lambda step: min(1.0, (step + 1) / warm_up) * (1 - 0.9 * step / steps)
     )
     with torch.no_grad():
         head_WD = embedding_VD[torch.unique(text.ids_RT[text.asked_RT])]
