@@ -38,9 +38,9 @@ CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
 """How long to wait for a server that has stopped sending or receiving."""
 MOST_BYTES = OBJECT_BYTES + MIB
+"""Of a response: the largest object, and something around it."""
 MOST_LISTED_BYTES = 8 * MIB
 """Of a page of a listing, and of whatever else is no object."""
-"""Of a response: the largest object, and something around it."""
 _MOST_REDIRECT_BYTES = 1 << 16
 """Of the body of a redirect. After a longer one the connection is not used again."""
 _BUSY = {408, 409, 423, 425, 429}
