@@ -92,7 +92,8 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
     """Fit all but the embedding, in place. `wanted_RTD` is the source's last state, in the student's own basis.
 
     A step reads one row, each row once before any is read again: many steps on little text reach further than few
-    on more, because what is learnt is far from what is there at first. The same student, text and steps give the same bits. Raises Stopped when the reporter is asked to stop.
+    on more, because what is learnt is far from what is there at first. The same student, text and steps give the
+    same bits. Raises Stopped when the reporter is asked to stop.
     """
     generator, embedding_VD = torch.Generator().manual_seed(0), student.output_weight
     fitted = [one for one in student.parameters() if one is not embedding_VD]
