@@ -69,7 +69,7 @@ def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
     own = dict(layer.named_parameters())
     state_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
     lengths_R = text.lengths()
-    batches = [(rows, int(lengths_R[rows].max())) for rows in lengths_R.argsort(stable=True).split(_ROWS)]
+    batches = [(rows, int(lengths_R[rows].max())) for rows in torch.split(lengths_R.argsort(stable=True), _ROWS)]
     for index in range(source.shape.num_hidden_layers):
         for part in layer_names(shape):
             own[part].copy_(source.read(f"model.layers.{index}.{part}"))
