@@ -52,7 +52,7 @@ VIEWS: dict[str, View] = {
     "qei": View("demo", "3", "QEI"),
     "save-report": View("demo", "R", "HTML"),
     "checkpoints": View("demo", "4", "held-out"),
-    "exported": View("demo", "4 E [GGUF] enter", "Export again"),
+    "exported": View("demo", "4 E [GGUF] enter [verified:] E [how_to_run] enter", "Export again"),
     "storage": View("demo", "5", "checkpoints/"),
     "target": View("half-rate", "W", "Only on this machine"),
     "config": View("demo", "6", "Tokenizer"),
