@@ -16,11 +16,10 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q8_0, BlockType, Bytes
-from bitnet_core.export.exportable import require_exportable
+from bitnet_core.export.exportable import own_facts, require_exportable
 from bitnet_core.export.gguf_file import TensorPlan, write_gguf
 from bitnet_core.export.padding import Padding, padded, padding_for
 from bitnet_core.export.vocabulary import vocabulary_keys
-from bitnet_core.model.config import told_bits
 from bitnet_core.model.layers import BitLinear, Layer
 from bitnet_core.model.packing import PackedBitLinear, unpack
 from bitnet_core.model.quant import ternarize
@@ -68,9 +67,10 @@ def write(
     # Every linear but `down_proj` reads rows of the hidden size, and so does the embedding.
     block = max(linear_type.weights, embedding_type.weights)
     wide = padding_for(student.config, block, linear_type.weights)
-    own = {"activation_bits": told_bits(student.layer_bits), "a4_policy": student.config.a4_policy, **(origin or {})}
     # Before the vocabulary, which is long: who lists exports reads only the beginning.
-    keys = _keys(student, wide, linear_type, name) | {ORIGIN + key: value for key, value in own.items()}
+    keys = _keys(student, wide, linear_type, name) | {
+        ORIGIN + key: value for key, value in own_facts(student, origin).items()
+    }
     write_gguf(path, keys | vocabulary_keys(tokenizer), _tensors(student, wide, linear_type, embedding_type))
 
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.export.exportable import require_exportable
+from bitnet_core.export.exportable import own_facts, require_exportable
 from bitnet_core.export.places import complete_folder
-from bitnet_core.model.config import told_bits
 from bitnet_core.model.packing import CODES_PER_BYTE, PackedBitLinear, pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.runs.exports import MARK
@@ -56,12 +55,7 @@ def write(
             raise _system_error(error) from error
         # The library makes it readable for its owner alone.
         (temp / WEIGHTS_FILE).chmod(temp.stat().st_mode & 0o666)
-        own = {
-            "activation_bits": told_bits(student.layer_bits),
-            "a4_policy": student.config.a4_policy,
-            **(origin or {}),
-        }
-        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own})
+        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own_facts(student, origin)})
         ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
         files.write_json(temp / GENERATION_FILE, {"do_sample": False, **ends})
         tokenizer.save(temp)
