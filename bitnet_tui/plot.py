@@ -142,7 +142,10 @@ def _letters(
         if len(columns) * _FAR_COLUMNS <= len({column for column, _ in curves[name]}):
             chosen = sorted(columns)
         else:
-            chosen = [one for one in columns if one % _LETTER_COLUMNS == firsts[name]] or sorted(columns)[-1:]
+            places = range(firsts[name], drawing.x.cells, _LETTER_COLUMNS)
+            nearest = {place: min(columns, key=lambda one: abs(one - place)) for place in places}
+            near = {one for place, one in nearest.items() if abs(one - place) < _LETTER_COLUMNS / 2}
+            chosen = sorted(near or {max(columns)})
         for column in chosen:
             rows = sorted(columns[column])
             found[column, rows[len(rows) // 2]] = letters[name], name

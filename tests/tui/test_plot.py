@@ -134,6 +134,15 @@ def test_each_letter_stands_on_its_curve_and_each_curve_has_one(curves, columns:
         assert plain == (letters.get(colour, sign), colour)
 
 
+@given(st.integers(40, 150), st.integers(20, 100))
+def test_the_letters_of_a_curve_stand_as_far_apart_wherever_it_was_measured(points: int, columns: int):
+    picture = _drawing({"total": [(100 * place / points, 5.0) for place in range(points + 1)]}, columns, 8)
+    at = [column for (column, _), (sign, _) in sorted(_cells(picture, {"total": "T"}).items()) if sign == "T"]
+    assert at[0] <= 12
+    assert at[-1] >= picture.x.cells - 12
+    assert all(8 <= after - before <= 16 for before, after in itertools.pairwise(at))
+
+
 @given(_number, st.integers(1, 1000), st.integers(4, 60))
 @example(0, 7, 18)
 def test_the_numbers_of_a_scale_are_in_the_middle_of_their_rows(low: int, span: int, rows: int):
