@@ -120,6 +120,11 @@ def size(value: float | None) -> str:
     return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
 
 
+def in_layers(some: float | None, layers: float | None) -> str:
+    """` in 3 of 6 layers`; empty if it is none or all of them, or if that is not known."""
+    return f" in {some:.0f} of {layers:.0f} layers" if some and layers and some < layers else ""
+
+
 def percent(part: float | None, whole: float | None) -> str:
     """`58%`. Rounds down: 100% means complete."""
     part, whole = finite(part), finite(whole)

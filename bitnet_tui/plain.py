@@ -64,7 +64,7 @@ def _facts(row: ExperimentRow) -> list[str]:
         of = f" of {count(figures.budget)}" if figures.budget is not None else ""
         trained.append(f"{count(figures.seen)}{of} tokens")
     if figures.bits is not None:
-        trained.append(f"activations of {figures.bits:.0f} bits")
+        trained.append(f"activations of {figures.bits:.0f} bits{figures.layers}")
     named = [f"{name} {value}" for name, value in (("student", row.student), ("teacher", row.teacher)) if value]
     kept = [copy_words(row.stored), *_size(row.root)]
     return [", ".join(one) for one in (trained, named, kept) if one]

@@ -98,7 +98,8 @@ def _metric(event: Metric) -> str:
         value = text.finite(getattr(event, name))
         words = text.number(value, digits) if digits else text.share(value)
         parts.append(f"{label} {words}" if value is not None else "")
-    parts += [f"A{bits:.0f}" if bits else "", f"{text.number(refused)} steps not finite" if refused else ""]
+    some = text.in_layers(text.finite(event.layers_at_4_bits), text.finite(event.layers))
+    parts += [f"A{bits:.0f}{some}" if bits else "", f"{text.number(refused)} steps not finite" if refused else ""]
     return "\n".join(_packed([part for part in parts if part]))
 
 
@@ -127,8 +128,7 @@ def changed_words(event: events.SettingsChanged) -> str:
 
 
 def _flip(event: Flip) -> str:
-    flipped, layers = text.finite(event.layers_flipped), text.finite(event.layers_total)
-    part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
+    part = text.in_layers(text.finite(event.layers_flipped), text.finite(event.layers_total))
     kept = f" (o and down stay at A{event.from_bits})" if event.policy == "hybrid" else ""
     return (
         f"activations A{event.from_bits} → A{event.to_bits}{kept}{part} at step {text.number(event.step)}, "

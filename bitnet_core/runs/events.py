@@ -85,7 +85,9 @@ class Metric(Event, tag="metric", kw_only=True):
     grad_norm_clipped: Number | UnsetType = UNSET
     tokens_per_s: Number | UnsetType = UNSET
     activation_bits: int | UnsetType | None = UNSET
+    """Those of the first layer, which flips first."""
     layers_at_4_bits: int | UnsetType = UNSET
+    layers: int | UnsetType = UNSET
     quantized_share: Number | UnsetType = UNSET
     """Below 1, the student is not ternary yet (QUANT_RAMP_FRACTION)."""
     zero_weight_fraction: Number | UnsetType = UNSET
@@ -124,7 +126,9 @@ class Budget(Event, tag="budget", kw_only=True):
     seen_tokens: int | UnsetType = UNSET
     """How many of them it has seen: 0, or those of the checkpoint from which it goes on."""
     activation_bits: int | UnsetType | None = UNSET
-    """Those with which it begins or goes on."""
+    """Those with which it begins or goes on, as in `metric`."""
+    layers_at_4_bits: int | UnsetType = UNSET
+    layers: int | UnsetType = UNSET
 
 
 class SettingsChanged(Event, tag="changed", kw_only=True):

@@ -24,8 +24,8 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
 
 
-def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: int, bits: int | None) -> None:
-    """Say how much the training will see and has seen, and when it flips from its present `bits`."""
+def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: int, bits: dict[str, Any]) -> None:
+    """Say how much the training will see and has seen, and when it flips from its present bits (`report.bits`)."""
     reporter.emit(
         events.Budget(
             tokens=found.tokens,
@@ -34,7 +34,7 @@ def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: 
             flip_at_tokens=flip.threshold,
             ternary_at_tokens=flip.ternary_at or UNSET,
             seen_tokens=seen_tokens,
-            activation_bits=bits,
+            **bits,
         )
     )
 

@@ -18,7 +18,7 @@ from bitnet_core.runs.strict_json import strict
 from bitnet_core.runs.trend import RISES, rises
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.settings.values import FlipOptions, TrainOptions
-from bitnet_core.text import share
+from bitnet_core.text import in_layers, share
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
 from bitnet_core.training import ramp
@@ -236,6 +236,13 @@ def is_early(state: TrainState, early: int | None) -> bool:
     return len(counted) == 1 and state.step - counted[0] == early
 
 
+def bits(student: Student) -> dict[str, int | None]:
+    """The bits of the student's activations, as events tell them."""
+    layers = student.layer_bits
+    at_4 = layers.count(BITS_AFTER)
+    return {"activation_bits": student.activation_bits, "layers_at_4_bits": at_4, "layers": len(layers)}
+
+
 def ramp_figures(student: Student, options: TrainOptions) -> dict[str, float]:
     """How much of the quantisers acts, in a training that ramps them up."""
     return {ramp.FIELD: student.quantized_share} if options.flip.quant_ramp_fraction else {}
@@ -247,8 +254,7 @@ def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, res
     return state.meter.read() | {
         "grad_norm": norm,
         "grad_norm_clipped": min(norm, options.clip_norm),
-        "activation_bits": student.activation_bits,
-        "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
+        **bits(student),
         **ramp_figures(student, options),
         **(state.ternary.read(student) if options.quantize else {}),
         **state.activations,
@@ -260,16 +266,15 @@ def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, res
 def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer_hash: str) -> dict[str, Any]:
     """What `*_health.json` says of a checkpoint besides its name, size and sha256."""
     student = stepper.student
-    last = {key: value for key, value in state.last.items() if key not in ("activation_bits", "nonfinite")}
+    last = {key: value for key, value in state.last.items() if key not in {*bits(student), "nonfinite"}}
     measured = bool(state.evaluations) and "heldout_loss" in state.evaluations[-1]
     found: dict[str, Any] = {
         "step": state.step,
         "seen_tokens": state.seen_tokens,
         "budget_tokens": options.flip.budget,
         "flip_at_tokens": options.flip.threshold,
-        "activation_bits": student.activation_bits,
+        **bits(student),
         "a4_policy": student.config.a4_policy,
-        "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
         **ramp_figures(student, options),
         "nonfinite": state.refused,
         "dtype": stepper.precision.name,
@@ -320,7 +325,6 @@ def commonest_token_agreement(traces: TraceSet) -> float | None:
 
 
 _COLUMNS = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
-_FIELDS = ["when", "step", "seen_tokens", "activation_bits"]
 _FIGURES = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
 
 
@@ -337,7 +341,10 @@ def training_table(
     if lowest is not None and all(row is not lowest for row in latest.values()):
         latest["lowest"] = {**lowest, "when": "lowest"}
     ordered = sorted(latest.values(), key=lambda row: (row["step"], MEASURED.index(row["when"])))
-    rows = [[_when(row), *(row.get(key) for key in _FIELDS[1:] + _FIGURES)] for row in ordered]
+    rows = [
+        [_when(row), row["step"], row["seen_tokens"], _bits_told(row), *(row.get(key) for key in _FIGURES)]
+        for row in ordered
+    ]
     cost = flip_report(evaluations)
     if cost:
         after, recovered = latest["after flip"], cost["flip_recovered_after_tokens"]
@@ -346,6 +353,12 @@ def training_table(
     if commonest is not None:
         rows.append(["commonest token", None, None, None, None, None, None, commonest])
     return _COLUMNS, rows
+
+
+def _bits_told(row: Mapping[str, Any]) -> int | str | None:
+    """The bits, or `4 in 1 of 3 layers` amid a flip."""
+    some = in_layers(row.get("layers_at_4_bits"), row.get("layers"))
+    return f"{row['activation_bits']}{some}" if some else row.get("activation_bits")
 
 
 def _when(row: Mapping[str, Any]) -> str:

@@ -312,7 +312,7 @@ class Trainer:
             "when": when,
             "step": state.step,
             "seen_tokens": state.seen_tokens,
-            "activation_bits": self.student.activation_bits,
+            **report.bits(self.student),
             **report.ramp_figures(self.student, self.options),
         }
         if self._held_out:
@@ -374,7 +374,7 @@ class Trainer:
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget
-        bits = self.student.activation_bits
+        bits = report.bits(self.student)
         budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens, bits)
         if not self.finished:
             ramp.require_an_end(options, reachable)

@@ -14,7 +14,21 @@ from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus
 from bitnet_core.storage.steps import complete_steps, older, step_of
-from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, natural, pad, share, significant, size, width
+from bitnet_core.text import (
+    UNKNOWN,
+    ago,
+    count,
+    crop,
+    finite,
+    flat,
+    in_layers,
+    natural,
+    pad,
+    share,
+    significant,
+    size,
+    width,
+)
 from bitnet_tui import key_names
 from bitnet_tui.labels import label
 from bitnet_tui.remedies import in_app
@@ -224,7 +238,7 @@ def bits_words(row: Saved) -> str:
     """The bits of the activations; both during a ramp, none of a full-precision twin."""
     if row.bits is None:
         return UNKNOWN
-    return "A8→A4" if 0 < row.layers_at_4_bits < (row.layers or 0) else f"A{row.bits}"
+    return "A8→A4" if in_layers(row.layers_at_4_bits, row.layers) else f"A{row.bits}"
 
 
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int, soon: str = "") -> tuple[Line, ...]:

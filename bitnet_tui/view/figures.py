@@ -12,7 +12,7 @@ from bitnet_core.runs.events import Budget, Metric, Progress, decode
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE
-from bitnet_core.text import finite
+from bitnet_core.text import finite, in_layers
 
 _PROGRESS = b'"progress"'
 _HEAD_BYTES = 1 << 14
@@ -36,8 +36,11 @@ class Figures:
     seen: float | None = None
     budget: float | None = None
     bits: float | None = None
+    """Those of the first layer."""
     broken: bool = False
     active: bool = False
+    layers: str = ""
+    """` in 3 of 6 layers` while a flip has reached only some of them; empty otherwise."""
     numerics: tuple[object, ...] = field(default=(), compare=False)
     step: float | None = field(default=None, compare=False)
     settling: bool = field(default=False, compare=False)
@@ -68,7 +71,9 @@ class Figures:
         if event.loss is not UNSET:
             found = replace(found, broken=finite(event.loss) is None)
         bits = finite(event.activation_bits)
-        return replace(found, bits=found.bits if bits is None else bits)
+        if bits is None:
+            return found
+        return replace(found, bits=bits, layers=in_layers(finite(event.layers_at_4_bits), finite(event.layers)))
 
     def _evaluated(self, event: Metric, loss: float) -> "Figures":
         """Losses before and after a flip, or on the way to ternary weights, are not compared with each other."""
@@ -142,6 +147,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         settling=before.settling,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
+        layers=before.layers if newest.bits is None else newest.layers,
     )
 
 

@@ -2,7 +2,7 @@
 
 from bitnet_core.runs.events import Progress
 from bitnet_core.settings.values import FlipOptions
-from bitnet_core.text import count, finite, flat, percent, progress_words
+from bitnet_core.text import count, finite, flat, in_layers, percent, progress_words
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line
 from bitnet_tui.view.watch import RunShown
 
@@ -71,6 +71,8 @@ def _badge(run: RunShown, flip: FlipOptions, policy: str) -> list[Span]:
     quantized = finite(run.view.metric.quantized_share)
     if quantized is not None and quantized < 1:
         return [Span(now, "badge"), Span(f" not ternary yet: {percent(quantized, 1)}", "warn")]
+    if some := in_layers(finite(run.view.metric.layers_at_4_bits), finite(run.view.metric.layers)):
+        return [Span(" A8→A4 ", "badge-after"), Span(f"{some}{policy}", "flip")]
     if run.view.flip is not None:
         return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}{policy}", "flip")]
     if run.view.unread:

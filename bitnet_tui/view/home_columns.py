@@ -93,7 +93,9 @@ def _tokens(row: ExperimentRow, _now: float) -> Line:
 
 
 def _bits(row: ExperimentRow, _now: float) -> Line:
-    return line(f"A{row.figures.bits:.0f}") if row.figures.bits is not None else _NOTHING
+    if row.figures.bits is None:
+        return _NOTHING
+    return line("A8→A4" if row.figures.layers else f"A{row.figures.bits:.0f}")
 
 
 def qei_text(value: float | None) -> str:
@@ -151,7 +153,7 @@ COLUMNS = (
     Column("stages", "stages", 11, 11, 1, _stages, _urgency),
     Column("heldout", "held-out", 8, 8, 2, _held_out, lambda row: row.figures.held_out, right=True),
     Column("tokens", "tokens", 11, 11, 4, _tokens, lambda row: row.figures.seen, down=True, right=True),
-    Column("bits", "bits", 4, 4, 6, _bits, lambda row: row.figures.bits),
+    Column("bits", "bits", 5, 5, 6, _bits, lambda row: row.figures.bits),
     Column("qei", "QEI", 6, 6, 5, _qei, lambda row: row.qei, down=True, right=True),
     Column("student", "student", 7, None, 9, lambda row, _: _plain(row.student), lambda row: row.student or None),
     Column("teacher", "teacher", 8, None, 8, lambda row, _: _plain(row.teacher), lambda row: row.teacher or None),

@@ -40,6 +40,7 @@ _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
 _SILENT = (Progress, Metric, Trace)
 """Of these there are no lines in the log."""
+_BITS = ("activation_bits", "layers_at_4_bits", "layers")
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
 _VALUES = attrgetter(*_METRIC_FIELDS)
 
@@ -202,7 +203,8 @@ class RunFold:
             case Budget() | Flip() | SettingsChanged():
                 self._curves.feed(event)
                 if isinstance(event, Budget) and self._metric.activation_bits is UNSET:
-                    self._metric = structs.replace(self._metric, activation_bits=event.activation_bits)
+                    told = {name: getattr(event, name) for name in _BITS}
+                    self._metric = structs.replace(self._metric, **told)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])
             case Alert():

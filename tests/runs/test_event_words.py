@@ -17,6 +17,11 @@ def test_a_full_metric_fits_80_columns() -> None:
     assert lines[0] == "step 1,000,000  123,456,789 tokens  loss 12.35  kl 1.234e-4  ce 10.50"
 
 
+def test_a_metric_amid_a_flip_says_which_share_of_the_layers_has_flipped() -> None:
+    shown = describe(event("metric", step=9, seen_tokens=90, activation_bits=4, layers_at_4_bits=2, layers=6))
+    assert shown == "step 9  90 tokens  A4 in 2 of 6 layers"
+
+
 def test_a_progress_line_is_one_line() -> None:
     shown = describe(event("progress", done=3, total=9, unit="a\nb", label="two\nlines\x1b"))
     assert shown == "two lines·  3/9 a b"

@@ -1,5 +1,6 @@
 """Whole trainings with tiny settings: resuming, the flip, events, checkpoints."""
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.packing import load_packed, pack_student, save_packed
 from bitnet_core.runs.presence import Gone
 from bitnet_core.traces.examples import Batch
-from bitnet_core.training import checkpoints
+from bitnet_core.training import checkpoints, report
 from bitnet_core.training.flip import flip_report
 from bitnet_core.training.report import interval
 from bitnet_core.training.step import StepResult
@@ -248,6 +249,10 @@ def test_a_ramp_flips_layer_after_layer_and_resumes_to_the_bit(make_trainer: Mak
             event["seen_tokens"] for event in events(whole, "metric") if event["seen_tokens"] < flip["seen_tokens"]
         ]
         assert max(before) < due <= flip["seen_tokens"]
+    told = [(row["activation_bits"], row["layers_at_4_bits"], row["layers"]) for row in events(whole, "metric")]
+    assert [bits for bits, _ in itertools.groupby(told)] == [(8, 0, 3), (4, 1, 3), (4, 2, 3), (4, 3, 3)]
+    amid = next(row for row in whole.state.evaluations if row["layers_at_4_bits"] == 2)
+    assert report.training_table([amid], None)[1][0][3] == "4 in 2 of 3 layers"
     first = make_trainer(values, name="cut", num_hidden_layers=3)
     stop_after(first, stopped)
     with pytest.raises(Stopped):

@@ -10,6 +10,9 @@ from bitnet_core.runs.events import Metric
 from bitnet_core.runs.history import History
 from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.figures import Figures, FiguresReader
+from bitnet_tui.view.home_columns import BY_ID
+from bitnet_tui.view.spans import unstyled
+from bitnet_tui.view.workspace import ExperimentRow
 from tests.tui.simulated import NOON, SimulatedRun, experiment, save_checkpoint
 
 
@@ -68,6 +71,16 @@ def test_the_figures_of_a_training_as_it_goes(home: Path):
     finally:
         run.end_process()
     assert _read(home, reader).trend == ""
+
+
+def test_a_flip_that_has_reached_some_layers_only_shows_as_such():
+    figures, layers = Figures(), []
+    for at_4 in (0, 2, 6):
+        told = {"activation_bits": 4 if at_4 else 8, "layers_at_4_bits": at_4, "layers": 6}
+        figures = figures.after(Metric(v=1, t=0.0, seq=0, step=1, **told))
+        row = ExperimentRow(Path("one"), figures=figures)
+        layers.append((unstyled(BY_ID["bits"].text(row, 0.0)), figures.layers))
+    assert layers == [("A8", ""), ("A8→A4", " in 2 of 6 layers"), ("A4", "")]
 
 
 def test_reading_a_growing_file_in_pieces_gives_what_reading_it_once_gives(

@@ -15,11 +15,13 @@ def test_it_names_what_the_table_of_experiments_has_in_columns(home: Path):
     assert "held-out" not in listing(home)
     run = SimulatedRun(exp, "train", NOON)
     run.train(0, 200)
-    run.emit("metric", step=200, seen_tokens=149_000, heldout_loss=6.207, activation_bits=4)
+    run.emit(
+        "metric", step=200, seen_tokens=149_000, heldout_loss=6.207, activation_bits=4, layers_at_4_bits=2, layers=6
+    )
     (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
     run.finish()
     text = listing(home)
-    assert "held-out loss 6.21, 149k of 150k tokens, activations of 4 bits\n" in text
+    assert "held-out loss 6.21, 149k of 150k tokens, activations of 4 bits in 2 of 6 layers\n" in text
     assert "student nano, teacher embedded\n" in text
     assert re.search(r"only on this machine, [\d.]+ kB\n", text)
     (exp.root / ".env").write_text("BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\nLR=0.5\n")

@@ -122,8 +122,9 @@ def test_a_step_without_tokens_for_a_part_of_the_loss_is_a_gap_without_an_alarm(
 def test_a_resumed_training_has_its_bits_before_its_first_step():
     fold = RunFold()
     budget = {"tokens": 100, "epoch_tokens": 50, "epochs": 2.0, "flip_at_tokens": 90}
-    fold.feed([event("budget", **budget, seen_tokens=95, activation_bits=4)])
-    assert fold.view().metric.activation_bits == 4
+    fold.feed([event("budget", **budget, seen_tokens=95, activation_bits=4, layers_at_4_bits=1, layers=6)])
+    known = fold.view().metric
+    assert (known.activation_bits, known.layers_at_4_bits, known.layers) == (4, 1, 6)
     fold.feed([_metric(1, activation_bits=8), event("budget", **budget, activation_bits=4)])
     assert fold.view().metric.activation_bits == 8
 

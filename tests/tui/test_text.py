@@ -159,6 +159,10 @@ def test_the_gauge_of_training():
     assert " A4  flipped at 135k (hybrid)" in unstyled(gauge.gauge(_run(view=flipped), 80))
     every = _run(view=flipped, flip=FlipOptions(budget_tokens=150_000, fraction=0.9, a4_policy="all"))
     assert "hybrid" not in unstyled(gauge.gauge(every, 80))
+    some = replace(flipped, metric=Metric(activation_bits=4, layers_at_4_bits=3, layers=6))
+    assert " A8→A4  in 3 of 6 layers (hybrid)" in unstyled(gauge.gauge(_run(view=some), 80))
+    whole = replace(flipped, metric=Metric(activation_bits=4, layers_at_4_bits=6, layers=6))
+    assert " A4  flipped at 135k" in unstyled(gauge.gauge(_run(view=whole), 80))
     ramping = replace(view, metric=structs.replace(view.metric, quantized_share=0.4))
     assert " A8  not ternary yet: 40%" in unstyled(gauge.gauge(_run(view=ramping), 80))
 
