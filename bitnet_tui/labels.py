@@ -281,6 +281,8 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
     if (stopped := _STOPPED.match(sentence)) and stopped[1] in _STAGES:
         sentence = stage_title(stopped[1]) + sentence[stopped.end() :]
     labels = _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
+    if not any(name in labels for name in _PROVIDERS):  # this is quick, which matters in a long log
+        return labels
     return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
 
 

@@ -82,7 +82,7 @@ def offering(sentence: str) -> str:
 
 
 def by_keys(sentence: str) -> str:
-    """The sentence with keys and actions alone, for what shows settings by their names: the log."""
+    """The sentence with keys and actions alone, where whoever shows it puts the labels, or where it is a model's."""
     if "`" not in sentence and "--" not in sentence:
         return sentence
     for pattern, words in _patterns():

@@ -29,7 +29,7 @@ from bitnet_core.runs.events import (
 )
 from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
-from bitnet_tui.remedies import by_keys
+from bitnet_tui.remedies import in_app
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -260,7 +260,8 @@ class RunFold:
 
 def _log_lines(event: Event) -> list[str]:
     """One event as lines of the log: the first with the local time, the others indented. Some events have none."""
-    text = "" if isinstance(event, _SILENT) else by_keys(describe(event))
+    text = "" if isinstance(event, _SILENT) else describe(event)
+    text = text if isinstance(event, Sample) else in_app(text)  # a sample is a model's own words
     if not text:
         return []
     first, *others = text.split("\n")

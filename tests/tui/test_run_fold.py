@@ -197,6 +197,18 @@ def test_control_characters_from_outside_are_never_drawn():
     assert "\x1b" not in "".join(view.log)
 
 
+def test_the_log_names_settings_by_their_labels_and_leaves_a_models_words_alone():
+    fold = RunFold()
+    changed = {"step": 9, "seen_tokens": 90, "before": {"LR": 6e-4}, "after": {"LR": 3e-4}}
+    gate = "GATE_JSON_VALIDITY is not met; `bitnet eval` measures again."
+    fold.feed([event("changed", **changed), event("log", message=gate, level="info")])
+    fold.feed([event("sample", prompt="What is LR?", text="run `bitnet eval`", source="x")])
+    told = [text[11:] for text in fold.view().log]
+    assert told[0] == "Training goes on from step 9 with “Learning rate” 6e-4 → 3e-4."
+    assert told[1] == "“Gate: JSON validity” is not met; run eval (r) measures again."
+    assert told[2:] == ["What is LR?", "run `bitnet eval`"]
+
+
 def test_a_long_run_folds_in_bounded_memory():
     fold = RunFold()
     fold.feed(_metric(step, loss=2.0, kl=1.0, ce=3.0, format=1.0) for step in range(20_000))
