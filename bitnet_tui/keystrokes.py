@@ -55,16 +55,22 @@ class Keystrokes:
         """When that key came, by the monotonic clock; None while none is at work."""
         self._screen: Screen[Any] | None = None
         """The one that was shown when it began."""
+        self._coming: Screen[Any] | None = None
+        """The last screen that was not ready when a key came to it."""
+        self._coming_since = 0.0
+        """When the first such key came, by the monotonic clock."""
 
     def take(self, event: Typed) -> bool:
         """Whether it is its turn. If not, it is sent when it is. Escape leaves a screen that takes long to open."""
         if self._at_work and self._opening and self._key_of(event) == "escape":
             self.forget()
-        if not self._at_work:
+        if not self._at_work and not self._comes_early(event):
             self._begin(event)
             return True
         self._waiting.append(_Waiting(event, self._app.screen))
-        if len(self._waiting) == 1:
+        if not self._at_work:
+            self._await_screen()
+        elif len(self._waiting) == 1:
             self._limit()
         return False
 
@@ -90,6 +96,24 @@ class Keystrokes:
         self._screen = self._app.screen
         if self._waiting:
             self._limit()
+
+    def _comes_early(self, event: Typed) -> bool:
+        """Whether it acts on a screen that is being made, at the start of the app or when none of its keys led there.
+
+        It waits as if the key before it had opened that screen.
+        """
+        screen = self._app.screen
+        if screen.is_modal or getattr(screen, "ready", True):
+            return False
+        if self._coming is not screen:
+            self._coming, self._coming_since = screen, time.monotonic()
+        late = time.monotonic() - self._coming_since >= _OPENING_SECONDS
+        return not (late or self._key_of(event) == "escape" or self._of_the_app(event))
+
+    def _await_screen(self) -> None:
+        self._at_work, self._begun, self._screen = True, self._coming_since, None
+        self._number += 1
+        self._look(self._number)
 
     def _limit(self) -> None:
         self._app.set_timer(_LONGEST_SECONDS, partial(self._look, self._number))
@@ -156,7 +180,7 @@ class Keystrokes:
         screen = self._app.screen
         if screen.is_modal:
             return not (screen.is_mounted and (screen.focused or screen is self._screen))
-        return screen is not self._screen and not getattr(screen, "complete", True)
+        return screen is not self._screen and not getattr(screen, "ready", True)
 
     def _end(self, number: int) -> None:
         if number != self._number or not self._at_work:

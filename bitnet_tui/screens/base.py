@@ -54,6 +54,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         return self.is_mounted
 
     @property
+    def ready(self) -> bool:
+        """Whether what a key acts on is there to be seen. Until then, keys wait for a while, in order."""
+        return self.complete
+
+    @property
     def on_stack(self) -> bool:
         """Whether it is one of the app's screens still. One that was closed, or whose app ends, loses its widgets."""
         return self in self.app.screen_stack and self.app.is_running and not self.app._exit

@@ -61,7 +61,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._wanted: Path | None = None
         self._sort_next = True
         """At the next look, whatever the hands do: until all was read, after a change, after another screen."""
-        self._waits_for_order = False
+        self._waits_for_order = self._all_read = False
 
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows, len(self._marked))
@@ -121,8 +121,15 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
         return look
 
+    @property
+    def ready(self) -> bool:
+        """Whether all was read: a row that is chosen unseen is one of the table that comes."""
+        return self.complete and self._all_read
+
     def _legend(self) -> Line:
-        return experiment_list.legend(max(1, self.app.size.width - _LEGEND_SIDES), self._rows or ())
+        """Nothing while experiments are being read: which signs it explains depends on them."""
+        cells = max(1, self.app.size.width - _LEGEND_SIDES)
+        return experiment_list.legend(cells, self._rows or ()) if self._all_read else ()
 
     def on_resize(self) -> None:
         if self.too_small or not self.on_stack:
@@ -154,6 +161,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         cheaper, self._cost = min(view.seconds, self._cost), view.seconds  # of the one that read a lot another is not
         self._due = time.monotonic() + min(_LONGEST_SECONDS, _SHARE * cheaper) - _LOOK_SECONDS / 2
         pending = any(row.pending for row in view.rows)
+        self._all_read |= not pending
         if pending:
             self.look()
         sort = self._sort_next or self.shell.idle_seconds >= _HAND_SECONDS

@@ -27,6 +27,7 @@ from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from bitnet_tui.widgets.table import Table
 from bitnet_tui.widgets.words import Words
@@ -321,6 +322,50 @@ async def test_a_click_waits_for_what_was_typed_before_it(home: Path):
         await processed(pilot.app)  # type: ignore[arg-type]
         assert pilot.app.screen.query_one("#filter", Input).value == "kd"
         assert not isinstance(pilot.app.focused, Input)
+
+
+async def test_keys_typed_while_the_list_is_read_act_in_order_once_it_is_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("alpha", "beta", "gamma"):
+        experiment(home, name)
+    hanging, glance = threading.Event(), WorkspaceWatcher.glance
+
+    def glances(watcher: WorkspaceWatcher) -> tuple[ExperimentRow, ...]:
+        hanging.wait(60)
+        return glance(watcher)
+
+    monkeypatch.setattr(WorkspaceWatcher, "glance", glances)
+    monkeypatch.setattr(keystrokes, "_OPENING_SECONDS", 3600.0)
+    app = BitnetApp(home, launch=RecordingLaunch())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "? Help" in shown(pilot))
+        burst(app, ["end", "up", "enter"])
+        await processed(app)
+        assert "✓ done" not in shown(pilot), "what the signs mean depends on what is read"
+        hanging.set()
+        await until(pilot, lambda: isinstance(app.screen, ExperimentScreen))
+        table = app.screen_stack[0].query_one(Table)
+        assert app.last_opened is not None and str(app.last_opened) == table.key == table._rows[1].key
+
+
+async def test_a_key_that_comes_while_the_welcome_is_being_made_is_not_lost(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = asyncio.Event()
+
+    async def furnish(_: WelcomeScreen) -> None:
+        await made.wait()
+
+    monkeypatch.setattr(WelcomeScreen, "furnish", furnish)
+    monkeypatch.setattr(keystrokes, "_OPENING_SECONDS", 3600.0)
+    app = BitnetApp(home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, WelcomeScreen) and app.screen.is_mounted)
+        burst(app, ["n"])
+        await asyncio.sleep(0.1)
+        made.set()
+        await until(pilot, lambda: isinstance(app.screen, NewExperimentScreen))
 
 
 async def test_a_disk_that_hangs_holds_up_neither_the_list_nor_its_keys(home: Path, monkeypatch: pytest.MonkeyPatch):
