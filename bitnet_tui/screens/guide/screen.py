@@ -147,6 +147,11 @@ class NewExperimentScreen(KeptGuide):
                 self._save_soon()
         made = _CLASSES[step]()
         await body.mount(made)
+        if self.on_stack:  # else the step has lost its widgets
+            self._begin_step(made, field)
+
+    def _begin_step(self, made: Step, field: str) -> None:
+        step = self._step
         self._show_faults()
         made.begin()
         self._ready = True
