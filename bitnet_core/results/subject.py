@@ -139,7 +139,7 @@ def older_trainings(history: History) -> list[Entry]:
 
     A training that was resumed is one, though it has several runs; one without figures is left out.
     """
-    runs = [_Run(one, beginning(one.run.events_path)) for one in history.entries if one.record.stage == TRAIN]
+    runs = [_Run(one, beginning(one)) for one in history.entries if one.record.stage == TRAIN]
     left = [one for one in runs if one.begins is not None or one.entry.state in ACTIVE]
     last: list[Entry] = []
     while left:

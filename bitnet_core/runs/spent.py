@@ -9,12 +9,13 @@ from pathlib import Path
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.chain import Beginning, Start, of_one_training
 from bitnet_core.runs.event_files import EventReader
+from bitnet_core.runs.events import Event, Metric, Progress, Trace
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import finite
 
-_TRAIN = "train"
+_TRAIN, _COLLECT = "train", "collect"
 _TAIL_BYTES = 1 << 16
 _FILES = 1024
 """How many files' beginnings are remembered."""
@@ -23,13 +24,14 @@ _FILES = 1024
 def together(history: History, run: Entry) -> list[Entry]:
     """The run and those that it goes on with, the newest first.
 
-    Of a training these are the runs back to its first step, of a pipeline those just before it that did not get
-    through. Any other run stands for itself.
+    Of a training these are the runs back to its first step, of a collection those back to its first answer, of a
+    pipeline those just before it that did not get through. Any other run stands for itself.
     """
     same = (one for one in history.entries if one.record.stage == run.record.stage and one.place <= run.place)
     if run.record.stage == PIPELINE.name:
         return [run, *takewhile(lambda one: one.state != "succeeded", (one for one in same if one.run != run.run))]
-    if run.record.stage != _TRAIN or (beginning(run.run.events_path) is None and not continues(history, run)):
+    foreseen = {_TRAIN: continues, _COLLECT: _goes_on}.get(run.record.stage)
+    if foreseen is None or (beginning(run) is None and not foreseen(history, run)):
         return [run]
     return [one.entry for one in of_one_training(map(_Begun, same))]
 
@@ -53,10 +55,14 @@ def seconds(run: Entry, newest: float | None = None) -> float | None:
     return max(0.0, (newest or _newest(run.run.events_path) or record.started) - record.started)
 
 
-def beginning(path: Path) -> Beginning | None:
-    """Where the curves of a run begin; None before its first figure. It reads no more of the events than it needs."""
+def beginning(run: Entry) -> Beginning | None:
+    """Where the curves of a training begin, or the answers of a collection; None before its first figure.
+
+    It reads no more of the events than it needs.
+    """
+    path, told = run.run.events_path, _Kept if run.record.stage == _COLLECT else Start
     try:
-        return _beginning(path, os.stat(path).st_ino)  # noqa: PTH116 - asked at each look at an experiment
+        return _beginning(path, os.stat(path).st_ino, told)  # noqa: PTH116 - asked at each look at an experiment
     except (OSError, _NoFigure):
         return None
 
@@ -65,9 +71,45 @@ class _NoFigure(Exception):
     """The run has none yet. Raised because it must not be remembered."""
 
 
+def _goes_on(history: History, run: Entry) -> bool:
+    """Whether an active collection that has told nothing yet can be foreseen to go on with the one before."""
+    before = next((one for one in history.entries if one.record.stage == _COLLECT and one.place < run.place), None)
+    if before is None or before.state == "succeeded" or run.state not in ACTIVE:
+        return False
+    return before.record.fingerprint == run.record.fingerprint and beginning(before) is not None
+
+
+@dataclass
+class _Kept:
+    """Feed it a collection's events in order; `begins` is there once they tell how many answers were kept before.
+
+    One that has none left to ask for only writes. Answers count as the steps of a training do.
+    """
+
+    begins: Beginning | None = None
+    _came: int = 0
+
+    def feed(self, event: Event) -> None:
+        there = None
+        match event:
+            case Trace():
+                self._came += 1
+            case Metric():
+                there = finite(event.answers)
+            case Progress(label="collecting"):
+                there = finite(event.done)
+            case Progress(label="writing"):
+                there = self._came + 1.0
+            case _:
+                pass
+        if self.begins is None and there is not None:
+            kept = there - self._came
+            self.begins = Beginning(kept, kept + 1)
+
+
 @functools.lru_cache(_FILES)
-def _beginning(path: Path, _file: int) -> Beginning:
-    start, reader = Start(), EventReader(path)
+def _beginning(path: Path, _file: int, told: type[Start | _Kept]) -> Beginning:
+    start, reader = told(), EventReader(path)
     while start.begins is None and (events := reader.read_new()):
         for event in events:
             start.feed(event)
@@ -82,7 +124,7 @@ class _Begun:
 
     @property
     def begins(self) -> Beginning | None:
-        return beginning(self.entry.run.events_path)
+        return beginning(self.entry)
 
 
 def _newest(path: Path) -> float | None:

@@ -193,6 +193,26 @@ def test_the_time_of_the_pipeline_is_that_of_its_run_and_of_those_that_it_contin
         assert f"   {said}   run" in unstyled(title(look("pipeline", back), 100))
 
 
+def test_the_time_of_a_collection_is_that_of_the_runs_whose_answers_it_has(home: Path):
+    """The first two are another collection, one was refused by its teacher, and the last one only writes."""
+    exp = experiment(home, "resumed")
+    ran = ((0, 1, "succeeded"), (1, 2, "cancelled"), (0, 3, "failed"), (None, 5, "failed"), (3, 7, "succeeded"))
+    for place, (kept, seconds, state) in enumerate(ran):
+        run = SimulatedRun(exp, "collect", NOON + 500 * place)  # a start and an end are 1 s each
+        if kept is not None:
+            run.emit("trace", seconds, prompt_idx=0, tokens=5, kept=5, dropped={})
+            run.emit("metric", 0, answers=kept + 1, tokens=5)
+        run.finish(state)
+    writing = SimulatedRun(exp, "collect", NOON + 3000)
+    writing.emit("progress", 11, done=1, total=2, unit="shards", label="writing")
+    writing.finish()
+    look = ExperimentWatcher(exp.root, home).look
+    row = look("collect").row("collect")
+    assert row is not None and row.note == "29s"
+    for back, said in ((0, "29s"), (1, "16s"), (2, "2s"), (3, "5s"), (4, "7s")):
+        assert f"   {said}   " in unstyled(title(look("collect", back), 100))
+
+
 def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(home: Path):
     run = SimulatedRun(experiment(home, "one"), "train", alive=True)
     try:
