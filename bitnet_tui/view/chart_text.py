@@ -8,7 +8,7 @@ from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.event_words import FLIP, SEAM
 from bitnet_core.text import count, crop, scientific, share, significant, size, width
 from bitnet_tui.key_names import key
-from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, shown_charts, value_at
+from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
 
@@ -32,6 +32,8 @@ _FORMATS: dict[str, Callable[[float | None], str]] = {
 BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
+_NONE = "none"
+"""There is no value in a gap of a curve, nor before its first or behind its last point."""
 _RESUMED = "resumed"
 _SHOWS_ALL = " shows all"
 _BEFORE_ARROW = re.compile(r" [^ ,]+→")
@@ -42,9 +44,13 @@ def letter(curve: str) -> str:
     return curve if curve in LETTERS else _TITLES[curve][0].upper() if curve in _TITLES else ""
 
 
-def value_words(curve: str, value: float | None) -> str:
-    """A value of a curve, as its kind of figure is written."""
-    return _FORMATS.get(curve, significant)(value)
+def value_words(figure: str, curve: Curve, view: RunView, lens: Lens, cells: int) -> str:
+    """The newest value of the curve or that at the crosshair, as the figure is written. `cells` is the width."""
+    value: float | None = curve.segments[-1][-1][1]
+    if lens.cursor is not None:
+        near = lens.column(extent(view) or (0.0, 0.0), cells)
+        value = value_at(curve.segments, lens.cursor, near)
+    return _NONE if value is None else _FORMATS.get(figure, significant)(value)
 
 
 def title(
@@ -59,7 +65,7 @@ def title(
     room = cells - (cells_of(ends[-1]) + 1 if ends[-1] else 0)
     parts: list[Line] = []
     for named, gap in ((True, "  "), (True, " "), (False, " ")):
-        parts = _parts(chart, view, lens, gap, alone=alone, letters=letters, named=named)
+        parts = _parts(chart, view, lens, gap, cells, alone=alone, letters=letters, named=named)
         if alone or chart is _roomy(view):
             parts += _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
         needed = sum(map(cells_of, parts))
@@ -88,7 +94,7 @@ def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whol
 
 
 def _parts(
-    chart: Chart, view: RunView, lens: Lens, gap: str, *, alone: bool, letters: bool, named: bool
+    chart: Chart, view: RunView, lens: Lens, gap: str, cells: int, *, alone: bool, letters: bool, named: bool
 ) -> list[Line]:
     """The chart's name and its curves. If it is not `named`, the names of the loss's curves say what it is."""
     parts: list[Line] = []
@@ -98,7 +104,7 @@ def _parts(
     elif chart is not CHARTS[0]:
         parts.append((Span(f"{chart.title}{gap}", "title"),))
     parts += [
-        _curve(curve, chart, lens, gap, letters=letters)
+        _curve(curve, chart, lens, gap, value_words(curve.name, curve, view, lens, cells), letters=letters)
         for curve in view.curves
         if curve.name in chart.curves and curve.segments
     ]
@@ -112,10 +118,8 @@ def _roomy(view: RunView) -> Chart:
     return [CHARTS[0], *shown_charts(view)[:2]][-1]
 
 
-def _curve(curve: Curve, chart: Chart, lens: Lens, gap: str, *, letters: bool) -> Line:
-    value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
+def _curve(curve: Curve, chart: Chart, lens: Lens, gap: str, words: str, *, letters: bool) -> Line:
     label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
-    words = value_words(curve.name, value)
     if curve.name not in lens.drawn(chart):
         return Span(f"{HIDDEN} ", f"curve-{curve.name}"), Span(f"{label.rstrip()}{gap}", "faint")
     mark = letter(curve.name) if letters and len(chart.curves) > 1 else "━"

@@ -20,7 +20,7 @@ from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, rights, value_words
-from bitnet_tui.view.lens import Axis, By, Chart, Lens, value_at
+from bitnet_tui.view.lens import Axis, By, Chart, Lens
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
 
@@ -145,8 +145,8 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
         if curve.name not in lens.drawn(chart):
             parts.append(Span(f" {HIDDEN}{curve.name} ", f"curve-{curve.name}"))
             continue
-        value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
-        parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{value_words(chart.name, value)} ", "value")]
+        words = value_words(chart.name, curve, seen, lens, cells)
+        parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{words} ", "value")]
     if lens.smooth:
         parts.append(Span(" smoothed", "accent"))
     if seen.flips:

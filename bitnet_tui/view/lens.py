@@ -76,6 +76,11 @@ class Lens:
         """The names of the chart's curves that are not hidden; all of them if none would be left."""
         return tuple(name for name in chart.curves if name not in self.hidden) or chart.curves
 
+    def column(self, whole: Point, cells: int) -> float:
+        """About so many tokens are a column of a chart of this width, where `whole` is the stretch of all curves."""
+        left, right = self.window or whole
+        return (right - left) / max(1, cells)
+
     def toggled(self, curve: str) -> "Lens":
         """The curve hidden, or shown again."""
         return replace(self, hidden=self.hidden ^ {curve})
@@ -228,11 +233,10 @@ def _between(xs: tuple[float, ...], ys: tuple[float, ...], x: float) -> float:
     return y0 + (x - x0) / (x1 - x0) * (y1 - y0)
 
 
-def value_at(segments: tuple[Segment, ...], seen: float) -> float | None:
-    """The value of the curve's nearest point; None for a curve without points."""
-    points = [point for segment in segments for point in segment]
-    if not points:
-        return None
-    place = bisect.bisect_left(points, (seen,))
-    near = points[max(0, place - 1) : place + 1]
-    return min(near, key=lambda point: abs(point[0] - seen))[1]
+def value_at(segments: tuple[Segment, ...], seen: float, near: float) -> float | None:
+    """The value of the curve's nearest point; None in a gap and beside the curve, if no point is as `near`."""
+    segment = next((one for one in segments if one[0][0] <= seen <= one[-1][0]), None)
+    points = segment or tuple(
+        point for one in segments for point in (one[0], one[-1]) if abs(point[0] - seen) <= near
+    )
+    return min(points, key=lambda point: abs(point[0] - seen), default=(seen, None))[1]

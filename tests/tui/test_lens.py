@@ -140,11 +140,25 @@ def test_what_is_drawn_does_not_grow_with_the_run():
     assert all(most <= 2 * 1024 and drawn <= 4 * 161 for most, drawn in sizes)
 
 
-def test_the_crosshair_reads_the_nearest_value():
-    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 14) == 2.0
-    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 16) == 3.0
-    assert value_at((((0.0, 1.0),), ((20.0, 3.0),)), 99) == 3.0
-    assert value_at((), 1) is None
+@pytest.mark.parametrize(
+    ("seen", "value"),
+    [(-2, None), (-1, 1.0), (0, 1.0), (4, 1.0), (6, 2.0), (11, 2.0), (15, None), (19, 3.0), (21, 3.0), (99, None)],
+)
+def test_the_crosshair_reads_the_nearest_value_and_none_in_a_gap_or_beside_the_curve(seen, value):
+    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), seen, near=1.0) == value
+    assert value_at((), seen, near=1.0) is None
+
+
+def test_a_title_says_that_a_curve_has_no_value_in_a_gap():
+    fold = RunFold()
+    for step in (*range(1, 41), *range(81, 121)):
+        fold.feed([event("metric", step=step, seen_tokens=step * 100, loss=4.0 if step > 40 else 5.0, kl=1.0)])
+        if step == 40:
+            fold.feed([event("metric", step=60, seen_tokens=6000, loss=None, kl=1.0)])
+    chart = next(one for one in ALONE if one.name == "total")
+    words = [unstyled(title(chart, fold.view(), Lens(cursor=at), Axis("tokens"), 80, alone=True))
+             for at in (3_000.0, 6_000.0, 9_000.0)]  # fmt: skip
+    assert [line.split("━ ")[1].split()[0] for line in words] == ["5.00", "none", "4.00"]
 
 
 def test_what_a_resume_changed_is_told_before_that_it_was_one():
