@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.chain import Beginning, Start, of_one_training
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, Progress, Trace
@@ -25,15 +25,21 @@ def together(history: History, run: Entry) -> list[Entry]:
     """The run and those that it goes on with, the newest first.
 
     Of a training these are the runs back to its first step, of a collection those back to its first answer, of a
-    pipeline those just before it that did not get through. Any other run stands for itself.
+    pipeline or a baseline those just before it that did not get through. Any other run stands for itself.
     """
     same = (one for one in history.entries if one.record.stage == run.record.stage and one.place <= run.place)
-    if run.record.stage == PIPELINE.name:
-        return [run, *takewhile(lambda one: one.state != "succeeded", (one for one in same if one.run != run.run))]
     foreseen = {_TRAIN: continues, _COLLECT: _goes_on}.get(run.record.stage)
-    if foreseen is None or (beginning(run) is None and not foreseen(history, run)):
-        return [run]
-    return [one.entry for one in of_one_training(map(_Begun, same))]
+    if foreseen is not None:
+        begun = beginning(run) is not None or foreseen(history, run)
+        return [one.entry for one in of_one_training(map(_Begun, same))] if begun else [run]
+    before = (one for one in same if one.run != run.run) if stage(run.record.stage).resumes else ()
+    return [run, *takewhile(lambda one: _leaves_its_work(one, run), before)]
+
+
+def _leaves_its_work(one: Entry, to: Entry) -> bool:
+    """Whether a run of a stage that resumes left its work to a later one. A pipeline has no settings of its own."""
+    alike = one.record.stage == PIPELINE.name or one.record.fingerprint == to.record.fingerprint
+    return one.state != "succeeded" and alike
 
 
 def seconds_before(history: History, run: Entry) -> float:

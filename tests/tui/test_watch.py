@@ -213,6 +213,26 @@ def test_the_time_of_a_collection_is_that_of_the_runs_whose_answers_it_has(home:
         assert f"   {said}   " in unstyled(title(look("collect", back), 100))
 
 
+@pytest.mark.parametrize(("stage", "took"), [("teacher", "14s"), ("eval", "7s"), ("dryrun", "7s")])
+def test_the_time_of_a_stage_without_beginnings_is_that_of_the_runs_whose_work_it_took_over(
+    home: Path, stage: str, took: str
+):
+    """A stage that begins anew takes over none, and no run does under other settings, or of one that succeeded."""
+    exp = experiment(home, "resumed")
+    for place, (other, seconds, state) in enumerate(
+        ((True, 1, "cancelled"), (False, 2, "succeeded"), (False, 5, "failed"), (False, 5, "succeeded"))
+    ):
+        run = SimulatedRun(exp, stage, NOON + 500 * place)  # a start and an end are 1 s each
+        if other:
+            run.run.write(dataclasses.replace(run.run.record(), fingerprint="another"))
+        run.emit("progress", seconds, done=1, total=2, unit="prompts", label="")
+        run.finish(state)
+    watcher = ExperimentWatcher(exp.root, home)
+    row = watcher.look(stage).row(stage)
+    assert row is not None and row.note == took
+    assert "   4s   " in unstyled(title(watcher.look(stage, 2), 100))
+
+
 def test_bar_and_stage_show_one_progress_though_metrics_are_reported_less_often(home: Path):
     run = SimulatedRun(experiment(home, "one"), "train", alive=True)
     try:
