@@ -11,6 +11,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+from textual.pilot import Pilot
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
@@ -20,7 +21,7 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
 from tests.tui.event_loop import watched
-from tests.tui.idle import until_idle
+from tests.tui.idle import until_idle, until_processed
 from tests.tui.plans import PLAN, TIMED
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment, leave_traces, save_checkpoint
 
@@ -70,6 +71,7 @@ def idle_by_its_loop() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Button, "_start_active_affect", lambda _: None)
+        patched.setattr(Pilot, "_wait_for_screen", until_processed)
         patched.setattr("textual.pilot.wait_for_idle", until_idle)
         patched.setattr("textual.app.wait_for_idle", until_idle)
         yield

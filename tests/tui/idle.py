@@ -6,6 +6,9 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 from textual._context import active_app
+from textual.app import ScreenStackError
+from textual.message_pump import MessagePump
+from textual.pilot import Pilot, WaitForScreenTimeout
 from textual.worker import Worker
 
 _SOON_SECONDS = 1 / 50
@@ -38,6 +41,42 @@ async def until_idle(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
                 return
         await asyncio.sleep(pause)
         slept += pause
+
+
+async def until_processed(pilot: Pilot[Any], timeout: float = 30.0) -> None:  # noqa: ASYNC109 - Textual's own argument
+    """Wait until the app and the widgets of its screen have processed what was sent to them, or the app has failed.
+
+    To see that, Textual's pilot sends a message to each: a third of all messages of a test. Here only those that are
+    at work get one.
+    """
+    try:
+        screen = pilot.app.screen
+    except ScreenStackError:
+        return
+    asked = [pilot.app, screen, *(one for one in screen.walk_children() if not _at_rest(one))]
+    left = len(asked)
+    answered = asyncio.Event()
+
+    def answer() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            answered.set()
+
+    left -= sum(not one.call_later(answer) for one in asked)
+    if left:
+        ends = [asyncio.create_task(one.wait()) for one in (answered, pilot.app._exception_event)]
+        ended, others = await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for other in others:
+            other.cancel()
+        if not ended:
+            raise WaitForScreenTimeout("Some widgets are at work still.")
+
+
+def _at_rest(pump: MessagePump) -> bool:
+    """Whether it has no message and waits for one."""
+    queue = cast(Any, pump)._message_queue
+    return queue.empty() and bool(queue.ready_event._waiters)
 
 
 def _working() -> list[Worker[Any]]:
