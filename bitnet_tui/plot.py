@@ -5,7 +5,7 @@ Each sign stands in the cell that the drawing's scales name, whether it is of a 
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 from bitnet_core.results.series import Segment
 from bitnet_core.runs.event_words import FLIP, SEAM
@@ -23,6 +23,8 @@ _LETTER_COLUMNS = 12
 """How far the letters of a curve are apart."""
 _FAR_COLUMNS = 4
 """So many columns between its points and more, and a curve has a letter at each."""
+_NEAR_COLUMNS = 2
+"""How far a letter may stand beside a point that has that of another curve."""
 _NO_LETTERS: Mapping[str, str] = {}
 _BRAILLE = 0x2800
 _LEFT, _RIGHT = (0x40, 0x04, 0x02, 0x01), (0x80, 0x20, 0x10, 0x08)
@@ -126,8 +128,8 @@ def _letters(
 ) -> dict[Cell, Run]:
     """The letters of the curves, the shortest first. None covers another.
 
-    They stand where something was measured, if there is room: every few columns, or at its end. Where points are far
-    apart each has one, as the line between them is none.
+    They stand where something was measured, or beside it, if there is room: every few columns, or at its end. Where
+    points are far apart each has one, as the line between them is none.
     """
     measured = {
         name: {(drawing.x.cell(at), drawing.y.cell(value)) for segment in segments for at, value in segment}
@@ -135,9 +137,10 @@ def _letters(
     }
     firsts = {name: place * _LETTER_COLUMNS // len(curves) for place, name in enumerate(curves)}
     found: dict[Cell, Run] = {}
-    for name in sorted(letters.keys() & curves.keys(), key=lambda name: len(curves[name])):
+    for name in sorted(filter(letters.__contains__, curves), key=lambda name: len(curves[name])):
         columns: dict[int, list[int]] = {}
-        for column, row in (measured[name] - found.keys()) or (curves[name].keys() - found.keys()):
+        free = curves[name].keys() - found.keys()
+        for column, row in _beside(measured[name], free) or free:
             columns.setdefault(column, []).append(row)
         if len(columns) * _FAR_COLUMNS <= len({column for column, _ in curves[name]}):
             chosen = sorted(columns)
@@ -149,6 +152,23 @@ def _letters(
         for column in chosen:
             rows = sorted(columns[column])
             found[column, rows[len(rows) // 2]] = letters[name], name
+    return found
+
+
+def _beside(wanted: Set[Cell], free: Set[Cell]) -> set[Cell]:
+    """These cells as far as they are free, and for each other one the next free column, unless one near it is found."""
+    near: dict[int, list[Cell]] = {}
+    for cell in sorted(free):
+        near.setdefault(cell[0], []).append(cell)
+    found = wanted & free
+    columns = {column for column, _ in found}
+    for column, row in sorted(wanted - found):
+        if columns.isdisjoint(range(column - _NEAR_COLUMNS, column + _NEAR_COLUMNS + 1)):
+            beside = (column + way * step for step in range(1, _NEAR_COLUMNS + 1) for way in (1, -1))
+            if cells := next((near[at] for at in beside if at in near), []):
+                one = min(cells, key=lambda cell: abs(cell[1] - row))
+                found.add(one)
+                columns.add(one[0])
     return found
 
 

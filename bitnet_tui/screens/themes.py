@@ -6,6 +6,7 @@ Enter, a double click or Keep keeps it for next time; Escape or "Leave it" goes 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
@@ -13,24 +14,30 @@ from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
+from bitnet_tui.view.chart_text import letter
 from bitnet_tui.view.experiment_list import legend
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.chart import with_letters
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.words import Words
 
 _LABEL_CELLS = 15
 _ROWS_WITH_SAMPLE = 22
 """Of the window. In a lower one there is room for the themes and the buttons alone."""
-_SAMPLE: tuple[Line, ...] = (
-    legend()[:-2],  # all but what has no colour
-    line(
-        *(part for name, words in (("loss", "total"), ("kl", "KL"), ("ce", "CE"), ("format", "format"))
-          for part in (Span("━━ ", f"curve-{name}"), Span(f"{words}   "))),
-        Span("┊ A8→A4   ", "flip"),
-        Span("label   ", "label"),
-        Span(" chosen ", "chosen"),
-    ),
-)  # fmt: skip
+_CURVES = (("loss", "total"), ("kl", "KL"), ("ce", "CE"), ("format", "format"))
+
+
+def _sample(*, letters: bool) -> tuple[Line, ...]:
+    """What a theme colours: states, and the curves with their letters or without."""
+    curves = (
+        part
+        for name, words in _CURVES
+        for part in (Span(f"{letter(name) if letters else '━━':<2} ", f"curve-{name}"), Span(f"{words}   "))
+    )
+    return (
+        legend()[:-2],  # all but what has no colour
+        line(*curves, Span("┊ A8→A4   ", "flip"), Span("label   ", "label"), Span(" chosen ", "chosen")),
+    )
 
 
 class _Themes(Entries):
@@ -67,10 +74,13 @@ class ThemesScreen(DialogScreen[None]):
                 id="themes",
                 markup=False,
             )
-            yield Words(paint(_SAMPLE), id="theme-sample")
+            yield Words(self._sample(), id="theme-sample")
             with Horizontal(classes="buttons"):
                 yield Button("Leave it", id="leave", name="leave")
                 yield Button("Keep", id="keep", name="keep", variant="primary")
+
+    def _sample(self) -> Content:
+        return paint(_sample(letters=with_letters(self.app)))
 
     def on_mount(self) -> None:
         entries = self.query_one("#themes", OptionList)
@@ -84,6 +94,7 @@ class ThemesScreen(DialogScreen[None]):
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         if message.option_id:
             self.app.theme = message.option_id
+            self.query_one("#theme-sample", Words).update(self._sample())
 
     def on_option_list_option_selected(self) -> None:
         self.action_keep()

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD, stage
 from bitnet_core.text import ago, files, finite, flat, size
 
 _MOST = 6
@@ -12,12 +13,18 @@ _MOST = 6
 def running(experiments: Sequence[Mapping[str, Any]]) -> str:
     """Why nothing may be deleted; empty if all may be."""
     busy = [
-        f"{flat(str(one['running']))} is running in {flat(str(one['name']))}"
+        f"{_stage(str(one['running']))} is running in {flat(str(one['name']))}"
         for one in experiments
         if one.get("running")
     ]
     end = "stop it first, or wait for its end" if len(busy) == 1 else "stop them first, or wait for their ends"
     return f"{', '.join(busy)}; {end}." if busy else ""
+
+
+def _stage(run: str) -> str:
+    """The stage of the run with this id, as the rail names it; the id itself if it is none of ours."""
+    name = run.partition("-")[0]
+    return f"“{stage(name).title}”" if name in (*STAGES, PIPELINE.name, UPLOAD.name) else flat(run)
 
 
 def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
@@ -47,4 +54,4 @@ def _line(one: Mapping[str, Any]) -> str:
     else:
         parts.append("there is no copy elsewhere")
     parts += [f"{flat(str(path))} lies elsewhere and stays" for path in one.get("outside", ())]
-    return "; ".join([*parts, *(flat(str(said)).removesuffix(".") for said in one.get("mentions", ()))])
+    return "; ".join([*parts, *(flat(str(said)).removesuffix(".") for said in one.get("mentions", ()))]) + "."

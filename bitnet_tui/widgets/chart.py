@@ -168,7 +168,7 @@ class Plot(Widget):
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
         log = self._lens.log and self.chart.log
-        letters = self.lettered or _letters(self.app)
+        letters = self.lettered or with_letters(self.app)
         curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
         colours = self.app.theme_variables
         label = share_tick if self.chart.shares else tick
@@ -331,12 +331,13 @@ class ChartPanel(Vertical):
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
-        letters = _letters(self.app)
+        letters = with_letters(self.app)
         self.query_one(ChartTitle).below = None if alone else chart.name
         self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone, letters=letters),))
         self.plot.show(view, chart, lens, axis)
 
 
-def _letters(app: App[object]) -> bool:
+def with_letters(app: App[object]) -> bool:
+    """Whether curves have letters in this terminal and theme."""
     plain = cast("Shell", app).plain
     return plain or lettered(app.theme, app.console.color_system, no_color=app.no_color)

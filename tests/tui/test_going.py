@@ -15,7 +15,7 @@ _COPIED = _ONE | {"name": "two", "copy": {"place": "s3://b/two/", "at": time.tim
 def test_what_goes_and_what_stays_is_told():
     title, why, yes, no = question([_ONE])
     assert (title, yes, no) == ("Delete one?", "Delete 190 MB", "Keep it")
-    assert why == "one: 57 files, 190 MB; there is no copy elsewhere\n\nIt can't be brought back."
+    assert why == "one: 57 files, 190 MB; there is no copy elsewhere.\n\nIt can't be brought back."
     title, why, yes, no = question(
         [_ONE, _COPIED | {"outside": ["/big/ckpt"], "mentions": ["x reads files of two."]}]
     )
@@ -39,9 +39,11 @@ def test_names_and_places_are_shown_as_signs():
 
 def test_what_runs_is_named():
     assert running([_ONE, _COPIED]) == ""
-    one, two = _ONE | {"running": "train-1"}, _COPIED | {"running": "eval-2"}
-    assert running([one, _COPIED]) == "train-1 is running in one; stop it first, or wait for its end."
-    assert running([one, two]).startswith("train-1 is running in one, eval-2 is running in two; stop them first")
+    one, two = _ONE | {"running": "train-20261129T163621Z-5bfa"}, _COPIED | {"running": "upload-2"}
+    assert running([one, _COPIED]) == "“Train the student” is running in one; stop it first, or wait for its end."
+    assert running([one, two]).startswith(
+        "“Train the student” is running in one, “Copy to storage” is running in two; stop them first"
+    )
 
 
 @pytest.mark.parametrize("target", ["", "nowhere:x"])

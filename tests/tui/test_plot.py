@@ -1,6 +1,7 @@
 """In which cells a drawing's curves are, compared with slow twins that look at every dot."""
 
 import itertools
+import re
 import unicodedata
 from fractions import Fraction
 
@@ -138,9 +139,17 @@ def test_each_letter_stands_on_its_curve_and_each_curve_has_one(curves, columns:
 def test_the_letters_of_a_curve_stand_as_far_apart_wherever_it_was_measured(points: int, columns: int):
     picture = _drawing({"total": [(100 * place / points, 5.0) for place in range(points + 1)]}, columns, 8)
     at = [column for (column, _), (sign, _) in sorted(_cells(picture, {"total": "T"}).items()) if sign == "T"]
-    assert at[0] <= 12
-    assert at[-1] >= picture.x.cells - 12
+    assert at[0] <= 2
+    assert at[-1] >= picture.x.cells - 16
     assert all(8 <= after - before <= 16 for before, after in itertools.pairwise(at))
+
+
+def test_curves_that_lie_on_each_other_have_their_letters_side_by_side():
+    points = [(0.0, 5.0), (30.0, 5.0), (60.0, 5.0), (100.0, 5.0)]
+    picture = _drawing({"a": points, "b": points, "c": points}, 60, 8)
+    rows = plot.draw(picture, {"a": "A", "b": "B", "c": "C"})
+    line = next(text for row in rows if "A" in (text := "".join(signs for signs, _ in row)))
+    assert re.findall("[A-C]+", line) == ["ABC", "CAB", "CAB", "CBA"]
 
 
 @given(_number, st.integers(1, 1000), st.integers(4, 60))

@@ -188,8 +188,13 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
     experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
-        await pilot.press("t", "down", "down")
+        await pilot.press("t", "down")
+        await settled(pilot)
+        assert "━━ total" in words(pilot)
+        await pilot.press("down")
+        await settled(pilot)
         assert pilot.app.theme == "bitnet-contrast"
+        assert "T total" in words(pilot)  # its curves have letters
         await pilot.press("escape")
         assert pilot.app.theme == "bitnet-dark" and preferences.read().theme() == ""
         await pilot.press("t")
