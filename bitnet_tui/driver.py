@@ -341,6 +341,8 @@ def _sign(char: str) -> str:
         return "+" if lies and stands else "|" if stands else "-"
     if "BLOCK" in words or "EIGHTH" in words:  # an edge, or a filled cell
         return "-" if {"UPPER", "LOWER"} & {*words} else "|" if {"LEFT", "RIGHT"} & {*words} else "#"
+    if (bare := unicodedata.normalize("NFD", char)[0]).isascii():  # é and ü can be read without their marks
+        return bare
     if "TRIANGLE" in words:
         return "v" if "DOWN-POINTING" in words else "^" if "UP-POINTING" in words else ">"
     return "?"

@@ -114,17 +114,20 @@ class ActionCommands(Provider):
     # -- what there is -----------------------------------------------------------------------------------------------
 
     def _actions(self) -> Iterator[Found]:
-        """Every action once; of two with the same name, that which works here."""
+        """Every action once, first those of this screen; of two with the same name, that which works here."""
         here = {(binding.id or "").split(".")[0] for _, binding in self.screen._bindings} | {"app"}
         every = [(one, self._where(one, here)) for one in remapped(self._shell.keymap.keys) if one.name]
         own = {one.name for one, _ in every if one.where in here}
         every = [(one, where) for one, where in every if one.where in here or where or one.name not in own]
+        every.sort(key=lambda found: found[0].where not in here)
         possible = {(one.label, one.name) for one, where in every if where == ""}
         told: set[tuple[str, str]] = set()
         for one, where in every:
             names = (one.label, one.name)
             if where is None or one.id == _THIS or names in told or (where and names in possible):
                 continue
+            if not where and one.where not in here and one.name in {name for _, name in told}:
+                continue  # of Home and of the welcome page
             told.add(names)
             run = partial(self._tell, f"{one.label}: only {where}.") if where else self._run(one, here)
             yield Found(one.label, one.tooltip, run, 0, keys_text(one), where)

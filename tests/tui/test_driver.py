@@ -112,9 +112,10 @@ def test_each_sign_that_the_app_draws_has_a_plain_one():
 
 
 def test_plain_signs():
-    assert in_cells(_SIGNS, "ascii") == "-=-||:#+++++--||||#v^>~><^v|+xo#>~x** ???v^"
+    assert in_cells(_SIGNS, "ascii") == "-=-||:#+++++--||||#v^>~><^v|+xo#>~x** ??ev^"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
     assert in_cells("(95 %: ±0.02)", "ascii") == "(95 %:+-0.02)"
+    assert in_cells("La línea de Ångström, 线", "ascii") == "La linea de Angstrom, ??"
     assert in_cells("0 ≤ 0.05 ≥≤ 1 ≥", "ascii") == "0 <=0.05 ><=1 >"
 
 
@@ -273,7 +274,7 @@ async def test_where_signs_are_plain_boxes_are_no_letters_and_curves_have_some(
         monkeypatch.setattr(BitnetApp, "plain", plain)
         async with BitnetApp(home, exp.root).run_test(size=(120, 36)) as pilot:
             await settled(pilot)
-            assert chart._letters(pilot.app) == plain
+            assert chart.with_letters(pilot.app) == plain
             await pilot.press("7")
             await settled(pilot)
             assert ("[x] follow" in shown(pilot), "☑ follow" in shown(pilot)) == (plain, not plain)

@@ -28,10 +28,13 @@ async def _choose(pilot: Pilot[None], typed: str, expected: str) -> None:
     await settled(pilot)
 
 
+def _offered(pilot: Pilot[None]) -> list[str]:
+    lists = pilot.app.screen.query(CommandList)
+    return [str(getattr(getattr(one, "hit", None), "text", "")) for one in lists.first().options] if lists else []
+
+
 def _first(pilot: Pilot[None]) -> str:
-    lists = pilot.app.screen.query("CommandList")
-    options = lists.first().options if lists else []  # type: ignore[attr-defined]
-    return str(getattr(getattr(options[0], "hit", None), "text", "")) if options else ""
+    return next(iter(_offered(pilot)), "")
 
 
 async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
@@ -40,7 +43,10 @@ async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
         await settled(pilot)
         await click_on(pilot, "? Help")
         await click_on(pilot, "All actions (ctrl+p)")
-        await until(pilot, lambda: "Run stage" in shown(pilot))
+        await until(pilot, lambda: _first(pilot) == "Run stage")
+        await until(pilot, lambda: "Type to find more" in _offered(pilot))
+        assert _offered(pilot).count("New") == 1
+        assert "New experiment" not in _offered(pilot)  # the same by another name
         assert isinstance(pilot.app.screen, Palette)
         await pilot.press(*"chart")
         await until(pilot, lambda: "Chart before" in _first(pilot))
