@@ -156,11 +156,11 @@ def _letters(
 
 
 def _beside(wanted: Set[Cell], free: Set[Cell]) -> set[Cell]:
-    """These cells as far as they are free, and for each other one the next free column, unless one near it is found."""
+    """These cells as far as they are free, and for each other one the next free column, if none near it is found."""
     near: dict[int, list[Cell]] = {}
     for cell in sorted(free):
         near.setdefault(cell[0], []).append(cell)
-    found = wanted & free
+    found = {*wanted} & free
     columns = {column for column, _ in found}
     for column, row in sorted(wanted - found):
         if columns.isdisjoint(range(column - _NEAR_COLUMNS, column + _NEAR_COLUMNS + 1)):

@@ -85,15 +85,20 @@ class KeysScreen(KeyedScreen[None]):
 
     def _show(self, found: "_Found") -> None:
         held, summary, self._keeper, notes, self._allowed = found
-        entries = self.query_one("#entries", OptionList)
-        before = self._highlighted
         self._held = {one.name: one for one in key_rows.ordered(held)}
         self.query_one("#places", Painted).show((summary, *(line(Span(note, "warn")) for note in notes)))
+        self._draw()
+
+    def on_resize(self) -> None:
+        if self._held and not self.too_small:  # hidden, it stays as it was
+            self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        entries = self.query_one("#entries", OptionList)
+        before, names = entries.highlighted_option, list(self._held)
         cells = max(24, entries.size.width - 4)
-        entries.clear_options()
-        entries.add_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])
-        names = list(self._held)
-        entries.highlighted = names.index(before.name) if before else 0
+        entries.set_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])
+        entries.highlighted = names.index(before.id or "") if before else 0
         self._describe(self._highlighted)
 
     def on_option_list_option_highlighted(self) -> None:

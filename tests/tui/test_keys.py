@@ -73,11 +73,13 @@ async def test_it_shows_where_each_key_comes_from_but_no_value(
     keyring.held["HF_TOKEN"] = "hf-canary-0123456789-efgh"
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await _opened(pilot)
-        lines = [" ".join(one.split("│")[1].split()) for one in shown(pilot).splitlines() if "│" in one]
+        for columns in (size[0], 200 - size[0], size[0]):
+            await pilot.resize_terminal(columns, size[1])
+            await settled(pilot)
+            lines = [" ".join(one.split("│")[1].split()) for one in shown(pilot).splitlines() if "│" in one]
+            whose = [one for one in lines if one.startswith("CUSTOM_API_KEY not set")]
+            assert whose == ["CUSTOM_API_KEY not set" + (" OpenAI-compatible" if columns > 80 else "")]
         assert any(one.startswith(f"{NAME} plain text, ") and "…wxyz" in one for one in lines)
-        assert any(one.startswith("LLAMACPP_API_KEY not set") and one.endswith("llama.cpp") for one in lines) == (
-            size[0] > 80
-        )
         assert any(one.startswith("GROQ_API_KEY environment …abcd") for one in lines)
         assert any(one.startswith("HF_TOKEN keyring …efgh") for one in lines)
         assert "ANTHROPIC_API_KEY not set" in words(pilot)
