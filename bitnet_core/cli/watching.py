@@ -53,7 +53,7 @@ class HealthLines:
             record = self._run.record()
             state = self._run.state(record)
             around = machine(self._run.path.parents[1], record.host)
-            silent = self._elapsed.of(record, state, self._heard, at_work=True)[1]
+            silent = self._elapsed.of(record, state, self._heard)[1]
             found = self._judge.findings(record, state, around, silent)
         except BitnetError:
             return

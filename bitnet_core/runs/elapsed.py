@@ -17,11 +17,10 @@ class Elapsed:
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
-    def of(self, record: RunRecord, state: str, newest: float | None, *, at_work: bool) -> tuple[float | None, float]:
-        """How long a run took, and for how long it has been silent, in seconds. `newest` is when its last event was.
+    def of(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
+        """How long a run took, or has taken so far, and for how long it has been silent, in seconds.
 
-        Of an active one `at_work`: until its newest event, or in whole minutes while it is silent. Seconds that count
-        up would be written to the terminal while nothing else changes. One that starts has nothing else to show.
+        `newest` is when its last event was. The silence moves once a minute: sentences are made of it.
         """
         if record.started is None:
             return None, 0.0
@@ -33,5 +32,4 @@ class Elapsed:
             known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
         elif known[0] != newest:
             known = self._told[record.id] = newest, seconds
-        minutes = seconds // 60 * 60
-        return max(known[1], minutes if at_work else seconds), max(0.0, minutes - known[1])
+        return seconds, max(0.0, seconds // 60 * 60 - known[1])

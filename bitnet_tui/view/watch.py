@@ -190,8 +190,7 @@ class ExperimentWatcher:
         view = self._view(run)
         if stopping and state in ACTIVE:
             view = _without_eta(view)
-        at_work = (view.begins if stage == "train" else view.progress) is not None
-        elapsed, silent = self.elapsed.of(record, state, view.newest, at_work=at_work)
+        elapsed, silent = self.elapsed.of(record, state, view.newest)
         if elapsed is not None:
             elapsed += seconds_before(history, runs[place])
         plan = Plan.of(record.settings)

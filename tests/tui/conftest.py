@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from textual.pilot import Pilot
 from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets import vault
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
@@ -137,15 +139,17 @@ def recorder() -> RecordingLaunch:
 
 
 @pytest.fixture
-def workspaces(home: Path, isolated: Path) -> Iterator[Path]:
-    """The folder with the workspaces `experiments` and `nothing`. The silent run has 50 s until its next minute."""
+def workspaces(home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder with the workspaces `experiments` and `nothing`. The time of their silent run stands still."""
+    counted, now = Elapsed.of, time.time()
+    monkeypatch.setattr(Elapsed, "of", lambda elapsed, *asked: counted(replace(elapsed, wall=lambda: now), *asked))
     finished_experiment(home, "finished")
     experiment(home, "fresh")
     path = isolated / "vault.json"
     vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
     locked = experiment(home, "locked").root / ".env"
     locked.write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
-    silent = SimulatedRun(experiment(home, "silent"), "train", time.time() - 190, alive=True)
+    silent = SimulatedRun(experiment(home, "silent"), "train", now - 190, alive=True)
     silent.train(0, 60)
     try:
         yield home.parent

@@ -28,39 +28,20 @@ from bitnet_tui.view.workspace import row_of
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
 
 
-@pytest.mark.parametrize(("later", "shown"), [(0, 61), (58, 61), (61, 120), (100, 120), (130, 180)])
-def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, shown: float):
-    """Its newest event came 61 s after its start; `later` is how long ago that is."""
-    exp = experiment(home, "silent")
-    started = time.time() - 61
-    live = SimulatedRun(exp, "train", started, alive=True)
-    try:
-        live.train(0, 59)
-        watcher = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: started + 61 + later))
-        seen = watcher.look("train").run
-        assert seen is not None
-        assert seen.elapsed == pytest.approx(shown, abs=1e-3)
-    finally:
-        live.end_process()
-
-
 @pytest.mark.parametrize("stage", ["train", "collect", "eval"])
-def test_the_time_of_a_run_that_starts_counts_up(home: Path, stage: str):
-    exp = experiment(home, "starting")
+def test_the_time_of_a_run_counts_up_whether_it_tells_something_or_not(home: Path, stage: str):
+    exp = experiment(home, "counted")
     now = started = time.time()
     live = SimulatedRun(exp, stage, started, alive=True)
     try:
         watcher, seen = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: now)), []
-        for seconds in (3, 44, 45, 61):
+        for seconds in (3, 44, 45, 61, 70, 71, 130):
+            if seconds == 61:
+                live._now = started + 60
+                live.train(1, 1)
             now = started + seconds
             seen.append(watcher.look(stage).run.elapsed)
-        assert seen == pytest.approx([3, 44, 45, 61], abs=1e-3)
-        live._now = started + 61
-        live.train(1, 1)
-        now = started + 70
-        assert watcher.look(stage).run.elapsed == pytest.approx(70, abs=1e-3)  # when it told that
-        now = started + 79
-        assert watcher.look(stage).run.elapsed == pytest.approx(70, abs=1e-3)
+        assert seen == pytest.approx([3, 44, 45, 61, 70, 71, 130], abs=1e-3)
     finally:
         live.end_process()
 
@@ -90,7 +71,7 @@ def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_wit
 
 
 @pytest.mark.parametrize("jump", [3600, -3600])
-def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Path, jump: float):
+def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_run(home: Path, jump: float):
     """The run began an hour ago by the wall clock, but 200 s ago since boot, or the other way round."""
     exp = experiment(home, "jumped")
     now = time.time()
@@ -102,14 +83,10 @@ def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Pat
         live._now = now - 100
         live.train(0, 2)
         watcher = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: now))
-        times = set()
-        for _ in range(3):
+        for _ in range(2):
             seen = watcher.look("train").run
             assert seen is not None
-            times.add(seen.elapsed)
-            time.sleep(0.05)
-        assert len(times) == 1
-        assert 120 <= min(times, key=lambda one: one or 0) <= 201
+            assert 200 <= seen.elapsed <= 200 + time.time() - now + 0.1
     finally:
         live.end_process()
 
