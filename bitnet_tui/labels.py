@@ -199,6 +199,8 @@ _PROVIDERS = {"custom": "Other server", "hf": "transformers"}
 _STAGES = frozenset(("teacher", "collect", "train", "eval", "dryrun", "pipeline", "upload"))
 _STOPPED = re.compile(r"^(\w+)(?= was stopped\b)")
 """The name of a stage at the beginning of what a stopped run has recorded."""
+_TO_RUN = re.compile(rf"(?<=\brun )({'|'.join(_STAGES)})(, then ({'|'.join(_STAGES)}))*(?= in [A-H]\b)")
+"""Stages that a comparison asks to run in one of those compared, which have letters."""
 _PROVIDER = re.compile(
     rf"(?<![\w./=-])(?<!= )(?<!says )(?<!\ba )({'|'.join(_PROVIDERS)})"
     r"(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
@@ -258,6 +260,10 @@ def stage_title(name: str) -> str:
     return f"“{stage(name).title}”"
 
 
+def _as_in_the_rail(found: re.Match[str]) -> str:
+    return stage_title(found[0])
+
+
 def provider_words(name: str) -> str:
     """A provider as the guide names it."""
     return _PROVIDERS.get(name, name)
@@ -280,6 +286,7 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
 
     if (stopped := _STOPPED.match(sentence)) and stopped[1] in _STAGES:
         sentence = stage_title(stopped[1]) + sentence[stopped.end() :]
+    sentence = _TO_RUN.sub(lambda found: re.sub(r"(?!then\b)\b\w+", _as_in_the_rail, found[0]), sentence)
     labels = _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
     if not any(name in labels for name in _PROVIDERS):  # this is quick, which matters in a long log
         return labels

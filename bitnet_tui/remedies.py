@@ -8,21 +8,20 @@ import re
 from functools import cache
 
 from bitnet_tui import key_names
-from bitnet_tui.labels import by_label, first_setting
+from bitnet_tui.labels import by_label, first_setting, stage_title
 
-_STAGE = r"(?:run )?`bitnet (?P<stage>teacher|collect|train|eval|dryrun)`"
+_STAGES = ("teacher", "collect", "train", "eval", "dryrun")
 _SAID = (
     (r"`bitnet --root (?:'[^']*'|\S+) ", "`bitnet "),
-    (r"start again with `bitnet train --from 0`", "train again from step 0 (run train, {experiment.run})"),
+    (r"start again with `bitnet train --from 0`", "train again from step 0 ({experiment.run})"),
     (r"`bitnet train --from \w+`", "Resume in Checkpoints ({experiment.checkpoints})"),
-    (_STAGE, r"run \g<stage> ({experiment.run})"),
     (r"`bitnet pipeline --gate` then ends with exit code 3",
      "With “Gates end the pipeline” in Config ({experiment.config}), it then ends as failed"),
     (r" \(`bitnet pipeline --gate`\)", ""),
     (r"`bitnet pipeline`", "Run pipeline ({experiment.pipeline})"),
     (r"`train --from STEP`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (r"; `train --online`\)", ")"),
-    (r"or train without --from to start again", "or run train ({experiment.run}) to start again"),
+    (r"or train without --from to start again", "or run “Train the student” ({experiment.run}) to start again"),
     (r"`bitnet export hf` did not write", "no export wrote"),
     (r"`bitnet export hf`", "Export ({checkpoints.export}) for transformers"),
     (r"`bitnet (export gguf|export|verify-export)`", "Export ({checkpoints.export})"),
@@ -93,7 +92,8 @@ def by_keys(sentence: str) -> str:
 @cache
 def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     """Compiled when the first sentence comes, which is after the first paint."""
-    return tuple((re.compile(pattern), words) for pattern, words in _SAID)
+    stages = ((rf"(?:run )?`bitnet {one}`", f"run {stage_title(one)} ({{experiment.run}})") for one in _STAGES)
+    return tuple((re.compile(pattern), words) for pattern, words in (*_SAID, *stages))
 
 
 def _with_keys(words: str) -> str:

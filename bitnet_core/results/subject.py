@@ -88,7 +88,7 @@ class Subject:
 
     @property
     def unfinished(self) -> bool:
-        """Whether its training still goes on, or ended before its end."""
+        """Whether its training still goes on, or stopped early."""
         return TRAIN in self.runs and self.runs[TRAIN].state != "succeeded"
 
     @property

@@ -83,7 +83,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
         so = "So " if _LEVEL_WORDS in there and f"{best.letter} saw" in there else ""
         headline, reasons = f"{there} {so}{headline}", [*reasons, not_the_same, flipped]
     if silent:
-        reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
+        reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet.")
     return Verdict(headline, " ".join(filter(None, reasons)))
 
 
@@ -92,7 +92,7 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting
     training = [one.letter for one in contenders if one.subject.trains]
     ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
     who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
-    who += [f"{listed(ended)} ended before {'its' if len(ended) == 1 else 'their'} end"] if ended else []
+    who += [f"{listed(ended)} stopped early"] if ended else []
     measured = [one for one in contenders if one.subject.training.points(measure)]
     there, flipped = _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)
     seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
@@ -105,7 +105,7 @@ def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure:
     """That they have not seen the same, and how they stood where they had; and which had flipped by then."""
     if len(ranked) > 2:
         there, flipped = _after_the_same(ranked, of, measure, title)
-        return f"They have not seen the same. {there}", flipped
+        return f"They have not seen the same number of tokens. {there}", flipped
     less, more = sorted(ranked, key=lambda one: one.figures["seen_tokens"].value)
     times = more.figures["seen_tokens"].value / less.figures["seen_tokens"].value
     saw = f"{more.letter} saw {_times_words(times)}"
@@ -197,8 +197,8 @@ def _allowed(
     best, second = ranked[:2]
     if best.tokens is not None and second.tokens is not None and best.tokens != second.tokens:
         return False, (
-            f"They were measured on other texts ({number(best.tokens)} and {number(second.tokens)} held-out tokens), "
-            "so the difference may come from those."
+            f"They were measured on different texts ({number(best.tokens)} and {number(second.tokens)} held-out "
+            "tokens), so the difference may come from those."
         )
     if [one.name for one in differing if one.stage] == ["SEED"]:
         return False, "Only the seed differs, so this is what chance does."

@@ -162,15 +162,20 @@ def names_line(view: CompareView, cells: int) -> Line:
     if view.comparison is None:
         return ()
     subjects = view.comparison.subjects
-    room = max(6, cells // len(subjects) - 5)
+    marks = [" ▸" if one.active else "" for one in subjects]
+    most = _name_cells([width(one.name) for one in subjects], cells - sum(5 + width(mark) for mark in marks))
     parts: list[Span] = []
-    for letter, one in zip(LETTERS, subjects, strict=False):
-        mark = " ▸" if one.active else ""
-        parts += [
-            Span(f"{letter} ", f"curve-{letter}"),
-            Span(f"{crop_middle(one.name, room - width(mark))}{mark}   "),
-        ]
+    for letter, one, mark in zip(LETTERS, subjects, marks, strict=False):
+        parts += [Span(f"{letter} ", f"curve-{letter}"), Span(f"{crop_middle(one.name, most)}{mark}   ")]
     return tuple(parts)
+
+
+def _name_cells(names: Sequence[int], cells: int) -> int:
+    """The cells that the longest names get, of so many for all: short ones leave them what they do not need."""
+    most = max(names)
+    while most > _LEAST_CELLS and sum(min(most, one) for one in names) > cells:
+        most -= 1
+    return most
 
 
 def sentence_lines(view: CompareView, cells: int, most: int) -> tuple[tuple[Line, ...], tuple[Line, ...]]:

@@ -45,7 +45,7 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     ("how", "words"),
     [
         ({"half": 0.5}, "so it may be chance"),
-        ({"tokens": 1980}, "measured on other texts (1,980 and 2,113 held-out tokens)"),
+        ({"tokens": 1980}, "measured on different texts (1,980 and 2,113 held-out tokens)"),
         ({"SEED": "7"}, "Only the seed differs, so this is what chance does."),
         ({"KD_TAU": "1"}, "weighted differently (KD_TAU), so CE is compared instead"),
         ({"KD_WEIGHT": "2"}, "weighted differently (KD_WEIGHT), so CE is compared instead"),
@@ -131,13 +131,13 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
     trained(made(home, "half"), 5.3, last=STEPS // 2, state="cancelled")
     found = compared(home, "new", "base", "half")
     assert found.sentence.startswith(
-        "C ended before its end, so none is called better yet. "
+        "C stopped early, so none is called better yet. "
         "After 10k tokens, where B and C were measured, held-out loss is B 7.210, C 7.300."
     )
     assert found.sentence.endswith("Seen so far: B 20k, C 10k tokens.")
     assert not any("*" in cell for cell in cells(found, "heldout_loss"))
     assert cells(found, "qei") == ["–", "1.30", "–"]
-    assert "A has none yet." in compared(home, "new", "base", "base").sentence
+    assert "A has no held-out loss yet." in compared(home, "new", "base", "base").sentence
     assert "nothing can be said" in compared(home, "new", "new").sentence
 
 

@@ -78,7 +78,7 @@ def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the
     assert said[0].startswith("B saw 6.3 times the tokens; at 20k A was lower (5.210; B between 6.67 and 12.4). ")
     assert said[1].startswith("B saw 32 times the tokens; at 6k A was at 7.000, B between 6.67 and 12.4. ")
     said = compared(home, "short", "brief", "long").sentence
-    assert said.startswith("They have not seen the same. After 6k tokens held-out loss is A about ")
+    assert said.startswith("They have not seen the same number of tokens. After 6k tokens held-out loss is A about ")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from bitnet_tui.view.compared import (
     CompareView,
     CompareWatcher,
     _blocks,
+    names_line,
     overlay,
     sentence_lines,
     table_lines,
@@ -98,6 +99,16 @@ async def test_while_the_runs_are_read_no_word_is_of_a_training_without_figures(
         await until(pilot, lambda: "Reading the curves…" in words(pilot))
         waited.set()
         await until(pilot, lambda: "held-out loss ›" in words(pilot) and "Reading" not in words(pilot))
+
+
+def test_a_name_is_cut_only_where_all_of_them_have_no_room(home: Path):
+    names = ("a", "b", "a-name-of-thirty-two-characters")
+    for name in names:
+        made(home, name)
+    both = CompareWatcher([Chosen(home / name) for name in names], home).look()
+    assert all(name in unstyled(names_line(both, 66)) for name in names)
+    narrow = unstyled(names_line(both, 40))
+    assert narrow.startswith("A a   B b   C a-name") and "…" in narrow and len(narrow) <= 40
 
 
 @pytest.mark.parametrize("size", [(120, 34), (80, 24)])

@@ -95,7 +95,7 @@ def test_no_sentence_of_the_app_names_a_setting_as_a_file_does():
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("There are no traces; run `bitnet collect` first.", "There are no traces; run collect (r) first."),
+        ("There are no traces; run `bitnet collect` first.", "There are no traces; run “Collect traces” (r) first."),
         (
             "train is already running; stop it with `bitnet --root '/a b' stop train-1`.",
             "train is already running; stop it with Stop (s).",
@@ -121,6 +121,10 @@ def test_a_remedy_names_the_action_and_its_key(said: str, shown: str):
             "set STORAGE_BACKEND=none (`bitnet config`), or SEED=1; then",
             "set “Storage target” = none (Config (6)), or “Seed” = 1; then",
         ),
+        (
+            "the evaluation of A still runs; run teacher, then collect, then eval in B.",
+            "the evaluation of A still runs; run “Teacher baseline”, then “Collect traces”, then “Evaluate” in B.",
+        ),
         ("custom at http://x gives 5 candidates.", "“Other server” at http://x gives 5 candidates."),
         ("There is no key for custom: type it.", "There is no key for “Other server”: type it."),
         ("m (hf), not TEACHER_PROVIDER=custom.", "m (“transformers”), not “Teacher” = custom."),
@@ -136,7 +140,7 @@ def test_settings_have_their_labels(said: str, shown: str):
 def test_sentences_name_the_keys_that_the_user_has():
     key_names.use({"experiment.run": "f5", "list.new": "f6", "list.demo": "backslash"})
     try:
-        assert in_app("run `bitnet train` first.") == "run train (f5) first."
+        assert in_app("run `bitnet train` first.") == "run “Train the student” (f5) first."
         assert "Press f6 to create one" in experiment_list.nothing_shown((), "")
         assert in_app("`bitnet demo`") == "the demo (backslash)"
     finally:
