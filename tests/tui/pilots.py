@@ -49,13 +49,18 @@ def said(pilot: Pilot[None], selector: str) -> str:
 
 
 async def click_on(pilot: Pilot[None], text: str, *, last: bool = False, times: int = 1) -> None:
-    """Click at the cell that shows the beginning of this text."""
+    """Click at the cell that shows the beginning of this text, and wait for all that comes of it."""
+    await click_at(pilot, text, last=last, times=times)
+    await settled(pilot)
+
+
+async def click_at(pilot: Pilot[None], text: str, *, last: bool = False, times: int = 1) -> None:
+    """The same without waiting."""
     lines = shown(pilot).split("\n")
     rows = [row for row, line in enumerate(lines) if text in line]
     assert rows, f"{text!r} is not in\n{shown(pilot)}"
     row = rows[-1 if last else 0]
     await pilot.click(offset=(lines[row].index(text), row), times=times)
-    await settled(pilot)
 
 
 def notices(pilot: Pilot[None]) -> list[str]:

@@ -10,9 +10,11 @@ from textual.widgets import Button, Input
 
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.services.probing import Probe
+from bitnet_tui.services.storing import Check
+from bitnet_tui.widgets.guide import Cards
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, press
-from tests.tui.pilots import click_on, files_text, said, settled, shown, until, words
+from tests.tui.guides import CHECKED, GOOD, KEY, answered, answering, app, at, choose, press
+from tests.tui.pilots import click_at, click_on, files_text, said, settled, shown, until, words
 
 
 async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -158,35 +160,62 @@ async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the
         assert "TEACHER_TOP_LOGPROBS=10" in words(pilot)
 
 
-async def test_a_test_that_is_cut_short_is_told_and_its_answer_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_test_goes_on_at_another_step_and_ends_with_the_guide(home: Path, monkeypatch: pytest.MonkeyPatch):
     gate = threading.Event()
+    asked: list[Probe] = []
 
-    def run(_: Any) -> Any:
-        gate.wait(30)
+    def run(probe: Probe) -> Any:
+        asked.append(probe)
+        gate.wait(60)
         return GOOD
 
     monkeypatch.setattr(Probe, "run", run)
+    checked = answering(monkeypatch, Check, CHECKED)
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "ollama")
         guide.query_one("#model", Input).value = "m"
         await pilot.pause()
-        await pilot.press("ctrl+t")
+        await pilot.press("ctrl+t", "ctrl+n")
+        await until(pilot, lambda: guide._step == "storage" and guide.complete)
+        cards = guide.query_one("#cards", Cards)
+        cards.highlighted = cards.get_option_index("local")
         await pilot.pause()
-        assert guide.busy
-        await pilot.press("ctrl+n")
-        await pilot.pause(0.2)
+        guide.query_one("#field-STORAGE_LOCAL_DIR", Input).value = "/mnt/copy"
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: said(pilot, "#problem") == "The teacher's test is still running.")
+        assert not checked and len(asked) == 1 and not asked[0].cancelled
+        await pilot.press("ctrl+n", "ctrl+n")
+        await until(pilot, lambda: "! Teacher · its test: still running" in words(pilot))
+        await click_at(pilot, "● Teacher")
+        await until(pilot, lambda: "Asking the model for a few tokens" in said(pilot, "#found"))
+        await pilot.press("ctrl+t", "ctrl+n", "ctrl+n", "ctrl+n")
+        await until(pilot, lambda: "its test: still running" in words(pilot))
         gate.set()
-        await settled(pilot)
-        assert not guide.busy
-        assert "answered" not in words(pilot)
-        await press(pilot, "ctrl+n", "ctrl+n")
-        assert "! Teacher · not tested: it was left before the answer came" in words(pilot)
-        await press(pilot, "ctrl+b", "ctrl+b", "ctrl+b")
-        assert said(pilot, "#found") == "! Not tested: it was left before the answer came; ctrl+t tests again."
+        await until(pilot, lambda: "its test" not in words(pilot))
+        await click_on(pilot, "● Teacher")
+        assert "answered in 0.42 s" in said(pilot, "#found")
+        assert len(asked) == 1
+
+        gate.clear()
+        await pilot.press("ctrl+t", "ctrl+n")
+        await until(pilot, lambda: guide._step == "storage" and guide.complete)
+        await pilot.press("ctrl+t")
+        await until(pilot, lambda: "Stop it" in shown(pilot))
+        await click_at(pilot, "Stop it")
+        await until(pilot, lambda: not guide.busy)
+        assert asked[1].cancelled
         await press(pilot, "ctrl+t")
-        assert "Not tested" not in said(pilot, "#found")
-        assert guide.last_found("teacher") is not None and not guide.last_found("teacher").why
+        assert len(checked) == 1 and "written, read" in said(pilot, "#found")
+        await pilot.press("ctrl+b")
+        await until(pilot, lambda: guide._step == "teacher" and guide.complete)
+        await pilot.press("ctrl+t", "ctrl+n")
+        await until(pilot, lambda: guide._step == "storage" and guide.complete)
+        assert len(asked) == 3
+        await pilot.press("escape")
+        await until(pilot, lambda: not guide.on_stack)
+        assert asked[2].cancelled
+        gate.set()
 
 
 @pytest.mark.parametrize("leave", ["tab", "enter", "down"])

@@ -26,6 +26,7 @@ from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
+    from bitnet_tui.screens.guide.step import TestedStep
 
 
 _AGAIN_SECONDS = 0.1
@@ -38,6 +39,26 @@ class Made:
 
     root: Path
     start: str = ""
+
+
+@dataclass(eq=False)
+class Trial:
+    """A test of a step or a login, as long as it runs. It goes on while another step is shown."""
+
+    step: str
+    name: str
+    """What it is, to begin a sentence with."""
+    question: object
+    """What it is about."""
+    command: Command
+    read: Callable[[Any], Found]
+    """What the command's answer means."""
+    failed: Callable[[str], Found]
+    """What it means that there is none, for this reason."""
+    shown: Found
+    """What its step shows meanwhile."""
+    counts: bool = True
+    """Whether it says if what is chosen works: a login does not."""
 
 
 class Guide(KeyedScreen[Made | None]):
@@ -279,27 +300,77 @@ class Guide(KeyedScreen[Made | None]):
 
     # -- tests: one at a time, and the vault may be asked for ------------------------------------------------------
 
-    _testing: Command | None = None
+    _testing: Trial | None = None
     _on_refusal: Callable[[str], object] = staticmethod(lambda _: None)
     _on_declining: Callable[[str], object] | None = None
     """What to do where the vault stayed closed, if that is not a refusal."""
 
-    def test(self, command: Command, then: Callable[[Any], object], refused: Callable[[str], object]) -> None:
-        """Run a command that the user asked for."""
-        self._testing, self._on_refusal, self._on_declining = command, refused, None
+    def step_shown(self, step: str) -> "TestedStep | None":
+        """This step, if it is the one that is shown, and all of it is there."""
+        raise NotImplementedError
 
-        def answered(report: Any) -> None:
-            self._testing = None
-            then(report)
+    def may_test(self, step: str) -> bool:
+        """Whether a test of the step may begin. If that of another one is in the way, it is said."""
+        running = self._testing
+        if running is None:
+            return not self.busy
+        if running.step == step and running.question == self.question(step):
+            return False
+        if running.step == step:
+            self.stop_test()
+            return True
+        self.say_in_the_way(running)
+        return False
 
-        self.attempt(command.run, answered, without="Nothing was tested")
+    def say_in_the_way(self, running: Trial) -> None:
+        """Say that this test has to end before another one can begin."""
+        raise NotImplementedError
 
-    def stop_test(self) -> None:
-        """End a running test; its answer is ignored."""
-        if self._testing is not None:
-            self._testing.cancel()
-            self._testing = None
-            self.abandon()
+    def running(self, step: str) -> Trial | None:
+        """The test of the step that runs, if nothing that it is about has changed since."""
+        trial = self._testing
+        found = trial is not None and trial.step == step and trial.question == self.question(step)
+        return trial if found else None
+
+    def test(self, trial: Trial) -> None:
+        """Run a test that the user asked for."""
+        self._testing, self._on_declining = trial, None
+        self._on_refusal = lambda problem: self._tried(trial, trial.failed(problem))
+        self.show_running(trial, trial.shown)
+        self.attempt(
+            trial.command.run, lambda report: self._tried(trial, trial.read(report)), without="Nothing was tested"
+        )
+
+    def show_running(self, trial: Trial, words: Found) -> bool:
+        """Show how far the test is at its step, also if one comes back to that. Whether it still runs."""
+        if self._testing is not trial:
+            return False
+        trial.shown = words
+        if (step := self.step_shown(trial.step)) is not None:
+            step.show_running(words)
+        return True
+
+    def _tried(self, trial: Trial, found: Found) -> None:
+        """Keep what a test found, and show it if its step is shown and it still counts."""
+        self._testing = None
+        step = self.step_shown(trial.step)
+        if trial.counts or (found.why and step is None):
+            self.tested[trial.step] = (trial.question, found)
+        if step is not None and trial.question == self.question(trial.step):
+            step.found_out(found, tested=trial.counts)
+        self.tried(trial.step)
+
+    def tried(self, step: str) -> None:
+        """What is known of another step's choice may have changed."""
+
+    def stop_test(self, step: str = "") -> bool:
+        """End a running test, or that of a step alone; its answer is ignored. Whether there was one."""
+        if self._testing is None or step not in ("", self._testing.step):
+            return False
+        self._testing.command.cancel()
+        self._testing = None
+        self.abandon()
+        return True
 
     def refused(self, problem: str) -> None:
         self._testing = None

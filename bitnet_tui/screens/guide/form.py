@@ -31,7 +31,7 @@ class TargetStep(StorageStep):
 
     def fail(self, problem: str) -> None:
         """Say why nothing came of it, and lead to the field that the sentence names."""
-        self._refused(problem)
+        self.found_out(storing.failed(problem, self.draft), tested=False)
 
 
 class TargetForm(Guide):
@@ -120,6 +120,10 @@ class TargetForm(Guide):
 
     def action_offered(self) -> None:
         self._offer()
+
+    def step_shown(self, step: str) -> TargetStep | None:
+        found = self.query(TargetStep)
+        return found.last() if found and found.last().step == step else None
 
     def faults(self) -> tuple[Fault, ...]:
         return ()

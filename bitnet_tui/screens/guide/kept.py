@@ -18,8 +18,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.screens.guide.base import Guide
-from bitnet_tui.screens.guide.step import Step
+from bitnet_tui.screens.guide.base import Guide, Trial
+from bitnet_tui.screens.guide.step import Step, TestedStep
 from bitnet_tui.services import drafts, keys, managing, planning
 from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
@@ -177,6 +177,7 @@ class KeptGuide(Guide):
         """Forget the draft."""
         self.draft, self._seen, self._touched = Draft(source=self.draft.source), frozenset(), set()
         self._greeting = ""
+        self.stop_test()
         self.tested.clear()
         self.keys.clear()
         self._own = self._source is None
@@ -305,6 +306,24 @@ class KeptGuide(Guide):
         name = self.draft.name
         return self.shell.home / (name if is_name(name) and name not in self.taken else self.suggested)
 
+    def step_shown(self, step: str) -> TestedStep | None:
+        shown = self._current
+        return shown if self._ready and isinstance(shown, TestedStep) and shown.step == step else None
+
+    def say_in_the_way(self, running: Trial) -> None:
+        self.say(f"{running.name} is still running.", "warn", "Stop it", partial(self._stop_and_say, running))
+
+    def _stop_and_say(self, running: Trial) -> None:
+        if self._testing is running:
+            self.stop_test()
+        self.say("", "label")
+        self._tell_step()
+
+    def tried(self, step: str) -> None:
+        self._show_rail()
+        if self._step != step:
+            self._tell_step()
+
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)
 
@@ -320,6 +339,7 @@ class KeptGuide(Guide):
             here = kept | {name for name, value in self.keys.items() if value}
         found = {step: one for step in ("teacher", "storage") if (one := self.last_found(step))}
         failed = {step: one.why for step, one in found.items() if one.why}
+        failed |= dict.fromkeys(filter(self.running, ("teacher", "storage")), teachers.RUNNING)
         lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
         works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
         unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
@@ -339,7 +359,7 @@ class KeptGuide(Guide):
     def _show_rail(self) -> None:
         if self._current is None:  # which one will be the first is being read
             return
-        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()))
+        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()) if one.why != teachers.RUNNING)
         self.query_one(Rail).show(self._step, self._seen, wrong)
 
     def _show_faults(self) -> None:

@@ -25,7 +25,7 @@ from bitnet_tui.screens.guide.base import Made
 from bitnet_tui.screens.guide.kept import KeptGuide
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
-from bitnet_tui.screens.guide.step import Step, TestedStep
+from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.screens.guide.storage import StorageStep
 from bitnet_tui.screens.guide.student import StudentStep
 from bitnet_tui.screens.guide.teacher import TeacherStep
@@ -283,11 +283,12 @@ class NewExperimentScreen(KeptGuide):
             self._current.action_mend()
 
     def action_leave(self) -> None:
-        """End a running test, or leave; the draft is kept."""
-        if isinstance(self._current, TestedStep) and self._testing is not None:
-            self._current.stop()
+        """End the test of this step, or leave: the draft is kept, and a test of another step ends."""
+        trial = self._testing
+        if trial is not None and (step := self.step_shown(trial.step)) is not None:
+            step.stop()
             return
-        if self.busy:  # it is being made, and nothing of that can be taken back
+        if self.busy and trial is None:  # it is being made, and nothing of that can be taken back
             return
         self._leave_draft()
         self.dismiss(None)
@@ -305,7 +306,7 @@ class NewExperimentScreen(KeptGuide):
                 self.call_next(self._come_to, "review")
             self.call_next(self.say, "Not created yet: the review says what is missing.", "warn")
             return
-        if self.busy:
+        if self.busy and self._testing is None:
             return
         self.stop_test()
         self._make(with_keys=True)

@@ -136,8 +136,6 @@ class TestedStep(Step):
     """A step whose choice can be tested. It holds what is shown of the last test."""
 
     _shown: Found | None = None
-    _about: object = None
-    """What a running test is about; None without one."""
     _failed: Found | None = None
     """What the last test of this choice found, if it failed; what it was about may have changed since."""
 
@@ -148,9 +146,6 @@ class TestedStep(Step):
 
     def leave(self) -> None:
         self.complete()
-        if self._about is not None:
-            self.guide.tested[self.step] = (self._about, teachers.cut_short(key_names.key("guide.test")))
-        self.guide.stop_test()
 
     def address_fields(self) -> Iterable[tuple[str, Input]]:
         """The settings that are addresses, with their fields."""
@@ -168,27 +163,31 @@ class TestedStep(Step):
 
     def stop(self) -> None:
         """End a running test."""
-        running, self._about = self.guide.busy, None
-        self.guide.stop_test()
-        if running:
+        if self.guide.stop_test(self.step):
             self._show(None)
 
-    def _found_out(self, question: object, found: Found) -> None:
-        """Keep what a test of `question` found, and show it if it still counts."""
-        self._about = None
-        self.guide.tested[self.step] = (question, found)
-        if self.is_attached and question == self._question:
+    def show_running(self, words: Found) -> None:
+        """Show how far a test is."""
+        self._show(words)
+
+    def found_out(self, found: Found, *, tested: bool = True) -> None:
+        """Show what a test of this choice found, or a login if not `tested`."""
+        if tested:
             self._tested(found)
-            if found.why or found.offer:
-                self.lead(found)
-            elif self.screen.query("#test:focus, #offer:focus"):
-                self.screen.query("#next").focus()  # Enter would only test it again
-            elif isinstance(self.screen.focused, Input):
-                self.guide.say_hint(self.screen.focused)
+        else:
+            self._show(found)
+        if found.why or found.offer:
+            self.lead(found)
+        elif tested and self.screen.query("#test:focus, #offer:focus"):
+            self.screen.query("#next").focus()  # Enter would only test it again
+        elif isinstance(self.screen.focused, Input):
+            self.guide.say_hint(self.screen.focused)
 
     def _tested(self, found: Found | None) -> None:
-        """Show what the last test of this choice found."""
-        self._failed = found if found is not None and found.why not in ("", teachers.CUT_SHORT) else None
+        """Show what the last test of this choice found, or how far the one is that runs."""
+        running = self.guide.running(self.step)
+        found = running.shown if running is not None else found
+        self._failed = found if found is not None and found.why else None
         self._show(found)
 
     def lead(self, found: Found) -> None:

@@ -15,6 +15,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import label
+from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
@@ -131,7 +132,7 @@ class StorageStep(TestedStep):
     @on(OptionList.OptionHighlighted, "#cards")
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
         if event.option.id and event.option.id != self.draft.get(BACKEND):
-            self.guide.stop_test()
+            self.guide.stop_test(self.step)
             self.guide.change(BACKEND, event.option.id)
             self._fit()
 
@@ -145,8 +146,7 @@ class StorageStep(TestedStep):
         else:
             self.guide.change(name, value_of(event.input))
         tested = self.guide.tested.get("storage")
-        if self.guide.busy or (tested and tested[0] != self._question):
-            self.guide.stop_test()
+        if self.guide.stop_test(self.step) or (tested and tested[0] != self._question):
             self._show(None)
 
     @on(Pick.Picked)
@@ -165,7 +165,7 @@ class StorageStep(TestedStep):
     def _test(self, *, create: bool = False) -> None:
         self.complete()
         backend = self.draft.get(BACKEND)
-        if self.guide.busy or backend == HERE or self.lacks():
+        if backend == HERE or not self.guide.may_test(self.step) or self.lacks():
             return
         guide, typed = self.guide, self._typed_keys
         remember(typed.values())
@@ -173,61 +173,39 @@ class StorageStep(TestedStep):
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
         if create:
             check.creating()
-        self._say(f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it.")
-        question = self._about = self._question
-        guide.test(check, partial(self._answered, question), partial(self._check_failed, question))
-
-    def _answered(self, question: object, report: dict[str, Any]) -> None:
-        self._found_out(question, storing.answer(report))
-
-    def _check_failed(self, question: object, problem: str) -> None:
-        self._found_out(question, storing.failed(problem, self.draft))
-
-    def _refused(self, problem: str) -> None:
-        if self.is_attached:
-            found = storing.failed(problem, self.draft)
-            self._show(found)
-            self.lead(found)
+        words = f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it."
+        failed = partial(storing.failed, draft=self.draft)
+        name = "The test of the storage target"
+        guide.test(Trial(self.step, name, self._question, check, storing.answer, failed, _saying(words)))
 
     # -- logging in ----------------------------------------------------------------------------------------------
 
     def action_login(self) -> None:
         self.complete()
         backend = self.draft.get(BACKEND)
-        if self.guide.busy or backend == HERE:
+        if backend == HERE or not self.guide.may_test(self.step):
             return
         guide, typed, shell = self.guide, self._typed_keys, self.guide.shell
         remember(typed.values())
         asked = storing.question(self.draft, guide.place)
 
         def show(url: str, code: str) -> None:
-            shell.call_later(self._prompt, url, code)
+            shell.call_later(prompt, url, code)
+
+        def prompt(url: str, code: str) -> None:
+            if guide.show_running(trial, _prompt(url, code)) and url.isprintable():
+                shell.copy_to_clipboard(url)
+
+        def logged_in(report: dict[str, Any]) -> Found:
+            guide.learn_keys()
+            return Found((line(Span("✓ ", "good"), "logged in"), line(Span(f"  {plain(report['kept'])}", "label"))))
 
         login = Login(shell.home, guide.place, backend, asked, typed, partial(keys.keep, shell.home), show)
-        self._say("Asking for the login…")
-        guide.test(login, self._logged_in, self._refused)
-
-    def _prompt(self, url: str, code: str) -> None:
-        if self.is_attached and self.guide.busy:
-            if url.isprintable():
-                self.app.copy_to_clipboard(url)
-            lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
-            if code:
-                lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
-            lines.append(line(Span(f"Waiting for the login… {key('guide.leave')} stops it.", "label")))
-            self._show(Found(tuple(lines)))
-
-    def _logged_in(self, report: dict[str, Any]) -> None:
-        self.guide.learn_keys()
-        if self.is_attached:
-            self._show(
-                Found((line(Span("✓ ", "good"), "logged in"), line(Span(f"  {plain(report['kept'])}", "label"))))
-            )
+        failed, words = partial(storing.failed, draft=self.draft), _saying("Asking for the login…")
+        trial = Trial(self.step, "The login", self._question, login, logged_in, failed, words, counts=False)
+        guide.test(trial)
 
     # -- what was found ------------------------------------------------------------------------------------------
-
-    def _say(self, text: str) -> None:
-        self._show(Found((line(Span(text, "label")),)))
 
     def mend_found(self) -> None:
         if self._shown and self._shown.offer == storing.create(self.draft.get(BACKEND)):
@@ -247,3 +225,15 @@ class StorageStep(TestedStep):
                 self._test(create=True)
 
         self.app.push_screen(ConfirmScreen(*storing.create_question(self.draft)), answered)
+
+
+def _saying(text: str) -> Found:
+    return Found((line(Span(text, "label")),))
+
+
+def _prompt(url: str, code: str) -> Found:
+    lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
+    if code:
+        lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
+    lines.append(line(Span(f"Waiting for the login… {key('guide.leave')} stops it.", "label")))
+    return Found(tuple(lines))

@@ -1,7 +1,6 @@
 """The step "Teacher": which model, its key, and a test that asks it for a few tokens."""
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 from textual import on
@@ -15,6 +14,7 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui import key_names
+from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import addresses, teachers
@@ -186,7 +186,7 @@ class TeacherStep(TestedStep):
     @on(OptionList.OptionHighlighted, "#cards")
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
         if event.option.id and event.option.id != self.draft.teacher.name:
-            self.guide.stop_test()
+            self.guide.stop_test(self.step)
             self.guide.change(TEACHER, event.option.id)
             self._fit()
 
@@ -199,7 +199,7 @@ class TeacherStep(TestedStep):
             self.guide.change(provider.model_setting, value_of(event.input))
         elif event.input.id == "address":
             self.guide.change(provider.base_url_setting, value_of(event.input))
-        self.guide.stop_test()
+        self.guide.stop_test(self.step)
         tested = self.guide.tested.get("teacher")
         if tested and tested[0] != self._question:
             self._show(Found((), models=self._shown.models) if self._shown and event.input.id == "model" else None)
@@ -221,7 +221,7 @@ class TeacherStep(TestedStep):
 
     def _ask(self, model: str) -> None:
         self.complete()
-        if self.guide.busy or self.query_one("#test").disabled:
+        if self.query_one("#test").disabled or not self.guide.may_test(self.step):
             return
         if self.missing() is self.query_one(_ADDRESS):
             self.lacks()
@@ -232,22 +232,22 @@ class TeacherStep(TestedStep):
         values = {**asked["values"], **teachers.sampling(self.draft)}
         probe = Probe(self.guide.shell.home, asked["provider"], model, values, key)
         what = "the model for a few tokens" if model else "the server for its models"
-        self._show(Found((line(Span(f"Asking {what}… {key_names.key('guide.leave')} stops it.", "label")),)))
-        question = self._question
-        self._about = question if model else None
-        self.guide.test(probe, partial(self._answered, question), partial(self._refused, question))
+        words = Found((line(Span(f"Asking {what}… {key_names.key('guide.leave')} stops it.", "label")),))
+        guide = self.guide  # the step may be another one when the answer comes
 
-    def _answered(self, question: object, report: dict[str, Any]) -> None:
-        found = teachers.answer(report, self.draft)
-        listed = bool(found.models) and not (report.get("model") or found.why)
+        def answered(report: dict[str, Any]) -> Found:
+            return teachers.answer(report, guide.draft)
+
+        name = "The teacher's test" if model else "The list of models"
+        guide.test(Trial(self.step, name, self._question, probe, answered, teachers.failed, words))
+
+    def found_out(self, found: Found, *, tested: bool = True) -> None:
+        listed = bool(found.models) and not ((found.report or {}).get("model") or found.why)
         if listed:
             self.guide.say("", "label")  # the model that was missing can be chosen now
-        self._found_out(question, found)
-        if listed and self.is_attached:
+        super().found_out(found, tested=tested)
+        if listed:
             self.query_one("#models").focus()
-
-    def _refused(self, question: object, problem: str) -> None:
-        self._found_out(question, teachers.failed(problem))
 
     def _show(self, found: Found | None) -> None:
         super()._show(found)
@@ -266,6 +266,8 @@ class TeacherStep(TestedStep):
         for name, value in found.values:
             self.guide.change(name, value)
         if found.values and found.report is not None:
-            self._found_out(self._question, teachers.answer(found.report, self.draft))
+            again = teachers.answer(found.report, self.draft)
+            self.guide.tested[self.step] = (self._question, again)
+            self.found_out(again)
         if found.field and (field := self.field(found.field)):
             field.focus()

@@ -24,7 +24,8 @@ def doubts(
     """What to say above Create, the most likely cause first.
 
     `found` are the keys that were typed or are kept, None while that is being asked; `failed` says of a step why its
-    last test failed; `kept`: whether this draft was left and opened again, so that keys may have been typed before.
+    last test failed, or that one is running; `kept`: whether this draft was left and opened again, so that keys may
+    have been typed before.
     """
     return tuple(_doubts(draft, found, failed, kept=kept))
 
@@ -52,7 +53,7 @@ def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, st
 
 
 def _failed_test(step: str, why: str) -> Fault:
-    return Fault(step, "", why, subject="not tested" if why == teachers.CUT_SHORT else "the last test failed")
+    return Fault(step, "", why, subject="its test" if why == teachers.RUNNING else "the last test failed")
 
 
 def rate_to_end_at(draft: Draft) -> str:

@@ -134,14 +134,8 @@ def failed(problem: str) -> Found:
     return Found((_bad(plain(problem)),), why=in_short(problem))
 
 
-CUT_SHORT = "it was left before the answer came"
-"""Why a test that another step ended found nothing."""
-
-
-def cut_short(test: str) -> Found:
-    """What is known from a test that another step ended; `test` is the key that begins it again."""
-    return Found((line(Span(f"! Not tested: {CUT_SHORT}; {test} tests again.", "warn")),), why=CUT_SHORT)
-
+RUNNING = "still running"
+"""Why nothing is known yet from a test."""
 
 _REFUSED_KEY = re.compile(r"\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
 _OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
