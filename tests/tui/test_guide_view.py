@@ -334,6 +334,9 @@ def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
             shown = unstyled(teachers.card(provider, price))
             assert width(shown) <= 36
             assert ("free" in shown) == (provider.name == "embedded")
+    assert "needs" in unstyled(teachers.heading("Hosted"))
+    assert unstyled(teachers.card(PROVIDERS["openai"], 0.1)).endswith("key $0.10")
+    assert unstyled(teachers.card(PROVIDERS["gemini"], None)).endswith("key")
 
 
 EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}

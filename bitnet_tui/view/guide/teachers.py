@@ -49,12 +49,12 @@ def heading(title: str, *, slim: bool = False) -> Line:
     if slim or title != _GROUPS[2]:
         return line(Span(title, "title"))
     # A card begins with two cells for the sign of the chosen one.
-    columns = f"{pad('logprobs?', _LOGPROBS_CELLS)}price"
+    columns = f"{pad('logprobs?', _LOGPROBS_CELLS)}needs"
     return line(Span(pad(title, _NAME_CELLS + 2), "title"), Span(columns, "faint"))
 
 
 def card(provider: Provider, price: float | None, *, slim: bool = False) -> Line:
-    """One line of the list: its name, logprobs, and the price of its cheapest known model or what it needs.
+    """One line of the list: its name, logprobs, what it needs, and the price of its cheapest known model.
 
     In a `slim` list only the name.
     """
@@ -65,8 +65,8 @@ def card(provider: Provider, price: float | None, *, slim: bool = False) -> Line
         return line(name, Span("free, no key", "good"))
     logprobs = {"yes": "logprobs", "per model": "by model", "no": "no logprobs"}[provider.logprobs]
     style = {"yes": "good", "per model": "label", "no": "warn"}[provider.logprobs]
-    needs = "your own" if provider.loads_first or asks_address(provider) else "key"
-    facts = dollars(price) if price is not None else needs
+    hosted = "key" if price is None else f"key {dollars(price)}"
+    facts = "your own" if provider.loads_first or asks_address(provider) else hosted
     return line(name, Span(pad(logprobs, _LOGPROBS_CELLS), style), Span(facts, "label"))
 
 
