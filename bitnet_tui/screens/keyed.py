@@ -1,5 +1,6 @@
 """Slow calls in a thread, and opening the vault when one needs it, for the screens whose actions need keys."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from bitnet_core.secrets.addresses import NotAllowed
     from bitnet_core.secrets.places import VaultLocked
 
+_LONG_SECONDS = 3
+"""From when on it is said how long something takes."""
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
 
@@ -27,6 +30,7 @@ class _Job:
     offer: str
     without: str
     title: str
+    doing: str
 
 
 class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
@@ -52,8 +56,9 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         offer: str = "",
         without: str = "Nothing was changed",
         title: str = "",
+        doing: str = "",
     ) -> None:
-        """Call `work` in a thread, and `then` with its result.
+        """Call `work` in a thread, and `then` with its result. `doing` is said meanwhile, where a dialog has a place.
 
         With a `title`, its end is told even if this screen is closed before: a sentence that is its result, or why it
         failed; the vault is asked for then, too.
@@ -61,7 +66,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         If that needs the vault, the user is asked for its passphrase; `offer` is added to the question where the
         vault would take the keyring's place. `without` is the outcome to report if it stays locked.
         """
-        self._begin(_Job(work, then, offer, without, title))
+        self._begin(_Job(work, then, offer, without, title, doing))
 
     def refused(self, problem: str) -> None:
         """Show why the call failed."""
@@ -168,3 +173,20 @@ class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Res
 
     def say(self, text: str, style: str) -> None:
         self.query_one("#problem", Painted).say(text, style)
+
+    def _begin(self, job: _Job) -> None:
+        super()._begin(job)
+        if job.doing:
+            self.say(job.doing, "label")
+            self._tick_for(job, time.monotonic())
+
+    def _tick_for(self, job: _Job, begun: float) -> None:
+        """Say each second how long it has taken, once that is longer than one expects."""
+
+        def tick() -> None:
+            if self._job is not job or not self.on_stack:
+                timer.stop()
+            elif (seconds := int(time.monotonic() - begun)) >= _LONG_SECONDS:
+                self.say(f"{job.doing} {seconds} s", "label")
+
+        timer = self.set_interval(1.0, tick)

@@ -131,12 +131,12 @@ class KeysScreen(KeyedScreen[None]):
         def typed(value: str | None) -> None:
             if value:
                 remember([value])
-                self.say("Keeping the key…", "label")
                 home = self.shell.home
                 self.attempt(
                     lambda: keys.keep(home, name, value, self._root),
                     self._changed,
                     title="API key",
+                    doing="Keeping the key…",
                     **keys.VAULT_INSTEAD,
                 )
 
@@ -159,8 +159,7 @@ class KeysScreen(KeyedScreen[None]):
             left = f" {found.left[0]} still holds its value or another one; check it." if found.left else ""
             return f"{names} moved out of {files}.{left}"
 
-        self.say("Moving the key…", "label")
-        self.attempt(move, self._changed, title="API key", **keys.VAULT_INSTEAD)
+        self.attempt(move, self._changed, title="API key", doing="Moving the key…", **keys.VAULT_INSTEAD)
 
     def action_delete(self) -> None:
         if self.busy or not (held := self._highlighted) or not held.origin:

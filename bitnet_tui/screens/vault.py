@@ -65,8 +65,7 @@ class VaultScreen(KeyedScreen[bool]):
         if self._new and self.query_one("#again", Input).value != passphrase:
             self.say("The two passphrases differ; type the same one twice.", "warn")
             return
-        self.say("Opening…", "label")
-        self.attempt(lambda: unlock_vault(self._path, passphrase), lambda _: self.dismiss(True))
+        self.attempt(lambda: unlock_vault(self._path, passphrase), lambda _: self.dismiss(True), doing="Opening…")
 
     def refused(self, problem: str) -> None:
         self.say(problem, "bad")

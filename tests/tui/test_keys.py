@@ -1,5 +1,7 @@
 """The screen of API keys: where each comes from; moving, setting and deleting them; no value is shown."""
 
+import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens import keyed
+from bitnet_tui.screens import vault as vault_screen
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keys import KeysScreen
@@ -21,7 +25,7 @@ from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.widgets.words import Words
 from tests.secrets.fake_keyring import FakeKeyring
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, files_text, settled, shown, until, words
+from tests.tui.pilots import click_at, click_on, files_text, settled, shown, until, words
 from tests.tui.simulated import experiment
 
 CANARY = "sk-canary-0123456789-wxyz"
@@ -123,15 +127,25 @@ async def test_d_takes_back_what_was_allowed(home: Path, keyring: FakeKeyring):
     assert [one.allowed for one in addresses()] == [()]
 
 
-async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(home: Path, env_file: EnvFile):
-    before = env_file.text()
+async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
+    home: Path, env_file: EnvFile, monkeypatch: pytest.MonkeyPatch
+):
+    before, slow = env_file.text(), threading.Event()
+
+    def unlocks(path: Path, passphrase: str) -> object:
+        slow.wait(60)
+        return key_places.unlock_vault(path, passphrase)
+
+    monkeypatch.setattr(vault_screen, "unlock_vault", unlocks)
+    monkeypatch.setattr(keyed, "_LONG_SECONDS", 1)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
-        assert "The key can be kept in an encrypted file instead." in words(pilot)
+        told = [str(one.content) for one in pilot.app.screen.query(Words)]  # beside it is what is below the dialog
+        assert any("The key can be kept in an encrypted file instead." in one for one in told)
         assert "passphrase, at least 8 characters" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
@@ -142,7 +156,11 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         for field in ("passphrase, at least", "repeat the passphrase"):
             await click_on(pilot, field)
             await pilot.press(*"correct horse")
-        await click_on(pilot, "Create", last=True)
+        place = pilot.app.screen.query_one(".card").region
+        await click_at(pilot, "Create", last=True)
+        await until(pilot, lambda: bool(re.search(r"Opening… \d s", words(pilot))))
+        assert pilot.app.screen.query_one(".card").region == place
+        slow.set()
         await until(pilot, lambda: f"{NAME} vault …wxyz" in words(pilot))
     (made,) = key_places._open_vaults.values()
     assert made.read() == {NAME: CANARY}

@@ -343,9 +343,9 @@ class NewExperimentScreen(KeptGuide):
             text = f"Not created: the {kept} not kept yet. Press Create again to {way}."
             self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False))
 
-        self.say("Keeping the key…" if typed else "Making it…", "label")
+        doing = "Keeping the key…" if typed else "Making it…"
         self._on_refusal, self._on_declining = not_made, no_place
-        self.attempt(make, made, title="New experiment", **keys.VAULT_INSTEAD)
+        self.attempt(make, made, title="New experiment", doing=doing, **keys.VAULT_INSTEAD)
 
     @property
     def _start(self) -> str:
