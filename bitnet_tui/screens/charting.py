@@ -29,6 +29,11 @@ class ChartingScreen(ShellScreen[None]):
         """The share of what is looked at that a column shows."""
         raise NotImplementedError
 
+    @property
+    def in_grid(self) -> bool:
+        """Whether several charts can be shown at once."""
+        return self.app.size.width >= GRID_FROM
+
     def draw_charts(self) -> None:
         raise NotImplementedError
 
@@ -41,8 +46,7 @@ class ChartingScreen(ShellScreen[None]):
         self.look_through(replace(self.lens, log=not self.lens.log))
 
     def action_curve(self, by: int) -> None:
-        grid = self.app.size.width >= GRID_FROM
-        self.look_through(self.lens.next_chart(self.charted, by, grid=grid))
+        self.look_through(self.lens.next_chart(self.charted, by, grid=self.in_grid))
 
     def action_axis(self) -> None:
         self.look_through(self.lens.next_axis())
@@ -110,12 +114,13 @@ class ChartingScreen(ShellScreen[None]):
             self.look_through(self.lens.panned(all_of_it, -message.share))
 
     def on_toggled(self, message: Toggled) -> None:
-        self.look_through(self.lens.toggled(message.curve))
+        curve, chart = message.curve, message.chart
+        self.look_through(self.lens.only(curve, chart) if message.only else self.lens.toggled(curve))
 
     def on_turned(self, message: Turned) -> None:
         if isinstance(message.to, str):
             self.look_through(replace(self.lens, chart=message.to))
-        elif message.to:
-            self.action_curve(message.to)
+        elif message.to or not self.in_grid:
+            self.action_curve(message.to or 1)
         else:
             self.look_through(replace(self.lens, chart=None))

@@ -107,6 +107,10 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         return self.query_one("#overlay", OverlayPanel)
 
     @property
+    def in_grid(self) -> bool:
+        return False
+
+    @property
     def charted(self) -> RunView:
         return self._panel.seen
 

@@ -8,7 +8,7 @@ from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.event_words import FLIP, SEAM
 from bitnet_core.text import count, crop, scientific, share, significant, size, width
 from bitnet_tui.key_names import key
-from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, extent, shown_charts, value_at
+from bitnet_tui.view.lens import AXIS_NAMES, CHARTS, Axis, Chart, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
 
@@ -35,6 +35,8 @@ HIDDEN = "○"
 _NONE = "none"
 """There is no value in a gap of a curve, nor before its first or behind its last point."""
 _RESUMED = "resumed"
+_ENDS_A_CURVE = ("value", "faint")
+"""The looks of what is told last of one: its value or, if it is hidden, its name."""
 _SHOWS_ALL = " shows all"
 _BEFORE_ARROW = re.compile(r" [^ ,]+→")
 
@@ -99,8 +101,7 @@ def _parts(
     """The chart's name and its curves. If it is not `named`, the names of the loss's curves say what it is."""
     parts: list[Line] = []
     if alone:
-        name = [Span(f" {chart.title} ", "title")] if named or chart is not CHARTS[0] else []
-        parts.append((Span(BACK, "key"), *name, Span(ON, "key"), Span(" ")))
+        parts.append(turns(chart.title if named or chart is not CHARTS[0] else ""))
     elif chart is not CHARTS[0]:
         parts.append((Span(f"{chart.title}{gap}", "title"),))
     parts += [
@@ -111,6 +112,13 @@ def _parts(
     if lens.smooth and (alone or chart is CHARTS[0]):
         parts.append((Span(f"smoothed{gap}", "accent"),))
     return parts
+
+
+def turns(name: str) -> Line:
+    """A chart's name between the signs that turn to the one before and the next, each with the blanks beside it."""
+    if not name:
+        return Span(BACK, "key"), Span(f"{ON} ", "key")
+    return Span(f"{BACK} ", "key"), Span(name, "title"), Span(f" {ON} ", "key")
 
 
 def _roomy(view: RunView) -> Chart:
@@ -157,15 +165,13 @@ def _shortened(change: str, cells: int) -> str:
     return fitting or (crop(newest, cells) if cells > width(_RESUMED) else "")
 
 
-def turned(shown: Line, at: int) -> int | str | None:
-    """What a click on a cell is for: -1 or 1 to turn, 0 to show all, a curve's own chart by name, or nothing."""
-    for span, curve in _at(shown, at):
-        if span.style == "key" and span.text in (BACK, ON):
-            return -1 if BACK in span.text else 1
+def turned(shown: Line, at: int) -> int | None:
+    """What a click on a cell is for: -1 or 1 to turn to another chart, 0 for its name, or nothing."""
+    for span, _ in _at(shown, at):
         if span.style == "title":
             return 0
-        own = next((one.name for one in ALONE if one.curves == (curve,)), None)
-        return own if span.style in (f"curve-{curve}", "label", "value") else None
+        if span.style == "key" and span.text.strip() in (BACK, ON):
+            return -1 if BACK in span.text else 1
     return None
 
 
@@ -175,20 +181,24 @@ def shows_all(shown: Line, at: int) -> bool:
 
 
 def toggled(shown: Line, at: int) -> str | None:
-    """The curve that a click on a cell hides or shows: the one whose mark is there, if there are several."""
+    """The curve that a click on a cell is about: its mark, name or value is there, and there are several."""
     if sum(span.style.startswith("curve-") for span in shown) < 2:
         return None
-    return next((curve for span, curve in _at(shown, at) if span.style == f"curve-{curve}"), None)
+    return next((curve or None for _, curve in _at(shown, at)), None)
 
 
 def _at(shown: Line, at: int) -> Iterator[tuple[Span, str]]:
-    """What a cell shows, and the curve that it belongs to."""
+    """What a cell shows, and the curve that it belongs to, if any."""
     left, curve = 0, ""
     for span in shown:
-        curve = span.style.removeprefix("curve-") if span.style.startswith("curve-") else curve
+        if span.style.startswith("curve-"):
+            curve = span.style.removeprefix("curve-")
+        elif span.style not in ("label", *_ENDS_A_CURVE):
+            curve = ""
         if left <= at < left + width(span.text):
             yield span, curve
         left += width(span.text)
+        curve = "" if span.style in _ENDS_A_CURVE else curve
 
 
 def _fit(parts: Sequence[Line], cells: int) -> Line:

@@ -19,7 +19,7 @@ from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
 from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
-from bitnet_tui.view.chart_text import BACK, HIDDEN, ON, rights, value_words
+from bitnet_tui.view.chart_text import HIDDEN, rights, turns, value_words
 from bitnet_tui.view.lens import Axis, By, Chart, Lens
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
@@ -138,7 +138,7 @@ def overlay(view: CompareView, chart: Chart, by: By) -> tuple[Overlay, Axis]:
 
 def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int) -> Line:
     """The chart's name, the newest value of each training or that at the crosshair, and what the axis is."""
-    parts = [Span(BACK, "key"), Span(f" {chart.title} ", "title"), Span(f"{ON} ", "key")]
+    parts = [*turns(chart.title)]
     for curve in seen.curves:
         if not curve.segments:
             continue

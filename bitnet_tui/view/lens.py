@@ -85,6 +85,13 @@ class Lens:
         """The curve hidden, or shown again."""
         return replace(self, hidden=self.hidden ^ {curve})
 
+    def only(self, curve: str, chart: Chart) -> "Lens":
+        """Of the chart's curves this one alone; all of them again if no other was shown."""
+        others = frozenset(chart.curves) - {curve}
+        return replace(
+            self, hidden=self.hidden - {*chart.curves} | (frozenset() if others <= self.hidden else others)
+        )
+
     def smoother(self) -> "Lens":
         return replace(self, smooth=SMOOTH[(SMOOTH.index(self.smooth) + 1) % len(SMOOTH)])
 

@@ -62,7 +62,7 @@ class Dragged(Message):
 
 
 class Turned(Message):
-    """Another chart was asked for: the one before or after (-1, 1), all again (0), or one by its name."""
+    """Another chart was asked for: the one before or after (-1, 1), one by its name, or the name was clicked (0)."""
 
     def __init__(self, to: int | str) -> None:
         super().__init__()
@@ -70,11 +70,11 @@ class Turned(Message):
 
 
 class Toggled(Message):
-    """A curve is to be hidden, or shown again."""
+    """A curve of a chart is to be hidden, or shown again; with `only`, to be shown alone."""
 
-    def __init__(self, curve: str) -> None:
+    def __init__(self, curve: str, chart: Chart, *, only: bool) -> None:
         super().__init__()
-        self.curve = curve
+        self.curve, self.chart, self.only = curve, chart, only
 
 
 @dataclass(frozen=True)
@@ -296,25 +296,29 @@ def _strip(row: Sequence[Run], styles: Mapping[str, Style]) -> Strip:
 
 
 class ChartTitle(Painted):
-    """A click on a curve's mark hides or shows it. One elsewhere turns to another chart, of a grid to that below."""
+    """A click on a curve hides or shows it, a double one shows it alone. One elsewhere turns to another chart.
+
+    In a grid that is the one below it.
+    """
 
     _line: Line = ()
-    below: str | None = None
-    """The name of its chart in a grid."""
+    _chart: Chart = CHARTS[0]
+    _alone = True
 
-    def show(self, lines: tuple[Line, ...]) -> None:
-        self._line = lines[0] if lines else ()
-        super().show(lines)
+    def tell(self, words: Line, chart: Chart, *, alone: bool = True) -> None:
+        """Show the line of this chart, which is shown alone or in a grid."""
+        self._line, self._chart, self._alone = words, chart, alone
+        self.show((words,))
 
     async def on_click(self, event: events.Click) -> None:
         if shows_all(self._line, event.x):
             await self.screen.run_action("whole")
             return
         curve = toggled(self._line, event.x)
-        to = turned(self._line, event.x) if self.below is None else self.below
-        if curve is not None:
-            self.post_message(Toggled(curve))
-        elif to is not None:
+        to = turned(self._line, event.x) if self._alone else self._chart.name
+        if curve is not None and event.chain < 3:
+            self.post_message(Toggled(curve, self._chart, only=event.chain == 2))
+        elif curve is None and to is not None:
             self.post_message(Turned(to))
 
 
@@ -332,8 +336,8 @@ class ChartPanel(Vertical):
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
         letters = with_letters(self.app)
-        self.query_one(ChartTitle).below = None if alone else chart.name
-        self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone, letters=letters),))
+        words = title(chart, view, lens, axis, cells, alone=alone, letters=letters)
+        self.query_one(ChartTitle).tell(words, chart, alone=alone)
         self.plot.show(view, chart, lens, axis)
 
 

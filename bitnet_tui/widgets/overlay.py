@@ -30,7 +30,7 @@ class OverlayPanel(Vertical):
     def show(self, view: CompareView, chart: Chart, lens: Lens) -> None:
         seen, axis = overlay(view, chart, lens.by)
         cells = max(20, self.content_size.width)
-        self.query_one(ChartTitle).show((chart_title(seen, chart, lens, axis, cells),))
+        self.query_one(ChartTitle).tell(chart_title(seen, chart, lens, axis, cells), chart)
         self.seen = seen
         # The plot knows the curves by their letters, whatever they are of.
         self.plot.show(seen, chart, lens, axis)

@@ -178,8 +178,11 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
             assert screen.lens.window is None
             await pilot.press("plus")
         await pilot.press("0")
-        await click_on(pilot, "‹ total")
-        assert "‹ held-out loss ›" in words(pilot)
+        for place, name in (("‹ total", "held-out loss"), ("›  A", "total loss"), ("›  A", "KL"), ("KL ›", "CE")):
+            await click_on(pilot, place)
+            assert f"‹ {name} ›" in words(pilot)
+        await click_on(pilot, "A 4.00", times=2)
+        assert "○B ○C" in words(pilot)
         (home / "slow").rename(home.parent / "elsewhere")
         screen.look()
         await settled(pilot)

@@ -204,14 +204,18 @@ def test_each_cell_of_a_title_turns_where_it_says():
     view = _fold(5)
     shown_line = title(CHARTS[0], view, Lens(), Axis("tokens"), 78, alone=True)
     text = unstyled(shown_line)
-    assert turned(shown_line, text.index("‹")) == -1
-    assert turned(shown_line, text.index("›")) == 1
-    assert turned(shown_line, text.index("KL")) == "kl"
+    assert [turned(shown_line, text.index("‹") + cell) for cell in (0, 1)] == [-1, -1]
+    assert [turned(shown_line, text.index("›") + cell) for cell in (-1, 0, 1)] == [1, 1, 1]
+    assert turned(shown_line, text.index("KL")) is None
     assert turned(shown_line, text.index("seen tokens")) is None
     alone = title(CHARTS[2], view, Lens(), Axis("tokens"), 78, alone=True)
     assert turned(alone, 4) == 0
-    assert toggled(shown_line, text.index("━ KL")) == "kl"
-    assert toggled(shown_line, text.index("KL")) is None
+    for place in (text.index("━ KL"), text.index("KL"), text.index("1.00")):
+        assert toggled(shown_line, place) == "kl"
+    hidden = title(CHARTS[0], replace(view, seams=(9.0,)), Lens().toggled("format"), Axis("tokens"), 90, alone=True)
+    assert toggled(hidden, unstyled(hidden).index("ormat")) == "format"
+    assert toggled(hidden, unstyled(hidden).index("resumed")) is None
+    assert toggled(hidden, unstyled(hidden).index("seen tokens")) is None
     assert toggled(alone, unstyled(alone).index("━")) is None
 
 
@@ -252,6 +256,8 @@ def test_hidden_curves_are_neither_drawn_nor_told_but_never_all():
     assert "total 3" not in text
     assert "KL 1.00" in text
     assert lens.toggled("loss").toggled("ce") == Lens()
+    assert lens.only("ce", CHARTS[0]).drawn(CHARTS[0]) == ("ce",)
+    assert lens.only("ce", CHARTS[0]).toggled("ce").only("ce", CHARTS[0]) == Lens()
     for name in ("kl", "format"):
         lens = lens.toggled(name)
     assert lens.drawn(CHARTS[0]) == CHARTS[0].curves
@@ -333,7 +339,14 @@ async def test_curves_are_smoothed_and_hidden_by_keys_and_by_mouse(home: Path, s
         assert f"{HIDDEN} KL" in shown(pilot)
         await click_on(pilot, f"{HIDDEN} KL")
         assert _lens(pilot) == Lens()
-        await click_on(pilot, "━ total")
+        for place in ("━ total", "○ total"):
+            await click_on(pilot, place)
+            assert _lens(pilot).hidden == ({"loss"} if place[0] == "━" else set())
+        await click_on(pilot, "CE ", times=2)
+        assert _lens(pilot).hidden == {"loss", "kl", "format"}
+        await click_on(pilot, "CE ", times=2)
+        assert _lens(pilot) == Lens()
+        await click_on(pilot, "total ")
         assert _lens(pilot).hidden == {"loss"}
         assert pilot.app.screen.query(Plot).first().drawn_lines != before
 
