@@ -46,12 +46,12 @@ def letter(curve: str) -> str:
     return curve if curve in LETTERS else _TITLES[curve][0].upper() if curve in _TITLES else ""
 
 
-def value_words(figure: str, curve: Curve, view: RunView, lens: Lens, cells: int) -> str:
+def value_words(figure: str, curve: Curve, chart: Chart, view: RunView, lens: Lens, cells: int) -> str:
     """The newest value of the curve or that at the crosshair, as the figure is written. `cells` is the width."""
     value: float | None = curve.segments[-1][-1][1]
     if lens.cursor is not None:
         near = lens.column(extent(view) or (0.0, 0.0), cells)
-        value = value_at(curve.segments, lens.cursor, near)
+        value = value_at(curve.segments, lens.cursor, near, log=lens.log and chart.log)
     return _NONE if value is None else _FORMATS.get(figure, significant)(value)
 
 
@@ -105,7 +105,7 @@ def _parts(
     elif chart is not CHARTS[0]:
         parts.append((Span(f"{chart.title}{gap}", "title"),))
     parts += [
-        _curve(curve, chart, lens, gap, value_words(curve.name, curve, view, lens, cells), letters=letters)
+        _curve(curve, chart, lens, gap, value_words(curve.name, curve, chart, view, lens, cells), letters=letters)
         for curve in view.curves
         if curve.name in chart.curves and curve.segments
     ]

@@ -145,7 +145,7 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
         if curve.name not in lens.drawn(chart):
             parts.append(Span(f" {HIDDEN}{curve.name} ", f"curve-{curve.name}"))
             continue
-        words = value_words(chart.name, curve, seen, lens, cells)
+        words = value_words(chart.name, curve, chart, seen, lens, cells)
         parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{words} ", "value")]
     if lens.smooth:
         parts.append(Span(" smoothed", "accent"))

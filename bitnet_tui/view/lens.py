@@ -240,10 +240,18 @@ def _between(xs: tuple[float, ...], ys: tuple[float, ...], x: float) -> float:
     return y0 + (x - x0) / (x1 - x0) * (y1 - y0)
 
 
-def value_at(segments: tuple[Segment, ...], seen: float, near: float) -> float | None:
-    """The value of the curve's nearest point; None in a gap and beside the curve, if no point is as `near`."""
+def value_at(segments: tuple[Segment, ...], seen: float, near: float, *, log: bool = False) -> float | None:
+    """The value of the curve as it is drawn, straight between its points.
+
+    None in a gap and beside the curve, if no point is as `near`. With `log`, it is straight on a logarithmic scale.
+    """
     segment = next((one for one in segments if one[0][0] <= seen <= one[-1][0]), None)
-    points = segment or tuple(
-        point for one in segments for point in (one[0], one[-1]) if abs(point[0] - seen) <= near
-    )
-    return min(points, key=lambda point: abs(point[0] - seen), default=(seen, None))[1]
+    if segment is None:
+        ends = (point for one in segments for point in (one[0], one[-1]) if abs(point[0] - seen) <= near)
+        return min(ends, key=lambda point: abs(point[0] - seen), default=(seen, None))[1]
+    right = bisect.bisect_left(segment, seen, key=lambda point: point[0])
+    if segment[right][0] == seen:
+        return segment[right][1]
+    (x0, y0), (x1, y1) = segment[right - 1 : right + 1]
+    part = (seen - x0) / (x1 - x0)
+    return y0 * (y1 / y0) ** part if log and min(y0, y1) > 0 else y0 + part * (y1 - y0)

@@ -142,10 +142,12 @@ def test_what_is_drawn_does_not_grow_with_the_run():
 
 @pytest.mark.parametrize(
     ("seen", "value"),
-    [(-2, None), (-1, 1.0), (0, 1.0), (4, 1.0), (6, 2.0), (11, 2.0), (15, None), (19, 3.0), (21, 3.0), (99, None)],
+    [(-2, None), (-1, 1.0), (0, 1.0), (4, 1.4), (6, 1.6), (10, 2.0), (11, 2.0), (15, None), (19, 3.0), (21, 3.0)],
 )
-def test_the_crosshair_reads_the_nearest_value_and_none_in_a_gap_or_beside_the_curve(seen, value):
+def test_the_crosshair_reads_the_line_as_it_is_drawn_and_nothing_in_a_gap_or_beside_the_curve(seen, value):
     assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), seen, near=1.0) == value
+    assert value_at((((0.0, 1.0), (10.0, 16.0)),), 5.0, near=1.0, log=True) == pytest.approx(4.0)
+    assert value_at((((0.0, -1.0), (10.0, 16.0)),), 5.0, near=1.0, log=True) == pytest.approx(7.5)
     assert value_at((), seen, near=1.0) is None
 
 
