@@ -80,7 +80,7 @@ class BitnetApp(Leaving):
         self.stops_sent = {}
         self.confirmed = set()
         self.played = {}
-        self.exports, self.scorings = {}, {}
+        self.works, self.exports, self.scorings = [], {}, {}
         kept = preferences.read()
         self.last_target = kept.target
         self.few_colours = self.console.color_system in themes.FEW

@@ -1,6 +1,7 @@
 """What the screens may ask of the app. They import this module and never `app.py`, which imports them."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from textual.signal import Signal
 
 from bitnet_tui import key_names
 from bitnet_tui.keymap import Keymap
+from bitnet_tui.works import Work
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
@@ -37,6 +39,8 @@ class Shell(App[None]):
     keymap_signal: Signal[Keymap]
     """Tells that they were read."""
     played: dict[Path, Any]
+    works: list[Work]
+    """What would end with the app, from its start to its end. Threads add to it, too."""
     exports: "dict[Path, Export]"
     scorings: "dict[Path, Scoring]"
     getting: "GetBenchmarks | None" = None
@@ -47,6 +51,15 @@ class Shell(App[None]):
     """The experiment whose row the table of experiments goes to when it is shown again."""
     few_colours = False
     """Whether the terminal shows 16 colours."""
+
+    @contextlib.contextmanager
+    def at_work(self, work: Work) -> Iterator[None]:
+        """Around what ends with the app. Whoever quits meanwhile is asked; so is who would move its experiment."""
+        self.works.append(work)
+        try:
+            yield
+        finally:
+            self.works.remove(work)
 
     @property
     def typed_at(self) -> float:

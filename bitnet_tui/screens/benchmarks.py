@@ -19,6 +19,7 @@ from bitnet_tui.view import benchmarks
 from bitnet_tui.widgets.buttons import relabel
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
+from bitnet_tui.works import Work
 
 _TICK_SECONDS = 0.5
 _WANTED = "Fetch what this experiment scores"
@@ -119,8 +120,10 @@ def get(shell: Shell, names: Sequence[str], then: Callable[[], object] = lambda:
 
 def _get(shell: Shell, getting: GetBenchmarks, then: Callable[[], object]) -> None:
     problem = ""
+    if_ended = "Benchmarks that have not arrived whole are fetched anew."
     try:
-        getting.fetched()
+        with shell.at_work(Work("benchmarks are being fetched", if_ended, getting.interrupt)):
+            getting.fetched()
     except BitnetError as error:
         problem = str(error)
     shell.call_later(_got, shell, getting, problem, then)

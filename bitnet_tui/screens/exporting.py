@@ -9,6 +9,7 @@ from typing import Literal
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.exports import Exported
+from bitnet_core.text import flat
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.services.exporting import FORMATS, Export
 from bitnet_tui.shell import Shell
@@ -16,6 +17,9 @@ from bitnet_tui.view import exports
 from bitnet_tui.view.checkpoints import Saved
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
+from bitnet_tui.works import Work
+
+_IF_ENDED = "An export that is cut removes what is half-written; one that is whole stays, unverified."
 
 
 class ExportingScreen(ShellScreen[None]):
@@ -93,8 +97,10 @@ class ExportingScreen(ShellScreen[None]):
 
 
 def _run(shell: Shell, export: Export) -> None:
+    what = f"step {export.step} of {flat(export.root.name)} is being exported"
     try:
-        path, how = export.exported()
+        with shell.at_work(Work(what, _IF_ENDED, export.interrupt, export.root)):
+            path, how = export.exported()
         style, words = "good" if how == "verified" else "warn", f"Exported step {export.step}, {how}: {short(path)}"
     except (BitnetError, OSError) as error:
         style, words = "bad", str(error)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.text import flat
+from bitnet_core.text import capital, flat, listed
 from bitnet_tui.screens.keyed import AttemptingScreen
 
 _MOST_NAMED = 3
@@ -56,6 +56,9 @@ class ManagingScreen(AttemptingScreen[None]):
         from bitnet_tui.screens.managing_forms import NameScreen
 
         (root,) = self.chosen
+        if problem := self._at_work():
+            self.refused(problem)
+            return
         self.app.push_screen(NameScreen(root), self._renamed)
 
     def _renamed(self, done: dict[str, Any] | None) -> None:
@@ -84,9 +87,16 @@ class ManagingScreen(AttemptingScreen[None]):
         self.archived_last = roots[0] if archived else None
         self.changed(roots[0] if len(roots) == 1 else None)
 
+    def _at_work(self) -> str:
+        """Why what is chosen has to stay where it is; empty if it need not."""
+        works = [one.what for one in self.shell.works if one.root in self.chosen]
+        return f"{capital(listed(works))}; stop it, or wait for its end." if works else ""
+
     def action_delete(self) -> None:
         """Ask what would go, and then the user."""
-        if self.chosen and self._free():
+        if problem := self._at_work():
+            self.refused(problem)
+        elif self.chosen and self._free():
             from bitnet_tui.services import managing
 
             work = partial(managing.change, self.shell.home, "delete", self._names())

@@ -11,7 +11,7 @@ from typing import Literal, cast
 from textual.app import SuspendNotSupported
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import capital
+from bitnet_core.text import capital, flat
 from bitnet_tui.screens.keyed import AttemptingScreen
 from bitnet_tui.services.copying import Action, StoreCommand, StoredFile, stored_files
 from bitnet_tui.services.drafts import settings_of
@@ -19,6 +19,7 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView, Said
 from bitnet_tui.view.guide.draft import Draft, of_settings
 from bitnet_tui.view.stored import Tree
+from bitnet_tui.works import Work
 
 _EDITORS = ("nano", "vim", "vi")
 _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
@@ -58,6 +59,17 @@ _NAMES: dict[Action, str] = {
     "replace": "Pull over",
 }
 """As the buttons call them."""
+_ANEW = "A verification that is cut begins anew."
+_PULLED = "What has arrived is kept, and the next pull goes on from there."
+_SENT = "What was sent is kept, and the next push goes on from there."
+_AT_WORK: dict[Action, tuple[str, str]] = {
+    "verify": ("verified", _ANEW),
+    "pull": ("pulled", _PULLED),
+    "repair": ("repaired", _SENT),
+    "overwrite": ("pushed", _SENT),
+    "replace": ("pulled", _PULLED),
+}
+"""What is being done to the copy meanwhile, and what becomes of it if the app is left."""
 
 
 class StoringScreen(AttemptingScreen[None]):
@@ -214,7 +226,10 @@ class StoringScreen(AttemptingScreen[None]):
         self.app.run_worker(work, thread=True, group="store", description=f"{command.action} the copy")
 
     def _followed(self, shell: Shell, command: StoreCommand) -> None:
-        well, sentence = command.follow(lambda words: shell.call_later(self._say, "value", words))
+        doing, if_ended = _AT_WORK[command.action]
+        work = Work(f"the copy of {flat(self.root.name)} is being {doing}", if_ended, command.interrupt, self.root)
+        with shell.at_work(work):
+            well, sentence = command.follow(lambda words: shell.call_later(self._say, "value", words))
         shell.call_later(self._ended, command, well, sentence)
 
     def _ended(self, command: StoreCommand, well: bool, sentence: str) -> None:

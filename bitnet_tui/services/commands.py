@@ -69,16 +69,7 @@ class Command:
     def interrupt(self) -> None:
         """As Ctrl-C does it, so that it removes what it has half written; if that takes long it is killed."""
         self.cancelled = True
-        if (child := self._process) is not None and child.poll() is None:
-
-            def kill() -> None:
-                if child.poll() is None:
-                    process.kill_group(child.pid)
-
-            process.interrupt_group(child.pid)
-            late = threading.Timer(_GRACE_SECONDS, kill)
-            late.daemon = True
-            late.start()
+        interrupt(self._process)
 
     @contextlib.contextmanager
     def started(
@@ -142,6 +133,21 @@ def start(
         command += ["--set", f"{name}={value}"]
     environment = environment_without_secrets(keys.values())
     return start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds, given)
+
+
+def interrupt(child: "subprocess.Popen[str] | None") -> None:
+    """End a process as Ctrl-C does; if that takes long it is killed."""
+    if child is None or child.poll() is not None:
+        return
+
+    def kill() -> None:
+        if child.poll() is None:
+            process.kill_group(child.pid)
+
+    process.interrupt_group(child.pid)
+    late = threading.Timer(_GRACE_SECONDS, kill)
+    late.daemon = True
+    late.start()
 
 
 def objects(child: "subprocess.Popen[str]", complaints: list[str]) -> Iterator[dict[str, Any]]:

@@ -79,6 +79,10 @@ class StoreCommand:
         self._child = commands.start(self._home, arguments, {}, keys)
         return self
 
+    def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        commands.interrupt(self._child)
+
     def follow(self, said: Callable[[str], object]) -> tuple[bool, str]:
         """Call `said` with each line until the process ends, also from a thread of its own with what is tried again.
 

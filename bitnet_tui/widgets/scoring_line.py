@@ -10,10 +10,12 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import flat
 from bitnet_tui.services.tracing import Scoring
 from bitnet_tui.shell import Shell
 from bitnet_tui.view.traces import scoring as words
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.works import Work
 
 
 class ScoringLine(Painted):
@@ -74,8 +76,11 @@ class ScoringLine(Painted):
 
 
 def _run(shell: Shell, scoring: Scoring) -> None:
+    what = f"the student of {flat(scoring.root.name)} is being scored"
+    if_ended = "A scoring that is cut begins anew; what was scored before is kept."
     try:
-        scoring.scored = scoring.score()
+        with shell.at_work(Work(what, if_ended, scoring.cancel, scoring.root)):
+            scoring.scored = scoring.score()
     except (BitnetError, OSError) as error:
         scoring.problem = str(error) if scoring.cancelled or scoring.root.is_dir() else words.GONE
     shell.call_later(_ended, shell, scoring)

@@ -133,10 +133,12 @@ async def test_a_stage_whose_experiment_was_closed_meanwhile_is_said_not_to_star
         await until(pilot, lambda: pilot.app.screen is start)
         await pilot.press("escape")
         await until(pilot, lambda: start not in pilot.app.screen_stack)
+        assert [one.what for one in pilot.app.works] == ["benchmarks are being fetched"]
         left.set()
         await until(
             pilot, lambda: any("of kd was not started: its experiment was closed" in one for one in notices(pilot))
         )
+        assert not pilot.app.works
         assert launch.launched == []
 
 

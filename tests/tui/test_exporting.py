@@ -189,7 +189,7 @@ async def test_who_quits_while_something_is_exported_is_told_what_becomes_of_it(
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await begin_export(pilot)
         await pilot.press("q")
-        await until(pilot, lambda: "Quit while step 200 of one is exported?" in words(pilot))
+        await until(pilot, lambda: "Quit while step 200 of one is being exported?" in words(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: "Quit while" not in words(pilot))
         assert pilot.app.is_running and not ended

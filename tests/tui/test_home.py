@@ -252,10 +252,19 @@ async def test_the_ways_to_begin_are_reached_in_a_small_window(home: Path):
         assert "Fetch a stored experiment" in shown(pilot)
 
 
-async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated: Path):
+async def test_a_machine_without_experiments_can_fetch_one(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
     _stored(home, isolated)
     (isolated / "elsewhere").mkdir()
     app = BitnetApp(isolated / "elsewhere", launch=RecordingLaunch())
+    fetch, works = managing.Fetch.run, []
+
+    def fetched(one: managing.Fetch):
+        works.extend(work.what for work in app.works)
+        return fetch(one)
+
+    monkeypatch.setattr(managing.Fetch, "run", fetched)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await click_on(pilot, "Fetch a stored experiment")
@@ -264,6 +273,7 @@ async def test_a_machine_without_experiments_can_fetch_one(home: Path, isolated:
         await click_on(pilot, "Fetch  ", last=True)
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
         assert (isolated / "elsewhere" / "one" / "logs").is_dir()
+        assert works == ["an experiment is being fetched"] and not app.works
         await settled(pilot)
         await pilot.press("5")
         await _until(pilot, "Up to date")

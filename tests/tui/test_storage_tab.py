@@ -1,5 +1,6 @@
 """The copy of an experiment on its storage target: what is told, and what keys and buttons do."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,29 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         await pilot.press("escape")
         await settled(pilot)
         assert not isinstance(pilot.app.screen, ConfirmScreen)
+
+
+async def test_who_quits_while_the_copy_is_pulled_is_told_what_becomes_of_it(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root, ended = _with_target(home, isolated / "target"), threading.Event()
+    monkeypatch.setattr(StoreCommand, "start", lambda command: command)
+    monkeypatch.setattr(StoreCommand, "follow", lambda *_: (not ended.wait(60), "It was ended."))
+    monkeypatch.setattr(StoreCommand, "interrupt", lambda _: ended.set())
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await settled(pilot)
+        await _click(pilot, "Pull")
+        await pilot.press("y")
+        await until(pilot, lambda: bool(pilot.app.works))
+        await pilot.press("q")
+        await until(pilot, lambda: f"Quit while the copy of {root.name} is being pulled?" in words(pilot))
+        assert "What has arrived is kept, and the next pull goes on from there." in words(pilot)
+        assert not ended.is_set()
+        await pilot.press("y")
+        await until(pilot, lambda: pilot.app._exit)
+    assert ended.is_set()
 
 
 async def test_a_verification_that_fails_says_why_also_where_a_run_has_much_to_say(home: Path, isolated: Path):

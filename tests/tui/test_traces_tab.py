@@ -209,6 +209,12 @@ async def test_scoring_goes_on_when_its_screen_is_closed(
         room = pilot.app.screen.query_one("#trace-search").region
         await pilot.press("escape")
         await until(pilot, lambda: "by number" not in shown(pilot))
+        for key, asked in (("r", "The student of traced is being scored; stop it"), ("x", "is being scored; stop"),
+                           ("q", "Quit while the student of traced is being scored?")):  # fmt: skip
+            await pilot.press(key)
+            await until(pilot, lambda asked=asked: asked in words(pilot))
+            await pilot.press("escape")
+            await until(pilot, lambda asked=asked: asked not in words(pilot))
         away.set()
         told, shown_then = "Scored the 7 held-out traces", "Worst in the 7 held-out traces of 20: token 1 of"
         if fails:

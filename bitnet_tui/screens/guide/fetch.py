@@ -22,8 +22,10 @@ from bitnet_tui.services.managing import Fetch
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.works import Work
 
 _FIRST = "local"
+_IF_ENDED = "What has arrived of it is kept, and fetching it again goes on from there."
 
 
 class _SourceStep(TargetStep):
@@ -92,7 +94,8 @@ class FetchScreen(TargetForm):
         def fetch() -> dict[str, Any]:
             for name, value in typed.items():
                 keys.keep(shell.home, name, value)
-            done = command.run()
+            with shell.at_work(Work("an experiment is being fetched", _IF_ENDED, command.interrupt)):
+                done = command.run()
             shell.last_target = asked
             with suppress(BitnetError):  # next time it is typed again
                 preferences.keep_target(asked)
