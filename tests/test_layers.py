@@ -79,7 +79,7 @@ def test_who_only_asks_a_teacher_imports_no_torch() -> None:
 
 
 def test_a_plan_leaves_torch_to_the_process_that_looks_at_the_machine() -> None:
-    assert "torch" not in _modules_after("import bitnet_core.planning.plan, bitnet_core.planning.teacher")
+    assert "torch" not in _modules_after("import bitnet_core.planning.early, bitnet_core.planning.teacher")
 
 
 def test_no_module_goes_around_the_layers() -> None:

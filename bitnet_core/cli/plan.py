@@ -3,6 +3,10 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, overrides, resolution, terminal_columns
@@ -10,6 +14,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.settings.presets import PLANNED
 
 if TYPE_CHECKING:
+    from bitnet_core.planning.plan import Asked
     from bitnet_core.planning.teacher import TeacherPlan
     from bitnet_core.settings.resolved import Settings
 
@@ -25,6 +30,11 @@ def add_to(commands: Commands) -> None:
     plan.add_argument("--memory-gb", type=float, metavar="GB", help="the memory of a device of another machine")
     plan.add_argument("--tokens-per-s", type=float, metavar="X", help="supervised tokens/s, instead of timing steps")
     plan.add_argument("--no-probe", action="store_true", help="don't time steps on this machine")
+    plan.add_argument(
+        "--early",
+        action="store_true",
+        help="with --json: first a line with what is known at once (`early`), if any is",
+    )
     plan.add_argument(
         "--again", action="store_true", help="time steps even if this machine has timed the same before"
     )
@@ -46,7 +56,6 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     elsewhere = arguments.memory_gb is not None or arguments.device is not None
     time = not (arguments.no_probe or elsewhere or arguments.tokens_per_s is not None)
-    facts = _examined(settings, arguments, time=time)
     asked = plan.Asked(
         devices=arguments.devices,
         context=arguments.context,
@@ -54,6 +63,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         memory_bytes=None if arguments.memory_gb is None else round(arguments.memory_gb * 1e9),
         tokens_per_s=arguments.tokens_per_s,
     )
+    early = partial(_say_early, settings, arguments, asked)
+    facts = _examined(settings, arguments, early if arguments.early and arguments.json else lambda: None, time=time)
     teacher = _teacher(settings, facts["traces"])
     record = plan.plan(facts, TrainOptions.of(settings), DataOptions.of(settings).top_k, teacher, asked)
     shown = [render_table(name, columns, rows, terminal_columns()) for name, columns, rows in plan.tables(record)]
@@ -61,9 +72,26 @@ def _plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool) -> dict[str, Any]:
-    """What a process of its own finds out about this machine and the traces; it may take a minute if it times."""
-    import contextlib
+def _say_early(settings: "Settings", arguments: argparse.Namespace, asked: "Asked") -> None:
+    """Write what is known already. What is wrong is said at the end."""
+    from bitnet_core.planning.early import early_plan
+
+    here = asked == replace(asked, device=None, memory_bytes=None)
+    whole = here and arguments.preset is None and arguments.vocab is None
+    with suppress(BitnetError):
+        record = early_plan(settings, _teacher(settings, None), asked) if whole else None
+        if record is not None:
+            answer(arguments, record, "")
+            sys.stdout.flush()
+
+
+def _examined(
+    settings: "Settings", arguments: argparse.Namespace, meanwhile: Callable[[], None], *, time: bool
+) -> dict[str, Any]:
+    """What a process of its own finds out about this machine and the traces; it may take a minute if it times.
+
+    `meanwhile` is called once that process has begun, which takes seconds.
+    """
     import json
     import subprocess
 
@@ -83,10 +111,11 @@ def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool
     with tempfile.TemporaryFile("w+") as log:
         child = start_helper("bitnet_core.planning.probe", job, log, environment)
         try:
+            meanwhile()
             lines = lines_of(child, "The process that looks at this machine")
             line = next(filter(None, lines), "")  # blank ones are signs of life
             if not line:  # how it ended says why
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                with suppress(subprocess.TimeoutExpired):
                     child.wait(timeout=10)
         finally:
             child.kill()  # with its line, what it was asked for is complete

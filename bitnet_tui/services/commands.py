@@ -50,12 +50,38 @@ class Command:
             try:
                 output, complaint = process.communicate(child, self._seconds)
             except subprocess.TimeoutExpired:
-                raise BitnetError(
-                    f"{self._subject} gave no complete answer in {duration(self._seconds)}; try again."
-                ) from None
-        warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
-        report = _report(output, complaint, child.returncode)
-        return report | {"warnings": [by_keys(one.removeprefix(_WARNING)) for one in warnings]}
+                raise self._late() from None
+        return _report(object_of((output.splitlines() or [""])[-1]), complaint, child.returncode)
+
+    def run_hearing(self, early: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """As `run`; `early` hears, in this thread, what the command writes with `early` before its answer."""
+        complaints: list[str] = []
+        answer: dict[str, Any] | None = None
+        late = threading.Event()
+        with self.started(self.keys()) as child:
+
+            def end() -> None:
+                late.set()
+                process.kill_group(child.pid)
+
+            limit = threading.Timer(self._seconds, end)
+            limit.daemon = True
+            limit.start()
+            try:
+                for said in objects(child, complaints):
+                    if said.get("early"):
+                        early(said)
+                    else:
+                        answer = said
+                code = child.wait()
+            finally:
+                limit.cancel()
+        if late.is_set():
+            raise self._late()
+        return _report(answer, "".join(complaints), code)
+
+    def _late(self) -> BitnetError:
+        return BitnetError(f"{self._subject} gave no complete answer in {duration(self._seconds)}; try again.")
 
     def keys(self) -> dict[str, str]:
         """The keys that the command gets."""
@@ -180,12 +206,12 @@ def find_keys(
     return {name: one.value for name, one in found.items()} | {name: typed[name] for name in names if typed.get(name)}
 
 
-def _report(output: str, complaint: str, exit_code: int) -> dict[str, Any]:
-    """The last line of the output if it is a JSON object; else BitnetError with the command's own sentence."""
-    report = object_of((output.splitlines() or [""])[-1])
-    if report is None:
+def _report(answer: dict[str, Any] | None, complaint: str, exit_code: int) -> dict[str, Any]:
+    """The answer with its warnings; if there is none, BitnetError with the command's own sentence."""
+    if answer is None:
         raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
-    return report
+    warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
+    return answer | {"warnings": [by_keys(one.removeprefix(_WARNING)) for one in warnings]}
 
 
 def object_of(line: str) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,27 @@ _SECONDS, _TIMING_SECONDS = 120.0, 600.0
 
 
 class Plan(Command):
-    """The plan of an experiment that is to be at `root`; `timed` also times a few training steps."""
+    """The plan of an experiment that is to be at `root`; `timed` also times a few training steps.
 
-    def __init__(self, home: Path, root: Path, values: Mapping[str, str], *, timed: bool) -> None:
-        arguments = ["--root", str(root), "plan", *([] if timed else ["--no-probe"])]
+    `early` hears, in the thread that runs it, what is known before the machine was looked at.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        root: Path,
+        values: Mapping[str, str],
+        *,
+        timed: bool,
+        early: Callable[[dict[str, Any]], object] | None = None,
+    ) -> None:
+        ways = [] if timed else ["--no-probe"]
+        arguments = ["--root", str(root), "plan", *ways, *(["--early"] if early else [])]
         super().__init__(home, arguments, values, _TIMING_SECONDS if timed else _SECONDS, "The estimate")
+        self._early = early
+
+    def run(self) -> dict[str, Any]:
+        return self.run_hearing(self._early) if self._early else super().run()
 
 
 def machine(home: Path) -> dict[str, Any]:

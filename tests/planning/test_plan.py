@@ -1,6 +1,8 @@
 """`bitnet plan`: the process that looks at the machine, its cache, the record, the tables and the command."""
 
+import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core import process
+from bitnet_core.cli import plan as plan_command
 from bitnet_core.cli.main import main
 from bitnet_core.planning import probe, timings
+from bitnet_core.planning.early import early_plan
 from bitnet_core.planning.plan import Asked, plan, tables
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import TrainOptions
 
 TINY = {
@@ -133,6 +138,31 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert not (tmp_path / "e").exists(), "a plan makes nothing"
     assert main([*argv, "--set", "MINI_HEADS=7"]) == 2
     assert "7 heads" in capsys.readouterr().err
+
+    told: list[dict[str, Any]] = []
+    examined = plan_command._examined
+
+    def later(settings: Settings, arguments: argparse.Namespace, meanwhile: Callable[[], None], *, time: bool) -> Any:
+        def say() -> None:
+            meanwhile()
+            told.extend(map(json.loads, capsys.readouterr().out.splitlines()))
+
+        return examined(settings, arguments, say, time=time)
+
+    monkeypatch.setattr(plan_command, "_examined", later)
+    assert main([*argv, "--early"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (early,) = told
+    assert early["early"] and "early" not in record
+    same = ("shape", "parameters", "deployment_memory", "budget", "course", "time", "disk", "teacher", "online")
+    assert {name: early[name] for name in same} == {name: record[name] for name in same}
+    assert early["training_memory"]["parts"] == record["training_memory"]["parts"]
+    for named in (["STUDENT_INIT=teacher"], ["TRAIN_ONLINE=1"], ["TOKENIZER_NAME=somewhere"]):
+        settings = from_values({"DRIVE_ROOT": str(tmp_path / "e"), **dict(one.split("=") for one in named)})
+        assert early_plan(settings, None, Asked()) is None, "a file has to be read first"
+    maybe = from_values({"DRIVE_ROOT": str(tmp_path / "e"), "DEVICE_TYPE": "cuda"})
+    on_gpu = early_plan(maybe, None, Asked())
+    assert on_gpu is not None and on_gpu["training_memory"] is None
 
 
 @pytest.mark.parametrize(

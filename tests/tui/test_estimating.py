@@ -1,10 +1,16 @@
 """The estimates of the guide: each is of the draft as it is, and what was asked before is ended."""
 
-from collections.abc import Callable
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.services.planning import Plan
@@ -16,7 +22,7 @@ from tests.tui.plans import PLAN
 class _Asking:
     """A guide whose commands never start; `running` has the newest, until it is dropped."""
 
-    brings_traces = False
+    brings_traces, on_stack = False, True
 
     def __init__(self) -> None:
         self.draft, self.place, self.shared = Draft(), Path("/w/one"), dict[str, Any]()
@@ -69,6 +75,70 @@ def test_what_was_asked_for_another_draft_is_ended_and_never_shown():
     guide.wrong = ()
     draw("3")
     assert guide.running is not None
+
+
+def test_what_is_known_early_is_shown_until_the_machine_was_looked_at():
+    guide = _Asking()
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    assert "--early" in guide.asked[0].arguments
+    asked = estimate._asked
+    estimate._known_early(asked, {**PLAN, "early": True, "training_memory": None})
+    lines = estimate.lines()
+    assert {"Memory     …", "Time       977 steps or more", "Disk       964 MB  checkpoints"} <= set(
+        map(unstyled, lines)
+    )
+    assert {span.style for one in lines for span in one} != {"faint"}
+    guide.answer()
+    assert estimate._plan == {"of": "100"} and "--early" not in guide.asked[1].arguments
+    estimate._known_early(asked, PLAN)
+    assert estimate._plan == {"of": "100"}, "it comes too late"
+    guide.draft = guide.draft.having("KD_NUM_PROMPTS", "1")
+    estimate.make()
+    estimate._known_early(asked, PLAN)
+    assert estimate._plan == {"of": "100"}, "it is of another draft"
+    estimate.end()
+    estimate._known_early(estimate._asked, PLAN)
+    assert estimate._plan == {"of": "100"}, "its step was left"
+
+
+def _telling(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """Stands in for `bitnet plan`: it says something early, and its answer once it has read a line."""
+    children: list[subprocess.Popen[str]] = []
+
+    @contextlib.contextmanager
+    def started(_command: Plan, _keys: object) -> Iterator[subprocess.Popen[str]]:
+        script = "print('{\"early\": true}', flush=True); input(); print('{\"whole\": 1}')"
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        ) as one:
+            children.append(one)
+            yield one
+
+    monkeypatch.setattr(Plan, "started", started)
+    return children
+
+
+def test_a_plan_is_heard_before_its_end(monkeypatch: pytest.MonkeyPatch):
+    children, heard = _telling(monkeypatch), list[Any]()
+
+    def hear(said: Any) -> None:
+        heard.append(said)
+        print(file=children[0].stdin, flush=True)
+
+    answer = Plan(Path("/w"), Path("/w/one"), {}, timed=False).run_hearing(hear)
+    assert (heard, answer) == ([{"early": True}], {"whole": 1, "warnings": []})
+
+
+def test_a_plan_that_hangs_after_its_first_words_is_ended(monkeypatch: pytest.MonkeyPatch):
+    children, heard = _telling(monkeypatch), list[Any]()
+    plan = Plan(Path("/w"), Path("/w/one"), {}, timed=False)
+    plan._seconds = 0.5
+    with pytest.raises(BitnetError, match="The estimate gave no complete answer in"):
+        plan.run_hearing(heard.append)
+    assert children[0].poll() is not None
 
 
 def test_another_name_asks_nothing_again():

@@ -1,4 +1,4 @@
-"""Estimates of what the draft will take: first at once without times, then with a few timed steps."""
+"""Estimates of what the draft will take: by formulas at once, then of this machine, then with a few timed steps."""
 
 from collections.abc import Callable
 from functools import partial
@@ -62,7 +62,7 @@ class Estimate:
             self._shown()
             return
         self.end()
-        self._asked, self._problem, self._asking = None, "", False
+        self._problem = ""
         if not any(one.step == "student" for one in self._guide.faults()):
             self._asked = values
             kept = self._guide.shared.get("plans", {}).get(tuple(values.items()))
@@ -75,6 +75,7 @@ class Estimate:
     def end(self) -> None:
         """End what is being asked."""
         self._guide.drop("plan")
+        self._asked, self._asking = None, False
 
     @property
     def _no_teacher(self) -> bool:
@@ -84,19 +85,31 @@ class Estimate:
         values = dict(self._asked or {})
         if self._no_teacher:
             values[TEACHER] = EMBEDDED
-        guide = self._guide
-        plan = Plan(guide.shell.home, guide.place, values, timed=timed)
+        guide, asked = self._guide, self._asked
+
+        def early(record: dict[str, Any]) -> None:
+            guide.shell.call_later(self._known_early, asked, record)
+
+        plan = Plan(guide.shell.home, guide.place, values, timed=timed, early=None if timed else early)
         guide.ask("plan", plan, partial(self._planned, timed=timed), partial(self._failed, timed=timed))
 
+    def _known_early(self, asked: object, record: dict[str, Any]) -> None:
+        """What was measured for another draft makes way for what is known of this one."""
+        if self._asked is asked and self._asking and self._guide.on_stack:
+            self._show_plan(record, timed=False)
+
     def _planned(self, record: dict[str, Any], *, timed: bool) -> None:
+        self._show_plan(record, timed=timed)
+        if timed and self._asked is not None:
+            self._guide.shared.setdefault("plans", {})[tuple(self._asked.items())] = self._plan
+        if not timed:
+            self._run(timed=True)
+
+    def _show_plan(self, record: dict[str, Any], *, timed: bool) -> None:
         if self._no_teacher:
             record = {**record, "teacher": None}
         self._plan, self._asking, self._timing = record, False, not timed
-        if timed and self._asked is not None:
-            self._guide.shared.setdefault("plans", {})[tuple(self._asked.items())] = record
         self._shown()
-        if not timed:
-            self._run(timed=True)
 
     def _failed(self, problem: str, *, timed: bool) -> None:
         self._asking = self._timing = False

@@ -79,16 +79,12 @@ def plan_lines(
         return (line(Span("! ", "warn"), Span(plain(problem), "warn")),)
     if plan is None:
         return (line(Span(_NO_PLAN if wrong and not asking else "Estimating…", "label")),)
-    shape, memory = plan["shape"], plan["training_memory"]
+    shape = plan["shape"]
     size_words = f"{shape['hidden_size']} wide, {shape['num_hidden_layers']} layers"
-    peak = memory["process_peak"] or memory["parts"]["peak"]
-    at_least = "≥ " if memory.get("process_at_least") else ""
-    room = plan["device"]["room_bytes"]
-    fits = room is None or peak <= room
     lines = [
         row("Student", f"{count(plan['parameters'])} parameters", "value"),
         row("", size_words, "label"),
-        row("Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""),
+        _memory(plan["training_memory"], plan["device"]["room_bytes"]),
         *_budget(plan["budget"]),
         *_time_rows(plan, draft, timing=timing),
         row("Disk", _disk(plan), "value", "checkpoints"),
@@ -100,6 +96,18 @@ def plan_lines(
         lines = [tuple(Span(span.text, "faint") for span in one) for one in lines]
         lines.append(line(Span("Estimating again…" if asking else _NO_PLAN, "value")))
     return tuple(lines)
+
+
+def _memory(memory: Record | None, room: int | None) -> Line:
+    """None until it is known what device there is."""
+    if memory is None:
+        return row("Memory", "…", "label")
+    peak = memory["process_peak"] or memory["parts"]["peak"]
+    at_least = "≥ " if memory.get("process_at_least") else ""
+    fits = room is None or peak <= room
+    return row(
+        "Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""
+    )
 
 
 def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
