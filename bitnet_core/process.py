@@ -39,6 +39,8 @@ _MEMORY_FILES = (
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "),
 )
 """Of a cgroup of version 2 and 1: its limit, its use, and what of it in `memory.stat` gives way to an allocation."""
+_STACK_BYTES = 8 << 20
+"""Of a thread, where its size has no limit."""
 _LOG_END_BYTES = 1 << 16
 _SILENCE_SECONDS, _LOOK_SECONDS = 600.0, 0.5
 """How long a helper may say nothing, and how often it is looked whether to stop. Reading gigabytes from a slow disk
@@ -114,12 +116,38 @@ def peak_rss_bytes() -> int:
 
     On Linux this is VmHWM: unlike ru_maxrss it starts anew with exec, so it never shows the peak of the parent.
     """
-    if _STATUS.exists():
-        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if peak := _of_status("VmHWM"):
+        return peak
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _of_status(name: str) -> int:
+    """Bytes that Linux tells of this process under that name; 0 elsewhere."""
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def limit_growth(extra: int, connections: int) -> None:
+    """Let this process hold so many more files, each with a thread, and `extra` bytes more, or twice what it has.
+
+    What exceeds it fails to be allocated. Memory is bounded on Linux alone.
+    """
+    used = len(list(Path("/dev/fd").iterdir())) - 1  # one is the folder's own
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = used + connections
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files if hard == resource.RLIM_INFINITY else min(files, hard), hard))
+    if data := _of_status("VmData"):
+        stack, _ = resource.getrlimit(resource.RLIMIT_STACK)
+        stacks = connections * (_STACK_BYTES if stack == resource.RLIM_INFINITY else stack)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = data + max(extra, data) + stacks
+        resource.setrlimit(
+            resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+        )
 
 
 def python(module: str, *arguments: str) -> list[str]:

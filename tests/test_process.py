@@ -196,3 +196,23 @@ def test_a_process_that_lets_others_go_first_takes_no_more_than_its_own_session_
     niceness, *session = said.split()
     assert int(niceness) == min(19, before + 7)
     assert session[-1:] == (["7"] if session and own_session else was[-1:])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the memory of a process")
+def test_a_process_that_grows_past_its_limit_gets_no_memory() -> None:
+    code = """
+import os
+from bitnet_core.process import limit_growth
+limit_growth(256 << 20, 8)
+held = bytearray(200 << 20)
+try:
+    bytearray(1 << 30)
+except MemoryError:
+    print("refused")
+try:
+    print(len([os.dup(0) for _ in range(9)]))
+except OSError:
+    print("no file")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "refused\nno file\n"

@@ -6,15 +6,17 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bitnet_core import files
 from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
 from bitnet_core.cli.exporting import Source
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.evaluation.llamacpp import kv_bytes
+from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, kv_bytes
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.writable import writing
@@ -22,7 +24,7 @@ from bitnet_core.process import available_bytes
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
-from bitnet_core.teachers.embedded.server import LlamaServer
+from bitnet_core.teachers.embedded.server import MAX_CONTEXT, LlamaServer
 from bitnet_core.teachers.profiles import profile
 from bitnet_core.text import flat, size
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
@@ -33,15 +35,18 @@ _MAGIC = b"GGUF"
 _CHECKPOINT_SUFFIX = ".pt"
 _LARGEST_PORT = (1 << 16) - 1
 _MOST_SLOTS = 256
+_MASK_BYTES = 512 * 4
+"""Of a token of the context in the attention's mask: a number for each token of a batch."""
 
 
 @dataclass(frozen=True)
 class _Model:
-    """What is served: `context` is 0 for another program's file, which says it itself."""
+    """What is served: its answers share `context` tokens. `length` is what another program's file says it reads."""
 
     gguf: Path
     name: str
     context: int
+    length: int | None = None
     tokenizer: Path | None = None
 
 
@@ -57,12 +62,11 @@ def serve(arguments: argparse.Namespace) -> int:
         )
     _require_free(arguments.host, arguments.port)
     model = _model(arguments)
-    _require_room(model, arguments.parallel)
     server = LlamaServer(
         model.gguf,
         model.name,
         parallel=arguments.parallel,
-        context=model.context * arguments.parallel,
+        context=model.context,
         host=arguments.host,
         port=arguments.port,
         api_key=key,
@@ -117,12 +121,12 @@ def _model(arguments: argparse.Namespace) -> _Model:
         with path.open("rb") as file:
             is_gguf = file.read(len(_MAGIC)) == _MAGIC
         if is_gguf:
-            return _Model(path, path.stem, _limit(path))
+            return _with_room(path, path.stem, arguments.parallel)
         if path.suffix != _CHECKPOINT_SUFFIX:
             raise BitnetError(f"{path} is neither a GGUF file nor a checkpoint; give one of those.")
     source = student_at(arguments, path)
-    context = source.student.config.max_position_embeddings
-    return _Model(exported(source, arguments.type), source.name, context, _tokenizer(source))
+    written = exported(source, arguments.type)
+    return _with_room(written, source.name, arguments.parallel, _tokenizer(source))
 
 
 def _tokenizer(source: Source) -> Path:
@@ -130,21 +134,34 @@ def _tokenizer(source: Source) -> Path:
     return tokenizer_folder(data).resolve()
 
 
-def _limit(path: Path) -> int:
+def _with_room(path: Path, name: str, parallel: int, tokenizer: Path | None = None) -> _Model:
+    """The model, with tokens that fit into memory: a file may claim any length, and llama.cpp fills it at once.
+
+    BitnetError if so many answers of one of ours do not fit. Those of another program's model share its length, or
+    what of it fits into half of the free memory.
+    """
+    keys, free = gguf_read.read_keys(path), available_bytes()
     try:
-        return gguf_read.look(path).context
+        context = gguf_read.look(path).context
     except gguf_read.OtherModel:
-        return 0
-
-
-def _require_room(model: _Model, parallel: int) -> None:
-    """BitnetError if so many answers can't fit into memory: a file may claim any length, and llama.cpp fills it."""
-    needed = kv_bytes(gguf_read.read_keys(model.gguf), model.context * parallel) or 0
-    if needed > (free := available_bytes()):
+        length = keys.get(f"{keys.get('general.architecture')}.context_length")
+        if type(length) is not int or length < 1:
+            return _Model(path, name, 0)  # llama.cpp says what is missing
+        return _Model(path, name, _shared(length, keys, free // 2), length)
+    needed = kv_bytes(keys, context * parallel) or 0
+    if needed > free:
         raise BitnetError(
-            f"{parallel} answers of {model.context:,} tokens, as {model.gguf} allows, take {size(needed)} of memory, "
+            f"{parallel} answers of {context:,} tokens, as {path} allows, take {size(needed)} of memory, "
             f"and {size(free)} is free; give --parallel a smaller number, or train with a smaller MAX_SEQ_LEN."
         )
+    return _Model(path, name, context * parallel, tokenizer=tokenizer)
+
+
+def _shared(context: int, keys: Mapping[str, Any], room: int) -> int:
+    """How many tokens of a context fit into so many bytes; at least the fewest that llama.cpp takes."""
+    a_token = kv_bytes(keys, 1)
+    most = room // (a_token + _MASK_BYTES) // CONTEXT_STEP * CONTEXT_STEP if a_token else MAX_CONTEXT
+    return min(context, max(most, CONTEXT_STEP))
 
 
 def _key(arguments: argparse.Namespace) -> str:
@@ -187,8 +204,10 @@ def _announce(arguments: argparse.Namespace, server: LlamaServer, model: _Model)
         **({"TOKENIZER_NAME": str(model.tokenizer)} if model.tokenizer else {}),
     }
     lines = [f"{flat(model.name)} is served at {server.base_url}{needs_key}; Ctrl-C ends it."]
+    if model.length and model.context < model.length:
+        lines += [f"Its answers share {model.context:,} tokens, as memory allows; it can read {model.length:,}."]
     lines += ["Settings that make it the teacher of another experiment:"]
     lines += [f"  {name}={quoted(value)}" for name, value in settings.items()]  # as in a .env: a name may be anything
-    fields = {"model": model.name, "base_url": server.base_url, "file": str(model.gguf), "pid": server.pid}
-    answer(arguments, fields | {"settings": settings}, "\n".join(lines))
+    fields = {"model": model.name, "base_url": server.base_url, "file": str(model.gguf), "context": model.context}
+    answer(arguments, fields | {"pid": server.pid, "settings": settings}, "\n".join(lines))
     sys.stdout.flush()

@@ -4,12 +4,14 @@ import argparse
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -212,6 +214,47 @@ def test_a_context_that_memory_can_not_hold_is_refused(
     odd.write_bytes(_with_number(gguf.read_bytes(), b"bitnet.context_length", (1 << 32) - 1))
     said = refused(capsys, str(odd), "--port", "0", code=1)
     assert re.search(r"4 answers of 4,294,967,295 tokens, as \S+odd\.gguf allows, take \S+ TB of memory, and ", said)
+
+
+def test_another_programs_model_gets_a_context_that_fits_into_memory() -> None:
+    llama = {"attention.head_count": 9, "attention.head_count_kv": 3, "embedding_length": 576, "block_count": 30}
+    keys: dict[str, object] = {"general.architecture": "llama"} | {f"llama.{key}": n for key, n in llama.items()}
+    assert serving._shared(2048, keys, 1 << 30) == 2048
+    most = serving._shared((1 << 31) - 1, keys, 1 << 30)
+    assert 40_000 < most < 47_000  # 23,040 bytes for a token of the cache, 2,048 of the mask
+    assert most % 256 == 0
+    assert serving._shared(2048, keys, 0) == 256
+    assert serving._shared((1 << 31) - 1, keys | {"llama.attention.head_count_kv": None}, 1 << 30) == 8192
+
+
+def test_its_answers_share_what_memory_holds(root: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another architecture: its own length is too long."""
+    path = gguf.with_name("other.gguf")
+    path.write_bytes(
+        _with_number(gguf.read_bytes(), b"bitnet.context_length", (1 << 31) - 1).replace(b"bitnet", b"bitnot")
+    )
+    monkeypatch.setattr(serving, "available_bytes", lambda: 64 << 20)
+    model = serving._with_room(path, "other", 4)
+    assert model.length == (1 << 31) - 1
+    assert 0 < model.context * 2048 <= 32 << 20
+    assert serving._with_room(gguf, "ours", 4).length is None
+    path.write_bytes(gguf.read_bytes().replace(b"general.architecture", b"general.orchitecture"))
+    assert serving._with_room(path, "other", 4).context == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_requests_may_take_is_bounded(served: LlamaServer) -> None:
+    limit, _ = resource.prlimit(served.pid, resource.RLIMIT_DATA)
+    assert 1 << 30 < limit < 3 << 30
+    address = urlsplit(served.base_url)
+    idle = [socket.create_connection((address.hostname, address.port)) for _ in range(100)]
+    try:
+        assert httpx.get(f"{served.base_url}/models", timeout=60).is_success  # those before it are closed after 5 s
+        assert len(list(Path(f"/proc/{served.pid}/task").iterdir())) < 100
+        assert len(list(Path(f"/proc/{served.pid}/fd").iterdir())) < 100
+    finally:
+        for one in idle:
+            one.close()
 
 
 def _with_number(data: bytes, key: bytes, value: int) -> bytes:

@@ -11,8 +11,13 @@ import signal
 import sys
 from typing import Any
 
-from bitnet_core.process import parents_pipe, rss_bytes
+from bitnet_core.process import limit_growth, parents_pipe, rss_bytes
 from bitnet_core.teachers.embedded.library import parameters
+
+_REQUEST_BYTES = 1 << 30
+_WAITING = 64
+"""Connections beyond those of the answers that are made."""
+_SILENT_SECONDS = 30
 
 
 def main() -> int:
@@ -24,6 +29,8 @@ def main() -> int:
 
         rss_before = rss_bytes()
         server = _serve(config)
+        # llama.cpp itself reads a request of any size, keeps any number of connections, and a thread for each.
+        limit_growth(_REQUEST_BYTES, config["parallel"] + _WAITING)
         line = {"address": server.listening_address, "rss_before": rss_before, "pid": os.getpid()}
         parent.write(json.dumps(line) + "\n")
     _end_with_stdin()
@@ -46,6 +53,7 @@ def _serve(config: dict[str, Any]) -> Any:
     # One pool for all slots: a long answer may use what short ones leave free.
     params.kv_unified = True
     params.warmup = False
+    params.timeout_read = _SILENT_SECONDS
     return xllamacpp.Server(params)
 
 
