@@ -15,7 +15,7 @@ from bitnet_tui.view.key_rows import NO_VAULT, THE_VAULT
 from bitnet_tui.view.spans import Line, Span, line
 
 _GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")
-_NAME_CELLS, _LOGPROBS_CELLS = 14, 12
+_NAME_CELLS, _LOGPROBS_CELLS = 13, 12
 AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
 _UNSET = Draft()
 _AT_MOST = re.compile(rf"\bset {CANDIDATES}=(\d{{1,3}})\b")
