@@ -74,6 +74,9 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
         assert b"\\u" not in terminal.written
         assert set(re.findall(r"\S*\?\S*", terminal.shown)) <= {"?"}  # a key
         terminal.written.decode(encoding)
+        terminal.press("\x1b\x10")
+        terminal.until("Curves and numbers  (1)")
+        assert not re.search(r" - *$", terminal.shown, re.MULTILINE), "the end of the scroll bar"
 
 
 @pytest.mark.parametrize(
