@@ -38,9 +38,11 @@ class KeyEntryScreen(DialogScreen[str | None]):
                 yield Button("Save", id="save", name="save")
 
     async def take_in(self, text: str) -> bool:
-        """Of a pasted line `NAME=key` or `Key: key` take the key."""
+        """Of a pasted line `NAME=key` or `Key: key`, or of a text with one key in it, take the key."""
         found = pasted.read(text)
-        key = (found.keys.get(self._name_of_key) if found else None) or labelled.only_secret(text)
+        keys = found.keys if found else {}
+        only = next(iter(keys.values())) if len(keys) == 1 else ""
+        key = keys.get(self._name_of_key) or labelled.only_secret(text) or only
         if not key:
             return False
         self.query_one("#value", Input).value = key

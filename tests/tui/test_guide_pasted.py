@@ -1,5 +1,6 @@
 """Settings that are pasted into the guide fill its fields, and their keys are shown nowhere."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
         "host: lab:8000/v1\nmodel: llama\nsecret: k1\nprovider: Custom",
         "Provider = Other server\nAddress\thttp://lab:8000/v1\nModel\tllama\nKey\tk1",
         "TEACHER_BASE_URL: http://lab:8000/v1\nTEACHER_MODEL: llama\nTEACHER_API_KEY: k1",
+        "address: http://lab:8000/v1\nmodel: llama\nPAT: Bearer k1",
+        '{"base_url": "http://lab:8000/v1", "model": "llama", "api_key": "k1", "proxy": null}',
+        "{'custom': {'baseURL': 'http://lab:8000/v1', 'model': 'llama', 'apiKey': 'k1'}}",
+        '  "base_url": "http:\\/\\/lab:8000/v1",\n  "model": "llama",\n  "api_key": "k1"',
     ],
 )
 @pytest.mark.parametrize("chosen", ["embedded", "openai", "custom"])
@@ -163,6 +168,19 @@ def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() ->
     assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
     assert labelled.only_secret(f" API key: '{KEY}'\n") == KEY
     assert labelled.only_secret(f"{KEY}:{KEY}") == ""
+    assert labelled.only_secret("user-key:xyz") == "", "it is a key as a whole"
+    for written in (f"Bearer {KEY}", f"Authorization: Bearer {KEY}", f"pat:{KEY}", f'{{"jwt": "{KEY}"}}'):
+        assert labelled.only_secret(written) == KEY
+    assert pasted.read("user-key:xyz") == pasted.Pasted({}, {}, ("user-key",))
+    assert pasted.read("App password hunter22") == pasted.Pasted({}, {}, ("App password",))
+    assert pasted.read('{"a": {"db_pwd": "x"}}') == pasted.Pasted({}, {}, ("db_pwd",))
+
+
+def test_the_file_of_a_service_account_is_one_key() -> None:
+    account = {"type": "service_account", "private_key": "-----BEGIN\nx\n", "client_email": "a@b.example"}
+    draft, keys = _taken(json.dumps(account, indent=2), Draft(step="storage"))
+    assert json.loads(keys.pop("FIREBASE_CREDENTIALS_JSON")) == account
+    assert (draft.backend, keys) == ("firebase", {})
 
 
 @pytest.mark.parametrize(
@@ -177,6 +195,10 @@ def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() ->
         "localhost:8000",
         "server:8000/v1",
         "llama3:8b",
+        "model:7b",
+        "folder:latest",
+        "secret sauce",
+        "the token that expired",
     ],
 )
 def test_other_texts_are_left_to_the_field(text: str) -> None:
@@ -253,6 +275,22 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
             "http://note:8000/v1", "small", f"{KEY}3"
         ]  # fmt: skip
+        field_of(guide, "ADDRESS").focus()
+        for written in (f"{KEY}4", f"use {KEY}4 for it"):
+            await _paste(pilot, written)
+            assert KEY not in shown(pilot)
+            (told,) = [one.message for one in pilot.app._notifications]
+            assert "looks like a key; paste it into a field for a key" in told
+            pilot.app.clear_notifications()
+        field_of(guide, "KEY").focus()
+        for written, key in (
+            (f"{KEY}5", f"{KEY}5"),
+            ("user-key:xyz", "user-key:xyz"),
+            (f"App secret: {KEY}6", f"{KEY}6"),
+        ):
+            field_of(guide, "KEY").value = ""
+            await _paste(pilot, written)
+            assert field_of(guide, "KEY").value == guide.keys["CUSTOM_API_KEY"] == key
         field_of(guide, "ADDRESS").focus()
         await _paste(pilot, "http://hall:9000/v1")
         await pilot.press("tab")

@@ -178,8 +178,16 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         assert isinstance(pilot.app.screen, KeyEntryScreen)
         assert "It will be kept in the OS keyring." in words(pilot)
         await pilot.press(*"typed-canary")
-        pilot.app.post_message(events.Paste("API key: typed-canary-0123\n"))
-        await settled(pilot)
+        field = pilot.app.screen.query_one("#value", Input)
+        for written, key in (
+            ("user-key:xyz", "user-key:xyz"),
+            ('{"base_url": "https://x.example", "api_key": "k2"}', "k2"),
+            ("API key: typed-canary-0123\n", "typed-canary-0123"),
+        ):
+            field.value = ""
+            pilot.app.post_message(events.Paste(written))
+            await settled(pilot)
+            assert field.value == key
         assert "canary" not in shown(pilot)
         await pilot.press("enter")
         await settled(pilot)

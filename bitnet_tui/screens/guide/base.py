@@ -17,11 +17,12 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.known import remember
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
-from bitnet_tui.view.guide import pasted
+from bitnet_tui.view.guide import labelled, pasted
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import plain
 from bitnet_tui.widgets.guide import Pick, ShareBar
+from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS = 0.1
+_LIKE_A_KEY = "What was pasted looks like a key; paste it into a field for a key."
 _NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
 
 
@@ -135,10 +137,18 @@ class Guide(KeyedScreen[Made | None]):
         self.keys[name] = text
 
     async def take_in(self, text: str) -> bool:
-        """Fill all fields at once from pasted settings. Their keys must not land in a field that shows them."""
+        """Fill all fields at once from pasted settings. A key must not land in a field that shows it."""
         found = await asyncio.to_thread(pasted.read, text, self.TAKES, self.draft)
+        field = self.focused
+        if isinstance(field, SecretInput) and not (found and (found.values or found.keys)):
+            if key := labelled.only_secret(text):
+                field.value = key
+            return bool(key)
         if found is None:
-            return False
+            refused = await asyncio.to_thread(pasted.has_key, text)
+            if refused:
+                self.app.notify(_LIKE_A_KEY, title="Not taken", severity="warning")
+            return refused
         remember(found.keys.values())
         await self._take(found)
         return True

@@ -1,11 +1,13 @@
 """Notes that are pasted into the guide: lines such as "Address: …" or "api key = …", made lines of a `.env`."""
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from bitnet_core.settings import dotenv
-from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.labels import label, provider_words
@@ -17,8 +19,16 @@ _Form = tuple[str, Mapping[str, str]]
 _Labels = Sequence[tuple[int, str]]
 """The place of each line, and the word that its label is."""
 _Parts = list[tuple[str, dict[str, int]]]
-_LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(?:\s*(=|:(?!\d+(?:/|$)))|\t)\s*(\S.*)")
+_LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(\s*(?:=|:(?!\d+(?:/|$)))\s*|\t\s*)(\S.*)")
 """A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
+_SPACED = re.compile(r"(?:[-*•]\s+)?([A-Za-z][\w.'-]{0,20}(?: [\w.'-]{1,20}){0,3})(\s+)((?=\S*\d)\S{6,}|\S{20,})")
+"""The same without a sign between them, as `Bearer 1f9c…`; only a word for a key is a label then."""
+_PAIR = re.compile(
+    r"""(["'])([A-Za-z][\w .-]{0,40})\1\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s,{}\[\]"']+)"""
+)
+"""A pair of a JSON object or of a dict."""
+_SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+(?=\S+$)")
+"""What is before a key in a header."""
 _QUOTES = re.compile(r"(['\"`])(.*)\1")
 _ALSO = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
@@ -29,7 +39,10 @@ _ALSO = {
 }
 """What other programs call a setting of ours."""
 _ADDRESS = "address url baseurl serverurl apibase apiurl endpoint endpointurl host server uri"
-_KEY = "key apikey token accesstoken secret secretkey password passwd pass"
+_KEY = (
+    "key apikey token accesstoken apitoken authtoken personalaccesstoken pat bearer secret secretkey password passwd "
+    "pass pwd"
+)
 _USER = "user username login"
 _TEACHERS = {
     TEACHER: "provider",
@@ -58,8 +71,15 @@ _MOST_IN_TWO = 40
 """A note of teacher and target has no more lines."""
 _OF_A_SECRET = re.compile(
     r"(?i)(?:^|[\W_]|api|access|secret|auth|pass|root|user|app)"
-    r"(?:key|token|secret|password|passwd|pass|passphrase|credentials|authorization|bearer)$"
+    r"(?:key|token|secret|password|passwd|pass|pwd|passphrase|passcode|credentials|authorization|bearer|pat|jwt)$"
 )
+
+
+class _Labelled(NamedTuple):
+    label: str
+    sign: str
+    """What is between label and value, with the blanks around it."""
+    value: str
 
 
 def setting_called(written: str) -> str:
@@ -78,25 +98,57 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
     found = {
         place: one
         for place, written in enumerate(lines)
-        if (one := _LINE.fullmatch(written.strip())) and not (_setting(one[1]) and one[2] == "=")
+        if (one := _labelled(written)) and not (_setting(one.label) and one.sign.strip() == "=")
     }
     taken: dict[str, int] = {}
-    labels = [(place, _plain(one[1])) for place, one in found.items()]
+    labels = [(place, _plain(one.label)) for place, one in found.items()]
     for backend, part in _parts(labels, draft, of_storage=of_storage):
         taken |= part
         if part and backend and backend != draft.backend:
             lines.append(f"{BACKEND}={backend}")
     for place, one in found.items():
-        if name := _setting(one[1]):
+        if name := _setting(one.label):
             taken[name] = place
     for name, place in taken.items():
-        lines[place] = f"{name}={dotenv.quoted(_value(name, found[place][3]))}"
+        lines[place] = f"{name}={dotenv.quoted(_value(name, found[place].value))}"
     return "\n".join(lines)
 
 
 def labels_of(text: str) -> list[str]:
     """The labels of all lines that have one."""
-    return [one[1] for written in text.split("\n") if (one := _LINE.fullmatch(written.strip()))]
+    return [one.label for written in text.split("\n") if (one := _labelled(written))]
+
+
+def _labelled(written: str) -> _Labelled | None:
+    if one := _LINE.fullmatch(written.strip()):
+        return _Labelled(*one.groups())
+    spaced = _SPACED.fullmatch(written.strip())
+    return _Labelled(*spaced.groups()) if spaced and tells_a_secret(spaced[1]) else None
+
+
+def unfolded(text: str) -> str:
+    """The pairs of a pasted JSON object, of a dict, or of lines of one, each as a line of its own."""
+    if text.lstrip()[:1] not in tuple("[{\"'") or not _PAIR.search(text):
+        return text
+    return "\n".join(f"{one[2]}: {_unquoted(one[3])}" for one in _PAIR.finditer(text) if one[3] != "null")
+
+
+def _unquoted(written: str) -> str:
+    value = written[1:-1] if written[0] in "\"'" else written
+    if written[0] == '"':
+        try:
+            value = json.loads(written)
+        except ValueError:
+            return value
+    return value if value.isprintable() else written[1:-1]
+
+
+def may_be_a_value(text: str) -> str:
+    """What looks like a label in a text such as `model:7b`, which is a value as a whole; empty for another text."""
+    one = _LINE.fullmatch(text.strip())
+    if one is None or one[2] != ":" or "://" in one[3] or setting_called(one[1]) or _plain(one[1]) in _KEY.split():
+        return ""
+    return one[1]
 
 
 def tells_a_secret(words: str) -> bool:
@@ -106,8 +158,10 @@ def tells_a_secret(words: str) -> bool:
 
 def only_secret(text: str) -> str:
     """The value of a text that is one line whose label is a word for a key; empty if it is another text."""
-    one = _LINE.fullmatch(text.strip())
-    return _bare(one[3]) if one and tells_a_secret(one[1]) else ""
+    one = _labelled(unfolded(text))
+    if one is None or may_be_a_value(text) or not tells_a_secret(one.label):
+        return ""
+    return _SCHEME.sub("", _bare(one.value))
 
 
 def _parts(labels: _Labels, draft: Draft, *, of_storage: bool) -> Iterator[tuple[str, dict[str, int]]]:
@@ -194,6 +248,8 @@ def _plain(words: str) -> str:
 
 def _value(name: str, written: str) -> str:
     value = _bare(written)
+    if name in SECRET_NAMES:
+        return _SCHEME.sub("", value)
     if name == TEACHER:
         return next((one for one in PROVIDERS if _plain(value) in (_plain(one), _plain(provider_words(one)))), value)
     return scheme(value) + value if is_address(name) else value

@@ -1,11 +1,14 @@
 """Settings that are pasted into the guide: as in a `.env`, a shell's profile, AWS's own files, or by their labels."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.secrets.known import redactor
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
@@ -33,6 +36,8 @@ _FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
 """What only a shell would make a key of."""
 _NOT_PASTED = ("Place", "Keys", "Notifications")
 """Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
+_ACCOUNT = {"type", "private_key", "client_email"}
+"""What the file of a service account has."""
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
 _TEACHERS_KEY = "TEACHER_API_KEY"
 _OF_ANY_TEACHER = {"TEACHER_MODEL", "TEACHER_BASE_URL", _TEACHERS_KEY}
@@ -78,6 +83,11 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
     """
     lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
+    if (account := _json_object(lines)).keys() >= _ACCOUNT:
+        return Pasted({}, {"FIREBASE_CREDENTIALS_JSON": json.dumps(account)})
+    if whole := labelled.may_be_a_value(lines):
+        return Pasted({}, {}, (whole,)) if labelled.tells_a_secret(whole) else None
+    lines = labelled.unfolded(lines)
     by_name = set(_ASSIGNED.findall(lines))
     lines = labelled.as_dotenv(lines, draft or Draft(), of_storage=bool(sections))
     named = _ASSIGNED.findall(lines)
@@ -108,6 +118,21 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     return Pasted(
         values, keys, tuple(unknown), sum(not labelled.labels_of(each[one - 1]) for one in parsed.unreadable)
     )
+
+
+def has_key(text: str) -> bool:
+    """Whether something in a text has the shape of a key, or is one that is known."""
+    return redactor()(text) != text
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    if not text.lstrip().startswith("{"):
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _may_be_pasted(name: str, value: str, sections: str) -> bool:
