@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.event_words import FLIP, SEAM
-from bitnet_core.text import count, crop, scientific, share, significant, size, width
+from bitnet_core.text import count, crop, pad, scientific, share, significant, size, width
 from bitnet_tui.key_names import key
 from bitnet_tui.view.lens import AXIS_NAMES, CHARTS, Axis, Chart, Lens, extent, shown_charts, value_at
 from bitnet_tui.view.run_fold import RunView
@@ -38,6 +38,9 @@ _RESUMED = "resumed"
 _ENDS_A_CURVE = ("value", "faint")
 """The looks of what is told last of one: its value or, if it is hidden, its name."""
 _SHOWS_ALL = " shows all"
+_PLACE_CELLS = 10
+"""`│ 12.3k`, `│ 12m 05s` or `tokens →`, and a blank before it."""
+_UNIT = re.compile(r"^step | tokens$")
 _BEFORE_ARROW = re.compile(r" [^ ,]+→")
 
 
@@ -47,12 +50,18 @@ def letter(curve: str) -> str:
 
 
 def value_words(figure: str, curve: Curve, chart: Chart, view: RunView, lens: Lens, cells: int) -> str:
-    """The newest value of the curve or that at the crosshair, as the figure is written. `cells` is the width."""
-    value: float | None = curve.segments[-1][-1][1]
+    """The newest value of the curve or that at the crosshair, as the figure is written. `cells` is the width.
+
+    Each is as wide as the widest of the curve: what stands behind it moves with no crosshair.
+    """
+    write = _FORMATS.get(figure, significant)
+    values = [value for segment in curve.segments for _, value in segment]
+    value: float | None = values[-1]
+    widest = max(width(write(one)) for one in (min(values), max(values), values[-1]))
     if lens.cursor is not None:
         near = lens.column(extent(view) or (0.0, 0.0), cells)
         value = value_at(curve.segments, lens.cursor, near, log=lens.log and chart.log)
-    return _NONE if value is None else _FORMATS.get(figure, significant)(value)
+    return pad(_NONE if value is None else write(value), max(widest, width(_NONE)))
 
 
 def title(
@@ -63,18 +72,38 @@ def title(
     What does not fit is shortened or left out. With `letters`, each curve is marked with its letter, as where there
     are no colours.
     """
-    ends = rights(lens, axis, alone=alone)
-    room = cells - (cells_of(ends[-1]) + 1 if ends[-1] else 0)
-    parts: list[Line] = []
-    for named, gap in ((True, "  "), (True, " "), (False, " ")):
-        parts = _parts(chart, view, lens, gap, cells, alone=alone, letters=letters, named=named)
-        if alone or chart is _roomy(view):
-            parts += _marks(view, lens.cursor, room - sum(map(cells_of, parts)))
-        needed = sum(map(cells_of, parts))
-        if needed <= room:
-            right = next((one for one in ends if needed + cells_of(one) < cells), ends[-1])
-            return spread([span for part in parts for span in part], right, cells)
-    return spread(_fit(parts, room), ends[-1], cells)
+
+    def marks(room: int) -> list[Line]:
+        return _marks(view, lens.cursor, room) if alone or chart is _roomy(view) else []
+
+    forms = [
+        _parts(chart, view, lens, gap, cells, alone=alone, letters=letters, named=named)
+        for named, gap in ((True, "  "), (True, " "), (False, " "))
+    ]
+    return laid_out(forms, marks, rights(lens, axis, alone=alone), cells, right_room(lens, alone=alone))
+
+
+def laid_out(
+    forms: Sequence[Sequence[Line]],
+    marks: Callable[[int], list[Line]],
+    ends: Sequence[Line],
+    cells: int,
+    kept: int,
+) -> Line:
+    """The curves in the first of these forms that fits, then what the lines mark, and one of the right ends.
+
+    The form is chosen with `kept` cells for the right end, so it is the same with and without a crosshair. Curves
+    that don't fit beside them are left out, marks that don't fit beside the last of the ends.
+    """
+    room = cells - kept
+    fewest = sum(map(cells_of, marks(0)))
+    chosen = next((one for one in forms if sum(map(cells_of, one)) + fewest <= room), forms[-1])
+    curves = _fit(chosen, room)
+    marked = marks(room - cells_of(curves))
+    if cells_of(curves) + sum(map(cells_of, marked)) > room:
+        room = cells - cells_of(ends[-1]) - 1
+    left = _fit([curves, *marked], room)
+    return spread(left, next((one for one in ends if cells_of(left) + cells_of(one) < cells), ends[-1]), cells)
 
 
 def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whole") -> list[Line]:
@@ -82,17 +111,31 @@ def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whol
 
     The way back from a stretch is last: there it stays, whatever the crosshair is at.
     """
-    back = () if lens.window is None else (Span(f"{key(whole)}{_SHOWS_ALL}", "key"),)
+    back = _back(lens, whole)
     if lens.cursor is not None:
-        return [(Span(f"│ {axis.words(lens.cursor)}", "accent"), *(Span("  "), *back)[: 2 * len(back)])]
+        at = axis.words(lens.cursor)
+        told = [f"│ {at}", f"│ {_UNIT.sub('', at)}"]
+        ends = [(Span(words, "accent"), *(Span("  "), *back)[: 2 * len(back)]) for words in told]
+        return ends if alone else [*ends, back]
     if lens.window is not None:
         stretch = axis.stretch(*lens.window)
-        told = (f"{stretch} · drag moves  ", f"{stretch}  ") if alone else ()
-        return [*((Span(words, "accent"), *back) for words in told), back]
+        words = (f"{stretch} · drag moves  ", f"{stretch}  ") if alone else ()
+        return [*((Span(one, "accent"), *back) for one in words), back]
     if not alone:
         return [()]
-    name = f"{AXIS_NAMES[axis.by]} →"
-    return [(Span(f"wheel zooms · {name}", "faint"),), (Span(name, "faint"),), ()]
+    name = AXIS_NAMES[axis.by]
+    named = (f"wheel zooms · {name}", name, name.split()[-1 if axis.by == "tokens" else 0])
+    return [(Span(f"{one} →", "faint"),) for one in named]
+
+
+def right_room(lens: Lens, *, alone: bool, whole: str = "experiment.whole") -> int:
+    """How many cells are kept for the right end: for the way back, and alone also for a short place on the axis."""
+    back = cells_of(_back(lens, whole))
+    return (back + 1 if back else 0) + (_PLACE_CELLS + (1 if back else 0) if alone else 0)
+
+
+def _back(lens: Lens, whole: str) -> Line:
+    return () if lens.window is None else (Span(f"{key(whole)}{_SHOWS_ALL}", "key"),)
 
 
 def _parts(

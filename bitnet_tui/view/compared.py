@@ -19,10 +19,10 @@ from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
 from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
-from bitnet_tui.view.chart_text import HIDDEN, rights, turns, value_words
+from bitnet_tui.view.chart_text import HIDDEN, laid_out, right_room, rights, turns, value_words
 from bitnet_tui.view.lens import Axis, By, Chart, Lens
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 
 _CHARTS = (
     ("heldout_loss", "held-out loss", True),
@@ -38,6 +38,7 @@ _CHARTS = (
 )
 _TITLE_CELLS, _VALUE_CELLS, _LABEL_CELLS, _SETTING_CELLS = 20, 9, 28, 24
 _LEAST_CELLS = 6
+_WHOLE = "compare.whole"
 _DIFFERING = "settings that differ"
 _GAP = 3
 _BESIDE = 12
@@ -138,23 +139,23 @@ def overlay(view: CompareView, chart: Chart, by: By) -> tuple[Overlay, Axis]:
 
 def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int) -> Line:
     """The chart's name, the newest value of each training or that at the crosshair, and what the axis is."""
-    parts = [*turns(chart.title)]
-    for curve in seen.curves:
-        if not curve.segments:
-            continue
-        if curve.name not in lens.drawn(chart):
-            parts.append(Span(f" {HIDDEN}{curve.name} ", f"curve-{curve.name}"))
-            continue
-        words = value_words(chart.name, curve, chart, seen, lens, cells)
-        parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{words} ", "value")]
-    if lens.smooth:
-        parts.append(Span(" smoothed", "accent"))
-    if seen.flips:
-        parts.append(Span(f" {FLIP} flip", "flip"))
-    ends = rights(lens, axis, alone=True, whole="compare.whole")
-    while len(parts) > 3 and cells_of((*parts, *ends[-1])) >= cells:
-        parts.pop()
-    return spread(parts, next((one for one in ends if cells_of((*parts, *one)) < cells), ends[-1]), cells)
+    forms: list[list[Line]] = []
+    for gap in (" ", ""):
+        parts = [turns(chart.title)]
+        for curve in seen.curves:
+            if not curve.segments:
+                continue
+            if curve.name not in lens.drawn(chart):
+                parts.append((Span(f"{gap}{HIDDEN}{curve.name} ", f"curve-{curve.name}"),))
+                continue
+            words = value_words(chart.name, curve, chart, seen, lens, cells)
+            parts.append((Span(f"{gap}{curve.name} ", f"curve-{curve.name}"), Span(f"{words} ", "value")))
+        if lens.smooth:
+            parts.append((Span(f"{gap}smoothed ", "accent"),))
+        forms.append(parts)
+    flip: list[Line] = [(Span(f"{FLIP} flip", "flip"),)] if seen.flips else []
+    ends = rights(lens, axis, alone=True, whole=_WHOLE)
+    return laid_out(forms, lambda _: flip, ends, cells, right_room(lens, alone=True, whole=_WHOLE))
 
 
 def names_line(view: CompareView, cells: int) -> Line:
