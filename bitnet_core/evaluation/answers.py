@@ -94,8 +94,8 @@ def _last_messages(data: Path) -> dict[int, str]:
         return {}
     again = f"{path} is damaged; move it away, the rendered prompts are shown then."
     try:
-        with open_parquet(path) as file:
-            rows = file.read(["prompt_idx", "messages_json"]).to_pylist()
+        with open_parquet(path, names := ["prompt_idx", "messages_json"]) as file:
+            rows = file.read(names).to_pylist()
         return {row["prompt_idx"]: json.loads(row["messages_json"])[-1]["content"] for row in rows}
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise_if_not_the_file(error, path)

@@ -226,7 +226,7 @@ def _teacher_tokens(folder: Path) -> dict[str, float] | None:
 
     names = ["prompt_tokens", "completion_tokens"]
     try:
-        with open_parquet(folder / SEQUENCES_FILE) as file:
+        with open_parquet(folder / SEQUENCES_FILE, names) as file:
             table = file.read(names)
         means = {name: pc.mean(table.column(name)).as_py() for name in names}
     except (OSError, pa.ArrowException, KeyError):

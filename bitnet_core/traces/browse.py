@@ -255,7 +255,7 @@ class Browser:
         columns = ["prompt_idx", "stream_pos", "teacher_sample_text"]
         for path in kd_shards(self._data):
             try:
-                with open_parquet(path) as file:
+                with open_parquet(path, columns) as file:
                     groups = [group for group in range(file.num_row_groups) if _may_hold(file, group, prompt_idx)]
                     table = file.read_row_groups(groups, columns)
                     rows = table.filter(pc.equal(table.column("prompt_idx"), prompt_idx)).to_pylist()
@@ -330,7 +330,7 @@ def _last_message(messages_json: Any) -> str:
 def _rows(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     """The rows of the file of all answers, a batch in memory at a time; none where there is no such file."""
     try:
-        with open_parquet(path) as file:
+        with open_parquet(path, names) as file:
             for batch in file.iter_batches(_BATCH_ROWS, columns=names):
                 batch.validate(full=True)
                 yield from batch.to_pylist()

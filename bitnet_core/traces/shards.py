@@ -4,7 +4,8 @@ A window takes a few megabytes at most, whatever the size of the file. `rules` c
 Shapes: S sequences of a window, N of its KD rows.
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,14 +97,13 @@ class Shard:
         written = require_columns(path, schema.KD)
         self.metadata = _require_metadata(path, written.metadata)
         _require_all_rows(path, written, self.metadata.counts.get("rows"))
-        streams = require_columns(self.stream_path, schema.STREAM)
-        _require_all_rows(self.stream_path, streams, self.metadata.counts.get("sequences"))
-
-    @cached_property
-    def cut_by_filter(self) -> int:
-        """How many of its answers a content filter cut; they are left out when it is read."""
         only = pa.schema([schema.STREAM.field("finish_reason")])
-        return sum(sum(filtered_S(table).tolist()) for table in _tables(self.stream_path, only, 1 << 20))
+        with _opened(self.stream_path, only.names) as streams:
+            written = _with_columns(self.stream_path, streams, schema.STREAM)
+            _require_all_rows(self.stream_path, written, self.metadata.counts.get("sequences"))
+            filtered = (filtered_S(table).sum() for table in _batches(streams, only, 1 << 20))
+            self.cut_by_filter = int(sum(filtered))
+            """How many of its answers a content filter cut; they are left out when it is read."""
 
     def windows(self) -> Iterator[Window]:
         """All sequences and all rows of the shard, in order."""
@@ -157,14 +157,25 @@ def require_one_configuration(shard: Shard, first: Shard) -> None:
 
 def require_columns(path: Path, wanted: pa.Schema) -> pq.FileMetaData:
     """Check a Parquet file's columns, and return what it says about itself."""
+    with _opened(path, ()) as file:
+        return _with_columns(path, file, wanted)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, read: Container[str] | None) -> Iterator[pq.ParquetFile]:
+    """The file, of which these columns are read (None: all); BitnetError if it is missing or can't be read."""
     try:
-        with open_parquet(path) as file:
-            found, written = file.schema_arrow, file.metadata
+        with open_parquet(path, read) as file:
+            yield file
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, path)
         raise torn(path) from error
+
+
+def _with_columns(path: Path, file: pq.ParquetFile, wanted: pa.Schema) -> pq.FileMetaData:
+    found, written = file.schema_arrow, file.metadata
     if schema.METADATA_KEY not in (written.metadata or {}):
         raise BitnetError(f"{path} was not written by this program; {_OTHER_FOLDER}.")
     for field in wanted:
@@ -187,13 +198,9 @@ def _require_all_rows(path: Path, written: pq.FileMetaData, counted: float | Non
 
 def require_whole(path: Path) -> None:
     """BitnetError for a Parquet file that can't be read to its end."""
-    try:
-        with open_parquet(path) as file:
-            for batch in file.iter_batches(1 << 14):
-                batch.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
-        raise_if_not_the_file(error, path)
-        raise torn(path) from error
+    with _opened(path, None) as file:
+        for batch in file.iter_batches(1 << 14):
+            batch.validate(full=True)
 
 
 def torn(path: Path) -> BitnetError:
@@ -214,14 +221,14 @@ def _require_metadata(path: Path, key_values: dict[bytes, bytes] | None) -> sche
 
 def _tables(path: Path, wanted: pa.Schema, rows: int) -> Iterator[pa.Table]:
     """The wanted columns, at most `rows` rows at a time."""
-    try:
-        with open_parquet(path) as file:
-            for batch in file.iter_batches(rows, columns=wanted.names):
-                batch.validate(full=True)  # Parquet does not say whether text is UTF-8
-                yield pa.Table.from_batches([batch]).select(wanted.names)
-    except (pa.ArrowException, OSError) as error:
-        raise_if_not_the_file(error, path)
-        raise torn(path) from error
+    with _opened(path, wanted.names) as file:
+        yield from _batches(file, wanted, rows)
+
+
+def _batches(file: pq.ParquetFile, wanted: pa.Schema, rows: int) -> Iterator[pa.Table]:
+    for batch in file.iter_batches(rows, columns=wanted.names):
+        batch.validate(full=True)  # Parquet does not say whether text is UTF-8
+        yield pa.Table.from_batches([batch]).select(wanted.names)
 
 
 @dataclass(frozen=True)

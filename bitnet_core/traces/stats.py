@@ -121,8 +121,8 @@ def _rejected(data_dir: Path) -> tuple[Counter[str], int]:
     """Answers that were rejected, by reason; and the number of all answers."""
     path = data_dir / schema.SEQUENCES_FILE
     try:
-        with open_parquet(path) as file:
-            column = file.read(["rejected"]).column(0)
+        with open_parquet(path, names := ["rejected"]) as file:
+            column = file.read(names).column(0)
             column.validate(full=True)
     except FileNotFoundError:
         return Counter(), 0
@@ -136,8 +136,8 @@ def rejected_tokens(data_dir: Path) -> tuple[int | None, int | None]:
     """The teacher's tokens in rejected answers, and in all answers; None where the traces don't say."""
     path = data_dir / schema.SEQUENCES_FILE
     try:
-        with open_parquet(path) as file:
-            table = file.read(["rejected", "completion_tokens"])
+        with open_parquet(path, names := ["rejected", "completion_tokens"]) as file:
+            table = file.read(names)
             table.validate(full=True)
     except (FileNotFoundError, KeyError):
         return None, None

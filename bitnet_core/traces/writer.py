@@ -49,8 +49,8 @@ def first_hash(data_dir: Path) -> str | None:
     """The `sequence_hash` of the set's first sequence; None if no file has one that can be read."""
     for path in sorted(data_dir.glob("kd_stream_*.parquet")):
         try:
-            with open_parquet(path) as file:
-                hashes = file.read(["sequence_hash"]).column("sequence_hash").drop_null()
+            with open_parquet(path, names := ["sequence_hash"]) as file:
+                hashes = file.read(names).column("sequence_hash").drop_null()
         except (OSError, pa.ArrowException, KeyError) as error:
             raise_if_not_the_file(error, path)
             continue
@@ -220,7 +220,7 @@ def _is_trace_file(path: Path) -> bool:
 def metadata_of(path: Path) -> TraceMetadata | None:
     """A trace file's metadata; None if the file is missing, torn or of another kind."""
     try:
-        with open_parquet(path) as file:
+        with open_parquet(path, read=()) as file:
             return schema.read_metadata(file.metadata.metadata)
     except (pa.ArrowException, OSError):
         return None

@@ -16,6 +16,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import NoHome, cache_folder
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.traces import layout, schema, shards
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
 from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set, write_without_rows
@@ -121,6 +122,19 @@ def test_what_a_content_filter_cut_is_left_out_of_traces_of_an_earlier_version(d
 
 def cached() -> list[Path]:
     return sorted((cache_folder() / "traces").glob("*.arrow"))
+
+
+def test_a_set_that_is_laid_out_is_opened_once_per_file(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_traces(data)
+    opened: list[str] = []
+
+    def noting(path: Path, *arguments: Any) -> Any:
+        opened.append(path.name)
+        return open_parquet(path, *arguments)
+
+    monkeypatch.setattr(shards, "open_parquet", noting)
+    load_traces(data)
+    assert sorted(opened) == sorted(path.name for path in data.glob("kd_*.parquet"))
 
 
 def test_the_layout_is_made_once_per_content(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
