@@ -175,7 +175,8 @@ def _values(path: Path, one: _Stored) -> Tensor:
     """A tensor's weights, fp32. DoesNotFit for a type that the library can't dequantise."""
     data = np.memmap(path, np.uint8, "r", one.begin, (one.bytes,))
     try:
-        values = gguf.quants.dequantize(data.reshape(*one.shape[:-1], -1), one.kind)
+        with np.errstate(all="ignore"):  # who reads it refuses numbers that are not finite
+            values = gguf.quants.dequantize(data.reshape(*one.shape[:-1], -1), one.kind)
     except NotImplementedError as error:
         raise DoesNotFit(path.name, f"its type {one.kind.name} can't be dequantised") from error
     return torch.from_numpy(np.array(values, np.float32).reshape(one.shape))

@@ -40,6 +40,7 @@ RECORD_BYTES = 4 << 20
 """A longer `run.json` is not read, and none is written."""
 MOST_RUNS = 10**9
 _ERROR_CHARS = 1 << 16
+_LAST_TRIES, _LAST_PAUSE_SECONDS = 3, 0.1
 
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 _Pid = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
@@ -347,6 +348,15 @@ def end(
     now = clock.now(record.boot_id)
     ended = dataclasses.replace(record, ended=now.wall, ended_uptime=now.uptime, **ending)
     try:
-        run.write(ended)
+        _write_last(run, ended)
     except BitnetError:  # too long: a run without its results has ended all the same
-        run.write(dataclasses.replace(ended, summary={}))
+        _write_last(run, dataclasses.replace(ended, summary={}))
+
+
+def _write_last(run: Run, record: RunRecord) -> None:
+    """Write the record of an end. A disk that fails once may not fail again, and nothing else tells the end."""
+    for _ in range(_LAST_TRIES - 1):
+        with contextlib.suppress(OSError):
+            return run.write(record)
+        time.sleep(_LAST_PAUSE_SECONDS)
+    return run.write(record)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.pretrained import gguf_source
 from bitnet_core.pretrained.choose import Wanted, open_source, require_no_sizes, wanted
 from bitnet_core.pretrained.gguf_source import open_gguf
 from bitnet_core.pretrained.source import EMBEDDING, DoesNotFit, require_same_tokens, tokens_of
@@ -114,6 +115,17 @@ def test_numbers_that_are_not_finite_are_refused(folder: Path) -> None:
     broken = dataclasses.replace(source, read=lambda name: source.read(name).fill_(float("nan")))
     with pytest.raises(BitnetError, match=r"embed_tokens\.weight .*not finite"):
         started(broken, (0,))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["Q5_0", "Q6_K", "IQ4_XS"])
+def test_numbers_that_are_not_finite_are_read_without_a_word_to_the_terminal(tmp_path: Path, kind: str) -> None:
+    """Who reads them refuses them, in a sentence."""
+    of = gguf.GGMLQuantizationType[kind]
+    weights, size = gguf.GGML_QUANT_SIZES[of]
+    path = tmp_path / "odd"
+    path.write_bytes(b"\xff" * size)
+    assert not gguf_source._values(path, gguf_source._Stored((1, weights), of, 0)).isfinite().all()
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.999])

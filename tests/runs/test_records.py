@@ -1,6 +1,7 @@
 """`run.json`, whatever it holds or is: read by type, or refused with the reason. Its neighbours are read as ever."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -237,6 +238,28 @@ def test_an_end_is_recorded_even_if_it_cannot_be_announced(tmp_path: Path) -> No
     run.events_path.mkdir()
     end(run, "cancelled", 130, None)
     assert run.record().state == "cancelled"
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_an_end_is_recorded_even_if_the_disk_fails_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """Its events have told that it succeeded; a record without an end would be shown as interrupted."""
+    run = add(tmp_path, "train-1", state="running")
+    fsync, left = os.fsync, [OSError(errno.EIO, os.strerror(errno.EIO))] * failures
+
+    def failing(fd: int) -> None:
+        if left:
+            raise left.pop()
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    if failures == 3:
+        with pytest.raises(OSError, match="Input/output error"):
+            end(run, "succeeded", 0, None)
+    else:
+        end(run, "succeeded", 0, None)
+        assert run.record().state == "succeeded"
 
 
 @pytest.mark.parametrize("name", ["../../other/logs/train-1", "/", "..", "", "a\x00b", "train-9", "odd", "x" * 300])
