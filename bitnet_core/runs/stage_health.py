@@ -44,7 +44,8 @@ def health(
     `silent` is for how many seconds an active run has reported nothing.
     """
     if state not in ACTIVE:
-        return (*(trained(vitals) if name == "train" else ()), *_judged(vitals, plan)) if state == "succeeded" else ()
+        done = trained(vitals) if name == "train" else _collected(vitals) if name == "collect" else ()
+        return (*done, *_judged(vitals, plan)) if state == "succeeded" else ()
     if name == "train":
         return train_health(vitals, plan, machine, silent)
     found = [*silence(vitals, silent, resumes=stage(name).resumes), *machine_findings(vitals, machine)]
@@ -88,6 +89,29 @@ def _now(name: str, vitals: Vitals, plan: Plan) -> Finding:
 # -- collecting ------------------------------------------------------------------------------------------------------
 
 
+def _collected(vitals: Vitals) -> Iterator[Finding]:
+    """What came of it. A run that goes on with an earlier one tells of its own answers alone what they are."""
+    own = vitals.answers
+    every = max(own, (finite(vitals.collected.answers) if vitals.collected else None) or 0)
+    if not every:
+        return
+    said = [f"{number(every)} answer{'' if every == 1 else 's'}"]
+    if every == own:
+        said += [f"coverage {percent(vitals.kept, vitals.tokens)}"] if vitals.tokens else []
+        said.append(_rejects(vitals) or "none rejected")
+    else:
+        said.append(f"{number(own)} of them from this run")
+    yield Finding("warn" if _rejects_much(vitals) else "good", f"Done. {', '.join(said)}.")
+
+
+def _rejected(vitals: Vitals) -> int:
+    return sum(vitals.rejected.values())
+
+
+def _rejects_much(vitals: Vitals) -> bool:
+    return vitals.answers >= JUDGED and _rejected(vitals) > REJECTED * vitals.answers
+
+
 def _is_asking(vitals: Vitals) -> bool:
     return vitals.progress is None or vitals.progress.unit == "sequences"
 
@@ -119,7 +143,7 @@ def _rejects(vitals: Vitals) -> str:
         return ""
     many = len(reasons) > 1
     named = [f"{f'{number(n)} ' if many else ''}{flat(why).replace('_', ' ')}" for why, n in reasons[:_MOST_REASONS]]
-    return f"{number(sum(vitals.rejected.values()))} rejected ({', '.join(named)})"
+    return f"{number(_rejected(vitals))} rejected ({', '.join(named)})"
 
 
 def spent_words(vitals: Vitals, plan: Plan) -> Iterator[str]:
@@ -138,11 +162,10 @@ def spent_words(vitals: Vitals, plan: Plan) -> Iterator[str]:
 
 
 def _collect_faults(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
-    rejected = sum(vitals.rejected.values())
-    if vitals.answers >= JUDGED and rejected > REJECTED * vitals.answers:
+    if _rejects_much(vitals):
         yield Finding(
             "warn",
-            f"{share(rejected / vitals.answers)} of the answers can't be used: {_rejects(vitals)}.",
+            f"{share(_rejected(vitals) / vitals.answers)} of the answers can't be used: {_rejects(vitals)}.",
             "If it goes on, stop and choose another teacher; the answers so far are kept.",
         )
     now, limits = vitals.collected, plan.limits

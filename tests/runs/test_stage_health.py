@@ -42,6 +42,19 @@ def test_collecting_that_rejects_much_or_nears_a_limit_is_told():
     assert _collect(_collecting(), KD_MAX_USD=0.041)[0].startswith("KD_MAX_USD is nearly used up (97%)")
 
 
+def test_what_came_of_collecting_is_told():
+    def done(signs: VitalSigns) -> list[tuple[str, str]]:
+        return [(one.level, one.words) for one in health("collect", "succeeded", signs.view(), Plan())]
+
+    signs = _collecting()
+    assert done(signs) == [("good", "Done. 20 answers, coverage 90%, 2 rejected (no logprobs).")]
+    for _ in range(8):
+        signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
+    assert done(signs) == [("warn", "Done. 28 answers, coverage 64%, 10 rejected (8 mass, 2 no logprobs).")]
+    assert done(VitalSigns()) == []
+    assert done(_collecting(answers=330)) == [("good", "Done. 330 answers, 20 of them from this run.")]
+
+
 def test_other_stages_say_what_they_do_now():
     signs = VitalSigns()
     assert health("eval", "starting", signs.view(), Plan())[0].words == "Evaluate is starting."
