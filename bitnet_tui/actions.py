@@ -164,7 +164,7 @@ ACTIONS: tuple[Action, ...] = (
         ("curve-back", "C", "curve(-1)", "Chart before", "Show the chart before alone", False),
         ("log-scale", "L", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
         ("smooth", "m", "smooth", "Smoothing", "Draw curves as they were measured, smoothed, or smoother", False),
-        ("curves", "o", "curves", "Curves…", "Hide a curve or show it; click on it, twice for it alone", False),
+        ("curves", "o", "curves", "Curves", "Hide a curve or show it; click on it, twice for it alone", False),
         ("axis", "b", "axis", "By tokens, step, time", "Draw by seen tokens, by steps, or by time trained", False),
         ("crosshair", "x", "crosshair", "Crosshair", "Show the values at a place, or stop that", False),
         (
@@ -219,7 +219,7 @@ ACTIONS: tuple[Action, ...] = (
             "curves",
             "o",
             "curves",
-            "Curves…",
+            "Curves",
             "Hide a training's curve or show it; click on it, twice for it alone",
             False,
         ),

@@ -28,7 +28,7 @@ from bitnet_tui.rules import Rules
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.sequences import MOST_PASTED
 from bitnet_tui.services import preferences
-from bitnet_tui.widgets.words import SafeLines
+from bitnet_tui.widgets.words import Ellipses, SafeLines
 
 if TYPE_CHECKING:
     from textual.binding import Binding
@@ -86,7 +86,7 @@ class BitnetApp(Leaving):
         self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self.keymap_signal = Signal(self, "keymap")
-        self._safe_lines = SafeLines()
+        self._safe_lines, self._ellipses = SafeLines(), Ellipses()
         self._cells = Cells()
         self.keystrokes = Keystrokes(self, self._type)
         self._launch = launch
@@ -184,7 +184,7 @@ class BitnetApp(Leaving):
         return isinstance(self.screen, ShellScreen) and self.screen.too_small
 
     def get_line_filters(self) -> "Sequence[LineFilter]":
-        return [*super().get_line_filters(), self._safe_lines]
+        return [*super().get_line_filters(), self._safe_lines, *([self._ellipses] if self.plain else [])]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(themes.DEFAULTS)

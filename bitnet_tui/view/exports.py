@@ -36,8 +36,8 @@ def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) 
     """
     runtime, spent = _RUNTIME[kind], duration(max(0.0, time.time() - began))
     if any(one.kind == kind and one.written >= int(began) for one in exported):
-        return "value", f"Step {step} is exported for {runtime}; comparing it with the student… {spent}"
-    return "value", f"Exporting step {step} for {runtime}; this takes a minute or two… {spent}"
+        return "value", f"Step {step} is exported for {runtime}; comparing it with the student, {spent} so far"
+    return "value", f"Exporting step {step} for {runtime}; this takes a minute or two, {spent} so far"
 
 
 def ended(style: str, words: str) -> tuple[str, str]:

@@ -28,9 +28,9 @@ class ReportsPane(VerticalScroll, Looking[ReportsView]):
 
     def compose(self) -> ComposeResult:
         with KeyBar(id="report-buttons"):
-            yield KeyButton("Compare with…", "experiment.compare")
+            yield KeyButton("Compare", "experiment.compare")
             yield KeyButton("Playground", "experiment.play")
-            yield KeyButton("Save report…", "experiment.report")
+            yield KeyButton("Save report", "experiment.report")
         yield Painted(id="reports-text")
 
     def looker(self) -> Callable[[], ReportsView]:

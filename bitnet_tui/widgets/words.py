@@ -4,6 +4,8 @@ A text of a teacher, a server, a file or a folder is shown with `Words`, never w
 they follow markup such as `[@click=app.quit]`. `SafeLines` then sees every line that is drawn, whatever drew it.
 """
 
+import re
+
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
@@ -13,6 +15,8 @@ from textual.visual import VisualType
 from textual.widgets import Static
 
 from bitnet_core.text import printable
+
+_ROOMY = re.compile(r"…  (?= |$)")
 
 
 class Words(Static):
@@ -57,6 +61,23 @@ class SafeLines(LineFilter):
         if all(text.isprintable() for text, _, _ in segments):
             return segments
         return [Segment("".join(map(_safe_char, text)), style, control) for text, style, control in segments]
+
+
+class Ellipses(LineFilter):
+    """Where only plain signs are drawn: `…` as three dots, if there are blanks for two of them and one more.
+
+    Its plain sign of one cell, which stands where there is no room, reads as a cut and never as going on.
+    """
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        whole = "".join(text for text, _, _ in segments)
+        if "…" not in whole:
+            return segments
+        whole, at, drawn = _ROOMY.sub("...", whole), 0, []
+        for text, style, control in segments:
+            drawn.append(Segment(whole[at : at + len(text)], style, control))
+            at += len(text)
+        return drawn
 
 
 def _safe_char(char: str) -> str:

@@ -190,7 +190,7 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         assert "slow is not an experiment any more" in words(pilot)
         await pilot.press("escape", "3")
         await settled(pilot)
-        await click_on(pilot, "Compare with…")
+        await click_on(pilot, "  Compare (V)  ")
         await click_on(pilot, "fast")
         assert isinstance(pilot.app.screen, CompareScreen)
         assert "Setting that differs: “Learning rate” (A 6e-4; B 0.001)." in words(pilot)

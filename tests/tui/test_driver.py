@@ -281,3 +281,6 @@ async def test_where_signs_are_plain_boxes_are_no_letters_and_curves_have_some(
             await pilot.press("7")
             await settled(pilot)
             assert ("[x] follow" in shown(pilot), "☑ follow" in shown(pilot)) == (plain, not plain)
+            await pilot.press("V")
+            await settled(pilot)
+            assert ("with...  space" in shown(pilot), "with…    space" in shown(pilot)) == (plain, not plain)

@@ -26,7 +26,7 @@ from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import keys, probing
 from bitnet_tui.services.launching import Launched
 from bitnet_tui.services.tracing import TraceSession
-from bitnet_tui.widgets.words import SafeLines
+from bitnet_tui.widgets.words import Ellipses, SafeLines
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import ready
@@ -336,6 +336,20 @@ async def test_a_line_keeps_its_width():
         (one,) = SafeLines().apply([Segment(text)], Color(0, 0, 0))
         assert cell_len(one.text) == cell_len(text)
         assert_harmless(one.text)
+
+
+def test_an_ellipsis_is_three_dots_where_there_is_room_for_them():
+    from rich.segment import Segment
+    from rich.style import Style
+    from textual.color import Color
+
+    bold = Style(bold=True)
+    line = [Segment("a name th…  next", bold), Segment("  starting…", bold), Segment("    ")]
+    drawn = Ellipses().apply(line, Color(0, 0, 0))
+    assert [text for text, _, _ in drawn] == ["a name th…  next", "  starting.", "..  "]
+    assert [style for _, style, _ in drawn] == [bold, bold, None]
+    (alone,) = Ellipses().apply([Segment("…  ")], Color(0, 0, 0))
+    assert alone.text == "..."
 
 
 async def test_markup_that_is_clicked_does_nothing(home: Path, sent: Sent):

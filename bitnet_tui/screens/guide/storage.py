@@ -173,7 +173,7 @@ class StorageStep(TestedStep):
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
         if create:
             check.creating()
-        words = f"Writing, reading back, listing and deleting a small file… {key('guide.leave')} stops it."
+        words = f"Writing, reading back, listing and deleting a small file; {key('guide.leave')} stops it."
         failed = partial(storing.failed, draft=self.draft)
         name = "The test of the storage target"
         guide.test(Trial(self.step, name, self._question, check, storing.answer, failed, _saying(words)))
@@ -235,5 +235,5 @@ def _prompt(url: str, code: str) -> Found:
     lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
     if code:
         lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
-    lines.append(line(Span(f"Waiting for the login… {key('guide.leave')} stops it.", "label")))
+    lines.append(line(Span(f"Waiting for the login; {key('guide.leave')} stops it.", "label")))
     return Found(tuple(lines))

@@ -232,7 +232,7 @@ class TeacherStep(TestedStep):
         values = {**asked["values"], **teachers.sampling(self.draft)}
         probe = Probe(self.guide.shell.home, asked["provider"], model, values, key)
         what = "the model for a few tokens" if model else "the server for its models"
-        words = Found((line(Span(f"Asking {what}… {key_names.key('guide.leave')} stops it.", "label")),))
+        words = Found((line(Span(f"Asking {what}; {key_names.key('guide.leave')} stops it.", "label")),))
         guide = self.guide  # the step may be another one when the answer comes
 
         def answered(report: dict[str, Any]) -> Found:
