@@ -68,6 +68,6 @@ VIEWS: dict[str, View] = {
     "keymap": View("demo", "K", "To give actions other keys"),
     "benchmarks": View(None, "B", "Public benchmarks"),
     "help": View("demo", "question_mark", "esc closes"),
-    "palette": View("demo", "ctrl+p", "Create an experiment"),
+    "palette": View("demo", "ctrl+p", "Curves and numbers"),
     "themes": View("demo", "t", "Leave it"),
 }
