@@ -13,7 +13,7 @@ from bitnet_core.runs.record import ACTIVE, RunRecord
 class Elapsed:
     """Asked again and again: when an event came is known by the run's own time, from the second one on."""
 
-    wall: Callable[[], float] = time.time
+    wall: Callable[[], float] = field(default_factory=lambda: time.time)  # which a picture has made stand still
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 

@@ -9,6 +9,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from bitnet_core.runs.elapsed import Elapsed
+from tests.tui.gallery import place
 from tests.tui.gallery.drawing import HEIGHT, WIDTH, drawn
 
 _INK, _PAPER = "#FFFFFF", "#101010"
@@ -57,3 +59,8 @@ def test_blocks_fill_their_share_and_reversed_text_changes_its_colours() -> None
 @pytest.mark.parametrize(("colour", "drawn_as"), [("color(2)", (0, 128, 0)), ("#5f00af", (95, 0, 175))])
 def test_a_colour_of_a_terminal_is_drawn_as_one_of_its_16(colour: str, drawn_as: tuple[int, int, int]) -> None:
     assert _pixels(" ", style=Style(bgcolor=colour)).getpixel((0, 0)) == drawn_as
+
+
+def test_in_the_made_up_place_the_clock_stands_still_for_runs_too():
+    with place._still(5.0):
+        assert Elapsed().wall() == 5.0
