@@ -23,6 +23,8 @@ _LONG_NUMBER = re.compile(r"[1-9]\d{4,14}")
 _LEAST_PLAIN, _MOST_PLAIN = -3, 14
 """Exponents of ten of the numbers that are written without one."""
 _LONGEST_PATH = 4095
+_NO_LIMIT = 1 << 31
+"""From here on the most that a number may be limits nobody, and is said only of a number above it."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -53,7 +55,7 @@ class Setting(NamedTuple):
         if self.kind in ("int", "float"):
             noun = "a whole number" if self.kind == "int" else "a number"
             low, high = (f"{one:,.0f}" if self.kind == "int" else as_written(one) for one in (self.low, self.high))
-            return f"{noun} of at least {low}" if self.high == inf else f"{noun} from {low} to {high}"
+            return f"{noun} of at least {low}" if self.high >= _NO_LIMIT else f"{noun} from {low} to {high}"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
     def _path(self, text: str, base: Path) -> Path:
@@ -91,6 +93,8 @@ class Setting(NamedTuple):
             raise not_allowed from None
         if not -inf < number < inf:  # "inf" would be a limit that limits nothing
             raise ValueError("it must be a finite number")
+        if number > self.high >= _NO_LIMIT:
+            raise ValueError(f"it must be at most {self.high:,.0f}")
         misplaced = "_" in text and not re.fullmatch(_GROUPED, text)  # 1_50 may be meant to be 1.50
         if misplaced or not self.low <= number <= self.high:
             raise not_allowed

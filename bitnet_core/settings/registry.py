@@ -135,7 +135,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "A step's candidates: the likeliest, or TEACHER_TOP_LOGPROBS draws (hf, or texts scored by embedded).",
             *("top", "sampled"),
         ),
-        integer("KD_NUM_PROMPTS", "100", "Answers to collect; prompts repeat if there are fewer.", 1, 1 << 30),
+        integer("KD_NUM_PROMPTS", "100", "Answers to collect; prompts repeat if there are fewer.", 1, 1 << 31),
         integer("KD_CONCURRENCY", "", "Most requests in flight; empty = 4 embedded, 8 hf, 32 others.", 1, 1024),
         integer("KD_MAX_ATTEMPTS", "2", "Runs that request an answer before it is given up.", 1, 1000),
         integer("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),
@@ -208,7 +208,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "steps",
         ),
         integer(
-            "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
+            "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 31, "steps"
         ),
         integer(
             "RESUME_STEP",
@@ -265,7 +265,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "Suites for teacher and student, with commas: json, extraction, tools, instructions, arithmetic; "
             "checks = these five; a benchmark's name (bitnet bench list); none.",
         ),
-        integer("EVAL_LIMIT", "20", "Items of each suite and passages of fixed text; 0 = all.", 0, 1 << 30),
+        integer("EVAL_LIMIT", "20", "Items of each suite and passages of fixed text; 0 = all.", 0, 1 << 31),
         integer("EVAL_SUITE_MAX_TOKENS", "96", "Longest answer to an item of a suite.", 1, 1 << 20, "tokens"),
         number("EVAL_TEXT_WEIGHT", "0.5", "Weight of the fixed text in the quality; the items have the rest.", 0, 1),
         path("EVAL_SCORES", "", "File of scores measured elsewhere (JSON, docs/EVALUATION.md); empty = none."),

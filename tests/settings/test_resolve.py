@@ -49,6 +49,13 @@ def test_a_number_is_finite(tmp_path: Path, name: str, text: str) -> None:
     assert problem.message == f"{name}={text} (command line) is not allowed: it must be a finite number."
 
 
+def test_a_limit_that_limits_nobody_is_said_only_of_a_number_above_it(tmp_path: Path) -> None:
+    assert REGISTRY["TOTAL_STEPS"].allowed() == "a whole number of at least 1"
+    for text, allowed in (("0", "a whole number of at least 1"), ("9999999999999", "at most 1,099,511,627,776")):
+        (problem,) = resolve({"TOTAL_STEPS": text}, environ={}, cwd=tmp_path).problems
+        assert problem.message == f"TOTAL_STEPS={text} (command line) is not allowed: it must be {allowed}."
+
+
 def test_the_env_option_replaces_the_folders_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SEED=1\nLR=0.1\n")
     (tmp_path / "other.env").write_text("SEED=2\n")

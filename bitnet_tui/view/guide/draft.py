@@ -231,8 +231,9 @@ def wrong(name: str, value: str) -> str:
     try:
         setting.parse(value, Path("/"))
     except ValueError as error:
-        numeric = setting.kind in ("int", "float", "bool") or setting.choices
-        return setting.allowed() if numeric else str(error).removeprefix("it must be ").removeprefix("it ")
+        if setting.kind == "bool" or setting.choices:
+            return setting.allowed()
+        return str(error).removeprefix("it must be ").removeprefix("it ")
     return ""
 
 

@@ -1,7 +1,6 @@
 """What the guide says of a setting, and sentences of commands as the guide says them."""
 
 import re
-from math import inf
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import capital
@@ -15,8 +14,6 @@ _COMMANDS = (
     (re.compile(r" in \.env\b"), " here"),
     (re.compile(r" \(command line\)"), ""),  # what is typed here reaches a command that way
 )
-_NO_LIMIT = 1 << 40
-"""The most that a number may be, where that limits nobody, and is not said."""
 
 
 def preset_words(name: str) -> str:
@@ -29,13 +26,9 @@ def about(name: str) -> str:
     setting = REGISTRY[name]
     help_words = setting.help.removeprefix("local: ")
     text = plain(capital(help_words))
-    return text if setting.choices or setting.kind not in ("int", "float") else f"{text} {_allowed(name)}"
-
-
-def _allowed(name: str) -> str:
-    setting = REGISTRY[name]
-    allowed = (setting._replace(high=inf) if setting.high >= _NO_LIMIT else setting).allowed()
-    return f"{capital(allowed)}."
+    return (
+        text if setting.choices or setting.kind not in ("int", "float") else f"{text} {capital(setting.allowed())}."
+    )
 
 
 def plain(sentence: str) -> str:
