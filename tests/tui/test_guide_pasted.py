@@ -19,7 +19,7 @@ from bitnet_tui.labels import label
 from bitnet_tui.view.guide import labelled, pasted, storing
 from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
 from tests.tui.guides import KEY, answered, app, at, field_of
-from tests.tui.pilots import said, shown, until
+from tests.tui.pilots import said, shown, until, words
 
 _OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODEL='llama'\nCUSTOM_API_KEY=k1\n"
 
@@ -76,7 +76,10 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
     found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=1k")
     assert found is not None
-    assert found.words == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
+    assert found.words(48) == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
+    many = pasted.Pasted(dict.fromkeys(["S3_BUCKET", *REGISTRY], "x"), {}, ("A_LONG_NAME_OF_ANOTHER", "B", "C"), 12)
+    assert many.words(48) == "Taken: Bucket and 189 more. Not taken: A_LONG_NAME_OF_AN…, 2 more and 12 other lines."
+    assert many.words(40) == "Taken: 190 settings. Not taken: 3 names and 12 other lines."
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
 
 
@@ -154,7 +157,7 @@ def test_of_two_lines_for_one_field_its_own_label_counts_and_the_other_line_is_n
     assert found.unknown == ("Host",)
     found = pasted.read("Provider: nobody\nModel: m", draft=Draft(step="teacher"))
     assert found is not None
-    assert found.words == f"Taken: Model. Not taken: {label(TEACHER)}."
+    assert found.words(48) == f"Taken: Model. Not taken: {label(TEACHER)}."
 
 
 def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() -> None:
@@ -162,7 +165,7 @@ def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() ->
     found = pasted.read(f"folder: /mnt/x\napi key: {KEY}\nsee the wiki\nfloor: 2", draft=step)
     assert found is not None
     assert found.values == {"STORAGE_LOCAL_DIR": "/mnt/x"}
-    assert found.words == "Taken: Folder. Not taken: api key, floor and 1 other line."
+    assert found.words(48) == "Taken: Folder. Not taken: api key, floor and 1 other line."
     assert pasted.read(f"Authorization: Bearer {KEY}") == pasted.Pasted({}, {}, ("Authorization",))
     assert pasted.read(f"secret_key={KEY}") == pasted.Pasted({}, {}, ("secret_key",))
     assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
@@ -223,7 +226,7 @@ def test_a_key_that_can_not_be_read_is_refused_and_not_left_to_a_field(written: 
 def test_a_key_is_taken_from_between_other_lines() -> None:
     found = pasted.read(f"To begin:\nexport OPENAI_API_KEY={KEY}\nand then run it.")
     assert found == pasted.Pasted({}, {"OPENAI_API_KEY": KEY}, left=2)
-    assert found.words == "Taken: Key. Not taken: 2 other lines."
+    assert found.words(48) == "Taken: Key. Not taken: 2 other lines."
 
 
 def test_a_text_brings_neither_places_nor_programs_that_run_at_the_end() -> None:
@@ -238,7 +241,7 @@ def test_a_long_text_takes_no_time_that_grows_with_its_square() -> None:
     found = pasted.read(f"{blank}LR=1e-3\n{'x' * 20_000}=1")
     assert found is not None
     assert found.values == {"LR": "1e-3"}
-    assert len(found.words) < 120
+    assert len(found.words(48)) < 100
 
 
 @given(
@@ -301,6 +304,8 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         ]
         await guide._come_to("storage")
         await answered(pilot)
+        await _paste(pilot, "S3_BUCKET=runs\nMY_LONG_SETTING_NAME=1\nMY_OTHER_LONG_NAME=2\nTHIRD=3\nsee there")
+        assert words(pilot).endswith("THIRD and 1 other line."), "whole, and not cleared by its fields"
         filled = {(one.id or "").removeprefix("field-"): one.value for one in guide.query(Input)}
         assert (filled["S3_BUCKET"], filled["AWS_SECRET_ACCESS_KEY"]) == ("runs", f"{KEY}2")
         assert KEY not in str(guide.draft)

@@ -163,7 +163,7 @@ class Guide(KeyedScreen[Made | None]):
             return
         draft, self.keys = pasted.with_pasted(self.draft, self.keys, found)
         await self.adopt(draft)
-        self.say(found.words, "label")
+        self.say(found.words(self.query_one("#problem").content_size.width), "label")
 
     async def adopt(self, draft: Draft) -> None:
         """Go on with another draft, at the step that is shown."""

@@ -207,8 +207,9 @@ class KeptGuide(Guide):
         self._changed()
 
     def type_key(self, name: str, text: str) -> None:
-        super().type_key(name, text)
-        self._changed()
+        if text != self.keys.get(name, ""):  # else a field was filled with it
+            super().type_key(name, text)
+            self._changed()
 
     def bring_traces(self, wanted: bool) -> None:
         self._own = True

@@ -13,7 +13,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.text import crop, listed
+from bitnet_core.text import crop, listed, wrap
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import labelled, storing
 from bitnet_tui.view.guide.draft import (
@@ -41,8 +41,8 @@ _ACCOUNT = {"type", "private_key", "client_email"}
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
 _TEACHERS_KEY = "TEACHER_API_KEY"
 _OF_ANY_TEACHER = {"TEACHER_MODEL", "TEACHER_BASE_URL", _TEACHERS_KEY}
-_MOST_NAMED, _NAME_CELLS = 2, 18
-"""Of the names that are told, so that two lines of a narrow window hold them."""
+_LINES, _NAME_CELLS = 2, 18
+"""For the names that are told, and of each."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,28 @@ class Pasted:
     unknown: tuple[str, ...] = ()
     left: int = 0
 
-    @property
-    def words(self) -> str:
-        """What was taken, by the names on the page, and what was not."""
+    def words(self, cells: int) -> str:
+        """What was taken, by the names on the page, and what was not: as many names as two lines hold."""
+        forms = [self._words(most) for most in (2, 1, 0)]
+        return next((words for words in forms if len(wrap(words, cells)) <= _LINES), forms[-1])
+
+    def _words(self, most: int) -> str:
         names = [label(name) for name in (*self.values, *self.keys)]
-        rest = [*_shortened(self.unknown), *([_other_lines(self.left)] if self.left else [])]
-        said = (("Taken" if rest else "Taken from what was pasted", _shortened(names)), ("Not taken", rest))
-        return " ".join(f"{what}: {listed(some)}." for what, some in said if some)
+        rest = [*_shortened(self.unknown, most, "name"), *([_number(self.left, "other line")] if self.left else [])]
+        said = ("Taken" if rest else "Taken from what was pasted", _shortened(names, most, "setting"))
+        return " ".join(f"{what}: {listed(some)}." for what, some in (said, ("Not taken", rest)) if some)
 
 
-def _other_lines(number: int) -> str:
-    return f"{number} other line{'' if number == 1 else 's'}"
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _shortened(names: Iterable[str]) -> list[str]:
+def _shortened(names: Iterable[str], most: int, noun: str) -> list[str]:
     found = list(dict.fromkeys(crop(name, _NAME_CELLS) for name in names))
-    more = len(found) - _MOST_NAMED
-    return found if more <= 1 else [*found[:_MOST_NAMED], f"{more} more"]
+    more = len(found) - most
+    if most == 0:
+        return [_number(more, noun)] if found else []
+    return found if more <= most - 1 else [*found[:most], f"{more} more"]
 
 
 def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | None:
