@@ -41,7 +41,7 @@ STYLES = {
     "badge": "bold $on-accent on $accent",
     "badge-after": "bold $on-accent on $flip",
     "chosen": "bold $on-accent on $accent",
-    "chosen-blurred": "bold $foreground on $panel",
+    "chosen-blurred": "bold $on-chosen on $chosen",
     "shade-1": "$on-shade-1 on $shade-1",
     "shade-2": "$on-shade-2 on $shade-2",
     "shade-3": "$on-shade-3 on $shade-3",

@@ -144,6 +144,8 @@ _TERMINAL = {
     "warning": "ansi_yellow",
     "error": "ansi_bright_red",
     "on-accent": "ansi_black",
+    "chosen": "ansi_white",
+    "on-chosen": "ansi_black",
     "flip": "ansi_yellow",
     "shade-1": "ansi_bright_black",
     "shade-2": "ansi_blue",
@@ -175,6 +177,8 @@ DEFAULTS: Mapping[str, str] = {
     **_DARK,
     **dict.fromkeys(_ON_GROUNDS, _DARK["foreground"]),
     "divider": _DARK["surface"],
+    "chosen": _DARK["panel"],
+    "on-chosen": _DARK["foreground"],
 }
 """For the themes that are not ours, such as TEXTUAL_THEME may name."""
 
@@ -197,6 +201,8 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "border-blurred": edge,
         **{name: colours.get(name, colours["foreground"]) for name in _ON_GROUNDS},
         **{name: colours[name] for name in _OWN},
+        "chosen": colours.get("chosen", colours["panel"]),
+        "on-chosen": colours.get("on-chosen", colours["foreground"]),
     }
     if ansi:  # Textual would blend what is not given, and the terminal's colours can't be blended
         variables |= {"ansi-foreground": "ansi_default", "ansi-background": "ansi_default", "panel": colours["panel"]}

@@ -16,7 +16,7 @@ from bitnet_tui.theme import CURVES, STYLES, lettered, plot_styles
 from bitnet_tui.themes import THEMES
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.contrast import contrast
+from tests.tui.contrast import TERMINALS, contrast
 from tests.tui.pilots import click_on, settled, words
 from tests.tui.simulated import experiment
 
@@ -80,6 +80,19 @@ def test_what_is_to_be_read_is_legible(theme: Theme):
         assert _contrast(of[name], of["background"]) >= least, name
     for ground in ("accent", "flip"):
         assert _contrast(of["on-accent"], of[ground]) >= least, ground
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+def test_what_has_a_ground_of_its_own_is_legible_in_16_colours(terminal: str):
+    """Shades are told apart by other means, and have a test of their own."""
+    colours, of = TERMINALS[terminal][0], _variables(_MADE["bitnet-terminal"])
+    for name, style in STYLES.items():
+        ink, _, ground = style.replace("bold ", "").partition(" on ")
+        if ground and "shade" not in name:
+            one, other = (of[colour.removeprefix("$")] for colour in (ink, ground))
+            assert "default" not in f"{one} {other}", f"{name}: nobody knows what it is on the other"
+            numbers = [Color.parse(each).rich_color.number for each in (one, other)]
+            assert _contrast(*(colours[number or 0] for number in numbers)) >= 4, name
 
 
 @pytest.mark.parametrize("kind", _BLIND)
