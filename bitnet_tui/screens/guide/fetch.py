@@ -76,9 +76,7 @@ class FetchScreen(TargetForm):
 
     # -- what keys and buttons do --------------------------------------------------------------------------------
 
-    def action_act(self) -> None:
-        if self.busy:
-            return
+    def act(self) -> None:
         shell, backend, asked = self.shell, self.draft.get(BACKEND), storing.written(self.draft)
         there, here = (self.query_one(f"#{one}", Input).value.strip() for one in ("there", "here"))
         typed = storing.typed(self.draft, self.keys)

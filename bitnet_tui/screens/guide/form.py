@@ -57,6 +57,9 @@ class TargetForm(Guide):
         bindings.shared("field.previous", "leave_field('previous')", priority=True),
     ]
 
+    _acts_after = False
+    """Whether the button was pressed during a test: it acts when that has succeeded."""
+
     def __init__(self, draft: Draft) -> None:
         super().__init__()
         self.draft = draft
@@ -170,4 +173,28 @@ class TargetForm(Guide):
             self.action_act()
 
     def action_act(self) -> None:
+        """What the button does. While a test or a login runs, it waits for that, and is not to be pressed again."""
+        if self._testing is not None:
+            self._acts_after = True
+            self.say(f"{self.ACT} follows when that has ended.", "label")
+        elif not self.busy:
+            self.act()
+
+    def act(self) -> None:
+        """Do with the target what the form is for."""
         raise NotImplementedError
+
+    def stop_test(self, step: str = "") -> bool:
+        self._forget_act()
+        return super().stop_test(step)
+
+    def tried(self, step: str) -> None:  # noqa: ARG002 - there is one
+        acts, found = self._acts_after, self._step.found
+        self._forget_act()
+        if acts and not (found and (found.why or found.offer)):
+            self.action_act()
+
+    def _forget_act(self) -> None:
+        if self._acts_after:
+            self._acts_after = False
+            self.say("", "label")

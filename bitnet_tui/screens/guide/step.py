@@ -140,6 +140,11 @@ class TestedStep(Step):
     """What the last test of this choice found, if it failed; what it was about may have changed since."""
 
     @property
+    def found(self) -> Found | None:
+        """What is shown of the last test, login or attempt, or how far the one is that runs."""
+        return self._shown
+
+    @property
     def _question(self) -> object:
         """What a test is about now."""
         return self.guide.question(self.step)

@@ -30,9 +30,9 @@ class TargetScreen(TargetForm):
     def place(self) -> Path:
         return self._root
 
-    def action_act(self) -> None:
+    def act(self) -> None:
         backend = self.draft.get(BACKEND)
-        if self.busy or (backend != HERE and self._step.lacks()):
+        if backend != HERE and self._step.lacks():
             return
         shell, root = self.shell, self._root
         typed = storing.typed(self.draft, self.keys)
