@@ -3,11 +3,11 @@
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
 Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), fitted to the
-source in --fit-steps; `warm`, the same with layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as
-`warm` with the outliers of the source's residual stream; `ones`, as `warm` with weights of 1 in the sub-norms;
-`hadamard`, as `warm` with rotated inputs of o and down; `ramp`, as `warm`, becoming ternary over --ramp of the
-tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision); `relation`, as `fitted` with
-the attention relations of the source's last layer in the loss (ATTENTION_RELATION_WEIGHT). Each is trained at A8 for
+source in --fit-steps; `hadamard`, as `fitted` with rotated inputs of o and down (STUDENT_HADAMARD); `relation`, as
+`fitted` with the attention relations of the source's last layer in the loss (ATTENTION_RELATION_WEIGHT); `warm`, with
+layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as `warm` with the outliers of the source's residual stream;
+`ones`, as `warm` with weights of 1 in the sub-norms; `ramp`, as `warm`, becoming ternary over --ramp of the tokens
+before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
 --tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and
 trains on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in
 nats.
@@ -92,6 +92,7 @@ class Bench:
     traces: TraceSet
     warm: WarmStart
     fitted: _Once
+    hadamard: _Once
 
     def options(self, start: str, seed: int) -> TrainOptions:
         """As many steps as the tokens take; the flip comes behind --tokens of them."""
@@ -133,6 +134,7 @@ class Bench:
                 "unrotated": _Unrotated(self.warm),
                 "ones": _Ones(self.warm),
                 "fitted": self.fitted,
+                "hadamard": self.hadamard,
                 "relation": self.fitted,
             }.get(start, self.warm),
             relations=relations,
@@ -228,7 +230,7 @@ class Kept:
         self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
         fit = {"fit_steps": str(arguments.fit_steps)}
         relation = fit | {"relation_weight": str(arguments.relation_weight)}
-        self._own = {"ramp": {"ramp": str(arguments.ramp)}, "fitted": fit, "relation": relation}
+        self._own = {"ramp": {"ramp": str(arguments.ramp)}, "fitted": fit, "hadamard": fit, "relation": relation}
         lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
         for line in map(json.loads, lines):
             if (
@@ -274,7 +276,7 @@ def main() -> int:
         WarmStart(one, partial(open_source, one), lambda: tokens)
         for one in (wanted, replace(wanted, fit_steps=arguments.fit_steps))
     )
-    bench = Bench(arguments, load_traces(arguments.traces, 20), warm, _Once(fitted))
+    bench = Bench(arguments, load_traces(arguments.traces, 20), warm, _Once(fitted), _Once(fitted))
     kept = Kept(arguments)
     for seed in range(arguments.seeds):
         for start in arguments.starts:
