@@ -212,7 +212,16 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         guide = await at(pilot, "student")
         start = field_of(guide, "STUDENT_INIT")
         assert isinstance(start, Input)
-        await press(pilot, "right", "right")
+        assert said(pilot, "#problem") == "Six of the teacher's layers know far more at the start."
+        await click_on(pilot, "Start from them")
+        names = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "LR", "SCHEDULER_ETA_MIN")
+        assert [guide.draft.get(name) for name in names] == ["teacher", "6", "3e-4", "3e-5"]
+        assert start.value == "teacher" and said(pilot, "#problem") == "" and not guide.offers
+        start.value = ""
+        field_of(guide, "MINI_PRESET").focus()
+        await press(pilot, "right")
+        assert guide.draft.get("MINI_PRESET") == "mini" and not guide.offers
+        await press(pilot, "right")
         assert guide.draft.get("MINI_PRESET") == "smollm2-135m"
         assert said(pilot, "#problem") == "The teacher has this shape."
         await press(pilot, "right")
@@ -227,10 +236,10 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         await click_on(pilot, "1b")
         assert guide.draft.get("MINI_PRESET") == "1b" and not guide.offers
         field_of(guide, "LR").focus()
-        await press(pilot, *"5e-5")
-        assert said(pilot, "#problem") == "The rate doesn't fall: it ends at 6e-5."
-        await click_on(pilot, "End at 5e-6")
-        assert guide.draft.get("SCHEDULER_ETA_MIN") == "5e-6" and not guide.offers
+        await press(pilot, *"2e-5")
+        assert said(pilot, "#problem") == "The rate doesn't fall: it ends at 3e-5."
+        await click_on(pilot, "End at 2e-6")
+        assert guide.draft.get("SCHEDULER_ETA_MIN") == "2e-6" and not guide.offers
 
 
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):

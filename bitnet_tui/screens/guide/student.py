@@ -1,5 +1,7 @@
 """The step "Student and budget": its size, how long it trains, when activations flip, and what that will take."""
 
+from collections.abc import Mapping
+
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -16,7 +18,7 @@ from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
 from bitnet_tui.view.guide import doubts
-from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, wrong
+from bitnet_tui.view.guide.draft import EMBEDDED, STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
@@ -27,6 +29,8 @@ from bitnet_tui.widgets.words import Words
 
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _START = "FLIP_FRACTION", "MINI_PRESET", "STUDENT_INIT"
+_SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
+"""With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
 _EMPTY = {"TOKENIZER_NAME": "SmolLM2's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
@@ -112,18 +116,26 @@ class StudentStep(Step):
             self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
 
     def _offer_weights(self) -> None:
-        """Offer to start from the model whose shape was chosen, unless something else is."""
+        """Offer to start from the model whose shape was chosen, or else from the teacher, unless something else is."""
+        if self.draft.get(_START) != default(_START):
+            return
         source = own_weights(self.draft.get(_PRESET), self.draft.teacher.name)
-        if source and self.draft.get(_START) == default(_START):
+        if source:
             model = source.rpartition("/")[2].removesuffix("-Instruct")
             self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")
             self.guide.offer("Start from its weights", lambda: self._start_from(source))
+        elif self.draft.teacher.name == EMBEDDED and self.draft.get(_PRESET) == default(_PRESET):
+            self.guide.say("Six of the teacher's layers know far more at the start.", "label")
+            self.guide.offer("Start from them", lambda: self._start_from("teacher", _SIX_LAYERS))
 
-    def _start_from(self, source: str) -> None:
-        field = self.field(_START)
-        if isinstance(field, Input):
-            field.value = source
-            field.focus()
+    def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:
+        for name, value in {**(also or {}), _START: source}.items():
+            field = self.field(name)
+            if isinstance(field, Input):
+                field.value = value
+                field.focus()
+            else:
+                self._set(name, value)
 
     def _show_flip(self) -> None:
         flip = share.parsed(self.draft.get(_FLIP), 0.9)
