@@ -105,13 +105,15 @@ def notes(rows: Sequence[Row], gap: Comparison | None, bits: str) -> list[str]:
     lines = [f"{row.runtime}: {row.line}" for row in rows]
     for row in rows:
         if row.found is not None and row.compared_with:
-            decided = row.found.decided_agreement
+            decided, rounded = row.found.decided_agreement, row.found.rounded_kl
             at = (
                 f", and on {share(decided)} of those whose margin exceeds the rounding" if decided is not None else ""
             )
+            alike = f" ({number(rounded)} with inputs rounded alike)" if rounded is not None else ""
             lines.append(
                 f"{row.runtime} beside {row.compared_with}, {row.found.steps} steps: mean KL "
-                f"{number(row.found.mean_kl)} nats, the same most likely token on {share(row.found.agreement)}{at}."
+                f"{number(row.found.mean_kl)} nats{alike}, the same most likely token on "
+                f"{share(row.found.agreement)}{at}."
             )
         if row.partings:
             lines.append(f"{row.runtime}: {parting.words(row.partings, row.texts)}.")

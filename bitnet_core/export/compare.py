@@ -27,16 +27,19 @@ class Comparison:
     """Those whose margin between the two most likely tokens exceeds the noise."""
     decided_agreement: float | None
     """The share among them; None without such a step."""
+    rounded_kl: float | None = None
+    """KL(ours with inputs rounded as theirs are || theirs) in nats a step; None if both round alike."""
 
 
 def compare(
-    ours_TV: NDArray[np.float32], theirs_TV: NDArray[np.float32], noise_T: NDArray[np.float64] | None = None
+    ours_TV: NDArray[np.float32], theirs_TV: NDArray[np.float32], rounded_TV: NDArray[np.float32] | None = None
 ) -> Comparison:
     """Compare logits or logprobs. Theirs may be NaN where they were not reported.
 
-    `noise_T` is what the margin has to exceed, 0 by default.
+    `rounded_TV` are ours with inputs rounded as theirs are: a margin has to exceed the noise of that.
     """
     ours, theirs = ours_TV.astype(np.float64), theirs_TV.astype(np.float64)
+    noise_T = None if rounded_TV is None else noise(ours_TV, rounded_TV)
     difference = np.abs(ours - theirs)
     same = same_top(ours, theirs)
     decided = margins(ours) > (0.0 if noise_T is None else noise_T)
@@ -48,6 +51,7 @@ def compare(
         agreement=float(same.mean()),
         decided_steps=int(decided.sum()),
         decided_agreement=float(same[decided].mean()) if decided.any() else None,
+        rounded_kl=None if rounded_TV is None else float(_divergence(rounded_TV.astype(np.float64), theirs).mean()),
     )
 
 

@@ -85,8 +85,10 @@ class Verification:
     def problems(self) -> list[Problem]:
         """What is wrong with the export; none if it computes the student."""
         found, name = [], f"{self.path.name} in {self.runtime}"
-        if not self.found.mean_kl <= self.most_kl:
-            away = f"has a mean KL of {number(self.found.mean_kl)} from the student, above {self.most_kl:g}"
+        rounded = self.found.rounded_kl
+        kl, alike = (self.found.mean_kl, "") if rounded is None else (rounded, ", its inputs rounded alike")
+        if not kl <= self.most_kl:
+            away = f"has a mean KL of {number(kl)} from the student{alike}, above {self.most_kl:g}"
             found.append(Problem(f"{name} {away}", _AGAIN))
         agreement = self.found.decided_agreement
         if agreement is not None and agreement < _LEAST_AGREEMENT:
@@ -159,7 +161,7 @@ def verify_gguf(
             for ids, start in sequences
         ]
     )
-    steps = _Steps(ours, np.concatenate(run.values), noise(ours, rounded))
+    steps = _Steps(ours, np.concatenate(run.values), rounded)
     kind = about.linear_type
     return _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, kind)
 
@@ -207,11 +209,11 @@ def _plain_id(tokenizer: StudentTokenizer) -> int:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Both programs' distributions over the steps of all answers [T, V], and the noise of each step [T]."""
+    """Distributions over the steps of all answers [T, V]: ours, theirs, and ours with inputs rounded as theirs are."""
 
     ours: NDArray[np.float32]
     theirs: NDArray[np.float32]
-    noise: NDArray[np.float64] | None
+    rounded: NDArray[np.float32] | None
 
 
 def _verified(
@@ -230,7 +232,7 @@ def _verified(
         path=path,
         bytes=size,
         compared_with=compared_with,
-        found=compare(steps.ours, steps.theirs, steps.noise),
+        found=compare(steps.ours, steps.theirs, steps.rounded),
         texts=run.texts,
         partings=partings(
             run.texts,
@@ -238,7 +240,7 @@ def _verified(
             tokenizer.decode,
             same_top(steps.ours, steps.theirs),
             margins(steps.ours),
-            steps.noise,
+            None if steps.rounded is None else noise(steps.ours, steps.rounded),
         ),
         same_tokens=run.token_ids == [tokenizer.encode(text) for text in _TEXTS],
         tokens_per_s=run.tokens_per_s,

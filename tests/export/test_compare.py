@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bitnet_core.export.compare import compare, noise
+from bitnet_core.export.compare import compare
 
 
 def tables(seed: int, steps: int, tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -47,9 +47,19 @@ def test_tokens_that_were_not_told_count_as_one(seed: int, tokens: int) -> None:
 def test_only_steps_above_the_noise_are_decided() -> None:
     ours = np.log(np.array([[0.6, 0.3, 0.1], [0.34, 0.33, 0.33]], np.float32))
     theirs = np.log(np.array([[0.5, 0.4, 0.1], [0.33, 0.34, 0.33]], np.float32))
-    found = compare(ours, theirs, noise(ours, ours + np.float32(0.1)))
+    found = compare(ours, theirs, ours + np.float32(0.1))
     assert (found.steps, found.decided_steps, found.agreement, found.decided_agreement) == (2, 1, 0.5, 1)
-    assert compare(ours, ours, np.array([9.0, 9.0])).decided_agreement is None
+    assert compare(ours, ours, ours + np.float32(4.5)).decided_agreement is None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 9))
+def test_what_is_rounded_alike_is_compared_as_well(seed: int, steps: int, tokens: int) -> None:
+    ours, theirs = tables(seed, steps, tokens)
+    rounded, _ = tables(seed + 1, steps, tokens)
+    found = compare(ours, theirs, rounded)
+    assert found.rounded_kl == compare(rounded, theirs).mean_kl
+    assert found.mean_kl == compare(ours, theirs).mean_kl
+    assert compare(ours, theirs).rounded_kl is None
 
 
 def test_logits_may_differ_by_a_constant() -> None:

@@ -37,6 +37,14 @@ def test_a_distribution_that_is_farther_away_is_not(kl: float) -> None:
     assert problem.endswith("above 0.002; export it again, and report this if it stays.")
 
 
+def test_what_is_judged_is_the_student_with_inputs_rounded_alike() -> None:
+    """Its own rounding to 8 bits can be farther from a runtime that rounds in smaller blocks."""
+    assert said(mean_kl=3e-3, rounded_kl=2e-3) == []
+    for away in (2.1e-3, math.nan):
+        (problem,) = said(mean_kl=1e-3, rounded_kl=away)
+        assert "from the student, its inputs rounded alike, above 0.002;" in problem
+
+
 def test_another_token_on_more_than_two_percent_of_the_decided_steps_is_not() -> None:
     (problem,) = said(decided_agreement=0.975)
     assert "another most likely token on 2.5% of the steps where the margin exceeds its rounding" in problem
