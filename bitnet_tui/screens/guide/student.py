@@ -116,7 +116,7 @@ class StudentStep(Step):
             self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
 
     def _offer_weights(self) -> None:
-        """Offer to start from the model whose shape was chosen, or else from the teacher, unless something else is."""
+        """Offer to start from the model whose shape was chosen, else from the teacher, unless a start is chosen."""
         if self.draft.get(_START) != default(_START):
             return
         source = own_weights(self.draft.get(_PRESET), self.draft.teacher.name)
