@@ -5,9 +5,9 @@
 Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), fitted to the
 source in --fit-steps; `hadamard`, as `fitted` with rotated inputs of o and down (STUDENT_HADAMARD); `relation`, as
 `fitted` with the attention relations of the source's last layer in the loss (ATTENTION_RELATION_WEIGHT); `warm`, with
-layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as `warm` with the outliers of the source's residual stream;
-`ones`, as `warm` with weights of 1 in the sub-norms; `ramp`, as `warm`, becoming ternary over --ramp of the tokens
-before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
+layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as `warm` with the outliers of the source's residual
+stream; `ones`, as `warm` with weights of 1 in the sub-norms; `ramp`, as `warm`, becoming ternary over --ramp of the
+tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
 --tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and
 trains on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in
 nats.

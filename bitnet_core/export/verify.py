@@ -209,7 +209,7 @@ def _plain_id(tokenizer: StudentTokenizer) -> int:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Distributions over the steps of all answers [T, V]: ours, theirs, and ours with inputs rounded as theirs are."""
+    """Distributions over the steps of all answers [T, V]; `rounded` are ours with inputs rounded as theirs are."""
 
     ours: NDArray[np.float32]
     theirs: NDArray[np.float32]
