@@ -16,7 +16,7 @@ from bitnet_core.runs.health import (
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.settings.presets import TRAINED
-from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, roughly, share, size
+from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, share, size
 
 REJECTED = 0.2
 """More rejected answers than this share are a reason to look at the teacher."""
@@ -117,7 +117,7 @@ def _is_asking(vitals: Vitals) -> bool:
 
 
 def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
-    """Answers, coverage, rejects, requests at once, what is spent, what is waited for, and the time left."""
+    """Answers, coverage, rejects, requests at once, what is spent and what is waited for."""
     progress, now = vitals.progress, vitals.collected
     if progress is not None:
         yield progress_words(progress.done, progress.total, "answers").replace("/", " of ")
@@ -132,8 +132,6 @@ def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
     yield from spent_words(vitals, plan)
     if isinstance(waits, str) and waits:
         yield f"waiting: {flat(waits)}"
-    if progress is not None and progress.eta_s:
-        yield f"{roughly(progress.eta_s)} left"
 
 
 def _rejects(vitals: Vitals) -> str:

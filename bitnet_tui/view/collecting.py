@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.stage_health import spent_words
-from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, roughly, share, wrap
+from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, share, wrap
 from bitnet_tui.view.run_fold import Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.traces.found import Token
@@ -79,8 +79,8 @@ def _figures(run: RunShown, cells: int) -> list[Line]:
 
 
 def _now(run: RunShown) -> list[_Pair]:
-    """What was spent; of an active run also requests at once, the limiter, and the time left."""
-    now, progress = run.view.vitals.collected, run.view.progress
+    """What was spent; of an active run also requests at once and the limiter."""
+    now = run.view.vitals.collected
     if now is None:
         return []
     words = list(spent_words(run.view.vitals, run.plan)) or [UNKNOWN]
@@ -88,10 +88,8 @@ def _now(run: RunShown) -> list[_Pair]:
     if not run.active:
         return spent
     waits = flat(now.waits_for) if isinstance(now.waits_for, str) else ""
-    eta = progress.eta_s if progress is not None and progress.unit == "sequences" else None
     return [
         ("at once", number(finite(now.requests_at_once)), "value"),
         ("limiter", waits or "holds nothing back", "warn" if waits else "value"),
         *spent,
-        ("time left", roughly(eta) if eta is not None else UNKNOWN, "value"),
     ]
