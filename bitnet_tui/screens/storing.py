@@ -55,8 +55,8 @@ _NAMES: dict[Action, str] = {
     "verify": "Verify",
     "pull": "Pull",
     "repair": "Repair",
-    "overwrite": "Push over",
-    "replace": "Pull over",
+    "overwrite": "Force push",
+    "replace": "Force pull",
 }
 """As the buttons call them."""
 _ANEW = "A verification that is cut begins anew."

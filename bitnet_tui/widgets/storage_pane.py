@@ -21,8 +21,8 @@ class StoragePane(Vertical):
             yield KeyButton("Pull", "experiment.pull")
             yield KeyButton("Repair", "experiment.repair")
             yield KeyButton("Target", "experiment.target", id="store-target")
-            yield KeyButton("Push over", "experiment.overwrite")
-            yield KeyButton("Pull over", "experiment.replace")
+            yield KeyButton("Force push", "experiment.overwrite")
+            yield KeyButton("Force pull", "experiment.replace")
         with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
             yield Painted(id="store-text")
         yield StoredTree()

@@ -67,7 +67,7 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         await pilot.press("1", "u")
         await settled(pilot)
         assert launch.launched == [(root, "upload")] * 2
-        assert "Push over" in shown(pilot)
+        assert "Force push" in shown(pilot)
         await _click(pilot, "Pull")
         assert isinstance(pilot.app.screen, ConfirmScreen)
         await pilot.press("escape")
@@ -175,21 +175,21 @@ async def test_what_is_damaged_there_is_repaired(home: Path, isolated: Path):
     assert stored.read_text() == "mine"
 
 
-async def test_what_another_machine_has_stored_is_pushed_over(home: Path, isolated: Path):
+async def test_what_another_machine_has_stored_is_replaced(home: Path, isolated: Path):
     root = _pushed(home, isolated / "target")
     other = _opened(root, isolated / "other")
     _write(other, "theirs")
     assert main(["--root", str(other), "store", "push"]) == 0
     _write(root, "mine again")
     assert main(["--root", str(root), "store", "push"]) == 1
-    assert "✓ Push over:" in await _clicked(home, root, "Push over", "Push mine", (120, 36))
+    assert "✓ Force push:" in await _clicked(home, root, "Force push", "Push mine", (120, 36))
     assert (_opened(root, isolated / "third") / _NOTE).read_text() == "mine again"
 
 
-async def test_what_was_changed_here_is_pulled_over_and_moved_aside(home: Path, isolated: Path):
+async def test_what_was_changed_here_is_replaced_by_the_copy_and_moved_aside(home: Path, isolated: Path):
     root = _pushed(home, isolated / "target")
     _write(root, "changed")
-    assert "✓ Pull over: 1 file" in await _clicked(home, root, "Pull over", "Take copy", (200, 55))
+    assert "✓ Force pull: 1 file" in await _clicked(home, root, "Force pull", "Take copy", (200, 55))
     assert (root / _NOTE).read_text() == "mine"
     assert [path.read_text() for path in root.rglob("note.txt*") if path != root / _NOTE] == ["changed"]
 
