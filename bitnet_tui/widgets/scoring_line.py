@@ -7,7 +7,6 @@ from typing import Literal, cast
 
 from textual.message import Message
 from textual.timer import Timer
-from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import flat
@@ -48,7 +47,7 @@ class ScoringLine(Painted):
     @property
     def seen(self) -> bool:
         """Whether its tab is open, with nothing but dialogs above it."""
-        tab = cast("Widget", self.parent)
+        tab = next(one for one in self.ancestors if one.id == "traces")
         return bool(tab.display) and bool(getattr(self.screen, "in_sight", False))
 
     def toggle(self) -> None:

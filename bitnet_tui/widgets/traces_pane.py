@@ -32,7 +32,7 @@ from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
 from bitnet_tui.widgets.trace_messages import Answered, Request
 from bitnet_tui.widgets.trace_requests import TraceRequests
-from bitnet_tui.widgets.trace_shown import TraceShown
+from bitnet_tui.widgets.trace_shown import WORST, WORST_OF_ALL, TraceShown
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
@@ -42,8 +42,12 @@ _FIELD_CELLS = 16
 _MOST_WORST = 500
 _BY = {"number": ("number",), "kl": ("KL",), "other": ("Other's mass", "Other")}
 """What each order goes by; second, where there is little room."""
-_SCORING = (("Score student", "Score"), ("Stop scoring", "Stop"))
-"""What the button offers while nothing is scored, and while that runs; second, where there is little room."""
+_SCORING = {
+    "": ("Score student", "Score"),
+    "scored": ("Score again", "Again"),
+    "running": ("Stop scoring", "Stop"),
+}
+"""What the button offers; second, where there is little room."""
 
 
 class TracesPane(Vertical):
@@ -74,7 +78,7 @@ class TracesPane(Vertical):
             yield FilterInput(compact=True, id="trace-search")
             yield KeyButton("", "traces.order", others=[("by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
-            yield KeyButton("", "traces.score", others=_SCORING, id="trace-score")
+            yield KeyButton("", "traces.score", others=[*_SCORING.values()], id="trace-score")
         with Container(id="traces-body"):
             with Vertical(id="trace-listed"):
                 yield TraceList()
@@ -83,8 +87,9 @@ class TracesPane(Vertical):
         with VerticalScroll(id="rejects", classes="pages"):
             yield Painted(id="rejects-text")
         yield NoTraces()
-        yield ScoringLine(self._home, self._root)
-        yield Painted(id="traces-said")
+        with Vertical(id="traces-foot"):
+            yield ScoringLine(self._home, self._root)
+            yield Painted(id="traces-said")
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -215,7 +220,10 @@ class TracesPane(Vertical):
         cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
         self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._order]))
-        self.query_one("#trace-score", KeyButton).say(*_SCORING[self._scoring.running])
+        known = "scored" if self._scored is not None and not self._scored.outdated else ""
+        self.query_one("#trace-score", KeyButton).say(*_SCORING["running" if self._scoring.running else known])
+        self.query_one("#trace-worst", KeyButton).say(*WORST[self.shading == "other"])
+        self.query_one("#trace-worst-of-all", KeyButton).say(*WORST_OF_ALL[self._scored is None])
         self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
         self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
         trace = self._trace
@@ -356,7 +364,9 @@ class TracesPane(Vertical):
         if ended.problem:
             self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
             return
-        there = (self._text.has_focus or self._traces.has_focus) and not self._searched
+        self._shading = None
+        search = self.query_one("#trace-search")
+        there = self.has_focus_within and not (search.has_focus or self._searched or self.has_class("-rejects"))
         going = "going" if there else f"{key('traces.worst-of-all')} goes"
         words = scoring.ended(ended.scored, self._page.total if self._page else None)
         self._say(f"{words}; {going} to the token where the student errs most.")
@@ -371,8 +381,10 @@ class TracesPane(Vertical):
 
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
-        if self._trace is not None:  # the first one is nobody's choice
-            self._say("")
+        if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
+            self._say(
+                ""
+            )  # of the first one, which is nobody's choice, and of one that is shown again, nothing is new
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 

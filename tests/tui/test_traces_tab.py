@@ -88,9 +88,12 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
         assert "Shaded by Other" in shown(pilot)
-        await pilot.press("S")
-        await settled(pilot)
+        assert "Most Other of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
+        bar = pilot.app.screen.query_one("#trace-going").region
+        await click_on(pilot, "Score student (S)")
         order = _worst(made)
+        assert "Score again" in shown(pilot) and "Most Other" not in shown(pilot)
+        assert pilot.app.screen.query_one("#trace-going").region == bar
         ranked = f"Worst in the 7 held-out traces of 20: token {{}} of {len(order)}; N goes to the next."
         assert ranked.format(1) in words(pilot)
         (first, index, at), (second, other, _) = order[:2]
@@ -224,7 +227,7 @@ async def test_scoring_goes_on_when_its_screen_is_closed(
         await settled(pilot)
         await pilot.press("2")
         await until(pilot, lambda: shown_then in said(pilot, "#traces-said"))
-        assert "Score student" in shown(pilot)
+        assert ("Score student" if fails else "Score again") in shown(pilot)
         assert pilot.app.screen.query_one("#trace-search").region == room
 
 
@@ -269,9 +272,11 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await pilot.press("2", "down")
         await settled(pilot)
         before = _told(pilot)
-        await click_on(pilot, "Worst token (n)")
+        bar = pilot.app.screen.query_one("#trace-going").region
+        await click_on(pilot, "Most Other (n)")
         assert _told(pilot) != before
-        await click_on(pilot, "Worst of all (N)")
+        await click_on(pilot, "Most Other of all (N)")
+        assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
         assert by == "By Other's mass, as no student was scored yet: S scores the newest one."
         await click_on(pilot, "Shaded by Other (c)")
@@ -289,7 +294,7 @@ async def test_the_smallest_window_has_room_for_candidates(
         token = pilot.app.screen.query_one("#trace-token").region
         assert token.height >= 4
         assert token.bottom <= 14, "the foot's line is the last"
-        assert "Worst of all N" in shown(pilot)
+        assert "Other of all N" in shown(pilot)
 
 
 async def test_damaged_scores_are_said_and_the_traces_are_shown(
