@@ -9,7 +9,10 @@ from textual.keys import REPLACED_KEYS
 from textual.reactive import reactive
 from textual.widgets import Input
 
+from bitnet_core.secrets.known import redactor
 from bitnet_tui import bindings
+
+_LIKE_A_KEY = "What was pasted looks like a key, and this field would show it."
 
 
 def is_typed(key: str, character: str | None) -> bool:
@@ -40,7 +43,11 @@ class SteadyInput(Input):
         self._came = False
 
     def on_paste(self, event: events.Paste) -> None:
-        """Say what Textual, which takes the first line, leaves out; never by showing it."""
+        """Take no key into a field that shows it. Say what Textual, which takes the first line, leaves out."""
+        if not self.password and redactor()(event.text) != event.text:
+            event.prevent_default()
+            self.notify(_LIKE_A_KEY, title="Not taken", severity="warning")
+            return
         event.text = event.text.lstrip("\r\n")
         lines = sum(bool(line.strip()) for line in event.text.splitlines())
         if lines > 1:

@@ -283,7 +283,7 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
             await _paste(pilot, written)
             assert KEY not in shown(pilot)
             (told,) = [one.message for one in pilot.app._notifications]
-            assert "looks like a key; paste it into a field for a key" in told
+            assert "looks like a key, and this field would show it" in told
             pilot.app.clear_notifications()
         field_of(guide, "KEY").focus()
         for written, key in (

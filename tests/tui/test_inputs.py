@@ -10,6 +10,7 @@ from textual.theme import Theme
 
 from bitnet_tui import app
 from bitnet_tui.themes import DARK, DEFAULTS, TERMINAL
+from bitnet_tui.widgets import inputs
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
 
 
@@ -36,6 +37,11 @@ async def test_what_is_typed_or_pasted_replaces_what_is_in_a_field():
         assert (rate.value, address.value, key.value) == ("1e-3", "http://hall:9000", "sk-new")
         await pilot.press("shift+tab", "end", "x")
         assert address.value == "http://hall:9000x"
+        for written in ("use sk-very-secret-key-0123456789", "Authorization: Bearer 0123456789abcdef0"):
+            await _paste(pilot, written)
+            assert address.value == "http://hall:9000x"
+            assert [one.message for one in form._notifications] == [inputs._LIKE_A_KEY]
+            form.clear_notifications()
 
 
 async def test_a_click_from_elsewhere_selects_all_and_the_next_one_puts_the_cursor():

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS = 0.1
-_LIKE_A_KEY = "What was pasted looks like a key; paste it into a field for a key."
 _NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
 
 
@@ -145,10 +144,7 @@ class Guide(KeyedScreen[Made | None]):
                 field.value = key
             return bool(key)
         if found is None:
-            refused = await asyncio.to_thread(pasted.has_key, text)
-            if refused:
-                self.app.notify(_LIKE_A_KEY, title="Not taken", severity="warning")
-            return refused
+            return False
         remember(found.keys.values())
         await self._take(found)
         return True

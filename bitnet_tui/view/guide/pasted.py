@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import UsageError
-from bitnet_core.secrets.known import redactor
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
@@ -123,11 +122,6 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
     return Pasted(
         values, keys, tuple(unknown), sum(not labelled.labels_of(each[one - 1]) for one in parsed.unreadable)
     )
-
-
-def has_key(text: str) -> bool:
-    """Whether something in a text has the shape of a key, or is one that is known."""
-    return redactor()(text) != text
 
 
 def _json_object(text: str) -> dict[str, Any]:
