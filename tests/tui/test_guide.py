@@ -212,11 +212,24 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         guide = await at(pilot, "student")
         start = field_of(guide, "STUDENT_INIT")
         assert isinstance(start, Input)
-        assert said(pilot, "#problem") == "Six of the teacher's layers know far more at the start."
+        width = field_of(guide, "MINI_DIM")
+        assert isinstance(width, Input)
+        width.value = "128"
+        await settled(pilot)
+        assert not guide.offers  # with that width, training would refuse the layers
+        width.value = ""
+        await settled(pilot)
+        assert said(pilot, "#problem") == "Six of the teacher's layers are a far better start."
         await click_on(pilot, "Start from them")
         names = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "LR", "SCHEDULER_ETA_MIN")
         assert [guide.draft.get(name) for name in names] == ["teacher", "6", "3e-4", "3e-5"]
         assert start.value == "teacher" and said(pilot, "#problem") == "" and not guide.offers
+        start.value, rate = "", field_of(guide, "LR")
+        assert isinstance(rate, Input)
+        rate.value = "2e-4"
+        await settled(pilot)
+        await click_on(pilot, "Start from them")
+        assert [guide.draft.get(name) for name in names] == ["teacher", "6", "2e-4", "3e-5"]
         start.value = ""
         field_of(guide, "MINI_PRESET").focus()
         await press(pilot, "right")

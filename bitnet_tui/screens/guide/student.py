@@ -18,7 +18,7 @@ from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
 from bitnet_tui.view.guide import doubts
-from bitnet_tui.view.guide.draft import EMBEDDED, STUDENT_FIELDS, default, wrong
+from bitnet_tui.view.guide.draft import EMBEDDED, SIZES, START, STUDENT_FIELDS, default, wrong
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
@@ -28,7 +28,7 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _LAST_RATE = "SCHEDULER_ETA_MIN"
-_FLIP, _PRESET, _START = "FLIP_FRACTION", "MINI_PRESET", "STUDENT_INIT"
+_FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -116,8 +116,11 @@ class StudentStep(Step):
             self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
 
     def _offer_weights(self) -> None:
-        """Offer to start from the model whose shape was chosen, else from the teacher, unless a start is chosen."""
-        if self.draft.get(_START) != default(_START):
+        """Offer to start from the model whose shape was chosen, else from the teacher.
+
+        Not where a start or a size is chosen: training refuses a size beside a model's own.
+        """
+        if self.draft.get(START) != default(START) or any(map(self.draft.get, SIZES)):
             return
         source = own_weights(self.draft.get(_PRESET), self.draft.teacher.name)
         if source:
@@ -125,11 +128,13 @@ class StudentStep(Step):
             self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")
             self.guide.offer("Start from its weights", lambda: self._start_from(source))
         elif self.draft.teacher.name == EMBEDDED and self.draft.get(_PRESET) == default(_PRESET):
-            self.guide.say("Six of the teacher's layers know far more at the start.", "label")
+            self.guide.say("Six of the teacher's layers are a far better start.", "label")
             self.guide.offer("Start from them", lambda: self._start_from("teacher", _SIX_LAYERS))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:
-        for name, value in {**(also or {}), _START: source}.items():
+        """Set this start, and what goes well with it and was not chosen."""
+        more = {name: value for name, value in (also or {}).items() if name not in self.draft.values}
+        for name, value in {**more, START: source}.items():
             field = self.field(name)
             if isinstance(field, Input):
                 field.value = value

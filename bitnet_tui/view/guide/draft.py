@@ -29,6 +29,8 @@ STEPS = {
 }
 TEACHER, CHAT, BACKEND, SYNC = "TEACHER_PROVIDER", "PROVIDER", "STORAGE_BACKEND", "STORAGE_SYNC"
 CANDIDATES = "TEACHER_TOP_LOGPROBS"
+START = "STUDENT_INIT"
+SIZES = ("MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM")
 EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
 ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
@@ -206,7 +208,7 @@ class Fault:
 
 def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:
     """Everything that has to be mended before the experiment can be made, in the order of the steps."""
-    found = [*_teacher_faults(draft), *_storage_faults(draft)]
+    found = [*_teacher_faults(draft), *_storage_faults(draft), *_start_faults(draft)]
     known = {one.name for one in found}
     for name, value in settings(draft).items():
         if name not in known and (why := wrong(name, value)):
@@ -254,7 +256,7 @@ def visited(draft: Draft) -> frozenset[str]:
 
 
 STUDENT_FIELDS = (
-    *("MINI_PRESET", "STUDENT_INIT", "LR", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM"),
+    *("MINI_PRESET", START, "LR", *SIZES),
     *("TOKENIZER_NAME", "MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),
 )
 
@@ -277,6 +279,17 @@ def _storage_faults(draft: Draft) -> Iterator[Fault]:
         for name in KINDS[draft.backend].needs:
             if not draft.get(name):
                 yield Fault("storage", name, "needed for this target")
+
+
+def _start_faults(draft: Draft) -> Iterator[Fault]:
+    """Training would refuse them, after all traces were collected and paid for."""
+    elsewhere = draft.teacher.name != EMBEDDED and draft.teacher.wire != "transformers"
+    if draft.get(START) == "teacher" and elsewhere:
+        yield Fault("student", START, "this teacher's weights are not on this machine", default(START))
+    if "MINI_PRESET" in unused_of_start(draft.values):
+        for name in SIZES:
+            if draft.get(name):
+                yield Fault("student", name, "leave it empty: the model to start from gives the shape")
 
 
 def _name_faults(draft: Draft, taken: frozenset[str]) -> Iterator[Fault]:
