@@ -59,8 +59,10 @@ class AskingScreen(ShellScreen[None]):
         except BitnetError as error:
             shell.call_later(partial(shell.notify, str(error), title="No report", severity="error"))
 
-    def ask_to_fetch(self, name: str, values: Mapping[str, str] | None, lacking: tuple[Benchmark, ...]) -> None:
-        """Ask whether to fetch the benchmarks that a stage lacks; it starts when they are here."""
+    def ask_to_fetch(
+        self, name: str, values: Mapping[str, str] | None, lacking: tuple[Benchmark, ...], late: str
+    ) -> None:
+        """Ask whether to fetch what a stage lacks; it starts when that is here. `late` as in `ask_on_top`."""
         from bitnet_tui.screens.benchmarks import get
         from bitnet_tui.screens.confirm import ConfirmScreen
 
@@ -81,7 +83,7 @@ class AskingScreen(ShellScreen[None]):
             if yes and self.shell.getting is None:
                 get(self.shell, [one.name for one in lacking], start)
 
-        self.app.push_screen(ConfirmScreen(*benchmarks.question(lacking)), answered)
+        self.ask_on_top(ConfirmScreen(*benchmarks.question(lacking)), answered, late)
 
     def action_benchmarks(self) -> None:
         from bitnet_tui.screens.benchmarks import BenchmarksScreen

@@ -1,6 +1,6 @@
 """What the full screens share: the head line, creating an experiment, and reading files in a thread."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar, cast
@@ -29,6 +29,7 @@ from bitnet_tui.widgets.words import Words
 
 _Result = TypeVar("_Result")
 _View = TypeVar("_View")
+_Answer = TypeVar("_Answer")
 _WAYS_OUT = frozenset({"dialog.close", "dialog.no", "keys.close"})
 TOO_SMALL = "This window is too small.\nbitnet-tui needs 60 columns and 15 rows."
 
@@ -43,6 +44,8 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         bindings.shared("move.next_part", "app.focus_next"),
         bindings.shared("move.previous_part", "app.focus_previous"),
     ]
+    _questions: tuple[Callable[[], None], ...] = ()
+    """Those that wait until it is on top."""
 
     @property
     def shell(self) -> Shell:
@@ -72,6 +75,23 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
     def in_sight(self) -> bool:
         """Whether it is on top, or only dialogs are above it."""
         return self.is_active or (self.is_current and self.app.screen.styles.background.a < 1)
+
+    def ask_on_top(self, dialog: Screen[_Answer], answered: Callable[[_Answer | None], None], late: str) -> None:
+        """Ask in a dialog; while another screen is above this one, the question waits, and `late` says that it does.
+
+        Keys that are meant for that screen would answer it.
+        """
+        if self.is_active:
+            self.app.push_screen(dialog, answered)
+        elif self.on_stack:
+            self._questions += (partial(self.ask_on_top, dialog, answered, late),)
+            self.app.notify(late, severity="warning")
+
+    def on_screen_resume(self) -> None:
+        if self._questions:
+            first, *others = self._questions
+            self._questions = tuple(others)
+            self.call_later(first)
 
     async def take_in(self, text: str) -> bool:  # noqa: ARG002 - see the guide
         """Whether the screen itself takes a pasted text, so that it does not go into the field with the focus."""

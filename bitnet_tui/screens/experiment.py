@@ -13,7 +13,7 @@ from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import flat, width
 from bitnet_tui import bindings
-from bitnet_tui.labels import first_setting
+from bitnet_tui.labels import first_setting, stage_title
 from bitnet_tui.remedies import offering
 from bitnet_tui.screens.asking import AskingScreen
 from bitnet_tui.screens.base import LookingScreen
@@ -294,7 +294,7 @@ class ExperimentScreen(
     def _started(self, name: str, values: Mapping[str, str] | None, found: Outlook | tuple[Benchmark, ...]) -> None:
         self._launch_ended()
         if isinstance(found, tuple):
-            self.ask_to_fetch(name, values, found)
+            self.ask_to_fetch(name, values, found, self._waits(name))
             return
         if told := starting.changed_words(found):
             self.notify(told)
@@ -307,7 +307,12 @@ class ExperimentScreen(
                 # Asked for like this, the run raises no alarm: its user has just agreed.
                 self.start_stage(name, {**(values or {}), "RESUME_STEP": "0"}, agreed=True)
 
-        self.app.push_screen(ConfirmScreen(*starting.question(found)), answered)
+        self.ask_on_top(ConfirmScreen(*starting.question(found)), answered, self._waits(name))
+
+    def _waits(self, name: str) -> str:
+        return (
+            f"{stage_title(name)} of {self.root.name} was not started yet: it has a question. Go back to answer it."
+        )
 
     def refused(self, problem: str) -> None:
         if not self._launching and self.store_refused(problem):
@@ -315,7 +320,11 @@ class ExperimentScreen(
         from bitnet_tui.screens.message import MessageScreen
 
         self._advise(problem)
-        self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", offering(problem)))
+        title = f"{stage(self._launch_ended()).title}: not started"
+        if self.is_active:
+            self.app.push_screen(MessageScreen(title, offering(problem)))
+        else:
+            self.app.notify(offering(problem), title=title, severity="error")
 
     def _advise(self, *sentences: str) -> None:
         self._advised = next(filter(None, map(first_setting, sentences)), "")

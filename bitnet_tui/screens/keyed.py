@@ -127,7 +127,8 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             self._begin(replace(job, work=allowed))
 
         why = f"{in_app(refused.why)}. Allow it only if you know whose server that is: it can use the key as you can."
-        self.app.push_screen(ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True), answered)
+        question = ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True)
+        self.ask_on_top(question, answered, "A key is not sent before you allow it: go back to answer.")
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:
         """Tell the end of a call whose screen is closed, if it matters then."""

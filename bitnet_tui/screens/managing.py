@@ -35,7 +35,10 @@ class ManagingScreen(AttemptingScreen[None]):
     def refused(self, problem: str) -> None:
         from bitnet_tui.screens.message import MessageScreen
 
-        self.app.push_screen(MessageScreen("That can't be done", problem))
+        if self.is_active:
+            self.app.push_screen(MessageScreen("That can't be done", problem))
+        else:
+            self.app.notify(problem, title="That can't be done", severity="error")
 
     def _free(self) -> bool:
         if self.busy:

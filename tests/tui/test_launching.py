@@ -203,7 +203,7 @@ async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed(
                 else:
                     await click_on(pilot, "shared")
                     await click_on(pilot, "shared")
-                await until(pilot, lambda: "! The loss was not finite. Lower LR." in words(pilot).replace("▎ ", ""))
+                await until(pilot, lambda: "not finite. Lower “Learning rate”." in words(pilot).replace("▎ ", ""))
                 gap = [line for line in shown(pilot).split("\n") if " 0┤" in line]
                 assert [line.strip("▎ ").split() for line in gap] == [["0┤", "x"]]
                 await until(pilot, lambda: "s Stop" in shown(pilot))

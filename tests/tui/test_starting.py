@@ -1,7 +1,9 @@
 """Before a stage is started: what it lacks, what it would put away, and under which settings it goes on."""
 
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,8 +16,10 @@ from bitnet_core.runs.resuming import recipe
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.settings.values import TrainOptions
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens import experiment as experiment_screen
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.services.launching import foresee
 from bitnet_tui.view import starting
@@ -136,6 +140,37 @@ async def test_a_finished_and_unchanged_training_is_not_run_again(home: Path, re
         await pilot.press("y")
         await settled(pilot)
         assert recorder.values == [{"RESUME_STEP": "100"}]
+
+
+@pytest.mark.parametrize("question", [True, False])
+async def test_what_is_to_be_asked_late_waits_until_its_screen_is_on_top(
+    home: Path, recorder: RecordingLaunch, monkeypatch: pytest.MonkeyPatch, question: bool
+):
+    """A question waits; a refusal, which asks nothing, is told in a notice."""
+
+    def slow(*arguments: Any) -> Any:
+        assert may_answer.wait(60)
+        return foresee(*arguments)
+
+    may_answer = threading.Event()
+    monkeypatch.setattr(experiment_screen, "foresee", slow)
+    exp = _trained(home, 90_000, KD_TAU="2", TOTAL_STEPS="900") if question else _trained(home, 150_000, "succeeded")
+    async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("r", "question_mark")
+        await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
+        may_answer.set()
+        told = "was not started yet: it has a question" if question else "There is nothing to do"
+        await until(pilot, lambda: any(told in one for one in notices(pilot)))
+        assert isinstance(pilot.app.screen, HelpScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ConfirmScreen if question else ExperimentScreen)
+        if question:
+            await pilot.press("escape")
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert recorder.launched == []
 
 
 def test_a_training_that_was_stopped_at_its_last_step_may_still_end(home: Path):
