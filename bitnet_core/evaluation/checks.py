@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
@@ -16,14 +18,38 @@ from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.traces.schema import TOKENIZER_FIX
 
+_Amount = Annotated[float, msgspec.Meta(ge=0, le=1e30)]
+
+
+class _Memory(msgspec.Struct):
+    bytes: _Amount | None = None
+    origin: str | None = None
+
+
+class _Speed(msgspec.Struct):
+    end_to_end: _Amount | None = None
+    decode: _Amount | None = None
+
+
+class _Baseline(msgspec.Struct):
+    """What an evaluation reads of a baseline, beside the verdicts on items, of which it leaves out odd ones."""
+
+    provider: str | None = None
+    model: str | None = None
+    origin: str | None = None
+    memory: _Memory | None = None
+    tokens_per_s: _Speed | None = None
+
 
 def load_baseline(path: Path) -> dict[str, Any]:
     """The teacher's baseline as the teacher stage wrote it; BitnetError without one."""
     if not path.exists():
         raise BitnetError(f"{path} does not exist, and QEI compares with it; run `bitnet teacher` first.")
-    found = files.read_json(path)
-    if not isinstance(found, dict):
-        raise BitnetError(f"{path} is not a teacher's baseline; run `bitnet teacher` again.")
+    found: dict[str, Any] = files.read_json(path)
+    try:
+        msgspec.convert(found, _Baseline)
+    except msgspec.ValidationError as error:
+        raise BitnetError(f"{path} is not a teacher's baseline ({error}); run `bitnet teacher` again.") from None
     return found
 
 
