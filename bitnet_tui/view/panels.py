@@ -279,8 +279,9 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
         row = view.row(need)
         copied = row is not None and row.copied
         state = look("done" if copied else row.state if row else "new")
-        word = "copied from another experiment" if copied else state.word
-        lines.append(line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {word}")))
+        word = "copied from another experiment" if copied else "not run yet" if state == look("new") else state.word
+        named = Span(f"{state.glyph} {stage(need).title}", state.style)
+        lines.append(line(Span("needs   ", "label"), named, Span(f"  {word}")))
     lines.append(())
     own = view.row(one.name)
     if soon := coming(view.rows, one.name, launching=launching):
@@ -291,13 +292,10 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
         )
     elif own is not None and own.lacking:
         has = "has" if len(own.lacking) == 1 else "have"
-        first = f"It can run once {listed(own.lacking)} {has} run"
-        if soon := coming(view.rows, *own.lacking, launching=launching):
-            lines += wrapped("", f"{first}. {soon}", "", cells)
-        else:
-            lines.append(
-                line(f"{first}; press ", Span(key("experiment.pipeline"), "key"), " for the whole pipeline.")
-            )
+        first = f"It can run once {listed([f'“{stage(name).title}”' for name in own.lacking])} {has} run"
+        soon = coming(view.rows, *own.lacking, launching=launching)
+        then = f". {soon}" if soon else f"; press {key('experiment.pipeline')} for the whole pipeline."
+        lines += wrapped("", first + then, "", cells)
     else:
         if own is not None and own.copied:
             lines.append(line("What it makes was copied from another experiment; it need not run."))

@@ -298,12 +298,13 @@ def test_escape_sequences_from_outside_are_never_drawn():
 def test_an_empty_stage_says_what_to_do():
     rows = (StageRow("collect", "Collect traces", "new"), StageRow("train", "Train the student", "new"))
     text = unstyled(*panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
-    assert "needs   · collect" in text
+    assert "needs   · Collect traces  not run yet" in text
     assert "Press r to run it" in text
     rows = (rows[0], replace(rows[1], lacking=("teacher", "collect")))
-    text = unstyled(*panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
-    assert "Press r" not in text
-    assert "It can run once teacher and collect have run; press p for the whole pipeline." in text
+    lines = [unstyled(one) for one in panels.what_next(ExperimentView(_ROOT, rows, "train"), 70)]
+    assert "Press r" not in (text := " ".join(lines))
+    assert "once “Teacher baseline” and “Collect traces” have run; press p for the whole pipeline." in text
+    assert max(map(words.width, lines)) <= 70
 
 
 def test_the_figures_of_training_side_by_side_or_in_columns():

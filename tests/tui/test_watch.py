@@ -291,7 +291,7 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     said = " ".join(unstyled(one) for one in what_next(view, 100))
     assert "was copied from another experiment; it need not run. Press r" in said
     needed = unstyled(*what_next(ExperimentWatcher(exp.root, home).look("train"), 100))
-    assert "needs   ✓ collect  copied from another experiment" in needed
+    assert "needs   ✓ Collect traces  copied from another experiment" in needed
     runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "teacher")]
     try:
         notes = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
