@@ -3,7 +3,6 @@
 Numbers of the axes, curves, marks and the crosshair all ask a `Scale`, so they agree. It knows no curves.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,6 +20,10 @@ _SHARES = (0.25, 0.5, 1, 2)
 """Of the step that is wanted, those that are tried."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 _DAY = 86400
+_DECADES = (1, 2, 3, 5, 10, 20, 50, 100)
+_DOUBLINGS = tuple(many * math.log10(2) for many in (1, 2, 3))
+_WIDEST_POWER = len("0.125")
+_LEAST_DECADE = -300
 _NEARLY = 1e-9
 
 
@@ -55,13 +58,26 @@ def upwards(low: float, high: float, rows: int, label: Label = tick) -> tuple[Sc
 
 
 def powers(low: float, high: float, rows: int) -> tuple[Scale, Ticks]:
-    """As `upwards` for logarithms to the base of ten. Only powers of ten can be in the middle of their rows."""
-    numbers = _log_ticks(low, high, max(2, rows // _ROWS_APART))
-    steps = {round(b - a, 9) for (a, _), (b, _) in itertools.pairwise(numbers)}
-    limits = None
-    if len(numbers) > 2 and len(steps) == 1:
-        limits = _fitted(low, high, rows, numbers[0][0], steps.pop(), _ROWS_APART)
-    return Scale(*(limits or (low, high)), rows, DOTS_UP), numbers
+    """As `upwards` for logarithms to the base of ten: powers of ten, else of two, which are evenly apart as well.
+
+    A stretch that is too short for both, or of values with longer powers of two, has round numbers, which are not.
+    """
+    for steps, label in ((_DECADES, _power_of_ten), (_DOUBLINGS, _power_of_two)):
+        even = _even(low, high, rows, steps, label, lambda _: _ROWS_APART)
+        if even is not None and len(even[1]) > 2 and all(written for _, written in even[1]):
+            return Scale(*even[0], rows, DOTS_UP), even[1]
+    return Scale(low, high, rows, DOTS_UP), _log_ticks(low, high, max(2, rows // _ROWS_APART))
+
+
+def _power_of_ten(place: float, _step: float) -> str:
+    """Empty for one that a float may not hold."""
+    return tick(10.0**place, 10.0**place) if place > _LEAST_DECADE else ""
+
+
+def _power_of_two(place: float, _step: float) -> str:
+    """Exact; empty for one that takes too much room."""
+    written = f"{2.0 ** round(place / _DOUBLINGS[0]):g}"
+    return written if len(written) <= _WIDEST_POWER and place > _LEAST_DECADE else ""
 
 
 def along(low: float, high: float, columns: int, *, time: bool) -> tuple[Scale, Ticks]:

@@ -74,9 +74,10 @@ def test_logarithmic_ticks_are_round_few_and_inside(low, times, most):
 @pytest.mark.parametrize(
     ("low", "high", "labels"),
     [
-        (0.6, 14, ["1", "2", "5", "10"]),
+        (0.6, 14, ["1", "4", "16", "64"]),
+        (0.002, 0.02, ["0.002", "0.005", "0.01", "0.02"]),
         (6.1, 13.5, ["8", "10", "12"]),
-        (1, 1e8, ["1", "1k", "1M"]),
+        (1, 1e8, ["1", "1k", "1M", "1G"]),
     ],
 )
 def test_logarithmic_ticks_are_labelled_with_plain_numbers(low, high, labels):
@@ -105,8 +106,8 @@ def test_values_that_were_not_finite_are_marked():
 def test_a_logarithm_falls_back_when_nothing_is_positive():
     assert drawing(_view([-1.0, -2.0]), CURVES, 80, 20, log=True).log is False
     picture = drawing(_view([100.0, 0.0, 1.0]), CURVES, 80, 20, log=True)
-    assert (picture.y.low, picture.y.high) == (0.0, 2.0)
-    assert [label for _, label in picture.y_ticks][::2] == ["1", "5", "20", "100"]
+    assert picture.y.low == 0.0
+    assert [label for _, label in picture.y_ticks] == ["1", "10", "100"]
 
 
 def test_only_the_chosen_curves_are_drawn():
@@ -212,6 +213,16 @@ def test_powers_of_ten_are_the_same_number_of_rows_apart(low: float, times: floa
     places = [place for place, _ in picture.y_ticks]
     if all(place == round(place) for place in places) and 2 * (len(places) + 1) <= rows - 3:
         assert len(_rows_apart(picture)) <= 1
+    assert picture.y.low <= math.log10(low) and math.log10(low * times) <= picture.y.high
+
+
+@given(st.floats(0.2, 20), st.floats(8, 90), st.integers(10, 60))
+@example(0.35, 43.0, 10)
+def test_logarithmic_numbers_of_a_training_are_the_same_number_of_rows_apart(low: float, times: float, rows: int):
+    picture = drawing(_view([low, low * times]), ("loss",), 80, rows, log=True)
+    assert picture is not None
+    assert len(picture.y_ticks) > 1
+    assert len(_rows_apart(picture)) == 1
     assert picture.y.low <= math.log10(low) and math.log10(low * times) <= picture.y.high
 
 
