@@ -139,7 +139,14 @@ ACTIONS: tuple[Action, ...] = (
         ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning", False),
         ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end", False),
         ("target", "W", "target", "Storage target", "Where it is kept as well: choose, log in, test", False),
-        ("push", "u", "store('push')", "Push the copy", "Bring the copy on the storage target up to date now", False),
+        (
+            "push",
+            "u",
+            "store('push')",
+            "Push the copy",
+            "Store what is new, to have it on another machine too",
+            False,
+        ),
         (
             "verify",
             "v",
@@ -148,7 +155,7 @@ ACTIONS: tuple[Action, ...] = (
             "Compare every stored byte with what was stored",
             False,
         ),
-        ("pull", "U", "store('pull')", "Pull the copy", "Bring files of the copy here; asks first", False),
+        ("pull", "U", "store('pull')", "Pull the copy", "Bring files of the copy to this machine; asks first", False),
         ("repair", "M", "store('repair')", "Repair the copy", "Send again what is damaged there; asks first", False),
         (
             "overwrite",
@@ -267,7 +274,14 @@ ACTIONS: tuple[Action, ...] = (
         "checkpoints",
         ("resume", "T", "checkpoint('resume')", "Resume from here", "Train on from the highlighted one; asks", False),
         ("flip", "F", "checkpoint('flip')", "Flip from here", "Go to 4 bits at the highlighted one; asks", False),
-        ("export", "E", "checkpoint('export')", "Export", "Write it for llama.cpp or transformers", False),
+        (
+            "export",
+            "E",
+            "checkpoint('export')",
+            "Export",
+            "Take the student to another machine or program: llama.cpp, transformers",
+            False,
+        ),
     ),
     *_at(
         "config",

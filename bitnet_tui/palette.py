@@ -215,7 +215,7 @@ def _experiments(home: Path) -> tuple[Path, ...]:
 
 
 def _score(one: Found, query: str, matcher: Matcher) -> float:
-    """0 if it is not meant. Names come before descriptions, words before scattered letters, what works here first."""
+    """0 if it is not meant. Names come before descriptions, words before scattered letters, then what works here."""
     wanted, label, about = query.lower().split(), one.label.lower(), one.about.lower()
     begun = label.replace("_", " ").split()
     if label.startswith(query.lower().strip()):
@@ -230,4 +230,4 @@ def _score(one: Found, query: str, matcher: Matcher) -> float:
         found = 10
     else:
         return 0.0
-    return found + 9 - one.group if not one.where else found / 10 - one.group / 20
+    return found + (9 - one.group if not one.where else -one.group / 20)

@@ -195,7 +195,7 @@ def test_tunnels_that_fail_do_not_use_up_the_connections(monkeypatch: pytest.Mon
         async with JsonClient("https://example.invalid/v1", first_wait=0.0, pace=Pace(1)) as client:
             for _ in range(3):
                 with pytest.raises(TeacherUnreachable, match=r"no connection|no TLS connection"):
-                    await asyncio.wait_for(client.get("/models", attempts=1), 60)
+                    await asyncio.wait_for(client.get("/models"), 60)
 
     with standing(PAGE) as host:
         monkeypatch.setenv("HTTPS_PROXY", f"http://{host}")

@@ -242,7 +242,13 @@ async def test_an_unreachable_address_is_named() -> None:
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(BitnetError, match="can't be reached") as caught:
             await ask(base_url)
-    assert base_url in str(caught.value)
+        assert base_url in str(caught.value)
+        again: list[str] = []
+        chat = OpenAIChat(PROVIDERS["custom"], base_url, "m", None, on_retry=lambda reason, _: again.append(reason))
+        async with chat:
+            with pytest.raises(BitnetError, match="can't be reached"):
+                await chat.models()
+        assert again == []  # a person waits for it
 
 
 @pytest.mark.parametrize(

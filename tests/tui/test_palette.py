@@ -91,6 +91,11 @@ async def test_in_an_experiment_it_goes_to_settings_and_into_tabs(home: Path):
         await _choose(pilot, "level", "Level")
         assert pilot.app.screen.query_one("#switch").current == "log"  # type: ignore[attr-defined]
         await until(pilot, lambda: "info+" in shown(pilot))
+        await _choose(pilot, "stop", "Stop")
+        await pilot.press("ctrl+p", *"machine")
+        await until(pilot, lambda: "Export" in _offered(pilot))
+        await pilot.press("escape")
+        await settled(pilot)
         # The key R is that of another action in the tab Traces.
         await pilot.press("2")
         await _choose(pilot, "save report", "Save report")

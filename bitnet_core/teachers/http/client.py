@@ -138,11 +138,9 @@ class JsonClient:
             lambda: self._send("POST", path, payload, seconds, most_bytes, held), attempts, watch
         )
 
-    async def get(self, path: str, *, attempts: int = 2) -> Reply:
-        """Like `post`, for what a server answers quickly."""
-        return await self.send_with_retries(
-            lambda: self._send("GET", path, None, QUICK_SECONDS, MOST_BYTES), attempts
-        )
+    async def get(self, path: str) -> Reply:
+        """Like `post`, for what a server answers quickly to a person who waits: asked once."""
+        return await self.send_with_retries(lambda: self._send("GET", path, None, QUICK_SECONDS, MOST_BYTES), 1)
 
     async def stream(
         self,
