@@ -35,7 +35,7 @@ class Command(Painted, can_focus=True):
 class ExportedScreen(DialogScreen[bool]):
     """Returns True to export it again."""
 
-    CSS_PATH = "cards.tcss"
+    CSS_PATH = ["cards.tcss", "exported.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "Command"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss(False)"),
