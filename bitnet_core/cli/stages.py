@@ -239,11 +239,15 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     if state == "interrupted":
         import shlex
 
+        from bitnet_core.files.writable import require_writable_folder
+
         stage = record.stage if record.stage in _STAGES else "STAGE"
-        raise BitnetError(
-            f"{run.id} was interrupted ({record.gone}); start it again: "
-            f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {stage}`."
-        )
+        again = f"start it again: `bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {stage}`"
+        try:  # where its files can't be written any more, a run can't say why it ended
+            require_writable_folder(run.path, again)
+        except BitnetError as error:
+            raise BitnetError(f"{run.id} was interrupted ({record.gone}). {error}") from error
+        raise BitnetError(f"{run.id} was interrupted ({record.gone}); {again}.")
     return record.exit_code if record.exit_code is not None else 1
 
 

@@ -2,11 +2,13 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,3 +134,27 @@ def test_an_ended_watch_says_that_the_run_goes_on_only_if_it_does(
     said = capsys.readouterr().err
     assert ("keeps running" in said) == (left == "active")
     assert ("has ended" in said) == (left == "ended")
+
+
+@pytest.mark.parametrize("number", [0, errno.EROFS, errno.ENOSPC])
+def test_a_run_that_could_not_write_its_end_is_told_with_what_the_disk_says(
+    working: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As when a file system turns read-only in the middle of a training."""
+    run = _run()
+    process = run.record().process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    working.communicate(timeout=60)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if number:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(BitnetError) as caught:
+        stages._follow(run, argparse.Namespace(json=False, root=None), stop_on_interrupt=True)
+    told = str(caught.value)
+    assert told.startswith(f"{run.id} was interrupted (its process is gone")
+    assert (f"{run.path} can't be written ({os.strerror(number)}); " in told) == bool(number)
+    assert ("; start it again: `bitnet --root " in told) == (not number)
