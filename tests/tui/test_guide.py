@@ -219,7 +219,8 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert not guide.offers  # with that width, training would refuse the layers
         width.value = ""
         await settled(pilot)
-        assert said(pilot, "#problem") == "Six of the teacher's layers are a far better start."
+        assert said(pilot, "#problem") == "Six of the teacher's layers are far better."
+        assert "layers are far better." in words(pilot)  # beside the buttons nothing of it is cut
         await click_on(pilot, "Start from them")
         names = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "LR", "SCHEDULER_ETA_MIN")
         assert [guide.draft.get(name) for name in names] == ["teacher", "6", "3e-4", "3e-5"]
