@@ -138,7 +138,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         if now.direction:
             yield f"it {'is ' if now.direction == 'level' else ''}{now.words}"
     elif now.direction in ("falls", "rises"):
-        yield f"held-out {now.words}{age.partition(',')[0]}"
+        yield f"held-out {now.words}{', last measured' if age else ''}{age.partition(',')[0]}"
     else:
         yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}"
     if any(_spiking(vitals.reports)):

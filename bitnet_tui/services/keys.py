@@ -12,7 +12,7 @@ from bitnet_core.secrets.places import KEYRING, VAULT
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui.services.settings import resolved
 
-VAULT_INSTEAD = {"offer": "The key can be kept in an encrypted file instead.", "without": "The key was not kept"}
+VAULT_INSTEAD = {"offer": "Keys can be kept in an encrypted file instead.", "without": "No key was kept"}
 """What to say when the keyring can't take a key: the offer of a vault, and the outcome without one."""
 
 

@@ -58,7 +58,7 @@ def _more(row: "ExperimentRow") -> str:
     if row.training_outdated:
         parts.append("trained before a change")
     parts.append(copy_words(row.stored))
-    return "; ".join(parts)
+    return " · ".join(parts)
 
 
 def _gates(row: "ExperimentRow") -> str:

@@ -11,7 +11,7 @@ from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = {
-    GGUF: "Serve it with the bitnet-tui of that machine. To let others reach it, set a key there "
+    GGUF: "Install bitnet-tui there as well, and serve it with this. To let others reach it, set a key there "
     "(bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:",
     HF: "Serve it there with transformers:",
 }

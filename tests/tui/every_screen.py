@@ -75,7 +75,7 @@ SCREENS: dict[str, Way] = {
     "help over a silent run": Way("experiments", "silent", ("question_mark",), "esc closes", "HelpScreen"),
     "themes over a silent run": Way("experiments", "silent", ("t",), "Leave it", "ThemesScreen"),
     "keymap over a silent run": Way("experiments", "silent", ("K",), "To give actions other keys", "KeymapScreen"),
-    "settings of the app": Way("experiments", "silent", ("f3",), "Tell by a webhook", "AppSettingsScreen"),
+    "settings of the app": Way("experiments", "silent", ("f3",), "Notify by a webhook", "AppSettingsScreen"),
     "fetching": Way("experiments", None, ("U",), "Name there", "FetchScreen"),
     "palette": Way("experiments", None, ("ctrl+p",), "Create an experiment", "Palette"),
     "stop a silent run": Way("experiments", "silent", ("s",), "Let it run", "ConfirmScreen"),

@@ -55,12 +55,12 @@ async def test_each_has_its_origin_and_opens_what_changes_it(
         lines = {
             title: line
             for line in shown(pilot).split("\n")
-            for title in ("Theme", "API keys", "Tell by a com")
+            for title in ("Theme", "API keys", "Notify by a com")
             if title in line
         }
         assert "1 set" in lines["API keys"] and "environment" in lines["API keys"]
         assert "Light" in lines["Theme"] and "app.json" in lines["Theme"]
-        assert "notify-send" in lines["Tell by a com"] and "environment" in lines["Tell by a com"]
+        assert "notify-send" in lines["Notify by a com"] and "environment" in lines["Notify by a com"]
         await pilot.press("enter")
         await settled(pilot)
         await click_on(pilot, "Evening")

@@ -145,11 +145,11 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         told = [str(one.content) for one in pilot.app.screen.query(Words)]  # beside it is what is below the dialog
-        assert any("The key can be kept in an encrypted file instead." in one for one in told)
+        assert any("Keys can be kept in an encrypted file instead." in one for one in told)
         assert "passphrase, at least 8 characters" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        assert "The key was not kept: the OS keyring is switched off" in words(pilot)
+        assert "No key was kept: the OS keyring is switched off" in words(pilot)
         assert "BITNET_VAULT" not in words(pilot)
         assert env_file.text() == before
         await click_on(pilot, "m move")
@@ -231,7 +231,7 @@ async def test_a_key_that_is_in_the_vault_already_stays_there(
         assert "instead" not in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        assert f"The key was not kept: MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
+        assert f"No key was kept: MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
 
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])

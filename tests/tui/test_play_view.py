@@ -244,7 +244,7 @@ def test_behind_another_text_the_student_is_asked_along_the_teachers():
     at = behind(apart, "teacher", 1)
     assert at.forced
     assert at.sides == ("teacher", "student")
-    assert "behind the teacher's text" in text_of(behind_lines(at, 100, 9))
+    assert "expects after the teacher's text" in text_of(behind_lines(at, 100, 9))
     assert not behind(apart, "teacher", 0).forced
 
 

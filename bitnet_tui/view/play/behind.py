@@ -141,7 +141,7 @@ def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
     if shown.missing:
         note = Span(f"   {shown.missing}", "label")
     elif shown.forced:
-        note = Span("   the student: behind the teacher's text", "label")
+        note = Span("   what the student expects after the teacher's text", "label")
     else:
         note = Span("")
     fits = cells_of((*head, note)) <= cells

@@ -61,7 +61,7 @@ VIEWS: dict[str, View] = {
     "playground": View("demo", "P [PyTorch,] 3 [tokens/s_Cut_at] right [0.] n", "token "),
     "compare": View(None, "down down down space down space V", "better"),
     "compare-with": View("demo", "V space down down down space", "space marks several"),
-    "settings": View("demo", "f3", "Tell by a webhook"),
+    "settings": View("demo", "f3", "Notify by a webhook"),
     "keys": View("demo", "a", "API keys"),
     "key": View(None, "a enter", "Type or paste the key"),
     "vault": View("hosted", "p", "Open the vault", home="locked"),
