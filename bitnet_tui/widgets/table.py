@@ -84,6 +84,8 @@ class Table(ScrollView, can_focus=True):
 
     _rows: tuple[Row, ...] = ()
     _at = 0
+    _clicked: str | None = None
+    """The row that a click has put the cursor on, and no key since: the next click there opens it."""
     _was_moved = False
     """Until then the cursor is on the first row, while the list is still being read."""
     _strips: dict[tuple[Row, bool], Strip]
@@ -131,6 +133,7 @@ class Table(ScrollView, can_focus=True):
     def _go(self, place: int) -> None:
         place = max(0, min(place, len(self._rows) - 1))
         self._was_moved = True
+        self._clicked = None
         if place == self._at or not self._rows:
             return
         for y in (self._at, place):
@@ -169,10 +172,12 @@ class Table(ScrollView, can_focus=True):
             return
         if at.x < GUTTER:
             self.post_message(self.Pressed(self._rows[place].key))
-        elif place == self._at:
+        elif place == self._at and self._rows[place].key == self._clicked:
+            self._clicked = None
             self.post_message(self.Chosen())
         else:
             self._go(place)
+            self._clicked = self._rows[place].key
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 

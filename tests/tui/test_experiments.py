@@ -119,9 +119,9 @@ async def test_what_is_from_before_a_change_is_marked_everywhere(home: Path, han
         await settled(pilot)
         assert len(re.findall(r"··✓✓· .* 7\.28  ", shown(pilot))) == 2
         assert "(outdated)" not in listing(home)
-        if " ▌○ demo" not in shown(pilot):
-            await do(["down"], "demo")
-        await do(["enter"], "demo")
+        if hand == "keys" and " ▌○ demo" not in shown(pilot):
+            await pilot.press("down")
+        await do(["enter"], "demo", "demo")
         assert "✓ done" in shown(pilot)
         assert "Since these results" not in shown(pilot)
         await do(["6", "slash"], "6 Config", "filter (/)")

@@ -80,10 +80,13 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert "A gamma B alpha" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        await click_on(pilot, "beta")
-        if isinstance(pilot.app.screen, ExperimentsScreen):  # the first click puts the cursor there
-            await click_on(pilot, "beta")
-        assert isinstance(pilot.app.screen, ExperimentScreen)
+        for name in ("beta", "alpha", "beta", "alpha"):  # wherever the cursor was, one click only puts it there
+            await click_on(pilot, name)
+            assert isinstance(pilot.app.screen, ExperimentsScreen)
+        await pilot.press("down", "up")
+        for screen in (ExperimentsScreen, ExperimentScreen):
+            await click_on(pilot, "alpha")
+            assert isinstance(pilot.app.screen, screen)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         assert _names(pilot) == ["gamma", "beta", "alpha"]
