@@ -4,6 +4,7 @@ Knows nothing of stages or secrets.
 """
 
 import contextlib
+import gc
 import json
 import os
 import resource
@@ -179,6 +180,18 @@ def start_helper(
         pipe_of(helper.stdin).write(json.dumps(job) + "\n")
         pipe_of(helper.stdin).flush()
     return helper
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage meanwhile: to import makes objects that stay, by the hundred thousand."""
+    looks = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looks:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitnet_core.process import parents_pipe, rss_bytes, say_alive
+from bitnet_core.process import importing, parents_pipe, rss_bytes, say_alive
 
 
 def main() -> int:
@@ -27,8 +27,10 @@ def main() -> int:
 
 @torch.inference_mode()
 def _run(job: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
-    import transformers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    with importing():
+        import transformers
+        import transformers.integrations.bitnet  # else the loader would, and its code count as the model's memory
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
     def goes_on(ids_BT: torch.Tensor, *_: Any) -> torch.Tensor:
         """Between two tokens: whether to stop, for each row."""

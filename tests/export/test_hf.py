@@ -40,6 +40,7 @@ def test_transformers_computes_the_student(
     made = generate_ids(student, ids[:9], Sampling(max_tokens=12), eos_id=tokenizer.eos_id)
     assert run.texts == [tokenizer.decode(made.ids)]
     assert run.token_ids == [tokenizer.encode(TEXT)]
+    assert run.memory_bytes < 75_000_000, "the library's code is no part of it"
 
 
 def assert_equal(student: Student, sequences: list[list[int]], theirs: list[torch.Tensor]) -> None:

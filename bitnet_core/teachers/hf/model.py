@@ -4,6 +4,7 @@ Heavy: torch and transformers. Knows no requests.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import rss_bytes
+from bitnet_core.process import importing, rss_bytes
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.hf.files import is_gguf, locate
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
@@ -67,6 +68,8 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
     path = locate(name, token)
     tokenizer = tokenizer_of(name, path)
     dtype = pick_dtype(options, device)
+    with importing():
+        importlib.import_module("transformers.modeling_utils")  # its code is no part of the model's memory
     before = _memory(device)
     with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
         model, unused = _model(name, path, dtype)
