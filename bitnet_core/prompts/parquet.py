@@ -52,7 +52,7 @@ def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) ->
         size = os.fstat(source.fileno()).st_size
         groups = _row_groups(source, size)
         try:
-            file = opened.enter_context(pq.ParquetFile(path, **options))
+            file = opened.enter_context(pq.ParquetFile(path, page_checksum_verification=True, **options))
         except UnicodeDecodeError as error:
             raise pa.ArrowInvalid("a column's name is not text") from error
         except UnicodeEncodeError as error:

@@ -261,7 +261,7 @@ class Browser:
                     rows = table.filter(pc.equal(table.column("prompt_idx"), prompt_idx)).to_pylist()
             except (pa.ArrowException, OSError, KeyError, IndexError) as error:
                 raise_if_not_the_file(error, path)
-                raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet traces validate`.") from error
+                raise BitnetError(f"{path} is damaged or not Parquet; run `bitnet traces validate`.") from error
             if rows:
                 return {row["stream_pos"]: row["teacher_sample_text"] or "" for row in rows}
         return {}
@@ -338,4 +338,4 @@ def _rows(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
         return
     except (pa.ArrowException, OSError, KeyError, IndexError) as error:
         raise_if_not_the_file(error, path)
-        raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
+        raise BitnetError(f"{path} is damaged or not Parquet; run `bitnet collect` again to write it.") from error

@@ -89,7 +89,7 @@ def write(path: Path, about: About, scored: Iterable[tuple[int, TokenScores]]) -
     with (
         writing(path),
         files.atomic_path(path) as temp,
-        pq.ParquetWriter(temp, key_values, compression="zstd") as out,
+        pq.ParquetWriter(temp, key_values, compression="zstd", write_page_checksum=True) as out,
     ):
         waiting: list[dict[str, Any]] = []
         for prompt_idx, one in scored:

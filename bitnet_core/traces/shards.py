@@ -204,7 +204,7 @@ def require_whole(path: Path) -> None:
 
 
 def torn(path: Path) -> BitnetError:
-    return BitnetError(f"{path} is truncated or not Parquet; {AGAIN}.")
+    return BitnetError(f"{path} is damaged or not Parquet; {AGAIN}.")
 
 
 def _require_metadata(path: Path, key_values: dict[bytes, bytes] | None) -> schema.TraceMetadata:

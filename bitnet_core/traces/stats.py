@@ -128,7 +128,7 @@ def _rejected(data_dir: Path) -> tuple[Counter[str], int]:
         return Counter(), 0
     except (pa.ArrowException, OSError, KeyError, IndexError) as error:
         raise_if_not_the_file(error, path)
-        raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
+        raise BitnetError(f"{path} is damaged or not Parquet; run `bitnet collect` again to write it.") from error
     return Counter(reason for reason in column.to_pylist() if reason), len(column)
 
 
@@ -143,7 +143,7 @@ def rejected_tokens(data_dir: Path) -> tuple[int | None, int | None]:
         return None, None
     except (pa.ArrowException, OSError, IndexError) as error:
         raise_if_not_the_file(error, path)
-        raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
+        raise BitnetError(f"{path} is damaged or not Parquet; run `bitnet collect` again to write it.") from error
     tokens = table.column("completion_tokens").to_pylist()
     if any(count is None for count in tokens):
         return None, None

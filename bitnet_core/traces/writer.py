@@ -241,6 +241,7 @@ def _writing(path: Path, wanted: pa.Schema) -> Iterator[pq.ParquetWriter]:
                 wanted,
                 compression="zstd",
                 compression_level=_ZSTD_LEVEL,
+                write_page_checksum=True,
                 use_dictionary=[name for name in _leaves(wanted, None) if name not in {*floats, *ids}],
                 # Bytes of equal weight are stored together, so that the zeros left by rounding compress well.
                 column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),

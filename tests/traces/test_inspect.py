@@ -136,7 +136,7 @@ def test_a_file_beside_the_projected_ones_is_looked_at_to_its_end(data: Path, na
         path.write_bytes(whole if how != "torn" else whole[:-9])
     (problem,) = inspect.validate(data)
     assert Path(problem["file"]).name == name
-    assert "is truncated or not Parquet" in problem["reason"]
+    assert "is damaged or not Parquet" in problem["reason"]
 
 
 def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
