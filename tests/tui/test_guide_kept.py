@@ -27,6 +27,7 @@ from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
+from tests.tui.laid_out import faults
 from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, until, words
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
         await click_on(pilot, "Cancel", last=True)
         assert pilot.app.screen is guide
         assert "the key is not kept yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
+        assert faults(guide) == []  # the whole of it is in sight, beside a wide button
         assert files_text(home) == ""
         await click_on(pilot, "Create it without keys")
         assert isinstance(pilot.app.screen, ExperimentScreen)
@@ -278,7 +280,7 @@ async def test_back_and_forth_keeps_every_value(home: Path):
         field_of(guide, "BUDGET_TOKENS").value = "5000"
         await click_on(pilot, "mini")
         await click_on(pilot, "Teacher")
-        await click_on(pilot, "llama.cpp     logprobs")
+        await click_on(pilot, "llama.cpp    logprobs")
         await click_on(pilot, "Machine")
         await click_on(pilot, "Student and budget")
         assert field_of(guide, "BUDGET_TOKENS").value == "5000"

@@ -383,11 +383,13 @@ class KeptGuide(Guide):
     def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
         """Say a sentence, with a button that does something about it."""
         super().say(text, style)
+        self.set_class(bool(offer) and style != "label", "-mending")
         self.offer(offer, act)
 
     def offer(self, words: str, act: Callable[[], object]) -> None:
         button = self.query_one("#offer", Button)
         button.display = bool(words)
+        self.set_class(bool(words), "-offering")
         self._offer = act
         if words:
             button.label = Content(words)

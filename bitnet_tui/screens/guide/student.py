@@ -128,7 +128,7 @@ class StudentStep(Step):
             self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")
             self.guide.offer("Start from its weights", lambda: self._start_from(source))
         elif self.draft.teacher.name == EMBEDDED and self.draft.get(_PRESET) == default(_PRESET):
-            self.guide.say("Six of the teacher's layers are far better.", "label")
+            self.guide.say("Six of the teacher's layers are a far better start.", "label")
             self.guide.offer("Start from them", lambda: self._start_from("teacher", _SIX_LAYERS))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:

@@ -285,7 +285,7 @@ def _start_faults(draft: Draft) -> Iterator[Fault]:
     """Training would refuse them, after all traces were collected and paid for."""
     elsewhere = draft.teacher.name != EMBEDDED and draft.teacher.wire != "transformers"
     if draft.get(START) == "teacher" and elsewhere:
-        yield Fault("student", START, "this teacher's weights are not on this machine", default(START))
+        yield Fault("student", START, "this teacher's weights are not here", default(START))
     if "MINI_PRESET" in unused_of_start(draft.values):
         for name in SIZES:
             if draft.get(name):
