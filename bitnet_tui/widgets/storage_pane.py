@@ -10,6 +10,9 @@ from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stored_tree import StoredTree
 
+_TARGET = (("Choose a target", "Target"), ("Change target", "Target"))
+"""What its button offers without a target, and with one; second, where there is little room."""
+
 
 class StoragePane(Vertical):
     """Its buttons are named after the actions of the screen."""
@@ -20,7 +23,7 @@ class StoragePane(Vertical):
             yield KeyButton("Verify", "experiment.verify")
             yield KeyButton("Pull", "experiment.pull")
             yield KeyButton("Repair", "experiment.repair")
-            yield KeyButton("Target", "experiment.target", id="store-target")
+            yield KeyButton("", "experiment.target", others=_TARGET, id="store-target")
             yield KeyButton("Force push", "experiment.overwrite")
             yield KeyButton("Force pull", "experiment.replace")
         with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
@@ -35,7 +38,9 @@ class StoragePane(Vertical):
 
     def show(self, copy: CopyView, lines: tuple[Line, ...], tree: Tree) -> None:
         for button in self.query(KeyButton):
-            if button.id != "store-target":
+            if button.id == "store-target":
+                button.say(*_TARGET[bool(copy.backend)])
+            else:
                 button.want(bool(copy.backend))
         self.query_one("#store-text", Painted).show(lines)
         stored = self.query_one(StoredTree)

@@ -12,6 +12,7 @@ from bitnet_core.runs.health import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.key_names import keys_text
+from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.screens.message import MessageScreen
@@ -23,7 +24,7 @@ from bitnet_tui.view.states import LEGEND, LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown, until
+from tests.tui.pilots import notices, settled, shown, until, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
@@ -281,3 +282,13 @@ async def test_keys_scroll_the_text_of_a_dialog_and_leave_enter_to_its_buttons(h
             await pilot.press("enter")
             await settled(pilot)
             assert answers == [None if isinstance(screen, MessageScreen) else False]
+
+
+async def test_a_notice_does_not_lie_over_the_words_on_a_window_that_is_too_small(home: Path):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(20, 5), notifications=True) as pilot:
+        await settled(pilot)
+        pilot.app.notify("Something has ended.")
+        await settled(pilot)
+        assert words(pilot) == " ".join(TOO_SMALL.split())
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: notices(pilot) == ["Something has ended."])
