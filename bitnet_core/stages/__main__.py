@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Any
 
+from bitnet_core.process import importing
 from bitnet_core.runs import worker
 from bitnet_core.runs.context import StageContext
 
@@ -15,13 +16,9 @@ _MODULES = {"eval": "evaluate"}
 
 def run_stage(ctx: StageContext) -> dict[str, Any]:
     """Import the stage's module, which imports the heavy half, and run it."""
-    # Importing makes hundreds of thousands of objects that stay: to look for garbage among them takes a sixth of it.
-    gc.disable()
-    try:
+    with importing():
         module = importlib.import_module(f"bitnet_core.stages.{_MODULES.get(ctx.stage, ctx.stage)}")
-    finally:
         gc.freeze()
-        gc.enable()
     summary: dict[str, Any] = module.run(ctx)
     return summary
 

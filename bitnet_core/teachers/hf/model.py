@@ -4,7 +4,6 @@ Heavy: torch and transformers. Knows no requests.
 """
 
 import contextlib
-import importlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +68,7 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
     tokenizer = tokenizer_of(name, path)
     dtype = pick_dtype(options, device)
     with importing():
-        importlib.import_module("transformers.modeling_utils")  # its code is no part of the model's memory
+        import transformers.modeling_utils  # noqa: F401 - here, for its code is no part of the model's memory
     before = _memory(device)
     with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
         model, unused = _model(name, path, dtype)
