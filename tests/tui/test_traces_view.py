@@ -2,6 +2,7 @@
 
 import math
 import string
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -191,6 +192,9 @@ def test_scoring_an_experiment_that_was_renamed_meanwhile_says_so(
     class Host:
         def call_later(self, *_: object) -> None:
             pass
+
+        def at_work(self, _: object) -> AbstractContextManager[None]:
+            return nullcontext()
 
     def fails(_: Scoring) -> int:
         raise BitnetError("scores.parquet can't be written; choose another place.")
