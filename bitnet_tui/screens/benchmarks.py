@@ -120,7 +120,7 @@ def get(shell: Shell, names: Sequence[str], then: Callable[[], object] = lambda:
 
 def _get(shell: Shell, getting: GetBenchmarks, then: Callable[[], object]) -> None:
     problem = ""
-    if_ended = "Benchmarks that have not arrived whole are fetched anew."
+    if_ended = "A benchmark that has not arrived whole is fetched again."
     try:
         with shell.at_work(Work("benchmarks are being fetched", if_ended, getting.interrupt)):
             getting.fetched()

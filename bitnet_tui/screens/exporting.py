@@ -19,7 +19,7 @@ from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.works import Work
 
-_IF_ENDED = "An export that is cut removes what is half-written; one that is whole stays, unverified."
+_IF_ENDED = "An export that is stopped removes what is half-written; a finished one stays, but is not verified."
 
 
 class ExportingScreen(ShellScreen[None]):

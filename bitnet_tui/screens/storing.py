@@ -59,7 +59,7 @@ _NAMES: dict[Action, str] = {
     "replace": "Force pull",
 }
 """As the buttons call them."""
-_ANEW = "A verification that is cut begins anew."
+_ANEW = "A verification that is stopped starts over."
 _PULLED = "What has arrived is kept, and the next pull goes on from there."
 _SENT = "What was sent is kept, and the next push goes on from there."
 _AT_WORK: dict[Action, tuple[str, str]] = {

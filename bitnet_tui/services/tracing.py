@@ -151,7 +151,7 @@ class Scoring(commands.Command):
                 if "done" in last:
                     self.done, self.total = last["done"], last["total"]
         if self.cancelled:
-            raise BitnetError("Scoring was stopped; what was scored before is kept.")
+            raise BitnetError("Scoring was stopped; earlier scores are kept.")
         if child.returncode or "path" not in last:
             raise BitnetError(commands.last_sentence("".join(complaints)) or "The student was not scored; try again.")
         return int(last["sequences"])

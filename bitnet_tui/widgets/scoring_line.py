@@ -76,7 +76,7 @@ class ScoringLine(Painted):
 
 def _run(shell: Shell, scoring: Scoring) -> None:
     what = f"the student of {flat(scoring.root.name)} is being scored"
-    if_ended = "A scoring that is cut begins anew; what was scored before is kept."
+    if_ended = "A scoring that is stopped starts over; earlier scores are kept."
     try:
         with shell.at_work(Work(what, if_ended, scoring.cancel, scoring.root)):
             scoring.scored = scoring.score()
