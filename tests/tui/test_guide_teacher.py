@@ -17,20 +17,30 @@ from tests.tui.guides import CHECKED, GOOD, KEY, answered, answering, app, at, c
 from tests.tui.pilots import click_at, click_on, files_text, said, settled, shown, until, words
 
 
-async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("by", ["mouse", "keys"])
+async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(
+    home: Path, monkeypatch: pytest.MonkeyPatch, by: str
+):
     refused = {**GOOD, "key_accepted": False, "problem": "OpenAI refuses OPENAI_API_KEY; correct it."}
     asked = answering(monkeypatch, Probe, refused)
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
-        await click_on(pilot, "OpenAI")
-        await click_on(pilot, "such as")
+        if by == "keys":
+            await press(pilot, *["down"] * 6, "enter")
+        else:
+            await click_on(pilot, "OpenAI")
+            await click_on(pilot, "such as")
         await press(pilot, *"g", "enter")
         pilot.app.post_message(events.Paste(KEY))
         await settled(pilot)
         assert KEY not in shown(pilot)
-        await press(pilot, "ctrl+t")
+        if by == "keys":
+            await press(pilot, "ctrl+t")
+        else:
+            await click_on(pilot, "Test")
         assert said(pilot, "#found") == "✗ OpenAI refuses “Key”; correct it."
-        await click_on(pilot, "Type another key")
+        if by == "mouse":
+            await click_on(pilot, "Type another key")
         assert pilot.app.focused is guide.query_one("#key")
         await press(pilot, "x")
         assert said(pilot, "#found") == ""  # it was about another key
