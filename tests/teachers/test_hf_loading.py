@@ -61,7 +61,7 @@ async def test_it_opens_like_every_teacher(folder: Path) -> None:
     )
     async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:
         result = await teacher.chat(ask("Hi."))
-        assert teacher.memory_bytes() or 0 >= 0
+        assert (teacher.memory_bytes() or 0) >= 0
         assert (teacher.name, teacher.model, teacher.pace) == ("hf", str(folder), None)
     assert result.completion_tokens == 12
 
