@@ -29,7 +29,7 @@ _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 100
 """Gradients are some thirty times as long at first as later, and full steps along them cost more than they gain."""
-_LABEL = "fitting the student to its source"
+_READING, _FITTING = "reading the answers with the source", "fitting the student to its source"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
     state_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
     lengths_R = text.lengths()
     batches = [(rows, int(lengths_R[rows].max())) for rows in torch.split(lengths_R.argsort(stable=True), _ROWS)]
-    for index in range(source.shape.num_hidden_layers):
+    layers = source.shape.num_hidden_layers
+    for index in range(layers):
+        reporter.progress(index, layers, "layers", _READING)
         for part in layer_names(shape):
             own[part].copy_(source.read(f"model.layers.{index}.{part}"))
         for rows, length in batches:
@@ -120,7 +122,7 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
             optimizer.step()
             pace.step()
             losses.append(loss.detach())
-            reporter.progress(step + 1, steps, "steps", _LABEL)
+            reporter.progress(step + 1, steps, "steps", _FITTING)
     finally:
         embedding_VD.requires_grad_(True)
     student.zero_grad(set_to_none=True)

@@ -15,6 +15,7 @@ from bitnet_core.pretrained.reconstruct import Text, divergence, reconstruct, so
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import Source
 from bitnet_core.pretrained.start import load, warm_shape
+from bitnet_core.runs.events import Event, Progress
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import StudentOptions
 
@@ -57,8 +58,11 @@ def test_the_last_state_is_that_of_transformers(source: Source, llama: LlamaForC
         llama(some.ids_RT)
     handle.remove()
     read_RT = some.asked_RT.flip(1).cumsum(1).flip(1) > 0
-    found_ND = source_state(source, some, Reporter())[read_RT]
+    told: list[Event] = []
+    found_ND = source_state(source, some, Reporter(told.append))[read_RT]
     torch.testing.assert_close(found_ND, last["state"][read_RT], rtol=1e-4, atol=1e-4)
+    assert isinstance(told[0], Progress), "reading takes as long as fitting, and says what it does"
+    assert (told[0].label, told[0].total) == ("reading the answers with the source", source.shape.num_hidden_layers)
 
 
 def test_the_divergence_is_that_of_the_probabilities() -> None:
