@@ -42,6 +42,8 @@ DISK_LEAST = 500e6
 """And as much for whatever else is written, while a checkpoint's size is not known."""
 RECOVERY = 0.5
 """A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
+WORSE, RUINED = 1.02, 1.5
+"""So many times the held-out loss before the first step, a training has made its student worse, or ruined it."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
 
@@ -82,6 +84,7 @@ def train_health(
         *silence(vitals, silent),
         *_not_finite(vitals),
         *machine_findings(vitals, machine),
+        *_worse(vitals),
         *_rising(vitals),
         *_spikes(vitals.reports),
         *_slow(vitals.reports),
@@ -177,6 +180,21 @@ def _untold(vitals: Vitals) -> bool:
     """
     measured = len(vitals.evaluations)
     return measured == 1 or (not measured and _usual_norm(vitals.reports) is None)
+
+
+def _worse(vitals: Vitals) -> Iterator[Finding]:
+    """Whether the student is worse than before its first step, and not because of the flip."""
+    first, before = vitals.first, vitals.before_flip
+    if first is None or first.step or not vitals.evaluations or (before and before.loss <= first.loss * WORSE):
+        return
+    last = vitals.evaluations[-1]
+    since = f"{significant(first.loss)} before the first step"
+    at = f"{significant(last.loss)} at step {number(last.step)}"
+    if last.loss > first.loss * RUINED:
+        advice = "LR is probably too large: stop and lower it."
+        yield Finding("bad", f"Ruined: held-out {at}, {since}.", advice)
+    elif last.loss > first.loss * WORSE:
+        yield Finding("warn", f"Worse than at the start: held-out {at}, {since}.", "Lower LR if it stays so.")
 
 
 def _rising(vitals: Vitals) -> Iterator[Finding]:
