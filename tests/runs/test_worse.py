@@ -17,7 +17,11 @@ def _to(*losses: float) -> Training:
     ("losses", "level", "told"),
     [
         ((12.36, 70.0), "bad", "Ruined: held-out 70.0 at step 10, 12.4 before the first step."),
-        ((12.36, 70.0, 13.55), "warn", "Worse than at the start: held-out 13.6 at step 20, 12.4 before the first step."),
+        (
+            (12.36, 70.0, 13.55),
+            "warn",
+            "Worse than at the start: held-out 13.6 at step 20, 12.4 before the first step.",
+        ),
         ((12.36, 70.0, 12.4), "good", "Healthy. Held-out "),
         ((12.36, 12.3), "good", "Healthy. Held-out "),
     ],
