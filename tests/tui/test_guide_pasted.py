@@ -49,6 +49,24 @@ def test_what_is_said_of_any_teacher_is_that_of_the_chosen_one_or_of_an_own_serv
     assert keys == {"VLLM_API_KEY": "k1"}
 
 
+@pytest.mark.parametrize("none", ["none", "-", "n/a", "not needed", "no key", "(none)", "None, it is local"])
+@pytest.mark.parametrize("named", ["key: ", "CUSTOM_API_KEY="])
+def test_a_word_for_no_key_is_none(none: str, named: str) -> None:
+    found = pasted.read(f"address: lab:8000/v1\nmodel: llama\n{named}{none}", draft=Draft(step="teacher"))
+    assert found is not None
+    assert found.words(60) == "Taken from what was pasted: Address and Model."
+    draft, keys = pasted.with_pasted(Draft(step="teacher"), {"CUSTOM_API_KEY": "of another server"}, found)
+    assert (draft.address, keys) == ("http://lab:8000/v1", {"CUSTOM_API_KEY": ""})
+    _, keys = _taken(f"model: m\nkey: sk{none}", Draft(step="teacher").having(TEACHER, "custom"))
+    assert keys == {"CUSTOM_API_KEY": f"sk{none}"}, "a key may end so"
+
+
+@pytest.mark.parametrize("called", ["S3_ENDPOINT", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL", "MINIO_ENDPOINT"])
+def test_an_endpoint_by_any_programs_name_and_without_a_scheme_is_taken(called: str) -> None:
+    draft, _ = _taken(f"model: m\naddress: lab\n{called}=127.0.0.1:9000\nS3_BUCKET=b\nAWS_ACCESS_KEY_ID=A")
+    assert (draft.backend, draft.get("S3_ENDPOINT_URL")) == ("s3", "http://127.0.0.1:9000")
+
+
 @pytest.mark.parametrize(
     ("text", "step", "backend", "values"),
     [
@@ -78,7 +96,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert found is not None
     assert found.words(48) == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
     many = pasted.Pasted(dict.fromkeys(["S3_BUCKET", *REGISTRY], "x"), {}, ("A_LONG_NAME_OF_ANOTHER", "B", "C"), 12)
-    assert many.words(48) == "Taken: Bucket and 189 more. Not taken: A_LONG_NAME_OF_AN…, 2 more and 12 other lines."
+    assert many.words(48) == "Taken: Bucket and 189 more. Not taken: A_LONG_NAME_OF_AN…, B, C and 12 other lines."
     assert many.words(40) == "Taken: 190 settings. Not taken: 3 names and 12 other lines."
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
 

@@ -33,11 +33,21 @@ _QUOTES = re.compile(r"(['\"`])(.*)\1")
 _ALSO = {
     "AWS_REGION": "AWS_DEFAULT_REGION",
     "REGION": "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL": "S3_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3": "S3_ENDPOINT_URL",
+    **dict.fromkeys(
+        (
+            *("S3_ENDPOINT", "S3_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+            *("AWS_S3_ENDPOINT", "AWS_S3_ENDPOINT_URL", "MINIO_ENDPOINT", "MINIO_URL"),
+        ),
+        "S3_ENDPOINT_URL",
+    ),
     "OPENAI_API_BASE": "OPENAI_BASE_URL",
 }
 """What other programs call a setting of ours."""
+_NOTHING = re.compile(
+    r"""(?ix) [(<\[]? (?: [-–—]+ | n/?a | no(?:ne|t)? | null | nil | empty | (?:no|none|not)\ (?:api[ -]?)?(?:key\ ?)?
+    (?:(?:is\ )?(?:needed|required|necessary|set|used))? ) \.? [)>\]]? (?: \s+\(.*\) | [,;]\s.* )?"""
+)
+"""What people write where there is no key."""
 _ADDRESS = "address url baseurl serverurl apibase apiurl endpoint endpointurl host server uri"
 _KEY = (
     "key apikey token accesstoken apitoken authtoken personalaccesstoken pat bearer secret secretkey password passwd "
@@ -86,6 +96,15 @@ def setting_called(written: str) -> str:
     """The setting that a name in a `.env` or a profile stands for; empty for none."""
     name = written.upper()
     return name if name in REGISTRY else _ALSO.get(name, "")
+
+
+def given(name: str, value: str) -> str:
+    """What a note gives a key or an address: `none` is empty, and an address gets its scheme."""
+    if not (name in SECRET_NAMES or is_address(name)):
+        return value
+    if _NOTHING.fullmatch(value):
+        return ""
+    return scheme(value) + value if is_address(name) else value
 
 
 def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
@@ -252,7 +271,7 @@ def _value(name: str, written: str) -> str:
         return _SCHEME.sub("", value)
     if name == TEACHER:
         return next((one for one in PROVIDERS if _plain(value) in (_plain(one), _plain(provider_words(one)))), value)
-    return scheme(value) + value if is_address(name) else value
+    return value
 
 
 def _bare(written: str) -> str:

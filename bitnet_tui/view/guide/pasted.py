@@ -48,8 +48,8 @@ _LINES, _NAME_CELLS = 2, 18
 class Pasted:
     """What a text assigns: settings with their values, keys with theirs, and the names of what can't be taken.
 
-    One that has only the last was of keys, and would have shown them in a field. `left` is how many other lines there
-    are, which may be anything, even a key: they are not shown.
+    An empty key: the text says that there is none. One that has only the last was of keys, and would have shown them
+    in a field. `left` is how many other lines there are, which may be anything, even a key: they are not shown.
     """
 
     values: Mapping[str, str]
@@ -59,12 +59,16 @@ class Pasted:
 
     def words(self, cells: int) -> str:
         """What was taken, by the names on the page, and what was not: as many names as two lines hold."""
-        forms = [self._words(most) for most in (2, 1, 0)]
+        forms = [self._words(*most) for most in ((2, 2), (1, 2), (0, 2), (0, 1), (0, 0))]
         return next((words for words in forms if len(wrap(words, cells)) <= _LINES), forms[-1])
 
-    def _words(self, most: int) -> str:
-        names = [label(name) for name in (*self.values, *self.keys)]
-        rest = [*_shortened(self.unknown, most, "name"), *([_number(self.left, "other line")] if self.left else [])]
+    def _words(self, most: int, most_left: int) -> str:
+        """With so many names of what was taken, and of what was not: those are news."""
+        names = [label(name) for name in (*self.values, *(name for name, one in self.keys.items() if one))]
+        rest = [
+            *_shortened(self.unknown, most_left, "name"),
+            *([_number(self.left, "other line")] if self.left else []),
+        ]
         said = ("Taken" if rest else "Taken from what was pasted", _shortened(names, most, "setting"))
         return " ".join(f"{what}: {listed(some)}." for what, some in (said, ("Not taken", rest)) if some)
 
@@ -106,10 +110,10 @@ def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | 
         return Pasted({}, {}, (*of_keys, *labels)) if secret else None
     values: dict[str, str] = {}
     keys: dict[str, str] = {}
-    unknown = [*labels, *(written for written in of_keys if written not in parsed.values)]
+    unknown = [*labels, *(written for written in of_keys if written not in parsed.lines)]
     for written, as_typed in parsed.values.items():
         name = setting_called(written)
-        value = plain_value(name, as_typed) if name else as_typed
+        value = labelled.given(name, plain_value(name, as_typed)) if name else as_typed
         if not name or not _may_be_pasted(name, value, sections):
             unknown.append(written if written in by_name else label(name))
         elif name in SECRET_NAMES:
