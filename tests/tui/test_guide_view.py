@@ -212,6 +212,13 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
             "! The logprobs that “Other server” gives for m can't be used: it gives ids; update the server",
             "Choose another model",
         ),
+        (
+            {"models": ["llama"], "model_listed": False},
+            "s\n! the server does not list m; it answers anyway\n✓ log",
+            "",
+        ),
+        ({"models": ["m:latest"], "model_listed": False}, "s\n✓ logprobs", ""),
+        ({"models": [], "model_listed": False}, "s\n✓ logprobs", ""),
         ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),
         ({"logprobs": None, "problem": "It is busy."}, "unknown whether it gives logprobs (It is busy)", ""),
         ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.50 in, $10.00 out per million tokens", ""),

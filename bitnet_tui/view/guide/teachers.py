@@ -151,7 +151,17 @@ def in_short(problem: str) -> str:
 
 def answer(report: Mapping[str, Any], draft: Draft = _UNSET) -> Found:
     """What a probe found, and what of the draft it asks to change."""
-    return replace(_answer(report, draft), report=report)
+    found = _answer(report, draft)
+    said, *rest = found.lines
+    return replace(found, lines=(said, *_unlisted(report, found.models), *rest), report=report)
+
+
+def _unlisted(report: Mapping[str, Any], models: tuple[str, ...]) -> tuple[Line, ...]:
+    """That a server has answered whose list lacks the model: many answer under any name, with what they have."""
+    model = report.get("model")
+    if not (model and models and report.get("chat") and report.get("model_listed") is False):
+        return ()
+    return () if f"{model}:latest" in models else (_warn(f"the server does not list {model}; it answers anyway"),)
 
 
 def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
