@@ -192,10 +192,12 @@ async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
         guide = await at(pilot, "storage")
         await click_on(pilot, "S3 or compatible")
         field_of(guide, "S3_BUCKET").value = "my-distil"
+        field_of(guide, "S3_BUCKET").focus()
         await answered(pilot)
         await press(pilot, "ctrl+t")
+        assert guide.query_one("#offer").has_focus
         for answer in ("#no", "#yes"):
-            await click_on(pilot, "Create the bucket")
+            await click_on(pilot, "Create the bucket", last=True)
             assert "Create the bucket my-distil?" in words(pilot) and "at Amazon" in words(pilot)
             assert len(asked) == 1
             await pilot.click(answer)

@@ -98,10 +98,13 @@ def test_what_a_target_lacks_can_be_created_from_its_form():
     folder = "/mnt/disk/copy is not there; mount its disk, or create its folder."
     draft = Draft().having(BACKEND, "local").having("STORAGE_LOCAL_DIR", "/mnt/disk/copy")
     assert storing.failed(folder, draft).offer == "Create the folder"
+    assert unstyled(*storing.failed(folder, draft).lines).endswith("; mount its disk, or press “Create the folder”.")
     question, why, *_ = storing.create_question(draft)
     assert (question, "mount" in why) == ("Create the folder /mnt/disk/copy?", True)
     missing = "Supabase refuses looking for the bucket runs (Bucket not found); check SUPABASE_BUCKET."
-    assert _failed(missing, "supabase").offer == "Create the bucket"
+    found = _failed(missing, "supabase")
+    assert (found.offer, found.field) == ("Create the bucket", "")
+    assert unstyled(*found.lines).endswith("(Bucket not found); press “Create the bucket”, or correct “Bucket”.")
     assert "at Supabase" in storing.create_question(draft.having(BACKEND, "supabase"))[1]
     assert _failed("There is no folder at http://x; correct WEBDAV_URL.", "webdav").offer.startswith("Go to ")
 

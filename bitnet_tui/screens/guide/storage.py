@@ -39,6 +39,8 @@ class StorageStep(TestedStep):
     TARGETS = storing.groups()
     SYNCS = True
     """Whether it is asked when results are kept there."""
+    _tested_from: Widget | None = None
+    """What had the focus when the test began."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -168,6 +170,7 @@ class StorageStep(TestedStep):
         if backend == HERE or not self.guide.may_test(self.step) or self.lacks():
             return
         guide, typed = self.guide, self._typed_keys
+        self._tested_from = self.screen.focused
         remember(typed.values())
         asked = storing.question(self.draft, guide.place)
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
@@ -207,8 +210,18 @@ class StorageStep(TestedStep):
 
     # -- what was found ------------------------------------------------------------------------------------------
 
+    def lead(self, found: Found) -> None:
+        """From any field to the button that creates what is missing, unless one has gone elsewhere meanwhile."""
+        if self._creates(found) and self.screen.focused is self._tested_from:
+            self.screen.query("#offer").focus()
+        else:
+            super().lead(found)
+
+    def _creates(self, found: Found) -> bool:
+        return found.offer == storing.create(self.draft.get(BACKEND))
+
     def mend_found(self) -> None:
-        if self._shown and self._shown.offer == storing.create(self.draft.get(BACKEND)):
+        if self._shown and self._creates(self._shown):
             self._ask_to_create()
             return
         field = self.field(self._shown.field) if self._shown and self._shown.field else None

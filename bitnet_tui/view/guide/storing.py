@@ -14,7 +14,7 @@ from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
 from bitnet_tui.view.guide.teachers import Found, in_short
 from bitnet_tui.view.guide.words import about as setting_words
 from bitnet_tui.view.guide.words import plain
-from bitnet_tui.view.spans import Span, line
+from bitnet_tui.view.spans import Line, Span, line
 
 _GROUPS = {
     "Simple": ("local", "s3", "webdav", "nextcloud"),
@@ -147,9 +147,15 @@ def _each(seconds: list[float]) -> str:
 
 
 def failed(problem: str, draft: Draft) -> Found:
-    """Why the test failed, and the field to go to if the sentence names one."""
+    """Why the test failed, and the button that creates what is missing, or the field that the sentence names."""
     backend = draft.get(BACKEND)
     kind = KINDS[backend]
+    if kind.creates and kind.lacks in problem:
+        offer = create(backend)
+        pressed = f"press “{offer}”"
+        bucket = f"{pressed}, or correct “{label(kind.creates)}”"
+        mends = bucket if kind.created == "bucket" else f"mount its disk, or {pressed}"
+        return Found((_failure(f"{plain(problem).partition('; ')[0]}; {mends}."),), offer, why=in_short(problem))
 
     def order(name: str) -> tuple[bool, bool, int]:
         """A sentence that names a user and a password is most often about the password.
@@ -162,9 +168,12 @@ def failed(problem: str, draft: Draft) -> Found:
     likely = sorted(fields(backend), key=order)
     named = next((name for name in likely if name in problem), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
-    lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
-    offer = create(backend) if kind.creates and kind.lacks in problem else f"Go to {label(named)}" if named else ""
-    return Found(lines, offer, field=named, why=in_short(problem))
+    offer = f"Go to {label(named)}" if named else ""
+    return Found((_failure(f"{plain(problem)}{unchecked}"),), offer, field=named, why=in_short(problem))
+
+
+def _failure(text: str) -> Line:
+    return line(Span("✗ ", "bad"), Span(text, "bad"))
 
 
 def create(backend: str) -> str:
