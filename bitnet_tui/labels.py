@@ -2,7 +2,7 @@
 
 import re
 
-from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.text import capital
 
 _LABELS = {
@@ -291,6 +291,11 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
     if not any(name in labels for name in _PROVIDERS):  # this is quick, which matters in a long log
         return labels
     return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
+
+
+def keys_by_title(sentence: str) -> str:
+    """A sentence of the core with its keys as the app names them where no form is around it."""
+    return _WORDS.sub(lambda found: f"“{title(found[1])}”" if found[1] in SECRET_NAMES else found[0], sentence)
 
 
 def first_setting(sentence: str) -> str:

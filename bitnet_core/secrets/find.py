@@ -13,6 +13,7 @@ from bitnet_core.secrets.addresses import require_allowed
 from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.places import Ask, KeyPlaces
 from bitnet_core.settings.resolved import Resolution
+from bitnet_core.text import listed
 
 _piped: dict[str, str] = {}
 """What was piped in for this process. A pipe can be read only once."""
@@ -60,9 +61,7 @@ def find_secrets(
             trouble += [unusable.reason] if unusable and not unusable.absent else []
         needed = [name for name in missing if in_vault.counts(name, in_keyring)]
         if needed:
-            values = places.opened(
-                ask, f"{' and '.join(needed)} {'are' if needed[1:] else 'is'} in {places.vault}"
-            ).read()
+            values = places.opened(ask, f"{listed(needed)} {'are' if needed[1:] else 'is'} in {places.vault}").read()
             found |= {name: FoundSecret(values[name], "vault") for name in needed if values.get(name)}
         found |= {name: FoundSecret(value, "keyring") for name, value in in_keyring.items() if name not in found}
         for name in in_vault.over_keyring & set(in_keyring):

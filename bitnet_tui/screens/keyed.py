@@ -76,6 +76,9 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         """Show that the call was given up because the vault stayed closed."""
         self.refused(problem)
 
+    def vault_opened(self) -> None:
+        """The vault is no longer locked: what was said of that is to be said anew."""
+
     def _begin(self, job: _Job) -> None:
         self._job = job
         # The app's worker, and the app is told: a screen that was closed meanwhile hears nothing, and has no app.
@@ -148,6 +151,8 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             problem = _closed(job, locked)
             if opened:
                 self._begin(job)
+                if self.on_stack:
+                    self.vault_opened()
             elif self.on_stack:
                 self.declined(problem)
             else:

@@ -8,7 +8,9 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 
+from bitnet_core.secrets import vault
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.services import keys
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check
 from bitnet_tui.widgets.guide import Cards
@@ -242,3 +244,26 @@ async def test_a_key_pasted_right_after_moving_to_its_field_is_not_shown(home: P
         await settled(pilot)
         assert (model.value, key.value) == ("", "sk-pasted-in-haste")
         assert key.has_focus
+
+
+async def test_a_vault_that_a_test_unlocked_is_no_longer_told_as_locked(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vault.create(path := isolated / "vault.json", "correct-horse").set("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("BITNET_VAULT", str(path))
+
+    def run(_: Probe) -> dict[str, Any]:
+        keys.inventory(home, None).places.opened(why="OPENAI_API_KEY and AWS_ACCESS_KEY_ID are in x").read()
+        return GOOD
+
+    monkeypatch.setattr(Probe, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "openai")
+        guide.query_one("#model", Input).value = "m"
+        await until(pilot, lambda: "in the vault (locked)" in shown(pilot))
+        await press(pilot, "ctrl+t")
+        assert "“Key” and “Access key” are in x, which is locked." in words(pilot)
+        await press(pilot, *"correct-horse", "enter")
+        await until(pilot, lambda: "answered in" in shown(pilot) and "in the vault" in shown(pilot))
+        await until(pilot, lambda: "(locked)" not in shown(pilot))

@@ -226,7 +226,7 @@ async def test_a_key_that_is_in_the_vault_already_stays_there(
         await pilot.press(*"after", "enter")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
-        assert f"MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
+        assert f"“Mistral key” is in {path}, which is locked." in words(pilot)
         assert sum(path.name in str(one.content) for one in pilot.app.screen.query(Words)) == 1
         assert "instead" not in words(pilot)
         await pilot.press("escape")

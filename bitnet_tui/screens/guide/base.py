@@ -214,6 +214,9 @@ class Guide(KeyedScreen[Made | None]):
         """Ask where each key is kept."""
         raise NotImplementedError
 
+    def vault_opened(self) -> None:
+        self.learn_keys()
+
     def key_counts(self, name: str) -> bool:
         """Whether a typed key is one of the chosen teacher or target."""
         raise NotImplementedError
