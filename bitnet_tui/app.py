@@ -18,7 +18,7 @@ from textual.widget import MountError
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import redactor
-from bitnet_core.text import number, printable
+from bitnet_core.text import crop, flat, number, printable
 from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
 from bitnet_tui.keystrokes import Keystrokes, Typed
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _MOST_COPIED = 70_000
 """Bytes of UTF-8. Terminals pass over what is longer."""
+_COPIED_CELLS = 40
 _HERE = Path(__file__).parent
 _PALETTE = "--command-palette"
 _DIALOGS = frozenset({"themes", "keys", "keymap", "app_settings"})
@@ -364,10 +365,10 @@ class BitnetApp(Leaving):
         from bitnet_tui.services import copied
 
         lines = text.count("\n") + 1
-        what = f"Copied {lines} lines." if lines > 1 else "Copied."
+        what = f"Copied {lines} lines." if lines > 1 else f"Copied “{crop(flat(text), _COPIED_CELLS)}”."
         try:
             place = copied.keep(text if fits else _copy_of(text))
-            said = f"{what} If your terminal takes no copies, they are in {place}."
+            said = f"{what} If your terminal takes no copies, it is in {place}."
             if not fits:
                 said = f"This is too long for a terminal's clipboard; it is in {place}."
         except BitnetError as error:

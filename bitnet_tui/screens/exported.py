@@ -1,9 +1,10 @@
 """A dialog about one export: where it is, and each command that takes it elsewhere and runs it there."""
 
-from typing import cast
+from typing import ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Button
@@ -22,6 +23,11 @@ _BAR_CELLS = 2
 
 class Command(Painted, can_focus=True):
     """One command with what it is for. The one that had the focus last is marked."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [  # its own, as the page around it would scroll by these keys
+        bindings.shared("move.up", "app.focus_previous"),
+        bindings.shared("move.down", "app.focus_next"),
+    ]
 
     def __init__(self, what: str, command: str) -> None:
         super().__init__(classes="command")

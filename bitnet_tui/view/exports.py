@@ -1,12 +1,13 @@
 """The exports of an experiment: how to take one to another machine, and what to type there. Pure."""
 
 import getpass
+import re
 import shlex
 import socket
 import time
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
-from bitnet_core.text import ago, duration, flat, printable, size
+from bitnet_core.text import ago, duration, flat, printable, size, width
 from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
@@ -15,6 +16,8 @@ _SERVED = {
     "(bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:",
     HF: "Serve it there with transformers:",
 }
+_PARTS = re.compile(r"[^\s/]*(?:/+|\s+)|[^\s/]+")
+_INDENT = "  "
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
 
 
@@ -52,8 +55,14 @@ def facts(one: Exported, cells: int) -> tuple[Line, ...]:
 
 
 def command_lines(what: str, command: str, cells: int) -> tuple[Line, ...]:
-    """What a command is for, and the whole of it."""
-    return (*wrapped("", what, "label", cells), *wrapped("  ", command, "value", cells))
+    """What a command is for, and the whole of it: broken at spaces and in paths, not in names."""
+    rows = [""]
+    for part in _PARTS.findall(command):
+        if rows[-1] and width(f"{rows[-1]}{part}".rstrip()) > cells - len(_INDENT):
+            rows.append("")
+        rows[-1] += part
+    shown = [one for row in rows for one in wrapped(_INDENT, row.rstrip(), "value", cells)]
+    return (*wrapped("", what, "label", cells), *shown)
 
 
 def commands(one: Exported) -> tuple[tuple[str, str], ...]:

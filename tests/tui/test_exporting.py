@@ -249,7 +249,27 @@ async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, s
         last.on_click()  # before it is marked
         await settled(pilot)
         assert pilot.app.clipboard == last.command
+        await until(pilot, lambda: any("Copied “llama-" in one.message for one in pilot.app._notifications))
         for size in ((20, 5), (110, 30)):
             await pilot.resize_terminal(*size)
             await settled(pilot)
         assert shown(pilot) == first
+        await pilot.resize_terminal(60, 16)
+        await settled(pilot)
+        commands = pilot.app.screen.query(Command)
+        commands.first().focus()
+        for marked in list(commands)[1:]:
+            await pilot.press("down")
+            await settled(pilot)
+            assert marked.has_class("-marked"), "also where the page scrolls"
+
+
+def test_a_command_is_broken_in_its_path_and_not_in_a_name() -> None:
+    command = f"scp me@lab:/home/me/{'experiments/' * 4}demo-step251-TQ2_0.gguf ."
+    rows = [unstyled(one) for one in command_lines("", command, 44)][1:]
+    assert rows == [
+        "  scp me@lab:/home/me/experiments/",
+        "  experiments/experiments/experiments/",
+        "  demo-step251-TQ2_0.gguf .",
+    ]
+    assert "".join(one.strip() for one in rows) == command
