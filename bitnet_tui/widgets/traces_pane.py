@@ -64,6 +64,7 @@ class TracesPane(Vertical):
         self._scored: Scored | None = None
         self._trace: Trace | None = None
         self._goto: tuple[int, int] | None = None
+        self._once_there = ""
         """The trace and the token to go to as soon as it is there."""
         self._shading: Shading | None = None
         """What was chosen; else KL where there is a student."""
@@ -198,6 +199,7 @@ class TracesPane(Vertical):
         cursor = token.position if shown and token and shown.prompt_idx == trace.prompt_idx else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
+            self._say(self._once_there)
         self._trace = trace
         self.query_one("#trace-shown").remove_class("-empty")
         self._text.show(trace, self.shading, cursor)
@@ -339,11 +341,12 @@ class TracesPane(Vertical):
             return
         place = self._worst.index(found) + 1, len(self._worst)
         keys = key("traces.score"), key("traces.worst-of-all")
-        self._say(scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running))
+        words = scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running)
         if self._goto is None and found[0] == self._here[0]:
+            self._say(words)
             self._text.go(found[1])
             return
-        self._goto = found
+        self._goto, self._once_there = found, words  # not yet: another token is shown until then
         self._requests.ask({"ask": "show", "prompt_idx": found[0]})
         self._list(around=found[0])
 
@@ -367,9 +370,9 @@ class TracesPane(Vertical):
         self._shading = None
         search = self.query_one("#trace-search")
         there = self.has_focus_within and not (search.has_focus or self._searched or self.has_class("-rejects"))
-        going = "going" if there else f"{key('traces.worst-of-all')} goes"
+        going = "looking for" if there else f"{key('traces.worst-of-all')} goes to"
         words = scoring.ended(ended.scored, self._page.total if self._page else None)
-        self._say(f"{words}; {going} to the token where the student errs most.")
+        self._say(f"{words}; {going} the token where the student errs most.")
         if there:
             self._find_worst()
 
@@ -382,9 +385,7 @@ class TracesPane(Vertical):
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
         if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
-            self._say(
-                ""
-            )  # of the first one, which is nobody's choice, and of one that is shown again, nothing is new
+            self._say("")  # the first one is nobody's choice, and of one that is shown again nothing is new
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 

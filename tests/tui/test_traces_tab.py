@@ -19,6 +19,7 @@ from bitnet_tui.services import tracing
 from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import TraceList
+from bitnet_tui.widgets.traces_pane import TracesPane
 from tests.traces.scored import scored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 from tests.tui.conftest import RecordingLaunch
@@ -124,6 +125,13 @@ async def test_a_journey_through_the_traces(
         await pilot.press("S")
         await settled(pilot)
         assert ranked.format(1) in words(pilot), "another scoring begins anew"
+        pane = pilot.app.screen.query_one(TracesPane)
+        with monkeypatch.context() as slow:
+            slow.setattr(pane._requests, "ask", lambda _: None)
+            await pilot.press("N")
+            await settled(pilot)
+            assert ranked.format(1) in words(pilot), "what is said is of the token that is shown"
+        pane._goto = None
 
         await click_on(pilot, "Shaded by KL (c)")
         assert "Shaded by Other" in shown(pilot)

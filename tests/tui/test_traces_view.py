@@ -147,7 +147,7 @@ def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():
     step = Step(" strawberry", 4, 2)
     inside = Token(5, "berry", "berry", teacher=step, structure=True, student=0.25, student_top=[])
     told = unstyled(*token.token_lines(inside, 9, 80, 6))
-    assert "part 2 of 2 of the teacher's token ␣strawberry" in told
+    assert "piece 2 of 2; the teacher has ␣strawberry whole" in told
     assert "{} structure" in told
     assert "trained by cross-entropy alone" in told
     first = Token(

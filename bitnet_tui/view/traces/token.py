@@ -70,7 +70,7 @@ def _about(token: Token, of: int, cells: int) -> Line:
     step = token.teacher
     if step is not None and step.pieces > 1:
         place = token.position - step.first + 1
-        parts.append(f"part {place} of {step.pieces} of the teacher's token {spelled(step.token)}")
+        parts.append(f"piece {place} of {step.pieces}; the teacher has {spelled(step.token)} whole")
     elif step is not None and step.token != token.token:
         parts.append(f"teacher's token {spelled(step.token)}")
     name = spelled(token.token)
