@@ -62,6 +62,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._sort_next = True
         """At the next look, whatever the hands do: until all was read, after a change, after another screen."""
         self._waits_for_order = self._all_read = False
+        self._back_at = 0.0
+        """When another screen went that had covered the table: a key or a move before that was not about its rows."""
 
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows, len(self._marked))
@@ -145,6 +147,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if self.shell.last_opened is not None:
             self._wanted, self.shell.last_opened = self.shell.last_opened, None
         if self._rows is not None:
+            self._back_at = time.monotonic() if self._sort_next else self._back_at
             self._redraw(sort=self._sort_next)  # now: a moment later a hand may be at a row
             self._sort_next = any(row.pending for row in self._rows)
             self.look()
@@ -164,7 +167,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._all_read |= not pending
         if pending:
             self.look()
-        sort = self._sort_next or self.shell.idle_seconds >= _HAND_SECONDS
+        seconds = min(_HAND_SECONDS, time.monotonic() - self._back_at)
+        sort = self._sort_next or self.shell.idle_seconds >= seconds
         self._sort_next &= pending
         if not same or (sort and self._waits_for_order):
             self._redraw(sort=sort)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from bitnet_core.text import crop, width
 from bitnet_tui.remedies import in_app
-from bitnet_tui.view.home_columns import COLUMNS, Column
+from bitnet_tui.view.home_columns import BY_ID, COLUMNS, Column
 from bitnet_tui.view.home_order import Order
 from bitnet_tui.view.spans import Line, Span, cells_of, unstyled
+from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.workspace import ExperimentRow
 
 GAP = 2
 _SHORT_NAME = 15
 """So much of the names is shown before the other texts get what they need."""
+_STAGES = 6
+"""The marks of stages need no more, as long as none runs."""
 _FOR_NAMES = ("size", "student")
 """These columns leave where names would be cut."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
@@ -35,10 +38,11 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     while len(kept) > 1 and sum(column.least + GAP for column in kept) - GAP > cells:
         kept.pop()
     wanted = {column.id: _wanted(column, rows) for column in kept}
-    widths = _widths(kept, wanted, cells)
+    lent = 0 if any(running(row.stages) for row in rows) else BY_ID["stages"].least - _STAGES
+    widths = _widths(kept, wanted, cells, lent)
     while kept[-1].id in _FOR_NAMES and widths["name"] < min(wanted["name"], _MOST["name"]):
         kept.pop()
-        widths = _widths(kept, wanted, cells)
+        widths = _widths(kept, wanted, cells, lent)
     placed, left = [], 0
     for column in (one for one in COLUMNS if one in kept):
         placed.append(Placed(column, left, widths[column.id]))
@@ -46,8 +50,8 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> dict[str, int]:
-    """The cells of each column that is kept, the one that matters most first."""
+def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int, lent: int) -> dict[str, int]:
+    """The cells of each column that is kept, the one that matters most first. Stages lend names so many of theirs."""
     widths = {column.id: min(column.least, cells) for column in kept}
     free = cells - sum(widths.values()) - GAP * (len(kept) - 1)
     name, *others = kept
@@ -56,6 +60,10 @@ def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> di
         more = min(free, max(0, min(limit, wanted[column.id]) - widths[column.id]))
         widths[column.id] += more
         free -= more
+    if "stages" in widths:
+        more = min(lent, wanted["name"] - widths["name"])
+        widths["name"] += more
+        widths["stages"] -= more
     return widths
 
 

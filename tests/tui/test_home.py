@@ -1,7 +1,9 @@
 """The table of experiments as it is used, by keys and by the mouse at the cell that shows the thing."""
 
+import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,35 @@ async def test_rows_keep_their_places_while_a_hand_is_on_them(home: Path, hand: 
             assert _names(pilot) == ["a", "b"]
         finally:
             live.end_process()
+
+
+async def test_rows_are_in_order_for_one_who_comes_back_until_a_hand_is_on_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    now = [1e9]
+    monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: now[0]))
+    for name, seconds in (("a", 100), ("b", 200)):
+        os.utime(experiment(home, name).root, (time.time() - seconds,) * 2)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentsScreen)
+        assert _names(pilot) == ["a", "b"]
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is screen)
+        await settled(pilot)
+        os.utime(home / "b")  # is read only after the table was shown
+        now[0] += 30
+        screen.look()
+        await settled(pilot)
+        assert _names(pilot) == ["b", "a"]
+        await pilot.press("down")
+        os.utime(home / "a", (time.time() + 10,) * 2)
+        screen.look()
+        await settled(pilot)
+        assert _names(pilot) == ["b", "a"]
 
 
 def _stored(home: Path, isolated: Path) -> Experiment:

@@ -146,6 +146,13 @@ def test_size_and_student_leave_where_names_would_be_cut(long: int, missing: set
     assert placed[0].cells >= long
 
 
+def test_stages_lend_their_spare_cells_to_a_name_that_is_cut_while_none_runs():
+    row = ExperimentRow(Path("/w") / ("n" * 21))
+    at_work = replace(row, stages=(StageRow("train", "Train", "running"),))
+    names = [{one.column.id: one.cells for one in layout(rows, 75)} for rows in ([row], [row, at_work])]
+    assert [(one["name"], one["stages"]) for one in names] == [(21, 6), (16, 11)]
+
+
 def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[ExperimentRow]:
     """By comparing each with each: how many known ones must stand before it."""
     column = order.column
