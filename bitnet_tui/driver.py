@@ -310,7 +310,7 @@ def desktop_sequence(title: str, text: str, environment: "Mapping[str, str]") ->
     if "VTE_VERSION" in environment or term.startswith(("foot", "rxvt")):
         sequence = f"\x1b]777;notify;{title};{text}\x07"
     else:
-        sequence = f"\x1b]9;{title}: {text}\x07"
+        sequence = f"\x1b]9;{title}. {text}\x07"
     if "TMUX" in environment:
         return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\"
     return sequence

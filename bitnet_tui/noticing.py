@@ -223,4 +223,5 @@ def _lines(text: str, cells: int) -> int:
 
 
 def _text(title: str, message: str, severity: "SeverityLevel") -> str:
-    return _MARKS[severity] + ": ".join(filter(None, (printable(title), printable(in_app(message)))))
+    between = ". " if ": " in title else ": "
+    return _MARKS[severity] + between.join(filter(None, (printable(title), printable(in_app(message)))))

@@ -98,9 +98,8 @@ def health_lines(run: RunShown | None, cells: int, most: int, tab: str = "live")
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         elsewhere = finding.code == "gates" and tab != "reports"
-        where = f" ({key('experiment.reports')} Reports)" if elsewhere else ""
-        words = in_app(finding.words)
-        fresh = wrapped(mark, words.rstrip(".") + where + "." if where else words, style, cells)
+        where = f" {key('experiment.reports')} opens Reports." if elsewhere else ""
+        fresh = wrapped(mark, in_app(finding.words) + where, style, cells)
         fresh += wrapped("  ", offering(finding.advice), "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break

@@ -1,6 +1,8 @@
 """The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
+import re
 from collections.abc import Iterator, Sequence
+from math import floor, log10
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
@@ -36,6 +38,7 @@ from bitnet_tui.view.stage_rows import prepares
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
+_ZEROS = re.compile(r"\.?0+(?=e)")
 _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
@@ -186,8 +189,13 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
 
 def _rate(run: RunShown) -> str:
     """The learning rate now, and the one of the settings, which is its peak."""
-    now, peak = scientific(finite(run.view.metric.lr)), run.plan.peak_rate
-    return now if now == UNKNOWN or peak is None else f"{now} of {as_written(peak)}"
+    now, peak = finite(run.view.metric.lr), run.plan.peak_rate
+    if now is None or not peak:
+        return scientific(now)
+    whole = as_written(peak)
+    if "e" in whole or now < peak / 100:  # both in one form
+        return f"{scientific(now)} of {_ZEROS.sub('', scientific(peak))}"
+    return f"{now:.{max(0, 2 - floor(log10(peak)))}f} of {whole}"
 
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:

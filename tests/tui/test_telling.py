@@ -93,9 +93,9 @@ def test_an_experiment_elsewhere_and_folders_that_vanish_are_no_trouble(home: Pa
 @pytest.mark.parametrize(
     ("environment", "sequence"),
     [
-        ({"TERM": "xterm-kitty"}, "\x1b]9;train failed, x: No·way.\x07"),
+        ({"TERM": "xterm-kitty"}, "\x1b]9;train failed, x. No·way.\x07"),
         ({"TERM": "xterm-256color", "VTE_VERSION": "7600"}, "\x1b]777;notify;train failed, x;No·way.\x07"),
-        ({"TERM": "tmux", "TMUX": "/t"}, "\x1bPtmux;\x1b\x1b]9;train failed, x: No·way.\x07\x1b\\"),
+        ({"TERM": "tmux", "TMUX": "/t"}, "\x1bPtmux;\x1b\x1b]9;train failed, x. No·way.\x07\x1b\\"),
         ({"TERM": "linux"}, ""),
     ],
 )
@@ -110,7 +110,7 @@ async def test_the_message_is_shown_with_its_signs(home: Path):
         await settled(pilot)
         app.tell(News(Notice("end", "k[b]d", "train", "t", "failed", "Why\x1b[2J [/b]"), NotifyOptions()))
         await settled(pilot)
-        assert notices(pilot) == ["✗ train failed: k[b]d: Why·[2J [/b]"]
+        assert notices(pilot) == ["✗ train failed: k[b]d. Why·[2J [/b]"]
 
 
 async def test_a_stop_from_here_is_no_news_but_all_else_is(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -158,7 +158,7 @@ def test_title_bell_and_desktop_in_a_terminal(home: Path):
         app.read(0.3)
         told = app.written
         assert told.count(b"\x1b[22;2t\x1b]2;train failed: kd\x07") == 1
-        assert told.count(b"\x1b]9;train failed: kd: Full.") == 1
+        assert told.count(b"\x1b]9;train failed: kd. Full.") == 1
         assert re.sub(rb"\x1b\][^\x07]*\x07", b"", told).count(b"\x07") == 1
         app.press("?")
         app.until("esc closes")
@@ -183,7 +183,7 @@ async def test_news_leave_the_title_in_sight_and_come_one_after_the_other(
             await until(pilot, lambda: name in " ".join(notices(pilot)))
             first = shown(pilot).split("\n")[0]
             assert first.startswith(" demo ") and first.rstrip().endswith("…")
-            assert f"! train alarm: {name}: It is long. It" in first
+            assert f"! train alarm: {name}. It is long. It" in first
             assert [toast.region.height for toast in app.screen.query("Toast")] == [1]
 
         await is_beside_the_title("kd")

@@ -189,6 +189,12 @@ def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_pe
     stepping = RunView(progress=Progress(done=3, total=9, unit="steps"), metric=Metric(step=3, lr=1.1e-4))
     shown = unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=3e-4)), 100))
     assert "3/9" in shown and "1.10e-4 of 3e-4" in shown
+    for rate, peak, told in (
+        *((0.005, 0.005, "0.00500 of 0.005"), (0.000483, 0.005, "0.00048 of 0.005")),
+        *((0.483, 0.5, "0.483 of 0.5"), (1e-6, 0.0025, "1.00e-6 of 2.5e-3")),
+    ):
+        stepping = replace(stepping, metric=Metric(step=3, lr=rate))
+        assert told in unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=peak)), 100))
 
 
 @pytest.mark.parametrize("figures", [panels.figures, panels.short_figures])
@@ -412,7 +418,7 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     run = _run(
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
-    assert unstyled(*above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
+    assert unstyled(*above.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI. 3 opens Reports."
     assert unstyled(*above.health_lines(run, 70, 4, "reports")) == "▲ 1 of 2 gates met; failed: QEI."
     rows = [["QEI_speed", "pass"], ["rows", "not measurable"], ["QEI", "fail"], ["Q", "fail"]]
     told = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))
