@@ -40,8 +40,9 @@ from bitnet_core.collecting.asking import Asker
 from bitnet_core.collecting.budget import Budget
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.collecting.requests import Request
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.llama import as_llama
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.prompts.prompt import Given, iter_prompts
 from bitnet_core.settings.values import CollectOptions, LimitOptions, Sampling, TeacherOptions
 from bitnet_core.teachers.embedded.files import ensure_files

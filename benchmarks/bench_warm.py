@@ -40,11 +40,12 @@ from torch import Tensor
 from bitnet_core.errors import Stopped
 from bitnet_core.model.precision import pick_device, pick_precision
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.enlarge import enlarge
 from bitnet_core.pretrained.rotate import rotate
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import WarmStart, calibrate_on, load, source_student
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.runs.events import Event, Metric
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.flip import A4Policy

@@ -1,9 +1,6 @@
 """The model that STUDENT_INIT names, found and opened, and which of its layers STUDENT_INIT_LAYERS keeps."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files.user_folders import expanded
@@ -11,61 +8,13 @@ from bitnet_core.files.wheels import Progress
 from bitnet_core.pretrained.folder_source import open_folder
 from bitnet_core.pretrained.gguf_source import open_gguf
 from bitnet_core.pretrained.source import Source
-from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions, keeps_no_layers
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.teachers.embedded.files import GGUF_SHA256, MODEL_NAME, ensure_files
 from bitnet_core.teachers.hf.files import is_gguf
-from bitnet_core.teachers.identity import identify
 from bitnet_core.tokenizer.hub import download, is_hub_name
 
-TEACHER = "teacher"
 _HUB_FILES = ("config.json", "model*.safetensors", "tokenizer*.json", "tokenizer*.model", "special_tokens_map.json")
 _CORRECT = "correct STUDENT_INIT"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A model by the text that names it, and the layers to keep as the user writes them."""
-
-    model: str
-    """Empty for the embedded teacher."""
-    layers: str
-    fit_steps: int = 0
-    """Steps in which the student is fitted to the model before training."""
-
-    @property
-    def name(self) -> str:
-        return self.model or MODEL_NAME
-
-    @property
-    def embedding_alone(self) -> bool:
-        """Whether no layer is kept: the student has a shape of its own."""
-        return keeps_no_layers(self.layers)
-
-    def settings(self) -> dict[str, Any]:
-        """What identifies this start among a training's recipe."""
-        return {
-            "STUDENT_INIT": self.name,
-            "STUDENT_INIT_LAYERS": self.layers,
-            "STUDENT_INIT_FIT_STEPS": self.fit_steps,
-        }
-
-
-def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
-    """What the settings ask for; None for random weights. BitnetError for a teacher whose weights are elsewhere."""
-    if not init.names_model:
-        return None
-    fit_steps = 0 if keeps_no_layers(init.layers) else init.fit_steps
-    if init.source != TEACHER:
-        return Wanted(init.source, init.layers, fit_steps)
-    identity = identify(teacher)
-    if identity.provider.name == "embedded":
-        return Wanted("", init.layers, fit_steps)
-    if identity.provider.wire == "transformers":
-        return Wanted(identity.model, init.layers, fit_steps)
-    raise BitnetError(
-        f"STUDENT_INIT=teacher needs the teacher's weights, and those of {identity.model} are at "
-        f"{identity.provider.name}; name a folder, a .gguf file or a model on the hub in STUDENT_INIT, or set random."
-    )
 
 
 def open_source(found: Wanted, progress: Progress | None = None, token: str | None = None) -> Source:
@@ -87,24 +36,6 @@ def open_source(found: Wanted, progress: Progress | None = None, token: str | No
 
 def _downloaded(name: str, token: str | None) -> Path:
     return download(name, _HUB_FILES, kind="model", fix=_CORRECT, token=token)
-
-
-def require_no_sizes(options: StudentOptions) -> None:
-    """UsageError for sizes of a student whose shape comes from a model."""
-    given: Mapping[str, object] = {
-        "MINI_DIM": options.hidden_size,
-        "MINI_LAYERS": options.layers,
-        "MINI_HEADS": options.heads,
-        "MINI_HEAD_DIM": options.head_dim,
-    }
-    if odd := next((name for name, value in given.items() if value is not None), None):
-        fix = "keep layers with STUDENT_INIT_LAYERS" if odd == "MINI_LAYERS" else f"leave {odd} empty"
-        raise UsageError(f"{odd} is set and the shape comes from STUDENT_INIT; {fix}.")
-    if options.profile != "portable":
-        raise UsageError(
-            f"STUDENT_PROFILE is {options.profile} and STUDENT_INIT names a model with SiLU; set STUDENT_PROFILE="
-            "portable."
-        )
 
 
 def kept_layers(text: str, total: int) -> tuple[int, ...]:

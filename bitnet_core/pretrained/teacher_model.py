@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bitnet_core.errors import UsageError
 from bitnet_core.files.wheels import Progress
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.source import tokens_of
+from bitnet_core.pretrained.wanted import Wanted, online_teacher
 from bitnet_core.settings.values import TeacherOptions
-from bitnet_core.teachers.identity import Identity, identify
+from bitnet_core.teachers.identity import Identity
 
 if TYPE_CHECKING:
     from bitnet_core.teachers.hf.states import HiddenStates
-
-OTHERWISE = "train on its traces (TRAIN_ONLINE=0)"
-"""What to do if it can't be asked."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +52,11 @@ def teacher_model(
 
     UsageError for one whose weights are elsewhere, BitnetError if its files are missing or damaged.
     """
-    identity = identify(options)
-    embedded = identity.provider.name == "embedded"
-    if not embedded and identity.provider.wire != "transformers":
-        raise UsageError(
-            f"TRAIN_ONLINE asks a teacher whose weights are on this machine, and {identity.model} is at "
-            f"{identity.provider.name}; set TEACHER_PROVIDER=hf and a TEACHER_MODEL, or {OTHERWISE}."
-        )
+    identity = online_teacher(options)
     from bitnet_core.teachers.hf.model import pick_dtype  # only here: transformers takes seconds to import
 
     dtype = pick_dtype(options, device)
-    if embedded:
+    if identity.provider.name == "embedded":
         return _embedded(identity, dtype, progress)
     return _transformers(identity, options, dtype, device, token)
 

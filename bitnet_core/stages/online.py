@@ -8,7 +8,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.pretrained.source import require_same_tokens, tokens_of
 from bitnet_core.pretrained.start import SMALLER_TEACHER, require_room
-from bitnet_core.pretrained.teacher_model import OTHERWISE, teacher_model
+from bitnet_core.pretrained.teacher_model import teacher_model
+from bitnet_core.pretrained.wanted import OTHERWISE
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import OnlineOptions, TeacherOptions
 from bitnet_core.teachers.opening import fetch_progress

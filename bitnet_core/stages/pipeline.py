@@ -12,6 +12,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, GateFailed, Stopped
 from bitnet_core.evaluation import gates
 from bitnet_core.evaluation.gates import Gate
+from bitnet_core.pretrained.wanted import require_possible
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.event_files import each_event
@@ -19,7 +20,7 @@ from bitnet_core.runs.events import Progress, Table
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
-from bitnet_core.settings.values import GateOptions, TrainOptions
+from bitnet_core.settings.values import GateOptions
 
 _POLL_SECONDS = 0.2
 
@@ -29,7 +30,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
     BitnetError names the first stage that fails; GateFailed, with GATE_ENFORCE, the gates.
     """
-    TrainOptions.of(ctx.settings)  # what is wrong with the training is told before the teacher has worked for it
+    require_possible(ctx.settings)  # what training would refuse is told before the teacher has worked for it
     found = History.read(ctx.experiment)
     for run, problem in found.unreadable:
         ctx.alert("warning", "unreadable_run", f"{run.id} is left out: {problem}")

@@ -52,8 +52,9 @@ def open_embedded_to_score(
     """The embedded teacher as a transformers model with the same weights, dequantised."""
 
     def load() -> "TransformersChat":
-        from bitnet_core.pretrained.choose import Wanted, open_source
+        from bitnet_core.pretrained.choose import open_source
         from bitnet_core.pretrained.llama import as_llama
+        from bitnet_core.pretrained.wanted import Wanted
         from bitnet_core.teachers.hf.chat import TransformersChat
         from bitnet_core.teachers.hf.model import around, pick_dtype
 

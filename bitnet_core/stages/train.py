@@ -13,10 +13,11 @@ from bitnet_core.model.config import A4_POLICIES, StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained.choose import open_source, wanted
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import SMALLER_MODEL, SMALLER_SHAPE, WarmStart, require_room
+from bitnet_core.pretrained.wanted import wanted
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.settings.values import (

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.embedded.files import GGUF_SHA256, MODEL_NAME
-from bitnet_core.teachers.hf.files import origin
 from bitnet_core.teachers.profiles import Provider, profile
 
 
@@ -24,6 +23,8 @@ class Identity:
     def origin(self) -> str:
         """Distinguishes its answers from those of other teachers: the address, or a hash of the model's files."""
         if self.provider.wire == "transformers":
+            from bitnet_core.teachers.hf.files import origin  # only here: it imports numpy and tokenizers
+
             return origin(self.model)
         return self.base_url or f"embedded:{GGUF_SHA256}"
 

@@ -6,8 +6,9 @@ import pytest
 
 from bitnet_core.planning import probe
 from bitnet_core.planning.plan import Asked, plan
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.source import Source
+from bitnet_core.pretrained.wanted import Wanted
 from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 from tests.planning.test_plan_online import HIDDEN, teacher
 from tests.traces.samples import small_tokenizer

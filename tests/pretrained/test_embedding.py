@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.planning.probe import _shape, _shape_of_start
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.embedding import RMS, EmbeddingStart, reduced
 from bitnet_core.pretrained.source import EMBEDDING, tokens_of
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import StudentOptions

@@ -10,11 +10,12 @@ from transformers import LlamaForCausalLM
 
 from bitnet_core.errors import Stopped
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.reconstruct import Text, divergence, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import Source
 from bitnet_core.pretrained.start import load, warm_shape
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.runs.events import Event, Progress
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import StudentOptions

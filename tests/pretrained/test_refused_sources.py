@@ -16,10 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.pretrained import gguf_source
-from bitnet_core.pretrained.choose import Wanted, open_source, require_no_sizes, wanted
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.gguf_source import open_gguf
 from bitnet_core.pretrained.source import EMBEDDING, DoesNotFit, require_same_tokens, tokens_of
 from bitnet_core.pretrained.start import SMALLER_MODEL, require_room
+from bitnet_core.pretrained.wanted import Wanted, require_no_sizes, require_possible, wanted
+from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.pretrained.conftest import changed_folder, started
@@ -228,6 +230,37 @@ def test_sizes_beside_a_source_are_refused() -> None:
         require_no_sizes(StudentOptions(layers=3))
     with pytest.raises(UsageError, match="STUDENT_PROFILE"):
         require_no_sizes(StudentOptions(profile="b158"))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"}, "those of m are at openai"),
+        ({"STUDENT_INIT": "teacher", "MINI_DIM": "128"}, "leave MINI_DIM empty"),
+        ({"MINI_DIM": "256", "MINI_HEADS": "3"}, "MINI_HEADS"),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "MINI_DIM": "256", "MINI_HEADS": "3"}, "MINI_HEADS"),
+        ({"TRAIN_ONLINE": "1", "TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"}, "TRAIN_ONLINE=0"),
+        ({"STUDENT_INIT_LAYERS": "6"}, "set STUDENT_INIT"),
+    ],
+)
+def test_what_training_would_refuse_is_known_from_the_settings(values: dict[str, str], said: str) -> None:
+    with pytest.raises(BitnetError, match=said):
+        require_possible(from_values(values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"MINI_DIM": "128"},
+        {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "6", "TRAIN_ONLINE": "1"},
+        {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "MINI_DIM": "128"},
+        {"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "hf", "TEACHER_MODEL": "a/b", "TRAIN_ONLINE": "1"},
+        {"STUDENT_INIT": "a/b", "TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"},
+    ],
+)
+def test_a_training_that_may_begin_is_not_refused(values: dict[str, str]) -> None:
+    require_possible(from_values(values))
 
 
 def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(folder: Path) -> None:

@@ -16,10 +16,11 @@ from transformers import LlamaForCausalLM
 from bitnet_core.errors import UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate, source_logits
-from bitnet_core.pretrained.choose import Wanted, kept_layers, open_source, spread_layers
+from bitnet_core.pretrained.choose import kept_layers, open_source, spread_layers
 from bitnet_core.pretrained.gguf_source import open_gguf, unpermuted
 from bitnet_core.pretrained.source import EMBEDDING, Source
 from bitnet_core.pretrained.start import load
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from tests.pretrained.conftest import changed_folder, permuted, started

@@ -1,4 +1,4 @@
-"""A stage whose result can't be written ends before its work, and a pipeline before its first stage."""
+"""What can't succeed ends before its work: a stage whose result can't be written, and a pipeline."""
 
 from pathlib import Path
 
@@ -38,4 +38,24 @@ def test_a_pipeline_says_it_before_its_first_stage(start: Starter, tmp_path: Pat
     run = start("pipeline")
     assert _wait(run, "failed", "succeeded") == "failed"
     assert f"{EVALUATION_REPORT} can't be written (Is a directory)" in str(run.record().error)
+    assert [path.name for path in (tmp_path / "exp" / "logs").iterdir() if path.is_dir()] == [run.id]
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (
+            {"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "gpt-x"},
+            "STUDENT_INIT=teacher needs the teacher's weights, and those of gpt-x are at openai",
+        ),
+        ({"STUDENT_INIT": "teacher", "MINI_DIM": "128"}, "MINI_DIM is set and the shape comes from STUDENT_INIT"),
+    ],
+)
+def test_a_pipeline_says_what_training_would_refuse_before_its_first_stage(
+    start: Starter, tmp_path: Path, values: dict[str, str], sentence: str
+) -> None:
+    """The traces would have been paid for by then."""
+    run = start("pipeline", **values)
+    assert _wait(run, "failed", "succeeded") == "failed"
+    assert str(run.record().error).startswith(sentence)
     assert [path.name for path in (tmp_path / "exp" / "logs").iterdir() if path.is_dir()] == [run.id]

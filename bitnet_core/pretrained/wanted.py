@@ -1,0 +1,114 @@
+"""What the settings alone say of a student's start, and whether training could begin so. It must not import torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.model.presets import student_config
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import (
+    InitOptions,
+    OnlineOptions,
+    StudentOptions,
+    TeacherOptions,
+    TrainOptions,
+    keeps_no_layers,
+)
+from bitnet_core.teachers.embedded.files import MODEL_NAME, VOCABULARY
+from bitnet_core.teachers.identity import Identity, identify
+
+OTHERWISE = "train on its traces (TRAIN_ONLINE=0)"
+"""What to do if the teacher can't be asked while training."""
+_TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A model by the text that names it, and the layers to keep as the user writes them."""
+
+    model: str
+    """Empty for the embedded teacher."""
+    layers: str
+    fit_steps: int = 0
+    """Steps in which the student is fitted to the model before training."""
+
+    @property
+    def name(self) -> str:
+        return self.model or MODEL_NAME
+
+    @property
+    def embedding_alone(self) -> bool:
+        """Whether no layer is kept: the student has a shape of its own."""
+        return keeps_no_layers(self.layers)
+
+    def settings(self) -> dict[str, Any]:
+        """What identifies this start among a training's recipe."""
+        return {
+            "STUDENT_INIT": self.name,
+            "STUDENT_INIT_LAYERS": self.layers,
+            "STUDENT_INIT_FIT_STEPS": self.fit_steps,
+        }
+
+
+def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
+    """What the settings ask for; None for random weights. BitnetError for a teacher whose weights are elsewhere."""
+    if not init.names_model:
+        return None
+    fit_steps = 0 if keeps_no_layers(init.layers) else init.fit_steps
+    if init.source != _TEACHER:
+        return Wanted(init.source, init.layers, fit_steps)
+    identity = identify(teacher)
+    if not _is_here(identity):
+        raise BitnetError(
+            f"STUDENT_INIT=teacher needs the teacher's weights, and those of {identity.model} are at "
+            f"{identity.provider.name}; name a folder, a .gguf file or a model on the hub in STUDENT_INIT, or set "
+            "random."
+        )
+    return Wanted("" if identity.provider.name == "embedded" else identity.model, init.layers, fit_steps)
+
+
+def require_no_sizes(options: StudentOptions) -> None:
+    """UsageError for sizes of a student whose shape comes from a model."""
+    given: Mapping[str, object] = {
+        "MINI_DIM": options.hidden_size,
+        "MINI_LAYERS": options.layers,
+        "MINI_HEADS": options.heads,
+        "MINI_HEAD_DIM": options.head_dim,
+    }
+    if odd := next((name for name, value in given.items() if value is not None), None):
+        fix = "keep layers with STUDENT_INIT_LAYERS" if odd == "MINI_LAYERS" else f"leave {odd} empty"
+        raise UsageError(f"{odd} is set and the shape comes from STUDENT_INIT; {fix}.")
+    if options.profile != "portable":
+        raise UsageError(
+            f"STUDENT_PROFILE is {options.profile} and STUDENT_INIT names a model with SiLU; set STUDENT_PROFILE="
+            "portable."
+        )
+
+
+def require_possible(settings: Settings) -> None:
+    """UsageError or BitnetError for settings with which training would refuse to begin, whatever the traces are."""
+    options, teacher = TrainOptions.of(settings), TeacherOptions.of(settings)
+    start, student = wanted(options.init, teacher), StudentOptions.of(settings)
+    if start is None or start.embedding_alone:
+        student_config(student, VOCABULARY, options.max_seq_len)
+    else:
+        require_no_sizes(student)
+    if OnlineOptions.of(settings).online:
+        online_teacher(teacher)
+
+
+def online_teacher(teacher: TeacherOptions) -> Identity:
+    """The teacher that TRAIN_ONLINE asks. UsageError if its weights are elsewhere."""
+    identity = identify(teacher)
+    if not _is_here(identity):
+        raise UsageError(
+            f"TRAIN_ONLINE asks a teacher whose weights are on this machine, and {identity.model} is at "
+            f"{identity.provider.name}; set TEACHER_PROVIDER=hf and a TEACHER_MODEL, or {OTHERWISE}."
+        )
+    return identity
+
+
+def _is_here(identity: Identity) -> bool:
+    """Whether the teacher's weights are on this machine."""
+    return identity.provider.name == "embedded" or identity.provider.wire == "transformers"
