@@ -2,12 +2,14 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.signal import Signal
 
+from bitnet_core.files import real_path
 from bitnet_tui import key_names
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.works import Work
@@ -54,7 +56,13 @@ class Shell(App[None]):
 
     @contextlib.contextmanager
     def at_work(self, work: Work) -> Iterator[None]:
-        """Around what ends with the app. Whoever quits meanwhile is asked; so is who would move its experiment."""
+        """Around what ends with the app. Whoever quits meanwhile is asked; so is who would move its experiment.
+
+        For threads: links are followed to what the workspace calls the folder, which takes as long as the disk.
+        """
+        root = work.root and real_path(work.root)
+        if root and root.parent == real_path(self.home):
+            work = replace(work, root=self.home / root.name)
         self.works.append(work)
         try:
             yield

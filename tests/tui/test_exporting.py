@@ -19,6 +19,7 @@ from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_core.text import size, width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
 from bitnet_tui.services.exporting import Export
 from bitnet_tui.view.exports import command_lines, commands
@@ -180,19 +181,29 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         assert len(export.arguments) == 1
 
 
-async def test_who_quits_while_something_is_exported_is_told_what_becomes_of_it(
+async def test_who_quits_or_renames_while_something_is_exported_is_told_what_becomes_of_it(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
+    """The experiment was opened by a link (`--root`), so Home calls its folder something else."""
+    link = home.with_name("link")
+    link.symlink_to(home)
     ended: list[Export] = []
     monkeypatch.setattr(Export, "interrupt", lambda one: (ended.append(one), export.end()))
     export = Exporting(saved.root, monkeypatch)
-    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, link / "one", launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await begin_export(pilot)
         await pilot.press("q")
         await until(pilot, lambda: "Quit while step 200 of one is being exported?" in words(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: "Quit while" not in words(pilot))
         assert pilot.app.is_running and not ended
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentsScreen))
+        await pilot.press("r")
+        refused = "Step 200 of one is being exported; stop it, or wait for its end."
+        await until(pilot, lambda: refused in words(pilot))
+        await pilot.press("escape")
+        await until(pilot, lambda: refused not in words(pilot))
         await pilot.press("q", "y")
         await until(pilot, lambda: pilot.app._exit)
     assert len(ended) == 1
