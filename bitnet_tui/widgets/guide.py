@@ -58,7 +58,9 @@ class Rail(_Line):
 
     def on_click(self, event: events.Click) -> None:
         place = event.get_content_offset(self)
-        step = rail.at(place.x, self.content_size.width) if place else None
+        if place is None:  # that of the first cell is false, too
+            return
+        step = rail.at(place.x, self.content_size.width)
         if step is not None:
             self.post_message(self.Chosen(step))
 
@@ -135,7 +137,9 @@ class Pick(_Line):
 
     def on_click(self, event: events.Click) -> None:
         place = event.get_content_offset(self)
-        value = pick.picked(self._options, self.value, self.content_size.width, place.x) if place else None
+        if place is None:
+            return
+        value = pick.picked(self._options, self.value, self.content_size.width, place.x)
         if value is not None:
             self._choose(value)
 

@@ -1,4 +1,4 @@
-"""What the guide keeps: keys, a copy on a target, the draft; and what its review says of them."""
+"""What the guide keeps: keys and the draft; and what its review says of them."""
 
 import asyncio
 import errno
@@ -25,8 +25,8 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import drafts
 from bitnet_tui.services.probing import Probe
-from bitnet_tui.services.storing import Check, Login
-from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
+from bitnet_tui.services.storing import Check
+from tests.tui.guides import KEY, answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.laid_out import faults
 from tests.tui.pilots import click_on, files_text, notices, said, settled, shown, until, words
 
@@ -70,35 +70,65 @@ async def test_keys_that_are_kept_at_once_are_told_in_one_notice(home: Path, mon
         await until(pilot, lambda: notices(pilot) == ["3 keys are in the OS keyring."])
 
 
-async def type_twice(pilot: Pilot[None], first: str, second: str) -> None:
-    for entry, text in zip(pilot.app.screen.query(Input), (first, second), strict=True):
-        entry.value = text
-    pilot.app.screen.query_one("#again").focus()
-    await press(pilot, "enter")
-
-
-async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("by", ["mouse", "keys"])
+async def test_without_a_keyring_the_key_goes_to_a_vault(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch, by: str
+):
     monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
+
+    async def type_twice(first: str, second: str) -> None:
+        if by == "keys":
+            await press(pilot, "ctrl+u", *first, "enter", "ctrl+u", *second, "enter")
+        else:
+            await click_on(pilot, "passphrase, at least")
+            await press(pilot, *first)
+            await click_on(pilot, "repeat the passphrase")
+            await press(pilot, *second)
+            await pilot.click("#open")  # the guide's own "Create" shows beneath
+            await settled(pilot)
+
     async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
-        guide = await reviewed_with_a_key(pilot)
+        await at(pilot, "teacher")
+        if by == "keys":
+            await press(pilot, *["down"] * 6, "enter", *"gpt-4o-mini", "enter")
+        else:
+            await click_on(pilot, "OpenAI")
+            await click_on(pilot, "such as gpt")
+            await press(pilot, *"gpt-4o-mini")
+            await click_on(pilot, "paste it here")
+        pilot.app.post_message(events.Paste(KEY))
+        await settled(pilot)
+        if by == "keys":
+            await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        else:
+            await click_on(pilot, "○ Review")
         assert "It first asks for a passphrase, for the vault that your keys will be in." in words(pilot)
-        await guide._come_to("machine")
-        await answered(pilot)
+        if by == "keys":
+            await press(pilot, *["ctrl+b"] * 4)
+        else:
+            await click_on(pilot, "● Machine")
         assert "Keys will be in a vault, an encrypted file; its passphrase is asked for at the end." in words(pilot)
-        await press(pilot, "ctrl+s")
+        if by == "keys":
+            await press(pilot, "ctrl+s")
+        else:
+            await click_on(pilot, "● Review")
+            await click_on(pilot, "Create", last=True)
         assert isinstance(pilot.app.screen, VaultScreen)
         assert "The OS keyring is switched off" in words(pilot)
-        for passphrases, problem in (("short shore", "The two passphrases differ"), ("short short", "at least 8")):
-            await type_twice(pilot, *passphrases.split())
-            assert problem in words(pilot)
-        await type_twice(pilot, "correct horse", "correct horse")
+        if by == "keys":
+            await type_twice("short", "shore")
+            assert "The two passphrases differ" in words(pilot)
+            await press(pilot, "shift+tab")
+        await type_twice("short", "short")
+        assert "at least 8" in said(pilot, "#problem")
+        await type_twice("correct-horse", "correct-horse")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
         assert "1 key is in the vault." in words(pilot)
     (made,) = key_places._open_vaults.values()
     assert made.read() == {"OPENAI_API_KEY": KEY}
     assert KEY not in files_text(isolated)
-    assert "correct horse" not in files_text(isolated)
+    assert "correct-horse" not in files_text(isolated)
 
 
 async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home: Path):
@@ -120,157 +150,6 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
         await click_on(pilot, "Create it without keys")
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert KEY not in files_text(home.parent)
-
-
-# -- storage ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_one_up(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
-    refused = BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET.")
-    asked = answering(monkeypatch, Check, refused)
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "storage")
-        await click_on(pilot, "S3 or compatible")
-        await press(pilot, "ctrl+t")
-        assert "Bucket: needed for this target." in words(pilot)
-        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        pilot.app.post_message(events.Paste("my-distil"))
-        await settled(pilot)
-        assert "needed for this target" not in words(pilot)
-        await click_on(pilot, "Test")
-        assert said(pilot, "#found") == "✗ There is no bucket my-distil; create it, or correct “Bucket”."
-        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        guide.query_one("#test").focus()
-        await click_on(pilot, "Go to Bucket")
-        assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        guide.query("#form Input").last().focus()
-        await press(pilot, "enter")
-        assert (guide._step, pilot.app.focused) == ("storage", field_of(guide, "S3_BUCKET"))
-        await press(pilot, "end", *"other", "enter")  # what it named has changed
-        assert [one.values["S3_BUCKET"] for one in asked] == ["my-distil", "my-distilother"]
-        await click_on(pilot, "at the end")
-        await press(pilot, "ctrl+n", "ctrl+b")
-        assert field_of(guide, "S3_BUCKET").value == "my-distilother"
-        assert guide.draft.get("STORAGE_SYNC") == "end"
-
-
-@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
-async def test_all_that_a_test_found_can_be_read_by_keys(home: Path, monkeypatch: pytest.MonkeyPatch, size: Any):
-    why = "It refuses the file (a policy of the place forbids it, for all keys, with no exception); ask its owner"
-    answering(monkeypatch, Check, BitnetError(f"{why}. {why}. {why}, now."))
-    async with app(home).run_test(size=size) as pilot:
-        guide = await at(pilot, "storage")
-        await choose(pilot, "local")
-        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
-        await answered(pilot)
-        assert not guide.query_one("#results").focusable
-        await press(pilot, "ctrl+t")
-        assert "now." not in words(pilot)
-        for _ in guide.focus_chain:
-            if pilot.app.focused is not guide.query_one("#results"):
-                await press(pilot, "tab")
-        assert "the rest of what the test found" in said(pilot, "#hint")
-        await press(pilot, "G")
-        assert "now." in words(pilot)
-
-
-async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked: list[list[str]] = []
-
-    def run(check: Check) -> dict[str, Any]:
-        asked.append(check.arguments[-2:])
-        if "--create" in check.arguments:
-            return CHECKED
-        raise BitnetError("S3 refuses (NoSuchBucket: none); create the bucket, or correct S3_BUCKET.")
-
-    monkeypatch.setattr(Check, "run", run)
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "storage")
-        await click_on(pilot, "S3 or compatible")
-        field_of(guide, "S3_BUCKET").value = "my-distil"
-        field_of(guide, "S3_BUCKET").focus()
-        await answered(pilot)
-        await press(pilot, "ctrl+t")
-        assert guide.query_one("#offer").has_focus
-        for answer in ("#no", "#yes"):
-            await click_on(pilot, "Create the bucket", last=True)
-            assert "Create the bucket my-distil?" in words(pilot) and "at Amazon" in words(pilot)
-            assert len(asked) == 1
-            await pilot.click(answer)
-            await settled(pilot)
-        assert asked == [["store", "check"], ["check", "--create"]]
-        assert "✓ written, read, listed, deleted" in said(pilot, "#found")
-
-
-async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
-    answering(monkeypatch, Check, BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET."))
-    answering(monkeypatch, Probe, BitnetError("vLLM can't be reached (connection refused); start it."))
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "teacher")
-        await choose(pilot, "vllm")
-        guide.query_one("#model", Input).value = "m"
-        await press(pilot, "ctrl+t")
-        await guide._come_to("storage")
-        await answered(pilot)
-        await choose(pilot, "local")
-        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
-        await answered(pilot)
-        await press(pilot, "ctrl+t")
-        await press(pilot, "enter")
-        assert said(pilot, "#problem") == "The test failed; ctrl+n goes on all the same."
-        assert guide._step == "storage"
-        await guide._come_to("review")
-        await answered(pilot)
-        assert "! Teacher   ! Storage" in shown(pilot).splitlines()[1]
-        assert "! Teacher · the last test failed" in words(pilot)
-        assert "Storage · the last test failed" in words(pilot)
-        assert "Go to Teacher" in shown(pilot)
-
-
-async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_in_the_command(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
-    asked = answering(monkeypatch, Check, CHECKED)
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "storage")
-        await choose(pilot, "s3")
-        field_of(guide, "S3_BUCKET").value = "my-distil"
-        field_of(guide, "AWS_SECRET_ACCESS_KEY").value = KEY
-        field_of(guide, "S3_ENDPOINT_URL").value = "127.0.0.1:9000"
-        await settled(pilot)
-        await press(pilot, "ctrl+t")
-        assert "20 ms each" in said(pilot, "#found")
-        assert "2 GB free" in said(pilot, "#found")
-    (one,) = asked
-    assert (one.values["S3_BUCKET"], one._typed) == ("my-distil", {"AWS_SECRET_ACCESS_KEY": KEY})
-    assert one.values["S3_ENDPOINT_URL"] == "http://127.0.0.1:9000"
-    assert KEY not in str(asked[0].arguments) + str(asked[0].values)
-    assert KEY not in files_text(home.parent)
-
-
-async def test_a_login_shows_its_page_and_code(home: Path, monkeypatch: pytest.MonkeyPatch):
-    def run(login: Any) -> dict[str, str]:
-        login._show("https://example.org/device", "ABCD-EFGH")
-        return {"kept": "ONEDRIVE_REFRESH_TOKEN is kept in the vault."} if gate.wait(30) else {}
-
-    gate = threading.Event()
-    monkeypatch.setattr(Login, "run", run)
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        await at(pilot, "storage")
-        await choose(pilot, "onedrive")
-        await pilot.click("#login")
-        await pilot.pause(0.2)
-        assert "https://example.org/device" in words(pilot)
-        assert "ABCD-EFGH" in words(pilot)
-        gate.set()
-        await settled(pilot)
-        assert said(pilot, "#found") == "✓ logged in   “Refresh token” is kept in the vault."
 
 
 # -- the draft -------------------------------------------------------------------------------------------------------
@@ -398,6 +277,33 @@ async def test_a_draft_of_another_program_or_half_a_file_does_no_harm(home: Path
         async with app(home).run_test(size=(80, 24)) as pilot:
             guide = await opened(pilot)
             assert guide._step == "machine"
+
+
+async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Check, BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET."))
+    answering(monkeypatch, Probe, BitnetError("vLLM can't be reached (connection refused); start it."))
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "vllm")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await guide._come_to("storage")
+        await answered(pilot)
+        await choose(pilot, "local")
+        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
+        await answered(pilot)
+        await press(pilot, "ctrl+t")
+        await press(pilot, "enter")
+        assert said(pilot, "#problem") == "The test failed; ctrl+n goes on all the same."
+        assert guide._step == "storage"
+        await guide._come_to("review")
+        await answered(pilot)
+        assert "! Teacher   ! Storage" in shown(pilot).splitlines()[1]
+        assert "! Teacher · the last test failed" in words(pilot)
+        assert "Storage · the last test failed" in words(pilot)
+        assert "Go to Teacher" in shown(pilot)
 
 
 @pytest.mark.parametrize("size", [(60, 15), (80, 24)])

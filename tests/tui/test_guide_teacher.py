@@ -104,28 +104,33 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         assert guide.query_one("#model", Input).value == "another"
 
 
-async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Path):
+@pytest.mark.parametrize("by", ["mouse", "keys"])
+async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Path, by: str):
     recorder = RecordingLaunch(warning="")
-    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "teacher")
-        await choose(pilot, "groq")
+    async with app(home, recorder).run_test(size=(100, 30) if by == "mouse" else (80, 24)) as pilot:
+        await at(pilot, "teacher")
+        if by == "keys":
+            await press(pilot, *["down"] * 15, "enter")
+        else:
+            await click_on(pilot, "Anthropic")
+            await click_on(pilot, "such as")
         assert "Traces can't be collected from it." in said(pilot, "#note")
-        guide.query_one("#model", Input).value = "llama"
-        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
-        await settled(pilot)
+        await press(pilot, *"some")
+        if by == "keys":
+            await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        else:
+            await click_on(pilot, "○ Review")
         text = words(pilot)
+        assert "! Teacher" in text  # no key yet, as the review says
         assert "Run only: Teacher baseline" in text
         assert "whole pipeline" not in text
         assert "Collect traces" not in text
-        await click_on(pilot, "! Teacher")  # no key yet, as the review says
-        await click_on(pilot, "Anthropic")
-        assert "Traces can't be collected from it." in said(pilot, "#note")
-        await click_on(pilot, "such as")
-        await pilot.press(*"sonnet")
-        await click_on(pilot, "● Review")
-        assert "Collect traces" not in words(pilot)
-        await click_on(pilot, "Run only: Teacher baseline")
-        await click_on(pilot, "Create", last=True)
+        if by == "keys":
+            await press(pilot, "down", "enter")
+            await settled(pilot)
+        else:
+            await click_on(pilot, "Run only: Teacher baseline")
+            await click_on(pilot, "Create", last=True)
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert [stage for _, stage in recorder.launched] == ["teacher"]
 

@@ -1,0 +1,168 @@
+"""The guide's step "Storage": its test, what mends what that found, and a login."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual import events
+
+from bitnet_core.errors import BitnetError
+from bitnet_tui.services.storing import Check, Login
+from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, press
+from tests.tui.pilots import click_on, files_text, said, settled, words
+
+
+@pytest.mark.parametrize("by", ["mouse", "keys"])
+async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_one_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch, by: str
+):
+    refused = BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET.")
+    asked = answering(monkeypatch, Check, refused)
+
+    async def try_it() -> None:
+        if by == "keys":
+            await press(pilot, "ctrl+t")
+        else:
+            await click_on(pilot, "Test")
+
+    async def tab_to(selector: str) -> None:
+        for _ in guide.focus_chain:
+            if pilot.app.focused is not guide.query_one(selector):
+                await press(pilot, "tab")
+        assert pilot.app.focused is guide.query_one(selector)
+
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        if by == "keys":
+            await press(pilot, "down", "down")
+        else:
+            await click_on(pilot, "S3 or compatible")
+        await try_it()
+        assert "Bucket: needed for this target." in words(pilot)
+        bucket = field_of(guide, "S3_BUCKET")
+        assert pilot.app.focused is bucket
+        pilot.app.post_message(events.Paste("my-distil"))
+        await settled(pilot)
+        assert "needed for this target" not in words(pilot)
+        await try_it()
+        assert said(pilot, "#found") == "✗ There is no bucket my-distil; create it, or correct “Bucket”."
+        assert pilot.app.focused is bucket
+        if by == "keys":
+            await tab_to("#offer")
+            await press(pilot, "enter")
+        else:
+            await click_on(pilot, "empty = AWS")
+            assert pilot.app.focused is not bucket
+            await click_on(pilot, "Go to Bucket")
+        assert pilot.app.focused is bucket
+        if by == "keys":
+            await tab_to(f"#{guide.query('#form Input').last().id}")
+            await press(pilot, "enter")  # the last field leads back to what is to be mended
+            assert (guide._step, pilot.app.focused) == ("storage", bucket)
+        await press(pilot, "end", *"other")
+        if by == "keys":
+            await press(pilot, "enter")  # what it named has changed
+        else:
+            await try_it()
+        assert [one.values["S3_BUCKET"] for one in asked] == ["my-distil", "my-distilother"]
+        if by == "keys":
+            await tab_to("#field-STORAGE_SYNC")
+            await press(pilot, "left", "ctrl+n", "ctrl+b")
+        else:
+            await click_on(pilot, "at the end")
+            await click_on(pilot, "Next ›")
+            assert guide._step == "student"
+            await click_on(pilot, "‹ Back")
+        assert field_of(guide, "S3_BUCKET").value == "my-distilother"
+        assert guide.draft.get("STORAGE_SYNC") == "end"
+
+
+@pytest.mark.parametrize("size", [(60, 15), (80, 24)])
+async def test_all_that_a_test_found_can_be_read_by_keys(home: Path, monkeypatch: pytest.MonkeyPatch, size: Any):
+    why = "It refuses the file (a policy of the place forbids it, for all keys, with no exception); ask its owner"
+    answering(monkeypatch, Check, BitnetError(f"{why}. {why}. {why}, now."))
+    async with app(home).run_test(size=size) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "local")
+        field_of(guide, "STORAGE_LOCAL_DIR").value = "/mnt/copy"
+        await answered(pilot)
+        assert not guide.query_one("#results").focusable
+        await press(pilot, "ctrl+t")
+        assert "now." not in words(pilot)
+        for _ in guide.focus_chain:
+            if pilot.app.focused is not guide.query_one("#results"):
+                await press(pilot, "tab")
+        assert "the rest of what the test found" in said(pilot, "#hint")
+        await press(pilot, "G")
+        assert "now." in words(pilot)
+
+
+async def test_a_bucket_that_is_not_there_is_created_once_that_was_agreed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[list[str]] = []
+
+    def run(check: Check) -> dict[str, Any]:
+        asked.append(check.arguments[-2:])
+        if "--create" in check.arguments:
+            return CHECKED
+        raise BitnetError("S3 refuses (NoSuchBucket: none); create the bucket, or correct S3_BUCKET.")
+
+    monkeypatch.setattr(Check, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await click_on(pilot, "S3 or compatible")
+        field_of(guide, "S3_BUCKET").value = "my-distil"
+        field_of(guide, "S3_BUCKET").focus()
+        await answered(pilot)
+        await press(pilot, "ctrl+t")
+        assert guide.query_one("#offer").has_focus
+        for answer in ("#no", "#yes"):
+            await click_on(pilot, "Create the bucket", last=True)
+            assert "Create the bucket my-distil?" in words(pilot) and "at Amazon" in words(pilot)
+            assert len(asked) == 1
+            await pilot.click(answer)
+            await settled(pilot)
+        assert asked == [["store", "check"], ["check", "--create"]]
+        assert "✓ written, read, listed, deleted" in said(pilot, "#found")
+
+
+async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_in_the_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = answering(monkeypatch, Check, CHECKED)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "s3")
+        field_of(guide, "S3_BUCKET").value = "my-distil"
+        field_of(guide, "AWS_SECRET_ACCESS_KEY").value = KEY
+        field_of(guide, "S3_ENDPOINT_URL").value = "127.0.0.1:9000"
+        await settled(pilot)
+        await press(pilot, "ctrl+t")
+        assert "20 ms each" in said(pilot, "#found")
+        assert "2 GB free" in said(pilot, "#found")
+    (one,) = asked
+    assert (one.values["S3_BUCKET"], one._typed) == ("my-distil", {"AWS_SECRET_ACCESS_KEY": KEY})
+    assert one.values["S3_ENDPOINT_URL"] == "http://127.0.0.1:9000"
+    assert KEY not in str(asked[0].arguments) + str(asked[0].values)
+    assert KEY not in files_text(home.parent)
+
+
+async def test_a_login_shows_its_page_and_code(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def run(login: Any) -> dict[str, str]:
+        login._show("https://example.org/device", "ABCD-EFGH")
+        return {"kept": "ONEDRIVE_REFRESH_TOKEN is kept in the vault."} if gate.wait(30) else {}
+
+    gate = threading.Event()
+    monkeypatch.setattr(Login, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await at(pilot, "storage")
+        await choose(pilot, "onedrive")
+        await pilot.click("#login")
+        await pilot.pause(0.2)
+        assert "https://example.org/device" in words(pilot)
+        assert "ABCD-EFGH" in words(pilot)
+        gate.set()
+        await settled(pilot)
+        assert said(pilot, "#found") == "✓ logged in   “Refresh token” is kept in the vault."
