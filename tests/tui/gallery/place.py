@@ -121,7 +121,7 @@ def _furnish(demo: Path, other: Path, now: float, children: list[Any]) -> None:
         _moved(WORKSPACE / name)
     child = start_process()
     children.append(child)
-    _running(demo, "long-run", "train", now, child.pid, lambda events: events[: len(events) // 3])
+    _running(demo, "long-run", "train", now, child.pid, lambda events: _of_training(events, 1 / 3))
     _running(demo, "with-a-price", "collect", now, child.pid, _priced, KD_MAX_USD="0.50", KD_MAX_REQUESTS="400")
     _running(demo, "high-rate", "train", now, child.pid, _not_finite, LR="1e-2")
     COPIES.mkdir()
@@ -196,13 +196,19 @@ def _priced(events: list[Event]) -> list[Event]:
     return [paid(event) for event in events[: len(events) * 3 // 5]]
 
 
+def _of_training(events: list[Event], share: float) -> list[Event]:
+    """The events until this share of the training's steps was told; what comes before the first is long as well."""
+    told = [place for place, event in enumerate(events) if event["kind"] == "metric"]
+    return events[: told[int(len(told) * share)] + 1]
+
+
 def _not_finite(events: list[Event]) -> list[Event]:
     """Of the demo's training, as if its loss had been lost: three reports without one, and what is then told."""
-    kept = events[: len(events) // 2]
-    last: Mapping[str, Any] = next(event for event in reversed(kept) if event["kind"] == "metric")
-    bad = []
+    kept = _of_training(events, 1 / 2)
+    last: Mapping[str, Any] = kept[-1]
+    a_step, bad = last["seen_tokens"] / last["step"], []
     for place in range(1, 4):
-        figures = {"step": last["step"] + 5 * place, "seen_tokens": last["seen_tokens"] + 2400 * place}
+        figures = {"step": last["step"] + 5 * place, "seen_tokens": round(last["seen_tokens"] + 5 * place * a_step)}
         at = {"t": kept[-1]["t"] + 4.0 * place, "seq": kept[-1]["seq"] + 2 * place}
         lost = dict.fromkeys(("loss", "kl", "ce", "format", "grad_norm"))
         message = f"The loss after step {figures['step']} was not finite (loss nan, gradient norm nan)"
