@@ -121,7 +121,7 @@ def _furnish(demo: Path, other: Path, now: float, children: list[Any]) -> None:
         _moved(WORKSPACE / name)
     child = start_process()
     children.append(child)
-    _running(demo, "long-run", "train", now, child.pid, lambda events: _of_training(events, 1 / 3))
+    _running(demo, "long-run", "train", now, child.pid, lambda events: _of_training(events, 2 / 3))
     _running(demo, "with-a-price", "collect", now, child.pid, _priced, KD_MAX_USD="0.50", KD_MAX_REQUESTS="400")
     _running(demo, "high-rate", "train", now, child.pid, _not_finite, LR="1e-2")
     COPIES.mkdir()
