@@ -205,18 +205,20 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert guide.query_one("#model", Input).value == "gpt-4o-mini"
         assert guide.query_one("#key", Input).value == ""
         assert "● Machine ◉ Teacher ○ Storage" in words(pilot)
-        assert said(pilot, "#problem") == "This is your draft, as you left it, without keys."
+        assert said(pilot, "#problem") == "This is your draft, as you left it, without keys; “Start afresh” drops it."
         await guide._come_to("review")
         await answered(pilot)
+        assert "Your draft alt+left back" in words(pilot)
         assert "Teacher · key: a draft keeps none" in words(pilot)
         assert "! Teacher" in shown(pilot).splitlines()[1]  # above as below
         assert "Go to Key" in words(pilot)
         assert "Start afresh" not in words(pilot)  # it was said once
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await opened(pilot)
-        await click_on(pilot, "Start afresh")
+        await click_on(pilot, "Start afresh", last=True)
         assert guide._step == "machine"
         assert "◉ Machine" in words(pilot)
+        assert "New experiment alt+left back" in words(pilot)
         assert "○ Review" in words(pilot)
         assert guide.draft.empty
     assert not list((state_folder() / "drafts").glob("*.json"))

@@ -164,7 +164,8 @@ class KeptGuide(Guide):
         """Say that this is a draft while the first step is shown, else nothing."""
         if self._greeting == self._step:
             without = ", without keys" if self.draft.had_keys else ""
-            self.say(f"This is your draft, as you left it{without}.", "label", "Start afresh", self.action_afresh)
+            words = f"This is your draft, as you left it{without}; “Start afresh” drops it."
+            self.say(words, "label", "Start afresh", self.action_afresh)
         else:
             self.say("", "")
 

@@ -106,7 +106,10 @@ class NewExperimentScreen(KeptGuide):
 
     @property
     def _title(self) -> str:
-        return f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
+        name = flat(self.draft.source)
+        if self._returned:  # in every step: somebody may look for an empty one
+            return f"Your draft: duplicate of {name}" if self._source else "Your draft"
+        return f"Duplicate of {name}" if self._source else "New experiment"
 
     @property
     def title_cells(self) -> int:
@@ -141,6 +144,7 @@ class NewExperimentScreen(KeptGuide):
         if self._greeting != step:
             self._greeting = ""
         self._step = step
+        self._say_head()
         if self.draft.step != step:
             self.draft = replace(self.draft, step=step)
             if not self.draft.empty:
