@@ -204,7 +204,7 @@ def _of_training(events: list[Event], share: float) -> list[Event]:
 
 def _not_finite(events: list[Event]) -> list[Event]:
     """Of the demo's training, as if its loss had been lost: three reports without one, and what is then told."""
-    kept = _of_training(events, 1 / 2)
+    kept = _of_training(events, 1 / 3)
     last: Mapping[str, Any] = kept[-1]
     a_step, bad = last["seen_tokens"] / last["step"], []
     for place in range(1, 4):

@@ -58,7 +58,7 @@ VIEWS: dict[str, View] = {
     "config": View("demo", "6", "Tokenizer"),
     "change": View("demo", "6 slash l r enter enter =0.00025", "outdated"),
     "log": View("demo", "down down down 7", "lines"),
-    "playground": View("demo", "P [PyTorch,] 3 [tokens/s_Cut_at] right [0.] n", "token "),
+    "playground": View("demo", "P [PyTorch,] 3 [tokens/s_C] right [0.] n", "token "),
     "compare": View(None, "down down down space down space V", "better"),
     "compare-with": View("demo", "V space down down down space", "space marks several"),
     "settings": View("demo", "f3", "Notify by a webhook"),
