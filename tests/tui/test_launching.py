@@ -55,7 +55,7 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         assert "which is locked." in words(pilot)
-        assert "OPENAI_API_KEY is in" in words(pilot)
+        assert "“OpenAI key” is in" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert "was not started: OPENAI_API_KEY is in" in words(pilot)
@@ -92,7 +92,7 @@ async def test_a_launch_whose_copy_alone_needs_the_vault_asks_as_well(
         await pilot.press("j", "r")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
-        assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are in" in words(pilot)
+        assert "“S3 access key” and “S3 secret key” are in" in words(pilot)
         await pilot.press(*"correct horse", "enter")
         await settled(pilot)
     assert sent == [kept]
