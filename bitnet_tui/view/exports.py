@@ -51,18 +51,22 @@ def ended(style: str, words: str) -> tuple[str, str]:
 def facts(one: Exported, cells: int) -> tuple[Line, ...]:
     """Where it is, how large, and how old."""
     about = line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))
-    return (*wrapped("", short(one.path), "value", cells), about)
+    return (*_broken("", short(one.path), cells), about)
 
 
 def command_lines(what: str, command: str, cells: int) -> tuple[Line, ...]:
-    """What a command is for, and the whole of it: broken at spaces and in paths, not in names."""
+    """What a command is for, and the whole of it."""
+    return (*wrapped("", what, "label", cells), *_broken(_INDENT, command, cells))
+
+
+def _broken(indent: str, text: str, cells: int) -> list[Line]:
+    """Lines that are broken at spaces and in paths, but not in names unless one is longer than a line."""
     rows = [""]
-    for part in _PARTS.findall(command):
-        if rows[-1] and width(f"{rows[-1]}{part}".rstrip()) > cells - len(_INDENT):
+    for part in _PARTS.findall(text):
+        if rows[-1] and width(f"{rows[-1]}{part}".rstrip()) > cells - len(indent):
             rows.append("")
         rows[-1] += part
-    shown = [one for row in rows for one in wrapped(_INDENT, row.rstrip(), "value", cells)]
-    return (*wrapped("", what, "label", cells), *shown)
+    return [one for row in rows for one in wrapped(indent, row.rstrip(), "value", cells)]
 
 
 def commands(one: Exported) -> tuple[tuple[str, str], ...]:

@@ -22,7 +22,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
 from bitnet_tui.services.exporting import Export
-from bitnet_tui.view.exports import command_lines, commands
+from bitnet_tui.view.exports import command_lines, commands, facts
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -284,3 +284,5 @@ def test_a_command_is_broken_in_its_path_and_not_in_a_name() -> None:
         "  demo-step251-TQ2_0.gguf .",
     ]
     assert "".join(one.strip() for one in rows) == command
+    one = Exported(Path("/work/experiments/demo/demo-step251-TQ2_0.gguf"), GGUF, 251, "a" * 64, 1000, NOON)
+    assert unstyled(facts(one, 30)[1]) == "demo-step251-TQ2_0.gguf"
