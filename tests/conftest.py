@@ -1,8 +1,6 @@
 """Isolates every test: its own HOME, cache, working folder, environment and keyring, and no outside network."""
 
-import contextlib
 import gc
-import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,20 +30,6 @@ settings.load_profile("patient")
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name packed bytes after their argument: they may hold the time, and every worker must find the same tests."""
     return argname if isinstance(val, bytes) and not val.isascii() else None
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Begin with other files in each worker: the first that imports one keeps its rewritten assertions for all."""
-    worker = getattr(session.config, "workerinput", None)
-    if worker is None or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
-        return
-    first, root = int(worker["workerid"].removeprefix("gw")), session.config.rootpath
-    files = sorted(file for place in session.config.args for file in (root / place).rglob("test_*.py"))
-    for file in files[first :: worker["workercount"]]:
-        # What can't be imported is reported when it is collected.
-        with contextlib.suppress(Exception, pytest.skip.Exception):
-            importlib.import_module(".".join(file.relative_to(root).with_suffix("").parts))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
