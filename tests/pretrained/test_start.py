@@ -76,7 +76,7 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
         self: StageContext, done: float, total: float | None, unit: str, label: str = "", **more: Any
     ) -> None:
         progress(self, done, total, unit, label, **more)
-        if fitting == label.startswith("fitting"):
+        if fitting == label.startswith("fitting") and not label.startswith("reading"):
             reported.append(done)
         if len(reported) == steps:
             self.request_stop()

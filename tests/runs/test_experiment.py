@@ -87,4 +87,4 @@ def test_the_demos_settings_have_no_problem(tmp_path: Path) -> None:
     found = resolve(root=root, environ={}, cwd=tmp_path)
     assert found.problems == ()
     assert found.settings.values["TEACHER_PROVIDER"] == "embedded"
-    assert found.settings.origin("MINI_PRESET").startswith("demo/.env line")
+    assert found.settings.origin("STUDENT_INIT").startswith("demo/.env line")

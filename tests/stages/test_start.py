@@ -13,11 +13,13 @@ def test_a_stage_runs_with_garbage_collected_again(monkeypatch: pytest.MonkeyPat
     """It is not while the stage's module is imported; in a training it has to be."""
     stage = SimpleNamespace(run=lambda _: {"collects": gc.isenabled()})
     monkeypatch.setitem(sys.modules, "bitnet_core.stages.imagined", stage)
-    assert run_stage(SimpleNamespace(stage="imagined")) == {"collects": True}
-    gc.disable()
+    looked = gc.isenabled()
+    gc.enable()
     try:
+        assert run_stage(SimpleNamespace(stage="imagined")) == {"collects": True}
         with pytest.raises(ModuleNotFoundError):
             run_stage(SimpleNamespace(stage="not there"))
         assert gc.isenabled()
     finally:
-        gc.enable()
+        if not looked:
+            gc.disable()

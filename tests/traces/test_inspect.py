@@ -63,7 +63,7 @@ def test_rejected_answers_are_counted_by_reason(data: Path) -> None:
     assert found["rejected_sequences"] == {"no logprobs": 1}
     assert "answers rejected: no logprobs" in stats_text(found)
     (data / schema.SEQUENCES_FILE).write_bytes(b"torn")
-    with pytest.raises(BitnetError, match=r"sequences\.parquet is truncated"):
+    with pytest.raises(BitnetError, match=r"sequences\.parquet is damaged"):
         trace_stats(data)
     (data / schema.SEQUENCES_FILE).unlink()
     assert trace_stats(data)["answers"] == 0
@@ -113,7 +113,7 @@ def test_an_unreadable_file_does_not_hide_the_others(data: Path) -> None:
     (data / schema.kd_shard(0)).write_bytes(b"PAR1 torn")
     rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
     torn, other = inspect.validate(data)
-    assert "truncated" in torn["reason"]
+    assert "damaged" in torn["reason"]
     assert torn["rows"] is None
     assert Path(other["file"]).name == schema.kd_shard(1)
     assert schema.kd_shard(0) in inspect.validate_text(data, [torn, other])

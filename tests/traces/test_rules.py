@@ -56,7 +56,7 @@ def test_a_fault_is_named_by_file_row_and_reason(data: Path, fault: str) -> None
 def test_a_truncated_file_is_named_with_the_fix(data: Path, keep: int) -> None:
     path = data / KD0
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BitnetError, match=r"kd_shard_000\.parquet is truncated .*run `bitnet collect` again"):
+    with pytest.raises(BitnetError, match=r"kd_shard_000\.parquet is damaged .*run `bitnet collect` again"):
         load_traces(data, 20)
 
 
