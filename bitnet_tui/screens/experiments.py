@@ -125,8 +125,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     @property
     def ready(self) -> bool:
-        """Whether all was read: a row that is chosen unseen is one of the table that comes."""
-        return self.complete and self._all_read
+        """Whether there are rows to act on. What is still to be read of them comes while one works."""
+        return self.complete and self._rows is not None
 
     def _legend(self) -> Line:
         """Nothing while experiments are being read: which signs it explains depends on them."""
