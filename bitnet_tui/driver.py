@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rich.cells import cell_len
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import InputEvent
-from textual.scrollbar import ScrollBarRender
 
 from bitnet_core.terminal import SIGNS
 from bitnet_core.text import flat, printable
@@ -123,9 +122,10 @@ class AnyTerminal(LinuxDriver):
         self._output = _Output(cast("TextIO", self._file), self._leave)
         self._file = cast("Any", self._output)
         if self.plain:
-            ScrollBarRender.VERTICAL_BARS = [
-                " "
-            ]  # the end of a bar that fills a part of a cell would be a sign on it
+            from textual.scrollbar import ScrollBarRender  # it takes a while, and the first screen has none
+
+            # The end of a bar that fills a part of a cell would be a sign on it.
+            ScrollBarRender.VERTICAL_BARS = [" "]
         self._told_to_leave = self._given_up = False
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, self._leave)
