@@ -32,7 +32,7 @@ class _Speed(msgspec.Struct):
 
 
 class _Baseline(msgspec.Struct):
-    """What an evaluation reads of a baseline, beside the verdicts on items, of which it leaves out odd ones."""
+    """What an evaluation reads of a baseline, except for the verdicts on items: it leaves out odd ones."""
 
     provider: str | None = None
     model: str | None = None

@@ -43,7 +43,7 @@ DISK_LEAST = 500e6
 RECOVERY = 0.5
 """A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
 WORSE, RUINED = 1.02, 1.5
-"""So many times the held-out loss before the first step, a training has made its student worse, or ruined it."""
+"""A held-out loss that is so many times the one before the first step means a worse student, or a ruined one."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
 

@@ -163,7 +163,7 @@ def require_columns(path: Path, wanted: pa.Schema) -> pq.FileMetaData:
 
 @contextlib.contextmanager
 def _opened(path: Path, read: Container[str] | None) -> Iterator[pq.ParquetFile]:
-    """The file, of which these columns are read (None: all); BitnetError if it is missing or can't be read."""
+    """The file, opened to read these columns (None: all); BitnetError if it is missing or can't be read."""
     try:
         with open_parquet(path, read) as file:
             yield file

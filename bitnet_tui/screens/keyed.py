@@ -77,7 +77,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         self.refused(problem)
 
     def vault_opened(self) -> None:
-        """The vault is no longer locked: what was said of that is to be said anew."""
+        """Show anew where keys are kept, as the vault is open now."""
 
     def _begin(self, job: _Job) -> None:
         self._job = job
