@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.early import early_steps
-from bitnet_core.runs.trend import RISES, comparable, rises, trend, unsettled
+from bitnet_core.runs.trend import RISES, comparable, old, rises, trend, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
 from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
 
@@ -130,6 +130,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     found = now.evaluations
     measured = found or vitals.evaluations
     age = _age(measured[-1], vitals, plan) if measured and (now.direction is None or now.of_two) else ""
+    since = "" if age or not measured else old(measured[-1], vitals)
     if vitals.share is not None and vitals.share < 1:
         yield f"{percent(vitals.share, 1)} of the way to ternary weights"
     elif not measured:
@@ -137,16 +138,16 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
     elif not found:
         yield f"held-out was {significant(measured[-1].loss)} before the flip"
     elif before is not None and unsettled(vitals):
-        yield f"held-out {significant(found[-1].loss)}{age}, {significant(before.loss)} before it"
+        yield f"held-out {significant(found[-1].loss)}{age}{since}, {significant(before.loss)} before it"
         if now.direction:
             yield f"it {'is ' if now.direction == 'level' else ''}{now.words}"
     elif now.direction in ("falls", "rises"):
-        yield f"held-out {now.words}{', last measured' if age else ''}{age.partition(',')[0]}"
+        yield f"held-out {now.words}{', last measured' if age else ''}{age.partition(',')[0]}{since}"
     else:
-        yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}"
+        yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}{since}"
     if any(_spiking(vitals.reports)):
         yield "one gradient spike"
-    elif _steady(vitals.reports) and not (age or _untold(vitals)):
+    elif _steady(vitals.reports) and not (age or since or _untold(vitals)):
         yield "gradient steady"  # left out where the line would need a second one, or it would pass for a verdict
 
 
@@ -155,14 +156,14 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     step, every = vitals.reports[-1].step if vitals.reports else None, plan.evaluates_every
     if step is None or measured.step is None or measured.step >= step:
         return ""
-    old = f" at step {number(measured.step)}"
+    at = f" at step {number(measured.step)}"
     if not every or every < 1:
-        return old
+        return at
     following, last = (step // every + 1) * every, _last_step(vitals, plan)
     early = early_steps(last, every) if last and _untold(vitals) else None
     if early and step < measured.step + early:  # about: how many steps the budget gives is an estimate
-        return f"{old}, next at about {number(measured.step + early)}"
-    return f"{old}, next at {number(following)}" if last is None or following < last else f"{old}, next at end"
+        return f"{at}, next at about {number(measured.step + early)}"
+    return f"{at}, next at {number(following)}" if last is None or following < last else f"{at}, next at end"
 
 
 def _last_step(vitals: Vitals, plan: Plan) -> float | None:

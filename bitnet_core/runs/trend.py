@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.vitals import Evaluation, Vitals, is_since_flip
-from bitnet_core.text import significant
+from bitnet_core.text import roughly, significant
 
 TREND = 6
 """The slope of the held-out loss is that of a line through this many evaluations."""
@@ -18,6 +18,8 @@ RISEN = 0.005
 _LEAST_PACE = 0.0095
 LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""
+OLD = 600.0
+"""After so many seconds of training, a trend says when it was measured: the next evaluation may break it."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ def trend(vitals: Vitals) -> Trend:
         return Trend(found, "level", "level")
     direction: Literal["falls", "rises"] = "falls" if change < 0 else "rises"
     return Trend(found, direction, f"{direction} {_pace(abs(change))}")
+
+
+def old(measured: Evaluation, vitals: Vitals) -> str:
+    """`, measured 25 min ago` of an evaluation that much training has followed; else nothing."""
+    since = vitals.reports[-1].t - measured.t if vitals.reports else 0.0
+    return f", measured {roughly(since)} ago" if since >= OLD else ""
 
 
 def _since_the_start(found: tuple[Evaluation, ...]) -> Trend:

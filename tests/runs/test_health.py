@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bitnet_core.runs import health as limits
 from bitnet_core.runs.health import Machine, train_health
 from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.trend import OLD
 from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns, continued
 from tests.builders import event
 
@@ -156,6 +157,16 @@ def test_an_old_evaluation_says_its_step_and_that_of_the_next(evaluated, steps, 
     said = _worst(training, plan=replace(PLAN, evaluates_every=every))
     assert told in said and len(said) <= 76
     assert Plan.of({"CHECKPOINT_INTERVAL": 60}).evaluates_every == 60
+
+
+@pytest.mark.parametrize(("falls", "told"), [(0.01, "Held-out falls 0.6 a minute"), (0.0, "Held-out level at 6.00")])
+def test_a_trend_that_much_training_has_followed_says_how_old_it_is(falls: float, told: str):
+    training = Training(falls)
+    for _ in range(4):
+        training.steps(10).evaluate()
+    assert _worst(training.steps(int(OLD) - 1)).startswith(f"Healthy. {told}, gradient steady, ")
+    assert _worst(training.steps(1)).startswith(f"Healthy. {told}, measured 10 min ago, ")
+    assert _worst(training.steps(900)).startswith(f"Healthy. {told}, measured 25 min ago")
 
 
 def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
