@@ -309,7 +309,7 @@ def test_any_server_of_ones_own_stands_with_the_others():
         "Hosted": ("openai", "aimlapi", "gemini", "deepseek", "mistral", "together", "fireworks", "openrouter"),
         "Chat and baseline only": ("anthropic", "groq"),
     }
-    assert "your own" in unstyled(teachers.card(PROVIDERS["custom"], None))
+    assert unstyled(teachers.card(PROVIDERS["custom"], None)).endswith("address")
 
 
 def test_more_candidates_than_a_teacher_gives_are_a_fault_with_the_number_that_is_right():
@@ -335,13 +335,15 @@ def test_what_a_test_asked_to_change_stays_a_doubt_until_it_is_set():
     assert doubts.unset(draft, found) == ()
 
 
-def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
+def test_a_card_needs_nothing_only_of_the_embedded_teacher_and_fits_its_list():
     for provider in PROVIDERS.values():
         for price in (None, 0.05, 9.5):
             shown = unstyled(teachers.card(provider, price))
             assert width(shown) <= 34  # beside a scroll bar at 80 columns
-            assert ("free" in shown) == (provider.name == "embedded")
-    assert "needs" in unstyled(teachers.heading("Hosted"))
+            assert shown.endswith("nothing") == (provider.name == "embedded")
+    first, *others = (unstyled(teachers.heading(title)) for title, _ in teachers.groups())
+    assert first.index("needs") - 2 == unstyled(teachers.card(PROVIDERS["hf"], None)).index("model")
+    assert not any("needs" in heading for heading in others)
     assert unstyled(teachers.card(PROVIDERS["openai"], 0.1)).endswith("key $0.10")
     assert unstyled(teachers.card(PROVIDERS["gemini"], None)).endswith("key")
 

@@ -45,8 +45,8 @@ def short_name(provider: Provider) -> str:
 
 
 def heading(title: str, *, slim: bool = False) -> Line:
-    """The line above a group's cards; where there is room, it says what their columns are."""
-    if slim or title != _GROUPS[2]:
+    """The line above a group's cards; where there is room, the first one says what all their columns are."""
+    if slim or title != _GROUPS[0]:
         return line(Span(title, "title"))
     # A card begins with two cells for the sign of the chosen one.
     columns = f"{pad('logprobs?', _LOGPROBS_CELLS)}needs"
@@ -61,13 +61,17 @@ def card(provider: Provider, price: float | None, *, slim: bool = False) -> Line
     if slim:
         return line(crop(short_name(provider), _NAME_CELLS))
     name = pad(short_name(provider), _NAME_CELLS)
-    if provider.name == EMBEDDED:
-        return line(name, Span("free, no key", "good"))
     logprobs = {"yes": "logprobs", "per model": "by model", "no": "no logprobs"}[provider.logprobs]
     style = {"yes": "good", "per model": "label", "no": "warn"}[provider.logprobs]
-    hosted = "key" if price is None else f"key {dollars(price)}"
-    facts = "your own" if provider.loads_first or asks_address(provider) else hosted
-    return line(name, Span(pad(logprobs, _LOGPROBS_CELLS), style), Span(facts, "label"))
+    return line(name, Span(pad(logprobs, _LOGPROBS_CELLS), style), _needs(provider, price))
+
+
+def _needs(provider: Provider, price: float | None) -> Span:
+    if provider.name == EMBEDDED:
+        return Span("nothing", "good")
+    if provider.loads_first:
+        return Span("address" if asks_address(provider) else "model", "label")
+    return Span("key" if price is None else f"key {dollars(price)}", "label")
 
 
 def note(provider: Provider) -> tuple[str, str]:
