@@ -206,14 +206,6 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
         if run.active and progress.eta_s is not None and not prepares(run.stage, progress):
             pairs.append((_ETA, _eta(run), "value"))
-    traces = run.view.traces
-    if traces.sequences and not (run.stage == "collect" and run.active):  # else the tab Live tells all that
-        pairs += [
-            ("sequences", count(traces.sequences), "value"),
-            ("tokens", count(traces.tokens), "value"),
-            ("kept", count(traces.kept), "value"),
-            ("newest Other", significant(traces.other_mass_mean), "value"),
-        ]
     return pairs
 
 

@@ -55,14 +55,11 @@ class ShownAlert:
 
 @dataclass(frozen=True)
 class Traces:
-    """The sum of the `trace` events so far. `other_mass_mean` is the newest answer's, `other_mass` the mean over the
-    steps kept; `newest` is the newest event that shows an answer."""
+    """The sum of the `trace` events so far. `other_mass` is the mean over the steps kept; `newest` is the newest
+    event that shows an answer."""
 
     sequences: int = 0
-    tokens: float = 0
-    kept: float = 0
     dropped: tuple[tuple[str, int], ...] = ()
-    other_mass_mean: float | None = None
     mended: int = 0
     other_sum: float = 0.0
     other_steps: float = 0
@@ -246,10 +243,7 @@ class RunFold:
         self._set(
             traces=Traces(
                 before.sequences + 1,
-                before.tokens + event.tokens,
-                before.kept + event.kept,
                 add_reasons(before.dropped, event.dropped),
-                before.other_mass_mean if mass is None else mass,
                 before.mended + (1 if event.repaired else 0),
                 before.other_sum + (mass or 0.0) * steps,
                 before.other_steps + steps,

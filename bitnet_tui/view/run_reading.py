@@ -58,7 +58,7 @@ def meanwhile(first: RunView, end: RunView, unread: float) -> RunView:
         flip=first.flip,
         curves=_both(first, end),
         alerts=tuple(ShownAlert(one.alert) for one in end.alerts),
-        traces=Traces(other_mass_mean=end.traces.other_mass_mean, newest=end.traces.newest),
+        traces=Traces(newest=end.traces.newest),
         vitals=Vitals(budget=first.vitals.budget),
         unread=unread,
     )

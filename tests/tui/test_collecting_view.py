@@ -10,7 +10,7 @@ from bitnet_core.settings.values import LimitOptions
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.collecting import collecting_lines
-from bitnet_tui.view.panels import summary
+from bitnet_tui.view.panels import figures, summary
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -90,6 +90,7 @@ def test_what_was_collected_stays_when_the_run_has_ended():
         assert words_ in told, words_
     for words_ in ("limiter", "at once"):
         assert words_ not in told
+    assert figures(run, 100) == (), "the table and what stands beside the answer say it all"
 
 
 async def test_collecting_is_shown_live(home: Path):
