@@ -24,7 +24,8 @@ NOTICES = (
     "NOTIFY_QUIET_UNTIL",
     "NOTIFY_TERMINAL",
 )
-_TITLE_CELLS, _VALUE_CELLS, _ORIGIN_CELLS = 22, 24, 9
+_TITLE_CELLS = 2 + max(map(width, map(label, NOTICES)))
+_VALUE_CELLS, _ORIGIN_CELLS = 24, 9
 """Of the value at most, of the origin at least."""
 
 

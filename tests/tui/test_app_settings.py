@@ -8,8 +8,10 @@ from unittest import mock
 import pytest
 
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.labels import label
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.services import preferences
+from bitnet_tui.view import app_settings
 from bitnet_tui.view.app_settings import AppSetting, about, row_line
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, settled, shown, words
@@ -39,6 +41,12 @@ def test_a_value_that_its_line_cuts_is_whole_below():
     assert "name" not in "".join(span.text for span in row_line(long, 68))
     assert about(long, 68) == "/mnt/a/folder/with/a/long/name · --home names it."
     assert about(replace(long, value="~/experiments"), 68) == "--home names it."
+
+
+@pytest.mark.parametrize("name", app_settings.NOTICES)
+def test_a_title_and_its_value_are_apart(name: str):
+    title, value, _ = row_line(AppSetting(label(name), "all", "", ""), 68)
+    assert title.text.startswith(f"{label(name)}  ") and value.text.startswith("all")
 
 
 @pytest.mark.parametrize("size", SIZES)
