@@ -1,8 +1,8 @@
-"""The guide's draft: written while one types, read again, or copied from an experiment; and what is wrong with it."""
+"""The draft of the guide: written while one types, read again, or copied; and what is looked up for it."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,22 +10,19 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from textual.content import Content
 from textual.timer import Timer
-from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.screens.guide.base import Guide, Trial
-from bitnet_tui.screens.guide.step import Step, TestedStep
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.services import drafts, keys, managing, planning
-from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.guide import teachers
+from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.key_rows import NO_VAULT, keeper
-from bitnet_tui.widgets.guide import Rail
 
 if TYPE_CHECKING:
     from textual.notifications import SeverityLevel
@@ -60,7 +57,6 @@ class KeptGuide(Guide):
         self._greeting = ""
         """The step that is shown first of such a draft."""
         self._moving = asyncio.Lock()
-        self._offer: Callable[[], object] = lambda: None
 
     @property
     def _current(self) -> Step | None:
@@ -70,6 +66,14 @@ class KeptGuide(Guide):
 
     async def _come_to(self, step: str, field: str = "") -> None:
         """Show a step, with the focus on its first field or the one of a setting."""
+        raise NotImplementedError
+
+    def _show_rail(self) -> None:
+        """Show the steps, with what is wrong in them."""
+        raise NotImplementedError
+
+    def _show_faults(self) -> None:
+        """Show what is wrong in this step."""
         raise NotImplementedError
 
     # -- what is looked up ----------------------------------------------------------------------------------------
@@ -109,6 +113,17 @@ class KeptGuide(Guide):
         self.keeper = keeper(found.keyring, found.vault)
         self._show_rail()
         self._know("keyring", self.keeper if self.keeper != NO_VAULT else "a new vault; no keyring")
+
+    @property
+    def asks_first(self) -> str:
+        if self.keeper != NO_VAULT or not self.typed_keys:
+            return ""
+        return " It first asks for a passphrase, for the vault that your keys will be in."
+
+    def key_counts(self, name: str) -> bool:
+        """Whether a typed key is one of the chosen teacher or target."""
+        backend = self.draft.backend
+        return name == self.draft.teacher.key_setting or (bool(backend) and name in KINDS[backend].keys)
 
     # -- the draft ------------------------------------------------------------------------------------------------
 
@@ -159,15 +174,6 @@ class KeptGuide(Guide):
                 self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
         else:
             self.call_next(self._come_to, self._step)
-
-    def _say_nothing_wrong(self) -> None:
-        """Say that this is a draft while the first step is shown, else nothing."""
-        if self._greeting == self._step:
-            without = ", without keys" if self.draft.had_keys else ""
-            words = f"This is your draft, as you left it{without}; “Start afresh” drops it."
-            self.say(words, "label", "Start afresh", self.action_afresh)
-        else:
-            self.say("", "")
 
     def _not_copied(self, why: str) -> None:
         if self._current is None:
@@ -292,8 +298,6 @@ class KeptGuide(Guide):
             thread.start()
             await asyncio.to_thread(thread.join, _LAST_SECONDS)
 
-    # -- what is wrong --------------------------------------------------------------------------------------------
-
     @property
     def suggested(self) -> str:
         """The name that it gets if none is typed."""
@@ -307,111 +311,6 @@ class KeptGuide(Guide):
     def place(self) -> Path:
         name = self.draft.name
         return self.shell.home / (name if is_name(name) and name not in self.taken else self.suggested)
-
-    def step_shown(self, step: str) -> TestedStep | None:
-        shown = self._current
-        return shown if self._ready and isinstance(shown, TestedStep) and shown.step == step else None
-
-    def say_in_the_way(self, running: Trial) -> None:
-        self.say(f"{running.name} is still running.", "warn", "Stop it", partial(self._stop_and_say, running))
-
-    def _stop_and_say(self, running: Trial) -> None:
-        if self._testing is running:
-            self.stop_test()
-        self.say("", "label")
-        self._tell_step()
-
-    def tried(self, step: str) -> None:
-        self._show_rail()
-        if self._step != step:
-            self._tell_step()
-
-    def faults(self) -> tuple[Fault, ...]:
-        return drafted.faults(self.named, self.taken)
-
-    def question(self, step: str) -> object:
-        if step == "teacher":
-            return teachers.asked(self.draft, self.keys)
-        return storing.asked(self.draft, self.place, self.keys)
-
-    def doubts(self) -> tuple[Fault, ...]:
-        here = None
-        if self.held is not None:
-            kept = {name for name, one in self.held.items() if one.origin}
-            here = kept | {name for name, value in self.keys.items() if value}
-        found = {step: one for step in ("teacher", "storage") if (one := self.last_found(step))}
-        failed = {step: one.why for step, one in found.items() if one.why}
-        failed |= dict.fromkeys(filter(self.running, ("teacher", "storage")), teachers.RUNNING)
-        lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
-        works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
-        unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
-        return (*(one for one in lacking if one.step not in works), *unset)
-
-    @property
-    def asks_first(self) -> str:
-        if self.keeper != NO_VAULT or not self.typed_keys:
-            return ""
-        return " It first asks for a passphrase, for the vault that your keys will be in."
-
-    def key_counts(self, name: str) -> bool:
-        """Whether a typed key is one of the chosen teacher or target."""
-        backend = self.draft.backend
-        return name == self.draft.teacher.key_setting or (bool(backend) and name in KINDS[backend].keys)
-
-    def _show_rail(self) -> None:
-        if self._current is None:  # which one will be the first is being read
-            return
-        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()) if one.why != teachers.RUNNING)
-        self.query_one(Rail).show(self._step, self._seen, wrong)
-
-    def _show_faults(self) -> None:
-        """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
-        step = self._current
-        found = self.faults()
-        self._show_rail()
-        if step is None:
-            return
-        here = [one for one in found if one.step == self._step and one.name in self._touched]
-        step.mark(frozenset(one.name for one in here))
-        if not here or self._step == "review":
-            self._say_nothing_wrong()
-            return
-        fault = here[0]
-        words = review.fault_words(fault).partition(" · ")[2]
-        offer = review.offer_words(fault) if fault.offer else ""
-        self.say(f"{words}", "warn", offer, lambda: self.mend(fault))
-
-    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
-        """Say a sentence, with a button that does something about it."""
-        super().say(text, style)
-        self.set_class(bool(offer) and style != "label", "-mending")
-        self.offer(offer, act)
-
-    def offer(self, words: str, act: Callable[[], object]) -> None:
-        button = self.query_one("#offer", Button)
-        button.display = bool(words)
-        self.set_class(bool(words), "-offering")
-        self._offer = act
-        if words:
-            button.label = Content(words)
-
-    @property
-    def offers(self) -> bool:
-        return bool(self.query_one("#offer", Button).display)
-
-    async def action_offered(self) -> None:
-        done = self._offer()
-        if isinstance(done, Awaitable):
-            await done
-
-    def mend(self, fault: Fault) -> None:
-        """Set what would be right, or go to the field."""
-        if fault.name == "NAME" and fault.offer:
-            self.rename(fault.offer)
-        elif fault.offer:
-            self.change(fault.name, fault.offer)
-        self._touched.add(fault.name)
-        self.call_next(self._come_to, fault.step, fault.name)
 
 
 def _quietly(write: Callable[[], object]) -> None:

@@ -22,7 +22,7 @@ from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
-from bitnet_tui.screens.guide.kept import KeptGuide
+from bitnet_tui.screens.guide.checked import CheckedGuide
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
 from bitnet_tui.screens.guide.step import Step
@@ -44,7 +44,7 @@ _CLASSES: dict[str, type[Step]] = {
 }
 
 
-class NewExperimentScreen(KeptGuide):
+class NewExperimentScreen(CheckedGuide):
     """`source` is an experiment to copy the settings of. Returns what was made, or None."""
 
     CSS_PATH = [  # noqa: RUF012

@@ -1,0 +1,129 @@
+"""What is wrong with the guide's draft, and what its tests found: where it is shown, and how it is mended."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from textual.content import Content
+from textual.widgets import Button
+
+from bitnet_tui.screens.guide.base import Trial
+from bitnet_tui.screens.guide.kept import KeptGuide
+from bitnet_tui.screens.guide.step import TestedStep
+from bitnet_tui.view.guide import doubts, review, storing, teachers
+from bitnet_tui.view.guide import draft as drafted
+from bitnet_tui.view.guide.draft import Fault
+from bitnet_tui.widgets.guide import Rail
+
+
+class CheckedGuide(KeptGuide):
+    """At its foot it says one sentence, with a button where something can be done about it."""
+
+    _offer: Callable[[], object] = staticmethod(lambda: None)
+    """What that button does."""
+
+    def faults(self) -> tuple[Fault, ...]:
+        return drafted.faults(self.named, self.taken)
+
+    def doubts(self) -> tuple[Fault, ...]:
+        here = None
+        if self.held is not None:
+            kept = {name for name, one in self.held.items() if one.origin}
+            here = kept | {name for name, value in self.keys.items() if value}
+        found = {step: one for step in ("teacher", "storage") if (one := self.last_found(step))}
+        failed = {step: one.why for step, one in found.items() if one.why}
+        failed |= dict.fromkeys(filter(self.running, ("teacher", "storage")), teachers.RUNNING)
+        lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
+        works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
+        unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
+        return (*(one for one in lacking if one.step not in works), *unset)
+
+    # -- tests --------------------------------------------------------------------------------------------------
+
+    def question(self, step: str) -> object:
+        if step == "teacher":
+            return teachers.asked(self.draft, self.keys)
+        return storing.asked(self.draft, self.place, self.keys)
+
+    def step_shown(self, step: str) -> TestedStep | None:
+        shown = self._current
+        return shown if self._ready and isinstance(shown, TestedStep) and shown.step == step else None
+
+    def say_in_the_way(self, running: Trial) -> None:
+        self.say(f"{running.name} is still running.", "warn", "Stop it", partial(self._stop_and_say, running))
+
+    def _stop_and_say(self, running: Trial) -> None:
+        if self._testing is running:
+            self.stop_test()
+        self.say("", "label")
+        self._tell_step()
+
+    def tried(self, step: str) -> None:
+        self._show_rail()
+        if self._step != step:
+            self._tell_step()
+
+    # -- what is said ---------------------------------------------------------------------------------------------
+
+    def _show_rail(self) -> None:
+        if self._current is None:  # which one will be the first is being read
+            return
+        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()) if one.why != teachers.RUNNING)
+        self.query_one(Rail).show(self._step, self._seen, wrong)
+
+    def _show_faults(self) -> None:
+        """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
+        step = self._current
+        found = self.faults()
+        self._show_rail()
+        if step is None:
+            return
+        here = [one for one in found if one.step == self._step and one.name in self._touched]
+        step.mark(frozenset(one.name for one in here))
+        if not here or self._step == "review":
+            self._say_nothing_wrong()
+            return
+        fault = here[0]
+        words = review.fault_words(fault).partition(" · ")[2]
+        offer = review.offer_words(fault) if fault.offer else ""
+        self.say(f"{words}", "warn", offer, lambda: self.mend(fault))
+
+    def _say_nothing_wrong(self) -> None:
+        """Say that this is a draft while the first step is shown, else nothing."""
+        if self._greeting == self._step:
+            without = ", without keys" if self.draft.had_keys else ""
+            words = f"This is your draft, as you left it{without}; “Start afresh” drops it."
+            self.say(words, "label", "Start afresh", self.action_afresh)
+        else:
+            self.say("", "")
+
+    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
+        """Say a sentence, with a button that does something about it."""
+        super().say(text, style)
+        self.set_class(bool(offer) and style != "label", "-mending")
+        self.offer(offer, act)
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        button = self.query_one("#offer", Button)
+        button.display = bool(words)
+        self.set_class(bool(words), "-offering")
+        self._offer = act
+        if words:
+            button.label = Content(words)
+
+    @property
+    def offers(self) -> bool:
+        return bool(self.query_one("#offer", Button).display)
+
+    async def action_offered(self) -> None:
+        done = self._offer()
+        if isinstance(done, Awaitable):
+            await done
+
+    def mend(self, fault: Fault) -> None:
+        """Set what would be right, or go to the field."""
+        if fault.name == "NAME" and fault.offer:
+            self.rename(fault.offer)
+        elif fault.offer:
+            self.change(fault.name, fault.offer)
+        self._touched.add(fault.name)
+        self.call_next(self._come_to, fault.step, fault.name)
