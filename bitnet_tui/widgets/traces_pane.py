@@ -14,25 +14,22 @@ from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
     Scored,
-    Shading,
     Trace,
     Worst,
     next_in,
     of_answer,
     worst_first,
 )
-from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, reject_lines
-from bitnet_tui.view.traces.token import token_lines
+from bitnet_tui.view.traces.lines import found_line, reject_lines
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, key_of
 from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.no_traces import NoTraces
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.scoring_line import ScoringLine
-from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import PAGE, TraceList
 from bitnet_tui.widgets.trace_messages import Answered, Request
 from bitnet_tui.widgets.trace_requests import TraceRequests
-from bitnet_tui.widgets.trace_shown import WORST, WORST_OF_ALL, TraceShown
+from bitnet_tui.widgets.trace_shown import TraceShown
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
@@ -62,12 +59,9 @@ class TracesPane(Vertical):
         """Which traces come first. As long as none was scored, this is the order of their numbers."""
         self._page: Page | None = None
         self._scored: Scored | None = None
-        self._trace: Trace | None = None
         self._goto: tuple[int, int] | None = None
         self._once_there = ""
         """The trace and the token to go to as soon as it is there."""
-        self._shading: Shading | None = None
-        """What was chosen; else KL where there is a student."""
         self._worst: list[tuple[int, int]] = []
         self._goes_to_worst = False
         """Whether to go to the worst of all tokens as soon as they are known."""
@@ -108,7 +102,7 @@ class TracesPane(Vertical):
         if self._page is not None or self.has_class("-none"):
             self._list(around=self._trace.prompt_idx if self._trace else None)
         if not self.has_class("-none"):
-            self._focus(self._text if self._trace is not None else self._traces)
+            self._focus(self._shown.text if self._trace is not None else self._traces)
 
     def _focus(self, widget: Widget) -> None:
         """At once: what is typed next may be there already."""
@@ -122,8 +116,12 @@ class TracesPane(Vertical):
         return self.query_one(TraceList)
 
     @property
-    def _text(self) -> TokenText:
-        return self.query_one(TokenText)
+    def _shown(self) -> TraceShown:
+        return self.query_one(TraceShown)
+
+    @property
+    def _trace(self) -> Trace | None:
+        return self._shown.trace
 
     @property
     def _scoring(self) -> ScoringLine:
@@ -195,23 +193,15 @@ class TracesPane(Vertical):
     def _take_trace(self, trace: Trace) -> None:
         if trace.scored != self._scored:
             self._scored, self._worst = trace.scored, []
-        shown, token = self._trace, self._text.token
+        shown, token = self._trace, self._shown.token
         cursor = token.position if shown and token and shown.prompt_idx == trace.prompt_idx else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
-        self._trace = trace
-        self.query_one("#trace-shown").remove_class("-empty")
-        self._text.show(trace, self.shading, cursor)
+        self._shown.show(trace, cursor)
         self.call_after_refresh(self._draw)  # what was hidden has no width yet
 
     # -- drawing -----------------------------------------------------------------------------------------------------
-
-    @property
-    def shading(self) -> Shading:
-        """What tokens are shaded by: KL where this trace was scored, unless something else was chosen."""
-        scored = self._trace is not None and self._trace.kl is not None
-        return self._shading or ("kl" if scored else "other")
 
     def on_resize(self) -> None:
         self.set_class(self.content_size.width >= _BESIDE, "-beside")
@@ -219,26 +209,12 @@ class TracesPane(Vertical):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        cells = max(20, self._text.content_size.width)
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
         self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._order]))
         known = "scored" if self._scored is not None and not self._scored.outdated else ""
         self.query_one("#trace-score", KeyButton).say(*_SCORING["running" if self._scoring.running else known])
-        self.query_one("#trace-worst", KeyButton).say(*WORST[self.shading == "other"])
-        self.query_one("#trace-worst-of-all", KeyButton).say(*WORST_OF_ALL[self._scored is None])
-        self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
-        self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
-        trace = self._trace
-        if trace is not None:
-            self.query_one("#trace-head", Painted).show(head_lines(trace, cells))
-            self.query_one("#trace-legend", Painted).show((legend(self.shading, self._scored, cells),))
-            self._draw_token()
-
-    def _draw_token(self) -> None:
-        shown, token = self.query_one("#trace-token", Painted), self._text.token
-        cells, rows = shown.content_size
-        if token is not None and self._trace is not None and rows:
-            shown.show(token_lines(token, len(self._trace.positions), max(20, cells), rows))
+        self.query_one("#trace-found", Painted).show((found_line(self._page, self._shown.cells),))
+        self._shown.draw(self._scored)
 
     def _say(self, words: str, style: str = "value", *, stays: bool | None = None) -> None:
         self._stays = style == "value" if stays is None else stays
@@ -295,27 +271,26 @@ class TracesPane(Vertical):
         self.screen.refresh_bindings()
 
     def _act_shade(self) -> None:
-        self._shading = "other" if self.shading == "kl" else "kl"
-        self._text.shade(self._shading)
+        self._shown.shade_otherwise()
         self._draw()
 
     def _act_worst(self) -> None:
-        token = self._text.token
+        token = self._shown.token
         if self._trace is None or token is None:
             return
-        order = worst_first(self._trace.positions, self.shading)
+        order = worst_first(self._trace.positions, self._shown.shading)
         found = next_in(order, token.position)
         if found is None:
             running, heldout = self._scoring.running, self._trace.heldout
             keys = key("traces.score"), key("traces.shade")
             self._say(scoring.not_scored(*keys, scoring=running, heldout=heldout), "label")
         else:
-            self._focus(self._text)
-            self._text.go(found)
+            self._focus(self._shown.text)
+            self._shown.text.go(found)
 
     def _act_worst_of_all(self) -> None:
         self.remove_class("-rejects")
-        self._focus(self._text)
+        self._focus(self._shown.text)
         self._find_worst()
 
     def _find_worst(self) -> None:
@@ -329,7 +304,7 @@ class TracesPane(Vertical):
     @property
     def _here(self) -> tuple[int, int]:
         """The trace and the token that is shown, or is gone to: keys may come faster than traces."""
-        token = self._text.token
+        token = self._shown.token
         shown = (
             (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
         )
@@ -344,7 +319,7 @@ class TracesPane(Vertical):
         words = scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running)
         if self._goto is None and found[0] == self._here[0]:
             self._say(words)
-            self._text.go(found[1])
+            self._shown.text.go(found[1])
             return
         self._goto, self._once_there = found, words  # not yet: another token is shown until then
         self._requests.ask({"ask": "show", "prompt_idx": found[0]})
@@ -367,7 +342,7 @@ class TracesPane(Vertical):
         if ended.problem:
             self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
             return
-        self._shading = None
+        self._shown.forget_shading()
         search = self.query_one("#trace-search")
         there = self.has_focus_within and not (search.has_focus or self._searched or self.has_class("-rejects"))
         going = "looking for" if there else f"{key('traces.worst-of-all')} goes to"
@@ -391,11 +366,7 @@ class TracesPane(Vertical):
 
     def on_trace_list_entered(self, message: TraceList.Entered) -> None:
         message.stop()
-        self._focus(self._text)
-
-    def on_token_text_moved(self, message: TokenText.Moved) -> None:
-        message.stop()
-        self._draw_token()
+        self._focus(self._shown.text)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
