@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from bitnet_core.storage.clients.http import Http, Response
-from bitnet_core.storage.target import Found, Refused, Target, Unreachable
+from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
 
 
@@ -34,6 +34,23 @@ def target_that(**answers: tuple[int, Any]) -> Target:
         ("Forbidden: 403 AccessDenied", Refused, "correct the keys"),
         ("couldn't fetch token: invalid_grant", Refused, "config reconnect"),
         ("write /x: no space left on device", Refused, "free space"),
+        (
+            "NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key mismatch",
+            Refused,
+            "it is your server",
+        ),
+        (
+            "NewFs: couldn't connect SSH: ssh: handshake failed: knownhosts: key is unknown",
+            Refused,
+            "it is your server",
+        ),
+        ("couldn't parse known_hosts_file: open /etc/known: no such file or directory", Refused, "the SSH files"),
+        ("failed to read private key file: open /u/key: no such file or directory", Refused, "the SSH files"),
+        ("failed to parse private key file: ssh: this private key is passphrase protected", Refused, "the SSH files"),
+        ("ssh: handshake failed: ssh: no common algorithm for client to server cipher; we", Refused, "rclone lsf"),
+        ("NewFs: couldn't initialise SFTP: ssh: subsystem request failed", Refused, "rclone lsf"),
+        ("ssh: handshake failed: read tcp 127.0.0.1:9: connection reset by peer", Unreachable, ""),
+        ('Update ReadFrom failed: sftp: "Failure" (SSH_FX_FAILURE)', Unreachable, ""),
         ("googleapi: Error 403: Rate Limit Exceeded, rateLimitExceeded", Unreachable, ""),
         ("dial tcp 127.0.0.1:9: connect: connection refused", Unreachable, ""),
         ("HTTP error 503 (Service Unavailable)", Unreachable, ""),
@@ -66,6 +83,44 @@ def test_a_service_that_is_not_found_is_not_taken_for_an_empty_one() -> None:
     for call in (lambda: list(target.list("")), lambda: target.get("x")):
         with pytest.raises(Unreachable):
             cast(Callable[[], object], call)()
+
+
+FAILURE = {"error": 'Update ReadFrom failed: sftp: "Failure" (SSH_FX_FAILURE)'}
+
+
+@pytest.mark.parametrize(
+    ("about", "error"),
+    [
+        ((200, {"free": 3}), Refused),
+        ((200, {"free": 4}), Unreachable),
+        ((200, {}), Unreachable),
+        ((500, {"error": "not supported"}), Unreachable),
+        ((200, b"<html>"), Unreachable),
+    ],
+)
+def test_a_failure_without_a_reason_is_a_full_disk_where_too_little_is_free(
+    about: tuple[int, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error) as raised:
+        target_that(uploadfile=(500, FAILURE), about=about).put("x", b"1234")
+    assert ("no space left" in str(raised.value)) == (error is Refused)
+
+
+@pytest.mark.parametrize(
+    ("told", "error", "words"),
+    [
+        ((500, {"error": "failed to open file place/x: Open failed: permission denied"}), Refused, "permission"),
+        ((500, {"error": "failed to open file place/x: connection lost"}), Unreachable, "connection lost"),
+        ((404, {"error": "object not found"}), NoSuchObject, "not there"),
+        ((404, {"error": "couldn't find method"}), Unreachable, "did not open place/x"),
+        ((200, {"hash": "00"}), Unreachable, "did not open place/x"),
+    ],
+)
+def test_a_file_that_can_not_be_opened_is_not_taken_for_a_missing_one(
+    told: tuple[int, Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        target_that(x=(404, b"Not Found\n"), hashsumfile=told).get("x")
 
 
 def test_an_address_with_a_signature_is_masked() -> None:

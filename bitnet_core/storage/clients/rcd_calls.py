@@ -28,11 +28,15 @@ _FIXES = (
     (r"decrypt configuration|load config file", "set RCLONE_CONFIG_PASS to its password, or correct RCLONE_CONFIG"),
     (r"no space|quota|insufficient storage|\b507\b|storage limit", "free space there"),
     (r"name too long|invalid name", "use a shorter name"),
+    (r"knownhosts: key",
+     "make sure that it is your server, then put its key into the known_hosts file of the remote"),
+    (r"private key|known_hosts_file", "correct the SSH files of the remote with `rclone config`"),
     (r"invalid_grant|empty token|token expired|fetch token|config reconnect|oauth client",
      "log in again with `rclone config reconnect`"),
     (r"\b40[13]\b|access ?denied|forbidden|unauthorized|permission|AccessKeyId|SignatureDoesNotMatch|authenticat|"
      r"login incorrect", "correct the keys of the remote with `rclone config`, or its permissions"),
-    (r"\b400\b|read-only|not supported|failed to make Fs|failed to configure", "try the remote with `rclone lsf`"),
+    (r"\b400\b|read-only|not supported|failed to make Fs|failed to configure|no common algorithm|subsystem request",
+     "try the remote with `rclone lsf`"),
 )  # fmt: skip
 _PATH = re.compile(r"\S*/\S*")
 _shapes = Redactor()
@@ -89,7 +93,12 @@ class Calls:
         response = self._http.send("GET", f"{_HERE}/{quote(f'[{remote}]', safe='')}/{quote(path)}", busy=False)
         if response.status == 200:
             return response.body
-        if is_missing(response):
+        if response.status == 404 and not _says_missing(response):
+            # The file is there but could not be opened, and only other commands say why.
+            response = self.ask("operations/hashsumfile", fs=remote, remote=path, hashType="md5", download=True)
+            if response.status in (200, 404) and not _says_missing(response):
+                raise Unreachable(f"{self._place} did not open {path}.")
+        if _says_missing(response):
             return None
         raise self._fault(response, path)
 
@@ -114,7 +123,11 @@ def object_of(response: Response) -> dict[str, Any]:
 
 def is_missing(response: Response) -> bool:
     """Whether a response says that what it is about is not there."""
-    return response.status == 404 or bool(response.status != 200 and _MISSING.search(_error(response)))
+    return response.status == 404 or _says_missing(response)
+
+
+def _says_missing(response: Response) -> bool:
+    return response.status != 200 and bool(_MISSING.search(_error(response)))
 
 
 def _error(response: Response) -> str:

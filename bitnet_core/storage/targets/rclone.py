@@ -88,6 +88,20 @@ class RcloneTarget:
                 raise AlreadyThere(f"{self.place}{key} was written by another at the same time.")
 
     def _put(self, key: str, data: bytes) -> None:
+        try:
+            self._put_once(key, data)
+        except Unreachable:
+            self._require_room(len(data))
+            raise
+
+    def _require_room(self, size: int) -> None:
+        """Refused if the service has less free space: SFTP servers have no word for a full disk."""
+        with contextlib.suppress(Unreachable):
+            free = self._free_bytes()
+            if free is not None and free < size:
+                raise Refused(f"{self.place} has no space left; free space there.")
+
+    def _put_once(self, key: str, data: bytes) -> None:
         if not self._moves:
             self._calls.upload(self._remote, self._folder + key, data)
             return
@@ -129,9 +143,12 @@ class RcloneTarget:
         """The free bytes, where the service tells rclone. The path may be missing: the first object creates it."""
         for _ in self._listed(self._folder, dirsOnly=True):
             break
+        return Account(self._free_bytes())
+
+    def _free_bytes(self) -> int | None:
         response = self._calls.ask("operations/about", fs=self.place)
         free = object_of(response).get("free") if response.status == 200 else None
-        return Account(free if isinstance(free, int) and free >= 0 else None)
+        return free if isinstance(free, int) and free >= 0 else None
 
     def _listed(self, folder: str, **options: bool) -> Iterator[dict[str, Any]]:
         path = folder.rstrip("/")
