@@ -40,6 +40,7 @@ _LINEARS = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+SEAL = f"{ORIGIN}file_sha256"
 _QUANTIZATION_VERSION = 2
 
 
@@ -71,7 +72,8 @@ def write(
     keys = _keys(student, wide, linear_type, name) | {
         ORIGIN + key: value for key, value in own_facts(student, origin).items()
     }
-    write_gguf(path, keys | vocabulary_keys(tokenizer), _tensors(student, wide, linear_type, embedding_type))
+    tensors = _tensors(student, wide, linear_type, embedding_type)
+    write_gguf(path, keys | vocabulary_keys(tokenizer), tensors, seal=SEAL)
 
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:

@@ -4,6 +4,7 @@ Source: ggml's `docs/gguf.md`. It knows neither models nor tokenizers. Tensors a
 is written, so that a large student needs the memory of its largest tensor alone.
 """
 
+import hashlib
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from bitnet_core.files import atomic_path
 from bitnet_core.files.writable import writing
 
 ALIGNMENT = 32
+UNSEALED = "0" * 64
+"""What stands for the file's own hash while the hash is computed."""
 _VERSION = 3
+_HEADER_BYTES = 24
 _UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY, _UINT64 = 4, 5, 6, 7, 8, 9, 10
 
 
@@ -37,13 +41,15 @@ class TensorPlan:
         return weights // self.type.weights * self.type.bytes
 
 
-def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Sequence[TensorPlan]) -> None:
+def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Sequence[TensorPlan], *, seal: str = "") -> None:
     """Write the file, whole or not at all.
 
     Values are bool, int (unsigned, 32 or 64 bits, as it needs), float (32 bits), str, or a list of str, of float or
-    of signed 32-bit int. BitnetError when the disk is full or can't be written.
+    of signed 32-bit int. `seal` is the first key: its value is the SHA-256 of the file, itself left out (`UNSEALED`).
+    BitnetError when the disk is full or can't be written.
     """
-    with writing(path), atomic_path(path) as temp, temp.open("wb") as out:
+    with writing(path), atomic_path(path) as temp, temp.open("w+b") as out:
+        keys = ({seal: UNSEALED} if seal else {}) | dict(keys)
         out.write(b"GGUF" + struct.pack("<IQQ", _VERSION, len(tensors), len(keys)))
         for key, value in keys.items():
             out.write(_string(key) + _typed(value))
@@ -60,6 +66,16 @@ def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Sequence[TensorPlan
                 raise AssertionError(f"{tensor.name} has {data.nbytes} bytes instead of {tensor.size}")
             out.write(data.reshape(-1).data)
             _pad(out)
+        if seal:
+            out.seek(0)
+            digest = hashlib.file_digest(out, "sha256").hexdigest()
+            out.seek(seal_place(seal))
+            out.write(digest.encode())
+
+
+def seal_place(seal: str) -> int:
+    """Where the hash stands in a file that has one."""
+    return _HEADER_BYTES + len(_string(seal)) + len(_typed(""))
 
 
 def _pad(out: IO[bytes]) -> None:

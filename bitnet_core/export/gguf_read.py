@@ -4,6 +4,7 @@ The file's origin is unknown: every length is held against the bytes that are th
 """
 
 import contextlib
+import hashlib
 import math
 import mmap
 import struct
@@ -14,8 +15,8 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType
-from bitnet_core.export.gguf import ORIGIN
-from bitnet_core.export.gguf_file import ALIGNMENT
+from bitnet_core.export.gguf import ORIGIN, SEAL
+from bitnet_core.export.gguf_file import ALIGNMENT, UNSEALED, seal_place
 from bitnet_core.files.regular import open_regular
 
 _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -25,6 +26,7 @@ _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _MOST_THINGS = 1 << 21
 """Keys, tensors and strings of lists, together. A file with holes may claim any number of empty ones."""
+_CHUNK_BYTES = 1 << 20
 _LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
 
 
@@ -60,6 +62,21 @@ def look(path: Path) -> GGUFAbout:
     """Read the head of a file of unknown origin. BitnetError for a damaged one, OtherModel for another program's."""
     with opened(path, "export it again", " of `bitnet export`") as data:
         return _about(path, data)
+
+
+def require_as_written(path: Path) -> None:
+    """BitnetError for a file that was changed after it was exported; one of an earlier version has no hash."""
+    place = seal_place(SEAL)
+    after = place + len(UNSEALED)
+    with opened(path, "export it again", " of `bitnet export`") as data:
+        told = read_header(Cursor(data))[1].get(SEAL)
+        if told is None:
+            return
+        digest = hashlib.sha256(data[:place] + UNSEALED.encode())
+        for start in range(after, len(data), _CHUNK_BYTES):
+            digest.update(data[start : start + _CHUNK_BYTES])
+    if digest.hexdigest() != told:
+        raise BitnetError(f"{path} was changed after it was exported; export it again.")
 
 
 @contextlib.contextmanager
@@ -183,7 +200,9 @@ def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
         raise Damaged("its end is missing")
     if _LINEAR not in types or _EMBEDDING not in types:
         raise Damaged("it has no student's tensors")
-    origin = {name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN)}
+    origin = {
+        name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN) and name != SEAL
+    }
     context = keys.get("bitnet.context_length")
     if type(context) is not int or context < 1:
         raise Damaged("it does not say how many tokens it reads")

@@ -28,6 +28,8 @@ WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 CARD_FILE = "README.md"
+_FILES = "sha256"
+"""What an export keeps of its files beside the configuration."""
 _SHOWN_CELLS = 80
 
 
@@ -55,12 +57,32 @@ def write(
             raise _system_error(error) from error
         # The library makes it readable for its owner alone.
         (temp / WEIGHTS_FILE).chmod(temp.stat().st_mode & 0o666)
-        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own_facts(student, origin)})
         ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
         files.write_json(temp / GENERATION_FILE, {"do_sample": False, **ends})
         tokenizer.save(temp)
+        facts = own_facts(student, origin) | {_FILES: _hashes(temp)}
+        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: facts})
         if card:
             files.write_text(temp / CARD_FILE, card)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file by its name."""
+    return {one.name: files.sha256_file(one) for one in sorted(folder.iterdir())}
+
+
+def require_as_written(folder: Path) -> None:
+    """BitnetError for a folder with a file that was changed or removed after it was exported.
+
+    The card may be edited, and the configuration is compared with the student's. An earlier version kept no hashes.
+    """
+    found = files.read_json(folder / CONFIG_FILE)
+    facts = found.get(MARK) if isinstance(found, dict) else None
+    told = facts.get(_FILES) if isinstance(facts, dict) else None
+    there = {one.name: one for one in folder.iterdir() if one.is_file()}
+    for name, sha256 in told.items() if isinstance(told, dict) else ():
+        if name not in there or files.sha256_file(there[name]) != sha256:
+            raise BitnetError(f"{folder / name} was changed or removed after it was exported; export it again.")
 
 
 def _system_error(error: Exception) -> Exception:

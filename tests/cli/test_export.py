@@ -222,7 +222,9 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(root: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("_here")
-def test_another_function_in_a_whole_file_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_function_in_a_whole_file_is_found(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(export(root, "gguf", "--no-verify")) == 0
     capsys.readouterr()
     file = root / "exports" / "experiment-step2-TQ2_0.gguf"
@@ -230,6 +232,8 @@ def test_another_function_in_a_whole_file_is_found(root: Path, capsys: pytest.Ca
     with file.open("r+b") as changed:
         changed.seek(tensor.data_offset)
         changed.write(bytes([0b01101001]) * 64 * 60)
+    assert "was changed after" in refused(capsys, "verify-export", str(file), "--root", str(root))
+    monkeypatch.setattr(gguf_read, "require_as_written", lambda _: None)
     told = answered(capsys, "verify-export", str(file), "--root", str(root), code=1)
     assert not told["verified"]
     assert "has a mean KL of" in told["problems"][0]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
@@ -49,6 +49,21 @@ def test_any_byte_may_be_wrong(path: Path, place: int, byte: int) -> None:
         gguf_read.look(other)
     except BitnetError as error:
         assert "\n" not in str(error)
+
+
+@_SHARED
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_changed_bit_is_found_wherever_it_is(path: Path, place: float, bit: int) -> None:
+    gguf_read.require_as_written(path)
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * place)
+    name_end = data.index(gguf.SEAL.encode()) + len(gguf.SEAL)
+    assume(not name_end - len(gguf.SEAL) - 8 <= at < name_end)  # without its name it is as one of an earlier version
+    data[at] ^= 1 << bit
+    other = path.with_name("other.gguf")
+    other.write_bytes(data)
+    with pytest.raises(BitnetError, match=r"other\.gguf .*; (export|convert) .* again"):
+        gguf_read.require_as_written(other)
 
 
 @pytest.mark.parametrize("where", ["tensors", "keys", "strings"])

@@ -85,7 +85,8 @@ def test_the_tokenizer_and_its_ends_are_beside_it(
     hf.write(student, tokenizer, tmp_path / "student", origin={"step": 7}, card="# A card\n")
     assert load_tokenizer(tmp_path / "student").hash == tokenizer.hash
     config = json.loads((tmp_path / "student" / "config.json").read_text())
-    assert config["bitnet_core"] == {"activation_bits": 8, "a4_policy": "all", "step": 7}
+    kept = {"activation_bits": 8, "a4_policy": "all", "step": 7}
+    assert config["bitnet_core"] == kept | {"sha256": config["bitnet_core"]["sha256"]}
     ends = json.loads((tmp_path / "student" / "generation_config.json").read_text())
     assert ends["eos_token_id"] == config["eos_token_id"] == tokenizer.eos_id
     assert (tmp_path / "student" / "README.md").read_text() == "# A card\n"
@@ -99,6 +100,35 @@ def test_what_transformers_cannot_compute_is_refused(
     with pytest.raises(BitnetError, match=r"transformers.*Hadamard"):
         hf.write(student, tokenizer, tmp_path / "student")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_file_is_found_but_for_the_card(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    hf.write(student, tokenizer, folder, card="# A card\n")
+    (folder / hf.CARD_FILE).write_text("# My own words\n")
+    hf.require_as_written(folder)
+    for path in folder.iterdir():
+        if path.name in (hf.CARD_FILE, hf.CONFIG_FILE):
+            continue
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        for changed in (whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], whole[:-1], None):
+            path.unlink() if changed is None else path.write_bytes(changed)
+            with pytest.raises(
+                BitnetError, match=f"{path.name} was changed or removed after it was exported; export"
+            ):
+                hf.require_as_written(folder)
+        path.write_bytes(whole)
+    config = json.loads((folder / hf.CONFIG_FILE).read_text())
+    for odd in (None, [], {}, {"../x": "ab"}):
+        (folder / hf.CONFIG_FILE).write_text(json.dumps(config | {"bitnet_core": {"sha256": odd}}))
+        if odd:
+            with pytest.raises(BitnetError, match="was changed or removed"):
+                hf.require_as_written(folder)
+        else:
+            hf.require_as_written(folder)  # as one of an earlier version
 
 
 def test_a_damaged_folder_is_named(student: Student, tokenizer: StudentTokenizer, tmp_path: Path) -> None:
