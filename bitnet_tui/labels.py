@@ -186,6 +186,7 @@ _ALONE = {
     "HF_TOKEN": "Hugging Face token",
     "TEACHER_MODEL": "Teacher's model",
     "TEACHER_API_KEY": "Teacher's key",
+    "CUSTOM_API_KEY": "Other server's key",
     "TEACHER_BASE_URL": "Teacher's address",
     "MAX_SEQ_LEN": "Sequence length",
     "STORAGE_BACKEND": "Storage target",
@@ -272,15 +273,14 @@ def provider_words(name: str) -> str:
 def by_label(sentence: str, *, keys: bool = False) -> str:
     """A sentence of the core with settings and providers as the app names them.
 
-    A key keeps its name, by which the list of API keys has it, unless `keys`: a form of the guide has a label for it,
-    as for every setting there. So does a setting of the program itself.
+    A setting of the program itself keeps its name. With `keys`, a label is that of a form of the guide.
     """
     if _ABOUT_A_LINE in sentence:
         return sentence
 
     def labelled(found: re.Match[str]) -> str:
         name, value = found.groups()
-        if not _has_field(name) and not (keys and name in REGISTRY):
+        if not _has_field(name) and name not in SECRET_NAMES and not (keys and name in REGISTRY):
             return found[0]
         return f"“{label(name) if keys else title(name)}”" + (f" = {value}" if value else "")
 
@@ -291,11 +291,6 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
     if not any(name in labels for name in _PROVIDERS):  # this is quick, which matters in a long log
         return labels
     return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
-
-
-def keys_by_title(sentence: str) -> str:
-    """A sentence of the core with its keys as the app names them where no form is around it."""
-    return _WORDS.sub(lambda found: f"“{title(found[1])}”" if found[1] in SECRET_NAMES else found[0], sentence)
 
 
 def first_setting(sentence: str) -> str:

@@ -166,11 +166,11 @@ class ActionCommands(Provider):
     def _settings(self) -> Iterator[Found]:
         in_one = hasattr(self.screen, "action_setting")
         for name, one in REGISTRY.items():
-            words = f"Setting: {title(name)} · {name}"
+            words = f"{'API key' if one.secret else 'Setting'}: {title(name)} · {name}"
             if one.secret and not self.app.check_action("keys", ()):
                 continue
             if one.secret:
-                yield Found(f"API key {name}", in_app(one.help), self._app_action("keys"), _BY_NAME)
+                yield Found(words, in_app(one.help), self._app_action("keys"), _BY_NAME)
             elif in_one:
                 yield Found(words, in_app(one.help), self._action(f"setting({name!r})"), 3)
             else:

@@ -5,6 +5,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
 from bitnet_tui import bindings
+from bitnet_tui.labels import title
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.view.guide import labelled, pasted
 from bitnet_tui.widgets.inputs import SecretInput
@@ -30,7 +31,7 @@ class KeyEntryScreen(DialogScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card form"):
-            yield Words(self._name_of_key, classes="title")
+            yield Words(title(self._name_of_key), classes="title")
             yield Words(f"Type or paste the key. It will be kept in {self._keeper}.", classes="where")
             yield SecretInput(id="value")
             with Horizontal(classes="buttons"):

@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import bindings
+from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
@@ -180,7 +181,9 @@ class KeysScreen(KeyedScreen[None]):
                 self.attempt(delete, self._changed, title="API key")
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
-        self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it", final=True), answered)
+        self.app.push_screen(
+            ConfirmScreen(in_app(f"Delete {name}?"), why, "Delete it", "Keep it", final=True), answered
+        )
 
     def action_disallow(self) -> None:
         if self.busy or not (held := self._highlighted):

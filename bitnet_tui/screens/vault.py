@@ -11,7 +11,7 @@ from textual.widgets import Button, Input
 from bitnet_core.secrets.places import unlock_vault
 from bitnet_core.secrets.vault import SHORTEST_PASSPHRASE
 from bitnet_tui import bindings
-from bitnet_tui.labels import keys_by_title
+from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.inputs import SecretInput
@@ -39,7 +39,7 @@ class VaultScreen(KeyedScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card form vault"):
             yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
-            yield Words(keys_by_title(self._why))
+            yield Words(in_app(self._why))
             if str(self._path) not in self._why:
                 yield Words(short(self._path), classes="where")
             yield SecretInput(id="passphrase", placeholder=self._rule())

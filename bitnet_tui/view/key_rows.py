@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.text import capital, crop, pad
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import title
@@ -17,24 +17,25 @@ if TYPE_CHECKING:
 NO_VAULT = "a new vault with a passphrase"
 """The keeper of keys where there is neither a keyring nor a vault yet."""
 THE_VAULT = "the vault"
-_NAME_CELLS = 26
+_LABEL_CELLS = 26
+_NAME_CELLS = max(map(len, SECRET_NAMES))
 _END_CELLS = 5
 _ORIGIN_CELLS = 24
-_LEAST_WHOSE = 12
-"""Cells of what tells whose a key is; with fewer it is left out."""
 
 
 def ordered(held: "Sequence[Held]") -> "tuple[Held, ...]":
-    """Set before unset, providers' keys before those of storage, then by name."""
-    return tuple(sorted(held, key=lambda one: (not one.origin, not one.name.endswith("_API_KEY"), one.name)))
+    """Set before unset, providers' keys before those of storage, then by label."""
+    return tuple(
+        sorted(held, key=lambda one: (not one.origin, not one.name.endswith("_API_KEY"), title(one.name).lower()))
+    )
 
 
 def row(held: "Held", cells: int) -> Line:
-    """One key: its name, where it comes from, its last characters, and whose it is where there is room."""
-    name, whose = pad(held.name, _NAME_CELLS), title(held.name).removesuffix(" server key")
-    beside = cells - _NAME_CELLS - _ORIGIN_CELLS - _END_CELLS - 3
-    told = (Span(f" {crop(whose, beside)}", "label"),) if beside >= _LEAST_WHOSE else ()
-    room = _ORIGIN_CELLS if told else max(8, cells - _NAME_CELLS - _END_CELLS - 2)
+    """One key: its label, where it comes from, its last characters, and its name where there is room."""
+    name = pad(crop(title(held.name), _LABEL_CELLS), _LABEL_CELLS)
+    wide = cells >= _LABEL_CELLS + _ORIGIN_CELLS + _END_CELLS + _NAME_CELLS + 3
+    told = (Span(f" {held.name}", "label"),) if wide else ()
+    room = _ORIGIN_CELLS if wide else max(8, cells - _LABEL_CELLS - _END_CELLS - 2)
     if not held.origin:
         return line(Span(f"{name} ", "label"), Span(pad("not set", room + _END_CELLS + 1), "label"), *told)
     end = f"…{held.end}" if held.end else ""
@@ -47,13 +48,13 @@ def row(held: "Held", cells: int) -> Line:
 
 
 def about(held: "Held", allowed: Sequence[str] = ()) -> Line:
-    """What the key is for, the whole path of the `.env` that holds it, and the addresses that it was allowed."""
+    """The key's name, what it is for, the path of the `.env` that holds it, and the addresses that it was allowed."""
     text = in_app(REGISTRY[held.name].help)
     if held.plain:
         text += f" It is plain text in {held.origin}."
     if allowed:
         text += f" It was allowed to go to {' and '.join(allowed)}."
-    return line(Span(text, "label"))
+    return line(Span(f"{held.name}  ", "faint"), Span(text, "label"))
 
 
 def deletable(held: "Held") -> bool:

@@ -29,7 +29,7 @@ from tests.tui.pilots import click_at, click_on, files_text, settled, shown, unt
 from tests.tui.simulated import experiment
 
 CANARY = "sk-canary-0123456789-wxyz"
-NAME = "OPENAI_API_KEY"
+NAME, LABEL = "OPENAI_API_KEY", "OpenAI key"
 
 
 @pytest.fixture
@@ -81,12 +81,12 @@ async def test_it_shows_where_each_key_comes_from_but_no_value(
             await pilot.resize_terminal(columns, size[1])
             await settled(pilot)
             lines = [" ".join(one.split("│")[1].split()) for one in shown(pilot).splitlines() if "│" in one]
-            whose = [one for one in lines if one.startswith("CUSTOM_API_KEY not set")]
-            assert whose == ["CUSTOM_API_KEY not set" + (" OpenAI-compatible" if columns > 80 else "")]
-        assert any(one.startswith(f"{NAME} plain text, ") and "…wxyz" in one for one in lines)
-        assert any(one.startswith("GROQ_API_KEY environment …abcd") for one in lines)
-        assert any(one.startswith("HF_TOKEN keyring …efgh") for one in lines)
-        assert "ANTHROPIC_API_KEY not set" in words(pilot)
+            whose = [one for one in lines if one.startswith("Other server's key not set")]
+            assert whose == ["Other server's key not set" + (" CUSTOM_API_KEY" if columns > 80 else "")]
+        assert any(one.startswith(f"{LABEL} plain text, ") and "…wxyz" in one for one in lines)
+        assert any(one.startswith("Groq key environment …abcd") for one in lines)
+        assert any(one.startswith("Hugging Face token keyring …efgh") for one in lines)
+        assert "Anthropic key not set" in words(pilot)
         assert "canary" not in shown(pilot)
         assert "esc close" in words(pilot)
 
@@ -98,11 +98,11 @@ async def test_m_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyr
         await pilot.press("m")
         await settled(pilot)
         await settled(pilot)
-        assert f"{NAME} moved out of" in words(pilot)
-        assert f"{NAME} keyring …wxyz" in words(pilot)
+        assert f"“{LABEL}” moved out of" in words(pilot)
+        assert f"{LABEL} keyring …wxyz" in words(pilot)
         await pilot.press("m")
         await settled(pilot)
-        assert f"{NAME} does not come from a .env." in words(pilot)
+        assert f"“{LABEL}” does not come from a .env." in words(pilot)
     assert keyring.held == {NAME: CANARY}
     assert env_file.text() == f"# mine\nTEACHER_PROVIDER=openai\n{NAME}= # work\n"
 
@@ -119,11 +119,11 @@ async def test_d_takes_back_what_was_allowed(home: Path, keyring: FakeKeyring):
         await click_on(pilot, "d take back")
         await settled(pilot)
         await settled(pilot)
-        assert f"{NAME} is no longer allowed to go to https://evil.example." in words(pilot)
+        assert f"“{LABEL}” is no longer allowed to go to https://evil.example." in words(pilot)
         assert "d take back" not in words(pilot)
         await pilot.press("d")
         await settled(pilot)
-        assert f"{NAME} was not allowed to go to any address" in words(pilot)
+        assert f"“{LABEL}” was not allowed to go to any address" in words(pilot)
     assert [one.allowed for one in addresses()] == [()]
 
 
@@ -161,7 +161,7 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         await until(pilot, lambda: bool(re.search(r"Opening… \d s", words(pilot))))
         assert pilot.app.screen.query_one(".card").region == place
         slow.set()
-        await until(pilot, lambda: f"{NAME} vault …wxyz" in words(pilot))
+        await until(pilot, lambda: f"{LABEL} vault …wxyz" in words(pilot))
     (made,) = key_places._open_vaults.values()
     assert made.read() == {NAME: CANARY}
     assert CANARY not in files_text(home)
@@ -192,7 +192,7 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         await pilot.press("enter")
         await settled(pilot)
         await settled(pilot)
-        assert "MISTRAL_API_KEY is kept in the OS keyring." in words(pilot)
+        assert "“Mistral key” is kept in the OS keyring." in words(pilot)
         assert keyring.held == {"MISTRAL_API_KEY": "typed-canary-0123"}
         assert "typed-canary-0123" in known.values()
         await pilot.press("x")
@@ -207,7 +207,7 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         await pilot.press("enter")
         await settled(pilot)
         await settled(pilot)
-        assert "MISTRAL_API_KEY is deleted." in words(pilot)
+        assert "“Mistral key” is deleted." in words(pilot)
         assert keyring.held == {}
 
 
@@ -231,7 +231,7 @@ async def test_a_key_that_is_in_the_vault_already_stays_there(
         assert "instead" not in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        assert f"No key was kept: MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
+        assert f"No key was kept: “Mistral key” is in {path}, which is locked." in words(pilot)
 
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])
@@ -287,7 +287,7 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
         assert "m move" not in words(pilot)
         await pilot.press("m")
         await settled(pilot)
-        assert f"{NAME} refers to an environment variable." in words(pilot)
+        assert f"“{LABEL}” refers to an environment variable." in words(pilot)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
@@ -314,9 +314,9 @@ async def test_a_problem_with_the_vault_hides_nothing(
         await settled(pilot)
         await settled(pilot)
         said = words(pilot)
-        assert f"{NAME} moved out of" in said
+        assert f"“{LABEL}” moved out of" in said
         assert "(BITNET_VAULT_PASSPHRASE_FILE) is" in said
-        assert "GROQ_API_KEY vault (locked)" in said
+        assert "Groq key vault (locked)" in said
         assert "esc close" in said
 
 
@@ -327,7 +327,7 @@ async def test_a_damaged_vault_is_reported_beside_the_keys(home: Path, env_file:
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await _opened(pilot)
         assert "is damaged; restore a copy" in words(pilot)
-        assert f"{NAME} plain text" in words(pilot)
+        assert f"{LABEL} plain text" in words(pilot)
 
 
 async def test_a_keyring_that_does_not_answer_is_reported_and_hides_nothing(
@@ -340,4 +340,4 @@ async def test_a_keyring_that_does_not_answer_is_reported_and_hides_nothing(
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         assert "The OS keyring gave no answer in 5 s; the first key goes into" in words(pilot)
-        assert f"{NAME} plain text" in words(pilot)
+        assert f"{LABEL} plain text" in words(pilot)

@@ -58,7 +58,7 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         assert "“OpenAI key” is in" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        assert "was not started: OPENAI_API_KEY is in" in words(pilot)
+        assert "was not started: “OpenAI key” is in" in words(pilot)
         assert "which is locked." in words(pilot) and "BITNET_VAULT" not in words(pilot)
         assert sent == []
         await pilot.press("r")
@@ -370,13 +370,13 @@ async def test_a_key_goes_to_an_address_that_came_along_only_if_it_is_allowed(
         await settled(pilot)
         assert isinstance(pilot.app.screen, ConfirmScreen)
         asked = words(pilot)
-        assert "OPENAI_API_KEY would go to" in asked and "https://evil.example" in asked
+        assert "“OpenAI key” would go to" in asked and "https://evil.example" in asked
         assert "hosted from a folder" in asked and "sk-very" not in asked
         await pilot.press("enter")  # the safe answer has the focus
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
         refused = words(pilot)
-        assert sent == [] and "was not started: OPENAI_API_KEY would go to" in refused
+        assert sent == [] and "was not started: “OpenAI key” would go to" in refused
         assert "start it again to allow it" in refused and "`bitnet" not in refused
         await pilot.press("r")
         await settled(pilot)
