@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import BitNetConfig, BitNetForCausalLM
-from transformers.integrations.bitnet import AutoBitLinear, unpack_weights
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export import hf
@@ -56,6 +55,8 @@ def assert_equal(student: Student, sequences: list[list[int]], theirs: list[torc
 
 def test_squared_relu_too(tokenizer: StudentTokenizer, tmp_path: Path) -> None:
     """With the library's modules filled by hand: its loader alone takes seconds to import."""
+    from transformers.integrations.bitnet import AutoBitLinear, unpack_weights  # a second, for torch.compile
+
     student = pack_student(random_student(tokenizer.vocab_size))
     object.__setattr__(student.config, "hidden_act", "relu2")
     for layer in student.model.layers:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 from transformers import BitNetConfig, BitNetForCausalLM
-from transformers.integrations.bitnet import AutoBitLinear
 
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
@@ -45,6 +44,8 @@ def original(student: Student) -> BitNetForCausalLM:
 
 def with_online_quantisation(theirs: BitNetForCausalLM) -> BitNetForCausalLM:
     """`quantization_mode: online`, module by module (their loader does the same, and wants accelerate for it)."""
+    from transformers.integrations.bitnet import AutoBitLinear  # a second, for torch.compile
+
     for name, module in list(theirs.named_modules()):
         if isinstance(module, nn.Linear) and name != "lm_head":
             linear = AutoBitLinear(module.in_features, module.out_features, bias=False, online_quant=True)
