@@ -48,6 +48,7 @@ class Charts(Container):
             self.styles.grid_size_columns, self.styles.grid_size_rows = across, down
         axis = Axis.of(view, lens.by)
         panels = self.query(ChartPanel)
+        panels.first().styles.column_span = 1 + across * down - len(charts)  # no cell of the grid is empty
         for place, panel in enumerate(panels):
             panel.display = place < len(charts)
             if place < len(charts):

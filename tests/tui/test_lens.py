@@ -289,6 +289,8 @@ def _trained(home: Path) -> Path:
     exp = experiment(home, "trained")
     run = SimulatedRun(exp, "train")
     run.train(0, 190)
+    for step in (191, 192):
+        run.emit("metric", step=step, seen_tokens=745 * step, peak_rss_bytes=1_400_000_000)
     run.finish()
     return exp.root
 
@@ -332,6 +334,11 @@ async def test_charts_by_keys_and_by_mouse(home: Path, size: tuple[int, int]):
                 await pilot.click(title_of_one if chart else _first_title(pilot), offset=(3, 0))
                 await settled(pilot)
                 assert _lens(pilot).chart == chart
+            await pilot.resize_terminal(200, 55)
+            await settled(pilot)
+            shown_panels = [one.region for one in pilot.app.screen.query(ChartPanel) if one.display]
+            ends = {at.y: max(one.right for one in shown_panels if one.y == at.y) for at in shown_panels}
+            assert len(ends) > 1 and len(set(ends.values())) == 1, "no row of the grid ends early"
 
 
 @pytest.mark.parametrize("size", [(80, 24), (150, 40)])
