@@ -42,8 +42,8 @@ def heights(low: float, high: float) -> tuple[float, float]:
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """Limits that differ, so that a single point or a flat line has an axis too."""
+    """Limits that differ, so that a single point or a flat line has an axis too: below zero only if that is."""
     if high - low > max(_LEAST_SPAN, abs(high) * 1e-9):
         return low, high
     room = abs(high) * 0.05 if abs(high) * 0.05 > _LEAST_SPAN else 1.0
-    return low - room, high + room
+    return low - room if low < 0 else max(0.0, low - room), high + room

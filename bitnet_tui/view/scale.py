@@ -54,6 +54,8 @@ def upwards(low: float, high: float, rows: int, label: Label = tick) -> tuple[Sc
     rough = (high - low) / max(2, rows // _ROWS_A_NUMBER)
     even = _even(low, high, rows, _round_steps(rough), label, lambda _: _ROWS_APART)
     limits, numbers = even or _two(low, high, rows, ticks(low, high, max(2, rows // _ROWS_APART), label))
+    if limits[0] < 0 < low:
+        return upwards(0.0, high, rows, label)
     return Scale(*limits, rows, DOTS_UP), numbers
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from bitnet_core.results.axes import heights
 from bitnet_tui import plot
 from bitnet_tui.view.chart import Drawing
 from bitnet_tui.view.scale import DOTS_ACROSS, DOTS_UP, Scale, along, upwards
@@ -169,6 +170,16 @@ def test_the_numbers_of_a_scale_are_in_the_middle_of_their_rows(low: int, span: 
             for more in range(apart + 1, rows)
             for row in range(rows)
         )
+
+
+@given(st.floats(0, 1e9), st.floats(0, 1e9), st.integers(2, 40))
+@example(0.0, 0.0, 12)
+@example(3.8137965029248067, 9.301942690060505, 3)
+def test_what_can_not_be_negative_has_no_axis_below_zero(one: float, other: float, rows: int):
+    low, high = sorted((one, other))
+    scale, _ = upwards(*heights(low, high), rows)
+    assert 0 <= scale.low <= low
+    assert high <= scale.high
 
 
 def _holds(number: Fraction, cell: Fraction, row: int, low: int, span: int, rows: int) -> bool:
