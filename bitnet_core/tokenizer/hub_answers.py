@@ -14,6 +14,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import crop, duration, flat, size
+from bitnet_core.trickle import bound_trickle
 
 _HASH = re.compile(r'(?:W/)?"?[\w=+-][\w.=+-]{0,254}"?', re.ASCII)
 _HASH_HEADERS = ("etag", "x-linked-etag", "x-repo-commit")
@@ -46,6 +47,7 @@ class Answers:
         from huggingface_hub.utils._http import default_client_factory
 
         client = default_client_factory()
+        bound_trickle(client)
         client.event_hooks["request"].append(_end_silence)
         client.event_hooks["response"].append(self._check)
         return client

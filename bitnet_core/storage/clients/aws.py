@@ -31,6 +31,7 @@ from bitnet_core.storage.clients.http import (
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
+from bitnet_core.trickle import bounded_pools
 
 MOST_PAGES = 20_000
 """Of one listing; a page of S3 has up to 1,000 objects."""
@@ -226,8 +227,10 @@ class Aws:
             raise self._refused(error, "correct the settings or the AWS configuration") from error
 
     def _bound_replies(self) -> None:
-        """Limit what botocore does not: the bytes of a reply, and how often S3 may send a call to another region."""
+        """Limit what botocore does not: a reply's bytes and time, and how often S3 sends a call elsewhere."""
         session = self._client._endpoint.http_session
+        classes = session._pool_classes_by_scheme
+        classes.update(bounded_pools(classes))
         send = session.send
 
         def send_bounded(request: Any) -> Any:

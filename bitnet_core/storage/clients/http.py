@@ -33,6 +33,7 @@ from bitnet_core.proxy import (
 )
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
+from bitnet_core.trickle import bound_trickle
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0
@@ -218,6 +219,7 @@ class Http:
             except (ImportError, ValueError, httpx.InvalidURL) as error:
                 raise unusable_proxy(error) from error
             close_failed_tunnels(self._clients[outside, plain])
+            bound_trickle(self._clients[outside, plain])
         return self._clients[outside, plain]
 
     def _proxy(self, url: str) -> Proxy | None:

@@ -16,6 +16,7 @@ from bitnet_core.proxy import proxy_of, status_of_proxy, through
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, Response, wait_of
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
+from bitnet_core.trickle import bounded_pools
 
 NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 """What an SDK may raise over a reply that is not of its service's API."""
@@ -44,11 +45,18 @@ class _Once(HTTPAdapter):
         super().__init__(pool_connections=_POOL, pool_maxsize=_POOL, max_retries=0)
         self._title = title
 
+    def init_poolmanager(self, *given: Any, **options: Any) -> None:
+        super().init_poolmanager(*given, **options)
+        self.poolmanager.pool_classes_by_scheme = bounded_pools(self.poolmanager.pool_classes_by_scheme)
+
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         # urllib3 lets Nagle's algorithm delay each request to a proxy, by 40 ms.
-        return super().proxy_manager_for(
-            proxy, socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)], **options
-        )
+        if proxy not in self.proxy_manager:
+            manager = super().proxy_manager_for(
+                proxy, socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)], **options
+            )
+            manager.pool_classes_by_scheme = bounded_pools(manager.pool_classes_by_scheme)
+        return self.proxy_manager[proxy]
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         where = f"{self._title} at {urlsplit(str(request.url)).hostname}"
