@@ -35,12 +35,13 @@ from bitnet_core.planning.batches import batches_of
 from bitnet_core.planning.decoding import token_seconds
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
-from bitnet_core.pretrained.choose import kept_layers, open_source
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.start import as_source, source_bytes, warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.pretrained.wanted import require_no_sizes, wanted
 from bitnet_core.process import available_bytes, parents_pipe, rss_bytes, say_alive
 from bitnet_core.prompts.parquet import open_parquet
+from bitnet_core.settings.layers import kept_layers
 from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (

@@ -1,6 +1,5 @@
 """A source in a folder of transformers: `config.json`, safetensors and a tokenizer. It runs no code from there."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import require_regular
+from bitnet_core.pretrained.located import configuration
 from bitnet_core.pretrained.source import HEAD, DoesNotFit, Source, Unchanged, require_tensors, shape_of, tokens_of
 from bitnet_core.teachers.hf.files import content_hash
-from bitnet_core.tokenizer.folder import read_text
 from bitnet_core.tokenizer.load import load_tokenizer
 
 _KINDS = ("llama", "mistral")
@@ -45,12 +44,7 @@ def open_folder(folder: Path, name: str, fix: str) -> Source:
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise BitnetError(f"{folder} holds no model (no config.json); give another folder in STUDENT_INIT.")
-    try:
-        config = json.loads(read_text(folder / "config.json"))
-    except (ValueError, RecursionError) as error:
-        raise BitnetError(f"{folder / 'config.json'} is not JSON; get the model's files again.") from error
+    config = configuration(folder)
     if not isinstance(config, dict) or config.get("model_type") not in _KINDS:
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise DoesNotFit(name, f"its model_type is {kind!r:.40}")

@@ -14,7 +14,6 @@ from bitnet_core.model.presets import LEAST_POSITIONS
 from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
-from bitnet_core.pretrained.choose import kept_layers
 from bitnet_core.pretrained.enlarge import enlarge
 from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
@@ -22,6 +21,7 @@ from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_n
 from bitnet_core.pretrained.wanted import Wanted, require_no_sizes
 from bitnet_core.process import available_bytes
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.layers import kept_layers
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate

@@ -6,6 +6,9 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.presets import student_config
+from bitnet_core.pretrained.located import configuration, located
+from bitnet_core.settings.layers import keeps_no_layers, kept_layers
+from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
     InitOptions,
@@ -13,7 +16,6 @@ from bitnet_core.settings.values import (
     StudentOptions,
     TeacherOptions,
     TrainOptions,
-    keeps_no_layers,
 )
 from bitnet_core.teachers.embedded.files import MODEL_NAME, VOCABULARY
 from bitnet_core.teachers.identity import Identity, identify
@@ -94,8 +96,42 @@ def require_possible(settings: Settings) -> None:
         student_config(student, VOCABULARY, options.max_seq_len)
     else:
         require_no_sizes(student)
+    if start is not None:
+        _require_layers(start, options.init)
     if OnlineOptions.of(settings).online:
         online_teacher(teacher)
+    elif options.on_policy.fraction:
+        raise nobody_scores(options.on_policy.fraction)
+
+
+def _require_layers(start: Wanted, init: InitOptions) -> None:
+    """BitnetError if the model is not there. UsageError if it is and lacks layers that are to be kept."""
+    try:
+        total = _layers_there(start.model)
+    except BitnetError:
+        if init.source == _TEACHER:
+            return  # the stage of the teacher opens it first, and names the teacher's own settings
+        raise
+    if total is not None and start.layers and not start.embedding_alone:
+        kept_layers(start.layers, total)
+
+
+def _layers_there(model: str) -> int | None:
+    """How many layers a model has; None if only its weights say so, or it is on the hub."""
+    if not model:
+        return EMBEDDED_LAYERS
+    path = located(model)
+    found = configuration(path) if path is not None and path.is_dir() else None
+    total = found.get("num_hidden_layers") if isinstance(found, dict) else None
+    return total if type(total) is int else None
+
+
+def nobody_scores(fraction: float) -> UsageError:
+    """That what the student writes in this share of the steps would be scored by nobody."""
+    return UsageError(
+        f"ON_POLICY_FRACTION is {fraction:g}, and only a teacher that is asked while training can score what the "
+        "student writes; set TRAIN_ONLINE=1, or ON_POLICY_FRACTION=0."
+    )
 
 
 def online_teacher(teacher: TeacherOptions) -> Identity:

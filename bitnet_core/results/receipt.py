@@ -16,7 +16,7 @@ from bitnet_core.results.figures import MEASURES, figures_of
 from bitnet_core.results.subject import TRAIN, StageRun, Subject
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Table
-from bitnet_core.settings.values import keeps_no_layers
+from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, number, state_word
 
 _FIRST_TABLES = ("gates", "qei", "quality", "imitation")

@@ -24,9 +24,10 @@ from bitnet_core.runs.events import (
     Upload,
 )
 from bitnet_core.settings.group import Group, setting
+from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import FlipOptions, LimitOptions, keeps_no_layers
+from bitnet_core.settings.values import FlipOptions, LimitOptions
 from bitnet_core.text import finite
 
 REPORTS = 64

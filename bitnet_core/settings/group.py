@@ -90,4 +90,4 @@ def _value(name: str, settings: Settings) -> Value:
 
 
 def _empty(name: str) -> Value:
-    return "" if REGISTRY[name].kind == "text" else None
+    return "" if REGISTRY[name].kind in ("text", "layers") else None

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 from bitnet_core.files.inputs import is_descriptor
 from bitnet_core.files.user_folders import NoHome, expanded
+from bitnet_core.settings.layers import layer_numbers
 from bitnet_core.text import is_utf8
 
-Kind = Literal["int", "float", "bool", "text", "path"]
+Kind = Literal["int", "float", "bool", "text", "path", "layers"]
 Value = int | float | bool | str | Path | None
 _GROUPED = r"[-+]?\d{1,3}(_\d{3})+(\.\d*)?"
 """A number with its thousands set apart."""
@@ -56,6 +57,8 @@ class Setting(NamedTuple):
             noun = "a whole number" if self.kind == "int" else "a number"
             low, high = (f"{one:,.0f}" if self.kind == "int" else as_written(one) for one in (self.low, self.high))
             return f"{noun} of at least {low}" if self.high >= _NO_LIMIT else f"{noun} from {low} to {high}"
+        if self.kind == "layers":
+            return "a number, or numbers in rising order such as 0,1,2"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
     def _path(self, text: str, base: Path) -> Path:
@@ -88,6 +91,9 @@ class Setting(NamedTuple):
             _check_text(text)
             return text
         try:
+            if self.kind == "layers":
+                layer_numbers(text)
+                return text
             number = int(text.replace("_", "")) if self.kind == "int" else float(text)
         except ValueError:
             raise not_allowed from None
@@ -183,6 +189,11 @@ def bits(name: str, default: str, about: str) -> Setting:
 def text(name: str, default: str, about: str, *choices: str, multiline: bool = False) -> Setting:
     """Any text, or one of `choices` if there are any."""
     return Setting(name, "text", default, about, choices=choices, multiline=multiline)
+
+
+def layers(name: str, about: str) -> Setting:
+    """Layers of a model: how many, or which. The value is the text."""
+    return Setting(name, "layers", "", about)
 
 
 def path(name: str, default: str, about: str, *, read_at_once: bool = False) -> Setting:

@@ -11,6 +11,8 @@ OWN_WEIGHTS = {
 """The models on the hub of these very shapes, which a student can start from (STUDENT_INIT)."""
 _EMBEDDED = "smollm2-135m"
 """The shape of the embedded teacher."""
+EMBEDDED_LAYERS = 30
+"""How many layers the embedded teacher has."""
 
 
 def own_weights(preset: str, teacher: str) -> str:

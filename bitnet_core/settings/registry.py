@@ -15,7 +15,19 @@ To add a setting:
 Data only: `kinds.py` checks a value, `resolve.py` finds it.
 """
 
-from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
+from bitnet_core.settings.kinds import (
+    Setting,
+    bits,
+    exported,
+    integer,
+    layers,
+    number,
+    path,
+    provider,
+    secret,
+    switch,
+    text,
+)
 from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.targets import STORAGE_BACKENDS, TARGETS
 
@@ -158,9 +170,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "random",
             "First weights and shape: random, teacher, or a Llama-shaped model: a folder, a .gguf file, a hub name.",
         ),
-        text(
+        layers(
             "STUDENT_INIT_LAYERS",
-            "",
             "Layers kept of that model: how many, or their numbers with commas; 0 = only its embedding; empty = all.",
         ),
         integer(

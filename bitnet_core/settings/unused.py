@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.settings.registry import PROVIDER_NAMES
-from bitnet_core.settings.values import keeps_no_layers
 
 _NAME_A_TEACHER = {"PROVIDER", "TEACHER_PROVIDER"} | {
     f"{name.upper()}_{suffix}" for name in ("teacher", *PROVIDER_NAMES) for suffix in ("MODEL", "BASE_URL")

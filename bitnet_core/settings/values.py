@@ -15,6 +15,7 @@ from bitnet_core.settings.flip import A4Policy
 from bitnet_core.settings.flip import FlipOptions as FlipOptions
 from bitnet_core.settings.flip import flip_fraction_at as flip_fraction_at
 from bitnet_core.settings.group import Group, combined, nested, setting
+from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.settings.places import PlaceOptions as PlaceOptions
 from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Settings
@@ -193,11 +194,6 @@ class StudentOptions(Group):
     profile: str = setting("STUDENT_PROFILE")
     hadamard: bool = setting("STUDENT_HADAMARD")
     a4_policy: A4Policy = setting("A4_POLICY")
-
-
-def keeps_no_layers(layers: str) -> bool:
-    """Whether this STUDENT_INIT_LAYERS takes a model's embedding alone."""
-    return layers.strip() == "0"
 
 
 class InitOptions(Group):

@@ -1,7 +1,7 @@
 """What the files beside a tokenizer say: its special tokens, its name and its chat template.
 
 They come from strangers: each is read within a limit of size, and a BitnetError names the one that is wrong. Which
-file counts is decided as transformers decides it.
+file counts is decided as transformers decides it. It must not import tokenizers.
 """
 
 import json
@@ -11,8 +11,9 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.text import crop, is_utf8
-from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE
 
+CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 JSON_TEMPLATE_FILE = "chat_template.json"
 NAMED_TEMPLATES = "additional_chat_templates/*.jinja"

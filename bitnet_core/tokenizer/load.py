@@ -19,6 +19,7 @@ from bitnet_core.tokenizer.folder import (
     JSON_TEMPLATE_FILE,
     NAMED_TEMPLATES,
     SPECIAL_TOKENS_FILE,
+    TEMPLATE_FILE,
     is_there,
     own_name,
     own_template,
@@ -29,7 +30,7 @@ from bitnet_core.tokenizer.folder import (
 )
 from bitnet_core.tokenizer.hub import download, is_hub_name
 from bitnet_core.tokenizer.refused import NotTokenized, is_failure
-from bitnet_core.tokenizer.student import TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
+from bitnet_core.tokenizer.student import TOKENIZER_FILE, StudentTokenizer
 
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
 _HUB_FILES = (

@@ -18,12 +18,11 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
+from bitnet_core.tokenizer.folder import CONFIG_FILE, TEMPLATE_FILE
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-TEMPLATE_FILE = "chat_template.jinja"
 _LARGEST_VOCABULARY = 1 << 22
 """Ids above it come from a damaged file; the largest that models have are below 300,000."""
 _ANCHORS = ("\n", "a", "\x01", ".")

@@ -24,11 +24,11 @@ from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
 from bitnet_core.tokenizer.chat_template import TemplateRefused
-from bitnet_core.tokenizer.folder import read_text
+from bitnet_core.tokenizer.folder import TEMPLATE_FILE, read_text
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import Completion, TokenTable
-from bitnet_core.tokenizer.student import TEMPLATE_FILE, RenderedPrompt, StudentTokenizer
+from bitnet_core.tokenizer.student import RenderedPrompt, StudentTokenizer
 from bitnet_core.traces import places, projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence

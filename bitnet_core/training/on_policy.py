@@ -11,10 +11,10 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from bitnet_core.errors import UsageError
 from bitnet_core.model.rows import decode_rows
 from bitnet_core.model.sampling import Decoding
 from bitnet_core.model.student import Student
+from bitnet_core.pretrained.wanted import nobody_scores
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Example
@@ -29,10 +29,7 @@ def author(student: Student, options: TrainOptions, teacher: OnlineTeacher | Non
     if not options.on_policy.fraction:
         return None
     if teacher is None:
-        raise UsageError(
-            f"ON_POLICY_FRACTION is {options.on_policy.fraction:g}, and only a teacher that is asked while training "
-            "can score what the student writes; set TRAIN_ONLINE=1, or ON_POLICY_FRACTION=0."
-        )
+        raise nobody_scores(options.on_policy.fraction)
     return Author(student, options.on_policy.fraction, options.seed, teacher.eos_id)
 
 

@@ -241,6 +241,11 @@ def test_sizes_beside_a_source_are_refused() -> None:
         ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "MINI_DIM": "256", "MINI_HEADS": "3"}, "MINI_HEADS"),
         ({"TRAIN_ONLINE": "1", "TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"}, "TRAIN_ONLINE=0"),
         ({"STUDENT_INIT_LAYERS": "6"}, "set STUDENT_INIT"),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "31"}, "from 0 to 30"),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0,30"}, "from 0 to 29"),
+        ({"STUDENT_INIT": "here/model.gguf"}, "here/model.gguf is not a model"),
+        ({"STUDENT_INIT": "/nowhere", "STUDENT_INIT_LAYERS": "0"}, "/nowhere is not a model"),
+        ({"ON_POLICY_FRACTION": "0.5"}, "set TRAIN_ONLINE=1"),
     ],
 )
 def test_what_training_would_refuse_is_known_from_the_settings(values: dict[str, str], said: str) -> None:
@@ -248,11 +253,24 @@ def test_what_training_would_refuse_is_known_from_the_settings(values: dict[str,
         require_possible(from_values(values))
 
 
+def test_layers_that_a_folder_lacks_are_known_without_its_weights(folder: Path, tmp_path: Path) -> None:
+    folder = changed_folder(folder, tmp_path)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    require_possible(from_values({"STUDENT_INIT": str(folder), "STUDENT_INIT_LAYERS": "0,3"}))
+    with pytest.raises(UsageError, match="from 0 to 3"):
+        require_possible(from_values({"STUDENT_INIT": str(folder), "STUDENT_INIT_LAYERS": "0,4"}))
+    (folder / "config.json").unlink()
+    with pytest.raises(BitnetError, match=r"no config\.json"):
+        require_possible(from_values({"STUDENT_INIT": str(folder)}))
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {},
         {"MINI_DIM": "128"},
+        {"ON_POLICY_FRACTION": "0.5", "TRAIN_ONLINE": "1"},
+        {"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "hf", "TEACHER_MODEL": "/nowhere"},
         {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "6", "TRAIN_ONLINE": "1"},
         {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "MINI_DIM": "128"},
         {"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "hf", "TEACHER_MODEL": "a/b", "TRAIN_ONLINE": "1"},

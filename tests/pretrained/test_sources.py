@@ -16,11 +16,13 @@ from transformers import LlamaForCausalLM
 from bitnet_core.errors import UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate, source_logits
-from bitnet_core.pretrained.choose import kept_layers, open_source, spread_layers
+from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.gguf_source import open_gguf, unpermuted
 from bitnet_core.pretrained.source import EMBEDDING, Source
 from bitnet_core.pretrained.start import load
 from bitnet_core.pretrained.wanted import Wanted
+from bitnet_core.settings.layers import kept_layers, spread_layers
+from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from tests.pretrained.conftest import changed_folder, permuted, started
@@ -70,6 +72,7 @@ def test_the_embedded_teacher_is_read_as_transformers_reads_it(teacher_files: Em
 
     kept, rows = (0, 29), 2048
     source = open_gguf(teacher_files.gguf, "teacher")
+    assert source.shape.num_hidden_layers == EMBEDDED_LAYERS
     shape = dataclasses.replace(source.shape, num_hidden_layers=len(kept), vocab_size=rows)
     student = Student(shape).eval()
     load(student, source, kept)

@@ -17,7 +17,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, LossWeights, TeacherOptions, TrainOptions, settings_in_use
 
-KINDS = {"int": int, "float": float, "bool": bool, "text": str, "path": Path}
+KINDS = {"int": int, "float": float, "bool": bool, "text": str, "path": Path, "layers": str}
 
 
 def single_fields() -> list[Any]:
@@ -38,7 +38,7 @@ def test_a_field_has_the_type_of_its_setting(hint: Any, name: str) -> None:
     kinds = set(get_args(hint)) or {hint}
     assert kinds - {type(None)} == {KINDS[setting.kind]}
     if not setting.default:
-        assert type(None) in kinds or setting.kind == "text"
+        assert type(None) in kinds or setting.kind in ("text", "layers")
 
 
 def test_a_group_made_by_hand_equals_the_one_of_default_settings() -> None:
@@ -114,6 +114,13 @@ def test_layers_of_no_model_are_refused_before_any_stage_works_for_them() -> Non
     with pytest.raises(UsageError, match=r"STUDENT_INIT names none; set STUDENT_INIT, or leave STUDENT_INIT_LAYERS "):
         TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0"}))
     TrainOptions.of(from_values({"STUDENT_INIT_LAYERS": "0", "STUDENT_INIT": "teacher"}))
+
+
+@pytest.mark.parametrize("text", ["six", "-1", "1.5", "3,", "2,1", "1,1", "²", "1234567"])
+def test_layers_that_are_no_numbers_in_rising_order_are_refused_where_they_are_read(text: str) -> None:
+    with pytest.raises(UsageError, match=r"STUDENT_INIT_LAYERS.* must be a number, or numbers in rising order"):
+        from_values({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": text})
+    assert from_values({"STUDENT_INIT_LAYERS": "0, 2"}).values["STUDENT_INIT_LAYERS"] == "0, 2"
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,18 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         await settled(pilot)
         await click_on(pilot, "360m")
         assert guide.offers
+        guide.change("TEACHER_PROVIDER", "hf")
+        guide.change("HF_MODEL", "a/b")
+        start.value = "teacher"
+        await settled(pilot)
+        for online, offered in (("1", "Ask while training"), ("0", "Use its traces alone")):
+            await click_on(pilot, offered)
+            assert guide.draft.get("TRAIN_ONLINE") == online
+        tokenizer = field_of(guide, "TOKENIZER_NAME")
+        assert isinstance(tokenizer, Input)
+        tokenizer.value = "c/d"
+        await settled(pilot)
+        assert not guide.offers  # it has another tokenizer
         await click_on(pilot, "1b")
         assert guide.draft.get("MINI_PRESET") == "1b" and not guide.offers
         field_of(guide, "LR").focus()

@@ -105,6 +105,10 @@ def test_only_what_the_teacher_and_the_target_read_is_written(provider, backend,
      ({"TOTAL_STEPS": "0"}, "TOTAL_STEPS", "student"), ({"BUDGET_TOKENS": "many"}, "BUDGET_TOKENS", "student"),
      ({TEACHER: "openai", "OPENAI_MODEL": "m", "STUDENT_INIT": "teacher"}, "STUDENT_INIT", "student"),
      ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "6", "MINI_DIM": "128"}, "MINI_DIM", "student"),
+     ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "31"}, "STUDENT_INIT_LAYERS", "review"),
+     ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "six"}, "STUDENT_INIT_LAYERS", "review"),
+     ({TEACHER: "openai", "OPENAI_MODEL": "m", "TRAIN_ONLINE": "1"}, "TRAIN_ONLINE", "review"),
+     ({"ON_POLICY_FRACTION": "0.5"}, "ON_POLICY_FRACTION", "review"),
      ({"FLIP_FRACTION": "2"}, "FLIP_FRACTION", "student"), ({"SEED": "x"}, "SEED", "review")],
 )  # fmt: skip
 def test_a_fault_names_its_step_and_field_in_words(values, name, step):
@@ -118,7 +122,9 @@ def test_a_fault_names_its_step_and_field_in_words(values, name, step):
 @pytest.mark.parametrize(
     "values",
     [{"STUDENT_INIT": "teacher"}, {"STUDENT_INIT": "teacher", TEACHER: "hf", "HF_MODEL": "a/b"},
-     {"STUDENT_INIT": "a/b", TEACHER: "openai", "OPENAI_MODEL": "m"}, {"MINI_DIM": "128"},
+     {TEACHER: "hf", "HF_MODEL": "a/b", "TRAIN_ONLINE": "1", "ON_POLICY_FRACTION": "0.5"}, {"TRAIN_ONLINE": "1"},
+     {"STUDENT_INIT": "a/b", "STUDENT_INIT_LAYERS": "31", TEACHER: "openai", "OPENAI_MODEL": "m"},
+     {"MINI_DIM": "128"},
      {"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0", "MINI_DIM": "128"}],
 )  # fmt: skip
 def test_a_start_that_training_takes_is_no_fault(values):

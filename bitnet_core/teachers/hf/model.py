@@ -22,8 +22,9 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.process import importing, rss_bytes
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.hf.files import is_gguf, locate
+from bitnet_core.tokenizer.folder import TEMPLATE_FILE
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
-from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 
 _FLOAT_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _FLOATS = frozenset(_FLOAT_NAMES.values())

@@ -18,7 +18,17 @@ from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
 from bitnet_tui.view.guide import doubts
-from bitnet_tui.view.guide.draft import EMBEDDED, SIZES, START, STUDENT_FIELDS, default, wrong
+from bitnet_tui.view.guide.draft import (
+    EMBEDDED,
+    ONLINE,
+    SIZES,
+    START,
+    STUDENT_FIELDS,
+    default,
+    is_on,
+    may_teach_online,
+    wrong,
+)
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
@@ -110,6 +120,8 @@ class StudentStep(Step):
         """Offer what is most likely meant, unless something is wrong."""
         if not self.guide.offers:
             self._offer_weights()
+        if not self.guide.offers:
+            self._offer_online()
         last = doubts.rate_to_end_at(self.draft)
         if last and not self.guide.offers:
             self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(_LAST_RATE)}.", "warn")
@@ -130,6 +142,15 @@ class StudentStep(Step):
         elif self.draft.teacher.name == EMBEDDED and self.draft.get(_PRESET) == default(_PRESET):
             self.guide.say("Six of the teacher's layers are a far better start.", "label")
             self.guide.offer("Start from them", lambda: self._start_from("teacher", _SIX_LAYERS))
+
+    def _offer_online(self) -> None:
+        """Offer to ask a teacher while training that can be, or to take that back: it has no field."""
+        if is_on(self.draft, ONLINE):
+            self.guide.say("The teacher is asked while training.", "label")
+            self.guide.offer("Use its traces alone", lambda: self._set(ONLINE, default(ONLINE)))
+        elif may_teach_online(self.draft):
+            self.guide.say("The teacher can give its whole distribution.", "label")
+            self.guide.offer("Ask while training", lambda: self._set(ONLINE, "1"))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:
         """Set this start, and what goes well with it and was not chosen."""

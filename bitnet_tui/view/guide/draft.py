@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_path
+from bitnet_core.settings.layers import keeps_no_layers, kept_layers
+from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.settings.unused import unused_of_start
@@ -29,7 +32,8 @@ STEPS = {
 }
 TEACHER, CHAT, BACKEND, SYNC = "TEACHER_PROVIDER", "PROVIDER", "STORAGE_BACKEND", "STORAGE_SYNC"
 CANDIDATES = "TEACHER_TOP_LOGPROBS"
-START = "STUDENT_INIT"
+START, LAYERS = "STUDENT_INIT", "STUDENT_INIT_LAYERS"
+ONLINE, OWN_ANSWERS = "TRAIN_ONLINE", "ON_POLICY_FRACTION"
 SIZES = ("MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM")
 EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
@@ -37,6 +41,7 @@ ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACT
 """Written into every `.env`, so that a later version's defaults don't change them."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
+_ELSEWHERE = "this teacher's weights are not here"
 _KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
 """The end of a model's name that tells no two teachers apart."""
 _CALLED = {EMBEDDED: "smollm2", "custom": "teacher", "hf": "teacher"}
@@ -72,6 +77,11 @@ class Draft:
         return PROVIDERS[self.get(TEACHER)]
 
     @property
+    def weights_here(self) -> bool:
+        """Whether the teacher's weights are on this machine."""
+        return self.teacher.name == EMBEDDED or self.teacher.wire == "transformers"
+
+    @property
     def model(self) -> str:
         return "" if self.teacher.name == EMBEDDED else self.get(self.teacher.model_setting)
 
@@ -101,6 +111,14 @@ def asks_address(provider: Provider) -> bool:
     if provider.name == EMBEDDED or provider.wire == "transformers":
         return False
     return provider.local or not provider.base_url
+
+
+def may_teach_online(draft: Draft) -> bool:
+    """Whether the student has the tokenizer of a transformers model that teaches it, so that it may be asked."""
+    if draft.teacher.wire != "transformers" or not draft.model:
+        return False
+    tokenizer = draft.get("TOKENIZER_NAME")
+    return tokenizer == draft.model or (not tokenizer and draft.get(START) in ("teacher", draft.model))
 
 
 def of_settings(values: Mapping[str, str], source: str) -> Draft:
@@ -239,6 +257,25 @@ def wrong(name: str, value: str) -> str:
     return ""
 
 
+def is_on(draft: Draft, name: str) -> bool:
+    """Whether a switch is on, or a number is not 0."""
+    try:
+        return bool(REGISTRY[name].parse(draft.get(name), Path("/")))
+    except ValueError:
+        return False
+
+
+def _lacks_layers(text: str) -> bool:
+    """Whether the embedded teacher lacks layers that are to be kept. What is no list of layers is told as such."""
+    if keeps_no_layers(text) or wrong(LAYERS, text):
+        return False
+    try:
+        kept_layers(text, EMBEDDED_LAYERS)
+    except UsageError:
+        return True
+    return False
+
+
 def step_of(name: str) -> str:
     """The step that has a setting's field; those without one are shown in the review."""
     section = REGISTRY[name].section
@@ -283,9 +320,15 @@ def _storage_faults(draft: Draft) -> Iterator[Fault]:
 
 def _start_faults(draft: Draft) -> Iterator[Fault]:
     """Training would refuse them, after all traces were collected and paid for."""
-    elsewhere = draft.teacher.name != EMBEDDED and draft.teacher.wire != "transformers"
+    elsewhere, online = not draft.weights_here, is_on(draft, ONLINE)
     if draft.get(START) == "teacher" and elsewhere:
-        yield Fault("student", START, "this teacher's weights are not here", default(START))
+        yield Fault("student", START, _ELSEWHERE, default(START))
+    if online and elsewhere:
+        yield Fault(step_of(ONLINE), ONLINE, _ELSEWHERE, default(ONLINE))
+    if is_on(draft, OWN_ANSWERS) and not online:
+        yield Fault(step_of(OWN_ANSWERS), OWN_ANSWERS, "needs a teacher asked while training", default(OWN_ANSWERS))
+    if draft.get(START) == "teacher" and draft.teacher.name == EMBEDDED and _lacks_layers(draft.get(LAYERS)):
+        yield Fault(step_of(LAYERS), LAYERS, f"the teacher has {EMBEDDED_LAYERS} layers")
     if "MINI_PRESET" in unused_of_start(draft.values):
         for name in SIZES:
             if draft.get(name):
