@@ -304,7 +304,7 @@ def test_a_probe_that_could_not_be_reached_never_counts_as_good(report):
 
 def test_any_server_of_ones_own_stands_with_the_others():
     assert dict(teachers.groups()) == {
-        "On this machine": ("embedded", "hf"),
+        "This machine": ("embedded", "hf"),
         "Your own server": ("vllm", "llamacpp", "ollama", "custom"),
         "Hosted": ("openai", "aimlapi", "gemini", "deepseek", "mistral", "together", "fireworks", "openrouter"),
         "Chat and baseline only": ("anthropic", "groq"),
@@ -343,6 +343,7 @@ def test_a_card_needs_nothing_only_of_the_embedded_teacher_and_fits_its_list():
             assert shown.endswith("nothing") == (provider.name == "embedded")
     first, *others = (unstyled(teachers.heading(title)) for title, _ in teachers.groups())
     assert first.index("needs") - 2 == unstyled(teachers.card(PROVIDERS["hf"], None)).index("model")
+    assert first.index(" logprobs?") - 2 == unstyled(teachers.card(PROVIDERS["hf"], None)).index(" logprobs")
     assert not any("needs" in heading for heading in others)
     assert unstyled(teachers.card(PROVIDERS["openai"], 0.1)).endswith("key $0.10")
     assert unstyled(teachers.card(PROVIDERS["gemini"], None)).endswith("key")

@@ -14,7 +14,7 @@ from bitnet_tui.view.guide.words import plain
 from bitnet_tui.view.key_rows import NO_VAULT, THE_VAULT
 from bitnet_tui.view.spans import Line, Span, line
 
-_GROUPS = ("On this machine", "Your own server", "Hosted", "Chat and baseline only")
+_GROUPS = ("This machine", "Your own server", "Hosted", "Chat and baseline only")
 _NAME_CELLS, _LOGPROBS_CELLS = 13, 12
 AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
 _UNSET = Draft()
