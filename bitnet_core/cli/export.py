@@ -8,7 +8,7 @@ from bitnet_core.cli.command import CHECKPOINT_HELP, Commands
 from bitnet_core.errors import UsageError
 
 FORMATS = ("hf", "gguf")
-TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "F16")
+TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "Q4_0", "F16")
 EMBEDDINGS = ("Q8_0", "F16", "Q6_K")
 
 

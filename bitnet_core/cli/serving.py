@@ -41,13 +41,17 @@ _MASK_BYTES = 512 * 4
 
 @dataclass(frozen=True)
 class _Model:
-    """What is served: its answers share `context` tokens. `length` is what another program's file says it reads."""
+    """What is served: its answers share `context` tokens. `length` is what another program's file says it reads.
+
+    One of `ours` is served as it was measured, without a second copy of its weights in another order.
+    """
 
     gguf: Path
     name: str
     context: int
     length: int | None = None
     tokenizer: Path | None = None
+    ours: bool = False
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -70,6 +74,7 @@ def serve(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         port=arguments.port,
         api_key=key,
+        reorder=not model.ours,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -154,7 +159,7 @@ def _with_room(path: Path, name: str, parallel: int, tokenizer: Path | None = No
             f"{parallel} answers of {context:,} tokens, as {path} allows, take {size(needed)} of memory, "
             f"and {size(free)} is free; give --parallel a smaller number, or train with a smaller MAX_SEQ_LEN."
         )
-    return _Model(path, name, context * parallel, tokenizer=tokenizer)
+    return _Model(path, name, context * parallel, tokenizer=tokenizer, ours=True)
 
 
 def _shared(context: int, keys: Mapping[str, Any], room: int) -> int:

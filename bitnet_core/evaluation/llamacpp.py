@@ -85,16 +85,19 @@ class Served:
 
 
 @contextlib.contextmanager
-def served(gguf: Path, context: int, threads: int, check_stop: Callable[[], None]) -> Iterator[Served]:
+def served(
+    gguf: Path, context: int, threads: int, check_stop: Callable[[], None], *, reorder: bool = False
+) -> Iterator[Served]:
     """Load a GGUF in a process of its own. BitnetError if llama.cpp can't; `check_stop` may raise to stop.
 
-    `context` is a multiple of CONTEXT_STEP.
+    `context` is a multiple of CONTEXT_STEP. With `reorder`, llama.cpp may keep weights twice, in another order.
     """
     job = {
         "gguf": utf8_name(gguf),
         "context": context,
         "threads": threads,
         "kv_cache": kv_bytes(read_keys(gguf), context),
+        "reorder": reorder,
     }
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         child = start_helper("bitnet_core.evaluation.llamacpp_process", job, log, environment())

@@ -41,7 +41,9 @@ def main() -> int:
 
 def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
     keys = [secrets.token_urlsafe(24)]
-    params = parameters(job["gguf"], context=job["context"], threads=job["threads"], api_keys=keys)
+    params = parameters(
+        job["gguf"], context=job["context"], threads=job["threads"], api_keys=keys, reorder=job["reorder"]
+    )
     params.warmup = True
     return xllamacpp.Server(params)
 

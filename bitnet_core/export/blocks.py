@@ -30,6 +30,10 @@ class BlockType:
     pack: Callable[[NDArray[Any]], Bytes]
     """Blocks [N, B] to bytes [N, bytes]."""
 
+    def size(self, weights: int) -> int:
+        """Bytes of so many weights, which fill whole blocks."""
+        return weights // self.weights * self.bytes
+
     def rows(self, values_RC: NDArray[Any]) -> Bytes:
         """Bytes [R, …] of rows that the block divides; ValueError for others."""
         rows, columns = values_RC.shape
@@ -72,6 +76,13 @@ def _q2_0(codes_NB: NDArray[Any]) -> Bytes:
     packed = sum(fields_NJ4[:, :, place] << np.uint8(2 * place) for place in range(4))
     scale = np.broadcast_to(_ONE, (len(codes_NB), 2))
     return np.concatenate([scale, np.asarray(packed, np.uint8)], axis=1)
+
+
+def _q4_0(codes_NB: NDArray[Any]) -> Bytes:
+    """The scale; then byte j holds weight j, in its low half, and weight j + 16, each as its code + 8."""
+    fields_N2J = (codes_NB.astype(np.int8) + 8).astype(np.uint8).reshape(len(codes_NB), 2, -1)
+    scale = np.broadcast_to(_ONE, (len(codes_NB), 2))
+    return np.concatenate([scale, fields_N2J[:, 0] | fields_N2J[:, 1] << np.uint8(4)], axis=1)
 
 
 def _q8_0(values_NB: NDArray[Any]) -> Bytes:
@@ -124,10 +135,11 @@ def _nearest(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 F32 = BlockType("F32", 0, 1, 4, 0, _f32)
 F16 = BlockType("F16", 1, 1, 2, 1, _f16)
+Q4_0 = BlockType("Q4_0", 2, 32, 18, 2, _q4_0)
 Q8_0 = BlockType("Q8_0", 8, 32, 34, 7, _q8_0)
 Q6_K = BlockType("Q6_K", 14, 256, 210, 18, _q6_k)
 TQ1_0 = BlockType("TQ1_0", 34, 256, 54, 36, _tq1_0)
 TQ2_0 = BlockType("TQ2_0", 35, 256, 66, 37, _tq2_0)
 Q2_0 = BlockType("Q2_0", 42, 64, 18, 41, _q2_0)
-LINEAR_TYPES = {one.name: one for one in (TQ2_0, TQ1_0, Q2_0, F16)}
+LINEAR_TYPES = {one.name: one for one in (TQ2_0, TQ1_0, Q2_0, Q4_0, F16)}
 EMBEDDING_TYPES = {one.name: one for one in (Q8_0, F16, Q6_K)}

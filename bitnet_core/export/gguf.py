@@ -18,8 +18,10 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q8_0, BlockType, Bytes
 from bitnet_core.export.exportable import own_facts, require_exportable
 from bitnet_core.export.gguf_file import TensorPlan, write_gguf
-from bitnet_core.export.padding import Padding, padded, padding_for
+from bitnet_core.export.layout import Layout, layout_for
+from bitnet_core.export.padding import padded
 from bitnet_core.export.vocabulary import vocabulary_keys
+from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear, Layer
 from bitnet_core.model.packing import PackedBitLinear, unpack
 from bitnet_core.model.quant import ternarize
@@ -31,7 +33,7 @@ TYPES = tuple(LINEAR_TYPES)
 EMBEDDINGS = tuple(EMBEDDING_TYPES)
 ORIGIN = f"{exports.MARK}."
 """Before the names of what is kept of the checkpoint; only this program reads it."""
-_LINEARS = {
+LINEARS = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v",
@@ -57,23 +59,37 @@ def write(
     """Write a student, packed or not, as a GGUF file, whole or not at all.
 
     `type_name` is that of the linears (TYPES); `embedding` is one of EMBEDDINGS, by default F16 in an F16 file and
-    Q8_0 in the others. A size that the blocks don't divide is padded, see `padding`. `origin` has what is kept of the
-    checkpoint, such as its step: numbers and texts. BitnetError for what llama.cpp can't compute, and for a tokenizer
-    that it can't be.
+    Q8_0 in the others. `layout` says what becomes of rows that the blocks don't divide. `origin` has what is kept of
+    the checkpoint, such as its step: numbers and texts. BitnetError for what llama.cpp can't compute, and for a
+    tokenizer that it can't be.
     """
+    layout = planned_layout(student.config, type_name, embedding)
+    require_computable(student, tokenizer)
+    write_as(layout, student, tokenizer, path, name=name, origin=origin)
+
+
+def write_as(
+    layout: Layout,
+    student: Student,
+    tokenizer: StudentTokenizer,
+    path: Path,
+    *,
+    name: str = "student",
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """As `write`, for a student that llama.cpp can compute, in a layout for its shape."""
+    # Before the vocabulary, which is long: who lists exports reads only the beginning.
+    keys = _keys(layout, name) | {ORIGIN + key: value for key, value in own_facts(student, origin).items()}
+    write_gguf(path, keys | vocabulary_keys(tokenizer), _tensors(student, layout), seal=SEAL)
+
+
+def planned_layout(config: StudentConfig, type_name: str, embedding: str = "") -> Layout:
+    """The layout that `write` chooses. UsageError for other types."""
     linear_type = _known(LINEAR_TYPES, type_name, "--type")
     default = F16 if linear_type is F16 else Q8_0
-    embedding_type = _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
-    require_computable(student, tokenizer)
-    # Every linear but `down_proj` reads rows of the hidden size, and so does the embedding.
-    block = max(linear_type.weights, embedding_type.weights)
-    wide = padding_for(student.config, block, linear_type.weights)
-    # Before the vocabulary, which is long: who lists exports reads only the beginning.
-    keys = _keys(student, wide, linear_type, name) | {
-        ORIGIN + key: value for key, value in own_facts(student, origin).items()
-    }
-    tensors = _tensors(student, wide, linear_type, embedding_type)
-    write_gguf(path, keys | vocabulary_keys(tokenizer), tensors, seal=SEAL)
+    return layout_for(
+        config, linear_type, _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
+    )
 
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
@@ -92,16 +108,16 @@ def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:
     return types[name]
 
 
-def _keys(student: Student, wide: Padding, linear_type: BlockType, name: str) -> dict[str, Any]:
-    config = student.config
+def _keys(layout: Layout, name: str) -> dict[str, Any]:
+    config = layout.shape
     shape = {
         "context_length": config.max_position_embeddings,
-        "embedding_length": wide.hidden,
+        "embedding_length": config.hidden_size,
         "block_count": config.num_hidden_layers,
-        "feed_forward_length": wide.ffn,
-        "attention.head_count": wide.heads,
-        "attention.head_count_kv": wide.kv_heads,
-        "attention.layer_norm_rms_epsilon": wide.epsilon,
+        "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
+        "attention.layer_norm_rms_epsilon": layout.wide.epsilon,
         "rope.freq_base": float(config.rope_theta),
         "rope.dimension_count": config.head_dim,
         "vocab_size": config.vocab_size,
@@ -110,24 +126,27 @@ def _keys(student: Student, wide: Padding, linear_type: BlockType, name: str) ->
         "general.architecture": "bitnet",
         "general.type": "model",
         "general.name": name,
-        "general.file_type": linear_type.file_type,
+        "general.file_type": layout.linear.file_type,
         "general.quantization_version": _QUANTIZATION_VERSION,
     }
     return general | {f"bitnet.{key}": value for key, value in shape.items()}
 
 
-def _tensors(student: Student, wide: Padding, linear_type: BlockType, embedding_type: BlockType) -> list[TensorPlan]:
-    vocabulary = student.config.vocab_size
-    embedding = partial(_embedding_bytes, student.output_weight, (vocabulary, wide.hidden), embedding_type)
-    plans = [TensorPlan("token_embd.weight", (vocabulary, wide.hidden), embedding_type, embedding)]
+def _tensors(student: Student, layout: Layout) -> list[TensorPlan]:
+    wide = layout.wide
+    table = (layout.shape.vocab_size, wide.hidden)
+    embedding = partial(_embedding_bytes, student.output_weight, table, layout.embedding)
+    plans = [TensorPlan("token_embd.weight", table, layout.embedding, embedding)]
     for index, layer in enumerate(student.model.layers):
         if not isinstance(layer, Layer):
             raise AssertionError("the student has a layer of another kind")
-        for own, theirs in _LINEARS.items():
+        for own, theirs in LINEARS.items():
             linear = layer.get_submodule(own)
             if not isinstance(linear, BitLinear):
                 raise AssertionError(f"{own} is not a ternary linear")
-            plans += _linear(linear, f"blk.{index}.{theirs}", wide, linear_type)
+            factor = wide.up_factor if theirs == "ffn_up" else 1.0
+            shape = layout.shape.linear_shapes()[own]
+            plans += _linear(linear, f"blk.{index}.{theirs}", shape, layout.linear_type(shape[1]), factor)
         norms = {
             "attn_norm": layer.input_layernorm.weight,
             "attn_sub_norm": layer.self_attn.attn_sub_norm.weight,
@@ -140,12 +159,7 @@ def _tensors(student: Student, wide: Padding, linear_type: BlockType, embedding_
     return [*plans, _norm("output_norm", student.model.norm.weight, wide.hidden, wide.hidden_factor)]
 
 
-def _linear(linear: BitLinear, name: str, wide: Padding, kind: BlockType) -> list[TensorPlan]:
-    part = name.rpartition(".")[2]
-    rows = {"attn_k": wide.kv_heads, "attn_v": wide.kv_heads}.get(part, wide.heads) * (wide.hidden // wide.heads)
-    shape = {"ffn_gate": (wide.ffn, wide.hidden), "ffn_up": (wide.ffn, wide.hidden)}.get(part, (rows, wide.hidden))
-    shape = (wide.hidden, wide.ffn) if part == "ffn_down" else shape
-    factor = wide.up_factor if part == "ffn_up" else 1.0
+def _linear(linear: BitLinear, name: str, shape: tuple[int, int], kind: BlockType, factor: float) -> list[TensorPlan]:
     return [
         TensorPlan(f"{name}.weight", shape, kind, partial(_code_bytes, linear, shape, kind)),
         TensorPlan(f"{name}.scale", (1,), F32, partial(_scale_bytes, linear, factor)),

@@ -5,6 +5,7 @@ is written, so that a large student needs the memory of its largest tensor alone
 """
 
 import hashlib
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,7 @@ class TensorPlan:
     @property
     def size(self) -> int:
         """Bytes without padding."""
-        weights = 1
-        for length in self.shape:
-            weights *= length
-        return weights // self.type.weights * self.type.bytes
+        return self.type.size(math.prod(self.shape))
 
 
 def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Sequence[TensorPlan], *, seal: str = "") -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType
-from bitnet_core.export.gguf import ORIGIN, SEAL
+from bitnet_core.export.gguf import LINEARS, ORIGIN, SEAL
 from bitnet_core.export.gguf_file import ALIGNMENT, UNSEALED, seal_place
 from bitnet_core.files.regular import open_regular
 
@@ -27,7 +27,8 @@ _MOST_DIMENSIONS = 4
 _MOST_THINGS = 1 << 21
 """Keys, tensors and strings of lists, together. A file with holes may claim any number of empty ones."""
 _CHUNK_BYTES = 1 << 20
-_LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
+_EMBEDDING = "token_embd.weight"
+_FIRST_LAYER = {own: f"blk.0.{theirs}.weight" for own, theirs in LINEARS.items()}
 
 
 class Damaged(ValueError):
@@ -44,9 +45,12 @@ class OtherModel(BitnetError):
 
 @dataclass(frozen=True)
 class GGUFAbout:
-    """The types' names, how many tokens it reads, and what is kept of the checkpoint by name."""
+    """The types' names, how many tokens it reads, and what is kept of the checkpoint by name.
 
-    linear_type: str
+    `linear_types` are those of a layer's linears, by their names in the student (`gguf.LINEARS`).
+    """
+
+    linear_types: dict[str, str]
     embedding_type: str
     context: int
     origin: dict[str, Any]
@@ -198,7 +202,7 @@ def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
         end = max(end, tensor_end)
     if -(-cursor.at // ALIGNMENT) * ALIGNMENT + end > len(data):
         raise Damaged("its end is missing")
-    if _LINEAR not in types or _EMBEDDING not in types:
+    if not types.keys() >= {*_FIRST_LAYER.values(), _EMBEDDING}:
         raise Damaged("it has no student's tensors")
     origin = {
         name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN) and name != SEAL
@@ -206,7 +210,8 @@ def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
     context = keys.get("bitnet.context_length")
     if type(context) is not int or context < 1:
         raise Damaged("it does not say how many tokens it reads")
-    return GGUFAbout(types[_LINEAR].name, types[_EMBEDDING].name, context, origin)
+    linears = {own: types[name].name for own, name in _FIRST_LAYER.items()}
+    return GGUFAbout(linears, types[_EMBEDDING].name, context, origin)
 
 
 def _tensor(cursor: Cursor) -> tuple[str, BlockType, int]:

@@ -4,7 +4,7 @@ Shapes: T steps, V vocabulary, D hidden, a leading `...` is any number of token 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +13,7 @@ from torch import Tensor
 from bitnet_core.model.student import Student
 
 _LEVELS = 127
-_INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q8_0": 32}
+_INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q4_0": 32, "Q8_0": 32}
 """llama.cpp rounds the input of a product to 8 bits, with one scale for so many values; with F16 weights to fp16."""
 
 
@@ -32,13 +32,14 @@ def logprobs(student: Student, ids: Sequence[int], start: int = 0) -> Tensor:
 
 @torch.inference_mode()
 def logprobs_as_llamacpp(
-    student: Student, ids: Sequence[int], start: int, linear_type: str, embedding_type: str
+    student: Student, ids: Sequence[int], start: int, linear_types: Mapping[str, str], embedding_type: str
 ) -> Tensor:
     """As `logprobs`, with llama.cpp's rounding of every product's input for these types of weights.
 
+    `linear_types` are those of a layer's linears, by their names in it, such as `mlp.up_proj`.
     Its weights are ours, so what differs from `logprobs` at 8 bits is llama.cpp's activation quantisation alone.
     """
-    with _inputs_through(student, rounding(linear_type)):
+    with _inputs_through(student, {name: rounding(kind) for name, kind in linear_types.items()}):
         hidden_TD = student(torch.tensor([list(ids)]))[0, start:]
     return torch.log_softmax(student.logits(rounding(embedding_type)(hidden_TD)).float(), dim=-1)
 
@@ -58,12 +59,12 @@ def _in_blocks(x: Tensor, block: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def _inputs_through(student: Student, rounded: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    linears = list(student.bit_linears())
+def _inputs_through(student: Student, rounded: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    linears = [(layer.get_submodule(name), own) for layer in student.model.layers for name, own in rounded.items()]
     try:
-        for linear in linears:
-            linear.__dict__["quantize_input"] = rounded
+        for linear, own in linears:
+            linear.__dict__["quantize_input"] = own
         yield
     finally:
-        for linear in linears:
+        for linear, _ in linears:
             linear.__dict__.pop("quantize_input", None)

@@ -31,8 +31,7 @@ _PROMPTS = 6
 NEW_TOKENS = 20
 _SHORT_PROMPTS = 1 / 2
 """The share of the student's positions that a prompt may take."""
-_MOST_KL = {"F16": 1e-5, TRANSFORMERS: 1e-4}
-_MOST_TERNARY_KL = 2e-3
+_MOST_KL_TRANSFORMERS, _MOST_KL_F16, _MOST_KL_ROUNDED = 1e-4, 1e-5, 2e-3
 _LEAST_AGREEMENT = 0.98
 _AGAIN = "export it again, and report this if it stays"
 LONGER = "train with a larger MAX_SEQ_LEN"
@@ -137,7 +136,8 @@ def verify_folder(
         ours = np.concatenate([logits(student, ids, start).numpy() for ids, start in sequences])
     size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file())
     steps = _Steps(ours, theirs, None)
-    return _verified(TRANSFORMERS, folder, size, "the student at 8 bits, in fp32", steps, run, tokenizer, answers)
+    words, most = "the student at 8 bits, in fp32", _MOST_KL_TRANSFORMERS
+    return _verified(TRANSFORMERS, folder, size, words, steps, run, tokenizer, answers, most)
 
 
 def verify_gguf(
@@ -151,19 +151,19 @@ def verify_gguf(
     about = gguf_read.look(path)
     sequences = answers.sequences()
     run = run_gguf(path, _task(student, tokenizer, answers, sequences), check_stop)
-    whole = about.linear_type == "F16"
+    whole = set(about.linear_types.values()) == {"F16"}
     bits, words = (None, "the student with unrounded inputs") if whole else (RUNTIME_BITS, "the student at 8 bits")
     with _at(student, bits):
         ours = np.concatenate([logprobs(student, ids, start).numpy() for ids, start in sequences])
     rounded = np.concatenate(
         [
-            logprobs_as_llamacpp(student, ids, start, about.linear_type, about.embedding_type).numpy()
+            logprobs_as_llamacpp(student, ids, start, about.linear_types, about.embedding_type).numpy()
             for ids, start in sequences
         ]
     )
     steps = _Steps(ours, np.concatenate(run.values), rounded)
-    kind = about.linear_type
-    return _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, kind)
+    most = _MOST_KL_F16 if whole else _MOST_KL_ROUNDED
+    return _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, most)
 
 
 def four_bit_gap(student: Student, answers: Answers) -> Comparison | None:
@@ -225,7 +225,7 @@ def _verified(
     run: Run,
     tokenizer: StudentTokenizer,
     answers: Answers,
-    kind: str = TRANSFORMERS,
+    most_kl: float,
 ) -> Verification:
     return Verification(
         runtime=runtime,
@@ -245,5 +245,5 @@ def _verified(
         same_tokens=run.token_ids == [tokenizer.encode(text) for text in _TEXTS],
         tokens_per_s=run.tokens_per_s,
         memory_bytes=run.memory_bytes,
-        most_kl=_MOST_KL.get(kind, _MOST_TERNARY_KL),
+        most_kl=most_kl,
     )

@@ -10,17 +10,14 @@ K candidates.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitnet_core.export.padding import padding_for
+from bitnet_core.export.blocks import EMBEDDING_TYPES, LINEAR_TYPES
+from bitnet_core.export.layout import Layout, layout_for
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.training.heldout_size import MOST_TOKENS
 
 _WIDE, _NARROW = 4, 2
 """Bytes of fp32, and of bf16 and fp16."""
-_BLOCKS = {"TQ2_0": (256, 66), "TQ1_0": (256, 54), "Q2_0": (64, 18)}
-"""llama.cpp's ternary types: weights and bytes of a block."""
-_HEADS = {"F16": (1, 2), "Q8_0": (32, 34), "Q6_K": (256, 210)}
-"""The same for the types of an embedding."""
 
 
 @dataclass(frozen=True)
@@ -191,32 +188,9 @@ def _two_bit_bytes(config: StudentConfig) -> int:
     )
 
 
-def gguf_bytes(config: StudentConfig, ternary: str = "TQ2_0", embedding: str = "Q8_0") -> int:
-    """The tensors of the same student in llama.cpp's file, without the tokenizer and the other metadata."""
-    config = _padded(config, _BLOCKS[ternary][0], _HEADS[embedding][0])
-    norms = config.num_hidden_layers * (3 * config.hidden_size + config.intermediate_size) + config.hidden_size
-    scales = 7 * config.num_hidden_layers
-    head = config.vocab_size * config.hidden_size
-    return (
-        _blocks(_linear_weights(config), _BLOCKS[ternary]) + _blocks(head, _HEADS[embedding]) + 4 * (norms + scales)
-    )
-
-
-def _padded(config: StudentConfig, block: int, head_block: int) -> StudentConfig:
-    """The shape that the exporter writes: rows of whole blocks."""
-    wide = padding_for(config, max(block, head_block), block)
-    return replace(
-        config,
-        hidden_size=wide.hidden,
-        intermediate_size=wide.ffn,
-        num_attention_heads=wide.heads,
-        num_key_value_heads=wide.kv_heads,
-    )
-
-
-def _blocks(weights: int, block: tuple[int, int]) -> int:
-    size, stored = block
-    return -(-weights // size) * stored
+def gguf_layout(config: StudentConfig, ternary: str = "TQ2_0", embedding: str = "Q8_0") -> Layout:
+    """The same student's tensors in llama.cpp's file."""
+    return layout_for(config, LINEAR_TYPES[ternary], EMBEDDING_TYPES[embedding])
 
 
 def kv_cache_bytes(config: StudentConfig, context: int, bytes_a_number: int = _NARROW) -> int:

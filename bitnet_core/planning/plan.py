@@ -16,7 +16,7 @@ from bitnet_core.planning.memory import (
     Batch,
     Beside,
     checkpoint_bytes,
-    gguf_bytes,
+    gguf_layout,
     kv_cache_bytes,
     largest_batch,
     packed_bytes,
@@ -147,12 +147,13 @@ def _memory(
 
 
 def _deployment(config: StudentConfig, context: int) -> Record:
+    deployed = gguf_layout(config)
     return {
         "context": context,
         "packed": packed_bytes(config),
         "packed_kv_cache": kv_cache_bytes(config, context, _FP32),
-        "gguf_tq2_0": gguf_bytes(config),
-        "gguf_kv_cache": kv_cache_bytes(config, context),
+        "gguf_tq2_0": deployed.tensor_bytes(),
+        "gguf_kv_cache": kv_cache_bytes(deployed.shape, context),
         "fp32": _FP32 * config.parameters(),
     }
 

@@ -36,6 +36,15 @@ def test_q2_0_is_its_description(rows: tuple[int, int, int]) -> None:
             assert ((block[2 + place % 64 // 4] >> (2 * (place % 4))) & 3) - 1 == code
 
 
+@given(_rows)
+def test_q4_0_holds_the_codes(rows: tuple[int, int, int]) -> None:
+    count, width, seed = rows
+    codes = np.random.default_rng(seed).integers(-1, 2, (count, width * 32)).astype(np.int8)
+    packed = blocks.Q4_0.rows(codes)
+    assert packed.shape == (count, width * 18)
+    assert np.array_equal(gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q4_0), codes)
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-6, 0.02, 300.0]))
 def test_q8_0_is_that_of_the_gguf_package(seed: int, size: float) -> None:
     values = (np.random.default_rng(seed).normal(size=(3, 96)) * size).astype(np.float32)

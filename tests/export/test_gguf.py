@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.export import gguf
+from bitnet_core.export import gguf, gguf_read
 from bitnet_core.export.compare import Comparison, compare
 from bitnet_core.export.reference import logprobs, logprobs_as_llamacpp
 from bitnet_core.export.running import Task, run_gguf
@@ -28,7 +28,9 @@ def compared(
     assert run.token_ids == [tokenizer.encode(TEXT)]
     student.activation_bits = None if kind == "F16" else 8
     ours = logprobs(student, ids, 3).numpy()
-    rounded = logprobs_as_llamacpp(student, ids, 3, kind, embedding).numpy()
+    about = gguf_read.look(path)
+    assert about.embedding_type == embedding
+    rounded = logprobs_as_llamacpp(student, ids, 3, about.linear_types, embedding).numpy()
     return compare(ours, run.values[0], rounded)
 
 
@@ -41,7 +43,7 @@ def test_f16_computes_the_ternary_student(
     assert found.agreement == 1
 
 
-@pytest.mark.parametrize("kind", ["TQ2_0", "TQ1_0", "Q2_0"])
+@pytest.mark.parametrize("kind", ["TQ2_0", "TQ1_0", "Q2_0", "Q4_0"])
 @pytest.mark.parametrize("embedding", ["Q8_0", "Q6_K"])
 def test_ternary_types_compute_the_student_at_8_bits(
     student: Student, tokenizer: StudentTokenizer, ids: list[int], tmp_path: Path, kind: str, embedding: str

@@ -46,8 +46,8 @@ def test_sizes_are_the_least_that_keep_heads_whole(kv: int, group: int, heads_of
 
 
 def narrow(tokenizer: StudentTokenizer) -> Student:
-    """576 wide as SmolLM2-135M; its feed-forward size needs another share of padding, and its epsilon counts."""
-    student = random_student(tokenizer.vocab_size, hidden=576, ffn=320, heads=9, kv_heads=3)
+    """Its feed-forward size needs another share of padding than its hidden size, and its epsilon counts."""
+    student = random_student(tokenizer.vocab_size, hidden=448, ffn=320, heads=14, kv_heads=7)
     object.__setattr__(student.config, "rms_norm_eps", 0.05)
     for module in student.modules():
         if hasattr(module, "eps"):
@@ -83,8 +83,7 @@ def test_the_padded_file_holds_the_same_function(tokenizer: StudentTokenizer, id
     student = pack_student(narrow(tokenizer))
     gguf.write(student, tokenizer, tmp_path / "student.gguf", "TQ2_0", embedding="F16")
     wide = read_back(tmp_path / "student.gguf", student.config)
-    assert wide.config.hidden_size == 768
-    assert wide.config.intermediate_size == 512
+    assert (wide.config.hidden_size, wide.config.intermediate_size) == (512, 512)
     student.output_weight.copy_(student.output_weight.half().float())
     student.activation_bits = wide.activation_bits = None
     assert (logits(wide, ids) - logits(student, ids)).abs().max() <= 2e-5
@@ -95,10 +94,3 @@ def test_llamacpp_computes_the_padded_student(tokenizer: StudentTokenizer, ids: 
     assert found.mean_kl <= 2e-3
     assert found.decided_agreement is not None
     assert found.decided_agreement >= 0.98
-
-
-def test_q2_0_fits_without_padding(tokenizer: StudentTokenizer, ids: list[int], tmp_path: Path) -> None:
-    path = tmp_path / "student.gguf"
-    found = compared(pack_student(narrow(tokenizer)), tokenizer, path, ids, "Q2_0", "Q8_0")
-    assert found.mean_kl <= 2e-3
-    assert padding_for(narrow(tokenizer).config, 64, 64).hidden == 576

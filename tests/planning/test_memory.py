@@ -20,7 +20,7 @@ from bitnet_core.planning.memory import (
     Batch,
     Beside,
     activation_bytes,
-    gguf_bytes,
+    gguf_layout,
     kv_cache_bytes,
     largest_batch,
     packed_bytes,
@@ -155,4 +155,7 @@ def test_blocks_are_those_of_llama_cpp(ternary: str, embedding: str) -> None:
     linears = 2 * sum(rows * columns for rows, columns in SHAPE.linear_shapes().values())
     head = SHAPE.vocab_size * SHAPE.hidden_size
     others = SHAPE.parameters() - linears - head + 7 * 2
-    assert gguf_bytes(SHAPE, ternary, embedding) == stored(linears, ternary) + stored(head, embedding) + 4 * others
+    assert (
+        gguf_layout(SHAPE, ternary, embedding).tensor_bytes()
+        == stored(linears, ternary) + stored(head, embedding) + 4 * others
+    )

@@ -48,6 +48,7 @@ def _serve(config: dict[str, Any]) -> Any:
         slots=config["parallel"],
         host=config["host"],
         port=config["port"],
+        reorder=config["reorder"],
     )
     params.model_alias = {config["model"]}
     # One pool for all slots: a long answer may use what short ones leave free.

@@ -49,8 +49,12 @@ def parameters(
     slots: int = 1,
     host: str = "127.0.0.1",
     port: int = 0,
+    reorder: bool = False,
 ) -> Any:
-    """xllamacpp's parameters of a server for one model; `port` 0 takes a free one."""
+    """xllamacpp's parameters of a server for one model; `port` 0 takes a free one.
+
+    `reorder` lets llama.cpp keep a second copy of some weights, in the order that suits this processor.
+    """
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -65,6 +69,7 @@ def parameters(
     params.ui = False
     if not api_keys:  # else a page of any site that is open in a browser here could ask, and read the answers
         params.cors_origins = "localhost"
+    params.no_extra_bufts = not reorder
     # A cache of old prompts would only add to the memory that is measured.
     params.cache_ram_mib = 0
     params.verbosity = 1

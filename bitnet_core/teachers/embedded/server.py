@@ -30,6 +30,7 @@ class LlamaServer:
 
     It generates `parallel` answers at once, which share `context` tokens; 0 is what the model was trained with. Its
     port is a free one unless given. The key is sent through a pipe; without one, it answers whoever reaches the port.
+    With `reorder`, llama.cpp may keep weights twice to read prompts faster.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class LlamaServer:
         host: str = LOOPBACK,
         port: int = 0,
         api_key: str = "",
+        reorder: bool = False,
     ) -> None:
         self.gguf = gguf
         self.model = model
@@ -49,6 +51,7 @@ class LlamaServer:
         self.context = context
         self.host, self.port = host, port
         self.api_key = api_key
+        self.reorder = reorder
         self.base_url = ""
         self.pid = 0
         self._rss_before = 0
@@ -70,6 +73,7 @@ class LlamaServer:
             "parallel": self.parallel,
             "context": self.context,
             "threads": _available_cores(),
+            "reorder": self.reorder,
         }
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
             self._process = start_helper("bitnet_core.teachers.embedded.child", config, log, environment())
