@@ -125,7 +125,7 @@ def test_a_file_that_is_not_the_student_is_told_of(
     tokenizer: StudentTokenizer, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(as_deployed, "measure", lambda *_, **__: SAME)
-    monkeypatch.setattr(verify, "_MOST_TERNARY_KL", -1.0)
+    monkeypatch.setattr(verify, "_MOST_KL_ROUNDED", -1.0)
     ctx = stage_context(root, "eval", {})
     student = pack_student(random_student(tokenizer.vocab_size))
     with student_file(student, tokenizer, embedded=False, device=torch.device("cpu"), scratch=ctx.run_dir) as file:

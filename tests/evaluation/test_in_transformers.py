@@ -63,7 +63,7 @@ def test_it_is_compared_and_measured_and_nothing_is_left(
     assert [len(ids) for ids in answers.answers] == [verify.NEW_TOKENS] * 2
     assert student.activation_bits == 4
     # What is not the student is said, and stands in the card all the same.
-    monkeypatch.setitem(verify._MOST_KL, "transformers", -1.0)
+    monkeypatch.setattr(verify, "_MOST_KL_TRANSFORMERS", -1.0)
     row = row_in_transformers(student, tokenizer, lambda: answers, ctx, ctx.run_dir)
     assert (row.loads, row.same_text, row.compared_with) == ("yes", "2 of 2", "the student at 8 bits, in fp32")
     assert row.found is not None and row.found.steps == 2 * verify.NEW_TOKENS
