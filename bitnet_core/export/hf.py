@@ -5,10 +5,11 @@ and whose packed bytes are ours unchanged, in its mode `offline`: its mode `onli
 scale. It rounds inputs to 8 bits as we do. It knows squared ReLU, but no Hadamard transform.
 """
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 CARD_FILE = "README.md"
 _FILES = "sha256"
-"""What an export keeps of its files beside the configuration."""
+"""Under this name the configuration has the hash of each file and its own."""
 _SHOWN_CELLS = 80
 
 
@@ -60,28 +61,37 @@ def write(
         ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
         files.write_json(temp / GENERATION_FILE, {"do_sample": False, **ends})
         tokenizer.save(temp)
-        facts = own_facts(student, origin) | {_FILES: _hashes(temp)}
-        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: facts})
+        config = _config(student, tokenizer) | {MARK: own_facts(student, origin)}
+        config[MARK][_FILES] = _hashes(temp.iterdir()) | {CONFIG_FILE: _config_hash(config)}
+        files.write_json(temp / CONFIG_FILE, config)
         if card:
             files.write_text(temp / CARD_FILE, card)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file by its name."""
-    return {one.name: files.sha256_file(one) for one in sorted(folder.iterdir())}
+def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of each that is a file, by its name."""
+    return {one.name: files.sha256_file(one) for one in paths if one.is_file()}
+
+
+def _config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of what a configuration says beside the hashes."""
+    facts = {name: value for name, value in config[MARK].items() if name != _FILES}
+    return hashlib.sha256(json.dumps(config | {MARK: facts}, sort_keys=True).encode()).hexdigest()
 
 
 def require_as_written(folder: Path) -> None:
     """BitnetError for a folder with a file that was changed or removed after it was exported.
 
-    The card may be edited, and the configuration is compared with the student's. An earlier version kept no hashes.
+    The card may be edited. An earlier version kept no hashes.
     """
     found = files.read_json(folder / CONFIG_FILE)
     facts = found.get(MARK) if isinstance(found, dict) else None
     told = facts.get(_FILES) if isinstance(facts, dict) else None
-    there = {one.name: one for one in folder.iterdir() if one.is_file()}
-    for name, sha256 in told.items() if isinstance(told, dict) else ():
-        if name not in there or files.sha256_file(there[name]) != sha256:
+    if not isinstance(told, dict):
+        return
+    now = _hashes(one for one in folder.iterdir() if one.name in told) | {CONFIG_FILE: _config_hash(found)}
+    for name, sha256 in told.items():
+        if now.get(name) != sha256:
             raise BitnetError(f"{folder / name} was changed or removed after it was exported; export it again.")
 
 

@@ -123,6 +123,14 @@ def test_a_changed_file_is_found_but_for_the_card(
                 hf.require_as_written(folder)
         path.write_bytes(whole)
     config = json.loads((folder / hf.CONFIG_FILE).read_text())
+    for other in (
+        {"rope_scaling": None},
+        {"max_position_embeddings": 255},
+        {"bitnet_core": config["bitnet_core"] | {"step": 8}},
+    ):
+        (folder / hf.CONFIG_FILE).write_text(json.dumps(config | other))
+        with pytest.raises(BitnetError, match=r"config\.json was changed or removed"):
+            hf.require_as_written(folder)
     for odd in (None, [], {}, {"../x": "ab"}):
         (folder / hf.CONFIG_FILE).write_text(json.dumps(config | {"bitnet_core": {"sha256": odd}}))
         if odd:
