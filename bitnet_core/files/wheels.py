@@ -16,12 +16,15 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import python, rss_bytes
 from bitnet_core.proxy import through
+from bitnet_core.trickle import LEAST_BYTES
 
 _POLL_SECONDS = 0.1
 _MOST_MORE = 1 << 20
 """Bytes that a file beside the wheel may have more than it."""
 _MOST_MEMORY = 1 << 30
 """Of pip, which reads an index's pages whole; 100 MB are usual."""
+_STILL_SECONDS = 300.0
+"""How long the download may rest: pip has its own time-outs and tries again, but each byte begins them anew."""
 _SPACE_SIGNS = ("No space left", "quota exceeded")
 _NETWORK_SIGNS = (
     *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
@@ -93,9 +96,17 @@ def _pip_download(wheel: Wheel, folder: Path, environment: Mapping[str, str], re
             stderr=log,
             env={**environment, "TMPDIR": str(temp)},
         )
+        arrived, since = 0, time.monotonic()
         try:
             while process.poll() is None:
                 here = _largest_file(folder)
+                if here - arrived >= LEAST_BYTES:
+                    arrived, since = here, time.monotonic()
+                elif time.monotonic() - since > _STILL_SECONDS:
+                    raise BitnetError(
+                        f"The package index sends nearly nothing of {wheel.requirement}; try again, or point pip at "
+                        "another index (PIP_INDEX_URL)."
+                    )
                 if here > wheel.size + _MOST_MORE or rss_bytes(process.pid) > _MOST_MEMORY:
                     raise BitnetError(
                         f"The package index sends more than a {wheel.requirement} can be; "

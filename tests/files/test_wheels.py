@@ -49,7 +49,7 @@ def test_folders_and_files_that_pip_removes_meanwhile_are_passed_over(
 
 
 @contextlib.contextmanager
-def sending(pieces: int) -> Iterator[str]:
+def sending(pieces: int, piece: bytes = PIECE) -> Iterator[str]:
     """An index whose only wheel is this many pieces long and takes a while to come."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,7 +62,7 @@ def sending(pieces: int) -> Iterator[str]:
                 if page:
                     self.wfile.write(f'<a href="/{WHEEL.filename}">x</a>'.encode())
                 for _ in range(0 if page else pieces):
-                    self.wfile.write(PIECE)
+                    self.wfile.write(piece)
                     stopped.wait(0.02)
 
         def log_message(self, *args: object) -> None:
@@ -85,6 +85,13 @@ def test_an_index_that_sends_too_much_is_left(grows: str, tmp_path: Path, monkey
     if grows == "pip":
         monkeypatch.setattr(wheels, "rss_bytes", lambda _pid: 2 << 30)
     with sending(600 if grows == "the file" else 20) as index, pytest.raises(BitnetError, match="sends more than"):
+        fetch(WHEEL, tmp_path, {**os.environ, "PIP_INDEX_URL": index}, lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_index_that_sends_a_byte_now_and_then_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "_STILL_SECONDS", 5.0)
+    with sending(1 << 20, b"x") as index, pytest.raises(BitnetError, match="sends nearly nothing of endless"):
         fetch(WHEEL, tmp_path, {**os.environ, "PIP_INDEX_URL": index}, lambda *_: None)
     assert not list(tmp_path.iterdir())
 
