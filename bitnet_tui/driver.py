@@ -14,6 +14,7 @@ import queue
 import selectors
 import signal
 import sys
+import threading
 import unicodedata
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from textual.message import Message
 
 _READ_BYTES = 4096
-_READ_SECONDS = 0.1
+_PAUSE_SECONDS = 0.1
+"""Between two looks at whether the rest of what was typed comes. Otherwise nothing wakes the thread but a byte."""
 _WAIT_SECONDS = 0.1
 MOST_WAITING = 1000
 """Nobody types so many keys: they are a text whose paste is not marked, or a file shown by mistake."""
@@ -110,6 +112,29 @@ class _Output:
         self.taken += 1
 
 
+class _EndOfInput(threading.Event):
+    """Can be waited for together with what is typed: its file can be read once the event is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._read_end, self._write_end = os.pipe()
+        for end in (self._read_end, self._write_end):
+            os.set_blocking(end, False)
+
+    def fileno(self) -> int:
+        return self._read_end
+
+    def set(self) -> None:
+        super().set()
+        with contextlib.suppress(BlockingIOError):  # full of the same
+            os.write(self._write_end, b"\0")
+
+    def clear(self) -> None:
+        super().clear()
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read_end, _READ_BYTES)
+
+
 class AnyTerminal(LinuxDriver):
     """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide.
 
@@ -119,6 +144,7 @@ class AnyTerminal(LinuxDriver):
 
     def __init__(self, app: "App[Any]", **options: Any) -> None:
         super().__init__(app, **options)
+        self.exit_event = self._end_of_input = _EndOfInput()
         self._output = _Output(cast("TextIO", self._file), self._leave)
         self._file = cast("Any", self._output)
         if self.plain:
@@ -176,10 +202,12 @@ class AnyTerminal(LinuxDriver):
         parser = AnySequences(self._debug)
         with selectors.SelectSelector() as selector:
             selector.register(self.fileno, selectors.EVENT_READ)
+            selector.register(self._end_of_input, selectors.EVENT_READ)
             while not self.exit_event.is_set():
-                if not selector.select(_READ_SECONDS):
+                ready = selector.select(_PAUSE_SECONDS if parser.waits or self._flooded else None)
+                if not ready:
                     self._flooded = self._flooded and self._waiting > 0
-                else:
+                elif not self.exit_event.is_set():
                     typed = self._typed()
                     if not typed:
                         self._leave()

@@ -83,6 +83,11 @@ class AnySequences(XTermParser):
             self._pasted, self._mark, self._ended_late = None, "", True
 
     @property
+    def waits(self) -> bool:
+        """Whether `tick` may have something to tell before more is typed."""
+        return self._timeout_time is not None or self._pasted is not None
+
+    @property
     def _is_full(self) -> bool:
         return sum(map(len, self._pasted or ())) > MOST_PASTED
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -100,7 +101,8 @@ def settings_beside(root: Path, overrides: Mapping[str, str] | None = None) -> R
 def is_experiment(folder: Path) -> bool:
     """Whether the folder has an experiment's `.env` or one of its subfolders. OSError if it may not be entered."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        (folder / ".env").lstat()
+        if stat.S_ISREG(os.lstat(f"{folder}/.env").st_mode):
+            return True
     return is_present(folder / ".env") or any((folder / mark).is_dir() for mark in _MARKS)
 
 
@@ -182,13 +184,13 @@ class Workspace(NamedTuple):
 
 
 def _last_changed(folder: Path) -> float:
-    return max(last_change(folder), last_change(folder / "logs"))
+    return max(last_change(folder), last_change(f"{folder}/logs"))
 
 
-def last_change(path: Path) -> float:
+def last_change(path: Path | str) -> float:
     """When a file or folder was last changed, in Unix seconds; 0 if there is none or it can't be seen."""
     try:
-        return path.stat().st_mtime
+        return os.stat(path).st_mtime  # noqa: PTH116 - making a Path takes longer than looking
     except OSError:
         return 0.0
 

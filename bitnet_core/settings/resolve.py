@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -65,7 +66,7 @@ def resolve(
     problems += _without_effect(found, values)
     problems += _rate_that_does_not_fall(found, values)
     return Resolution(
-        settings=Settings(values, {n: origin for n in values if (origin := found.origin(n)) != "default"}),
+        settings=Settings(values, {name: found.origin(name) for name in found.given if name in values}),
         secrets=secrets,
         secret_origins={name: found.origin(name) for name in secrets},
         problems=tuple(problems),
@@ -104,14 +105,17 @@ class _Layers:
     """Layers, strongest first, above the registry's defaults. References may also name variables of `environ`."""
 
     def __init__(self, layers: list[_Layer], environ: Mapping[str, str], cwd: Path) -> None:
-        self._defaults = _Layer(
-            {name: setting.default for name, setting in REGISTRY.items()}, lambda _: "default", cwd
-        )
+        self._defaults = _Layer(_defaults(), lambda _: "default", cwd)
         self._layers = layers
         self._given = {name: layer for layer in reversed(layers) for name, text in layer.values.items() if text}
         """The strongest layer that has a name: the app resolves hundreds of names for each of many experiments."""
         self._environ = environ
         self._known: dict[tuple[str, bool], _Expanded] = {}
+
+    @property
+    def given(self) -> list[str]:
+        """The settings that a layer has, in the registry's order."""
+        return [name for name in REGISTRY if name in self._given]
 
     def origin(self, name: str) -> str:
         """Where the value of a name comes from, in words; `default` if no layer has it."""
@@ -125,6 +129,8 @@ class _Layers:
         """A setting's value, None if it is empty; ValueError with the reason if it is not allowed."""
         if name in SECRET_NAMES:
             return self._secret(name)
+        if name not in self._given and name in _fixed_defaults():
+            return _fixed_defaults()[name]
         text = self._expanded(name, ()).text
         if not text and name in LIMITS and self.written(name):
             raise ValueError("its references stand for nothing, which would be no limit at all")
@@ -181,6 +187,22 @@ class _Layers:
             base = self._layer_of(name).base
             return _Expanded(str(as_path(found.text, base)) if found.text else None, found.depth)
         return found
+
+
+@cache
+def _defaults() -> Mapping[str, str]:
+    """The text of every default."""
+    return {name: setting.default for name, setting in REGISTRY.items()}
+
+
+@cache
+def _fixed_defaults() -> Mapping[str, Value]:
+    """The values of the defaults that depend neither on other settings nor on a folder.
+
+    The app resolves the settings of hundreds of experiments, which are left to their defaults for the most part.
+    """
+    fixed = [one for one in REGISTRY.values() if one.kind != "path" and not names_in(one.default)]
+    return {one.name: one.parse(one.default, Path()) if one.default else None for one in fixed}
 
 
 class _Expanded(NamedTuple):
@@ -328,10 +350,10 @@ def _settings_in_use() -> frozenset[str]:
 def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Problem]:
     """A warning for each setting that is set to something other than its default and that nothing reads."""
     places = PlaceOptions.setting_names()
-    for name in REGISTRY:
-        origin = found.origin(name)
-        if origin == "default" or name in places:
+    for name in found.given:
+        if name in places:
             continue
+        origin = found.origin(name)
         why = "has no effect yet" if name not in _settings_in_use() else _of_another_target(name, values)
         if not why:
             continue

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -39,6 +40,10 @@ class Settings:
 
     def to_record(self) -> dict[str, Any]:
         """The values as JSON types."""
+        return dict(self._record)
+
+    @cached_property
+    def _record(self) -> Mapping[str, Any]:
         return {name: str(v) if isinstance(v, Path) else v for name, v in self.values.items()}
 
     def origin(self, name: str) -> str:

@@ -1,6 +1,9 @@
 """The settings as the app sees them, in which its workspace overrides every other source."""
 
+import os
+import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
@@ -31,13 +34,44 @@ def own(home: Path) -> str:
 
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     """The experiment in this folder, and the errors in its settings (empty if there are none)."""
-    resolution = resolved(home, root)
-    return Experiment.from_settings(resolution.settings), _errors(resolution)
+    version = _version(root)
+    return _with_errors(_known(root, home, version) if version else resolved(home, root))
 
 
 def experiment_beside(root: Path, home: Path) -> tuple[Experiment, str]:
     """As `experiment_at`, for one among others: it is not waited for what fills its `.env`."""
-    resolution = settings_beside(root, overrides(home))
+    version = _version(root)
+    return _with_errors(_known(root, home, version) if version else settings_beside(root, overrides(home)))
+
+
+@lru_cache(maxsize=1000)
+def _known(root: Path, home: Path, _version: tuple[object, ...]) -> Resolution:
+    """Settings in which nothing has changed are not resolved again: the app asks for them every second."""
+    return resolved(home, root)
+
+
+def _version(root: Path) -> tuple[object, ...]:
+    """Differs once the settings may differ: another `.env`, or another environment. Empty if that can't be told."""
+    try:
+        cwd = os.getcwd()  # noqa: PTH109 - making paths takes longer than looking
+        files = [_version_of(f"{folder}/.env") for folder in (root, cwd)]
+    except OSError:
+        return ()
+    return (cwd, *files, *os.environ.items())
+
+
+def _version_of(path: str) -> tuple[int, ...]:
+    """OSError unless it is a regular file or there is nothing."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - see above
+    except FileNotFoundError:
+        return ()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
+
+
+def _with_errors(resolution: Resolution) -> tuple[Experiment, str]:
     return Experiment.from_settings(resolution.settings), _errors(resolution)
 
 

@@ -5,6 +5,7 @@ Not thread-safe, and cheap: an experiment in which no run was made costs one loo
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,8 +48,8 @@ class NewsReader:
     home: Path
     opened: Path | None = None
     """An experiment that may be outside the workspace."""
-    _logs: dict[Path, tuple[float, Path]] = field(default_factory=dict)
-    _seen: dict[Path, tuple[float, set[str]]] = field(default_factory=dict)
+    _logs: dict[str, tuple[float, str]] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, set[str]]] = field(default_factory=dict)
     _followed: dict[Path, _Followed] = field(default_factory=dict)
     _first: bool = True
 
@@ -66,35 +67,41 @@ class NewsReader:
                 self._followed.pop(path, None)
         return tuple(found)
 
-    def _experiments(self) -> Iterator[Path]:
+    def _experiments(self) -> Iterator[str]:
+        """Their folders, as texts: of hundreds, making paths takes longer than looking."""
         with contextlib.suppress(OSError), os.scandir(self.home) as entries:
-            yield from [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+            yield from [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
         if self.opened is not None and self.opened.parent != self.home:
-            yield self.opened
+            yield str(self.opened)
 
-    def _logs_of(self, root: Path) -> Path:
-        """Where the experiment's runs are. Settings are resolved only where there is no `logs`, and once."""
-        logs = root / "logs"
-        if logs.is_dir():
-            return logs
-        changed = (root / ".env").stat().st_mtime
+    def _logs_of(self, root: str) -> tuple[str, float]:
+        """Where the experiment's runs are, and when one was made or removed last.
+
+        Settings are resolved only where there is no `logs`, and once.
+        """
+        logs = f"{root}/logs"
+        with contextlib.suppress(OSError):
+            status = os.stat(logs)  # noqa: PTH116 - see above
+            if stat.S_ISDIR(status.st_mode):
+                return logs, status.st_mtime
+        changed = Path(root, ".env").stat().st_mtime
         if self._logs.get(root, (None,))[0] != changed:
-            self._logs[root] = changed, experiment_beside(root, self.home)[0].logs
-        return self._logs[root][1]
+            self._logs[root] = changed, str(experiment_beside(Path(root), self.home)[0].logs)
+        logs = self._logs[root][1]
+        return logs, Path(logs).stat().st_mtime
 
-    def _find(self, root: Path) -> None:
+    def _find(self, root: str) -> None:
         """Follow the runs that were made since the last look; at the first look, those that have not ended."""
-        logs = self._logs_of(root)
-        changed = logs.stat().st_mtime
+        logs, changed = self._logs_of(root)
         before = self._seen.get(logs)
         if before and before[0] == changed and abs(time.time() - changed) > _CLOCK_SECONDS:
             return
         names = {entry.name for entry in os.scandir(logs) if entry.is_dir(follow_symlinks=False)}
         for name in names - (before[1] if before else set()):
-            path = logs / name
+            path = Path(logs, name)
             if not self._first or (path / BALLAST).exists():
                 try:
-                    self._follow(Run(path), root, appeared=before is None)
+                    self._follow(Run(path), Path(root), appeared=before is None)
                 except BitnetError:  # its record may be written a moment later
                     changed = 0.0
                     names.discard(name)

@@ -1,6 +1,5 @@
 """The workspace as rows: every experiment with its stages, what runs in it, its last figures, and its copy."""
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -160,16 +159,8 @@ class WorkspaceWatcher:
 
 def _mark(root: Path) -> tuple[float, ...]:
     """Differs once a run has started or an output has appeared. An experiment that is running is read every time."""
-    found = [_changed(f"{root}{name}") for name in _MARKED]
+    found = [last_change(f"{root}{name}") for name in _MARKED]
     return (*found, *version(root)) if found[-1] else tuple(found)
-
-
-def _changed(path: str) -> float:
-    """As `last_change`, for hundreds of experiments a second."""
-    try:
-        return os.stat(path).st_mtime  # noqa: PTH116 - making a Path takes longer than looking
-    except OSError:
-        return 0.0
 
 
 def row_of(

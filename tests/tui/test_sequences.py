@@ -97,6 +97,14 @@ def test_what_is_pasted_is_never_keys():
         assert told == wanted, seed
 
 
+@pytest.mark.parametrize(("typed", "waits"), [("a", False), ("\x1b", True), ("\x1b[200~a", True), ("\x1b[A", False)])
+def test_only_after_a_beginning_is_more_waited_for(typed: str, waits: bool):
+    parser = AnySequences()
+    assert not parser.waits
+    list(parser.feed(typed))
+    assert parser.waits == waits
+
+
 def test_no_more_of_a_paste_is_kept_than_is_shown():
     parser = AnySequences()
     told = _told(parser.feed("\x1b[200~"))
