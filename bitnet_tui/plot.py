@@ -129,7 +129,7 @@ def _letters(
     """The letters of the curves, the shortest first. None covers another.
 
     They stand where something was measured, or beside it, if there is room: every few columns, or at its end. Where
-    points are far apart each has one, as the line between them is none.
+    points are far apart each has one, as the line between them shows no measurement.
     """
     measured = {
         name: {(drawing.x.cell(at), drawing.y.cell(value)) for segment in segments for at, value in segment}
@@ -143,7 +143,7 @@ def _letters(
         for column, row in _beside(measured[name], free) or free:
             columns.setdefault(column, []).append(row)
         if len(columns) * _FAR_COLUMNS <= len({column for column, _ in curves[name]}):
-            chosen = sorted(columns)
+            chosen = _thinned(sorted(columns))
         else:
             places = range(firsts[name], drawing.x.cells, _LETTER_COLUMNS)
             nearest = {place: min(columns, key=lambda one: abs(one - place)) for place in places}
@@ -153,6 +153,15 @@ def _letters(
             rows = sorted(columns[column])
             found[column, rows[len(rows) // 2]] = letters[name], name
     return found
+
+
+def _thinned(columns: Sequence[int]) -> list[int]:
+    """Those far from the one before, and of others one every few columns."""
+    kept: list[int] = []
+    for before, column in zip((None, *columns), columns, strict=False):
+        if before is None or column - before >= _FAR_COLUMNS or column - kept[-1] >= _LETTER_COLUMNS:
+            kept.append(column)
+    return kept
 
 
 def _beside(wanted: Set[Cell], free: Set[Cell]) -> set[Cell]:

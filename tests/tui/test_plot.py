@@ -153,6 +153,14 @@ def test_curves_that_lie_on_each_other_have_their_letters_side_by_side():
     assert re.findall("[A-C]+", line) == ["ABC", "CAB", "CAB", "CBA"]
 
 
+def test_letters_at_points_far_apart_stand_no_closer_where_points_are_close():
+    often = [(80.0 + place, 5.0) for place in range(15)]
+    picture = _drawing({"a": [(0.0, 5.0), (25.0, 5.0), (50.0, 5.0), *often]}, 100, 8)
+    at = [column for (column, _), (sign, _) in sorted(_cells(picture, {"a": "A"}).items()) if sign == "A"]
+    assert len(at) == 5
+    assert all(after - before >= 12 for before, after in itertools.pairwise(at))
+
+
 @given(_number, st.integers(1, 1000), st.integers(4, 60))
 @example(0, 7, 18)
 def test_the_numbers_of_a_scale_are_in_the_middle_of_their_rows(low: int, span: int, rows: int):
