@@ -15,7 +15,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
-from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
+from bitnet_core.text import ago, duration, files, flat, listed, pad, size, wrap
 from bitnet_tui import key_names
 from bitnet_tui.labels import stage_title
 from bitnet_tui.remedies import in_app
@@ -201,7 +201,7 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         words = f"Behind: {files(len(copy.status.waiting))} {waits}, the first for {late}.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.ended_since:
-        words = f"Behind: {', '.join(map(stage_title, copy.ended_since))} ran after the last push.{why}"
+        words = f"Behind: {listed([*map(stage_title, copy.ended_since)])} ran after the last push.{why}"
         return _wrapped("▲ ", words, "warn", cells)
     if copy.unlike:
         changed = f"{files(len(copy.unlike))} {'was' if len(copy.unlike) == 1 else 'were'} changed here"
@@ -210,7 +210,7 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
     left = [f"{copy.older} older checkpoint{'' if copy.older == 1 else 's'}"] if copy.older else []
     left += ["exports"] if copy.exports else []
     which = "that are sent" if left else "here"
-    alone = f" Kept on this machine only: {', '.join(left)}." if left else ""
+    alone = f" Kept on this machine only: {listed(left)}." if left else ""
     words = f"Up to date: all files {which} are as they were stored, by size and time.{alone}"
     return _wrapped("✓ ", words, "good", cells)
 

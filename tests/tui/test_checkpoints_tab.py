@@ -134,7 +134,7 @@ def test_what_no_push_sends_is_told_beside_what_is_up_to_date(home: Path, saved:
     made.parent.mkdir()
     keys = {"general.architecture": "bitnet", "bitnet_core.step": 200, "bitnet_core.checkpoint_sha256": "0"}
     write_gguf(made, keys, [])
-    assert f"{sent} 2 older checkpoints, exports." in told()
+    assert f"{sent} 2 older checkpoints and exports." in told()
     (saved.root / ".env").write_text(f"{env}STORAGE_CHECKPOINTS=all\n")
     assert "▲ Behind: 5 files were changed here" in told()
     assert main(["--root", str(saved.root), "store", "push"]) == 0

@@ -66,7 +66,7 @@ def test_before_the_first_push_the_place_is_what_the_settings_say(home: Path, li
         (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
         (
             CopyView("s3", "off", _STORED, None, ("train", "eval")),
-            "▲ Behind: “Train the student”, “Evaluate” ran after the last push.",
+            "▲ Behind: “Train the student” and “Evaluate” ran after the last push.",
         ),
         (
             CopyView("s3", "end", _STORED, Upload("failed", "The key was refused."), ("train",)),
