@@ -13,6 +13,8 @@ LEAST_MULTIPLE = 64
 """Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")
 A4_POLICIES = ("all", "hybrid")
+LEAST_BITS, MOST_BITS = 2, 8
+"""The widths that activations can have."""
 _KEPT_WIDE, _KEPT_BITS = ("o_proj", "down_proj"), 8
 """What the policy `hybrid` keeps of outliers: the inputs of these linears never go below 8 bits."""
 _SIZES = (
@@ -93,10 +95,11 @@ class StudentConfig:
         return _over_layers(layer_bits, words)
 
     def takes_layer_bits(self, found: object) -> TypeGuard[list[int | None]]:
-        """Whether these can be the activation bits of each layer: 2 to 8 in all of them, or None in all."""
+        """Whether these can be the activation bits of each layer: a width in all of them, or None in all."""
         if not isinstance(found, list) or len(found) != self.num_hidden_layers:
             return False
-        return all(bits is None for bits in found) or all(type(bits) is int and 2 <= bits <= 8 for bits in found)
+        widths = range(LEAST_BITS, MOST_BITS + 1)
+        return all(bits is None for bits in found) or all(type(bits) is int and bits in widths for bits in found)
 
     def require_tensors(self, tensors: Mapping[str, object]) -> None:
         """BitnetError if these can't be the student's tensors: then it would be larger than what was read."""

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitnet_core.model.config import LEAST_BITS, MOST_BITS
+
 SMALLEST = 1e-5
 
 
@@ -25,7 +27,7 @@ def widened(x: Tensor) -> Tensor:
 
 def levels(bits: int) -> int:
     """Q, the largest code of `bits`-bit activations: 127 for 8, 7 for 4. ValueError outside 2 to 8 bits."""
-    if not 2 <= bits <= 8:
+    if not LEAST_BITS <= bits <= MOST_BITS:
         raise ValueError(f"activations of {bits} bits are not supported")
     return int(2 ** (bits - 1)) - 1
 

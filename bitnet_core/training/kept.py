@@ -8,12 +8,13 @@ import msgspec
 import torch
 from torch import Tensor
 
+from bitnet_core.model.config import LEAST_BITS, MOST_BITS
 from bitnet_core.model.tensor_file import is_tensors
 
 _PLAIN = ("scheduler", "evaluations", "best", "recipe")
 _WITH_TENSORS = ("meter", "ternary")
 
-ActivationBits = Annotated[int, msgspec.Meta(ge=2, le=8)] | None
+ActivationBits = Annotated[int, msgspec.Meta(ge=LEAST_BITS, le=MOST_BITS)] | None
 """None is full precision."""
 
 
