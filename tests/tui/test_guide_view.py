@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.targets import STORAGE_BACKENDS
+from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
@@ -300,6 +301,12 @@ def test_what_a_probe_asks_to_change_is_offered_no_more_once_it_is_set(changes: 
 def test_a_probe_that_could_not_be_reached_never_counts_as_good(report):
     if not report.get("reachable") or not report.get("key_accepted"):
         assert unstyled(*teachers.answer(report).lines).startswith("✗")
+
+
+def test_of_a_field_that_a_target_needs_no_words_say_what_empty_means():
+    for backend in STORAGE_BACKENDS:
+        for name in KINDS[backend].needs:
+            assert "empty" not in storing.what(name, backend), (backend, name)
 
 
 def test_any_server_of_ones_own_stands_with_the_others():

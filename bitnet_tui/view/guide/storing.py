@@ -31,6 +31,7 @@ _ABOUT = {
     "dynamodb": "A table; with a bucket, contents go there.",
 }
 _IN_FORM = {
+    ("local", "STORAGE_LOCAL_DIR"): "The folder for copies, best on another disk.",
     ("amplify", "S3_BUCKET"): "Name of the bucket; empty = that of the app.",
     ("dynamodb", "S3_BUCKET"): "Name of a bucket for the contents; empty = all in the table.",
 }
