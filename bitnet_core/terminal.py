@@ -122,7 +122,7 @@ class SafeStream:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # a stream without a descriptor, or none left: nothing more can be done
             pass
         if self._must_arrive:
             self._must_arrive = False

@@ -126,7 +126,7 @@ def _plain(value: object) -> list[str]:
 
 
 def _reserved(name: str) -> frozenset[str]:
-    """What moves may be moved by any other key of those."""
+    """The keys that the action can't have. Actions that move may share the keys that move."""
     return _FIXED if name.startswith("move.") else _MOVING
 
 

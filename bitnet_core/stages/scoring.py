@@ -1,6 +1,6 @@
 """Teachers for given texts: which can score them, and the embedded one's weights in this process.
 
-llama.cpp's server tells no probabilities of a prompt, and token by token it would be as slow as writing.
+llama.cpp's server gives no probabilities of a prompt, and token by token it would be as slow as writing.
 """
 
 from contextlib import AbstractAsyncContextManager

@@ -148,7 +148,7 @@ def _at_most(most: int) -> Callable[[int], bool]:
 
 
 def _too_much(response: Any) -> BitnetError:
-    return BitnetError(f"{response.url.host} sends more than it has told or anybody needs; {_ANOTHER}.")
+    return BitnetError(f"{response.url.host} sends more than it announced, or than anybody needs; {_ANOTHER}.")
 
 
 def _number(told: str | None) -> int:

@@ -56,13 +56,13 @@ class ManagingScreen(AttemptingScreen[None]):
             words = f"Only one experiment can be renamed at a time; {clear} takes the marks away."
             self.notify(words, severity="warning")
             return
-        from bitnet_tui.screens.managing_forms import NameScreen
+        from bitnet_tui.screens.renaming import RenameScreen
 
         (root,) = self.chosen
         if problem := self._at_work():
             self.refused(problem)
             return
-        self.app.push_screen(NameScreen(root), self._renamed)
+        self.app.push_screen(RenameScreen(root), self._renamed)
 
     def _renamed(self, done: dict[str, Any] | None) -> None:
         if done is None:

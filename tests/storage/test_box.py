@@ -173,7 +173,7 @@ def test_a_root_that_is_not_there_or_not_writable_is_refused(proxy: Proxy, targe
                 call()
     answer = {"type": "folder", "id": "0", "permissions": {**dict.fromkeys(PERMISSIONS, True), "can_upload": False}}
     proxy.instead = _always(Reply(200, json.dumps(answer).encode(), _JSON))
-    with pytest.raises(Refused, match="not write"):
+    with pytest.raises(Refused, match="let you write"):
         target.check()
 
 

@@ -20,8 +20,8 @@ from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.fetch import FetchScreen
-from bitnet_tui.screens.managing_forms import NameScreen
 from bitnet_tui.screens.message import MessageScreen
+from bitnet_tui.screens.renaming import RenameScreen
 from bitnet_tui.services import managing, preferences
 from bitnet_tui.services.drafts import Kept
 from bitnet_tui.widgets.table import Table
@@ -212,10 +212,10 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
         async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
             await settled(pilot)
             await pilot.press("r")
-            assert isinstance(pilot.app.screen, NameScreen)
+            assert isinstance(pilot.app.screen, RenameScreen)
             await pilot.press("ctrl+u", *"x", "enter")
             await _until(pilot, "is running in")
-            assert isinstance(pilot.app.screen, NameScreen)
+            assert isinstance(pilot.app.screen, RenameScreen)
             assert pilot.app.screen.query_one("#name", Input).value == "x"  # to be corrected
             await click_on(pilot, "Cancel")
             await click_on(pilot, "one ")

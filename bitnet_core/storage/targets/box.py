@@ -138,7 +138,7 @@ class BoxTarget:
         with failures_explained("looking at the folder of BOX_ROOT_FOLDER_ID"):
             folder = self._client.folders.get_folder_by_id(self._root, fields=["permissions"])
             if getattr(folder.permissions, "can_upload", None) is False:
-                raise Refused("Box lets you not write to the folder of BOX_ROOT_FOLDER_ID; ask its owner.")
+                raise Refused("Box doesn't let you write to the folder of BOX_ROOT_FOLDER_ID; ask its owner.")
             user = self._client.users.get_user_me(fields=["space_amount", "space_used"])
             return Account(max(0, int(user.space_amount) - int(user.space_used)))
 

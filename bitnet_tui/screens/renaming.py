@@ -1,4 +1,4 @@
-"""A small form of the table of experiments: a new name."""
+"""Gives an experiment another name."""
 
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 
-class NameScreen(KeyedScreen[dict[str, Any] | None]):
-    """Renames an experiment, and returns what was done, or None. A name that is refused stays, to be corrected."""
+class RenameScreen(KeyedScreen[dict[str, Any] | None]):
+    """Returns what was done, or None. A name that is refused stays, to be corrected."""
 
     CSS_PATH = "cards.tcss"
     AUTO_FOCUS = "#name"
