@@ -1,17 +1,22 @@
 """Export in the tab Checkpoints, with the command itself: what is wrong is said, with a fix that the app has."""
 
 import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bitnet_core.cli.main import main
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.services import commands
+from bitnet_tui.services.exporting import Export
 from tests.builders import files_of_at_most, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
@@ -42,6 +47,21 @@ async def exported(home: Path, root: Path, form: str) -> str:
         await pilot.press("E", *(["down"] if form == "hf" else []), "enter")
         await settled(pilot)
         return words(pilot)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run `bitnet export` here, where torch is imported already; a process of its own imports it for seconds."""
+
+    def run(export: Export) -> dict[str, Any]:
+        told, complaint = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaint):
+            code = main(["--json", *export.arguments, "--set", f"BITNET_HOME={export.home}"])
+        return commands._report(
+            commands.object_of((told.getvalue().splitlines() or [""])[-1]), complaint.getvalue(), code
+        )
+
+    monkeypatch.setattr(Export, "run", run)
 
 
 def _other_tokenizer(root: Path) -> None:
@@ -75,6 +95,7 @@ def _a_folder_for_a_file(root: Path) -> None:
     (root / "exports" / _PLACE["gguf"]).mkdir(parents=True)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("wrong", "form", "says"),
     [
@@ -97,6 +118,7 @@ async def test_what_is_wrong_is_said_and_nothing_is_changed(
 
 
 async def test_a_full_disk_leaves_what_was_there(home: Path, student: Experiment) -> None:
+    """With the command in a process of its own, as the app starts it."""
     with files_of_at_most(100_000):
         said = await exported(home, student.root, "gguf")
     assert "can't be written (File too large)" in said
