@@ -14,7 +14,7 @@ from bitnet_core.secrets import known, places, vault
 from bitnet_core.settings.registry import REGISTRY
 from tests.fuzzing import BY_HAND, MOST_BYTES
 
-pytest_plugins = ["tests.teacher_fixtures"]
+pytest_plugins = ["tests.rewriting", "tests.teacher_fixtures"]
 
 # What is made while tests are collected stays; each worker would look it through for two seconds, and free nothing.
 gc.disable()
