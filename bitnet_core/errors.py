@@ -17,7 +17,7 @@ FREE_MEMORY = "end other programs, or raise the limits on memory and processes (
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",
     errno.ELOOP: "its links lead in a circle",
-    errno.EROFS: "choose a place that can be written to",
+    errno.EROFS: "mount its file system for writing, or choose another place",
     errno.ENOSPC: "free space there",
     errno.EDQUOT: "free space there",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose a place that holds larger ones",

@@ -154,6 +154,12 @@ def test_a_command_and_a_stage_say_that_memory_ran_out(
     assert "bug" not in sentence
 
 
+def test_a_stage_whose_disk_is_read_only_is_not_sent_to_permissions(isolated: Path) -> None:
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), "/x")
+    _, _, sentence = _explain(error, Experiment.open(isolated / "exp"), Redactor([]))
+    assert sentence.startswith("/x can't be used (Read-only file system); mount its file system for writing, or")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

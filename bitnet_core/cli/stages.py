@@ -118,7 +118,7 @@ def _of_the_copy(run: "Run", settings: "Settings", bitnet: str) -> str:
     if not active:
         if upload.run.state() == "succeeded":
             return "the copy is up to date."
-        why = upload.run.record().error or f"{upload.run.record().gone}."
+        why = upload.run.record().error or f"{upload.run.gone()}."
         return f"the copy was not brought up to date: {why} `{bitnet} store push` tries it again."
     told = [event for event in read_events(upload.run.events_path) if isinstance(event, Alert | Upload)]
     if told and isinstance(told[-1], Alert) and told[-1].code.startswith("storage_"):
@@ -150,12 +150,12 @@ def _runs(arguments: argparse.Namespace) -> int:
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
     history = History.read(open_experiment(arguments))
-    for run, record in history.entries:
-        state = run.state(record)
+    for entry in history.entries:
+        (run, record), state = entry, entry.state
         seconds = record.seconds(clock.now(record.boot_id) if state == "running" else None)
-        rows.append([run.id, state_word(state), duration(seconds), _short(record.error or "")])
+        rows.append([run.id, state_word(state), duration(seconds), _short(entry.error)])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
-        records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": record.error})
+        records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": entry.error or None})
     for run, problem in history.unreadable:
         rows.append([run.id, "unreadable", duration(None), _short(problem)])
         fields = {"run": run.id, "stage": None, "state": "unreadable", "path": str(run.path), "pid": None}
@@ -246,8 +246,8 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
         try:  # where its files can't be written any more, a run can't say why it ended
             require_writable_folder(run.path, again)
         except BitnetError as error:
-            raise BitnetError(f"{run.id} was interrupted ({record.gone}). {error}") from error
-        raise BitnetError(f"{run.id} was interrupted ({record.gone}); {again}.")
+            raise BitnetError(f"{run.id} was interrupted ({run.gone(record)}). {error}") from error
+        raise BitnetError(f"{run.id} was interrupted ({run.gone(record)}); {again}.")
     return record.exit_code if record.exit_code is not None else 1
 
 

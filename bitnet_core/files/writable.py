@@ -12,6 +12,7 @@ from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.regular import refuse_special
 
 ELSEWHERE = "choose another place"
+_MOUNTS, _FAULT = Path("/proc/self/mountinfo"), "emergency_ro"
 _BLOCK = 1 << 12
 """Bytes that are written to try: an empty file can be made on a full disk, too."""
 
@@ -27,6 +28,20 @@ def require_writable_folder(folder: Path, otherwise: str = ELSEWHERE) -> None:
     """BitnetError unless files can be put into `folder`; makes it."""
     with writing(folder, otherwise):
         _try_to_make_a_file(folder)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether its file system is read-only, as it is mounted or since a fault of the disk; False where none tells."""
+    try:
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return True
+        device = path.stat().st_dev
+        with _MOUNTS.open(encoding="utf-8", errors="replace") as mounts:  # a kernel may tell a fault nowhere else
+            lines = [line.split() for line in mounts if _FAULT in line]
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return any(line[2] == number and _FAULT in line[-1].split(",") for line in lines)
 
 
 @contextlib.contextmanager

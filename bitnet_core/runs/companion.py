@@ -93,7 +93,7 @@ def _start_and_follow(context: StageContext, done: threading.Event) -> None:
 
 def _say_if_failed(context: StageContext, run: Run) -> None:
     if run.state() != "succeeded":
-        why = run.record().error or f"{run.record().gone} ({run.id})"
+        why = run.record().error or f"{run.gone()} ({run.id})"
         context.alert(
             "warning",
             "no_upload",

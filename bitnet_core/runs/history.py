@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     @property
     def error(self) -> str:
         """Why it ended, as it recorded, or a clause if its process is gone; empty if it runs or succeeded."""
-        return self.record.gone if self.state == "interrupted" else self.record.error or ""
+        return self.run.gone(self.record) if self.state == "interrupted" else self.record.error or ""
 
     @property
     def place(self) -> tuple[bool, int, float]:

@@ -119,7 +119,7 @@ def end_notice(run: Run, record: RunRecord, state: str, experiment: str) -> Noti
 
 def _why(run: Run, record: RunRecord, state: str) -> str:
     if state == "interrupted":
-        return f"{capital(record.gone)}; it recorded no end."
+        return f"{capital(run.gone(record))}; it recorded no end."
     if state != "succeeded":
         return record.error or ""
     judge = Judge(run)

@@ -16,6 +16,7 @@ import msgspec
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.writable import is_read_only
 from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs import clock, tolerant
 from bitnet_core.runs.clock import Moment
@@ -217,6 +218,11 @@ class Run:
             return self.output_path.stat().st_size > 0
         except OSError:
             return False
+
+    def gone(self, record: RunRecord | None = None) -> str:
+        """The clause for a run whose process is gone without an end: where none can be recorded, it says so."""
+        clause = (record or self.record()).gone
+        return f"{clause}, and its disk is read-only now" if is_read_only(self.path) else clause
 
     def is_active(self) -> bool:
         return self.state() in ACTIVE

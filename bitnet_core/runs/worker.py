@@ -51,7 +51,7 @@ NICENESS = 2
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _IRREPLACEABLE = ("data", "checkpoints")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -> int:

@@ -99,7 +99,7 @@ def _wait(ctx: StageContext, child: Run) -> None:
 def _require_success(stage: str, child: Run) -> None:
     state = child.state()
     if state == "interrupted":
-        raise BitnetError(f"{stage} was interrupted ({child.record().gone}); start the pipeline again to continue.")
+        raise BitnetError(f"{stage} was interrupted ({child.gone()}); start the pipeline again to continue.")
     if state == "cancelled":
         raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again continues.")
     if state != "succeeded":

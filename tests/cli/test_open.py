@@ -210,7 +210,9 @@ def test_runs_of_the_other_machine_are_interrupted_here(exp: Path, capsys: pytes
     for root in (str(exp), "there"):
         capsys.readouterr()
         assert main(["--root", root, "runs", "--json"]) == 0
-        states[root] = {one["run"]: one["state"] for one in map(json.loads, capsys.readouterr().out.splitlines())}
+        told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        states[root] = {one["run"]: one["state"] for one in told}
+        assert all(bool(one["error"]) == (one["state"] == "interrupted") for one in told), "it says why"
     assert states[str(exp)] == {"train-1": "running", "eval-2": "running"}
     assert states["there"] == {"train-1": "interrupted", "eval-2": "interrupted"}
     assert "is not running" in complaint(capsys, "--root", "there", "stop", "train-1", code=2)

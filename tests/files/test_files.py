@@ -134,7 +134,7 @@ def test_json_without_an_end_to_its_nesting_is_not_valid(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("number", "fix"),
     [(errno.ENAMETOOLONG, "use a shorter path"), (errno.ELOOP, "lead in a circle"), (errno.ENOSPC, "free space"),
-     (errno.EROFS, "can be written to"), (errno.EIO, "check the disk"), (errno.EMFILE, "ulimit -n"),
+     (errno.EROFS, "for writing"), (errno.EIO, "check the disk"), (errno.EMFILE, "ulimit -n"),
      (errno.ESTALE, "mount"), (errno.ENOTCONN, "mount"), (errno.ENODEV, "on another file system"),
      (errno.EOPNOTSUPP, "on another file system"), (errno.EACCES, "ask the admin"), (None, "ask the admin")],
 )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import writable
 from bitnet_core.files.writable import require_writable, require_writable_folder, writing
 from tests.nobody import as_nobody, everybodys_folder
 
@@ -40,6 +41,23 @@ def test_what_is_in_the_way_is_told_before_and_after_alike(tmp_path: Path, block
     with pytest.raises(BitnetError) as after, writing(path):
         files.write_text(path, "the work of hours")
     assert str(before.value) == str(after.value)
+
+
+def test_a_disk_is_read_only_as_it_is_mounted_or_since_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path.stat().st_dev
+    mine = f"43 27 {os.major(device)}:{os.minor(device)} / /x rw,relatime - ext4 /dev/loop0 rw,"
+    other = f"44 27 {os.major(device) + 1}:0 / /y rw,relatime - ext4 /dev/loop1 rw,emergency_ro\n"
+    monkeypatch.setattr(writable, "_MOUNTS", mounts := tmp_path / "mountinfo")
+    assert not writable.is_read_only(tmp_path), "no system to ask"
+    for options, read_only in (("discard\n", False), ("emergency_ro,discard\n", True), ("emergency_ro\n", True)):
+        mounts.write_text(other + mine + options)
+        assert writable.is_read_only(tmp_path) == read_only
+    mounts.write_text("")
+    as_mounted = os.statvfs_result([*os.statvfs(tmp_path)[:8], os.ST_RDONLY, 255])
+    monkeypatch.setattr(os, "statvfs", lambda _: as_mounted)
+    assert writable.is_read_only(tmp_path)
 
 
 def test_a_folder_that_may_not_be_written_is_named() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs import record as records
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -311,3 +312,9 @@ def test_a_process_that_is_gone_is_told_with_what_the_machine_knows(
     assert RunRecord(**{**here, "oom_kills": None}).gone == "its process is gone"
     assert RunRecord(**{**here, "boot_id": "another"}).gone == "its process is gone, as this machine was restarted"
     assert RunRecord(**{**here, "boot_id": "another", "host": "another"}).gone == "its process is gone"
+    counters.unlink()
+    run = Run(tmp_path / FULL["id"])
+    run.write(RunRecord(**here))
+    assert run.gone() == "its process is gone"
+    monkeypatch.setattr(records, "is_read_only", lambda path: path == run.path)
+    assert run.gone() == "its process is gone, and its disk is read-only now"
