@@ -32,7 +32,7 @@ from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
-from bitnet_tui.view.run_fold import RunView, Traces
+from bitnet_tui.view.run_fold import RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import prepares
 from bitnet_tui.view.states import look
@@ -348,7 +348,8 @@ def _importance(table: Table) -> tuple[int, str]:
 
 def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     """Name, heading, rule and rows; `bitnet_core.text` does the layout."""
-    title = line(Span(flat(table.name.replace("_", " ")), "title"))
+    name = "QEI" if table.name == "qei" else flat(table.name.replace("_", " "))
+    title = line(Span(name, "title"))
     if not table.columns and not any(table.rows):
         return title, line(Span("empty", "label"))
     as_said = in_app if table.name in _OF_SENTENCES else by_keys
@@ -379,8 +380,10 @@ def _meanings(table: Table, cells: int) -> list[Line]:
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
-    """The newest log lines, for the foot of the tab Live."""
-    lines = run.view.log[-count_of:] if run else ()
+    """The newest log lines, for the foot of the tab Live; not the rest of a message whose beginning has no room."""
+    newest = run.view.log[-count_of:] if run else ()
+    first = next((place for place, text in enumerate(newest) if begins(text)), 0)
+    lines = newest[first:]
     return tuple(line(Span(crop(text, cells), "label")) for text in lines)
 
 

@@ -40,6 +40,8 @@ _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
 _SILENT = (Progress, Metric, Trace)
 """Of these there are no lines in the log."""
+_CONTINUED = 10 * " "
+"""How a line of the log begins that belongs to the one above it."""
 _BITS = ("activation_bits", "layers_at_4_bits", "layers")
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
 _VALUES = attrgetter(*_METRIC_FIELDS)
@@ -259,7 +261,12 @@ def _log_lines(event: Event) -> list[str]:
     if not text:
         return []
     first, *others = text.split("\n")
-    return [f"{_clock(event.t)} {mark(event)} {first}", *(f"{'':10} {other}" for other in others)]
+    return [f"{_clock(event.t)} {mark(event)} {first}", *(f"{_CONTINUED} {other}" for other in others)]
+
+
+def begins(log_line: str) -> bool:
+    """Whether a message begins with this line of the log."""
+    return not log_line.startswith(_CONTINUED)
 
 
 def _level(event: Event) -> str:

@@ -80,7 +80,7 @@ async def test_results_are_found_from_any_stage(home: Path):
         await settled(pilot)
         text = unstyled(*pilot.app.screen.query_one("#reports-text")._lines)  # type: ignore[attr-defined]
         places = [
-            text.index(one) for one in ("training", "── Evaluation", "qei", "── Teacher baseline", "── Answers")
+            text.index(one) for one in ("training", "── Evaluation", "QEI", "── Teacher baseline", "── Answers")
         ]
         assert places == sorted(places)
         assert "outdated: settings or input have changed" in text  # train has run since
@@ -99,7 +99,8 @@ def test_a_pipelines_own_tables_are_not_shown_twice(home: Path):
     evaluated.finish()
     (report,) = ReportReader(exp.root, home).read().reports
     assert [table.name for table in report.tables] == ["qei", "memory"]
-    assert "qei" not in unstyled(*reports._report_lines(report, {"qei"}, 80))
+    assert "QEI\n" in unstyled(*reports._report_lines(report, set(), 80))
+    assert "QEI\n" not in unstyled(*reports._report_lines(report, {"qei"}, 80))
     assert ReportReader(home / "gone", home).read() == ReportsView()
     assert unstyled(*reports.report_lines(None, ReportsView(), 80)).startswith("No results yet.")
     many = Report("eval", "x", "done", None, (Table(name="empty", columns=[], rows=[]),))

@@ -115,7 +115,7 @@ def test_the_results_begin_with_the_qei():
     view = RunView(
         tables=(Table(name="memory", columns=["a"], rows=[[1]]), Table(name="qei", columns=["a"], rows=[[2]]))
     )
-    assert unstyled(*panels.result_lines(_run(view=view), 60)).startswith("qei")
+    assert unstyled(*panels.result_lines(_run(view=view), 60)).startswith("QEI")
 
 
 @given(st.floats(0, 2), st.integers(3, 90), st.one_of(st.none(), st.floats(0, 1)))
@@ -299,6 +299,17 @@ def test_escape_sequences_from_outside_are_never_drawn():
     )  # fmt: skip
     assert not {"\x1b", "\x07"} & set(unstyled(*drawn))
     assert paint([line(bad)]).plain == "·[2J·"
+
+
+def test_the_tail_of_the_log_begins_with_a_message():
+    fold = RunFold()
+    fold.feed(event("alert", severity="warning", code="x", message=f"Bad {n}.", advice="Mend it.") for n in range(3))
+    run = _run("train", view=fold.view())
+    told = [unstyled(one) for one in panels.log_tail(run, 5, 60)]
+    assert [words.split()[-1] for words in told] == ["1.", "it.", "2.", "it."]
+    assert [words.split()[-1] for words in map(unstyled, panels.log_tail(run, 1, 60))] == ["it."], (
+        "it is all there is"
+    )
 
 
 def test_an_empty_stage_says_what_to_do():
