@@ -225,11 +225,15 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         names = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "LR", "SCHEDULER_ETA_MIN")
         assert [guide.draft.get(name) for name in names] == ["teacher", "6", "3e-4", "3e-5"]
         assert start.value == "teacher" and said(pilot, "#problem") == "" and not guide.offers
+        tokenizer = field_of(guide, "TOKENIZER_NAME")
+        assert isinstance(tokenizer, Input)
+        assert (tokenizer.placeholder, width.placeholder) == ("the model's", "the model's")
         assert [guide.query_one(one).region for one in ("#back", "#next")] == buttons
         start.value, rate = "", field_of(guide, "LR")
         assert isinstance(rate, Input)
         rate.value = "2e-4"
         await settled(pilot)
+        assert (tokenizer.placeholder, width.placeholder) == ("SmolLM2's", "the preset's")
         await click_on(pilot, "Start from them")
         assert [guide.draft.get(name) for name in names] == ["teacher", "6", "2e-4", "3e-5"]
         start.value = ""
@@ -255,8 +259,6 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         for online, offered in (("1", "Ask while training"), ("0", "Use its traces alone")):
             await click_on(pilot, offered)
             assert guide.draft.get("TRAIN_ONLINE") == online
-        tokenizer = field_of(guide, "TOKENIZER_NAME")
-        assert isinstance(tokenizer, Input)
         tokenizer.value = "c/d"
         await settled(pilot)
         assert not guide.offers  # it has another tokenizer

@@ -1,6 +1,7 @@
 """The step "Student and budget": its size, how long it trains, when activations flip, and what that will take."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.widgets import Input
 
 from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.unused import unused_of_start
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count
 from bitnet_tui.labels import label
@@ -44,6 +46,7 @@ _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
 _EMPTY = {"TOKENIZER_NAME": "SmolLM2's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
+_OF_THE_MODEL = "the model's"
 
 
 class StudentStep(Step):
@@ -64,7 +67,7 @@ class StudentStep(Step):
                     yield SteadyInput(
                         self.draft.get(name),
                         compact=True,
-                        placeholder=_EMPTY.get(name, REGISTRY[name].default or "the preset's"),
+                        placeholder=self._placeholder(name),
                         id=f"field-{name}",
                         classes="entry",
                     )
@@ -74,6 +77,14 @@ class StudentStep(Step):
         with Vertical(id="flip"):
             yield Painted(id="flip-words")
             yield ShareBar(share.parsed(self.draft.get(_FLIP), 0.9), id=f"field-{_FLIP}")
+
+    def _placeholder(self, name: str) -> str:
+        """What counts for an empty field. A model to start from gives a tokenizer, and its shape with its layers."""
+        if name == "TOKENIZER_NAME" and self.draft.get(START) != default(START):
+            return _OF_THE_MODEL
+        if name in SIZES and "MINI_PRESET" in unused_of_start(self.draft.values):
+            return _OF_THE_MODEL
+        return _EMPTY.get(name, REGISTRY[name].default or "the preset's")
 
     def begin(self) -> None:
         self._show_flip()
@@ -112,6 +123,9 @@ class StudentStep(Step):
         self._show_flip()
         if changed:
             self._estimate.mark()
+        if name == START:
+            for one in ("TOKENIZER_NAME", *SIZES):
+                cast("Input", self.field(one)).placeholder = self._placeholder(one)
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
