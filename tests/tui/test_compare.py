@@ -134,6 +134,12 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
             await until(pilot, lambda: tables.scroll_offset.y == tables.max_scroll_y)
             assert not faults(pilot.app.screen)
             assert said(pilot, "#tables").split()[-1] in shown(pilot)
+        heights = []
+        for other in ((80, 24), (100, 30), (120, 36)):
+            await pilot.resize_terminal(*other)
+            await settled(pilot)
+            heights.append(pilot.app.screen.query_one("#overlay").region.height)
+        assert heights == sorted(heights), "a higher window has a higher chart"
         verdict = said(pilot, "#sentence")
         assert "…" not in verdict and verdict not in said(pilot, "#tables")
         await pilot.resize_terminal(60, 15)
