@@ -12,8 +12,10 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.files.writable import writing
 from bitnet_core.runs.copied import Copied, copied_of
+from bitnet_core.runs.experiment import Workspace
 from bitnet_tui.services.settings import overrides
 
+_MOST_OTHERS = 20
 _writing = threading.Lock()
 _turns: dict[Path, int] = {}
 
@@ -56,6 +58,15 @@ class Kept:
         latest = max(turn, _turns.get(self.path, turn))
         _turns[self.path] = latest
         return turn == latest
+
+
+def others(home: Path, source: Path | None = None) -> list[tuple[str, dict[str, str]]]:
+    """The names and settings of the experiments here but `source`, the most recently changed first."""
+    found = []
+    for root in [one for one in Workspace(home).experiments() if one != source][:_MOST_OTHERS]:
+        with contextlib.suppress(BitnetError, OSError):
+            found.append((root.name, copied_of(root, overrides(home)).values))
+    return found
 
 
 def settings_of(home: Path, root: Path) -> Copied:

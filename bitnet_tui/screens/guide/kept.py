@@ -84,6 +84,7 @@ class KeptGuide(Guide):
         self._kept = drafts.Kept(home, self._source)
         self.look("taken", lambda: managing.names_in(home), self._know_taken)
         self.look("draft", self._begun, self._begin_with, self._not_copied)
+        self.look("others", lambda: drafts.others(home, self._source), self._know_others)
         self.look("prices", teachers.prices, lambda found: self._know("prices", found))
         self.look("machine", lambda: planning.machine(home), lambda found: self._know("machine", found))
         plan = planning.Plan(home, self.place, {}, timed=False)
@@ -93,6 +94,9 @@ class KeptGuide(Guide):
     def _know(self, name: str, found: Any) -> None:
         self.shared[name] = found
         self._tell_step()
+
+    def _know_others(self, found: list[tuple[str, dict[str, str]]]) -> None:
+        self._know("others", [drafted.of_settings(values, name) for name, values in found])
 
     def _tell_step(self) -> None:
         step = self._current

@@ -1,6 +1,7 @@
 """What every step of the guide has: its fields, hints and marks, and what a test found."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import ClassVar, cast
 
 from textual import on
@@ -9,6 +10,7 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Button, Input
 
+from bitnet_core.text import crop, flat
 from bitnet_tui import key_names
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.view.guide import addresses, teachers
@@ -17,6 +19,7 @@ from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
+_MOST_OF_A_NAME = 20
 _SLIM, _LOW = 72, 18
 """In a window of fewer columns a field has more of them than a list; of fewer rows, only what is needed is shown."""
 
@@ -122,6 +125,12 @@ class Step(Container):
         if offer or self._offered:  # else the button may be about a field
             self.guide.offer(offer, self.mend_found)
         self._offered = bool(offer)
+
+    def offer_other(self, name: str, words: str, draft: Draft) -> None:
+        """Offer to take over what another experiment has, which the words say; `draft` is the one with that."""
+        self.guide.say(words, "label")
+        self.guide.offer(f"As in {crop(flat(name), _MOST_OF_A_NAME)}", partial(self.guide.adopt, draft))
+        self._offered = True
 
     def mend_found(self) -> None:
         """Do what was offered: set settings, or go to a field."""

@@ -19,7 +19,7 @@ from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
-from bitnet_tui.view.guide import addresses, storing
+from bitnet_tui.view.guide import addresses, storing, used
 from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
 from bitnet_tui.view.guide.teachers import Found
@@ -107,6 +107,13 @@ class StorageStep(TestedStep):
         form.remove_children()
         form.mount_all([self._row(name) for name in storing.fields(backend)])
         self._tested(self.guide.last_found("storage"))
+        self._offer_used()
+
+    def _offer_used(self) -> None:
+        """Offer the target of another experiment here."""
+        one = used.target(self.draft, self.guide.shared.get("others", ()))
+        if one is not None and self._shown is None and not self.guide.busy:
+            self.offer_other(one.source, used.target_words(one), used.with_target(self.draft, one))
 
     def _row(self, name: str) -> Widget:
         if REGISTRY[name].secret:
@@ -130,6 +137,7 @@ class StorageStep(TestedStep):
         """It is known now where keys are kept."""
         for entry in self.query(SecretInput):
             entry.placeholder = self._key_place((entry.id or "").removeprefix("field-"))
+        self._offer_used()
 
     @on(OptionList.OptionHighlighted, "#cards")
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:

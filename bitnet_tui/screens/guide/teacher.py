@@ -17,7 +17,7 @@ from bitnet_tui import key_names
 from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
-from bitnet_tui.view.guide import addresses, teachers
+from bitnet_tui.view.guide import addresses, teachers, used
 from bitnet_tui.view.guide.draft import TEACHER, asks_address
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Line, Span, line
@@ -138,6 +138,13 @@ class TeacherStep(TestedStep):
         found = self.guide.last_found("teacher")
         # What it asked to change may have been changed since.
         self._tested(teachers.answer(found.report, draft) if found and found.report is not None else found)
+        self._offer_used()
+
+    def _offer_used(self) -> None:
+        """Offer the own server of another experiment here."""
+        one = used.teacher(self.draft, self.guide.shared.get("others", ()))
+        if one is not None and self._shown is None and not self.guide.busy:
+            self.offer_other(one.source, used.teacher_words(one), used.with_teacher(self.draft, one))
 
     def _entry(self, place: str, text: str, placeholder: str, needed: bool) -> None:
         entry = self.query_one(place, Input)
@@ -180,6 +187,7 @@ class TeacherStep(TestedStep):
         self.query_one(_KEY, Input).placeholder = (
             self._key_place() if not self.query_one(_KEY).disabled else "not needed"
         )
+        self._offer_used()
 
     # -- choosing ------------------------------------------------------------------------------------------------
 

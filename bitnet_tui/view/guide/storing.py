@@ -98,6 +98,11 @@ def _read(backend: str) -> frozenset[str]:
     return frozenset(KINDS[backend].options.setting_names())
 
 
+def is_whole(draft: Draft) -> bool:
+    """Whether its target has all that is needed but keys."""
+    return all(draft.get(name) or REGISTRY[name].secret for name in KINDS[draft.backend].needs)
+
+
 def key_names(backend: str) -> tuple[str, ...]:
     return () if backend == HERE else KINDS[backend].keys
 

@@ -1,0 +1,56 @@
+"""What other experiments of the workspace use already, so that a new one can be given the same in one choice."""
+
+from collections.abc import Iterable
+
+from bitnet_tui.view.guide import storing
+from bitnet_tui.view.guide.draft import BACKEND, EMBEDDED, TEACHER, Draft, asks_address
+from bitnet_tui.view.guide.teachers import short_name
+
+_PLACES = ("STORAGE_LOCAL_DIR", "S3_BUCKET", "SUPABASE_BUCKET", "NC_WEBDAV_URL", "WEBDAV_URL")
+"""What names the place at a target best, where it has one."""
+
+
+def target(draft: Draft, others: Iterable[Draft]) -> Draft | None:
+    """The first of the others whose target the draft may want: it has none, or one of that kind, but empty."""
+    own = draft.backend
+    if own and any(name in draft.values for name in storing.fields(own)):
+        return None
+    return next((one for one in others if one.backend and own in ("", one.backend) and storing.is_whole(one)), None)
+
+
+def target_words(one: Draft) -> str:
+    """The target of another experiment in a clause."""
+    place = next((one.values[name] for name in _PLACES if name in one.values), "")
+    return f"{one.source} is also kept in {storing.title_of(one.backend)}{f', {place}' if place else ''}."
+
+
+def with_target(draft: Draft, one: Draft) -> Draft:
+    """The draft with the target of another experiment."""
+    return _with(draft, one, (BACKEND, *storing.fields(one.backend)))
+
+
+def teacher(draft: Draft, others: Iterable[Draft]) -> Draft | None:
+    """The first of the others with an own server that the draft may want: it has chosen none, or an empty one."""
+    own = draft.teacher
+    if own.name != EMBEDDED and (draft.model or not asks_address(own)):
+        return None
+    servers = (one for one in others if asks_address(one.teacher) and one.model)
+    return next((one for one in servers if own.name in (EMBEDDED, one.teacher.name)), None)
+
+
+def teacher_words(one: Draft) -> str:
+    """The teacher of another experiment in a clause."""
+    address = one.address or one.teacher.base_url
+    return f"{one.source} asks {one.model} of {short_name(one.teacher)} at {address}."
+
+
+def with_teacher(draft: Draft, one: Draft) -> Draft:
+    """The draft with the teacher of another experiment."""
+    provider = one.teacher
+    return _with(draft, one, (TEACHER, provider.base_url_setting, provider.model_setting))
+
+
+def _with(draft: Draft, one: Draft, names: Iterable[str]) -> Draft:
+    for name in names:
+        draft = draft.having(name, one.values.get(name, ""))
+    return draft
