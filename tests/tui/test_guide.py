@@ -120,6 +120,7 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
         guide = await at(pilot, "teacher")
         await choose(pilot, "custom")
         await press(pilot, "enter")
+        assert said(pilot, "#hint").endswith("Enter: next field.")
         for field, text in (
             ("address", "127.0.0.1:1/v1"),
             ("model", ""),
@@ -134,6 +135,11 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
             if field == "address":
                 assert guide.query_one("#address", Input).value == "http://127.0.0.1:1/v1"
         assert guide._step == "storage"
+        await guide._come_to("student")
+        await answered(pilot)
+        assert said(pilot, "#hint").endswith("Enter goes on.")
+        await press(pilot, "down")
+        assert said(pilot, "#hint").endswith("Enter: next field.")
         assert (guide.draft.model, guide.draft.address) == ("2", "http://127.0.0.1:1/v1")
         await guide._come_to("review", "NAME")
         await press(pilot, *"mine", "enter")

@@ -35,7 +35,7 @@ from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import STEPS
 from bitnet_tui.view.key_rows import NO_VAULT
 from bitnet_tui.view.spans import Span, hinted
-from bitnet_tui.widgets.guide import Cards, Rail
+from bitnet_tui.widgets.guide import Cards, Pick, Rail, ShareBar
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -262,7 +262,18 @@ class NewExperimentScreen(CheckedGuide):
             "models": "Enter or a click takes it.",
         }
         hint = general.get(widget.id or "") or step.hint(widget.id or "")
-        return f"{hint} Enter goes on.".lstrip() if isinstance(widget, Input) and step.passed else hint
+        return f"{hint} {self._enter_words(step, widget)}".strip()
+
+    def _enter_words(self, step: Step, widget: Widget) -> str:
+        """What Enter does here: from what is typed it leads to the next field, from a choice it goes on."""
+        if not isinstance(widget, Input | Pick | ShareBar):
+            return ""  # a list says it itself
+        if isinstance(widget, Input) and not step.passed:
+            if self.field_beside(widget, 1, Input) is not None:
+                return "Enter: next field."
+            if step.after_fields() is not None:
+                return ""
+        return "Enter goes on."
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 

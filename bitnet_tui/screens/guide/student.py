@@ -98,7 +98,7 @@ class StudentStep(Step):
     def hint(self, name: str) -> str:
         setting = name.removeprefix("field-")
         if setting == _FLIP:
-            return f"{about(_FLIP)} Arrows move it, shift with them by ten; or drag it."
+            return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
         return about(setting) if setting in REGISTRY else ""
 
     # -- changing ------------------------------------------------------------------------------------------------
