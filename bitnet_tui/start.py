@@ -16,7 +16,7 @@ NO_TERMINAL = (
 )
 IN_BROWSER = "textual.drivers.web_driver:WebDriver"
 """What textual-serve sets TEXTUAL_DRIVER to."""
-_OBJECTS_BETWEEN_COLLECTIONS = 50_000
+_OBJECTS_BETWEEN_COLLECTIONS, _NO_OLD_ONES = 50_000, 1_000_000
 _MOST = {"TEXTUAL_FPS": 1000, "TEXTUAL_DIM_FACTOR": 100, "ESCDELAY": 60_000}
 """Numbers that Textual reads; beyond these it ends in a traceback or draws all the time."""
 _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
@@ -25,7 +25,7 @@ _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 def main(argv: list[str] | None = None) -> int:
     """Run the app; a wrong option is one sentence on stderr and exit code 2."""
     # By default, every 700 objects that stay; importing makes hundreds of thousands, and none of them is garbage.
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, _NO_OLD_ONES)  # until the app is there, see `garbage`
     with safe_streams():
         return _guarded(argv)
 
