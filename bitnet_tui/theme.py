@@ -29,6 +29,7 @@ STYLES = {
     "title": "bold $foreground",
     "value": "$foreground",
     "label": "$label",
+    "beside-title": "not bold $label",
     "faint": "$faint",
     "accent": "$accent",
     "good": "$success",

@@ -21,7 +21,7 @@ from bitnet_tui.view.app_settings import AppSetting, about, row_line, rows
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.words import Words
+from bitnet_tui.widgets.words import Words, titled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ class AppSettingsScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card app-settings"):
-            yield Words(f"Settings of the app    enter changes, {closes()}", classes="title")
+            yield Words(titled("Settings of the app", f"enter changes, {closes()}"), classes="title")
             yield Entries(id="entries", markup=False, classes="long")
             yield Painted(id="what")
             with Horizontal(classes="buttons"):

@@ -21,7 +21,7 @@ from bitnet_tui.view.compared import Chosen
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looked
-from bitnet_tui.widgets.words import Words
+from bitnet_tui.widgets.words import Words, titled
 
 _NAME_CELLS = 30
 _NOTHING = "There is no other experiment here, and no older training of this one."
@@ -54,7 +54,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card compare-with"):
-            yield Words(f"Compare with…    {key('list.mark')} marks several", classes="title")
+            yield Words(titled("Compare with…", f"{key('list.mark')} marks several"), classes="title")
             yield Entries(id="choices", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

@@ -18,7 +18,7 @@ from bitnet_tui.view.glossary import meanings
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.lists import Reading
-from bitnet_tui.widgets.words import Words
+from bitnet_tui.widgets.words import Words, titled
 
 _INDENT = 12
 _NARROWEST = 20
@@ -88,7 +88,7 @@ class HelpScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card page help"):
             with KeyBar(field=_TITLE_CELLS):
-                yield Words(f"Help    {closes()}", classes="title")
+                yield Words(titled("Help", closes()), classes="title")
                 yield KeyButton("All actions", "app.actions")
             with Reading(id="help-text"):
                 yield Words(id="help-words")

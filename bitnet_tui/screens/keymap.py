@@ -13,7 +13,7 @@ from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, Span, line, short
 from bitnet_tui.widgets.lists import Reading
-from bitnet_tui.widgets.words import Words
+from bitnet_tui.widgets.words import Words, titled
 
 _ID_CELLS, _KEY_CELLS = 26, 22
 
@@ -56,7 +56,7 @@ class KeymapScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card page"):
-            yield Words(f"Keys    {closes()}", classes="title")
+            yield Words(titled("Keys", closes()), classes="title")
             with Reading(id="keymap-text"):
                 yield Words(paint(keymap_lines(self._found)))
 

@@ -15,6 +15,8 @@ from textual.visual import VisualType
 from textual.widgets import Static
 
 from bitnet_core.text import printable
+from bitnet_tui.theme import paint
+from bitnet_tui.view.spans import Span, line
 
 _ROOMY = re.compile(r"…  (?= |$)")
 
@@ -42,6 +44,11 @@ class Words(Static):
         before, found, _ = str(self.content).rpartition(words)
         begin = self.content_region.x + cell_len(before)
         return bool(found) and begin <= column < begin + cell_len(words)
+
+
+def titled(title: str, keys: str) -> Content:
+    """A dialog's title, and more quietly what its keys do."""
+    return paint([line(title, Span(f"    {keys}", "beside-title"))])
 
 
 def _safe(content: VisualType) -> VisualType:

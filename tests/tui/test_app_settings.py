@@ -13,6 +13,7 @@ from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.services import preferences
 from bitnet_tui.view import app_settings
 from bitnet_tui.view.app_settings import AppSetting, about, row_line
+from bitnet_tui.widgets.words import Words
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, settled, shown, words
 from tests.tui.simulated import experiment
@@ -60,6 +61,9 @@ async def test_each_has_its_origin_and_opens_what_changes_it(
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
         await click_on(pilot, "f3 settings")
+        title = pilot.app.screen.query(Words).first().render_line(0)
+        bold = {text.strip(): style.bold for text, style, _ in title if style and text.strip()}
+        assert [bold["Settings of the app"], bool(bold["enter changes, esc closes"])] == [True, False]
         lines = {
             title: line
             for line in shown(pilot).split("\n")
