@@ -5,7 +5,8 @@
 Each app is started by turns in a pseudo terminal of its own, and the space bar is pressed all the while: it is usable
 when rows are drawn and a mark was counted. `complete_ms` is when the last experiment was read. Prints medians in
 milliseconds from the start of the process, and the ratio. Then, of a table in which nothing happens: its share of one
-core, and the bytes that it writes. The exit code is 1 if the ratio is above --limit, or if anything was written.
+core, for longer than the minute after which each experiment is read again, and the bytes that it writes. The exit
+code is 1 if the ratio is above --limit, if the share is above --idle-limit, or if anything was written.
 """
 
 import argparse
@@ -110,7 +111,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--idle-seconds", type=float, default=20.0)
+    parser.add_argument("--idle-seconds", type=float, default=65.0)
+    parser.add_argument("--idle-limit", type=float, default=0.01, help="largest share of one core to accept")
     parser.add_argument("--limit", type=float, default=2.0, help="largest ratio to accept")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -120,7 +122,8 @@ def main() -> int:
     else:
         for name, value in result.items():
             print(f"{name:<16} {value:>8}")
-    return 0 if result["ratio"] <= options.limit and not result["idle_bytes"] else 1
+    idle = result["idle_core_share"] <= options.idle_limit and not result["idle_bytes"]
+    return 0 if result["ratio"] <= options.limit and idle else 1
 
 
 if __name__ == "__main__":
