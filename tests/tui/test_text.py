@@ -1,4 +1,4 @@
-"""The text of the views: tables, the gauge, the figures, the stages, and what went wrong."""
+"""The text of the views: the gauge, the figures, the stages, and what went wrong."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
-from bitnet_tui.view.spans import cells_of, line, spread, unstyled
+from bitnet_tui.view.spans import cells_of, line, unstyled
 from bitnet_tui.view.stage_rows import COPIED, PREPARING, StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -33,82 +33,6 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
         "flip": FlipOptions(budget_tokens=150_000, fraction=0.9),
     }  # fmt: skip
     return RunShown(**{**shown, **changes})
-
-
-@given(st.text(max_size=200), st.integers(2, 60))
-def test_wrapping_loses_nothing_and_fits(text, cells):
-    lines = words.wrap(text, cells)
-    assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
-    assert all(words.width(line) <= cells for line in lines)
-
-
-@given(st.text(max_size=50), st.integers(0, 40))
-def test_crop_and_pad_fit(text, cells):
-    assert words.width(words.crop(text, cells)) <= cells
-    assert words.width(words.pad(text, cells)) == cells or cells == 0
-
-
-_cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40))
-
-
-@given(
-    st.lists(st.text("ab漢 ", max_size=9), max_size=4),
-    st.lists(st.text("cd", max_size=9), max_size=2),
-    st.integers(0, 40),
-)
-def test_a_line_with_two_ends_fits_and_tells_where_it_is_cut(left, right, cells):
-    one = spread(line(*left), line(*right), cells)
-    text, whole = unstyled(one), "".join(left)
-    assert words.width(text) <= cells
-    if words.width(whole) > cells:
-        assert text == words.crop(whole, cells)
-    else:
-        assert text == whole or (text.startswith(whole + " ") and text.endswith("".join(right)))
-
-
-@given(
-    st.lists(st.text(max_size=12), max_size=5),
-    st.lists(st.lists(_cell, max_size=6), max_size=6),
-    st.integers(100, 160),
-)
-def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells):
-    table = Table(name="qei", columns=columns, rows=rows)
-    assert all(words.width(unstyled(line)) <= cells for line in panels.table_lines(table, cells))
-
-
-def test_a_table_aligns_numbers_and_wraps_words():
-    rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
-    text = unstyled(*panels.table_lines(Table(name="result", columns=["quantity", "value", "how"], rows=rows), 48))
-    assert text == (
-        "result\n"
-        "quantity          value  how\n"
-        "───────────────  ──────  ───────────────────────\n"
-        "student quality  0.3821  agreement with the\n"
-        "                         teacher over held-out\n"
-        "                         traces\n"
-        "QEI               7.280  given"
-    )
-
-
-def test_headings_wrap_where_numbers_leave_too_little_room():
-    rows = [["before flip", 432, 2.236, 0.9167], ["after flip", 432, 2.257, 0.9167]]
-    columns = ["when", "seen tokens", "held-out loss", "top-1 agreement"]
-    assert unstyled(*panels.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
-        "training\n"
-        "when           seen  held-out      top-1\n"
-        "             tokens      loss  agreement\n"
-        "───────────  ──────  ────────  ─────────\n"
-        "before flip     432     2.236      91.7%\n"
-        "after flip      432     2.257      91.7%"
-    )
-
-
-def test_a_table_of_the_cores_sentences_names_settings_by_their_labels_and_no_other_one_is_changed():
-    rows = [["JSON validity", "0.5 (GATE_JSON_VALIDITY)"]]
-    gates = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "why"], rows=rows), 90))
-    assert "0.5 (“Gate: JSON validity”)" in gates
-    texts = unstyled(*panels.table_lines(Table(name="answers", columns=["prompt", "text"], rows=rows), 90))
-    assert "0.5 (GATE_JSON_VALIDITY)" in texts
 
 
 def test_the_results_begin_with_the_qei():
@@ -434,15 +358,3 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     rows = [["QEI_speed", "pass"], ["rows", "not measurable"], ["QEI", "fail"], ["Q", "fail"]]
     told = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))
     assert [one.split()[0] for one in told.splitlines()[3:]] == ["QEI", "Q", "rows", "QEI_speed"]
-
-
-def test_the_table_of_qei_says_what_its_figures_mean():
-    rows = [["QEI", 1.5, None], ["imitation", 0.2, 0.4]]
-    text = unstyled(
-        *panels.table_lines(Table(name="qei", columns=["quantity", "student", "teacher"], rows=rows), 100)
-    )
-    assert text.endswith(
-        "QEI: above 1: more quality per byte than the teacher.\n"
-        "Imitation: how well it predicts text that the teacher wrote and it never saw; not part of QEI."
-    )
-    assert "Imitation:" not in unstyled(*panels.table_lines(Table(name="qei", columns=[], rows=rows[:1]), 100))
