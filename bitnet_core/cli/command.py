@@ -5,6 +5,7 @@ function.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.runs.presence import Presence
 from bitnet_core.terminal import safe
 from bitnet_core.text import capital
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
+in_use = Presence("the command")
+"""The experiments that this process's command has opened."""
 CHECKPOINT_HELP = "best, latest, a step, or a file (default: latest)"
 
 
@@ -128,6 +132,8 @@ def open_experiment(arguments: argparse.Namespace) -> "Experiment":
         suggested = " or ".join(f"--root {os.path.relpath(path)}" for path in known)
         advice = f"give {suggested}." if suggested else "start one with `bitnet demo`."
         raise UsageError(f"{experiment.root} is not an experiment; {advice}")
+    with contextlib.suppress(OSError):  # it may be entered, and not listed
+        in_use.watch(experiment.root, "if it was renamed or moved, give its new place with --root")
     return experiment
 
 

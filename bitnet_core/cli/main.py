@@ -24,8 +24,9 @@ from bitnet_core.cli import (
     store,
     traces,
 )
-from bitnet_core.cli.command import Commands, Handler, complain
+from bitnet_core.cli.command import Commands, Handler, complain, in_use
 from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory, lacks_package
+from bitnet_core.runs.presence import Gone
 from bitnet_core.terminal import safe_streams
 
 _FAMILIES = (
@@ -64,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
 def _guarded(argv: list[str]) -> int:
     try:
         try:
-            return _run(argv)
+            with in_use:
+                return _blaming_what_is_gone(argv)
         finally:
             sys.stdout.flush()
     except BitnetError as error:
@@ -88,6 +90,17 @@ def _guarded(argv: list[str]) -> int:
         # A bug: show its traceback with every key masked.
         complain("".join(traceback.format_exception(error)))
         return 1
+
+
+def _blaming_what_is_gone(argv: list[str]) -> int:
+    """Run the command. What fails because its experiment is not there any more says that: its files lack by turns."""
+    try:
+        return _run(argv)
+    except Gone:
+        raise
+    except Exception:
+        in_use.require()
+        raise
 
 
 def _run(argv: list[str]) -> int:

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitnet_core.cli.command import Commands, answer, open_experiment, settings_to_look_with, terminal_columns, warn
+from bitnet_core.cli.command import (
+    Commands,
+    answer,
+    in_use,
+    open_experiment,
+    settings_to_look_with,
+    terminal_columns,
+    warn,
+)
 
 if TYPE_CHECKING:
     from bitnet_core.results.compare import Comparison
@@ -42,6 +50,7 @@ def _report(arguments: argparse.Namespace) -> int:
         experiment = open_experiment(arguments)
         reader = SubjectReader(lambda: experiment, arguments.run)
     subject = reader.read()
+    in_use.require()  # else its folder would be made again
     path = save(subject, arguments.to or default_path(subject, f".{arguments.kind}"))
     answer(arguments, {"path": str(path), "bytes": path.stat().st_size}, f"wrote {path}")
     return 0

@@ -23,6 +23,7 @@ from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.event_files import EventReader, EventWriter, each_event
 from bitnet_core.runs.events import Event, Progress, RunFinished, cut
 from bitnet_core.runs.experiment import is_name
+from bitnet_core.runs.presence import Gone
 
 ACTIVE = ("starting", "running")
 COPIED = ".copied"
@@ -265,16 +266,16 @@ class Run:
                 return self.record()
             except NoRecord as error:
                 if time.monotonic() >= deadline:
-                    raise BitnetError(self._removed_words(last)) from error
+                    raise self._removed(last) from error
             time.sleep(0.05)
 
-    def _removed_words(self, last: RunRecord) -> str:
-        again = f"start {last.stage} again"
-        if last.process and process.is_alive(last.process):
-            again = (
-                f"its process still runs: wait for its end or stop it with `kill {last.process.pid}`, then {again}"
-            )
-        return f"{self.path} was removed while a command followed the run; {again}."
+    def _removed(self, last: RunRecord) -> BitnetError:
+        """Gone if the process is there: whatever else is gone, it has to be stopped."""
+        what, again = f"{self.path} was removed while a command followed the run", f"start {last.stage} again"
+        if not (last.process and process.is_alive(last.process)):
+            return BitnetError(f"{what}; {again}.")
+        stop = f"its process still runs: wait for its end or stop it with `kill {last.process.pid}`, then"
+        return Gone(f"{what}; {stop} {again}.")
 
     def foreign_host(self, record: RunRecord | None = None) -> str:
         """The host it was started on if its process can't be reached from here; else empty."""

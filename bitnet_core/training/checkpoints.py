@@ -158,7 +158,7 @@ def require_latest(folder: Path, on_skipped: Callable[[str], object] = lambda _:
     if path is None:
         why = f" ({there[0].name} {fault(there[0])})" if there else ""
         raise BitnetError(f"There is no complete checkpoint in {folder}{why}; run `bitnet train` first.")
-    if there[0] != path:
+    if there and there[0] != path:
         on_skipped(f"{there[0]} {fault(there[0])}, so {path.name} is used; move it away, or copy it again.")
     return path
 
