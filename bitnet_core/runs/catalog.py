@@ -70,7 +70,7 @@ STAGES: dict[str, Stage] = {
             "Teacher baseline",
             "Greedy answers of the teacher: text, tokens/s, latency, memory.",
             outputs=(("reports", "teacher_baseline.json"),),
-            settings=_settings("Chat provider", "Teacher", extra=("SEED", *_SUITES)),
+            settings=_settings("Chat provider", "Teacher", extra=_SUITES),
             uses_teacher=True,
         ),
         Stage(

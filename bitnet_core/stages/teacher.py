@@ -66,7 +66,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _kept_answers(ctx: StageContext, identity: Identity) -> KeptAnswers:
     """The answers of a run that did not end: of the same teacher, under the same settings and on this machine."""
-    decides = [catalog.fingerprint(ctx.stage, ctx.settings, {}), identity.origin, platform.node()]
+    seed = BaselineOptions.of(ctx.settings).seed
+    decides = [catalog.fingerprint(ctx.stage, ctx.settings, {}), seed, identity.origin, platform.node()]
     same = hashlib.sha256(canonical_json(decides).encode()).hexdigest()
     kept = KeptAnswers(ctx.experiment.reports / kept_answers.FILE, same, ctx, ctx.redact)
     if len(kept):

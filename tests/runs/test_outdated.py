@@ -94,7 +94,6 @@ def lab(tmp_path: Path) -> Lab:
         ("BUDGET_TOKENS", "7777", "train"),
         ("LR", "0.5", "train"),
         ("SEED", "7", "train"),
-        ("SEED", "7", "teacher"),
         ("KD_NUM_PROMPTS", "77", "collect"),
         ("TEMPLATE", "chatml", "collect"),
         ("TEACHER_BASELINE_MAX_TOKENS", "7", "teacher"),
