@@ -299,7 +299,7 @@ class SentRequest:
         name = self.provider.name
         if reply.code == 429:
             return Failing(f"{name} accepts no more requests ({said}); wait a while, then start again.")
-        if reply.code >= 500:
+        if reply.code >= 500 or reply.code in (408, 409):
             return Failing(f"{name} at {self.address} keeps failing ({said}); start again later.")
         return None
 

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.files import trees
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push
+from bitnet_core.storage.state import opened
 from bitnet_core.storage.target import NoSuchObject, Refused
 from bitnet_core.storage.targets import local
 from bitnet_core.storage.targets.local import FolderTarget
+from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import complete_state, machine, restored, write
 from tests.storage.pushing import state_of
@@ -42,6 +45,24 @@ def test_a_file_in_the_place_of_a_folder_is_refused_and_is_not_taken_for_the_obj
             FolderTarget("local", tmp_path).put("a/b", b"x", only_if_absent=only_if_absent)
     assert (tmp_path / "a").read_bytes() == b"somebody's"
     assert not list((tmp_path / "_temp").iterdir())
+
+
+def test_a_folder_whose_name_is_not_utf8_holds_a_copy(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"dr\xffve")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    write(one, "reports/r.json", b"{}")
+    place = Under(FolderTarget("local", folder), "exp/")
+    with opened(one.root, place.place, "mark") as state:
+        Push(one, place, state).run()
+    published = complete_state(place)
+    with opened(two.root, place.place, "mark") as state:
+        Pull(two, place, state, published).run(published.manifest.files)
+    assert (two.root / "reports/r.json").read_bytes() == b"{}"
+    assert place.place.endswith("dr\\udcffve/exp/")
 
 
 def test_a_disk_that_is_not_mounted_is_refused_and_not_replaced_by_a_folder(tmp_path: Path) -> None:

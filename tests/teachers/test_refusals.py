@@ -124,6 +124,8 @@ def test_what_will_never_be_supported_is_not_asked_for_again(status: int, messag
         (503, "logprobs unsupported by backend", NoLogprobs, "gives no logprobs"),
         (500, "ValueError: top_logprobs must be at most 5", TooManyCandidates, "TEACHER_TOP_LOGPROBS=5"),
         (500, "KeyError: 'logprobs'", Failing, "keeps failing"),
+        (408, "The server gave up", Failing, "keeps failing"),
+        (409, "Another request changes this", Failing, "keeps failing"),
         (400, "logprobs not supported on API version up to 2", NoLogprobs, "gives no logprobs"),
         (400, "logprobs is not supported; limit of this tier is 1 model", NoLogprobs, "gives no logprobs"),
         (400, "'logprobs' unsupported, at most 3 calls", NoLogprobs, "gives no logprobs"),

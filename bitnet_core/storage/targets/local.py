@@ -57,7 +57,7 @@ class FolderTarget:
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        self.place = str(folder)
+        self.place = str(folder).encode(errors="backslashreplace").decode()  # a name may be no UTF-8
         self._folder = folder
         self._folders = FolderSync()
         if not _tells_cases_apart(folder):
