@@ -76,6 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     root = options.root.absolute() if options.root else None
     if root is not None:
         _require_experiment(root)
+        root = _as_listed(root, home)
     if options.plain:
         from bitnet_tui.plain import listing
 
@@ -98,6 +99,15 @@ def _run(options: argparse.Namespace) -> int:
     if not app.return_code and not in_browser:
         _say_what_runs(home, root)
     return app.return_code or 0
+
+
+def _as_listed(root: Path, home: Path) -> Path:
+    """The path by which the list of experiments has this folder: it may be given by a link, or with `..`."""
+    with contextlib.suppress(OSError, RuntimeError):
+        real = root.resolve()
+        if real.parent == home.resolve():
+            return home.absolute() / real.name
+    return root
 
 
 def _serve(home: Path, root: Path | None, port: int) -> int:

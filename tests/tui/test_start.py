@@ -20,7 +20,7 @@ from bitnet_core.secrets import known
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui import crash
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.start import main
+from bitnet_tui.start import _as_listed, main
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring")
@@ -107,6 +107,16 @@ def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixtur
     assert "other" in said
     assert main(["--home", str(home), "--root", str(root), "--plain"]) == 0
     assert "other" not in capsys.readouterr().out
+
+
+def test_an_experiment_that_is_opened_by_a_link_is_the_one_in_the_list(home: Path, isolated: Path):
+    root = experiment(home, "first").root
+    (isolated / "link").symlink_to(root)
+    (isolated / "elsewhere").mkdir()
+    assert _as_listed(isolated / "link", home) == root == _as_listed(root / ".." / "first", home)
+    (isolated / "homes").symlink_to(home)
+    assert _as_listed(root, isolated / "homes") == isolated / "homes" / "first"
+    assert _as_listed(isolated / "elsewhere", home) == isolated / "elsewhere"
 
 
 @pytest.mark.parametrize("trouble", ["half a letter", "no folder", "anything"])
