@@ -187,7 +187,11 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
     AROUND: ClassVar[int] = 10
     """Rows around what is long and scrolls, so that what is below it stays in sight."""
 
+    LOW: ClassVar[int] = 20
+    """With fewer rows a form leaves out its blank lines."""
+
     def on_resize(self) -> None:
+        self.set_class(self.size.height < self.LOW, "-low")
         for one in self.query(".long"):
             one.styles.max_height = max(3, self.size.height - self.AROUND)
 

@@ -147,6 +147,11 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         told = [str(one.content) for one in pilot.app.screen.query(Words)]  # beside it is what is below the dialog
         assert any("Keys can be kept in an encrypted file instead." in one for one in told)
         assert "passphrase, at least 8 characters" in words(pilot)
+        await pilot.resize_terminal(60, 15)
+        await settled(pilot)
+        assert "Create a vault for keys" in words(pilot) and "Cancel Create" in words(pilot)
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert "No key was kept: the OS keyring is switched off" in words(pilot)
