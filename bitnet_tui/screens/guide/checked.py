@@ -6,6 +6,7 @@ from functools import partial
 from textual.content import Content
 from textual.widgets import Button
 
+from bitnet_core.text import width
 from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.kept import KeptGuide
 from bitnet_tui.screens.guide.step import TestedStep
@@ -13,6 +14,10 @@ from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide.draft import Fault
 from bitnet_tui.widgets.guide import Rail
+from bitnet_tui.widgets.painted import Painted
+
+_SIDES = 4
+"""Cells beside the words at the foot."""
 
 
 class CheckedGuide(KeptGuide):
@@ -106,6 +111,9 @@ class CheckedGuide(KeptGuide):
         button = self.query_one("#offer", Button)
         button.display = bool(words)
         self.set_class(bool(words), "-offering")
+        said = str(self.query_one("#problem", Painted).content)
+        if not words or width(said) > self.size.width - _SIDES:  # beside an offer there is one line for the words
+            self.set_class(bool(words), "-mending")
         self._offer = act
         if words:
             button.label = Content(words)

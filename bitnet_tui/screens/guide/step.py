@@ -128,6 +128,8 @@ class Step(Container):
 
     def offer_other(self, name: str, words: str, draft: Draft) -> None:
         """Offer to take over what another experiment has, which the words say; `draft` is the one with that."""
+        if self.guide.offers:
+            return
         self.guide.say(words, "label")
         self.guide.offer(f"As in {crop(flat(name), _MOST_OF_A_NAME)}", partial(self.guide.adopt, draft))
         self._offered = True

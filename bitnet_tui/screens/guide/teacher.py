@@ -28,6 +28,7 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _MODEL, _KEY, _ADDRESS = "#model", "#key", "#address"
+_PRICES = "Prices: the cheapest known model's, per million input tokens. "
 
 
 class TeacherStep(TestedStep):
@@ -177,8 +178,8 @@ class TeacherStep(TestedStep):
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "cards": "Arrows or clicks choose, enter goes on. Prices: the cheapest known model's, per million input "
-            "tokens. Pasted “label: value” lines fill it.",
+            "cards": f"Arrows or clicks choose, enter goes on. {'' if self.has_class('-slim') else _PRICES}"
+            "Pasted “label: value” lines fill it.",
         }.get(name, "")
 
     def changed(self) -> None:
