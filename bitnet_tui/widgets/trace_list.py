@@ -71,6 +71,7 @@ class TraceList(Widget, can_focus=True):
     def forget(self) -> None:
         """Begin anew: another search or order, or the traces have changed."""
         self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
+        self._sought = None
 
     def seek(self, prompt_idx: int) -> None:
         """The page with this trace is asked for; when it arrives, its row is highlighted unless one has gone on."""

@@ -65,6 +65,8 @@ class TracesPane(Vertical):
         self._worst: list[tuple[int, int]] = []
         self._goes_to_worst = False
         """Whether to go to the worst of all tokens as soon as they are known."""
+        self._just_scored = 0
+        """How many traces were scored, until the first of the list is there: it is shown at its worst token."""
         self._stays = False
         """Whether what is said at the foot stays until one goes on, or only until the list is read."""
 
@@ -198,6 +200,10 @@ class TracesPane(Vertical):
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
+        elif self._just_scored and (first := self._traces.row) and first.prompt_idx == trace.prompt_idx:
+            cursor = next(iter(worst_first(trace.positions, "kl")), cursor)
+            self._say_scored(self._just_scored)
+            self._just_scored = 0
         self._shown.show(trace, cursor)
         self.call_after_refresh(self._draw)  # what was hidden has no width yet
 
@@ -314,7 +320,8 @@ class TracesPane(Vertical):
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
-        place = self._worst.index(found) + 1, len(self._worst)
+        at = self._worst.index(found)
+        place = at + 1, (at + 1) % len(self._worst) + 1
         keys = key("traces.score"), key("traces.worst-of-all")
         words = scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running)
         if self._goto is None and found[0] == self._here[0]:
@@ -334,22 +341,23 @@ class TracesPane(Vertical):
         message.stop()
         ended = message.scoring
         self._worst = []
+        self._goto = None
         self._traces.forget()
-        self._list(around=self._trace.prompt_idx if self._trace else None)
-        if self._trace is not None:
+        begins = not ended.problem and self._by == "kl" and not self.leaves  # at the worst trace, as nobody searches
+        self._list(around=self._trace.prompt_idx if self._trace and not begins else None)
+        if self._trace is not None and not begins:
             self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
         self._draw()
         if ended.problem:
             self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
             return
         self._shown.forget_shading()
-        search = self.query_one("#trace-search")
-        there = self.has_focus_within and not (search.has_focus or self._searched or self.has_class("-rejects"))
-        going = "looking for" if there else f"{key('traces.worst-of-all')} goes to"
-        words = scoring.ended(ended.scored, self._page.total if self._page else None)
-        self._say(f"{words}; {going} the token where the student errs most.")
-        if there:
-            self._find_worst()
+        self._say_scored(ended.scored)
+        self._just_scored = ended.scored if begins else 0
+
+    def _say_scored(self, traces: int) -> None:
+        words = scoring.ended(traces, self._page.total if self._page else None)
+        self._say(f"{words}; {key('traces.worst-of-all')} goes to the worst token.")
 
     # -- messages of its parts ---------------------------------------------------------------------------------------
 

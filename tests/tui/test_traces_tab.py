@@ -91,25 +91,37 @@ async def test_a_journey_through_the_traces(
         assert "Shaded by Other" in shown(pilot)
         assert "Most Other of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
+        await pilot.press("G")
+        await settled(pilot)
         await click_on(pilot, "Score student (S)")
         order = _worst(made)
         assert "Score again" in shown(pilot) and "Most Other" not in shown(pilot)
+        means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
+        listed = pilot.app.screen.query_one(TraceList)
+        first_row = listed.row
+        assert first_row is not None and (listed._top, listed._place) == (0, 0), "the worst trace is in sight"
+        assert first_row.prompt_idx == max(means, key=means.__getitem__)
+        assert f"prompt {first_row.prompt_idx} " in said(pilot, "#trace-head")
+        worst_there = next(value for value, index, _ in order if index == first_row.prompt_idx)
+        assert f"KL {significant(worst_there)}" in _told(pilot)
+        assert "Scored the 7 held-out traces of 20; N goes to the worst token." in words(pilot)
+        await pilot.press("N")
+        await settled(pilot)
         assert pilot.app.screen.query_one("#trace-going").region == bar
-        ranked = f"Worst in the 7 held-out traces of 20: token {{}} of {len(order)}; N goes to the next."
-        assert ranked.format(1) in words(pilot)
+        ranked = "Worst token number {} in the 7 held-out traces of 20; N goes to number {}."
+        assert ranked.format(1, 2) in words(pilot)
         (first, index, at), (second, other, _) = order[:2]
         assert f"prompt {index} " in said(pilot, "#trace-head")
         assert f"{at + 1} of " in _told(pilot)
         assert f"KL {significant(first)}" in _told(pilot)
         assert "Shaded by KL" in shown(pilot)
-        listed = pilot.app.screen.query_one(TraceList)
         assert listed.row is not None
         assert listed.row.prompt_idx == index, "the list highlights what is shown"
         await click_on(pilot, "Worst of all (N)")
         assert f"prompt {other} " in said(pilot, "#trace-head")
         assert listed.row.prompt_idx == other
         assert f"KL {significant(second)}" in _told(pilot)
-        assert ranked.format(2) in words(pilot)
+        assert ranked.format(2, 3) in words(pilot)
         own = [one for one in order if one[1] == other]
         await pilot.press("n")
         await settled(pilot)
@@ -124,13 +136,15 @@ async def test_a_journey_through_the_traces(
         assert f"KL {significant(value)}" in _told(pilot)
         await pilot.press("S")
         await settled(pilot)
-        assert ranked.format(1) in words(pilot), "another scoring begins anew"
+        await pilot.press("N")
+        await settled(pilot)
+        assert ranked.format(1, 2) in words(pilot), "another scoring begins anew"
         pane = pilot.app.screen.query_one(TracesPane)
         with monkeypatch.context() as slow:
             slow.setattr(pane._requests, "ask", lambda _: None)
             await pilot.press("N")
             await settled(pilot)
-            assert ranked.format(1) in words(pilot), "what is said is of the token that is shown"
+            assert ranked.format(1, 2) in words(pilot), "what is said is of the token that is shown"
         pane._goto = None
 
         await click_on(pilot, "Shaded by KL (c)")
@@ -159,7 +173,6 @@ async def test_a_journey_through_the_traces(
         assert "by KL (o)" in shown(pilot)
         await pilot.press("escape")
         await settled(pilot)
-        means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
 
@@ -227,7 +240,7 @@ async def test_scoring_goes_on_when_its_screen_is_closed(
             await pilot.press("escape")
             await until(pilot, lambda asked=asked: asked not in words(pilot))
         away.set()
-        told, shown_then = "Scored the 7 held-out traces", "Worst in the 7 held-out traces of 20: token 1 of"
+        told, shown_then = "Scored the 7 held-out traces", "Scored the 7 held-out traces of 20; N goes to"
         if fails:
             told = shown_then = "The student can't be read."
         await until(pilot, lambda: any(f"Traces of traced: {told}" in one for one in notices(pilot)))

@@ -22,13 +22,13 @@ def _held_out(traces: int) -> str:
     return "the one held-out trace" if traces == 1 else f"the {number(traces)} held-out traces"
 
 
-def worst_of(page: Page | None, place: int, of: int, score: str, again: str, *, scoring: bool) -> str:
-    """Where in the order of the worst tokens one is, and which tokens these are. `score` and `again` are keys."""
+def worst_of(page: Page | None, place: int, following: int, score: str, again: str, *, scoring: bool) -> str:
+    """Which of the worst tokens one is at, and of which tokens they are. `score` and `again` are keys."""
     if page is not None and page.scored is not None:
         every = page.scored.scope == "all"
         which = "all" if every else f"{_held_out(page.scored.sequences)} of"
-        where = f"Worst in {which} {number(page.total)}{' traces' if every else ''}"
-        return f"{where}: token {place} of {of}; {again} goes to the next."
+        where = f"{which} {number(page.total)}{' traces' if every else ''}"
+        return f"Worst token number {place} in {where}; {again} goes to number {following}."
     if scoring:
         return "By Other's mass, until the student is scored."
     return f"By Other's mass, as no student was scored yet: {score} scores the newest one."
