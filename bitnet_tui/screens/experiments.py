@@ -1,7 +1,7 @@
 """The home of the app: a table of experiments that follows what runs, to sort, filter and mark."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -239,6 +239,12 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         """What an action is about: the marked experiments or, if there are none, the one under the cursor."""
         row = self._current
         return self.marked or ((row.root,) if row else ())
+
+    @property
+    def at_work(self) -> Sequence[str]:
+        from bitnet_tui.view import going
+
+        return [what for row in self._rows or () if row.root in self.chosen and (what := going.at_work(row))]
 
     def on_table_moved(self) -> None:
         self._describe()

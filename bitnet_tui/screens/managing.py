@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.text import capital, flat, listed
+from bitnet_core.text import flat
 from bitnet_tui.screens.keyed import AttemptingScreen
 
 _MOST_NAMED = 3
@@ -26,6 +26,11 @@ class ManagingScreen(AttemptingScreen[None]):
 
     @property
     def chosen(self) -> tuple[Path, ...]:
+        raise NotImplementedError
+
+    @property
+    def at_work(self) -> Sequence[str]:
+        """What runs in what is chosen, as clauses."""
         raise NotImplementedError
 
     def changed(self, root: Path | None = None) -> None:
@@ -59,7 +64,7 @@ class ManagingScreen(AttemptingScreen[None]):
         from bitnet_tui.screens.renaming import RenameScreen
 
         (root,) = self.chosen
-        if problem := self._at_work():
+        if problem := self._busy_there():
             self.refused(problem)
             return
         self.app.push_screen(RenameScreen(root), self._renamed)
@@ -72,7 +77,11 @@ class ManagingScreen(AttemptingScreen[None]):
         self.changed(Path(str(done.get("folder", ""))))
 
     def archive(self, *, archived: bool) -> None:
-        if self.chosen and self._free():
+        from bitnet_tui.view import going
+
+        if archived and (problem := going.refusal(self.at_work)):
+            self.refused(problem)
+        elif self.chosen and self._free():
             from bitnet_tui.services import managing
 
             action = "archive" if archived else "unarchive"
@@ -90,14 +99,15 @@ class ManagingScreen(AttemptingScreen[None]):
         self.archived_last = roots[0] if archived else None
         self.changed(roots[0] if len(roots) == 1 else None)
 
-    def _at_work(self) -> str:
-        """Why what is chosen has to stay where it is; empty if it need not."""
-        works = [one.what for one in self.shell.works if one.root in self.chosen]
-        return f"{capital(listed(works))}; stop it, or wait for its end." if works else ""
+    def _busy_there(self) -> str:
+        """Why what is chosen has to stay as it is; empty if it need not."""
+        from bitnet_tui.view import going
+
+        return going.refusal([*(one.what for one in self.shell.works if one.root in self.chosen), *self.at_work])
 
     def action_delete(self) -> None:
         """Ask what would go, and then the user."""
-        if problem := self._at_work():
+        if problem := self._busy_there():
             self.refused(problem)
         elif self.chosen and self._free():
             from bitnet_tui.services import managing

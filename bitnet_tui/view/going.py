@@ -1,24 +1,44 @@
-"""What a person is asked before experiments are deleted, from the answer of `bitnet experiments delete`."""
+"""What a person is told before experiments are changed, and asked before they are deleted.
+
+The question is made from the answer of `bitnet experiments delete`.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD, stage
-from bitnet_core.text import ago, files, finite, flat, size
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.text import ago, capital, files, finite, flat, listed, size
+from bitnet_tui.view import stage_rows
+
+if TYPE_CHECKING:
+    from bitnet_tui.view.workspace import ExperimentRow
 
 _MOST = 6
 
 
 def running(experiments: Sequence[Mapping[str, Any]]) -> str:
     """Why nothing may be deleted; empty if all may be."""
-    busy = [
-        f"{_stage(str(one['running']))} is running in {flat(str(one['name']))}"
-        for one in experiments
-        if one.get("running")
-    ]
-    end = "stop it first, or wait for its end" if len(busy) == 1 else "stop them first, or wait for their ends"
-    return f"{', '.join(busy)}; {end}." if busy else ""
+    busy = [one for one in experiments if one.get("running")]
+    return refusal([_works(_stage(str(one["running"])), flat(str(one["name"]))) for one in busy])
+
+
+def refusal(works: Sequence[str]) -> str:
+    """Why nothing may be changed while these clauses are true; empty if there are none."""
+    end = "stop it, or wait for its end" if len(works) == 1 else "stop them, or wait for their ends"
+    return f"{capital(listed(works))}; {end}." if works else ""
+
+
+def at_work(row: "ExperimentRow") -> str:
+    """What runs in an experiment, in whichever process, as a clause; empty if nothing does."""
+    if (now := stage_rows.running(row.stages)) is not None:
+        return _works(f"“{now.title}”", row.name)
+    return _works(f"“{UPLOAD.title}”", row.name) if row.stored.upload in ACTIVE else ""
+
+
+def _works(title: str, name: str) -> str:
+    return f"{title} is running in {name}"
 
 
 def _stage(run: str) -> str:

@@ -1,12 +1,14 @@
 """What is asked before experiments are deleted."""
 
 import time
+from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import UsageError
 from bitnet_tui.services.managing import Fetch
-from bitnet_tui.view.going import question, running
+from bitnet_tui.view.going import at_work, question, running
+from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _ONE = {"name": "one", "files": 57, "bytes": 19e7, "running": None, "outside": [], "copy": None, "mentions": []}
 _COPIED = _ONE | {"name": "two", "copy": {"place": "s3://b/two/", "at": time.time() - 7200, "waiting": 3}}
@@ -40,10 +42,13 @@ def test_names_and_places_are_shown_as_signs():
 def test_what_runs_is_named():
     assert running([_ONE, _COPIED]) == ""
     one, two = _ONE | {"running": "train-20261129T163621Z-5bfa"}, _COPIED | {"running": "upload-2"}
-    assert running([one, _COPIED]) == "“Train the student” is running in one; stop it first, or wait for its end."
-    assert running([one, two]).startswith(
-        "“Train the student” is running in one, “Copy to storage” is running in two; stop them first"
+    assert running([one, _COPIED]) == "“Train the student” is running in one; stop it, or wait for its end."
+    assert running([one, two]).endswith(
+        "is running in one and “Copy to storage” is running in two; stop them, or wait for their ends."
     )
+    uploading = ExperimentRow(Path("two"), stored=Stored("s3", upload="running"))
+    assert at_work(uploading) == "“Copy to storage” is running in two"
+    assert at_work(ExperimentRow(Path("two"), stored=Stored("s3", upload="failed"))) == ""
 
 
 @pytest.mark.parametrize("target", ["", "nowhere:x"])

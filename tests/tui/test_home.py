@@ -211,14 +211,19 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
     try:
         async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
             await settled(pilot)
+            for change in ("r", "A", "x"):  # before anything is typed or looked at
+                await pilot.press(change)
+                assert isinstance(pilot.app.screen, MessageScreen)
+                assert "is running in live" in shown(pilot)
+                await pilot.press("escape")
+            await click_on(pilot, "one ")
             await pilot.press("r")
             assert isinstance(pilot.app.screen, RenameScreen)
-            await pilot.press("ctrl+u", *"x", "enter")
-            await _until(pilot, "is running in")
+            await pilot.press("ctrl+u", *"live", "enter")
+            await _until(pilot, "exists already")
             assert isinstance(pilot.app.screen, RenameScreen)
-            assert pilot.app.screen.query_one("#name", Input).value == "x"  # to be corrected
+            assert pilot.app.screen.query_one("#name", Input).value == "live"  # to be corrected
             await click_on(pilot, "Cancel")
-            await click_on(pilot, "one ")
             await click_on(pilot, "rename")
             pilot.app.screen.query_one("#name", Input).value = "two"
             await click_on(pilot, "Rename ", last=True)
@@ -229,10 +234,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await _until(pilot, "Archived two. H shows archived experiments; A takes one back.")
             await _until(pilot, "1 archived")
             assert _names(pilot) == ["live"]
-            await pilot.press("A")
-            await _until(pilot, "is running in")
-            assert isinstance(pilot.app.screen, MessageScreen)
-            await pilot.press("escape", "H")
+            await pilot.press("H")
             await settled(pilot)
             assert "▌○ two (archived)" in shown(pilot)
             await pilot.press("A")
@@ -253,10 +255,6 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await pilot.press("enter")
             await _until(pilot, "1 experiment, 1 running")
             assert not (home / "two").exists()
-            await pilot.press("x")
-            await _until(pilot, "stop it first")
-            assert isinstance(pilot.app.screen, MessageScreen)
-            await pilot.press("escape")
             await settled(pilot)
             await pilot.press("U")
             await settled(pilot)
