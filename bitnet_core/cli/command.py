@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
 in_use = Presence("the command")
-"""The experiments that this process's command has opened."""
+"""The experiment that this process's command is about."""
 CHECKPOINT_HELP = "best, latest, a step, or a file (default: latest)"
 
 
@@ -81,20 +81,32 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def _resolved(arguments: argparse.Namespace) -> "Resolution":
+def _resolved(arguments: argparse.Namespace, *, in_experiment: bool = True) -> "Resolution":
     from bitnet_core.secrets.known import resolve_and_remember
 
-    return resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    if arguments.root is not None and in_experiment:
+        _use(arguments.root.absolute())  # before its settings are read: it may be renamed meanwhile
+    resolved = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    root = resolved.settings.values.get("DRIVE_ROOT")
+    if isinstance(root, Path) and in_experiment:
+        _use(root)
+    return resolved
 
 
-def resolution(arguments: argparse.Namespace, *, repeat: bool = False) -> "Resolution":
+def _use(root: Path) -> None:
+    with contextlib.suppress(OSError):  # it may be new, or may be entered and not listed
+        in_use.watch(root, "if it was renamed or moved, give its new place with --root")
+
+
+def resolution(arguments: argparse.Namespace, *, repeat: bool = False, in_experiment: bool = True) -> "Resolution":
     """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError.
 
-    With `repeat`, also the warnings that were said before and need nothing to be done.
+    With `repeat`, also the warnings that were said before and need nothing to be done. `in_experiment` is false for a
+    command that renames and deletes experiments: what fails after that did not fail because one is gone.
     """
     from bitnet_core.settings.said import unsaid
 
-    resolved = _resolved(arguments)
+    resolved = _resolved(arguments, in_experiment=in_experiment)
     for problem in resolved.problems if repeat else unsaid(resolved):
         if problem.severity == "warning":
             warn(problem.message)
@@ -132,8 +144,6 @@ def open_experiment(arguments: argparse.Namespace) -> "Experiment":
         suggested = " or ".join(f"--root {os.path.relpath(path)}" for path in known)
         advice = f"give {suggested}." if suggested else "start one with `bitnet demo`."
         raise UsageError(f"{experiment.root} is not an experiment; {advice}")
-    with contextlib.suppress(OSError):  # it may be entered, and not listed
-        in_use.watch(experiment.root, "if it was renamed or moved, give its new place with --root")
     return experiment
 
 

@@ -35,7 +35,7 @@ def add_to(commands: Commands) -> None:
 def _home(arguments: argparse.Namespace) -> Path:
     from bitnet_core.settings.places import PlaceOptions
 
-    return PlaceOptions.of(resolution(arguments).settings).home
+    return PlaceOptions.of(resolution(arguments, in_experiment=False).settings).home
 
 
 def _roots(arguments: argparse.Namespace) -> list[Path]:

@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, ask_passphrase, open_experiment, resolution, warn
+from bitnet_core.cli.command import (
+    Commands,
+    answer,
+    answer_table,
+    ask_passphrase,
+    in_use,
+    open_experiment,
+    resolution,
+    warn,
+)
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.terminal import OutputClosed
 
@@ -160,6 +169,8 @@ def _runs(arguments: argparse.Namespace) -> int:
         rows.append([run.id, "unreadable", duration(None), _short(problem)])
         fields = {"run": run.id, "stage": None, "state": "unreadable", "path": str(run.path), "pid": None}
         records.append(fields | {"started": None, "seconds": None, "error": problem})
+    if not rows:
+        in_use.require()
     if not rows and not arguments.json:
         sys.stdout.write("no runs yet\n")
         return 0

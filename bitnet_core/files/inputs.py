@@ -183,4 +183,6 @@ def _decoded(data: bytes, path: Path) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):  # it was there when its status was asked for
+        return UsageError(f"{path} was removed, or its folder renamed, while it was read; give its place now.")
     return UsageError(f"{path} can't be read {explained(error, 'check the path and its permissions')}.")

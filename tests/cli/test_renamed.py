@@ -10,6 +10,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.results.subject import SubjectReader
 from bitnet_core.runs.history import History
+from bitnet_core.secrets import known
 from tests.hostile import experiment
 
 
@@ -60,5 +61,37 @@ def test_a_report_is_not_written_under_the_old_name(
 
     monkeypatch.setattr(SubjectReader, "read", reading)
     assert main(["report", "--root", str(root)]) == 1
+    assert capsys.readouterr().err.endswith(said(root))
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("when", ["read", "were read"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runs", "watch", "report", "traces list", "traces stats", "store ls", "store push",
+        "bench score arc_easy --model student", "generate hello", "export gguf",
+    ],
+)  # fmt: skip
+def test_a_rename_while_its_settings_are_read_or_then_is_told_as_such(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, when: str
+) -> None:
+    opened, resolved, env = os.open, known.resolve_and_remember, root / ".env"
+
+    def opening(path: object, *arguments: object, **options: object) -> int:
+        if path == env and when == "read" and env.exists():
+            root.rename(root.with_name("other"))
+        return opened(path, *arguments, **options)  # type: ignore[arg-type]
+
+    def resolving(*arguments: object, **options: object) -> object:
+        found = resolved(*arguments, **options)  # type: ignore[arg-type]
+        if when == "were read" and root.exists():
+            root.rename(root.with_name("other"))
+        return found
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(known, "resolve_and_remember", resolving)
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(root.parent / "copy"))
+    assert main([*command.split(), "--root", str(root)]) == 1
     assert capsys.readouterr().err.endswith(said(root))
     assert not root.exists()
