@@ -59,6 +59,7 @@ _SAID = (
     (r"leave out --traces", "leave the traces out"),
     (r"not timed; leave out --no-probe, or give --tokens-per-s", "not timed"),
     (r"(?:; run `bitnet plan` there)?, or give --tokens-per-s", ""),
+    (r"give its new place with --root", "open it from the list of experiments"),
     (r"give --root ", "open "),
     (r" \(--root\)", ""),
     (r"(?:run|fetch it again with) `bitnet bench get[^`]*`", "fetch it in Benchmarks ({experiment.benchmarks})"),

@@ -123,7 +123,8 @@ def _require_same_experiment(experiment: Experiment, env_files: Collection[Path]
     env = experiment.root / ".env"
     if env in env_files and not os.path.lexists(env):
         raise UsageError(
-            f"{experiment.root} was renamed or removed after its settings were read; give --root its folder now."
+            f"{experiment.root} was removed after its settings were read; "
+            "if it was renamed or moved, give its new place with --root."
         )
 
 

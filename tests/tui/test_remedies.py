@@ -102,6 +102,10 @@ def test_no_sentence_of_the_app_names_a_setting_as_a_file_does():
             "train is already running; stop it with Stop (s).",
         ),
         ("s3 was changed; `bitnet store pull` first.", "s3 was changed; Pull the copy (U) first."),
+        (
+            "/e/a was removed; if it was renamed or moved, give its new place with --root.",
+            "/e/a was removed; if it was renamed or moved, open it from the list of experiments.",
+        ),
         ("X is not set; `bitnet keys set X` keeps it.", "X is not set; API keys (a) keeps it."),
         ("A note in `backticks` -- with {experiment.run} --", "A note in `backticks` -- with {experiment.run} --"),
     ],

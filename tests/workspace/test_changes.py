@@ -249,13 +249,16 @@ def test_a_launch_whose_settings_are_from_before_a_rename_begins_nothing_anew(
     root = _experiment(home, "one")
     resolution = resolve(root=root)
     rename(root, "two")
-    with pytest.raises(UsageError, match=r"one was renamed or removed after its settings were read; give --root"):
+    gone = (
+        r"one was removed after its settings were read; if it was renamed or moved, give its new place with --root\."
+    )
+    with pytest.raises(UsageError, match=gone):
         launch.launch(resolution.settings, "collect", env_files=resolution.env_files)
     assert not root.exists()
     rename(home / "two", "one")
     ensure = Experiment.ensure
     monkeypatch.setattr(Experiment, "ensure", lambda self: (rename(root, "two"), ensure(self))[1])
-    with pytest.raises(UsageError, match="one was renamed"):
+    with pytest.raises(UsageError, match=gone):
         launch.launch(resolution.settings, "collect", env_files=resolution.env_files)
     assert not any((root / "logs").glob("collect-*"))
 
