@@ -3,14 +3,16 @@
 import time
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.results.compare import MOST
-from bitnet_core.text import crop_middle, pad
+from bitnet_core.text import crop_middle, flat, pad
 from bitnet_tui import bindings
 from bitnet_tui.key_names import key
 from bitnet_tui.screens.base import DialogScreen
@@ -24,6 +26,8 @@ from bitnet_tui.widgets.looking import Looked
 from bitnet_tui.widgets.words import Words, titled
 
 _NAME_CELLS = 30
+_MARK_CELLS = 3
+"""From the edge of an entry to the end of its mark and the blank behind it."""
 _NOTHING = "There is no other experiment here, and no older training of this one."
 
 
@@ -35,6 +39,19 @@ def compare_with(shell: Shell, root: Path) -> None:
             shell.compare([root, *(one.root for one in found)], ["", *(one.run for one in found)])
 
     shell.push_screen(CompareWithScreen(root), chosen)
+
+
+class _Marked(Entries):
+    """A click on a mark turns it; a click elsewhere chooses the entry."""
+
+    async def _on_click(self, event: events.Click) -> None:
+        event.prevent_default()  # Textual's own handler, which would be called next
+        at, place = event.get_content_offset(self), event.style.meta.get("option")
+        if at is None or at.x >= _MARK_CELLS or place is None:
+            await super()._on_click(event)
+        elif place < self.option_count:
+            self.highlighted = place
+            cast("CompareWithScreen", self.screen).action_mark()
 
 
 class CompareWithScreen(DialogScreen[list[Chosen]]):
@@ -54,8 +71,9 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card compare-with"):
-            yield Words(titled("Compare with…", f"{key('list.mark')} marks several"), classes="title")
-            yield Entries(id="choices", markup=False)
+            name = crop_middle(flat(self._root.name), _NAME_CELLS)
+            yield Words(titled(f"Compare {name} with…", f"{key('list.mark')} marks several"), classes="title")
+            yield _Marked(id="choices", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")
                 yield Button("Compare", id="compare", name="compare", variant="primary")

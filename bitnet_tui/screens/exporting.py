@@ -50,7 +50,7 @@ class ExportingScreen(ShellScreen[None]):
                 self._begin_export(row, form)
 
         names = [exports.choice(form, FORMATS[form], here.get(form)) for form in forms]
-        self.app.push_screen(PickScreen(f"Export the student of step {row.step}", names), answered)
+        self.app.push_screen(PickScreen(exports.question(row.step, row.exported), names), answered)
 
     def _show_page(self, exported: Exported) -> None:
         from bitnet_tui.screens.exported import ExportedScreen

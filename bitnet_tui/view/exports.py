@@ -26,6 +26,11 @@ def names(exported: tuple[Exported, ...]) -> str:
     return ", ".join(f"{flat(one.path.name)} ({size(one.bytes)})" for one in exported)
 
 
+def question(step: int, here: tuple[Exported, ...]) -> str:
+    """The title above the formats."""
+    return f"{'Run or export' if here else 'Export'} the student of step {step}"
+
+
 def choice(kind: str, what: str, here: Exported | None) -> str:
     """One format as an entry of a list: what it is for, or that it is there already."""
     return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ exported, {size(here.bytes)}: how to run it"

@@ -18,6 +18,8 @@ from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
 _ABOUT_LINES, _SAID_LINES = 3, 3
+_EXPORTED = "How to run it", "Run it"
+"""What the button to export offers of a checkpoint that is exported; second, where there is little room."""
 
 
 class CheckpointsPane(Vertical, Looking[CheckpointsView]):
@@ -39,7 +41,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         with KeyBar():
             yield KeyButton("Resume from here", "checkpoints.resume", short="Resume")
             yield KeyButton("Flip from here", "checkpoints.flip", short="Flip")
-            yield KeyButton("Export", "checkpoints.export")
+            yield KeyButton("Export", "checkpoints.export", others=[_EXPORTED], id="checkpoints-export")
         yield Painted(id="checkpoints-said")
 
     def looker(self) -> Callable[[], CheckpointsView]:
@@ -91,6 +93,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     def _describe(self) -> None:
         cells = max(20, self.content_size.width - 2)
+        exported = self.chosen is not None and self.chosen.exported
+        self.query_one("#checkpoints-export", KeyButton).say(*(_EXPORTED if exported else ("Export",)))
         about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon)
         self.query_one("#checkpoints-about", Painted).show(about)
         if self._said is not None:

@@ -76,6 +76,8 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await begin_export(pilot)
         export.may_write.set()
         await until(pilot, lambda: "is exported for llama.cpp; comparing it with the student" in words(pilot))
+        await until(pilot, lambda: "How to run it (E)" in words(pilot))
+        assert "Export (E)" not in words(pilot)
         assert "Exporting" not in words(pilot)
         await until(pilot, lambda: re.search(r"student, (?!0s)\d", words(pilot)) is not None)  # it goes on
         await pilot.press("E", "enter")  # it is there already

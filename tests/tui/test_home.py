@@ -75,8 +75,11 @@ async def test_sort_filter_mark_and_compare(home: Path):
         await settled(pilot)
         await pilot.press("escape", "V")
         await settled(pilot)
-        assert "Compare with…" in shown(pilot)  # the highlighted one alone
-        await pilot.press("enter")
+        assert "Compare gamma with…" in shown(pilot)  # the highlighted one alone
+        for there in ("○ alpha", "● alpha", "○ beta", "○ alpha", "● beta"):  # a mark is turned, as in the table
+            await click_on(pilot, there, last=True)  # not in the table behind the dialog
+            assert there.translate({ord("○"): "●", ord("●"): "○"}) in shown(pilot)
+        await pilot.click("#compare")
         await settled(pilot)
         assert isinstance(pilot.app.screen, CompareScreen)
         assert "A gamma B alpha" in words(pilot)
