@@ -38,7 +38,9 @@ def push(arguments: argparse.Namespace) -> int:
             experiment, copy.place, copy.state, force=arguments.force, repair=arguments.verify, stop=stop,
             on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
         )  # fmt: skip
-        lost, repaired = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else ({}, 0)
+        lost, repaired, unreadable = (
+            _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else ({}, 0, {})
+        )
         if arguments.force:
             push.give_up(lost)
         plan = push.plan()
@@ -57,6 +59,8 @@ def push(arguments: argparse.Namespace) -> int:
             f"{name} is damaged at {copy.place.place} and is not here as it was stored; run `bitnet store push "
             "--verify` on a machine that has it, or add --force here to give it up."
         )
+    for name, why in unreadable.items():
+        warn(f"{name} was not compared, as it can't be read: {why}")
     for name in given_up:
         warn(f"{name} was damaged at {copy.place.place} and is not here; it is given up.")
     what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
@@ -69,10 +73,17 @@ def push(arguments: argparse.Namespace) -> int:
     fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}
     answer(
         arguments,
-        fields | {"left": done.left, "dropped": done.dropped, "damaged": list(lost), "given_up": given_up},
+        fields
+        | {
+            "left": done.left,
+            "dropped": done.dropped,
+            "damaged": list(lost),
+            "unreadable": list(unreadable),
+            "given_up": given_up,
+        },
         f"{what}; {state}",
     )
-    return 1 if lost else 0
+    return 1 if lost or unreadable else 0
 
 
 def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: str) -> int:
@@ -102,15 +113,15 @@ def _repair(
     experiment: "Experiment",
     published: "Published | None",
     stop: threading.Event,
-) -> "tuple[dict[str, Stored], int]":
+) -> "tuple[dict[str, Stored], int, dict[str, str]]":
     """Verify the stored state and put again what this machine has.
 
-    Returns the entries that it does not have, and how many files were repaired.
+    Returns the entries that it does not have, how many files were repaired, and those that can't be read, with why.
     """
     from bitnet_core.storage import verify
 
     if published is None:
-        return {}, 0
+        return {}, 0, {}
     report = compare(arguments, copy, published, stop, quick=False)
     repaired = verify.repair(experiment, copy.place, published, report)
     for name in repaired.others:
@@ -118,7 +129,7 @@ def _repair(
     list_names(arguments, "repaired", repaired.files)
     entries = published.manifest.by_name()
     left = verify.still_damaged(copy.place, published, repaired.left, stop) if repaired.left else []
-    return {name: entries[name] for name in left}, len(repaired.files)
+    return {name: entries[name] for name in left}, len(repaired.files), report.unreadable
 
 
 # -- pull ----------------------------------------------------------------------------------------------------------

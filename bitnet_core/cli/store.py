@@ -215,11 +215,13 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage import verify
-    from bitnet_core.text import listed, size
+    from bitnet_core.text import size
 
     with copy_of(arguments, look_only=True) as (copy, _, stop):
         report = compare(arguments, copy, verify.newest(copy.place), stop, quick=arguments.quick)
-    faults = [{"path": fault.file, "object": fault.key, "fault": fault.what} for fault in report.faults]
+    faults = [
+        {"path": fault.file, "object": fault.key, "fault": fault.what, "why": fault.why} for fault in report.faults
+    ]
     fields = {"target": copy.place.place, "manifest": report.key, "files": report.files, "objects": report.objects}
     fields |= {"bytes": report.bytes, "quick": arguments.quick, "faults": faults}
     if not faults:
@@ -231,15 +233,23 @@ def _verify(arguments: argparse.Namespace) -> int:
         return 1
     rows = [[fault.file, fault.what, fault.key] for fault in report.faults[:MOST_LISTED]]
     answer_table(arguments, copy.place.place, ["path", "fault", "object"], rows, [])
-    damaged = report.damaged
-    named = listed(damaged if len(damaged) <= _MOST_NAMED else [*damaged[: _MOST_NAMED - 1], "others"])
-    answer(
-        arguments,
-        {},
-        f"damaged: {named}, {len(damaged)} of {report.files} files; `bitnet store push --verify` repairs them on a "
-        "machine that has them",
-    )
+    said = []
+    if damaged := report.damaged:
+        said.append(
+            f"damaged: {_named(damaged)}, {len(damaged)} of {report.files} files; `bitnet store push --verify` "
+            "repairs them on a machine that has them"
+        )
+    if unreadable := report.unreadable:
+        why = next(iter(unreadable.values())).rstrip(".")
+        said.append(f"not read: {_named(list(unreadable))}, {len(unreadable)} of {report.files} files; {why}")
+    answer(arguments, {}, "\n".join(said))
     return 1
+
+
+def _named(names: list[str]) -> str:
+    from bitnet_core.text import listed
+
+    return listed(names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], "others"])
 
 
 # -- gc --------------------------------------------------------------------------------------------------------------

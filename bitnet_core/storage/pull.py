@@ -1,6 +1,7 @@
 """Pull: bring files of the newest state to this machine. Each is verified before it gets its name.
 
-A file that the target has lost or damaged keeps no other file from coming, and is named at the end.
+A file that the target has lost or damaged, or does not let be read, keeps no other file from coming, and is named
+at the end.
 """
 
 import glob
@@ -31,7 +32,7 @@ from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import version_of
 from bitnet_core.storage.state import State
-from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_checked, get_stored
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Refused, Target, get_checked, get_stored
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
@@ -55,7 +56,7 @@ class Pulled:
 
 
 class Incomplete(BitnetError):
-    """Files that could not be brought, as the target has lost or damaged them; the others are here.
+    """Files that could not be brought, as the target has lost or damaged them or refuses them; the others are here.
 
     `remarks` are to be told beside it.
     """
@@ -64,7 +65,9 @@ class Incomplete(BitnetError):
 
 
 class LostFile(BitnetError):
-    """A file that the target has lost or damaged."""
+    """A file that the target has lost or damaged, or does not let be read, for the reason in `refused`."""
+
+    refused = ""
 
 
 class Pull:
@@ -180,8 +183,11 @@ class Pull:
     def _incomplete(self, lost: list[LostFile], done: Pulled) -> Incomplete:
         said = _shown([str(error) for error in lost])
         brought = f"{len(done.files)} files were brought" if done.files else "nothing was brought"
+        told = f"{said} at {self._target.place}; {brought}."
+        if refused := next((error.refused for error in lost if error.refused), ""):
+            return Incomplete(f"{told} {refused}")
         return Incomplete(
-            f"{said} at {self._target.place}; {brought}. `bitnet store push --verify` on the machine that has "
+            f"{told} `bitnet store push --verify` on the machine that has "
             f"{'it' if len(lost) == 1 else 'them'} repairs the copy; if there is none, `bitnet store push --verify "
             "--force` here goes on without."
         )
@@ -270,6 +276,10 @@ class Pull:
             raise LostFile(f"{printable(entry.name)} is missing") from None
         except Corrupt as error:
             raise LostFile(f"{printable(entry.name)} is damaged") from error
+        except Refused as error:
+            lost = LostFile(f"{printable(entry.name)} can't be read")
+            lost.refused = str(error)
+            raise lost from error
 
 
 def _shown(some: list[str]) -> str:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -21,16 +22,22 @@ from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import lock_path
-from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_checked, get_stored
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Refused, Target, get_checked, get_stored
+
+_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """An object that is not as it was stored: `missing` or `changed`."""
+    """An object that is not as it was stored: `missing`, `changed`, or `unreadable`, which may be whole.
+
+    `why` is what the target says of one that is unreadable.
+    """
 
     file: str
     key: str
     what: str
+    why: str = ""
 
 
 @dataclass
@@ -45,7 +52,13 @@ class Report:
 
     @property
     def damaged(self) -> list[str]:
-        return list(dict.fromkeys(fault.file for fault in self.faults))
+        """The files that are known not to be whole."""
+        return list(dict.fromkeys(fault.file for fault in self.faults if fault.what != _UNREADABLE))
+
+    @property
+    def unreadable(self) -> dict[str, str]:
+        """The files that the target does not let be read, with what it says."""
+        return {fault.file: fault.why for fault in self.faults if fault.what == _UNREADABLE}
 
 
 def newest(target: Target) -> Published:
@@ -72,11 +85,11 @@ def verify(
     listed = {one.key: one.size for one in target.list("")}
     total = sum(one.size for one in files)
 
-    def judged(entry: Stored, key: str, size: int, fault: str) -> None:
+    def judged(entry: Stored, key: str, size: int, fault: str, why: str = "") -> None:
         report.objects += 1
         report.bytes += size
         if fault:
-            report.faults.append(Fault(entry.name, key, fault))
+            report.faults.append(Fault(entry.name, key, fault, why))
         on_bytes(report.bytes, total)
 
     for key in manifests.damaged(target):
@@ -96,22 +109,32 @@ def verify(
     return report
 
 
-Judged = Callable[[Stored, str, int, str], None]
+class Judged(Protocol):
+    """Told of each object its file, its key, the bytes of it that are as they were stored, and its fault."""
+
+    def __call__(self, entry: Stored, key: str, size: int, fault: str, why: str = "", /) -> None: ...
 
 
 def _compare(target: Target, sender: Sender, entry: Stored, wanted: tuple[str, int, str], judged: Judged) -> None:
     key, size, digest = wanted
 
-    def look() -> str:
-        try:
-            get_stored(target, key, digest)
-            return ""
-        except NoSuchObject:
-            return "missing"
-        except Corrupt:
-            return "changed"
+    def look() -> tuple[str, str]:
+        return _looked(lambda: get_stored(target, key, digest))
 
-    sender.submit(look, size, lambda fault: judged(entry, key, size, fault))
+    sender.submit(look, size, lambda found: judged(entry, key, size, *found))
+
+
+def _looked(get: Callable[[], object]) -> tuple[str, str]:
+    """The fault of what `get` reads, and what the target says of it; empty for none."""
+    try:
+        get()
+    except NoSuchObject:
+        return "missing", ""
+    except Corrupt:
+        return "changed", ""
+    except Refused as error:
+        return _UNREADABLE, str(error)
+    return "", ""
 
 
 def _expected(
@@ -121,14 +144,14 @@ def _expected(
     if not entry.part_bytes:
         yield entry.key, entry.size, entry.sha256
         return
-    index = None
-    try:
-        index = get_checked(target, entry.index_key, lambda data: read_index(data, entry))
-        judged(entry, entry.index_key, 0, "")
-    except NoSuchObject:
-        judged(entry, entry.index_key, 0, "missing")
-    except Corrupt:
-        judged(entry, entry.index_key, 0, "changed")
+    found: list[Index] = []
+    judged(
+        entry,
+        entry.index_key,
+        0,
+        *_looked(lambda: found.append(get_checked(target, entry.index_key, lambda data: read_index(data, entry)))),
+    )
+    index = found[0] if found else None
     for number, (key, size) in enumerate(list(entry.objects())[:-1]):
         if index is not None:
             yield key, index.parts[number].size, index.parts[number].sha256
@@ -160,7 +183,7 @@ def repair(experiment: Experiment, target: Target, published: Published, report:
         if name.startswith(manifests.FOLDER):  # a push writes another one, if it may
             continue
         file, entry = local.get(name), entries[name]
-        wrong = {fault.key for fault in report.faults if fault.file == name}
+        wrong = {fault.key for fault in report.faults if fault.file == name and fault.what != _UNREADABLE}
         with contextlib.ExitStack() as stack:
             path = _as_stored(experiment, file, stack) if file else None
             if file and path and _is_the_same(path, file.content, entry):

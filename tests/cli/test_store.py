@@ -12,7 +12,7 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.storage.layout import PART_BYTES
-from bitnet_core.storage.target import Unreachable
+from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.storage.targets.local import FolderTarget
 from tests.cli.stored import CANARY, PART, answer, complaint, listed, stored, tree, write
 
@@ -191,6 +191,38 @@ def test_verify_names_what_is_missing_and_changed_and_push_repairs_it(
     assert "3 files repaired; state 1 at" in said and "nothing to send" not in said
     assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []
     assert part.read_bytes() == large.read_bytes()[PART_BYTES : 2 * PART_BYTES]
+
+
+def test_verify_goes_on_behind_what_may_not_be_read(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    (target / "exp/reports/report.json").unlink()
+    get = FolderTarget.get
+
+    def refusing(self: FolderTarget, key: str) -> bytes:
+        if key.endswith(".parquet"):
+            raise Refused(f"{key} can't be used (permission denied); check its permissions.")
+        return get(self, key)
+
+    monkeypatch.setattr(FolderTarget, "get", refusing)
+    name = "data/kd_shard_000.parquet"
+    faults = answer(capsys, "--root", str(exp), "store", "verify", code=1)["faults"]
+    assert {(one["path"], one["fault"]) for one in faults} == {
+        (name, "unreadable"),
+        ("reports/report.json", "missing"),
+    }
+    assert main(["--root", str(exp), "store", "verify"]) == 1
+    *_, damaged, unreadable = capsys.readouterr().out.splitlines()
+    assert damaged.startswith("damaged: reports/report.json, 1 of 10 files; `bitnet store push --verify` repairs")
+    assert unreadable.startswith(f"not read: {name}, 1 of 10 files; ")
+    assert unreadable.endswith("can't be used (permission denied); check its permissions")
+    assert main(["--root", str(exp), "store", "push", "--verify", "--force"]) == 1
+    said = capsys.readouterr()
+    assert "1 file repaired" in said.out
+    assert f"{name} was not compared, as it can't be read: " in said.err and "given up" not in said.err
+    monkeypatch.setattr(FolderTarget, "get", get)
+    assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []
 
 
 def test_a_damaged_manifest_is_named_and_repaired(

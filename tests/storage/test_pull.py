@@ -14,7 +14,7 @@ from bitnet_core.storage.layout import part_key
 from bitnet_core.storage.newest import newest_state
 from bitnet_core.storage.pull import Incomplete, Pull
 from bitnet_core.storage.target import Refused, Unreachable
-from bitnet_core.storage.verify import newest, repair, verify
+from bitnet_core.storage.verify import newest, repair, still_damaged, verify
 from tests.storage.experiments import CHECKPOINT, complete_state, content, machine, write
 from tests.storage.memory import MemoryTarget
 from tests.storage.pushing import SMALL, pull, push, state_of, stored
@@ -239,6 +239,32 @@ def test_what_is_whole_is_brought_and_what_is_not_is_named(
         assert not state.note("manifest")
     repair(one, target, newest(target), verify(target, newest(target)))
     assert pull(two, target) == [name]
+
+
+@pytest.mark.parametrize("refused", ["reports/r.json", part_key(CHECKPOINT, 1), f"{CHECKPOINT}.parts/index.json"])
+def test_what_may_not_be_read_is_named_and_never_given_up(tmp_path: Path, target: MemoryTarget, refused: str) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    for name, data in {"reports/r.json": b"1", "reports/s.json": b"2", CHECKPOINT: content(10_000)}.items():
+        write(one, name, data)
+    push(one, target)
+
+    def refuse(call: str, key: str) -> None:
+        if call == "get" and key == refused:
+            raise Refused(f"{key} can't be used (permission denied).")
+
+    target.before = refuse
+    name = refused.partition(".parts")[0]
+    report = verify(target, newest(target))
+    assert [(fault.key, fault.what) for fault in report.faults] == [(refused, "unreadable")]
+    assert report.unreadable == {name: f"{refused} can't be used (permission denied)."}
+    puts = target.puts.copy()
+    done = repair(one, target, newest(target), report)
+    assert not report.damaged and not done.files and not done.left and target.puts == puts
+    assert not still_damaged(target, newest(target), [name])
+    with pytest.raises(Incomplete, match=rf"{name} can't be read at .*permission denied\)\.$") as raised:
+        pull(two, target)
+    assert "files were brought" in str(raised.value) and "--force" not in str(raised.value)
+    assert (two.root / "reports/s.json").read_bytes() == b"2" and not (two.root / name).exists()
 
 
 def test_an_unreadable_newest_manifest_is_not_taken_for_another_machine(tmp_path: Path, target: MemoryTarget) -> None:

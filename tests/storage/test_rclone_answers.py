@@ -16,9 +16,11 @@ class Answers(Http):
 
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         super().__init__("rclone")
+        self.seconds: dict[str, float] = {}
         self._answers = {"fsinfo": (200, {"Features": {"BucketBased": True}}), **answers}
 
-    def send(self, method: str, url: str, **_: Any) -> Response:
+    def send(self, method: str, url: str, **options: Any) -> Response:
+        self.seconds[url.partition("?")[0].rpartition("/")[2]] = options["silence_seconds"]
         status, value = self._answers.get(url.partition("?")[0].rpartition("/")[2], (404, {"error": "not found"}))
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         return Response(status, body, {}, url)
@@ -67,6 +69,32 @@ def test_its_words_decide_what_an_error_is(words: str, error: type[Exception], f
         with pytest.raises(error, match=fix or None) as raised:
             call()
         assert words[:20] in str(raised.value)
+
+
+def test_a_service_that_drips_is_not_waited_for_as_long_as_one_that_lists() -> None:
+    """rclone says nothing while it works, and waits as long as bytes come, however few."""
+    small = {"item": None}
+    answers = Answers(
+        {
+            "fsinfo": (200, {"Features": {"Move": True}}),
+            "stat": (200, small),
+            "uploadfile": (200, {}),
+            "movefile": (200, {}),
+            "about": (200, {}),
+            "deletefile": (200, {}),
+            "list": (200, {"list": []}),
+            "x": (200, b"1"),
+        }
+    )
+    target = RcloneTarget(answers, "it:", "place/")
+    target.put("x", b"1", only_if_absent=True)
+    target.delete("x")
+    target.check()
+    assert answers.seconds.pop("list") > 1000
+    assert len(answers.seconds) == 7
+    assert max(answers.seconds.values()) < 200, answers.seconds
+    target.put("large", bytes(target.limits.object_bytes))
+    assert 1000 < answers.seconds["uploadfile"] < 2000
 
 
 def test_the_words_of_a_name_decide_nothing() -> None:

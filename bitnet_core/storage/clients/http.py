@@ -103,12 +103,10 @@ class Http:
         authorize: Authorize | None = None,
         *,
         socket: Path | None = None,
-        silence_seconds: float = SILENCE_SECONDS,
     ) -> None:
         self._title = title
         self._authorize = authorize
         self._socket = socket
-        self._silence_seconds = silence_seconds
         self._renewing = threading.Lock()
         self._clients: dict[tuple[bool, bool], httpx.Client] = {}
 
@@ -130,6 +128,7 @@ class Http:
         authorized: bool = True,
         busy: bool = True,
         most_bytes: int = MOST_BYTES,
+        silence_seconds: float = SILENCE_SECONDS,
     ) -> Response:
         """Send a request and return the response, whatever its status says.
 
@@ -138,13 +137,13 @@ class Http:
         without the authorization where they lead to another host; Refused for one that makes a GET of another method.
         """
         given = self._authorize(False) if authorized and self._authorize else {}
-        response = self._send(method, url, content, headers or {}, given, form, most_bytes)
+        response = self._send(method, url, content, headers or {}, given, form, most_bytes, silence_seconds)
         if response.status == 401 and authorized and self._authorize:
             with self._renewing:
                 newer = self._authorize(False)
                 renewed = newer if newer != given else self._authorize(True)
             if renewed:
-                response = self._send(method, url, content, headers or {}, renewed, form, most_bytes)
+                response = self._send(method, url, content, headers or {}, renewed, form, most_bytes, silence_seconds)
         if busy:
             self.require_ready(response)
         return response
@@ -167,13 +166,15 @@ class Http:
         authorized: Mapping[str, str],
         form: Mapping[str, str] | None,
         most_bytes: int,
+        silence_seconds: float,
     ) -> Response:
         headers = {**headers, **authorized}
+        timeout = httpx.Timeout(silence_seconds, connect=CONNECT_SECONDS, pool=None)
         extensions = {"keys": (tuple(authorized), url)}
         with (
             self._failures_explained(url),
             self._client(url).stream(
-                method, url, content=content, headers=headers, data=form, extensions=extensions
+                method, url, content=content, headers=headers, data=form, extensions=extensions, timeout=timeout
             ) as response,
         ):
             body = bytearray()
@@ -209,7 +210,6 @@ class Http:
                     event_hooks={"request": [_drop_keys_elsewhere], "response": [_skip_redirects_body]},
                     # Compressed bodies could unpack to any size.
                     headers={"Accept-Encoding": "identity"},
-                    timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
                     transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
                     trust_env=outside,
                     follow_redirects=True,

@@ -12,8 +12,13 @@ from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import MIB, Refused, Unreachable
 from bitnet_core.text import flat
 
-SILENCE_SECONDS = 1800.0
-"""rclone says nothing while it uploads; it has its own time-out for a server that is silent."""
+# rclone says nothing while it works. Its own time-out begins anew with each byte of its server.
+_CALL_SECONDS = 180.0
+"""How long it may work on one object, besides moving its bytes."""
+_LISTING_SECONDS = 1800.0
+"""How long it may read a listing, which comes in many pages."""
+_SLOWEST_BYTES = 20_000
+"""Bytes a second that an upload must bring."""
 _HERE = "http://rclone"
 _MOST_LISTED_BYTES = 128 * MIB
 _LONGEST_ERROR = 8000
@@ -58,6 +63,7 @@ class Calls:
             headers={"Content-Type": "application/json"},
             busy=False,
             most_bytes=_MOST_LISTED_BYTES,
+            silence_seconds=_LISTING_SECONDS if command == "operations/list" else _CALL_SECONDS,
         )
 
     def result(self, command: str, about: str, **parameters: object) -> dict[str, Any]:
@@ -85,12 +91,14 @@ class Calls:
             content=b"".join((head.encode(), data, f"\r\n--{boundary}--\r\n".encode())),
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
             busy=False,
+            silence_seconds=_CALL_SECONDS + len(data) / _SLOWEST_BYTES,
         )
         self.done(response, path)
 
     def download(self, remote: str, path: str) -> bytes | None:
         """A file's bytes; None if there is none."""
-        response = self._http.send("GET", f"{_HERE}/{quote(f'[{remote}]', safe='')}/{quote(path)}", busy=False)
+        address = f"{_HERE}/{quote(f'[{remote}]', safe='')}/{quote(path)}"
+        response = self._http.send("GET", address, busy=False, silence_seconds=_CALL_SECONDS)
         if response.status == 200:
             return response.body
         if response.status == 404 and not _says_missing(response):

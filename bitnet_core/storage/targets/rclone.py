@@ -19,7 +19,7 @@ from bitnet_core.settings.storage import RcloneOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients import rcd
 from bitnet_core.storage.clients.http import Http
-from bitnet_core.storage.clients.rcd_calls import SILENCE_SECONDS, Calls, is_missing, object_of
+from bitnet_core.storage.clients.rcd_calls import Calls, is_missing, object_of
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import (
     TEMPORARY,
@@ -43,10 +43,7 @@ def opened(options: RcloneOptions, keys: Keys) -> Iterator["RcloneTarget"]:  # n
     path = found[2].rstrip("/") if found else ""
     if found is None or (path and names.fault(path)):
         raise UsageError("RCLONE_REMOTE is not a remote and a path; write name:path, as in `rclone lsf name:path`.")
-    with (
-        rcd.running(options.config) as socket,
-        Http("rclone", socket=socket, silence_seconds=SILENCE_SECONDS) as http,
-    ):
+    with rcd.running(options.config) as socket, Http("rclone", socket=socket) as http:
         try:
             target = RcloneTarget(http, found[1], f"{path}/" if path else "")
         except Refused:
