@@ -39,6 +39,7 @@ _T = TypeVar("_T")
 _CONTEXT_MULTIPLE = 256
 _CLEANUP_SECONDS = 2.0
 _ALERT_SECONDS = 30.0
+_LONG_SECONDS = 600.0
 """At most one alert in this time for each reason, or a busy provider would fill the log."""
 
 
@@ -182,7 +183,8 @@ def _alert_of_retries(host: Host, provider: Provider) -> OnRetry:
         alerted[reason] = now
         code = "rate_limited" if reason == "rate limited" else "retrying"
         soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
-        host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
+        advice = "Nothing to do." if (wait or 0.0) < _LONG_SECONDS else "Wait, or stop the run and start it later."
+        host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", advice)
 
     return on_retry
 

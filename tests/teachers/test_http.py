@@ -238,9 +238,10 @@ async def test_a_cancelled_request_ends_at_once_and_gives_its_place_back() -> No
         (
             b"anthropic-ratelimit-requests-remaining: 0\r\n"
             b"anthropic-ratelimit-requests-reset: 2099-01-01T00:00:00Z\r\n",
-            3599,
-            3601,
+            0.0,
+            0.0,
         ),
+        (b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 5h\r\n", 3599, 3601),
     ],
 )
 async def test_a_server_whose_headers_say_that_nothing_remains_is_not_asked(
@@ -308,6 +309,9 @@ async def test_a_request_that_is_always_rate_limited_is_given_up(
     async with serving(refuse) as url, client(url) as http, asyncio.timeout(60):
         reply = await http.post("/x", {})
     assert (reply.status, requests_seen) == (429, requests)
+    async with serving(refuse) as url, client(url) as http, asyncio.timeout(60):
+        assert (await http.get("/models")).status == 429
+    assert requests_seen == requests + 1, "a list is asked for once"
 
 
 @pytest.mark.parametrize("more", [b"\r\n", b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"none": 1}', b"0"])

@@ -30,6 +30,11 @@ NO_TIMES = [
     "soon",
     "",
 ]
+NEVER = [
+    *("inf", "-inf", "1e400", "1e30", "Infinity", "999999999", "-999999999", f"{HUGE}d", HUGE),
+    *("Fri, 31 Dec 9999 23:59:59 GMT", "9999-12-31T23:59:59Z", "253402300799", "253402300799000"),
+    "Thu, 01 Jan 1970 00:00:00 GMT",
+]
 WORDS = [
     "Mon",
     ",",
@@ -52,7 +57,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize("text", NO_TIMES)
+@pytest.mark.parametrize("text", [*NO_TIMES, *NEVER])
 def test_what_is_no_time_is_no_wait(text: str) -> None:
     assert seconds_until(text) is None
     assert requested_wait(Reply(429, b"", None, headers={"retry-after": text, "retry-after-ms": text})) is None
@@ -66,6 +71,11 @@ def test_any_text_is_a_wait_or_none(text: str) -> None:
     wait = seconds_until(text)
     assert wait is None or wait >= 0
     assert 0 <= wait_until_reset(counters(text)) <= 3600
+
+
+@pytest.mark.parametrize(("milliseconds", "seconds"), [("1500", 1.5), ("600000", 600), ("1e400", None), ("-1", None)])
+def test_a_wait_in_milliseconds(milliseconds: str, seconds: float | None) -> None:
+    assert requested_wait(Reply(429, b"", None, headers={"retry-after-ms": milliseconds})) == seconds
 
 
 def test_a_moment_in_every_format() -> None:

@@ -139,8 +139,11 @@ class JsonClient:
         )
 
     async def get(self, path: str) -> Reply:
-        """Like `post`, for what a server answers quickly to a person who waits: asked once."""
-        return await self.send_with_retries(lambda: self._send("GET", path, None, QUICK_SECONDS, MOST_BYTES), 1)
+        """Like `post`, for what a server answers quickly to a person who waits. Asked once, also after a 429."""
+        try:
+            return await self._attempt(lambda: self._send("GET", path, None, QUICK_SECONDS, MOST_BYTES), None)
+        except FailedAttempt as failure:
+            return self._reply_of(failure)
 
     async def stream(
         self,
@@ -192,10 +195,14 @@ class JsonClient:
                 with attempt:
                     return await self._attempt(send, watch)
         except FailedAttempt as failure:
-            if failure.reply is not None:
-                return failure.reply
-            raise Unreachable(f"{self.base_url} {failure.told(self._proxy)}.") from None
+            return self._reply_of(failure)
         raise AssertionError("stamina ends with a result or with the last error")
+
+    def _reply_of(self, failure: FailedAttempt) -> Reply:
+        """The reply of the last attempt. Raises Unreachable if it brought none."""
+        if failure.reply is not None:
+            return failure.reply
+        raise Unreachable(f"{self.base_url} {failure.told(self._proxy)}.") from None
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
         async with self.pace.turn() as turn:

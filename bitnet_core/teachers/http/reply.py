@@ -75,6 +75,9 @@ _OVERLOADED = frozenset({503, 529})
 """The server did not start on the request."""
 
 _LONGEST_WAIT = 3600.0
+"""Seconds until a server is asked again that wants a longer wait."""
+_MOST_SECONDS = 2 * 86400.0
+"""Allowances are renewed within a day. What asks for more, or for ever, is no time that a server means."""
 _COUNTERS = (
     (
         ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining"),
@@ -278,8 +281,7 @@ def requested_wait(reply: Reply) -> float | None:
     """Seconds to wait according to Retry-After, or to Google's RetryInfo in the body; None if neither is there."""
     wait = seconds_until(reply.headers.get("retry-after", ""), _server_time(reply.headers))
     if wait is None:
-        milliseconds = seconds_until(reply.headers.get("retry-after-ms", ""))
-        wait = None if milliseconds is None else milliseconds / 1000
+        wait = seconds_until(f"{reply.headers.get('retry-after-ms', '')}ms")
     for detail in as_list((reply.error or {}).get("details")) if wait is None else ():
         if isinstance(detail, dict) and "retryDelay" in detail:
             wait = seconds_until(str(detail["retryDelay"]))
@@ -294,8 +296,9 @@ def _server_time(headers: Mapping[str, str]) -> dt.datetime | None:
 
 
 def seconds_until(text: str, now: dt.datetime | None = None) -> float | None:
-    """Seconds until a moment written as seconds, `1m30s`, Unix time or a date, at least 0; None if it is neither.
+    """Seconds until a moment written as seconds, `1m30s`, Unix time or a date, at least 0.
 
+    None if it is neither, and for one days away, as in the year 9999: no allowance is renewed so late.
     `now` is what the clock says by which the moment was told; by default this machine's.
     """
     now = now or dt.datetime.now(dt.UTC)
@@ -313,7 +316,7 @@ def seconds_until(text: str, now: dt.datetime | None = None) -> float | None:
             with contextlib.suppress(ValueError, TypeError, OverflowError):  # the year or the zone may be any number
                 found = (parse(text) - now).total_seconds()
                 break
-    return None if found is None or found != found else max(found, 0.0)
+    return max(found, 0.0) if found is not None and abs(found) <= _MOST_SECONDS else None
 
 
 def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
