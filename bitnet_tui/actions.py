@@ -110,7 +110,7 @@ ACTIONS: tuple[Action, ...] = (
         ),
         ("resume", "r", "resume", "Resume", "Run what is selected, or continue it where it stopped"),
         ("pipeline", "p", "pipeline", "Run pipeline", "Run all stages in order, skipping what is done"),
-        ("stop", "s", "stop", "Stop", "Stop what is running; it saves its work. Press again after 20 s to kill it"),
+        ("stop", "s", "stop", "Stop", "Stop what runs; it saves what it can. Press again after 20 s to kill it"),
         ("follow", "f", "follow", "Follow", "Always show the stage that is running"),
         ("live", "1", "view('live')", "Live", "Curves and numbers"),
         ("traces", "2", "view('traces')", "Traces", "What was collected, token by token"),

@@ -63,7 +63,7 @@ def add_to(commands: Commands) -> None:
     watch.add_argument(
         "run", metavar="RUN", nargs="?", help="a run's id or the start of it (default: what is running now)"
     )
-    stop = commands.add("stop", "stop a run; it saves its work first", _stop)
+    stop = commands.add("stop", "stop a run; it saves what it can first", _stop)
     stop.add_argument("run", metavar="RUN", help="a run's id or the start of it, such as `train`")
     stop.add_argument("--now", action="store_true", help="kill it at once")
 
@@ -202,7 +202,9 @@ def _stop(arguments: argparse.Namespace) -> int:
     if arguments.now:
         run.kill()
     state = run.stop()
-    answer(arguments, {"run": run.id, "state": state}, f"{run.id} is {state_word(state)}")
+    error = run.record().error or None
+    why = f": {error}" if error else ""
+    answer(arguments, {"run": run.id, "state": state, "error": error}, f"{run.id} is {state_word(state)}{why}")
     return 0
 
 
@@ -231,7 +233,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             raise _Left
         interrupts += 1
         if interrupts == 1:
-            sys.stderr.write("\nbitnet: stopping; the run saves its work first (again to kill it at once).\n")
+            sys.stderr.write("\nbitnet: stopping; the run saves what it can first (again to kill it at once).\n")
             run.request_stop()
         else:
             run.kill()

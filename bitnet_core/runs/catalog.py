@@ -33,7 +33,9 @@ class Stage:
     settings: tuple[str, ...] = ()
     uses_teacher: bool = False
     resumes: bool = True
-    """Whether a run that was stopped or has failed leaves work with which the next one goes on."""
+    """Whether a run that was stopped or has failed leaves work with which the next one goes on: a training only once
+    it has a checkpoint.
+    """
 
 
 EVALUATION_REPORT = "mini_evaluation_report.json"

@@ -284,7 +284,7 @@ class Run:
         return "" if reachable or record.host == socket.gethostname() else record.host
 
     def request_stop(self) -> None:
-        """Send SIGTERM and return: the stage saves its work and ends as cancelled. UsageError on another host."""
+        """Send SIGTERM and return: the stage saves what it can and ends as cancelled. UsageError on another host."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -297,7 +297,7 @@ class Run:
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
             time.sleep(0.02)
         if self.record().state in ACTIVE:
-            message = f"{record.stage} was killed before it could save; its last checkpoint is kept."
+            message = f"{record.stage} was killed before it could save; only what it had saved before is kept."
             end(self, "cancelled", 130, message)
 
     def stop(self, seconds: float = STOP_SECONDS) -> str:

@@ -43,11 +43,9 @@ class Reporter:
         level: str = "info",
         resumes: bool = True,
     ) -> None:
-        """`name` is the work's name in messages; log messages below `level` are dropped.
-
-        `resumes`: whether work that was stopped goes on where it was when it is started again.
-        """
-        self._resumes = resumes
+        """`name` is the work's name in messages; log messages below `level` are dropped."""
+        self.resumes = resumes
+        """Whether work that is stopped now goes on where it was when it is started again."""
         self._on_event = on_event
         self._name = name
         self._level = _LEVELS.index(level)
@@ -68,7 +66,7 @@ class Reporter:
         """Raise `Stopped` if a stop was requested. Call it in every loop."""
         if self.stopping:
             kept = "its work is kept, and starting it again continues it"
-            raise Stopped(f"{self._name} was stopped; {kept if self._resumes else 'started again, it begins anew'}.")
+            raise Stopped(f"{self._name} was stopped; {kept if self.resumes else 'started again, it begins anew'}.")
 
     def secret(self, name: str) -> str | None:
         """The key under a setting's name; outside a stage, which brings its own keys, from the environment."""

@@ -91,8 +91,8 @@ def _wait(ctx: StageContext, child: Run) -> None:
     """Wait for a stage to end; stop it when the pipeline is stopped."""
     while child.is_active():
         if ctx.stopping:
-            child.stop()
-            ctx.check_stop()
+            child.stop()  # how it ended is told like any other end
+            continue
         time.sleep(_POLL_SECONDS)
 
 
@@ -101,7 +101,7 @@ def _require_success(stage: str, child: Run) -> None:
     if state == "interrupted":
         raise BitnetError(f"{stage} was interrupted ({child.gone()}); start the pipeline again to continue.")
     if state == "cancelled":
-        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again continues.")
+        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again goes on with it.")
     if state != "succeeded":
         raise BitnetError(f"{stage} failed: {child.record().error}")
 

@@ -42,6 +42,8 @@ from bitnet_core.training.trainer import Trainer
 def run(ctx: StageContext) -> dict[str, Any]:
     """Train the student that the settings describe, or resume its training."""
     options, data = TrainOptions.of(ctx.settings), DataOptions.of(ctx.settings)
+    health = checkpoints.newest_health(ctx.experiment.checkpoints)
+    ctx.resumes = bool(health)
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)
     configure(hardware)
@@ -49,7 +51,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
     if traces.cut_by_filter:
         ctx.log(f"{traces.cut_by_filter} answers that a content filter cut are left out of the training.")
-    health = checkpoints.newest_health(ctx.experiment.checkpoints)
     shape, start = _student(ctx, health), _start(ctx, folder, health)
     if start is None:
         config = student_config(shape, traces.vocab_size, options.max_seq_len)

@@ -143,6 +143,9 @@ class Trainer:
         asked, tokens = replace(self.options, flip=self._flip_asked), self.sampler.supervised
         student, folder = (self.student.config, self._tokenizer_hash), self.folder
         found = folder and checkpoint_to_resume(folder, student, self._recipe, asked, tokens, self._reporter)
+        self._reporter.resumes = bool(
+            found or self.state.step
+        )  # what is stopped before the first step or checkpoint is lost
         if not found:
             self._begin()
             return
@@ -170,11 +173,11 @@ class Trainer:
             return
         self.state.origin = self._first_weights(self.student, self._examples, self._reporter)
         report.announce_origin(self._reporter, self.state.origin)
+        self._save()  # a start takes minutes to make, and whatever ends the run now must not lose it
 
     @property
     def finished(self) -> bool:
-        state = self.state
-        most = self.options.total_steps
+        state, most = self.state, self.options.total_steps
         return (most is not None and state.step >= most) or state.seen_tokens >= self.options.flip.budget
 
     # -- the loop ------------------------------------------------------------------------------------
@@ -210,8 +213,8 @@ class Trainer:
         if not result.finite:
             self._refuse(result)
             return
-        state.refused_in_a_row = 0
-        state.step += 1
+        state.step, state.refused_in_a_row = state.step + 1, 0
+        self._reporter.resumes = True  # a stop saves the step
         state.seen_tokens += result.tokens
         state.meter.add(result, time.perf_counter() - started)
         self._report_progress()
@@ -362,6 +365,7 @@ class Trainer:
         health = report.health(state, stepper, self.options, tokenizer_hash) | {"recipe": self._recipe}
         saved = checkpoints.save(self.folder, checkpoint, health)
         self.last_checkpoint = Path(saved.path)
+        self._reporter.resumes = True
         self._reporter.emit(saved)
         self._reporter.artifact(checkpoints.health_of(self.last_checkpoint), "health")
         checkpoints.prune(self.folder, state.best.get("step"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import monotonic
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration
 from bitnet_tui.labels import stage_title
@@ -44,30 +44,30 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         row = next((one for one in active if one.name == self.chosen_stage), active[-1])
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self._say_stopping(run_id, row.name, left)
+            self._say_stopping(run_id, left, saves=stopping.keeps(row.name, active))
             return
         from bitnet_tui.screens.confirm import ConfirmScreen
 
-        kill, running = asked is not None, [one.name for one in active]
-        names = running if kill else [row.name, PIPELINE.name]
-        loses = kill or not stopping.keeps(row.name, running)
+        kill, saves = asked is not None, stopping.keeps(row.name, active)
+        names = [one.name for one in active] if kill else [row.name, PIPELINE.name]
+        loses = kill or not saves
 
         def answered(yes: bool | None) -> None:
             if yes:
                 ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
-                self._send_stop(run_id, names, row.name, ending, kill=kill)
+                self._send_stop(run_id, names, ending, kill=kill, saves=saves)
             elif loses:  # an Enter that was meant to stop it did not
                 self.shell.notify_of(run_id, f"{stage_title(row.name)} goes on.")
 
-        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, running)
+        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, active)
         self.app.push_screen(ConfirmScreen(*texts, harmless=not loses), answered)
 
-    def _say_stopping(self, run_id: str, name: str, seconds: float) -> None:
+    def _say_stopping(self, run_id: str, seconds: float, *, saves: bool) -> None:
         key, left = self.shell.key("experiment.stop"), duration(seconds)
-        saves = "; it saves its work first" if stage(name).resumes else ""
-        self.shell.notify_of(run_id, f"Stopping{saves}. In {left}, {key} can kill it.")
+        first = "; it saves its work first" if saves else ""
+        self.shell.notify_of(run_id, f"Stopping{first}. In {left}, {key} can kill it.")
 
-    def _send_stop(self, run_id: str, names: list[str], name: str, ending: set[str], *, kill: bool) -> None:
+    def _send_stop(self, run_id: str, names: list[str], ending: set[str], *, kill: bool, saves: bool) -> None:
         """`ending` are the ids of the runs that will end, that of the pipeline among them.
 
         To stop them, only the first of `names` that still runs is asked: meanwhile the pipeline may have gone on.
@@ -75,7 +75,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         self.shell.confirmed |= ending
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
-            self._say_stopping(run_id, name, STOP_SECONDS)
+            self._say_stopping(run_id, STOP_SECONDS, saves=saves)
         self.redraw()
         work = partial(self._stop, self.shell, run_id, names, ending, kill=kill)
         self.app.run_worker(work, thread=True, group="stop", description="stop")

@@ -16,6 +16,7 @@ from bitnet_tui.view.bounded import cut_text
 _TAIL_BYTES = 1 << 16
 _OF_PREPARATION = ("bytes", "models", "steps")
 """The units of what a stage fetches, loads or fits before its own work; a training's own steps have no label."""
+_TRAIN = "train"
 PREPARING = "preparing"
 QUEUED = "queued"
 UNTOLD = "…"
@@ -41,6 +42,8 @@ class StageRow:
     lacking: tuple[str, ...] = ()
     eta: str = ""
     error: str = ""
+    keeps: bool = True
+    """Whether the next run goes on with the work of this one, if it is stopped now or has been."""
 
     @property
     def active(self) -> bool:
@@ -56,7 +59,8 @@ class StageRow:
         if prepares(self.name, progress):
             return replace(self, note=PREPARING)
         eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
-        return replace(self, note=progress_note(progress), eta=eta)
+        keeps = self.keeps or self.name == _TRAIN  # a stop saves the steps that are done
+        return replace(self, note=progress_note(progress), eta=eta, keeps=keeps)
 
     @property
     def resumable(self) -> bool:
@@ -74,6 +78,7 @@ def _row(history: History, status: StageStatus) -> StageRow:
     last = status.last
     lacking = history.lacking(status.stage) if status.state == "new" else ()
     row = StageRow(status.stage, stage(status.stage).title, status.state, "", last.run.id if last else None, lacking)
+    row = replace(row, keeps=last is None or _keeps(history, status))
     if last is None:
         here = status.stage in STAGES and history.is_complete(status.stage)
         return replace(row, note=COPIED) if here else row
@@ -82,6 +87,11 @@ def _row(history: History, status: StageStatus) -> StageRow:
     took = seconds(last) if last.record.ended is not None else None
     note = "" if took is None else duration(took + seconds_before(history, last))
     return replace(row, note=note, error=cut_text(last.error))
+
+
+def _keeps(history: History, status: StageStatus) -> bool:
+    """Whether the next run goes on with what is there. A training whose start is being made has left nothing yet."""
+    return stage(status.stage).resumes and (status.stage != _TRAIN or history.is_complete(_TRAIN))
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
@@ -104,7 +114,7 @@ def prepares(name: str, progress: Progress | None) -> bool:
     """Whether the stage does not do its own work yet: how far its preparation is says nothing of the stage."""
     if progress is None or not progress.label:
         return False
-    if name == "train":
+    if name == _TRAIN:
         return finite(progress.step) is None
     return progress.unit in _OF_PREPARATION
 

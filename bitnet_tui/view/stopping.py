@@ -1,26 +1,27 @@
 """What is asked before a run is stopped or killed, as the texts of a question."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
-from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import stage_title
+from bitnet_tui.view.stage_rows import StageRow
 
 
-def keeps(name: str, active: Collection[str]) -> bool:
+def keeps(name: str, active: Sequence[StageRow]) -> bool:
     """Whether stopping this loses nothing. Of a pipeline, the stage among the `active` ones that it runs decides."""
-    return all(stage(one).resumes for one in (active if name == PIPELINE.name else (name,)))
+    return all(row.keeps for row in active if name in (PIPELINE.name, row.name))
 
 
-def question(name: str, active: Collection[str]) -> tuple[str, str, str, str]:
-    """`active` are the stages that run. With the pipeline among them, it ends with its stage."""
+def question(name: str, active: Sequence[StageRow]) -> tuple[str, str, str, str]:
+    """`active` are the rows of what runs. With the pipeline among them, it ends with its stage."""
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
     saves, goes_on, also = "saves its work first", "continues from there", ""
     if not keeps(name, active):
         saves, goes_on = "keeps nothing of its work", "begins it anew"
     if name == PIPELINE.name:
         why = f"The running stage {saves}; {pipeline} {goes_on}."
-    elif PIPELINE.name in active:
+    elif any(row.name == PIPELINE.name for row in active):
         why = f"It {saves}, and the pipeline that it belongs to ends with it; {pipeline} {goes_on}."
         also = " and the pipeline"
     else:

@@ -63,6 +63,8 @@ class RunShown:
     plan: Plan = field(default_factory=Plan)
     load: Load = field(default_factory=Load)
     """What its machine does, while it is active."""
+    keeps: bool = True
+    """As `StageRow.keeps`."""
     since: tuple[Table, ...] = ()
     """The tables of an evaluation that succeeded after this pipeline."""
 
@@ -150,6 +152,8 @@ class ExperimentWatcher:
         stopping = any(row.active and row.run_id in self.stops_sent for row in rows)
         shown, copy = self._shown(history, stage, back, stopping=stopping), self._copied(history, problem)
         rows = tuple(_as_shown(row, shown) for row in rows)
+        if shown is not None:
+            shown = replace(shown, keeps=next((row.keeps for row in rows if row.name == stage), True))
         rows = tuple(replace(row, eta="") for row in rows) if stopping else rows
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()

@@ -131,7 +131,8 @@ def test_detach_watch_and_stop(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert main(["train", "--root", "exp", "--detach"]) == 0
     run_id = capsys.readouterr().out.strip()
     assert main(["stop", run_id, "--root", "exp"]) == 0
-    assert capsys.readouterr().out == f"{run_id} is stopped\n"
+    kept = "train was stopped; its work is kept, and starting it again continues it."
+    assert capsys.readouterr().out == f"{run_id} is stopped: {kept}\n"
     assert main(["watch", run_id, "--root", "exp"]) == 130
     assert main(["stop", run_id, "--root", "exp"]) == 2
 

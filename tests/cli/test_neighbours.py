@@ -158,7 +158,8 @@ def test_a_clock_put_back_hides_no_running_stage_from_stop(
     assert main(["--root", "exp", "runs"]) == 0
     assert capsys.readouterr().out.splitlines()[3].split()[:2] == ["train-2", "running"]
     assert main(["--root", "exp", "stop", "train", "--now"]) == 0
-    assert capsys.readouterr().out == "train-2 is stopped\n"
+    killed = "train was killed before it could save; only what it had saved before is kept."
+    assert capsys.readouterr().out == f"train-2 is stopped: {killed}\n"
     assert process.identify(sleeper.pid) is None
 
 

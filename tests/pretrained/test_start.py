@@ -18,6 +18,7 @@ from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
+from bitnet_core.training.trainer import Trainer
 from tests.builders import events_of, stage_context
 from tests.training.conftest import TINY, TOP_K
 
@@ -68,8 +69,11 @@ def same_bits(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *, fitting: bool = False) -> None:
-    """Run until that many steps are done, of training or of the fit before it, then as a stop does."""
+def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *, fitting: bool = False) -> str:
+    """Run until that many steps are done, of training or of the fit before it, then as a stop does.
+
+    Returns what the stop says.
+    """
     progress, reported = StageContext.progress, []
 
     def stopping(
@@ -83,8 +87,9 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
 
     with monkeypatch.context() as patched:
         patched.setattr(StageContext, "progress", stopping)
-        with pytest.raises(Stopped):
+        with pytest.raises(Stopped) as stopped:
             train.run(ctx)
+    return str(stopped.value)
 
 
 def test_a_training_stopped_while_its_student_is_fitted_begins_again_to_the_same_bits(
@@ -102,6 +107,38 @@ def test_a_training_stopped_while_its_student_is_fitted_begins_again_to_the_same
     unfitted = context(tmp_path / "unfitted", tokenizer, **(values | {"STUDENT_INIT_FIT_STEPS": "0"}))
     assert "fit" not in train.run(unfitted)["origin"]
     assert not same_bits(newest(unfitted), newest(whole))
+
+
+def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_start(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    whole, cut = (context(tmp_path / name, tokenizer, **values) for name in ("whole", "cut"))
+    train.run(whole)
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_evaluate", killed)
+        with pytest.raises(SystemExit):
+            train.run(cut)
+    assert newest(cut).step == 0
+    shutil.rmtree(source)
+    again = train.run(context(tmp_path / "cut", tokenizer, **values))
+    assert str(again["resumed_from"]).endswith("step_00000000.pt")
+    assert same_bits(newest(cut), newest(whole))
+
+
+def test_a_stopped_training_says_whether_its_work_is_kept(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    ctx = context(tmp_path / "e", tokenizer, **values)
+    assert stop_after(ctx, 1, monkeypatch, fitting=True) == "train was stopped; started again, it begins anew."
+    again = context(tmp_path / "e", tokenizer, **values)
+    kept = "train was stopped; its work is kept, and starting it again continues it."
+    assert stop_after(again, 1, monkeypatch) == kept
 
 
 @pytest.mark.parametrize(

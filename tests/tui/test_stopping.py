@@ -2,7 +2,12 @@
 
 import pytest
 
+from bitnet_core.runs.catalog import stage
+from bitnet_core.runs.events import Progress
 from bitnet_tui.view import stopping
+from bitnet_tui.view.stage_rows import StageRow
+
+_FITTING = Progress(done=168, total=512, unit="steps", label="fitting the student to its source")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,14 @@ from bitnet_tui.view import stopping
     ],
 )
 def test_a_stop_promises_what_the_stage_keeps(name: str, active: tuple[str, ...], asked: str, told: str) -> None:
-    question, why, *_ = stopping.question(name, active)
+    rows = [StageRow(one, one, "running", keeps=stage(one).resumes) for one in active]
+    question, why, *_ = stopping.question(name, rows)
     assert (question, why.removesuffix("Leaving the app (q) does not stop it.")) == (asked, told)
-    assert stopping.keeps(name, active) == ("saves" in told)
+    assert stopping.keeps(name, rows) == ("saves" in told)
+
+
+def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step():
+    row = StageRow("train", "Train the student", "running", keeps=False)
+    assert "It keeps nothing of its work; r begins it anew." in stopping.question("train", [row.at_work(_FITTING)])[1]
+    stepped = row.at_work(Progress(done=1, total=8, unit="steps", step=1))
+    assert "It saves its work first; r continues from there." in stopping.question("train", [stepped])[1]

@@ -163,7 +163,7 @@ def test_a_failure_is_shown_whole_with_its_output():
     [
         ("train", "“Train the student”", "was stopped; its work is kept, and starting it again continues it."),
         ("eval", "“Evaluate”", "was stopped; started again, it begins anew."),
-        ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again continues."),
+        ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again goes on with it."),
         ("What runs", "What runs", "was stopped; started again, it begins anew."),
     ],
 )
