@@ -1,5 +1,6 @@
 """The curves of a training that was stopped and resumed are those of one that was not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,8 @@ def test_a_seam_tells_what_was_changed_there():
         assert f"║ {told}" in unstyled(line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 46, alone=True)
     assert "║ LR→1e-4" in unstyled(narrow)
+    labelled = on(replace(one, turns=("", "BUDGET_TOKENS 21,611 → 43,222, NO_SUCH 1 → 2", "")), runs[-1])
+    assert labelled.turns[1] == "Token budget 21,611 → 43,222, NO_SUCH 1 → 2"
 
 
 def test_a_seam_is_at_the_checkpoint_and_not_at_the_next_report():
