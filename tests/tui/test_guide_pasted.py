@@ -140,6 +140,13 @@ def test_a_note_with_the_labels_of_a_targets_form_fills_it_in_any_step(backend: 
     [
         ("endpoint: http://m:9000\nbucket: b\naccess key: A\nsecret: S", "teacher", "s3", "http://m:9000 b A S"),
         ("RootUser: A\nRootPass: S\nURL: http://m:9000\nRegion: eu", "storage", "s3", "A S http://m:9000 eu"),
+        ("S3 URL: http://m:9000\nBucket name: b\nS3 key: A\nS3 secret = S", "machine", "s3", "http://m:9000 b A S"),
+        (
+            "Host: m:9000\nS3 bucket = b\nRegion name: eu\nAWS access key ID: A",
+            "storage",
+            "s3",
+            "http://m:9000 b eu A",
+        ),
         ("url: https://x.example/dav\nuser: me\npassword: P", "teacher", "webdav", "https://x.example/dav me P"),
         ("folder: /mnt/x", "storage", "local", "/mnt/x"),
         ("folder: /mnt/x", "teacher", HERE, None),
@@ -195,6 +202,28 @@ def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() ->
     assert pasted.read("user-key:xyz") == pasted.Pasted({}, {}, ("user-key",))
     assert pasted.read("App password hunter22") == pasted.Pasted({}, {}, ("App password",))
     assert pasted.read('{"a": {"db_pwd": "x"}}') == pasted.Pasted({}, {}, ("db_pwd",))
+
+
+@pytest.mark.parametrize("written", ["http://lab:8000/v1", "lab:8000/v1"])
+def test_lines_without_labels_are_told_by_their_form(written: str) -> None:
+    draft = Draft(step="teacher").having(TEACHER, "custom")
+    found = pasted.read(f"{written}\r\nllama3:8b\r\n{KEY}\r\n", draft=draft, bare=True)
+    assert found is not None
+    filled, keys = pasted.with_pasted(draft, {}, found)
+    assert (filled.address, filled.model, keys) == ("http://lab:8000/v1", "llama3:8b", {"CUSTOM_API_KEY": KEY})
+    only = pasted.read(KEY, draft=draft, bare=True)
+    assert only == pasted.Pasted({}, {"TEACHER_API_KEY": KEY})
+    found = pasted.read(f"{written}\nllama\n{KEY[5:]}", draft=draft, bare=True)
+    assert found == pasted.Pasted({"TEACHER_BASE_URL": "http://lab:8000/v1"}, {}, left=2), "a key of no known form"
+    for neither in ("llama", f"see {KEY}", f"http://me:{KEY}@lab/v1", f"{KEY}\n{KEY}2", "one\ntwo", f"{KEY}\n" * 30):
+        assert pasted.read(neither, draft=draft, bare=True) is None
+    target = Draft(step="storage").having(BACKEND, "s3")
+    found = pasted.read("http://m:9000\nAKIA0123456789ABCDEF\nruns", draft=target, bare=True)
+    assert found is not None
+    assert (found.values["S3_ENDPOINT_URL"], found.keys, found.left) == (
+        "http://m:9000", {"AWS_ACCESS_KEY_ID": "AKIA0123456789ABCDEF"}, 1
+    )  # fmt: skip
+    assert pasted.read("http://m:9000", draft=Draft(step="storage"), bare=True) is None, "of no target"
 
 
 def test_the_file_of_a_service_account_is_one_key() -> None:
@@ -296,6 +325,14 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
             "http://note:8000/v1", "small", f"{KEY}3"
         ]  # fmt: skip
+        guide.query_one("#cards").focus()
+        await _paste(pilot, f"http://bare:8000/v1\rqwen\r{KEY}7\r")
+        assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
+            "http://bare:8000/v1", "qwen", f"{KEY}7"
+        ]  # fmt: skip
+        await _paste(pilot, "three\rlines\rof nothing")
+        assert said(pilot, "#problem").startswith("Nothing taken: write each line as “label: value”")
+        assert KEY not in shown(pilot)
         field_of(guide, "ADDRESS").focus()
         for written in (f"{KEY}4", f"use {KEY}4 for it"):
             await _paste(pilot, written)

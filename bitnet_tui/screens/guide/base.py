@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS = 0.1
+_NO_LABEL = "Nothing taken: write each line as “label: value”, such as “Model: …”."
 _NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
 
 
@@ -137,14 +138,17 @@ class Guide(KeyedScreen[Made | None]):
 
     async def take_in(self, text: str) -> bool:
         """Fill all fields at once from pasted settings. A key must not land in a field that shows it."""
-        found = await asyncio.to_thread(pasted.read, text, self.TAKES, self.draft)
         field = self.focused
+        one_for_a_field = isinstance(field, Input) and len(text.split()) == 1
+        found = await asyncio.to_thread(pasted.read, text, self.TAKES, self.draft, bare=not one_for_a_field)
         if isinstance(field, SecretInput) and not (found and (found.values or found.keys)):
             if key := labelled.only_secret(text):
                 field.value = key
             return bool(key)
+        if found is None and not isinstance(field, Input):
+            self.say(_NO_LABEL, "warn")
         if found is None:
-            return False
+            return not isinstance(field, Input)
         remember(found.keys.values())
         await self._take(found)
         return True

@@ -30,25 +30,32 @@ _PAIR = re.compile(
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+(?=\S+$)")
 """What is before a key in a header."""
 _QUOTES = re.compile(r"(['\"`])(.*)\1")
-_ALSO = {
-    "AWS_REGION": "AWS_DEFAULT_REGION",
-    "REGION": "AWS_DEFAULT_REGION",
-    **dict.fromkeys(
-        (
-            *("S3_ENDPOINT", "S3_URL", "AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
-            *("AWS_S3_ENDPOINT", "AWS_S3_ENDPOINT_URL", "MINIO_ENDPOINT", "MINIO_URL"),
-        ),
-        "S3_ENDPOINT_URL",
+_NAMES = {
+    "AWS_DEFAULT_REGION": "REGION AWS_REGION S3_REGION MINIO_REGION",
+    "S3_ENDPOINT_URL": (
+        "S3_ENDPOINT S3_URL S3_HOST S3_SERVER S3_ADDRESS AWS_ENDPOINT AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 "
+        "AWS_S3_ENDPOINT AWS_S3_ENDPOINT_URL MINIO_ENDPOINT MINIO_URL MINIO_HOST MINIO_SERVER"
     ),
-    "OPENAI_API_BASE": "OPENAI_BASE_URL",
+    "S3_BUCKET": "S3_BUCKET_NAME AWS_BUCKET AWS_S3_BUCKET MINIO_BUCKET",
+    "AWS_ACCESS_KEY_ID": (
+        "AWS_ACCESS_KEY AWS_KEY_ID S3_ACCESS_KEY S3_ACCESS_KEY_ID S3_KEY S3_KEY_ID MINIO_ACCESS_KEY MINIO_ROOT_USER"
+    ),
+    "AWS_SECRET_ACCESS_KEY": (
+        "AWS_SECRET AWS_SECRET_KEY S3_SECRET S3_SECRET_KEY S3_SECRET_ACCESS_KEY MINIO_SECRET_KEY MINIO_ROOT_PASSWORD"
+    ),
+    "OPENAI_BASE_URL": "OPENAI_API_BASE",
 }
+_ALSO = {theirs: ours for ours, names in _NAMES.items() for theirs in names.split()}
 """What other programs call a setting of ours."""
 _NOTHING = re.compile(
     r"""(?ix) [(<\[]? (?: [-–—]+ | n/?a | no(?:ne|t)? | null | nil | empty | (?:no|none|not)\ (?:api[ -]?)?(?:key\ ?)?
     (?:(?:is\ )?(?:needed|required|necessary|set|used))? ) \.? [)>\]]? (?: \s+\(.*\) | [,;]\s.* )?"""
 )
 """What people write where there is no key."""
-_ADDRESS = "address url baseurl serverurl apibase apiurl endpoint endpointurl host server uri"
+_ADDRESS = (
+    "address url baseurl serverurl serveraddress serviceurl apibase apiurl apiendpoint apiaddress endpoint "
+    "endpointurl host hostname hosturl server uri link"
+)
 _KEY = (
     "key apikey token accesstoken apitoken authtoken personalaccesstoken pat bearer secret secretkey password passwd "
     "pass pwd"
@@ -56,7 +63,7 @@ _KEY = (
 _USER = "user username login"
 _TEACHERS = {
     TEACHER: "provider",
-    "TEACHER_MODEL": "model modelname modelid",
+    "TEACHER_MODEL": "model modelname modelid llm",
     "TEACHER_BASE_URL": _ADDRESS,
     "TEACHER_API_KEY": _KEY,
 }
@@ -74,7 +81,13 @@ _SYNONYMS = {
     "FIREBASE_CREDENTIALS_JSON": "credentials serviceaccount",
 }
 """What else people call a setting of a target."""
-_BY_LABEL = {"Address": _ADDRESS, "Username": _USER, "Bucket": "bucketname", "Folder": "path directory dir root"}
+_BY_LABEL = {
+    "Address": _ADDRESS,
+    "Username": _USER,
+    "Bucket": "bucketname",
+    "Region": "regionname",
+    "Folder": "path directory dir root",
+}
 _ENOUGH_FOR_A_TARGET = 2
 """So many settings of a target choose it in a step that is about something else."""
 _MOST_IN_TWO = 40
@@ -117,10 +130,12 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
     found = {
         place: one
         for place, written in enumerate(lines)
-        if (one := _labelled(written)) and not (_setting(one.label) and one.sign.strip() == "=")
+        if (one := _labelled(written)) and not (setting_called(one.label) and one.sign.strip() == "=")
     }
     taken: dict[str, int] = {}
-    labels = [(place, _plain(one.label)) for place, one in found.items()]
+    labels = [
+        (place, _plain(label(name) if (name := _setting(one.label)) else one.label)) for place, one in found.items()
+    ]
     for backend, part in _parts(labels, draft, of_storage=of_storage):
         taken |= part
         if part and backend and backend != draft.backend:
@@ -131,6 +146,12 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
     for name, place in taken.items():
         lines[place] = f"{name}={dotenv.quoted(_value(name, found[place].value))}"
     return "\n".join(lines)
+
+
+def has_label(line: str) -> bool:
+    """Whether a line begins with a label. One such as `model:7b` may be a value, and a URL is one."""
+    one = _labelled(line)
+    return one is not None and not one.value.startswith("//") and not may_be_a_value(line)
 
 
 def labels_of(text: str) -> list[str]:
@@ -227,8 +248,10 @@ def _is_label(form: Mapping[str, str], word: str) -> bool:
 
 
 def _setting(written: str) -> str:
-    """As `setting_called`, but for the teacher's label that is also the name of a setting, in capitals."""
-    return "" if written != written.upper() and written.upper() == CHAT else setting_called(written)
+    """As `setting_called`, also with blanks, but for the teacher's label that is a setting's name in capitals."""
+    if written != written.upper() and written.upper() == CHAT:
+        return ""
+    return setting_called(re.sub(r"[\W_]+", "_", written))
 
 
 def _forms(draft: Draft, *, of_storage: bool) -> list[_Form]:

@@ -15,6 +15,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed, wrap
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import labelled, storing
+from bitnet_tui.view.guide.bare import with_labels
 from bitnet_tui.view.guide.draft import (
     BACKEND,
     CHAT,
@@ -85,12 +86,15 @@ def _shortened(names: Iterable[str], most: int, noun: str) -> list[str]:
     return found if more <= most - 1 else [*found[:most], f"{more} more"]
 
 
-def read(text: str, sections: str = "", draft: Draft | None = None) -> Pasted | None:
+def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: bool = False) -> Pasted | None:
     """What a pasted text assigns, by names or by the labels of the forms; None for one without a setting of ours.
 
     Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
+    With `bare`, lines without labels are taken by their form.
     """
     lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
+    if bare:
+        lines = with_labels(lines, draft or Draft(), of_storage=bool(sections))
     if (account := _json_object(lines)).keys() >= _ACCOUNT:
         return Pasted({}, {"FIREBASE_CREDENTIALS_JSON": json.dumps(account)})
     if whole := labelled.may_be_a_value(lines):
