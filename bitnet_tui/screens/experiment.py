@@ -35,6 +35,8 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 _IDLE_EVERY = 4
+_WHOLE_SECONDS = 1.0
+"""How often everything is read while something runs; between, it is only seen whether that has written anything."""
 _HEAD_GAP = 3
 """Cells between what the head line has at both ends."""
 _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
@@ -61,6 +63,8 @@ class ExperimentScreen(
         self._advised = ""
         """The setting that the last warning or refusal was about, at which Config opens."""
         self._ticks = 0
+        self._glances = False
+        self._drawn_with: tuple[object, ...] = ()
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
@@ -104,15 +108,33 @@ class ExperimentScreen(
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._launching or self._view.active or self._view.copy.sending or self._ticks % _IDLE_EVERY == 0:
+        at_work = self._view.active or self._view.copy.sending
+        whole_every = max(1, round(_WHOLE_SECONDS / self.shell.redraw_seconds)) if at_work else _IDLE_EVERY
+        if self._launching or self._ticks % whole_every == 0:
+            self.look()
+        elif at_work and not self._looking:  # a look that is asked for meanwhile reads everything
+            self._glances = True
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
         seconds = _SLICE_SECONDS if self._view.rows else _FIRST_SECONDS
-        return partial(self._watcher.look, self._chosen, self._back, seconds)
+        glances, self._glances = self._glances, False
+        look = self._watcher.glance if glances else self._watcher.look
+        return partial(look, self._chosen, self._back, seconds)
 
     def draw(self, view: ExperimentView) -> None:
-        before, self._view = self._view, view
+        if view is self._view and self._drawn_with == self._of_this_app:
+            self.pane.keep_up()
+        else:
+            self._draw(view)
+
+    @property
+    def _of_this_app(self) -> tuple[object, ...]:
+        """What is drawn and no file tells."""
+        return self._launching, *self.shell.stops_sent
+
+    def _draw(self, view: ExperimentView) -> None:
+        before, self._view, self._drawn_with = self._view, view, self._of_this_app
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self.chosen_stage)
         active = {row.run_id or "" for row in view.rows if row.active}
@@ -132,7 +154,7 @@ class ExperimentScreen(
 
     def redraw(self) -> None:
         if self.query_one_optional("#run"):
-            self.draw(self._view)
+            self._draw(self._view)
 
     @property
     def charted(self) -> RunView:

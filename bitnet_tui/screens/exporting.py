@@ -74,8 +74,8 @@ class ExportingScreen(ShellScreen[None]):
 
     def draw_export(self) -> None:
         """Say how the export is doing; what came of it has been seen once its tab is in sight."""
-        export, pane = self.shell.exports.get(self.root), self.query_one_optional(CheckpointsPane)
-        if export is None or pane is None:
+        export = self.shell.exports.get(self.root)
+        if export is None or (pane := self.query_one_optional(CheckpointsPane)) is None:
             return
         row = pane.view.row(str(export.step))
         made = row.exported if row is not None else ()

@@ -1,9 +1,11 @@
 """Reads one experiment from its files and returns a frozen picture of it. Not thread-safe."""
 
 import math
+import os
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -126,6 +128,25 @@ class ExperimentWatcher:
     _known: KnownCopy = field(default_factory=KnownCopy)
     _comparison: Comparison = field(default_factory=Comparison)
     _load: LoadReader = field(default_factory=LoadReader)
+    _at_work: tuple[Entry, ...] = ()
+    """The runs without an end, when they were read last."""
+    _taken: Callable[[], tuple[float | None, float]] = lambda: (None, 0.0)
+    """How long the shown run has taken by now, and for how long it has been silent, in seconds."""
+    _seen: tuple[object, ExperimentView] | None = None
+    """What `_mark` said before the last look, and what that found."""
+
+    def glance(self, stage: str | None, back: int = 0, seconds: float = math.inf) -> ExperimentView:
+        """As `look`, at little cost while no run writes anything: what else may have changed is as it was then.
+
+        It is the same object as the last one unless something that is shown differs.
+        """
+        if self._seen is None or self._seen[0] != self._mark(stage, back):
+            return self.look(stage, back, seconds)
+        mark, view = self._seen
+        if view.run is not None and view.run.active:
+            view = _newer(view, replace(view, run=replace(view.run, elapsed=self._taken()[0])))
+            self._seen = mark, view
+        return view
 
     def look(self, stage: str | None, back: int = 0, seconds: float = math.inf) -> ExperimentView:
         """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing.
@@ -134,17 +155,24 @@ class ExperimentWatcher:
         the view's `problem`.
         """
         self._deadline = time.perf_counter() + seconds
+        mark, at_work, seen = self._mark(stage, back), self._at_work, self._seen
+        self._seen = None
         try:
-            return self._read(stage, back)
+            view = self._read(stage, back)
         except BitnetError as error:
             return ExperimentView(self.root, problem=str(error))
         except (OSError, ValueError, RecursionError) as error:
             return ExperimentView(self.root, problem=unreadable_words(self.root, error))
+        view = view if seen is None else _newer(seen[1], view)
+        if at_work and at_work == self._at_work and not (view.run and view.run.view.unread):
+            self._seen = mark, view
+        return view
 
     def _read(self, stage: str | None, back: int) -> ExperimentView:
         require_experiment(self.root)
         experiment, problem = experiment_at(self.root, self.home)
         history = History.read(experiment, self._cache)
+        self._at_work = tuple(entry for entry in history.entries if entry.record.state in ACTIVE)
         rows = stage_rows(history)
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
@@ -194,9 +222,9 @@ class ExperimentWatcher:
         view = self._view(run)
         if stopping and state in ACTIVE:
             view = _without_eta(view)
-        elapsed, silent = self.elapsed.of(record, state, view.newest)
-        if elapsed is not None:
-            elapsed += seconds_before(history, runs[place])
+        before = seconds_before(history, runs[place])
+        self._taken = partial(_with_before, before, partial(self.elapsed.of, record, state, view.newest))
+        elapsed, silent = self._taken()
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
@@ -221,6 +249,12 @@ class ExperimentWatcher:
             load=load,
             since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
+
+    def _mark(self, stage: str | None, back: int) -> tuple[object, ...]:
+        """Differs once something else is asked, or a run has written something, ended or begun."""
+        runs = [(run.id in self.stops_sent, run.state(record)) for run, record in self._at_work]
+        files = {path for run, _ in self._at_work for path in (run.path.parent, run.record_path, run.events_path)}
+        return stage, back, runs, {path: _version(path) for path in files}
 
     def _trained(self, history: History) -> tuple[Finding, ...]:
         """How the training went whose student was judged: gates alone would tell nothing good of it."""
@@ -290,6 +324,29 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
         return TeacherOptions.of(settings).chosen, shape or StudentOptions.of(settings).preset
     except UsageError:
         return "", ""
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """Differs once the file has been written to; empty if it can't be seen."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - asked again and again
+    except OSError:
+        return ()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _with_before(before: float, taken: Callable[[], tuple[float | None, float]]) -> tuple[float | None, float]:
+    elapsed, silent = taken()
+    return None if elapsed is None else elapsed + before, silent
+
+
+def _newer(before: ExperimentView, now: ExperimentView) -> ExperimentView:
+    """The view now; the one before if it shows an active run, and the same of it to the second."""
+    was, run = before.run, now.run
+    if was is None or run is None or not run.active or was.elapsed is None or run.elapsed is None:
+        return now
+    same = round(was.elapsed) == round(run.elapsed) and replace(now, run=replace(run, elapsed=was.elapsed)) == before
+    return before if same else now
 
 
 def _without_eta(view: RunView) -> RunView:

@@ -220,6 +220,10 @@ class RunPane(Vertical):
         self._live(view, view.run, lens, cells, launching)
         for pane in self._made.values():
             self._tell(pane)
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Have the open tab read its files again, if it last did so a while ago."""
         if monotonic() - self._looked > _LOOK_SECONDS:
             self._look(self.open)
 

@@ -1,15 +1,18 @@
 """The screen of one experiment, driven by keys. Everything it shows comes from files."""
 
+import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.view.panels import title
 from bitnet_tui.view.spans import unstyled
-from bitnet_tui.view.watch import ExperimentWatcher
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
@@ -56,6 +59,38 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "activations A8 → A4 at step 182, 135,590 tokens seen" in log
             assert "checkpoint of step 100: mini_bitnet_step_100.pt, 190 MB" in log
     finally:
+        live.end_process()
+
+
+async def test_while_a_run_is_silent_it_is_glanced_at_and_no_glance_takes_the_place_of_a_look(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    exp = experiment(home, "silent")
+    live = SimulatedRun(exp, "train", alive=True)
+    read: list[str] = []
+    held, look = threading.Event(), ExperimentWatcher.look
+
+    def glancing(*given: Any) -> ExperimentView:
+        read.append("glance")
+        held.wait(30)
+        return look(*given)
+
+    monkeypatch.setattr(ExperimentWatcher, "glance", glancing)
+    monkeypatch.setattr(ExperimentWatcher, "look", lambda *given: read.append("look") or look(*given))
+    try:
+        live.train(0, 3)
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test() as pilot:
+            await until(pilot, lambda: read[-1:] == ["glance"])
+            screen = cast("ExperimentScreen", pilot.app.screen)
+            read.clear()
+            screen.look()
+            screen._ticks = 0
+            screen._tick()
+            held.set()
+            await until(pilot, lambda: bool(read))
+            assert read[0] == "look"
+    finally:
+        held.set()
         live.end_process()
 
 

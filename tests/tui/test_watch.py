@@ -23,7 +23,7 @@ from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.panels import figures, load, title, what_next
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stage_rows import COPIED, QUEUED
-from bitnet_tui.view.watch import ExperimentWatcher
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.view.workspace import row_of
 from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
 
@@ -66,6 +66,58 @@ def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_wit
         assert "CPU" not in unstyled(load(later.run, 24))
         live.finish()
         assert load(watcher.look("train").run, 80) == ()
+    finally:
+        live.end_process()
+
+
+def test_a_glance_reads_the_experiment_only_once_a_run_has_written_something(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    exp = experiment(home, "glanced")
+    now = started = time.time()
+    live = SimulatedRun(exp, "train", started, alive=True)
+    reads, read, stops = [0], History.read, set()
+    monkeypatch.setattr(History, "read", lambda *given: reads.append(1) or read(*given))
+    try:
+        live.train(0, 1)
+        watcher = ExperimentWatcher(exp.root, home, elapsed=Elapsed(lambda: now), stops_sent=stops)
+
+        def settle() -> ExperimentView:
+            """Until a glance reads nothing any more."""
+            for _ in range(3):
+                reads.clear()
+                view = watcher.glance("train")
+                if not reads:
+                    return view
+            raise AssertionError("each glance reads everything")
+
+        now = started + 3
+        first = settle()
+        now = started + 3.2
+        assert watcher.glance("train") is first
+        assert watcher.look("train") is first  # nothing that is shown differs
+        now = started + 4
+        later = settle()
+        assert later.run is not None and first.run is not None
+        assert later.run.elapsed == pytest.approx(4, abs=1e-3)
+        assert later == dataclasses.replace(first, run=dataclasses.replace(first.run, elapsed=later.run.elapsed))
+
+        (exp.root / ".env").write_text("MINI_PRESET=mini\n")
+        assert [watcher.glance("train").preset, watcher.look("train").preset] == ["nano", "mini"]
+        settle()
+        live.train(2, 2)
+        assert watcher.glance("train").run.view.step == 2
+        settle()
+        stops.add(live.run.id)
+        assert watcher.glance("train") and reads
+        settle()
+        assert watcher.glance("train", 1) and reads
+        settle()
+        SimulatedRun(exp, "eval", started).finish()
+        assert watcher.glance("eval").run.state == "succeeded"
+        settle()
+        live.end_process()
+        assert watcher.glance("train").run.state == "interrupted"
     finally:
         live.end_process()
 
