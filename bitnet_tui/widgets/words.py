@@ -37,7 +37,12 @@ class Words(Static):
         """Show another content. The same again is not drawn: nothing is written while nothing changes."""
         safe = _safe(content)
         if not _same(safe, self.content):
-            super().update(safe, layout=layout)
+            super().update(safe, layout=layout and not self._stays_as_large(safe))
+
+    def _stays_as_large(self, content: VisualType) -> bool:
+        """Whether each line is as long as before and none wraps: a layout takes longer than drawing a line."""
+        now, before = _lengths(content), _lengths(self.content)
+        return now == before and bool(now) and max(now) <= self.content_size.width
 
     def has_at(self, words: str, column: int) -> bool:
         """Whether these words, the last of them if it has them twice, stand in this column of the screen."""
@@ -59,6 +64,11 @@ def _same(one: VisualType, other: VisualType) -> bool:
     if isinstance(one, Content) and isinstance(other, Content):
         return one.is_same(other)
     return isinstance(one, str) and isinstance(other, str) and one == other
+
+
+def _lengths(content: VisualType) -> list[int]:
+    """The cells of each line; empty if that can't be told."""
+    return [one.cell_length for one in content.split("\n")] if isinstance(content, Content) else []
 
 
 class SafeLines(LineFilter):
