@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -61,6 +62,7 @@ class ProcessIdentity:
     host: str
 
 
+@cache
 def boot_id() -> str:
     if _BOOT_ID.exists():
         return _BOOT_ID.read_text().strip()
@@ -327,17 +329,16 @@ def _start_time(pid: int) -> float | None:
 
 def available_bytes() -> int:
     """What can be allocated without swapping: the machine's free memory, or what the container may still use."""
+    return memory()[0]
+
+
+def memory() -> tuple[int, int]:
+    """`available_bytes`, and the memory of the machine, or what the container may use of it."""
     import psutil
 
-    free = int(psutil.virtual_memory().available)
-    return max(0, min([free, *(limit - used for limit, used in _memory_limits())]))
-
-
-def memory_bytes() -> int:
-    """The memory of the machine, or what the container may use of it."""
-    import psutil
-
-    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits())])
+    machine, limits = psutil.virtual_memory(), list(_memory_limits())
+    free = min([int(machine.available), *(limit - used for limit, used in limits)])
+    return max(0, free), min([int(machine.total), *(limit for limit, _ in limits)])
 
 
 def oom_kills() -> int | None:
@@ -350,10 +351,10 @@ def _memory_limits() -> Iterator[tuple[int, int]]:
 
     File pages that give way to an allocation don't count as used.
     """
-    for group in _groups():
+    for group in dict.fromkeys(_groups()):
         for limit_in, used_in, pages in _MEMORY_FILES:
-            limit, used = _number_in(group / limit_in), _number_in(group / used_in)
-            if limit is not None and used is not None:
+            limit = _number_in(group / limit_in)
+            if limit is not None and (used := _number_in(group / used_in)) is not None:
                 yield limit, used - (_number_in(group / "memory.stat", pages) or 0)
 
 

@@ -165,8 +165,7 @@ def test_a_limit_of_any_group_that_holds_this_process_counts(
     (tmp_path / group / names[0]).write_text("1000000\n")
     (tmp_path / group / names[1]).write_text("700000\n")
     (tmp_path / group / "memory.stat").write_text("total_inactive_file 0\n")
-    assert process.available_bytes() == 300000
-    assert process.memory_bytes() == 1000000
+    assert process.memory() == (300000, 1000000)
 
 
 def test_processes_killed_for_lack_of_memory_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def machine(root: Path, host: str) -> Machine:
     free = None
     with suppress(OSError):
         free = float(shutil.disk_usage(root).free)
-    return Machine(process.available_bytes(), process.memory_bytes(), free)
+    return Machine(*process.memory(), free)
 
 
 @dataclass(frozen=True)

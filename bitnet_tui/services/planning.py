@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.process import available_bytes, memory_bytes
+from bitnet_core.process import memory
 from bitnet_tui.services.commands import Command
 
 _SECONDS, _TIMING_SECONDS = 120.0, 600.0
@@ -40,10 +40,11 @@ class Plan(Command):
 def machine(home: Path) -> dict[str, Any]:
     """Cores, bytes of memory and disk, and the experiments' folder."""
     there = next((one for one in (home.absolute(), *home.absolute().parents) if one.is_dir()), Path("/"))
+    free, whole = memory()
     found: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "free_memory": available_bytes(),
-        "memory": memory_bytes(),
+        "free_memory": free,
+        "memory": whole,
         "place": home,
     }
     with suppress(OSError):  # the experiment itself will say what is wrong with its place

@@ -101,10 +101,8 @@ def _still(now: float) -> Iterator[None]:
     with (
         mock.patch.object(time, "time", lambda: now),
         mock.patch.object(socket, "gethostname", lambda: _HOST),
-        mock.patch.object(process, "memory_bytes", lambda: _MEMORY),
-        mock.patch.object(process, "available_bytes", lambda: _FREE),
-        mock.patch.object(planning, "memory_bytes", lambda: _MEMORY),
-        mock.patch.object(planning, "available_bytes", lambda: _FREE),
+        mock.patch.object(process, "memory", lambda: (_FREE, _MEMORY)),
+        mock.patch.object(planning, "memory", lambda: (_FREE, _MEMORY)),
         mock.patch.object(shutil, "disk_usage", lambda _: _Disk(2 * _DISK, _DISK, _DISK)),
         mock.patch.object(LoadReader, "_cpu", lambda _: 0.87),
         mock.patch.object(LoadReader, "_gpus", lambda _: iter(())),
