@@ -98,10 +98,22 @@ def settings_beside(root: Path, overrides: Mapping[str, str] | None = None) -> R
     return replace(found, problems=(*found.problems, problem))
 
 
-def is_experiment(folder: Path) -> bool:
+class Changes(dict[str, float]):
+    """When files and folders were last changed (`last_change`): each is looked at once."""
+
+    def __missing__(self, path: str) -> float:
+        self[path] = found = last_change(path)
+        return found
+
+
+def is_experiment(folder: Path, changes: Changes | None = None) -> bool:
     """Whether the folder has an experiment's `.env` or one of its subfolders. OSError if it may not be entered."""
+    env = f"{folder}/.env"
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if stat.S_ISREG(os.lstat(f"{folder}/.env").st_mode):
+        status = os.lstat(env)
+        if stat.S_ISREG(status.st_mode):
+            if changes is not None:
+                changes[env] = status.st_mtime
             return True
     return is_present(folder / ".env") or any((folder / mark).is_dir() for mark in _MARKS)
 
@@ -125,26 +137,29 @@ class Workspace(NamedTuple):
         """The experiments' folders, the most recently changed first."""
         return self.look()[0]
 
-    def look(self) -> tuple[list[Path], dict[Path, str]]:
+    def look(self, changes: Changes | None = None) -> tuple[list[Path], dict[Path, str]]:
         """The experiments' folders, the most recently changed first, and why other folders can't be read.
 
-        Hidden folders that can't be read are left out, and the workspace itself may be among the others.
+        Hidden folders that can't be read are left out, and the workspace itself may be among the others. `changes`
+        is told what was looked at on the way.
         """
+        changes = Changes() if changes is None else changes
         found: list[Path] = []
         unreadable: dict[Path, str] = {}
         for folder in self._folders(unreadable):
             try:
-                if is_experiment(folder):
+                if is_experiment(folder, changes):
                     found.append(folder)
             except OSError as error:
                 if not folder.name.startswith("."):
                     unreadable[folder] = unreadable_words(folder, error)
-        return sorted(found, key=_last_changed, reverse=True), unreadable
+        found.sort(key=lambda folder: max(changes[str(folder)], changes[f"{folder}/logs"]), reverse=True)
+        return found, unreadable
 
     def _folders(self, unreadable: dict[Path, str]) -> list[Path]:
         try:
             with os.scandir(self.home) as found:
-                return sorted(Path(one.path) for one in found if one.is_dir(follow_symlinks=False))
+                return [Path(path) for path in sorted(one.path for one in found if one.is_dir(follow_symlinks=False))]
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -181,10 +196,6 @@ class Workspace(NamedTuple):
         except OSError as error:
             raise BitnetError(unreadable_words(root, error)) from error
         return self.create(name, files.asset("demo.env").read_text(encoding="utf-8")), True
-
-
-def _last_changed(folder: Path) -> float:
-    return max(last_change(folder), last_change(f"{folder}/logs"))
 
 
 def last_change(path: Path | str) -> float:

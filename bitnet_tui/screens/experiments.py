@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bitnet_tui.widgets.table import Table, Titles
 
 _LOOK_SECONDS = 1.0
-_SHARE, _LONGEST_SECONDS = 400, 5.0
+_SHARE, _LONGEST_SECONDS = 500, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _HAND_SECONDS = 60.0

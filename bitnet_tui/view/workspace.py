@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.catalog import UPLOAD
-from bitnet_core.runs.experiment import ARCHIVED, Workspace, is_archived, last_change, unreadable_words
+from bitnet_core.runs.experiment import ARCHIVED, Changes, Workspace, is_archived, last_change, unreadable_words
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
 from bitnet_core.settings.resolved import Settings
@@ -20,9 +21,13 @@ from bitnet_tui.view.figures import NO_FIGURES, Figures, FiguresReader
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
 _STALE_SECONDS = 60.0
-_MARKED = ("", "/.env", "/logs", "/data", "/reports", "/checkpoints", f"/{ARCHIVED}", "/.storage")
+_LISTED = ("", "/.env", "/logs")
+"""What the list of the workspace looks at, too."""
+_MARKED = ("/data", "/reports", "/checkpoints", f"/{ARCHIVED}", "/.storage")
 _FIRST_SECONDS, _LOOK_SECONDS = 0.02, 0.1
-"""How long one look reads before it tells what it has so far: the list can be used while the rest is read."""
+"""How long one look works before it tells what it has so far: the list can be used while the rest is read."""
+_WAITS = 5
+"""How many times as long it lasts at most, when other programs need the processor, or the disk is slow."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class ExperimentRow:
         """Whether it is shown only with the archived ones. What runs is always shown."""
         return self.archived and not self.now
 
-    @property
+    @cached_property
     def now(self) -> str:
         stage = running(self.stages)
         return f"{stage.name} {stage.note}" if stage else ""
@@ -119,12 +124,13 @@ class WorkspaceWatcher:
     def look(self, seconds: float = float("inf")) -> tuple[ExperimentRow, ...]:
         """One row per experiment, those first in which something runs, then the most recently touched.
 
-        The last rows are for folders that can't be read. When `seconds` have passed no more experiments are read:
-        the rows of those are as they were, or `pending`.
+        The last rows are for folders that can't be read. After `seconds` of work, or a few times as many by the
+        clock, no more experiments are read: the rows of those are as they were, or `pending`.
         """
-        roots, unreadable = Workspace(self.home).look()
-        deadline = time.perf_counter() + seconds
-        rows = sorted((self._row(root, deadline) for root in roots), key=lambda row: not row.now)
+        over = _over(seconds)
+        changes = Changes()
+        roots, unreadable = Workspace(self.home).look(changes)
+        rows = sorted((self._row(root, changes, over) for root in roots), key=lambda row: not row.now)
         for gone in self._seen.keys() - set(roots):
             del self._seen[gone]
         return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
@@ -144,22 +150,27 @@ class WorkspaceWatcher:
             self._sized[row.root] = known if known is not None and same else (row, replace(row, size=size))
         return tuple(row for _, row in self._sized.values())
 
-    def _row(self, root: Path, deadline: float) -> ExperimentRow:
+    def _row(self, root: Path, changes: Changes, over: Callable[[], bool]) -> ExperimentRow:
         seen = self._seen.get(root)
         if seen is None:
-            seen = self._seen[root] = _Seen(ExperimentRow(root, touched=last_change(root), pending=True))
-        if time.perf_counter() > deadline:
+            seen = self._seen[root] = _Seen(ExperimentRow(root, touched=changes[str(root)], pending=True))
+        if over():
             return seen.row
-        mark = _mark(root)
+        mark = _mark(root, changes)
         if seen.row.pending or seen.mark != mark or seen.row.now or self.clock() - seen.at >= _STALE_SECONDS:
             seen.row = row_of(root, self.home, seen.records, seen.figures)
             seen.mark, seen.at = mark, self.clock()
         return seen.row
 
 
-def _mark(root: Path) -> tuple[float, ...]:
+def _over(seconds: float) -> Callable[[], bool]:
+    worked, waited = time.thread_time() + seconds, time.perf_counter() + _WAITS * seconds
+    return lambda: time.thread_time() > worked or time.perf_counter() > waited
+
+
+def _mark(root: Path, changes: Changes) -> tuple[float, ...]:
     """Differs once a run has started or an output has appeared. An experiment that is running is read every time."""
-    found = [last_change(f"{root}{name}") for name in _MARKED]
+    found = [changes[f"{root}{name}"] for name in _LISTED] + [last_change(f"{root}{name}") for name in _MARKED]
     return (*found, *version(root)) if found[-1] else tuple(found)
 
 

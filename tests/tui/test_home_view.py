@@ -2,9 +2,12 @@
 
 import itertools
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from bitnet_core.text import width
 from bitnet_core.workspace.changes import archive
 from bitnet_tui.plain import listing
 from bitnet_tui.services.sizes import Sizes
+from bitnet_tui.view import workspace
 from bitnet_tui.view.experiment_list import about, counted, legend, nothing_shown
 from bitnet_tui.view.figures import Figures
 from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
@@ -24,7 +28,7 @@ from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
 from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
-from tests.tui.simulated import NOON, SimulatedRun, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
 _STATES = ("new", "running", "done", "outdated", "failed", "cancelled", "interrupted")
 _NUMBERS = st.none() | st.floats() | st.floats(0, 1e9)
@@ -278,3 +282,41 @@ def test_sizes_are_measured_when_something_changed_but_not_all_the_time(tmp_path
     assert sizes.due({root: 3, gone: 1}) == []
     now[0] = 700.0
     assert sizes.due({root: 2, gone: 1}) == [root, gone]
+
+
+def test_an_unchanged_workspace_is_read_no_more_and_each_of_its_files_is_looked_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    roots = [finished_experiment(home, name).root for name in ("one", "two")]
+    watcher = WorkspaceWatcher(home)
+    first = watcher.look()
+    asked: list[str] = []
+    for name in ("stat", "lstat"):
+        real = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda path, *given, real=real, **named: asked.append(str(path)) or real(path, *given, **named)
+        )
+    assert [*map(id, watcher.look())] == [*map(id, first)]
+    monkeypatch.undo()
+    within = [one for one in asked if one.startswith(str(home))]
+    assert {str(root) for root in roots} < set(within)
+    assert len(within) == len(set(within))
+
+
+def test_what_other_programs_take_of_the_processor_does_not_shorten_a_look(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With other programs at work, one to four experiments of 200 were read at each look."""
+    for name in ("one", "two", "three"):
+        experiment(home, name)
+    clocks = SimpleNamespace(
+        monotonic=time.monotonic, perf_counter=itertools.count(0, 0.15).__next__, thread_time=lambda: 0.0
+    )
+    monkeypatch.setattr(workspace, "time", clocks)
+    watcher = WorkspaceWatcher(home)
+    watcher.glance()
+    assert not [row for row in watcher.glance() if row.pending]
+    clocks.thread_time = itertools.count(0, 0.06).__next__
+    assert [row.pending for row in WorkspaceWatcher(home).look(0.1)] == [False, True, True]
+    clocks.thread_time, clocks.perf_counter = lambda: 0.0, itertools.count(0, 60.0).__next__
+    assert [row.pending for row in WorkspaceWatcher(home).look(0.1)] == [True, True, True]  # the disk is slow
