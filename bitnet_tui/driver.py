@@ -112,7 +112,7 @@ class _Output:
         self.taken += 1
 
 
-class _EndOfInput(threading.Event):
+class EndOfInput(threading.Event):
     """Can be waited for together with what is typed: its file can be read once the event is set."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class AnyTerminal(LinuxDriver):
 
     def __init__(self, app: "App[Any]", **options: Any) -> None:
         super().__init__(app, **options)
-        self.exit_event = self._end_of_input = _EndOfInput()
+        self.exit_event = self._end_of_input = EndOfInput()
         self._output = _Output(cast("TextIO", self._file), self._leave)
         self._file = cast("Any", self._output)
         if self.plain:

@@ -1,19 +1,24 @@
 """The app in terminals of other encodings: what is typed, and the signs that it draws with."""
 
 import ast
+import os
+import queue
 import re
+import selectors
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
+from textual.events import Key
 
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.driver import MOST_WAITING, in_cells
+from bitnet_tui.driver import MOST_WAITING, AnyTerminal, EndOfInput, in_cells
 from bitnet_tui.widgets import chart
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
@@ -34,6 +39,37 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
         terminal.press("?")
         terminal.until("Open the highlighted experiment")
         assert terminal.exit_code is None
+
+
+def test_only_a_byte_wakes_the_thread_that_reads_what_is_typed(monkeypatch: pytest.MonkeyPatch):
+    """One that looked every now and then took a third of all that an idle app took."""
+    asked: queue.Queue[float | None] = queue.Queue()
+    taken: queue.Queue[Key] = queue.Queue()
+
+    class Selector(selectors.SelectSelector):
+        def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+            asked.put(timeout)
+            return super().select(timeout)
+
+    monkeypatch.setattr(selectors, "SelectSelector", Selector)
+    driver = AnyTerminal.__new__(AnyTerminal)
+    driver.fileno, keyboard = os.pipe()
+    driver._debug = driver._flooded = False
+    driver.exit_event = driver._end_of_input = EndOfInput()
+    monkeypatch.setattr(driver, "process_message", taken.put)
+    thread = threading.Thread(target=driver.run_input_thread, daemon=True)
+    thread.start()
+    for typed in (b"a", b"b"):
+        assert asked.get(timeout=30) is None
+        os.write(keyboard, typed)
+        assert taken.get(timeout=30).key == typed.decode()
+    assert asked.get(timeout=30) is None
+    os.write(keyboard, b"\x1b")  # alone, or the beginning of a sequence
+    assert asked.get(timeout=30) is not None
+    assert taken.get(timeout=30).key == "escape"
+    driver.exit_event.set()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 def test_a_flood_of_keys_is_cut_and_the_app_can_be_left(home: Path):
