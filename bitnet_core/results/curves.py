@@ -11,8 +11,8 @@ from msgspec import UNSET
 from bitnet_core.results.series import LARGEST, Segment, Series
 from bitnet_core.runs.chain import Beginning, Begun, Start, counted, place_of
 from bitnet_core.runs.event_words import changed_words
-from bitnet_core.runs.events import Event, Flip, Metric, SettingsChanged
-from bitnet_core.text import crop
+from bitnet_core.runs.events import Event, Flip, Metric, Progress, SettingsChanged
+from bitnet_core.text import crop, finite
 
 STEP, CLOCK, SHARE = "step", "clock", "quantized_share"
 """Curves that are not drawn, over the seen tokens: the step, the wall clock in Unix seconds, how ternary it is."""
@@ -41,7 +41,8 @@ class Curve:
 
 
 class Piece(Begun, Protocol):
-    """One run of a training. `held_out` is its newest evaluation on held-out traces.
+    """One run of a training. `held_out` is its newest evaluation on held-out traces, `seen` the tokens that its
+    progress told last.
 
     `changed` says under which other settings it went on; empty if under the same.
     """
@@ -54,6 +55,8 @@ class Piece(Begun, Protocol):
     def held_out(self) -> Metric | None: ...
     @property
     def changed(self) -> str: ...
+    @property
+    def seen(self) -> float | None: ...
 
 
 @dataclass
@@ -63,6 +66,7 @@ class CurveFold:
     flip: Flip | None = None
     held_out: Metric | None = None
     changed: str = ""
+    seen: float | None = None
     revision: int = 0
     _start: Start = field(default_factory=Start)
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
@@ -85,6 +89,9 @@ class CurveFold:
             self.flip = self.flip or event  # a ramp has several; its marker is at the first
         elif isinstance(event, SettingsChanged):
             self.changed = crop(changed_words(event), _MOST_WORDS)
+        elif isinstance(event, Progress):  # it comes more often than figures
+            seen = finite(event.seen_tokens)
+            self.seen = self.seen if seen is None else seen
         if isinstance(event, Metric):
             self.feed_metrics([event])
         else:
@@ -130,7 +137,8 @@ def _extend_with_gaps(series: Series, xs: Sequence[float], column: Sequence[Any]
 class Training:
     """The curves of a training up to one of its runs; `seams` are the x where a run took over, in ascending order.
 
-    `turns` say at each seam under which other settings it went on; empty if under the same.
+    `turns` say at each seam under which other settings it went on; empty if under the same. `seen` are the
+    tokens that its newest progress told, which may be behind the last point of the curves.
     """
 
     curves: tuple[Curve, ...] = ()
@@ -138,6 +146,7 @@ class Training:
     turns: tuple[str, ...] = ()
     flip: Flip | None = None
     held_out: Metric | None = None
+    seen: float | None = None
 
     def points(self, name: str) -> list[tuple[float, float]]:
         """The points of a curve, in the order of their x."""
@@ -153,7 +162,7 @@ def joined(newest_first: Sequence[Piece]) -> Training:
     """One curve over these runs. What an older run did after the point from which a newer one resumed was lost."""
     pieces: dict[str, list[Curve]] = {name: [] for name in TRACKED}
     seams: list[tuple[float, str]] = []
-    flip = held_out = None
+    flip = held_out = seen = None
     for run, end in counted(newest_first):
         for curve in run.curves:
             pieces[curve.name].insert(0, until(curve, end))
@@ -162,11 +171,13 @@ def joined(newest_first: Sequence[Piece]) -> Training:
         if held_out is None and run.held_out is not None:
             at = place_of(run.held_out)
             held_out = run.held_out if at is None or at <= end else _last_held_out(run.curves, end)
+        if seen is None and run.seen is not None:
+            seen = min(run.seen, end)
         if run.begins is not None and run.begins.resumed and run.begins.seam < end:
             seams.insert(0, (run.begins.seam, run.changed))
     curves = tuple(_connected(name, parts) for name, parts in pieces.items())
     places, turns = tuple(x for x, _ in seams), tuple(words for _, words in seams)
-    return Training(curves, places, turns, flip, held_out)
+    return Training(curves, places, turns, flip, held_out, seen)
 
 
 def _last_held_out(curves: Sequence[Curve], end: float) -> Metric | None:

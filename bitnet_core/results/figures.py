@@ -106,14 +106,14 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
     }
     losses = [point for point in training.points("heldout_loss") if point[0] > training.ternary_from]
     best = min(losses, key=lambda point: point[1], default=None)
-    seen = [x for x, _ in training.points("loss") or losses]
+    seen = max([x for x, _ in training.points("loss") or losses][-1:], default=0.0)
     speeds = [speed for _, speed in training.points("tokens_per_s")]
     seconds = [one.seconds for one in subject.trained]
     whole = sum(one for one in seconds if one is not None) if None not in seconds else None
     return found | {
         "best_loss": _figure(best and best[1], f"after {count(best[0])} tokens" if best else "", run),
         "flip_shock": _figure(run.record.summary.get("flip_shock"), "loss after the flip less before it", run),
-        "seen_tokens": _figure(seen[-1] if seen else None, "supervised tokens", run, "recorded"),
+        "seen_tokens": _figure(max(seen, training.seen or 0.0) or None, "supervised tokens", run, "recorded"),
         "train_seconds": _figure(whole, f"over {len(seconds)} runs" if len(seconds) > 1 else "", run, "recorded"),
         "train_speed": _figure(median(speeds) if speeds else None, "median of the reports", run),
     }

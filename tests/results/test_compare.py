@@ -198,6 +198,10 @@ def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):
         run.emit("metric", step=STEPS // 2 + 1, seen_tokens=11 * TOKENS, loss=4.0)
         assert reader.read().runs["train"].seconds == STEPS // 2 + 2
         assert reader.read().training.points("loss")[-1] == (11 * TOKENS, 4.0)
+        # Between two figures only progress tells it; the app's gauge has it from there too.
+        told: dict[str, object] = {"done": 11.5 * TOKENS, "total": STEPS * TOKENS, "unit": "tokens"}
+        run.emit("progress", **told, step=STEPS // 2 + 2, seen_tokens=int(11.5 * TOKENS))
+        assert cells(compared(home, "live", "live"), "seen_tokens") == ["11.5k"] * 2
     finally:
         run.end_process()
 
