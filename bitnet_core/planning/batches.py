@@ -9,11 +9,17 @@ from bitnet_core.training.batches import Sampler
 
 
 def batches_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Sampler:
-    """The batches of training; without traces, rows of one sequence with every position supervised."""
-    sequences = traces.split()[0] if traces else [_synthetic(place, options, vocabulary, top_k) for place in range(8)]
+    """The batches of training on `examples_of` the same."""
+    examples = examples_of(traces, options, vocabulary, top_k)
     shape = (options.batch_size, options.max_seq_len) if options.compiled else None
     capacity = options.max_seq_len if options.pack else None
-    return Sampler(Examples(sequences, options.max_seq_len), options.batch_size, options.seed, capacity, shape=shape)
+    return Sampler(examples, options.batch_size, options.seed, capacity, shape=shape)
+
+
+def examples_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Examples:
+    """Those of training; without traces, rows of one sequence with every position supervised."""
+    sequences = traces.split()[0] if traces else [_synthetic(place, options, vocabulary, top_k) for place in range(8)]
+    return Examples(sequences, options.max_seq_len)
 
 
 def _synthetic(place: int, options: TrainOptions, vocabulary: int, top_k: int) -> TraceSequence:

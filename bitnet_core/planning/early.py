@@ -47,6 +47,7 @@ def early_plan(settings: Settings, teacher: TeacherPlan | None, asked: Asked) ->
         "decoding": None,
         "online": None,
         "source_bytes": 0,
+        "start": None,
     }
     record = plan(facts, options, data.top_k, teacher, asked)
     memory = record["training_memory"] | {"process_at_least": True}

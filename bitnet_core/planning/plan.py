@@ -22,6 +22,7 @@ from bitnet_core.planning.memory import (
     packed_bytes,
     training_bytes,
 )
+from bitnet_core.planning.preparation import preparation, preparation_rows
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.settings.values import TrainOptions
@@ -87,6 +88,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "budget": budget,
         "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
         "time": _time(found, supervised, step, asked.tokens_per_s, elsewhere),
+        "preparation": None if elsewhere else preparation(facts["start"], traces, teacher, options.max_seq_len),
         "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
         "disk": _disk(config, traces, teacher),
         "teacher": None if teacher is None else asdict(teacher),
@@ -282,6 +284,7 @@ def _course_rows(record: Record) -> list[list[Any]]:
         if spent["seconds"] is None:
             lasts = "how many steps there will be depends on the traces"
         rows.append(["duration", None if spent["seconds"] is None else duration(spent["seconds"]), lasts])
+    rows += preparation_rows(record["preparation"])
     rows.append(["decoding afterwards, tokens/s", *_decoding_words(record["decoding"])])
     disk = record["disk"]
     rows.append(["disk, checkpoints", size(disk["checkpoints"]), f"{_CHECKPOINTS} × {size(disk['checkpoint'])}"])

@@ -31,16 +31,17 @@ from bitnet_core.model.precision import Precision, configure, pick_device, pick_
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
-from bitnet_core.planning.batches import batches_of
+from bitnet_core.planning.batches import batches_of, examples_of
 from bitnet_core.planning.decoding import token_seconds
 from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
+from bitnet_core.planning.start import start_seconds
+from bitnet_core.planning.traces import traces_record
 from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.start import as_source, source_bytes, warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.pretrained.wanted import require_no_sizes, wanted
 from bitnet_core.process import available_bytes, parents_pipe, rss_bytes, say_alive
-from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.settings.layers import kept_layers
 from bitnet_core.settings.presets import own_weights
 from bitnet_core.settings.resolved import Settings
@@ -57,11 +58,8 @@ from bitnet_core.settings.values import (
     TrainOptions,
 )
 from bitnet_core.teachers.embedded.files import VOCABULARY
-from bitnet_core.text import finite
 from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.traces.dataset import TraceSet, load_traces
-from bitnet_core.traces.examples import Examples
-from bitnet_core.traces.schema import SEQUENCES_FILE
+from bitnet_core.traces.dataset import load_traces
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.relations import Relations
@@ -91,7 +89,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     `alive` is called after each timed step.
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
     what is known of `traces`, the `step` and `decoding`, the teacher that is asked `online`, null where there is
-    none, and `source_bytes`, those of a source that is read beside the student.
+    none, `source_bytes`, those of a source that is read beside it, and the timings of its `start` from a model.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -112,15 +110,30 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
         "shape": config.to_dict(),
         "start_from": _start_from(settings, job["preset"]),
         "device": _device(device, precision),
-        "traces": _traces_record(usable, sampler, options, folder) if usable else None,
+        "traces": traces_record(usable, sampler, options, folder) if usable else None,
         "step": None,
         "decoding": None,
         "online": _online_record(teacher, TeacherOptions.of(settings)) if teacher else None,
         "source_bytes": source_bytes(source) if source else 0,
+        "start": None,
     }
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher, source, alive)
         answer["step"] = step_seconds(config, work, again=job["again"])
+        if start and (steps := InitOptions.of(settings).fit_steps):
+            examples = examples_of(usable, options, vocabulary, data.top_k)
+            answer["start"] = start_seconds(
+                start,
+                config,
+                examples,
+                steps,
+                device,
+                depths=_depths(config),
+                room=int(_ROOM_SHARE * answer["device"]["free_bytes"]),
+                machine=_machine(answer["device"]),
+                again=job["again"],
+                alive=alive,
+            )
         answer["decoding"] = token_seconds(config, available_bytes(), again=job["again"])
     if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
         answer["device"]["warm_bytes"] = program_bytes()
@@ -208,34 +221,6 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _traces_record(traces: TraceSet, sampler: Sampler, options: TrainOptions, folder: Path) -> dict[str, Any]:
-    train, held_out = traces.split()
-    examples = Examples(train, options.max_seq_len)
-    stored = [path for path in folder.rglob("*") if path.is_file()]
-    return {
-        "sequences": len(train) + len(held_out),
-        "train_tokens": int(examples.supervised_S.sum()),
-        "supervised_per_step": sampler.mean_supervised * options.accumulate,
-        "bytes": sum(path.stat().st_size for path in stored),
-        "teacher_tokens": _teacher_tokens(folder),
-    }
-
-
-def _teacher_tokens(folder: Path) -> dict[str, float] | None:
-    """Mean prompt and completion tokens of an answer, as the teacher counted them; None where it is not known."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    names = ["prompt_tokens", "completion_tokens"]
-    try:
-        with open_parquet(folder / SEQUENCES_FILE, names) as file:
-            table = file.read(names)
-        means = {name: pc.mean(table.column(name)).as_py() for name in names}
-    except (OSError, pa.ArrowException, KeyError):
-        return None
-    return None if any(finite(mean) is None for mean in means.values()) else {**means, "answers": float(len(table))}
-
-
 # -- the seconds of a step -------------------------------------------------------------------------------------------
 
 
@@ -273,8 +258,7 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
     if work.teacher and not work.teacher.is_here:
         missing = f"the weights of {work.teacher.identity.model} are not on this machine; training downloads them"
         return {"seconds": None, "missing": missing}
-    whole = config.num_hidden_layers <= _WHOLE_LAYERS
-    depths: tuple[int, ...] = (config.num_hidden_layers,) if whole else _DEPTHS
+    depths = _depths(config)
     shapes = [replace(config, num_hidden_layers=depth) for depth in depths]
     needed = _bytes_by_turns(shapes, work)
     about = _device(work.device, work.precision)
@@ -376,12 +360,22 @@ def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
     return max(sum(kept) - own + one["peak"] for one, own in zip(parts, kept, strict=True))
 
 
+def _depths(config: StudentConfig) -> tuple[int, ...]:
+    """The numbers of layers to time, from which those of the student follow."""
+    return (config.num_hidden_layers,) if config.num_hidden_layers <= _WHOLE_LAYERS else _DEPTHS
+
+
+def _machine(device: dict[str, Any]) -> dict[str, Any]:
+    """What identifies this machine among timings."""
+    machine = {name: device[name] for name in ("type", "name", "precision", "threads", "cores")}
+    return machine | {"host": os.uname().nodename, "torch": torch.__version__}
+
+
 def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
     """Identifies the machine and everything that decides how long a step takes."""
-    machine = {name: device[name] for name in ("type", "name", "precision", "threads", "cores")}
     options, beside = work.options, work.beside
     decides = {
-        "machine": machine | {"host": os.uname().nodename, "torch": torch.__version__},
+        "machine": _machine(device),
         "shape": config.to_dict(),
         "batches": work.sampler.fingerprint,
         "accumulate": options.accumulate,

@@ -10,7 +10,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import cache_folder
 
-STEPS, DECODING = "step_seconds.json", "decoding_speed.json"
+STEPS, DECODING, STARTS = "step_seconds.json", "decoding_speed.json", "start_seconds.json"
 _NUMBERS = {
     STEPS: (
         "seconds",
@@ -24,6 +24,7 @@ _NUMBERS = {
         "steps",
     ),
     DECODING: ("tokens_per_s", "load", "at"),
+    STARTS: ("position_seconds", "step_seconds", "at"),
 }
 _MOST = 200
 Timing = dict[str, Any]

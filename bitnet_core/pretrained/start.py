@@ -15,6 +15,7 @@ from bitnet_core.model.quant import hadamard
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.enlarge import enlarge
+from bitnet_core.pretrained.fit_size import FIT_POSITIONS
 from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
@@ -27,8 +28,6 @@ from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-_FIT_POSITIONS = 1 << 17
-"""The most positions of the text that a student is fitted on: their streams are in memory, two at once."""
 _TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _SOURCE_BYTES = 4
@@ -203,12 +202,17 @@ def fit(
     student: Student, source: Source, examples: Sequence[Example], steps: int, reporter: Reporter
 ) -> dict[str, Any]:
     """Fit a rotated student to its source, on examples from all over; what the checkpoints record of it."""
-    some = _spread(examples, steps)
-    longest = max(one.length for one in some)
-    text = _text(student, _spread(some, max(1, _FIT_POSITIONS // longest)))
+    text = fit_text(student, fit_examples(examples, steps), student.output_weight.device)
     wanted_RTD = turned(source_state(source, text, reporter))
     fitted = reconstruct(student, wanted_RTD, text, steps, reporter)
     return {"tokens": int(text.asked_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
+
+
+def fit_examples(examples: Sequence[Example], steps: int) -> list[Example]:
+    """The examples of the text that a student is fitted on in so many steps."""
+    some = _spread(examples, steps)
+    longest = max(one.length for one in some)
+    return _spread(some, max(1, FIT_POSITIONS // longest))
 
 
 def _spread(examples: Sequence[Example], most: int) -> list[Example]:
@@ -217,9 +221,9 @@ def _spread(examples: Sequence[Example], most: int) -> list[Example]:
     return [examples[number * len(examples) // count] for number in range(count)]
 
 
-def _text(student: Student, examples: Sequence[Example]) -> Text:
-    """The examples as rows, on the student's device; their supervised positions count."""
-    device, batch = student.output_weight.device, collate(examples)
+def fit_text(student: Student, examples: Sequence[Example], device: torch.device) -> Text:
+    """The examples as rows; their supervised positions count."""
+    batch = collate(examples)
     asked_RT = torch.zeros_like(batch.ids_BT, dtype=torch.bool)
     asked_RT.view(-1)[batch.positions_N] = True
     places_T = torch.arange(asked_RT.shape[1], device=device)

@@ -20,11 +20,11 @@ _NOT_COPIED = ("Place", "Keys")
 
 @dataclass(frozen=True)
 class Copied:
-    """Settings for another one, the keys in the `.env`, which are not copied, and whether it has traces."""
+    """Settings for another one, the keys in the `.env`, which are not copied, and where its traces are, if any."""
 
     values: dict[str, str]
     keys: tuple[str, ...] = ()
-    traces: bool = False
+    traces: Path | None = None
 
 
 def copied_of(root: Path, overrides: Mapping[str, str]) -> Copied:
@@ -44,7 +44,8 @@ def copied_of(root: Path, overrides: Mapping[str, str]) -> Copied:
     values.pop("STORAGE_NAME", None)
     keys = tuple(sorted(name for name in written if name in SECRET_NAMES))
     kept = {name: text for name, text in values.items() if text}
-    return Copied(kept, keys, has_traces(Experiment.from_settings(settings)))
+    experiment = Experiment.from_settings(settings)
+    return Copied(kept, keys, experiment.data if has_traces(experiment) else None)
 
 
 def has_traces(experiment: Experiment) -> bool:

@@ -14,7 +14,7 @@ import pytest
 from bitnet_core import process
 from bitnet_core.cli import plan as plan_command
 from bitnet_core.cli.main import main
-from bitnet_core.planning import probe, timings
+from bitnet_core.planning import probe, timings, traces
 from bitnet_core.planning.early import early_plan
 from bitnet_core.planning.plan import Asked, plan, tables
 from bitnet_core.settings.resolve import from_values
@@ -226,9 +226,9 @@ def test_what_another_program_says_of_the_answers_is_passed_over(
     tmp_path: Path, columns: dict[str, list[Any]]
 ) -> None:
     pq.write_table(pa.table(columns), tmp_path / "sequences.parquet")
-    assert probe._teacher_tokens(tmp_path) is None
+    assert traces.teacher_tokens(tmp_path) is None
     pq.write_table(pa.table({"prompt_tokens": [1, 2], "completion_tokens": [4, 6]}), tmp_path / "sequences.parquet")
-    assert probe._teacher_tokens(tmp_path) == {"prompt_tokens": 1.5, "completion_tokens": 5.0, "answers": 2.0}
+    assert traces.teacher_tokens(tmp_path) == {"prompt_tokens": 1.5, "completion_tokens": 5.0, "answers": 2.0}
 
 
 def test_a_process_that_hangs_is_ended_with_a_sentence(

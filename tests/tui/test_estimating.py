@@ -23,6 +23,7 @@ class _Asking:
     """A guide whose commands never start; `running` has the newest, until it is dropped."""
 
     brings_traces, on_stack = False, True
+    source_traces: Path | None = None
 
     def __init__(self) -> None:
         self.draft, self.place, self.shared = Draft(), Path("/w/one"), dict[str, Any]()
@@ -197,3 +198,30 @@ def test_what_could_not_be_timed_says_why():
     estimate.make()
     guide.fail("The preset is unknown.")
     assert unstyled(*estimate.lines()) == "! The preset is unknown."
+
+
+def test_traces_that_are_copied_along_are_counted_where_they_are():
+    guide = _Asking()
+    guide.source_traces = Path("/w/old/data")
+    estimate = Estimate(cast(Guide, guide), lambda: None)
+    estimate.make()
+    assert "KD_DATA_PATH" not in guide.asked[-1].values
+    guide.brings_traces = True
+    estimate.make()
+    assert guide.asked[-1].values["KD_DATA_PATH"] == "/w/old/data"
+    guide.draft = guide.draft.having("KD_DATA_PATH", "/elsewhere")
+    estimate.make()
+    assert guide.asked[-1].values["KD_DATA_PATH"] == "/elsewhere"
+
+
+def test_the_fit_before_training_is_a_part_of_its_own():
+    fit = {"seconds": 560.0, "fit_steps": 512, "exact": True}
+    timed = PLAN["time"] | {"seconds": 557.0, "step_seconds": 1.0, "tokens_per_s": 30.0}
+    shown = Estimate(cast(Guide, _Asking()), lambda: None)
+    shown._asked, shown._plan = {}, {**PLAN, "preparation": fit, "time": timed}
+    told = list(map(unstyled, shown.lines()))
+    at = told.index("Fit first  9m 20s")
+    assert told[at + 1].strip() == "512 steps, before training"
+    assert "9m 17s + 9m 20s to fit first" in unstyled(shown.cost())
+    shown._plan = {**shown._plan, "preparation": fit | {"exact": False}}
+    assert "Fit first  at most 9m 20s" in map(unstyled, shown.lines())

@@ -83,8 +83,8 @@ class Guide(KeyedScreen[Made | None]):
     """What the last test of a step found, with the question that it answered; `last_found` if it still counts."""
     copied: Mapping[str, str] | None = None
     """The settings of the experiment that this is a copy of, once they are known."""
-    source_traces = False
-    """Whether that experiment has traces."""
+    source_traces: Path | None = None
+    """Where the traces of that experiment are, if it has any."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
 
@@ -189,7 +189,7 @@ class Guide(KeyedScreen[Made | None]):
     @property
     def brings_traces(self) -> bool:
         """Whether it begins with them: unless it was said, if it would collect the same."""
-        if not self.source_traces:
+        if self.source_traces is None:
             return False
         return self.draft.traces if self.draft.traces is not None else collects_same(self.draft, self.copied or {})
 

@@ -10,6 +10,8 @@ from bitnet_tui.view.guide import estimates
 from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, overrides
 from bitnet_tui.view.spans import Line
 
+_TRACES = "KD_DATA_PATH"
+
 
 class Estimate:
     """The estimate of the guide's draft; `shown` is called whenever there is another one."""
@@ -56,7 +58,7 @@ class Estimate:
 
         What was asked before is ended.
         """
-        values = overrides(self._guide.draft, self._guide.place)
+        values = self._values()
         self._changed = False
         if values == self._asked:
             self._shown()
@@ -71,6 +73,12 @@ class Estimate:
         self._shown()
         if self._asking:
             self._run(timed=False)
+
+    def _values(self) -> dict[str, str]:
+        """The settings to plan with. Traces that will be copied along are counted where they are now."""
+        values = overrides(self._guide.draft, self._guide.place)
+        brought = self._guide.source_traces if self._guide.brings_traces else None
+        return values if brought is None else {_TRACES: str(brought), **values}
 
     def end(self) -> None:
         """End what is being asked."""

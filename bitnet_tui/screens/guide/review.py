@@ -76,7 +76,7 @@ class ReviewStep(Step):
 
     def _offer_traces(self) -> None:
         button, guide = self.query_one("#traces", Button), self.guide
-        button.display = guide.source_traces
+        button.display = guide.source_traces is not None
         relabel(button, f"{box_of(self, ticked=guide.brings_traces)} with its traces")
 
     def action_traces(self) -> None:

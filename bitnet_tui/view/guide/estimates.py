@@ -87,6 +87,7 @@ def plan_lines(
         _memory(plan["training_memory"], plan["device"]["room_bytes"]),
         *_budget(plan["budget"]),
         *_time_rows(plan, draft, timing=timing),
+        *_fit_first(plan),
         row("Disk", _disk(plan), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
         (),
@@ -117,7 +118,8 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) 
     words, style, _ = _time(plan, draft, timing=timing)
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":
-        parts.insert(0, words)
+        first = plan.get("preparation")
+        parts.insert(0, f"{words} + {_fit_words(first)} to fit first" if first else words)
     elif timing:
         parts.append("time: being measured…")
     return line(Span(f"Takes {' · '.join(parts)}", "label"))
@@ -132,6 +134,19 @@ def _time_rows(plan: Record, draft: Draft, *, timing: bool) -> tuple[Line, ...]:
     words, style, more = _time(plan, draft, timing=timing)
     first = row("Time", words, style)
     return (first, row("", more, "label")) if more else (first,)
+
+
+def _fit_first(plan: Record) -> tuple[Line, ...]:
+    """How long a student that starts from a model is fitted to it before its first step."""
+    found = plan.get("preparation")
+    if not found:
+        return ()
+    steps = f"{found['fit_steps']:,} steps, before training"
+    return row("Fit first", _fit_words(found), "value"), row("", steps, "label")
+
+
+def _fit_words(found: Record) -> str:
+    return ("" if found["exact"] else "at most ") + duration(found["seconds"])
 
 
 def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:

@@ -1,0 +1,69 @@
+"""`bitnet plan` for a student that starts from a model: what comes before its first step."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.planning import probe, start
+from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.teacher import TeacherPlan
+from bitnet_core.pretrained.fit_size import FIT_POSITIONS
+from tests.planning.test_plan import OPTIONS, TRACES, _facts, _own_cache
+from tests.planning.test_plan_online import teacher
+
+__all__ = ["_own_cache", "teacher"]
+
+SIZES = dict.fromkeys(("MINI_DIM", "MINI_LAYERS", "MINI_HEADS"), "")
+TIMED = {
+    "layers_of_source": 30,
+    "fit_steps": 512,
+    "positions": 20_000,
+    "position_seconds": 0.001,
+    "step_seconds": 1.5,
+}
+
+
+def test_reading_and_fitting_are_timed_and_kept(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_SECONDS", 0.0)
+    values = {**SIZES, "STUDENT_INIT": str(teacher), "STUDENT_INIT_FIT_STEPS": "7"}
+    found = _facts(tmp_path, time=True, **values)["start"]
+    assert found["position_seconds"] > 0 and found["step_seconds"] > 0
+    assert (found["layers_of_source"], found["fit_steps"]) == (2, 7)
+
+    def never(*_: object) -> float:
+        raise AssertionError
+
+    monkeypatch.setattr(start, "_step_seconds", never)
+    assert _facts(tmp_path, time=True, **values)["start"] == found
+    assert _facts(tmp_path, time=True, **values | {"STUDENT_INIT_FIT_STEPS": "0"})["start"] is None
+    assert _facts(tmp_path, time=True)["start"] is None
+
+
+def test_what_does_not_fit_into_memory_is_not_timed(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_ROOM_SHARE", 0.0)
+    facts = _facts(tmp_path, time=True, **SIZES, STUDENT_INIT=str(teacher))
+    assert facts["start"]["step_seconds"] is None
+    assert plan(facts, OPTIONS, 20, None, Asked())["preparation"] is None
+
+
+def test_it_is_a_part_of_its_own(tmp_path: Path) -> None:
+    facts = _facts(tmp_path) | {"start": TIMED, "traces": TRACES}
+    record = plan(facts, OPTIONS, 20, None, Asked())
+    assert record["preparation"]["seconds"] == pytest.approx(20_000 * 30 * 0.001 + 512 * 1.5)
+    told = next(row for row in tables(record)[0][2] if row[0] == "before the first step")
+    assert told[1] == "22m 48s"
+    assert "30 layers of the model read 20,000 tokens in 10m 00s, then 512 steps of fitting take 12m 48s" in told[2]
+    assert plan(facts, OPTIONS, 20, None, Asked(device="cuda", memory_bytes=80 * 10**9))["preparation"] is None
+
+
+def test_without_traces_the_most_is_said(tmp_path: Path) -> None:
+    facts = _facts(tmp_path) | {"start": TIMED}
+    asked = TeacherPlan(answers=3, prompt_tokens=9, completion_tokens=9, origin="at most", usd=None, price_from="")
+    few, many = (plan(facts, OPTIONS, 20, one, Asked())["preparation"] for one in (asked, None))
+    assert few["positions"] == 3 * OPTIONS.max_seq_len
+    assert many["positions"] == min(FIT_POSITIONS, 512 * OPTIONS.max_seq_len)
+    assert not few["exact"]
