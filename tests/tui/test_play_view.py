@@ -225,13 +225,14 @@ def test_both_sides_stand_beside_each_other_where_both_have_the_place():
         (b" fall", {"teacher": 0.2}),
     ]
     lines = text_of(behind_lines(at, 80, 9)).split("\n")
-    assert lines[0] == 'token 2 of 2  " rise"'
+    assert lines[0] == "token 2 of 2  ␣rise"
     assert lines[1].split() == ["teacher", "student"]
-    assert lines[2].split()[:2] == ['"', 'rise"']
+    assert lines[2].split()[:2] == ["␣rise", "›"]
     assert "0.710" in lines[2]
     assert "0.120" in lines[2]
-    assert [line.count("•") for line in lines] == [0, 0, 1, 1, 0]
+    assert [line.count("›") for line in lines] == [0, 0, 1, 1, 0]
     assert all(width(line) <= 80 for line in lines)
+    assert lines[2].index("0.710") == lines[4].index("0.200")  # as in a trace, numbers have a column
     assert (
         behind(both, "student", 1).missing == "The teacher has no token at this place: its answer differs before it."
     )
@@ -263,7 +264,7 @@ def test_without_candidates_a_sentence():
 
 @pytest.mark.parametrize(
     ("data", "name"),
-    [(b" a\n", '" a↵"'), (b"", "(end)"), (b"\xf0\x9f", "F0 9F"), (b"\x1b[2J", '"·[2J"'), (b"  ", '"  "')],
+    [(b" a\n", "␣a↵"), (b"", "(end)"), (b"\xf0\x9f", "F0 9F"), (b"\x1b[2J", "·[2J"), (b"  ", "␣␣"), (b"\r", "·")],
 )
 def test_a_token_is_named_so_that_nothing_of_it_is_hidden(data: bytes, name: str):
     assert name_of(data) == name

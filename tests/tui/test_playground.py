@@ -124,21 +124,21 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         along = (("It", 0.25), (" floats", 0.125), (".", 0.0625))
         tokens = [{"text": one, "p": p, "top": [[one, p]]} for one, p in along]
         student.tell("followed", tokens=tokens)
-        await until(pilot, 'token 3 of 3 "."')  # the worst one, as soon as it is known
+        await until(pilot, "token 3 of 3 .")  # the worst one, as soon as it is known
         assert "Complete 3 tokens 20.0 tokens/s" in words(pilot)
         await pilot.press("left")
-        await until(pilot, 'token 2 of 3 " floats"')
-        row = next(line for line in shown(pilot).split("\n") if line.strip().startswith('" floats"'))
+        await until(pilot, "token 2 of 3 ␣floats")
+        row = next(line for line in shown(pilot).split("\n") if line.strip().startswith("␣floats"))
         assert "0.750" in row
         assert "0.125" in row
         await pilot.press("n")
-        assert 'token 3 of 3 "."' in words(pilot)
+        assert "token 3 of 3 ." in words(pilot)
         await pilot.press("n")
         assert "token 2 of 3" in words(pilot)
         await click_on(pilot, "sank")
-        assert 'token 2 of 2 " sank"' in words(pilot)
+        assert "token 2 of 2 ␣sank" in words(pilot)
         await pilot.press("tab", "shift+tab", "home")
-        assert 'token 1 of 2 "It"' in words(pilot)
+        assert "token 1 of 2 It" in words(pilot)
         await pilot.press("y")
         assert pilot.app.clipboard == "It sank"
         for size, rows in (((120, 36), 12), ((200, 55), 17)):
@@ -209,7 +209,7 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         await pilot.press("home", "pagedown", "k", "h", "down")
         await until(pilot, lambda: "token 81 of 81" not in words(pilot))
         await pilot.press("end")
-        await until(pilot, 'token 81 of 81 " word79"')
+        await until(pilot, "token 81 of 81 ␣word79")
         await until(pilot, lambda: "word79" in shown(pilot))
         monkeypatch.setattr(type(pilot.app.screen), "quiet", lambda *_: 20.0)
         await until(pilot, "Nothing for 20s; s stops waiting")
@@ -285,7 +285,7 @@ async def test_a_real_teacher_is_asked_only_by_a_key_and_ends_with_the_screen(
             await pilot.press("1")
             await until(pilot, "Complete 2 tokens")
             await pilot.press("end")
-            await until(pilot, 'token 2 of 2 "lo"')
+            await until(pilot, "token 2 of 2 lo")
             assert "0.905" in words(pilot)
             assert server.asked[0].headers["Authorization"] == f"Bearer {KEY}"
             process = made[0]._process

@@ -14,6 +14,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.text import width
 from bitnet_tui.services.tracing import Scoring
 from bitnet_tui.shell import Shell
+from bitnet_tui.view.candidates import bar
 from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.traces import lines, scoring, token
 from bitnet_tui.view.traces.found import (
@@ -140,7 +141,7 @@ def test_a_token_fits_its_room_and_shows_the_one_that_was_sampled(cells, rows, s
 
 
 def test_a_bar_is_as_long_as_its_value():
-    assert [token.bar(value, 4) for value in (None, 0.25, 0.3, 1.0, 7.0)] == ["    ", "█   ", "█▎  ", "████", "████"]
+    assert [bar(value, 4) for value in (None, 0.25, 0.3, 1.0, 7.0)] == ["    ", "█   ", "█▎  ", "████", "████"]
 
 
 def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():

@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitnet_core.text import pad, printable, probability
+from bitnet_core.text import pad
 from bitnet_tui.services.playing import Who
+from bitnet_tui.view.candidates import CHOSEN, STYLES, bar_cells, likely, spelled
 from bitnet_tui.view.play.answers import SIDES, Exchange, Token, places
 from bitnet_tui.view.spans import Line, Span, cells_of, line
 
-_LONGEST_BAR = 40
-_P_CELLS = 6
 _NAME_CELLS = 22
 _END = "(end)"
-_NEWLINE, _TAB = "\n", "\t"
 
 
 @dataclass(frozen=True)
@@ -125,19 +123,18 @@ def _merged(chosen: Mapping[Who, Token]) -> tuple[Candidate, ...]:
 
 
 def name_of(data: bytes) -> str:
-    """A token as it is named: in quotes, with line ends as signs; what is no whole character in hexadecimal."""
+    """A token as it is named, with blanks and line ends as signs; what is no whole character in hexadecimal."""
     if not data:
         return _END
     try:
-        text = data.decode()
+        return spelled(data.decode())
     except UnicodeDecodeError:
         return " ".join(f"{byte:02X}" for byte in data)
-    return f'"{printable(text.replace(_NEWLINE, "↵").replace(_TAB, "⇥"))}"'
 
 
 def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
     """The place, then a candidate a row: its name, and a bar and a number for each side."""
-    head = [Span(f"token {shown.number + 1} of {shown.of}  ", "label"), Span(name_of(shown.token.data), "value")]
+    head = [Span(f"token {shown.number + 1} of {shown.of}  ", "label"), Span(name_of(shown.token.data), "title")]
     if shown.missing:
         note = Span(f"   {shown.missing}", "label")
     elif shown.forced:
@@ -156,17 +153,12 @@ def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
     for candidate in shown.candidates[: max(0, rows - len(lines))]:
         spans = [Span(pad(name_of(candidate.data), name), "value")]
         for who in shown.sides:
-            spans += _bar(candidate.p.get(who), room, chosen=candidate.data == shown.chosen[who].data)
+            came = candidate.data == shown.chosen[who].data
+            likelihood = likely(candidate.p.get(who), bar_cells(room - 4), STYLES[who])
+            spans += [
+                Span(CHOSEN if came else "  ", "key"),
+                *likelihood,
+                Span(" " * (room - 2 - cells_of(likelihood))),
+            ]
         lines.append(tuple(spans))
     return tuple(lines)
-
-
-def _bar(p: float | None, cells: int, *, chosen: bool) -> list[Span]:
-    """Two cells, a bar as long as the probability, and the number; a mark at the token that was chosen."""
-    mark = Span(" •" if chosen else "  ", "accent")
-    room = max(1, min(_LONGEST_BAR, cells - 3 - _P_CELLS))
-    if p is None:
-        return [mark, Span(pad("–", cells - 2), "faint")]
-    halves = round(min(1.0, max(0.0, p)) * room * 2)
-    bar = "━" * (halves // 2) + "╸" * (halves % 2)
-    return [mark, Span(bar, "bar"), Span(pad(f" {probability(p)}", cells - 2 - len(bar)), "value")]

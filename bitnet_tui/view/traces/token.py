@@ -1,29 +1,15 @@
 """One token of a trace: what the teacher and the student give to its candidates, as bars."""
 
-from bitnet_core.text import crop, flat, number, pad, probability, significant, width
+from bitnet_core.text import crop, number, pad, significant, width
+from bitnet_tui.view.candidates import CHOSEN, STYLES, VALUE, bar_cells, likely, spelled
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.traces.found import Candidate, Token
 
 _NAME = 16
-_VALUE = 6
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SHOWN = 4
 _LOW = 4
 """In so many rows, bars of the teacher alone have no heading."""
 OTHER = "Other tokens"
-
-
-def bar(value: float | None, cells: int) -> str:
-    """A bar of exactly `cells`, full at 1."""
-    eighths = round(8 * cells * max(0.0, min(1.0, value or 0.0)))
-    text = _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
-    return pad(text, cells)
-
-
-def spelled(text: str) -> str:
-    """A token in quotes, with its spaces and line ends to be seen."""
-    shown = text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
-    return flat(shown) if shown else "·"
 
 
 def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...]:
@@ -38,7 +24,7 @@ def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...
             lines.append(line(Span(f"student gives it {significant(token.student)}", "label")))
         return tuple([*lines, *_own(token, cells)][:rows])
     both = token.student_top is not None
-    room = max(3, (cells - _NAME - (2 if both else 1) * (_VALUE + 2)) // (2 if both else 1))
+    room = bar_cells((cells - _NAME) // 2 - 2 if both else cells - _NAME - 2)
     own = _own(token, cells)
     if both or rows > _LOW:
         lines.append(_heading(room, both=both))
@@ -78,30 +64,17 @@ def _about(token: Token, of: int, cells: int) -> Line:
 
 
 def _heading(room: int, *, both: bool) -> Line:
-    names = [pad("teacher", room + _VALUE + 2), *(["student"] if both else [])]
+    names = [pad("teacher", room + VALUE + 2), *(["student"] if both else [])]
     return line(Span(" " * _NAME + "".join(names), "label"))
 
 
 def _row(one: Candidate, room: int, *, both: bool, sampled: bool, style: str = "value") -> Line:
-    mark = "› " if sampled else "  "
     name = one.token if style == "label" else spelled(one.token)
-    spans = [
-        Span(mark, "key"),
-        Span(pad(name, _NAME - 2), style),
-        Span(bar(one.probability, room), "bar"),
-        Span(pad(_probability(one.probability), _VALUE), "value"),
-    ]
+    spans = [Span(CHOSEN if sampled else "  ", "key"), Span(pad(name, _NAME - 2), style)]
+    spans += likely(one.probability, room, STYLES["teacher"])
     if both:
-        spans += [
-            Span("  "),
-            Span(bar(one.student, room), "flip"),
-            Span(pad(_probability(one.student), _VALUE), "value"),
-        ]
+        spans += [Span("  "), *likely(one.student, room, STYLES["student"])]
     return tuple(spans)
-
-
-def _probability(value: float | None) -> str:
-    return " –" if value is None else f" {probability(value)}"
 
 
 def _own(token: Token, cells: int) -> list[Line]:
