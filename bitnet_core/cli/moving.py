@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import answer, overrides, resolution, warn
+from bitnet_core.cli.command import answer, in_use, overrides, resolution, warn
 from bitnet_core.cli.target import compare, copy_of, keys_of, list_names, note_retry, transfer_of
 from bitnet_core.errors import UsageError
 
@@ -44,6 +44,7 @@ def push(arguments: argparse.Namespace) -> int:
         if arguments.force:
             push.give_up(lost)
         plan = push.plan()
+        in_use.require()  # else nothing that is here would be sent, and the folder be made again
         if arguments.dry_run:
             return _say_plan(arguments, push, plan, copy.place.place)
         total = sum(file.size for file in plan.to_send)

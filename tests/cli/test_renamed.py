@@ -11,6 +11,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.results.subject import SubjectReader
 from bitnet_core.runs.history import History
 from bitnet_core.secrets import known
+from bitnet_core.storage import snapshot
 from tests.hostile import experiment
 
 
@@ -93,5 +94,19 @@ def test_a_rename_while_its_settings_are_read_or_then_is_told_as_such(
     monkeypatch.setattr(known, "resolve_and_remember", resolving)
     monkeypatch.setenv("STORAGE_LOCAL_DIR", str(root.parent / "copy"))
     assert main([*command.split(), "--root", str(root)]) == 1
+    assert capsys.readouterr().err.endswith(said(root))
+    assert not root.exists()
+
+
+def test_nothing_is_pushed_from_an_experiment_that_is_moved_while_it_is_looked_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def taking(*_: object) -> snapshot.Snapshot:
+        root.rename(root.with_name("other"))
+        return snapshot.Snapshot([], [])
+
+    monkeypatch.setattr(snapshot, "take", taking)
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(root.parent / "copy"))
+    assert main(["store", "push", "--root", str(root)]) == 1
     assert capsys.readouterr().err.endswith(said(root))
     assert not root.exists()
