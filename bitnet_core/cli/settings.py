@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, overrides, resolution, warn
+from bitnet_core.cli.command import Commands, answer, answer_table, in_use, overrides, resolution, warn
 
 
 def add_to(commands: Commands) -> None:
@@ -59,6 +59,7 @@ def _init(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.experiment import Experiment
 
     experiment = Experiment.from_settings(resolution(arguments).settings)
+    in_use.require()  # else it would be made again
     experiment.ensure()
     ready = f"{experiment.root} is ready; set its teacher in {experiment.root / '.env'}, then run `bitnet pipeline`."
     answer(arguments, {"root": str(experiment.root)}, ready)

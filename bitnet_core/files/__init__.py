@@ -91,7 +91,7 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 0o666) -> Iterator[str]:
-    """Hold an exclusive lock on a folder, or on a file that is created if missing.
+    """Hold an exclusive lock on a file that is created if missing.
 
     The kernel releases the lock when its owner dies. `on_wait` is called after each failed try: it may report, or
     raise to give up. Without it, BitnetError after 10 s names the lock and, if known, the process that holds it.
@@ -101,9 +101,8 @@ def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 
     """
     from bitnet_core.files import owner_file
 
-    is_folder = path.is_dir()
-    own = path / ".lock.owner" if is_folder else path.with_name(f"{path.name}.owner")
-    fd = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, mode)
+    own = path.with_name(f"{path.name}.owner")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     try:
         if _kernel_locked(fd, on_wait or _give_up_late(path, fd)):
             # Where a lock works now and did not before, or works for one host and not for another.
@@ -114,6 +113,70 @@ def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 
                 yield f"The file system of {own.parent} has no locks; {own.name} is used instead."
     finally:
         os.close(fd)
+
+
+class FolderGone(BitnetError):
+    """A folder in which something was to be changed is not there any more."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} was renamed or removed meanwhile; nothing was changed, so look where it is now.")
+
+
+@contextlib.contextmanager
+def folder_held(folder: Path, *, moving: bool = False) -> Iterator[None]:
+    """Hold a folder's lock while something in it is changed, or it is itself renamed or removed (`moving`).
+
+    FolderGone if it is not there, or not there any more once it is held. BitnetError after 10 s. Where it can't be
+    locked that must not prevent the change.
+    """
+    from bitnet_core.files import owner_file
+
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise FolderGone(folder) from error
+        except OSError:  # it may be entered, and not listed
+            yield
+            return
+        stack.callback(os.close, fd)
+        own = folder / ".lock.owner"
+        with contextlib.suppress(OSError):
+            if _kernel_locked(fd, _give_up_late(folder, fd)):
+                owner_file.wait_until_gone(own, None, lambda: not os.path.lexists(own))
+            elif not moving:  # it would go with the folder
+                stack.enter_context(owner_file.held(own, None))
+        if not is_at(folder, fd):
+            raise FolderGone(folder)
+        yield
+
+
+@contextlib.contextmanager
+def folder_watched(folder: Path) -> Iterator[None]:
+    """For reading many files of a folder: FolderGone if it is not there at the end, whatever was lacking by then."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FolderGone(folder) from error
+    try:
+        yield
+    except (OSError, BitnetError) as error:
+        if not is_at(folder, fd):
+            raise FolderGone(folder) from error
+        raise
+    else:
+        if not is_at(folder, fd):
+            raise FolderGone(folder)
+    finally:
+        os.close(fd)
+
+
+def is_at(path: Path, fd: int) -> bool:
+    """Whether what is open is still what is at its path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _give_up_late(path: Path, fd: int) -> Callable[[], None]:

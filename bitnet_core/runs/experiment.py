@@ -174,15 +174,17 @@ class Workspace(NamedTuple):
             )
         root = self.home / name
         try:
-            if root.exists():
-                raise UsageError(f"{root} already exists; choose another name or open that experiment.")
-            root.mkdir(parents=True)
-            try:
-                files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    root.rmdir()  # else its name would be taken by nothing
-                raise
+            self.home.mkdir(parents=True, exist_ok=True)
+            with files.folder_held(self.home):  # an empty folder would be replaced by one that is renamed
+                if os.path.lexists(root):
+                    raise UsageError(f"{root} already exists; choose another name or open that experiment.")
+                root.mkdir()
+                try:
+                    files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        root.rmdir()  # else its name would be taken by nothing
+                    raise
         except OSError as error:
             raise BitnetError(f"{root} can't be created {explained(error, 'choose another workspace')}.") from error
         return root
@@ -193,9 +195,13 @@ class Workspace(NamedTuple):
         try:
             if (root / ".env").exists():
                 return root, False
+            return self.create(name, files.asset("demo.env").read_text(encoding="utf-8")), True
         except OSError as error:
             raise BitnetError(unreadable_words(root, error)) from error
-        return self.create(name, files.asset("demo.env").read_text(encoding="utf-8")), True
+        except UsageError:
+            if (root / ".env").exists():  # another command or app has just made it
+                return root, False
+            raise
 
 
 def last_change(path: Path | str) -> float:

@@ -93,6 +93,7 @@ def launch(
             _require_same_experiment(experiment, env_files)  # while the lock is held, it is not renamed
             run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
+        _require_same_experiment(experiment, env_files)
         # In a folder of ours it may be a lock of another user, or something that can't be read.
         named = error.filename and os.path.lexists(error.filename)
         what, why = error.filename if named else experiment.logs, explained(error, "check its permissions")

@@ -206,13 +206,10 @@ def _around_value(binding: "Binding") -> tuple[str, str]:
 def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
     """Rewrite the file with `edit`, one writer at a time; with `private`, only its owner may read it from now on.
 
-    UsageError for a pipe, which another program fills.
+    UsageError for a pipe, which another program fills. FolderGone if its folder is not there any more.
     """
     refuse_to_write(path)
-    with contextlib.ExitStack() as stack:
-        # Locking the folder leaves no lock file behind. A file system without locks must not prevent the change.
-        with contextlib.suppress(OSError):
-            stack.enter_context(files.locked(path.resolve().parent))
+    with files.folder_held(path.resolve().parent):  # leaves no lock file behind
         write(path, edit(read_text(path)), private=private)
 
 

@@ -101,7 +101,7 @@ def rename(root: Path, name: str) -> Renamed:
     if name == root.name:
         raise UsageError(f"{root} has that name already; give another one.")
     done = Renamed(target)
-    with _idle(root) as experiment:
+    with _idle(root) as experiment, files.folder_held(root.parent):
         # The folder itself is there under the new name where case does not count.
         if os.path.lexists(target) and not os.path.samestat(target.lstat(), root.lstat()):
             raise UsageError(f"{target} exists already; choose another name.")
@@ -111,7 +111,8 @@ def rename(root: Path, name: str) -> Renamed:
         if moved:
             refuse_to_write(root / ".env")
         try:
-            root.rename(target)
+            with files.folder_held(root, moving=True):
+                root.rename(target)
             files.fsync_folder(target.parent)
         except OSError as error:
             raise BitnetError(f"{root} can't be renamed {explained(error, 'check who may write there')}.") from error
@@ -150,12 +151,15 @@ def archive(root: Path, *, archived: bool = True) -> None:
     if archived:
         refuse_what_runs(root)
     try:
-        status = root.stat()
-        if archived:
-            files.write_text(root / ARCHIVED, "Lists leave this experiment out; remove this file to see it again.\n")
-        else:
-            (root / ARCHIVED).unlink(missing_ok=True)
-        os.utime(root, ns=(status.st_atime_ns, status.st_mtime_ns))
+        with files.folder_held(root):
+            status = root.stat()
+            if archived:
+                files.write_text(
+                    root / ARCHIVED, "Lists leave this experiment out; remove this file to see it again.\n"
+                )
+            else:
+                (root / ARCHIVED).unlink(missing_ok=True)
+            os.utime(root, ns=(status.st_atime_ns, status.st_mtime_ns))
     except OSError as error:
         raise BitnetError(f"{root} can't be changed {explained(error, 'check who may write there')}.") from error
 
@@ -168,11 +172,12 @@ def delete(root: Path) -> None:
     away = root.parent / _DELETING
     with _idle(root):
         try:
-            away.mkdir(exist_ok=True)
-            if not stat.S_ISDIR(away.lstat().st_mode):
-                raise UsageError(f"{away} is a link; remove it, so that nothing is moved out of the workspace.")
-            gone = away / f"{root.name[:100]}-{secrets.token_hex(4)}"
-            root.rename(gone)
+            with files.folder_held(root.parent), files.folder_held(root, moving=True):
+                away.mkdir(exist_ok=True)
+                if not stat.S_ISDIR(away.lstat().st_mode):
+                    raise UsageError(f"{away} is a link; remove it, so that nothing is moved out of the workspace.")
+                gone = away / f"{root.name[:100]}-{secrets.token_hex(4)}"
+                root.rename(gone)
             files.fsync_folder(root.parent)
         except OSError as error:
             raise BitnetError(f"{root} can't be deleted {explained(error, 'check who may write there')}.") from error
@@ -190,7 +195,8 @@ def _finish_others(away: Path) -> None:
     with contextlib.suppress(OSError):
         for left in list(away.iterdir()):
             trees.remove(left)
-        away.rmdir()
+        with files.folder_held(away.parent):  # another deletion may be about to move something into it
+            away.rmdir()
 
 
 # -- nothing may be at work ------------------------------------------------------------------------------------------
@@ -209,6 +215,8 @@ def _idle(root: Path) -> Iterator[Experiment]:
                 if lock.is_file():
                     stack.enter_context(files.locked(lock, on_wait=partial(refuse, root, stage)))
         except OSError as error:
+            if not os.path.lexists(root):
+                raise files.FolderGone(root) from error
             raise BitnetError(f"{root} can't be locked {explained(error, 'check who may write there')}.") from error
         if running := _active(experiment):
             refuse(root, running)

@@ -53,15 +53,16 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
     UsageError for a name that is malformed or taken, or if there are no traces to bring or some are being collected.
     """
     home = {"BITNET_HOME": str(source.parent)}
-    copied = copied_of(source, home)
-    experiment = Experiment.from_settings(resolve_and_remember(home, root=source).settings)
-    if traces and not has_traces(experiment):
-        raise UsageError(f"{source.name} has no traces; leave out --traces, or collect them in it first.")
+    with files.folder_watched(source):
+        copied = copied_of(source, home)
+        experiment = Experiment.from_settings(resolve_and_remember(home, root=source).settings)
+        if traces and not has_traces(experiment):
+            raise UsageError(f"{source.name} has no traces; leave out --traces, or collect them in it first.")
     root = Workspace(source.parent).create(name, dotenv.new_text(name, copied.values))
     if not traces:
         return Duplicate(root, copied.keys)
     try:
-        with _not_collecting(experiment):
+        with _not_collecting(experiment), files.folder_watched(source):
             target = Experiment.from_settings(resolve_and_remember(home, root=root).settings)
             baseline = _bring_baseline(experiment, target)
             brought = _bring(experiment, target)

@@ -44,7 +44,7 @@ from tests import lockless
 lockless.install()
 folder, name = Path(sys.argv[1]), sys.argv[2]
 for turn in range(25):
-    with files.locked(folder):
+    with files.folder_held(folder):
         count = int((folder / "count").read_text())
         with (folder / "taken").open("a") as taken:
             taken.write(f"{count}\\n")
@@ -84,13 +84,17 @@ def test_a_file_is_the_lock_and_is_gone_afterwards(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(getattr(errno, name)))
-    for path, own in ((tmp_path, ".lock.owner"), (tmp_path / "lock", "lock.owner")):
-        for on_wait in (None, give_up):
-            with files.locked(path, on_wait) as note:
-                assert note == f"The file system of {tmp_path} has no locks; {own} is used instead."
-                assert json.loads((tmp_path / own).read_text())["pid"] == os.getpid()
-                with pytest.raises(GaveUp), files.locked(path, give_up):
-                    pytest.fail("the lock was held twice")
+    path, own = tmp_path / "lock", "lock.owner"
+    for on_wait in (None, give_up):
+        with files.locked(path, on_wait) as note:
+            assert note == f"The file system of {tmp_path} has no locks; {own} is used instead."
+            assert json.loads((tmp_path / own).read_text())["pid"] == os.getpid()
+            with pytest.raises(GaveUp), files.locked(path, give_up):
+                pytest.fail("the lock was held twice")
+    with files.folder_held(tmp_path):
+        assert json.loads((tmp_path / ".lock.owner").read_text())["pid"] == os.getpid()
+    with files.folder_held(tmp_path, moving=True):
+        assert not (tmp_path / ".lock.owner").exists()
     assert [one.name for one in tmp_path.iterdir()] == ["lock"]
 
 
@@ -98,18 +102,19 @@ def test_a_lock_that_fails_is_not_taken_for_a_missing_ability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(errno.EIO))
-    with pytest.raises(OSError, match="Input/output error"), files.locked(tmp_path):
+    with pytest.raises(OSError, match="Input/output error"), files.locked(tmp_path / "lock"):
         pass
 
 
 def test_a_lock_of_the_kernel_respects_the_file_of_a_process_without_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with files.locked(tmp_path):
+    path = tmp_path / "lock"
+    with files.locked(path):
         monkeypatch.undo()
-        with pytest.raises(GaveUp), files.locked(tmp_path, give_up):
+        with pytest.raises(GaveUp), files.locked(path, give_up):
             pytest.fail("the lock was held twice")
-    with files.locked(tmp_path, give_up) as note:
+    with files.locked(path, give_up) as note:
         assert note == ""
     left_behind(tmp_path, start=1.0)
     with files.locked(tmp_path / "lock", give_up):

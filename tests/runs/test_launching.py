@@ -64,10 +64,11 @@ def test_an_empty_name_names_no_run(start: Starter) -> None:
 
 
 def test_a_demo_that_may_not_be_entered_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path) -> bool:
+    def forbidden(path: Path, **_: object) -> bool:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", forbidden)
+    monkeypatch.setattr(Path, "mkdir", forbidden)
     with pytest.raises(BitnetError, match=r"demo.* can't be read \(Permission denied\); correct its permissions"):
         Workspace(tmp_path).demo()
     with pytest.raises(BitnetError, match="can't be created"):
