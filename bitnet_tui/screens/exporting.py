@@ -15,7 +15,6 @@ from bitnet_tui.services.exporting import FORMATS, Export
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import exports
 from bitnet_tui.view.checkpoints import Saved
-from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.works import Work
 
@@ -101,7 +100,8 @@ def _run(shell: Shell, export: Export) -> None:
     try:
         with shell.at_work(Work(what, _IF_ENDED, export.interrupt, export.root)):
             path, how = export.exported()
-        style, words = "good" if how == "verified" else "warn", f"Exported step {export.step}, {how}: {short(path)}"
+        style = "good" if how == "verified" else "warn"
+        words = f"Exported step {export.step}, {how}: {flat(path.name)}"
     except (BitnetError, OSError) as error:
         style, words = "bad", str(error)
     shell.call_later(_ended, shell, export, (style, words))

@@ -5,6 +5,7 @@ import re
 import shlex
 import socket
 import time
+from pathlib import Path
 
 from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
 from bitnet_core.text import ago, duration, flat, printable, size, width
@@ -37,15 +38,17 @@ def choice(kind: str, what: str, here: Exported | None) -> str:
 
 
 def running(step: int, kind: str, began: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
-    """How an export is doing that has not ended: in which style to say what. `exported` are those of its step.
+    """How an export is doing that has not ended: in which style to say what, on one line of a narrow window.
+
+    `exported` are those of its step.
 
     What is written is compared with the student, which takes longer than writing it. The seconds since it began tell
     that it goes on.
     """
-    runtime, spent = _RUNTIME[kind], duration(max(0.0, time.time() - began))
+    spent = f"{duration(max(0.0, time.time() - began))} so far"
     if any(one.kind == kind and one.written >= int(began) for one in exported):
-        return "value", f"Step {step} is exported for {runtime}; comparing it with the student, {spent} so far"
-    return "value", f"Exporting step {step} for {runtime}; this takes a minute or two, {spent} so far"
+        return "value", f"Comparing the export of step {step} with the student, {spent}"
+    return "value", f"Exporting step {step} for {_RUNTIME[kind]} (a minute or two), {spent}"
 
 
 def ended(style: str, words: str) -> tuple[str, str]:
@@ -78,7 +81,7 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     """What each command that is typed on the other machine is for, and the command."""
     name = one.path.name
     user, host = _here()
-    copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(str(one.path))} ."
+    copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(_from_home(one.path))} ."
     other, typed = other_line(one.kind, name)
     served = _SERVED[one.kind]
     return (
@@ -90,6 +93,13 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
         (served, printable(serve_line(one.kind, name))),
         (f"Or {'in' if one.kind == HF else 'with'} {other}:", printable(typed)),
     )
+
+
+def _from_home(path: Path) -> str:
+    """A path as `scp` takes it on the other side: from the home folder, where it is shorter."""
+    whole, head = str(path.absolute()), "~/"
+    shown = short(path)
+    return shown.removeprefix(head) if shown.startswith(head) and whole.endswith(shown[1:]) else whole
 
 
 def _here() -> tuple[str, str]:

@@ -4,6 +4,7 @@ import getpass
 import re
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
 from bitnet_tui.services.exporting import Export
-from bitnet_tui.view.exports import command_lines, commands, facts
+from bitnet_tui.view.checkpoints import said_lines
+from bitnet_tui.view.exports import command_lines, commands, facts, running
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -75,7 +77,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await begin_export(pilot)
         export.may_write.set()
-        await until(pilot, lambda: "is exported for llama.cpp; comparing it with the student" in words(pilot))
+        await until(pilot, lambda: "Comparing the export of step 200 with the student" in words(pilot))
         await until(pilot, lambda: "How to run it (E)" in words(pilot))
         assert "Export (E)" not in words(pilot)
         assert "Exporting" not in words(pilot)
@@ -102,7 +104,10 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await pilot.press("enter")
         await settled(pilot)
         await pilot.press("y")
-        assert pilot.app.clipboard == f"scp {getpass.getuser()}@{socket.gethostname()}:{export.made} ."
+        assert (
+            pilot.app.clipboard
+            == f"scp {getpass.getuser()}@{socket.gethostname()}:experiments/one/exports/{export.made.name} ."
+        )
         await pilot.press("down", "enter")
         assert pilot.app.clipboard == f"bitnet serve {export.made.name}"
         await click_on(pilot, "llama-server -m")
@@ -127,7 +132,7 @@ async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
         await until(pilot, lambda: "Export (E)" not in shown(pilot))
         export.end()
         await until(pilot, lambda: bool(pilot.app._notifications))
-        told = "Export of one: Exported step 200, verified: ~/experiments/one/exports/one-step200-TQ2_0.gguf"
+        told = "Export of one: Exported step 200, verified: one-step200-TQ2_0.gguf"
         assert [one.message for one in pilot.app._notifications] == [told]
         assert not _page_is_open(pilot)
         if closes:
@@ -237,6 +242,15 @@ def test_a_command_is_shown_whole(cells: int, folders: list[str]):
         assert max(map(width, lines)) <= cells
         assert "".join(lines).replace(" ", "") == f"{what}{command}".replace(" ", "")
     assert f"{one.path} ." in commands(one)[0][1]
+
+
+@pytest.mark.parametrize("kind", [GGUF, HF])
+@pytest.mark.parametrize("written", [0.0, 2e9])
+def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, written: float):
+    one = Exported(Path("/one"), kind, 123_456, "a" * 64, 1000, written)
+    style, told = running(one.step, kind, time.time() - 754, (one,))
+    assert "12m 34s so far" in told
+    assert len(said_lines(style, told, 76, 3)) == 1
 
 
 def test_a_command_names_the_file_as_it_is_called():
