@@ -3,9 +3,13 @@
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bitnet_core.cli.command import CHECKPOINT_HELP, Commands
+from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, open_experiment, warn
 from bitnet_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.runs.experiment import Experiment
 
 FORMATS = ("hf", "gguf")
 TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "Q4_0", "F16")
@@ -41,10 +45,33 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
     if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
         raise UsageError("--type and --embedding belong to `bitnet export gguf`; leave them out.")
+    experiment, path = _source(arguments)
     patient_threads()
     from bitnet_core.cli import exporting
 
-    return exporting.export(arguments)
+    return exporting.export(arguments, experiment, path)
+
+
+def _source(arguments: argparse.Namespace) -> "tuple[Experiment, Path]":
+    """The experiment, and its checkpoint to export. What can be refused is refused here, before torch is imported.
+
+    BitnetError for a checkpoint that is not there or is damaged, UsageError for a place that is taken.
+    """
+    from bitnet_core.export import places
+    from bitnet_core.runs import exports
+    from bitnet_core.training import checkpoints
+
+    if arguments.out:  # it is given for one kind only
+        places.require_free(arguments.out, folder=arguments.formats[0] == exports.HF, force=arguments.force)
+    experiment = open_experiment(arguments)
+    which = "latest" if arguments.checkpoint is None else arguments.checkpoint
+    path = checkpoints.chosen(experiment.checkpoints, which, warn)
+    step = checkpoints.step_of(path)
+    if not arguments.out and path.name == checkpoints.path_of(path.parent, step).name:
+        for kind in arguments.formats:
+            out = exports.default_path(experiment.root, experiment.name, step, kind, arguments.type)
+            places.require_replaceable(out, folder=kind == exports.HF, force=arguments.force)
+    return experiment, path
 
 
 def _verify(arguments: argparse.Namespace) -> int:

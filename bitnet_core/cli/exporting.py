@@ -62,19 +62,13 @@ class Source:
         }
 
 
-def export(arguments: argparse.Namespace) -> int:
+def export(arguments: argparse.Namespace, experiment: Experiment, path: Path) -> int:
     """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
-
-    def require_free(path: Path, kind: str) -> None:
-        places.require_free(path, folder=kind == exports.HF, force=arguments.force)
-
-    if arguments.out:  # before a checkpoint of gigabytes is read; it is given for one kind only
-        require_free(arguments.out, arguments.formats[0])
-    source = open_source(arguments)
+    source = source_at(experiment, path)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
-    if not arguments.out:
+    if not arguments.out:  # else it was looked at before; a file of any name may be the checkpoint
         for kind, out in outs.items():
-            require_free(out, kind)
+            places.require_free(out, folder=kind == exports.HF, force=arguments.force)
     if "gguf" in outs:
         gguf.require_computable(source.student, source.tokenizer)
     for kind, out in outs.items():
@@ -166,7 +160,11 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
 def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> Source:
     """The experiment's student. BitnetError for a damaged checkpoint or one of another tokenizer."""
     experiment = open_experiment(arguments)
-    path = _checkpoint(experiment, arguments.checkpoint, origin or {})
+    return source_at(experiment, _checkpoint(experiment, arguments.checkpoint, origin or {}))
+
+
+def source_at(experiment: Experiment, path: Path) -> Source:
+    """The student of the checkpoint at `path`. BitnetError as `open_source`."""
     checkpoint = checkpoints.load(path)
     sha256 = files.sha256_file(path)
     checkpoints.require_told(path, sha256)

@@ -22,12 +22,13 @@ def require_free(path: Path, *, folder: bool, force: bool) -> None:
 
     An export is a `folder` or a file. An empty folder may become one. BitnetError if nothing can be written there.
     """
-    _require_replaceable(path, folder=folder, force=force)
+    require_replaceable(path, folder=folder, force=force)
     require_writable_folder(path.parent)
     files.remove_leftovers(path.parent)  # of an export that was killed
 
 
-def _require_replaceable(path: Path, *, folder: bool, force: bool) -> None:
+def require_replaceable(path: Path, *, folder: bool, force: bool) -> None:
+    """As `require_free`, but nothing is made for it yet."""
     if not path.is_symlink() and not path.exists():
         return
     require_regular(path)

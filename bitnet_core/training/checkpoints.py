@@ -1,5 +1,7 @@
 """Checkpoints: written whole or not at all, read without running code from them. It knows no training loop.
 
+What only looks for one and checks it against its health file needs no torch, so that it is told at once.
+
 `mini_bitnet_step_00000200.pt` is written first, then `mini_bitnet_step_00000200_health.json` with its sha256. A
 checkpoint whose health file is missing or doesn't match was not written completely, and is skipped.
 """
@@ -9,19 +11,18 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.student import Student
-from bitnet_core.model.tensor_file import load_tensors, save_tensors
 from bitnet_core.runs.events import CheckpointSaved
-from bitnet_core.training.kept import odd_field
 from bitnet_core.training.ramp import FIELD
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bitnet_core.model.student import Student
 
 _FORMAT = "bitnet-core student"
 _VERSION = 1
@@ -40,7 +41,7 @@ class Checkpoint:
     """Of the first layer, which flips first (see `layer_bits`); None for a full-precision twin."""
     config: StudentConfig
     tokenizer_hash: str
-    model: dict[str, Tensor]
+    model: "dict[str, Tensor]"
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, Any] = field(default_factory=dict)
@@ -87,6 +88,8 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
 
     BitnetError when the disk is full or can't be written.
     """
+    from bitnet_core.model.tensor_file import save_tensors
+
     path = path_of(folder, checkpoint.step)
     payload = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
     payload |= {"format": _FORMAT, "version": _VERSION, "config": checkpoint.config.to_dict()}
@@ -177,7 +180,7 @@ def of_step(folder: Path, step: int) -> Path:
     path = path_of(folder, step)
     if not is_complete(path):
         others = [one for one in reversed(found(folder)) if one != path and health_of(one).exists()]
-        there = ", ".join(str(_step_of(one)) for one in others) or "none"
+        there = ", ".join(str(step_of(one)) for one in others) or "none"
         if path.exists():
             raise BitnetError(
                 f"{path} is damaged: it is not the file that {health_of(path).name} tells of; "
@@ -213,10 +216,11 @@ def chosen(folder: Path, which: str, on_skipped: Callable[[str], object] = lambd
 
 def newer_than(folder: Path, path: Path) -> list[Path]:
     """The files of later steps, newest first."""
-    return [one for one in found(folder) if _step_of(one) > _step_of(path)]
+    return [one for one in found(folder) if step_of(one) > step_of(path)]
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """The step in the name of a checkpoint; 0 for a file of another name, too."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else 0
 
@@ -246,6 +250,9 @@ def prune(folder: Path, best_step: int | None) -> list[Path]:
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint into CPU memory; BitnetError for a missing, truncated or foreign file."""
+    from bitnet_core.model.tensor_file import load_tensors
+    from bitnet_core.training.kept import odd_field
+
     advice = "move it away to use the checkpoint before it"
     try:
         payload = load_tensors(path)
@@ -292,12 +299,16 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
         )
 
 
-def student_from(checkpoint: Checkpoint) -> Student:
+def student_from(checkpoint: Checkpoint) -> "Student":
     """The student in evaluation mode, with the bits of each layer and the tensors of the checkpoint, not copies.
 
     BitnetError for one that is not ternary yet: its figures and files would be those of another student than was
     trained. And for weights that are not finite, which no answer could be made of.
     """
+    import torch
+
+    from bitnet_core.model.student import Student
+
     if checkpoint.quantized_share < 1:
         raise BitnetError(
             f"The student of step {checkpoint.step} is not ternary yet: its quantisation is at "

@@ -3,6 +3,8 @@
 import dataclasses
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +266,30 @@ def test_a_place_that_is_taken_is_said_before_the_checkpoint_is_read(
         capsys, *export(root, "gguf", "--out", str(taken), "--checkpoint", path.name), code=2
     )
     assert "is truncated" in refused(capsys, *export(root, "gguf", "--checkpoint", path.name))
+
+
+def test_what_can_be_refused_at_once_does_not_wait_for_torch(root: Path, tmp_path: Path) -> None:
+    """Which takes seconds to import."""
+    home, newest = root / "exports", checkpoints.latest(root / "checkpoints")
+    assert newest is not None
+    (home / f"{root.name}-step2-hf").mkdir(parents=True)
+    (home / f"{root.name}-step2-hf" / "config.json").write_text('{"bitnet_core": {}}')
+    (tmp_path / "taken.gguf").touch()
+    damaged = newest.with_name("mini_bitnet_step_00000003.pt")
+    damaged.write_bytes(b"x")
+    checkpoints.health_of(damaged).write_text('{"sha256": "0", "bytes": 1}')
+    cases = {
+        "taken.gguf is there already": ["gguf", "--out", str(tmp_path / "taken.gguf")],
+        "step2-hf is there already": ["hf"],
+        "mini_bitnet_step_00000003.pt is damaged": ["gguf", "--checkpoint", "3"],
+        "no complete checkpoint of step 9": ["gguf", "--checkpoint", "9"],
+    }
+    code = "import sys; from bitnet_core.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    for said, words in cases.items():
+        command = [sys.executable, "-c", code, *export(root, *words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        assert said in done.stderr
+        assert done.stdout == "False\n", said
 
 
 @pytest.mark.parametrize(
