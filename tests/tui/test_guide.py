@@ -17,7 +17,7 @@ from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import keys, planning
 from bitnet_tui.services.storing import Check
-from bitnet_tui.widgets.guide import ShareBar
+from bitnet_tui.widgets.guide import Cards, Pick, ShareBar
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.guides import answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.pilots import click_on, said, settled, shown, until, words
@@ -50,7 +50,7 @@ async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path,
         await press(pilot, *"mine", "ctrl+t")
         await answered(pilot)
         assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        assert said(pilot, "#hint") == "Name of the bucket, without s3:// and without a folder. Enter goes on."
+        assert said(pilot, "#hint") == "Enter goes on. Name of the bucket, without s3:// and without a folder."
         await press(pilot, "enter")
         assert guide._step == "student"
         assert all(name in shown(pilot) for name in ("◉ nano", "○ 135m", "○ 2b4t"))
@@ -120,7 +120,7 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
         guide = await at(pilot, "teacher")
         await choose(pilot, "custom")
         await press(pilot, "enter")
-        assert said(pilot, "#hint").endswith("Enter: next field.")
+        assert said(pilot, "#hint").startswith("Enter: next field.")
         for field, text in (
             ("address", "127.0.0.1:1/v1"),
             ("model", ""),
@@ -137,9 +137,9 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
         assert guide._step == "storage"
         await guide._come_to("student")
         await answered(pilot)
-        assert said(pilot, "#hint").endswith("Enter goes on.")
+        assert said(pilot, "#hint").startswith("Enter goes on.")
         await press(pilot, "down")
-        assert said(pilot, "#hint").endswith("Enter: next field.")
+        assert said(pilot, "#hint").startswith("Enter: next field.")
         assert (guide.draft.model, guide.draft.address) == ("2", "http://127.0.0.1:1/v1")
         await guide._come_to("review", "NAME")
         await press(pilot, *"mine", "enter")
@@ -321,3 +321,25 @@ async def test_an_address_can_be_read_while_it_is_typed(home: Path, width: int, 
         fields = [one for one in guide.query(Input) if one.region]
         assert fields
         assert all(one.content_size.width >= least for one in fields)
+
+
+async def test_what_enter_does_is_said_at_each_field_and_choice_however_small_the_window(home: Path):
+    async with app(home).run_test(size=(60, 15)) as pilot:
+        guide = await opened(pilot)
+        told: dict[str, set[str]] = {}
+        for step, chosen in (("teacher", "custom"), ("storage", "s3"), ("student", ""), ("review", "")):
+            await guide._come_to(step)
+            await answered(pilot)
+            if chosen:
+                await choose(pilot, chosen)
+            for widget in guide.focus_chain:
+                guide.set_focus(widget)
+                await answered(pilot)
+                place = guide.query_one("#hint").region
+                drawn = " ".join(line[place.x :].strip() for line in shown(pilot).split("\n")[place.y : place.bottom])
+                if isinstance(widget, Input | Cards | Pick | ShareBar):
+                    assert "enter" in drawn.lower(), f"{step} {widget.id}: {drawn}"
+                    told.setdefault(step, set()).add(drawn.partition(".")[0])
+                elif isinstance(widget, Button):
+                    assert drawn.strip() in ("", "Enter goes on.", "Enter makes it."), f"{step} {widget.id}: {drawn}"
+        assert all({"Enter: next field"} < words for words in told.values())

@@ -261,18 +261,22 @@ class NewExperimentScreen(CheckedGuide):
             "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
-        hint = general.get(widget.id or "") or step.hint(widget.id or "")
-        return f"{hint} {self._enter_words(step, widget)}".strip()
+        if widget.id in general:
+            return general[widget.id]
+        if isinstance(widget, Button):
+            return ""  # it says itself what it does
+        return f"{self._enter_words(step, widget)} {step.hint(widget.id or '')}".strip()
 
     def _enter_words(self, step: Step, widget: Widget) -> str:
-        """What Enter does here: from what is typed it leads to the next field, from a choice it goes on."""
+        """What Enter does here: from what is typed it leads to the next field, from a choice it goes on.
+
+        It is said first, as long hints are cut.
+        """
         if not isinstance(widget, Input | Pick | ShareBar):
             return ""  # a list says it itself
-        if isinstance(widget, Input) and not step.passed:
-            if self.field_beside(widget, 1, Input) is not None:
-                return "Enter: next field."
-            if step.after_fields() is not None:
-                return ""
+        leads = isinstance(widget, Input) and not step.passed
+        if leads and (self.field_beside(widget, 1, Input) is not None or step.after_fields() is not None):
+            return "Enter: next field."
         return "Enter goes on."
 
     # -- testing and leaving --------------------------------------------------------------------------------------
