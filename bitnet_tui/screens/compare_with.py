@@ -26,8 +26,8 @@ from bitnet_tui.widgets.looking import Looked
 from bitnet_tui.widgets.words import Words, titled
 
 _NAME_CELLS = 30
-_MARK_CELLS = 3
-"""From the edge of an entry to the end of its mark and the blank behind it."""
+_MARK_CELLS = 2
+"""Of an entry: its mark and the blank behind it."""
 _NOTHING = "There is no other experiment here, and no older training of this one."
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
@@ -92,24 +93,28 @@ def laid_out(
 ) -> Line:
     """The curves in the first of these forms that fits, then what the lines mark, and one of the right ends.
 
+    Where none fits beside the marks, it is the first short one that fits without them.
     The form is chosen with `kept` cells for the right end, so it is the same with and without a crosshair. Curves
     that don't fit beside them are left out, marks that don't fit beside the last of the ends.
     """
     room = cells - kept
     fewest = sum(map(cells_of, marks(0)))
-    chosen = next((one for one in forms if sum(map(cells_of, one)) + fewest <= room), forms[-1])
-    curves = _fit(chosen, room)
+    roomy = (one for one in forms if sum(map(cells_of, one)) + fewest <= room)
+    whole = (one for one in forms[1:] if sum(map(cells_of, one)) <= room)
+    curves = _fit(next(chain(roomy, whole), forms[-1]), room)
     marked = marks(room - cells_of(curves))
     if cells_of(curves) + sum(map(cells_of, marked)) > room:
-        room = cells - cells_of(ends[-1]) - 1
+        room = cells - cells_of(ends[-1]) - bool(ends[-1])
+        marked = marks(room - cells_of(curves))
     left = _fit([curves, *marked], room)
     return spread(left, next((one for one in ends if cells_of(left) + cells_of(one) < cells), ends[-1]), cells)
 
 
 def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whole") -> list[Line]:
-    """What may stand at the right end, the longest first; the last is told in any case. `whole` shows all again.
+    """What may stand at the right end, the longest first; the last is told in any case, and may be nothing.
 
-    The way back from a stretch is last: there it stays, whatever the crosshair is at.
+    `whole` is the action that shows all again. The way back from a stretch is last: there it stays,
+    whatever the crosshair is at.
     """
     back = _back(lens, whole)
     if lens.cursor is not None:
@@ -125,7 +130,7 @@ def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whol
         return [()]
     name = AXIS_NAMES[axis.by]
     named = (f"wheel zooms · {name}", name, name.split()[-1 if axis.by == "tokens" else 0])
-    return [(Span(f"{one} →", "faint"),) for one in named]
+    return [*((Span(f"{one} →", "faint"),) for one in named), ()]
 
 
 def right_room(lens: Lens, *, alone: bool, whole: str = "experiment.whole") -> int:

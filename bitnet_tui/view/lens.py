@@ -58,7 +58,7 @@ ALONE: tuple[Chart, ...] = (
 
 @dataclass(frozen=True)
 class Lens:
-    """`chart` is the one that is looked at alone, None for the grid or, where there is no room for one, for the loss.
+    """`chart` is the one that is looked at alone, None for the grid or, where there is no room, for the first.
 
     `window` is the stretch that is looked at, None for the whole run. `cursor` is where the crosshair stands.
     `smooth` is one of `SMOOTH`, and `hidden` names curves that are left out where there are others.
@@ -98,7 +98,8 @@ class Lens:
     def next_chart(self, view: RunView, by: int, *, grid: bool = True) -> "Lens":
         """Look at the next chart that has curves, or at all of them again. Without a grid, all is the first chart."""
         order = (*CHARTS[:2], *ALONE, *CHARTS[2:])
-        names = [None, *(chart.name for chart in shown_charts(view, order if grid else order[1:]))]
+        others = [chart for chart in order if grid or chart is not first_chart(view)]
+        names = [None, *(chart.name for chart in shown_charts(view, others))]
         place = names.index(self.chart) if self.chart in names else 0
         return replace(self, chart=names[(place + by) % len(names)])
 
@@ -146,8 +147,19 @@ def shown_charts(view: RunView, charts: Iterable[Chart] = CHARTS) -> list[Chart]
     return [chart for chart in charts if drawn.intersection(chart.curves)]
 
 
-def chart_named(name: str | None) -> Chart:
-    return next((chart for chart in (*CHARTS, *ALONE) if chart.name == name), CHARTS[0])
+def first_chart(view: RunView) -> Chart:
+    """What is shown where there is room for one chart: the held-out loss once it has a course, before that the loss.
+
+    Beside its parts the loss looks flat, and health is told by the held-out loss.
+    """
+    loss, heldout = CHARTS[:2]
+    points = sum(len(part) for curve in view.curves if curve.name in heldout.curves for part in curve.segments)
+    return heldout if points > 1 else loss
+
+
+def chart_named(name: str | None, view: RunView) -> Chart:
+    """The chart that a lens looks at alone."""
+    return next((chart for chart in (*CHARTS, *ALONE) if chart.name == name), first_chart(view))
 
 
 def extent(view: RunView) -> Point | None:

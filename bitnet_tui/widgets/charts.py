@@ -57,7 +57,7 @@ class Charts(Container):
     def _chosen(self) -> tuple[list[Chart], int]:
         """The charts to draw, and how many there are beside each other."""
         if self._lens.chart is not None or self.app.size.width < GRID_FROM:
-            return [chart_named(self._lens.chart)], 1
+            return [chart_named(self._lens.chart, self._view)], 1
         across = max(1, self.size.width // _LEAST_CELLS)
         fitting = max(1, across * (self.size.height // _LEAST_LINES))
         charts = shown_charts(self._view)[:fitting] or [CHARTS[0]]

@@ -16,7 +16,19 @@ from bitnet_core.runs.events import Flip
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.chart import drawing, smoothed
 from bitnet_tui.view.chart_text import HIDDEN, title, toggled, turned
-from bitnet_tui.view.lens import ALONE, AXES, CHARTS, SMOOTH, Axis, By, Lens, extent, shown_charts, value_at
+from bitnet_tui.view.lens import (
+    ALONE,
+    AXES,
+    CHARTS,
+    SMOOTH,
+    Axis,
+    By,
+    Lens,
+    extent,
+    first_chart,
+    shown_charts,
+    value_at,
+)
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.chart import ChartPanel, Plot
@@ -76,8 +88,12 @@ def test_every_chart_is_reached_and_left_in_both_directions():
     assert names == ["loss", *(one.name for one in ALONE), "grad", "lr", None]
     assert Lens().next_chart(view, 1, grid=False).chart == "total"
     assert Lens("total").next_chart(view, -1, grid=False).chart is None
+    assert first_chart(view) is first_chart(_fold(1, heldout_loss=2.0)) is CHARTS[0]
+    assert Lens().next_chart(_fold(1, heldout_loss=2.0), 1, grid=False).chart == "heldout"
     evaluated = _fold(3, heldout_loss=2.0)
-    assert Lens().next_chart(evaluated, 1, grid=False).chart == "heldout"
+    assert first_chart(evaluated) is CHARTS[1], "once it has a course, the loss that health speaks of"
+    assert Lens().next_chart(evaluated, 1, grid=False).chart == "loss"
+    assert Lens("loss").next_chart(evaluated, -1, grid=False).chart is None
     assert Lens().next_chart(view, -1).chart == "lr"
     assert [chart.name for chart in shown_charts(view)] == ["loss", "grad", "lr"]
 
@@ -175,6 +191,16 @@ def test_what_a_resume_changed_is_told_before_that_it_was_one():
     assert told(needed - 10).startswith("resumed")
 
 
+@pytest.mark.parametrize("flip", [None, Flip(step=500, seen_tokens=50_000, from_bits=8, to_bits=4)])
+def test_the_name_of_a_chart_stays_where_the_axis_and_what_was_changed_have_no_room(flip: Flip | None):
+    figures = {"seams": (1.0,), "turns": ("LR 0.0005 → 0.0002",), "flip": flip}
+    view = replace(_fold(5, loss=5.28, kl=3.94, ce=4.72, format=0.61), **figures)
+    texts = [unstyled(title(CHARTS[0], view, Lens(cursor=at), Axis("tokens"), 78, alone=True)) for at in (None, 3.0)]
+    assert texts[0].startswith("‹ loss › ━ total 5.28 ━ KL 3.94 ━ CE 4.72 ━ format 0.610 ")
+    assert "║ LR→0.0002" in texts[0] and ("┊ A8→A4" in texts[0]) == (flip is not None)
+    assert texts[1].startswith("‹ loss › ") and "│ 3" in texts[1]
+
+
 _RESUMED = {"seams": (40_000.0,), "turns": ("LR 0.0005 → 0.001",)}
 
 
@@ -198,7 +224,7 @@ def test_a_crosshair_moves_nothing_in_the_line_above_the_chart_but_its_right_end
     for sign in ("‹", "›", "━ total", "━ KL", "━ CE", "━ format"):
         assert len({text.index(sign) for text in texts}) == 1, texts
     assert all("│ 61.2k" in texts[1] and text.endswith("0 shows all") == (window is not None) for text in texts)
-    assert window or cells > 78 or texts[0].endswith(" tokens →")
+    assert window or resumed or texts[0].endswith(" tokens →")
 
 
 def test_the_mouse_is_told_of_above_a_chart_that_has_room_for_it():
