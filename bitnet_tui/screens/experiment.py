@@ -29,7 +29,7 @@ from bitnet_tui.view.above import advised_setting
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
-from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.stage_rows import StageRow, running
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher, RunShown
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
@@ -72,6 +72,8 @@ class ExperimentScreen(
         left = [Span(flat(self.root.name), "title")]
         follow = self.shell.key("experiment.follow")
         following = "following what runs" if self._chosen is None else f"{follow} follows what runs"
+        if self._chosen is not None and self._shows_what_runs:
+            following = ""
         if not self._view.active:
             following = "nothing is running" if self.complete else ""
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
@@ -84,6 +86,12 @@ class ExperimentScreen(
             left.append(Span("   opening…", "value"))
         left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
         return spread(left, right, cells)
+
+    @property
+    def _shows_what_runs(self) -> bool:
+        """Whether following would show the same run."""
+        followed = running(self._view.rows)
+        return followed is not None and (followed.name, 0) == (self._chosen, self._back)
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(StageList(id="stages"), Vertical(id="main"), id="body")
@@ -290,7 +298,7 @@ class ExperimentScreen(
         self.redraw()
         self.attempt(
             partial(self._start, self.shell, name, values, agreed=agreed),
-            partial(self._started, name, values),
+            partial(self._started, name, values, starting.awaited_words(name, self._view.rows)),
             without=f"{stage(name).title} was not started",
             title=f"{stage(name).title} of {self.root.name}: not started",
         )
@@ -313,7 +321,9 @@ class ExperimentScreen(
             raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it all the same.")
         return found.training
 
-    def _started(self, name: str, values: Mapping[str, str] | None, found: Outlook | tuple[Benchmark, ...]) -> None:
+    def _started(
+        self, name: str, values: Mapping[str, str] | None, awaits: str, found: Outlook | tuple[Benchmark, ...]
+    ) -> None:
         self._launch_ended()
         if isinstance(found, tuple):
             self.ask_to_fetch(name, values, found, self._waits(name))
@@ -321,6 +331,8 @@ class ExperimentScreen(
         if told := starting.changed_words(found):
             self.notify(told)
         if not found.starts_again:
+            if awaits:
+                self.notify(awaits)
             return
         from bitnet_tui.screens.confirm import ConfirmScreen
 

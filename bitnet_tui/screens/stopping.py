@@ -12,7 +12,7 @@ from bitnet_tui.labels import stage_title
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import stopping
-from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.stage_rows import StageRow, ending_with
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.looking import Looking
 
@@ -42,24 +42,27 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         if not active:
             return
         row = next((one for one in active if one.name == self.chosen_stage), active[-1])
+        ends = ending_with(row, active)
         run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
         if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
-            self._say_stopping(run_id, left, saves=stopping.keeps(row.name, active))
+            self._say_stopping(run_id, left, saves=stopping.keeps(row.name, ends))
             return
         from bitnet_tui.screens.confirm import ConfirmScreen
 
-        kill, saves = asked is not None, stopping.keeps(row.name, active)
-        names = [one.name for one in active] if kill else [row.name, PIPELINE.name]
+        kill, saves = asked is not None, stopping.keeps(row.name, ends)
+        names = [one.name for one in ends]
+        if not kill:
+            names = [row.name, *(name for name in names if name == PIPELINE.name != row.name)]
         loses = kill or not saves
 
         def answered(yes: bool | None) -> None:
             if yes:
-                ending = {one.run_id or "" for one in active if kill or one.name in (row.name, PIPELINE.name)}
+                ending = {one.run_id or "" for one in ends if one.name in names}
                 self._send_stop(run_id, names, ending, kill=kill, saves=saves)
             elif loses:  # an Enter that was meant to stop it did not
                 self.shell.notify_of(run_id, f"{stage_title(row.name)} goes on.")
 
-        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, active)
+        texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, ends)
         self.app.push_screen(ConfirmScreen(*texts, harmless=not loses), answered)
 
     def _say_stopping(self, run_id: str, seconds: float, *, saves: bool) -> None:

@@ -31,7 +31,8 @@ class StageRow:
 
     That is the time of all runs that it goes on with. `eta` is the time left, while the stage does its own work and
     that is known. One that has not run yet can't while the stages in `lacking` have left nothing. `error` is why its
-    last run ended, unless that succeeded.
+    last run ended, unless that succeeded. A running pipeline `waits_for` the run with that id; the row of that run is
+    `in_pipeline`, and both end together. A stage may also run beside the pipeline.
     """
 
     name: str
@@ -44,6 +45,8 @@ class StageRow:
     error: str = ""
     keeps: bool = True
     """Whether the next run goes on with the work of this one, if it is stopped now or has been."""
+    waits_for: str = ""
+    in_pipeline: bool = False
 
     @property
     def active(self) -> bool:
@@ -58,9 +61,10 @@ class StageRow:
         """The row with the progress of its run."""
         if prepares(self.name, progress):
             return replace(self, note=PREPARING)
+        waits_for = progress.run if progress is not None and isinstance(progress.run, str) else ""
         eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
         keeps = self.keeps or self.name == _TRAIN  # a stop saves the steps that are done
-        return replace(self, note=progress_note(progress), eta=eta, keeps=keeps)
+        return replace(self, note=progress_note(progress), eta=eta, keeps=keeps, waits_for=waits_for)
 
     @property
     def resumable(self) -> bool:
@@ -71,7 +75,11 @@ def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
     statuses = [history.status(name) for name in STAGES]
     pipeline, *rows = (_row(history, status) for status in (_pipeline(history, statuses), *statuses))
-    return (pipeline, *(_queued(rows) if pipeline.active else rows))
+    if not pipeline.active:
+        return (pipeline, *rows)
+    started = {one.last.run.id for one in statuses if one.last and one.last.record.starter == pipeline.run_id}
+    awaited = {*started, pipeline.waits_for}
+    return (pipeline, *_queued([replace(row, in_pipeline=row.active and row.run_id in awaited) for row in rows]))
 
 
 def _row(history: History, status: StageStatus) -> StageRow:
@@ -96,8 +104,11 @@ def _keeps(history: History, status: StageStatus) -> bool:
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:
     """The rows; those that a running pipeline has not reached yet, and has to run, are noted as queued."""
-    running_at = max((place for place, row in enumerate(rows) if row.active), default=-1)
-    waits = [place > running_at and row.state != "done" and not row.copied for place, row in enumerate(rows)]
+    running_at = max((place for place, row in enumerate(rows) if row.in_pipeline), default=-1)
+    waits = [
+        place > running_at and row.state != "done" and not (row.active or row.copied)
+        for place, row in enumerate(rows)
+    ]
     return [replace(row, note=QUEUED) if waiting else row for row, waiting in zip(rows, waits, strict=True)]
 
 
@@ -137,6 +148,13 @@ def _last_progress(path: Path) -> Progress | None:
     except OSError:
         return None
     return next((event for event in events if isinstance(event, Progress)), None)
+
+
+def ending_with(row: StageRow, rows: Sequence[StageRow]) -> tuple[StageRow, ...]:
+    """The active rows that end when this one is stopped, it among them."""
+    if row.name != PIPELINE.name and not row.in_pipeline:
+        return (row,)
+    return tuple(one for one in rows if one.active and (one.name == PIPELINE.name or one.in_pipeline))
 
 
 def running(rows: tuple[StageRow, ...]) -> StageRow | None:

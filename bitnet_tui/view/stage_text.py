@@ -1,5 +1,6 @@
 """The stages as text: a column of titles, or one line of names on a narrow screen."""
 
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.stage_rows import COPIED, PREPARING, UNTOLD, StageRow
@@ -41,7 +42,9 @@ def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     """The line's part of each stage."""
     full = [row.note if row.active or row.note == COPIED else "" for row in rows]
     shorter = [UNTOLD if note == PREPARING else note for note in full]
-    for notes in (full, shorter, ["" if note == COPIED else note for note in full]):
+    running = ["" if note == COPIED else note for note in shorter]
+    of_stages = ["" if row.name == PIPELINE.name else note for row, note in zip(rows, running, strict=True)]
+    for notes in (full, shorter, running, of_stages):
         with_notes = [
             _part(row, row.name == chosen, note, focused=focused) for row, note in zip(rows, notes, strict=True)
         ]

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from bitnet_core.runs.catalog import stage
+from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import listed
-from bitnet_tui.labels import by_label
+from bitnet_tui.labels import by_label, stage_title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.launching import Foreseen
 from bitnet_tui.view.coming import coming
@@ -55,6 +55,15 @@ def aside_words(steps: Sequence[int], which: str) -> str:
     named = ", ".join(map(str, steps[:_MOST_STEPS])) + (", …" if len(steps) > _MOST_STEPS else "")
     those = "that of step" if len(steps) == 1 else "those of steps"
     return f"{which} checkpoints ({those} {named}) are moved to checkpoints/superseded."
+
+
+def awaited_words(name: str, rows: Sequence[StageRow]) -> str:
+    """Which of the stages that run a pipeline, started beside them, waits for; empty for any other start."""
+    titles = [stage_title(row.name) for row in rows if row.active and row.name in STAGES]
+    if name != PIPELINE.name or not titles:
+        return ""
+    run, them = ("run", "them") if len(titles) > 1 else ("runs", "it")
+    return f"{listed(titles)} {run} already: the pipeline waits for {them} instead of starting {them} again."
 
 
 def changed_words(found: Outlook) -> str:

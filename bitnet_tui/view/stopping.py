@@ -8,20 +8,20 @@ from bitnet_tui.labels import stage_title
 from bitnet_tui.view.stage_rows import StageRow
 
 
-def keeps(name: str, active: Sequence[StageRow]) -> bool:
-    """Whether stopping this loses nothing. Of a pipeline, the stage among the `active` ones that it runs decides."""
-    return all(row.keeps for row in active if name in (PIPELINE.name, row.name))
+def keeps(name: str, ending: Sequence[StageRow]) -> bool:
+    """Whether stopping this loses nothing. Of a pipeline, its stage among the `ending` rows decides."""
+    return all(row.keeps for row in ending if name in (PIPELINE.name, row.name))
 
 
-def question(name: str, active: Sequence[StageRow]) -> tuple[str, str, str, str]:
-    """`active` are the rows of what runs. With the pipeline among them, it ends with its stage."""
+def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str, str]:
+    """`ending` are the rows of what ends with this one, the pipeline among them if it waits for this one."""
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
     saves, goes_on, also = "saves its work first", "continues from there", ""
-    if not keeps(name, active):
+    if not keeps(name, ending):
         saves, goes_on = "keeps nothing of its work", "begins it anew"
     if name == PIPELINE.name:
         why = f"The running stage {saves}; {pipeline} {goes_on}."
-    elif any(row.name == PIPELINE.name for row in active):
+    elif any(row.name == PIPELINE.name for row in ending):
         why = f"It {saves}, and the pipeline that it belongs to ends with it; {pipeline} {goes_on}."
         also = " and the pipeline"
     else:

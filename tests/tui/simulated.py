@@ -87,11 +87,18 @@ def start_process(*, deaf: bool = False) -> "subprocess.Popen[bytes]":
 class SimulatedRun:
     """One run of a stage. `alive` gives it a real process, which the caller ends with `end_process`.
 
-    A `deaf` one also ignores SIGTERM, like a stage that hangs.
+    A `deaf` one also ignores SIGTERM, like a stage that hangs. `by` is the pipeline that started it.
     """
 
     def __init__(
-        self, exp: Experiment, stage: str, created: float = NOON, *, alive: bool = False, deaf: bool = False
+        self,
+        exp: Experiment,
+        stage: str,
+        created: float = NOON,
+        *,
+        alive: bool = False,
+        deaf: bool = False,
+        by: "SimulatedRun | None" = None,
     ) -> None:
         self.run = Run(exp.logs / f"{stage}-{created:.0f}-test")
         self.run.path.mkdir(parents=True)
@@ -105,7 +112,7 @@ class SimulatedRun:
                 state="running",
                 settings=exp.settings.to_record(),
                 origins={},
-                argv=["test"],
+                argv=[f"pipeline {by.run.id}"] if by else ["test"],
                 created=created,
                 host=socket.gethostname(),
                 boot_id=process.boot_id(),

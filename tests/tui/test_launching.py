@@ -312,7 +312,8 @@ async def test_a_stop_that_failed_is_asked_for_again(home: Path, monkeypatch: py
 @pytest.mark.parametrize("goes_on", [True, False])
 async def test_the_question_names_the_pipeline_that_stops_too(home: Path, *, goes_on: bool):
     exp = experiment(home, "whole")
-    runs = [SimulatedRun(exp, stage, alive=True) for stage in ("pipeline", "collect")]
+    pipeline = SimulatedRun(exp, "pipeline", alive=True)
+    runs = [pipeline, SimulatedRun(exp, "collect", alive=True, by=pipeline)]
     try:
         pilot_of = BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True)
         async with pilot_of as pilot:

@@ -1,11 +1,18 @@
 """What is asked before a run is stopped: it promises only what the stage keeps."""
 
+from pathlib import Path
+
 import pytest
 
 from bitnet_core.runs.catalog import stage
 from bitnet_core.runs.events import Progress
+from bitnet_tui.app import BitnetApp
 from bitnet_tui.view import stopping
-from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.stage_rows import QUEUED, StageRow, ending_with
+from bitnet_tui.view.watch import ExperimentWatcher
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import notices, settled, shown, until, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, ready
 
 _FITTING = Progress(done=168, total=512, unit="steps", label="fitting the student to its source")
 
@@ -48,3 +55,64 @@ def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step
     assert "It keeps nothing of its work; r begins it anew." in stopping.question("train", [row.at_work(_FITTING)])[1]
     stepped = row.at_work(Progress(done=1, total=8, unit="steps", step=1))
     assert "It saves its work first; r continues from there." in stopping.question("train", [stepped])[1]
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_stage_beside_a_pipeline_ends_with_it_only_once_the_pipeline_waits_for_it(home: Path, *, reached: bool):
+    exp = experiment(home, "beside")
+    train = SimulatedRun(exp, "train", NOON - 60, alive=True)
+    pipeline = SimulatedRun(exp, "pipeline", NOON, alive=True)
+    teacher = SimulatedRun(exp, "teacher", NOON, alive=True, by=pipeline)
+    runs = [train, pipeline, teacher]
+    at = train if reached else teacher
+    pipeline.emit("progress", done=0, total=5, unit="stages", label="", run=at.run.id)
+    if reached:
+        teacher.finish()
+        SimulatedRun(exp, "collect", NOON, by=pipeline).finish()
+        ready(exp.root)
+    try:
+        rows = ExperimentWatcher(exp.root, home).look(None).rows
+        row = {one.name: one for one in rows}
+        assert [one.name for one in rows if one.note == QUEUED] == ["collect"] * (not reached) + ["eval", "dryrun"]
+        assert [one.name for one in ending_with(row["train"], rows)] == ["pipeline"] * reached + ["train"]
+        assert [one.name for one in ending_with(row["pipeline"], rows)] == [
+            "pipeline",
+            "train" if reached else "teacher",
+        ]
+    finally:
+        for one in runs:
+            one.end_process()
+
+
+async def test_a_pipeline_goes_on_when_a_stage_beside_it_is_stopped(home: Path):
+    exp = experiment(home, "beside")
+    leave_traces(exp)
+    train = SimulatedRun(exp, "train", alive=True)
+    train.train(0, 100)
+    runs = [train]
+    try:
+        pilot_of = BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True)
+        async with pilot_of as pilot:
+            await settled(pilot)
+            await pilot.press("p")
+            awaits = "“Train the student” runs already: the pipeline waits for it instead of starting it again."
+            await until(pilot, lambda: awaits in notices(pilot))
+            runs.append(pipeline := SimulatedRun(exp, "pipeline", alive=True))
+            runs.append(teacher := SimulatedRun(exp, "teacher", alive=True, by=pipeline))
+            pipeline.emit("progress", done=0, total=5, unit="stages", label="teacher", run=teacher.run.id)
+            await until(pilot, lambda: "pipeline 0/5" in shown(pilot) and "teacher …" in shown(pilot))
+            await pilot.press("up")
+            await until(pilot, lambda: "f follows what runs" in shown(pilot))
+            await pilot.press("down")
+            await until(pilot, lambda: "▸ train 50%" in shown(pilot) and "f follows what runs" not in shown(pilot))
+            await pilot.press("s")
+            await until(pilot, lambda: "Stop “Train the student”?" in words(pilot))
+            assert "the pipeline" not in words(pilot).split("Stop “Train the student”?")[1].split("Leaving")[0]
+            await pilot.press("enter")
+            await settled(pilot)
+            assert train.child is not None and train.child.wait(60) == -15
+            assert all(one.child is not None and one.child.poll() is None for one in (pipeline, teacher))
+            assert pilot.app.confirmed <= {train.run.id}
+    finally:
+        for live in runs:
+            live.end_process()

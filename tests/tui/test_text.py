@@ -297,6 +297,12 @@ def test_the_stages_as_a_column_and_as_a_strip():
     begun = [replace(row, state="running", note=PREPARING) if row.name == "train" else row for row in copied]
     strip = unstyled(stage_text.strip(tuple(begun), "train", 80, focused=True))
     assert "· collect copied" in strip and "train …" in strip and len(strip) <= 80
+    beside = {"pipeline": "0/5", "teacher": PREPARING, "collect": COPIED, "train": "100%"}
+    rows = tuple(replace(row, state="running", note=beside.get(row.name, "")) for row in _ROWS)
+    assert "pipeline 0/5" in (strip := unstyled(stage_text.strip(rows, "train", 80, focused=True)))
+    assert "teacher …" in strip and "train 100%" in strip
+    strip = unstyled(stage_text.strip(rows, "train", 76, focused=True))
+    assert "teacher …" in strip and "train 100%" in strip and "0/5" not in strip
 
 
 @pytest.mark.parametrize("chosen", [row.name for row in _ROWS])

@@ -344,7 +344,8 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     assert "was copied from another experiment; it need not run. Press r" in said
     needed = unstyled(*what_next(ExperimentWatcher(exp.root, home).look("train"), 100))
     assert "needs   ✓ Collect traces  copied from another experiment" in needed
-    runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "teacher")]
+    pipeline = SimulatedRun(exp, "pipeline", NOON, alive=True)
+    runs = [pipeline, SimulatedRun(exp, "teacher", NOON, alive=True, by=pipeline)]
     try:
         notes = {row.name: row.note for row in ExperimentWatcher(exp.root, home).look(None).rows}
         assert (notes["collect"], notes["train"]) == (COPIED, QUEUED)
@@ -360,7 +361,8 @@ def test_what_a_running_pipeline_has_yet_to_come_to_is_queued(home: Path):
     SimulatedRun(exp, "teacher", NOON - 300).finish()
     (exp.root / "reports" / "teacher_baseline.json").touch()
     SimulatedRun(exp, "eval", NOON - 200).finish("failed", "It failed.")
-    runs = [SimulatedRun(exp, stage, NOON, alive=True) for stage in ("pipeline", "collect")]
+    pipeline = SimulatedRun(exp, "pipeline", NOON, alive=True)
+    runs = [pipeline, SimulatedRun(exp, "collect", NOON, alive=True, by=pipeline)]
     runs[1].emit("progress", done=30, total=100, unit="sequences", rate=1.0, eta_s=240.0, label="")
     try:
         rows = {row.name: row for row in ExperimentWatcher(exp.root, home).look(None).rows}
