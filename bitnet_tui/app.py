@@ -198,11 +198,10 @@ class BitnetApp(Leaving):
         return key_names.shown(binding.key)
 
     def get_css_variables(self) -> dict[str, str]:
-        """As in Textual; without colours, what differs only in hue is grey of different brightness."""
-        variables = super().get_css_variables()
-        if self.no_color:
-            variables |= themes.greys(self.current_theme)
-            self.theme_variables = variables
+        """As in Textual, with other colours where the terminal has few or none."""
+        few = self.console.color_system in themes.FEW
+        variables = super().get_css_variables() | themes.instead(self.current_theme, no_color=self.no_color, few=few)
+        self.theme_variables = variables
         return variables
 
     @property

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from textual.theme import Theme
 
+_ON_SHADES = {f"on-shade-{step}": "#eeeeee" for step in range(1, 5)}
 # A curve's colour differs from those of the same chart also for colour-blind readers; the total has that of the text.
 _DARK = {
     "accent": "#5fafaf",
@@ -25,10 +26,11 @@ _DARK = {
     "faint": "#8a8a8a",
     "track": "#4e4e4e",
     "flip": "#ffaf5f",
-    "shade-1": "#444444",
-    "shade-2": "#000087",
+    "shade-1": "#3a3a3a",
+    "shade-2": "#005f87",
     "shade-3": "#875f00",
-    "shade-4": "#870000",
+    "shade-4": "#af0000",
+    **_ON_SHADES,
     "curve-loss": "#eeeeee",
     "curve-kl": "#5fafff",
     "curve-ce": "#5fd7af",
@@ -75,8 +77,8 @@ _CONTRAST = {
     "faint": "#bcbcbc",
     "track": "#8a8a8a",
     "flip": "#ffaf00",
-    "shade-1": "#303030",
-    "shade-2": "#0000af",
+    "shade-1": "#444444",
+    "shade-2": "#005faf",
     "shade-3": "#875f00",
     "shade-4": "#af0000",
     "curve-loss": "#ffffff",
@@ -101,10 +103,11 @@ _COLOUR_BLIND = {
     "faint": "#8a8a8a",
     "track": "#4e4e4e",
     "flip": "#d7af00",
-    "shade-1": "#303030",
-    "shade-2": "#0000af",
+    "shade-1": "#3a3a3a",
+    "shade-2": "#005f87",
     "shade-3": "#875f00",
-    "shade-4": "#870000",
+    "shade-4": "#af0000",
+    **_ON_SHADES,
     "curve-loss": "#eeeeee",
     "curve-kl": "#00afff",
     "curve-ce": "#ffd75f",
@@ -126,10 +129,11 @@ _EVENING = {
     "faint": "#8787d7",
     "track": "#5f5f87",
     "flip": "#ffaf87",
-    "shade-1": "#3a3a3a",
-    "shade-2": "#000087",
+    "shade-1": "#444444",
+    "shade-2": "#005f87",
     "shade-3": "#875f00",
-    "shade-4": "#870087",
+    "shade-4": "#af0087",
+    **_ON_SHADES,
     "curve-loss": "#eeeeee",
     "curve-kl": "#87afff",
     "curve-ce": "#87ffd7",
@@ -259,11 +263,18 @@ _GREYS_ON_WHITE = {
     **dict.fromkeys(("on-shade-1", "on-shade-2"), "#121212"),
     **dict.fromkeys(("on-shade-3", "on-shade-4"), "#ffffff"),
 }
+_SHADES_OF_16 = {"shade-1": "#444444", "shade-2": "#000087", "shade-3": "#875f00", "shade-4": "#870000"}
+"""Each becomes another one of 16 colours."""
 
 
-def greys(theme: Theme) -> Mapping[str, str]:
-    """The greys, without colours (NO_COLOR), in place of a theme's colours that differ only in hue."""
-    return _GREYS if theme.dark else _GREYS_ON_WHITE
+def instead(theme: Theme, *, no_color: bool, few: bool) -> dict[str, str]:
+    """The colours in place of a theme's own. Without colours (NO_COLOR), greys for what differs only in hue.
+
+    With `few`, 16, the shades of tokens of a dark theme; those of a light one stay apart.
+    """
+    if no_color:
+        return dict(_GREYS if theme.dark else _GREYS_ON_WHITE)
+    return dict(_SHADES_OF_16) if few and theme.dark and not theme.ansi else {}
 
 
 LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))

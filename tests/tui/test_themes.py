@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.color import Color as RichColor
 from rich.color import ColorSystem
+from rich.console import Console
 from textual.color import Color
 from textual.css.stylesheet import Stylesheet
 from textual.theme import Theme
@@ -13,7 +14,7 @@ from textual.theme import Theme
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import preferences
 from bitnet_tui.theme import CURVES, STYLES, lettered, plot_styles
-from bitnet_tui.themes import THEMES
+from bitnet_tui.themes import THEMES, instead
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.contrast import TERMINALS, contrast
@@ -124,7 +125,7 @@ def test_each_colour_is_one_of_256_and_the_terminals_are_its_own():
 
 @pytest.mark.parametrize("theme", _MADE.values(), ids=lambda theme: theme.name)
 def test_the_shades_of_tokens_are_told_apart_in_16_colours_and_legible(theme: Theme):
-    of = _variables(theme)
+    of = _variables(theme) | instead(theme, no_color=False, few=True)
     grounds = [of["background"], *(of[f"shade-{step}"] for step in range(1, 5))]
     if theme.ansi:
         assert len(set(grounds)) == 5
@@ -132,6 +133,25 @@ def test_the_shades_of_tokens_are_told_apart_in_16_colours_and_legible(theme: Th
     assert len({RichColor.parse(one).downgrade(ColorSystem.STANDARD).number for one in grounds}) == 5
     for step in range(1, 5):
         assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
+
+
+@pytest.mark.parametrize("theme", _COLOURED, ids=lambda theme: theme.name)
+def test_the_shades_of_tokens_stand_out_from_the_ground_and_from_each_other(theme: Theme):
+    of = _variables(theme)
+    for step in range(1, 5):
+        assert _contrast(of[f"shade-{step}"], of["background"]) >= (1.5 if theme.dark else 1.35), step
+        assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 4.5, step
+    as_seen = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    for one, other in itertools.combinations(range(1, 5), 2):
+        assert _seen_distance(of[f"shade-{one}"], of[f"shade-{other}"], as_seen) > 20, (one, other)
+
+
+def test_with_16_colours_the_shades_of_tokens_are_those_for_them(home: Path):
+    app = BitnetApp(home)
+    app.theme = "bitnet-dark"
+    for colours, shade in (("standard", "#000087"), ("truecolor", "#005f87")):
+        app.console = Console(color_system=colours, force_terminal=True)
+        assert app.get_css_variables()["shade-2"] == shade, colours
 
 
 @pytest.mark.parametrize("theme", _MADE)
