@@ -1,7 +1,6 @@
 """What `bitnet export` and `bitnet verify-export` do. Heavy: imported when such a command runs."""
 
 import argparse
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from bitnet_core.export import card, gguf, gguf_read, hf, model_card, places
 from bitnet_core.export import verify as verifying
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, RuntimeMissing
 from bitnet_core.export.verify import RUNTIME_BITS, Answers, Verification
+from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.runs import exports
@@ -213,8 +213,8 @@ def _in_process(source: Source, prompts: list[list[int]]) -> tuple[Deployed, Ans
     own = source.student.layer_bits
     source.student.activation_bits = RUNTIME_BITS
     try:
-        with tempfile.TemporaryDirectory(prefix="bitnet-export-") as folder:
-            scratch = Path(folder) / "run"
+        with scratch_folder("export") as folder:
+            scratch = folder / "run"
             scratch.mkdir()
             sampling = Sampling(max_tokens=verifying.NEW_TOKENS)
             deployed = run_deployed(

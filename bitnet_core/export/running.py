@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
 from bitnet_core.files import require_regular, utf8_name
+from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.process import lines_of, pipe_of, start_helper
 from bitnet_core.teachers.embedded.library import cause, environment
 from bitnet_core.text import crop, flat
@@ -126,8 +127,8 @@ def threads() -> int:
 
 
 def _run(module: str, job: dict[str, Any], task: Task, runtime: str, path: Path, check_stop: CheckStop) -> Run:
-    with tempfile.TemporaryDirectory(prefix="bitnet-export-") as scratch:
-        place = Path(scratch) / "values.npy"
+    with scratch_folder("export") as scratch:
+        place = scratch / "values.npy"
         job |= {
             "sequences": [(list(map(int, ids)), start) for ids, start in task.sequences],
             "prompts": [list(map(int, ids)) for ids in task.prompts],

@@ -66,10 +66,10 @@ def _writer(pid: int) -> str:
     return f"{host}-{pid}"
 
 
-def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
+def remove_leftovers(folder: Path, *, below: bool = False, of: str = "") -> list[Path]:
     """Remove what killed writers have left half-written, files and folders, if their host was this one.
 
-    `below`: in the folders in it, too.
+    `below`: in the folders in it, too. `of`: only those of names that begin so.
 
     Returns what was removed.
     """
@@ -78,7 +78,7 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
     from bitnet_core import process
 
     removed = []
-    for temp in sorted(folder.glob("**/.*.part" if below else ".*.part")):
+    for temp in sorted(folder.glob(f"**/.{of}*.part" if below else f".{of}*.part")):
         host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
         if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
             if temp.is_dir() and not temp.is_symlink():

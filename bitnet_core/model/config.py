@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeGuard
 
 from bitnet_core.errors import BitnetError
@@ -149,11 +149,10 @@ class StudentConfig:
             raise BitnetError(f"model_type is {_told(values.get('model_type'))}; only bitnet students are supported.")
         if not values.get("tie_word_embeddings", False) or values.get("attention_bias", False):
             raise BitnetError("This student has an untied head or attention biases; neither is supported.")
+        if missing := [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]:
+            raise BitnetError(f"The student's configuration is incomplete: {missing[0]} is missing.")
         known = {field.name for field in fields(cls)}
-        try:
-            return cls(**{name: value for name, value in values.items() if name in known})
-        except TypeError as error:
-            raise BitnetError(f"The student's configuration is incomplete: {error}.") from error
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 def _told(value: object) -> str:

@@ -6,11 +6,9 @@ taken as linear in the layers. The vocabulary is a stand-in of the right size: n
 
 import contextlib
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Served, served
 from bitnet_core.evaluation.turns import fastest, take_turns
 from bitnet_core.export import gguf
+from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
@@ -76,8 +75,8 @@ def _timed(shapes: list[StudentConfig]) -> tuple[list[float], str]:
 @contextlib.contextmanager
 def _running(shape: StudentConfig) -> Iterator[Served]:
     torch.manual_seed(0)
-    with tempfile.TemporaryDirectory(prefix="bitnet-plan-") as folder:
-        path = Path(folder) / "student.gguf"
+    with scratch_folder("plan") as folder:
+        path = folder / "student.gguf"
         gguf.write(pack_student(Student(shape).eval()), _tokenizer(shape.vocab_size), path, TYPE)
         with served(path, CONTEXT_STEP, 1, lambda: None) as model:
             yield model

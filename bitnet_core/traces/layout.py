@@ -7,7 +7,6 @@ Shapes: C completion tokens, K candidates (padded to the set's top-k), M candida
 
 import contextlib
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.text import is_utf8
 from bitnet_core.tokenizer.arrays import Array, Bool, Float64, Int64
@@ -145,14 +145,15 @@ def mapped_batches(
     except (NoHome, _NoCache):
         if not once:
             raise
-    try:
-        scratch = tempfile.TemporaryDirectory(prefix="bitnet-traces-")
-    except OSError as error:
-        why = explained(error, "name a folder that can be written in BITNET_CACHE or TMPDIR")
-        raise BitnetError(f"The traces can't be written to a temporary folder {why}.") from error
-    with scratch, _writing(Path(scratch.name)):
-        # Mapped, the file outlives its name.
-        return _laid_out(Path(scratch.name) / name, shards, top_k, on_shard), content_hash
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(scratch_folder("traces"))
+        except OSError as error:
+            why = explained(error, "name a folder that can be written in BITNET_CACHE or TMPDIR")
+            raise BitnetError(f"The traces can't be written to a temporary folder {why}.") from error
+        with _writing(scratch):
+            # Mapped, the file outlives its name.
+            return _laid_out(scratch / name, shards, top_k, on_shard), content_hash
 
 
 class _NoCache(BitnetError):
