@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import TEMPORARY_SUFFIX
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
@@ -111,11 +112,13 @@ def run_deployed(
 def scratch_folder(run: Path, prefix: str) -> Iterator[Path]:
     """A folder in that of a run, for as long as the block runs.
 
+    Its name says that it is temporary, so that no copy of the experiment takes it.
+
     What a killed evaluation left under this prefix in any run is removed first; only one runs at a time.
     """
     for leftover in run.parent.glob(f"*/{prefix}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=run, prefix=prefix) as folder:
+    with tempfile.TemporaryDirectory(dir=run, prefix=prefix, suffix=TEMPORARY_SUFFIX) as folder:
         yield Path(folder)
 
 

@@ -23,6 +23,8 @@ _JSON_BYTES = 1 << 24
 _NAME_BYTES = 160
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
+TEMPORARY_SUFFIX = ".part"
+"""Ends the hidden names of files and folders that are being written; none is ever stored."""
 _PACKAGE = Path(__file__).parents[1]
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
@@ -50,7 +52,7 @@ def temp_beside(path: Path) -> Path:
     """A new name beside a path, which says whose it is: if this process is killed, `remove_leftovers` knows it."""
     import secrets
 
-    return path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
+    return path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
 
 
 def short(name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.files import real_path
+from bitnet_core.files import TEMPORARY_SUFFIX, real_path
 from bitnet_core.runs.record import COPIED
 from bitnet_core.secrets import known
 from bitnet_core.settings.registry import REGISTRY
@@ -21,7 +21,8 @@ from bitnet_core.storage.state import FOLDER
 
 _ENV = re.compile(r"(?i:\.env.*|.*\.env)")
 _OURS = re.compile(
-    r"\..*\.part|\.(?:.*\.)?lock(?:\.owner)?|\.ballast|.*\.sqlite-(?:wal|shm|journal)|\.DS_Store"
+    rf"\..*{re.escape(TEMPORARY_SUFFIX)}|\.(?:exported|packed|in-transformers)-.+"  # the latter of older versions
+    r"|\.(?:.*\.)?lock(?:\.owner)?|\.ballast|.*\.sqlite-(?:wal|shm|journal)|\.DS_Store"
     rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
 )
 _KEYS = re.compile(
@@ -47,6 +48,11 @@ def is_left_out(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether nobody misses a file of this name: a lock, a temporary file or a `.env`, which stays here by design."""
     return _OURS.fullmatch(name) is not None or name.startswith(".env")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name, or a folder on the way to it, is a temporary one or a lock."""
+    return any(_OURS.fullmatch(segment) for segment in name.split("/"))
 
 
 def may_hold_keys(name: str) -> bool:

@@ -23,7 +23,7 @@ from bitnet_core.storage.needed import wanted
 from bitnet_core.storage.probe import require_not_gone
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.putting import Stems
-from bitnet_core.storage.replaced import merged, replaced, set_aside
+from bitnet_core.storage.replaced import merged, replaced, set_aside, temporary
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
@@ -257,9 +257,9 @@ class Push:
         return entry
 
     def _to_drop(self, taken: Snapshot, stored: dict[str, Stored]) -> tuple[list[str], list[str]]:
-        """Checkpoints that were here and that newer ones have replaced, and what was set aside here."""
+        """Checkpoints that were here and that newer ones have replaced; what was set aside here, or is temporary."""
         seen, here = self._state.seen(), {file.name for file in taken.files}
-        aside = sorted(set_aside(stored, here, seen))
+        aside = sorted({*set_aside(stored, here, seen), *temporary(stored)})
         return [name for name in replaced(stored, here) if name in seen and name not in aside], aside
 
     # -- sending ---------------------------------------------------------------------------------------------

@@ -1,13 +1,15 @@
 """What of a stored state the next one takes over: all but what is replaced here.
 
 The copy drops checkpoints that newer ones have replaced, and never its newest complete one. It drops what this
-machine had and has set aside itself: who opens the copy must go on from what is here. What else is gone here stays.
+machine had and has set aside itself: who opens the copy must go on from what is here. It drops temporary files that
+older versions stored. What else is gone here stays.
 """
 
 import re
 from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.storage.layout import Stored, folders_of, place_before
+from bitnet_core.storage.left_out import is_temporary
 from bitnet_core.storage.steps import complete_steps, step_of
 
 _PROJECTED = re.compile(r"(data(?:\.|/\.)projected/[^/]+/).+")
@@ -37,6 +39,11 @@ def set_aside(stored: Mapping[str, Stored], here: Collection[str], had: Collecti
             one not in stored or stored[one].sha256 == stored[name].sha256 for one in moved.get(name, ())
         ):
             yield name
+
+
+def temporary(stored: Collection[str]) -> Iterator[str]:
+    """The stored files that nobody misses: what an evaluation exports for itself was stored by older versions."""
+    return filter(is_temporary, stored)
 
 
 def replaced(stored: Collection[str], here: Collection[str]) -> Iterator[str]:

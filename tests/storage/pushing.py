@@ -8,7 +8,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push, Pushed
 from bitnet_core.storage.state import State, opened
-from bitnet_core.storage.target import Limits
+from bitnet_core.storage.target import Limits, Target
 from tests.storage.experiments import complete_state, content, restored, write
 from tests.storage.memory import MemoryTarget
 
@@ -21,7 +21,7 @@ def state_of(experiment: Experiment) -> Iterator[State]:
         yield state
 
 
-def push(experiment: Experiment, target: MemoryTarget, **options: bool) -> Pushed:
+def push(experiment: Experiment, target: Target, **options: bool) -> Pushed:
     with state_of(experiment) as state:
         return Push(experiment, target, state, **options).run()
 

@@ -1,12 +1,16 @@
 """Keys are never stored, under no name and behind no link; and nothing else is left out without a word."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.secrets import known
+from bitnet_core.storage import left_out
 from bitnet_core.storage.left_out import is_left_out, may_hold_keys
+from bitnet_core.storage.targets.local import FolderTarget
 from tests.storage.experiments import machine, write
 from tests.storage.memory import MemoryTarget
 from tests.storage.pushing import SMALL, push, stored
@@ -97,7 +101,32 @@ def test_names_that_only_look_like_ours_are_stored(tmp_path: Path, target: Memor
     [
         "logs/.train.lock", "logs/.train.lock.owner", "data.journal/.lock.owner", "data.journal/journal.sqlite-wal",
         "data/.kd.parquet.ab-1-cd.part", ".storage/x", "logs/r/.ballast", "logs/r/.copied",
+        "logs/eval-1/.exported-x1y2/student.gguf", "logs/eval-1/.packed-x1y2.part/student.pt",
     ],
 )  # fmt: skip
 def test_what_is_ours_is_left_out(name: str) -> None:
     assert is_left_out(name)
+
+
+def test_no_temporary_export_of_an_evaluation_is_stored_and_an_older_one_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a folder as the target: live uploads of an older version brought the export of an evaluation there."""
+    one, target = machine(tmp_path / "one"), FolderTarget("local", tmp_path / "copy")
+    write(one, "reports/a.md", b"work")
+    old, new = "logs/eval-1/.exported-x1y2/student-TQ2_0.gguf", "logs/eval-1/events.jsonl"
+    write(one, old, b"g" * 1000)
+    with monkeypatch.context() as older:
+        older.setattr(left_out, "_OURS", re.compile("never"))
+        push(one, target)
+    assert old in {one.key for one in target.list("")}
+    (one.root / old).unlink()
+    for text in (b"1", b"2", b"3"):  # the one before the newest state can still be opened
+        write(one, new, text)
+        push(one, target)
+    assert not [one.key for one in target.list("") if ".exported-" in one.key]
+    with scratch_folder(one.logs / "eval-1", ".any-") as folder:
+        (folder / "student.gguf").write_bytes(b"g")
+        write(one, new, b"4")
+        push(one, target)
+    assert not [one.key for one in target.list("") if "student.gguf" in one.key]
