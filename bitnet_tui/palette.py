@@ -12,21 +12,21 @@ from typing import NamedTuple, cast
 
 from textual.actions import parse
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.fuzzy import Matcher
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.text import crop, flat
+from bitnet_core.text import crop, flat, width
 from bitnet_tui.actions import Action
 from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
-from bitnet_tui.theme import paint
+from bitnet_tui.theme import STYLES
 from bitnet_tui.themes import THEMES
-from bitnet_tui.view.spans import Span, line
 
 _PLACES = {
     "list": "on Home, the table of experiments",
@@ -55,12 +55,13 @@ _FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
 _THIS = "app.actions"
 """What opens the palette."""
-_CARD_COLUMNS, _AROUND = 84, 7
+_CARD_COLUMNS, _AROUND = 100, 7
 """How wide palette.tcss makes the palette, and what a line of its list leaves to frame, edges and scroll bar."""
+_NAME_COLUMNS, _GAP, _LEAST_ABOUT = 22, "  ", 8
+"""Where what is about an action begins, unless its name is longer; and the fewest cells of it that say something."""
 _BY_NAME = 4
 """The group of what is found by its name alone."""
-_MORE = "Type to find more"
-_MORE_HELP = "experiments, settings and themes by name, and actions of other screens"
+_MORE, _MORE_ABOUT = "Type to find more", "experiments, settings, themes, actions of other screens"
 
 
 class Found(NamedTuple):
@@ -91,25 +92,34 @@ class ActionCommands(Provider):
         """Of a line of the list, so that none is broken."""
         return min(_CARD_COLUMNS, self.app.size.width) - _AROUND
 
-    def _help(self, one: Found) -> str:
-        keys = f"  ({one.keys})" if one.keys else ""
-        return crop(one.about, self._columns - len(keys)) + keys
+    def _line(self, one: Found, name: Content | None = None) -> Content:
+        """Its name, what it is about in the room that there is, and its keys at the right, on one line."""
+        room = self._columns - (width(one.keys) + len(_GAP) if one.keys else 0)
+        label = crop(one.label, room)
+        first = Content(label) if name is None or label != one.label else name
+        before = max(_NAME_COLUMNS, width(label)) + len(_GAP)
+        about = crop(f"only {one.where}. {one.about}" if one.where else one.about, max(0, room - before))
+        if room - before < _LEAST_ABOUT:
+            before, about = width(label), ""
+        told = f"{' ' * (before - width(label))}{about}"
+        rest = f"{told}{' ' * (self._columns - width(label) - width(told) - width(one.keys))}{one.keys}".rstrip()
+        style = STYLES["faint" if one.where else "label"]
+        return Content.assemble(first.stylize(style) if one.where else first, (rest, f"not bold {style}"))
 
     async def discover(self) -> Hits:
         for one in (*self._actions(), *self._goings()):
             if not one.where:
-                yield DiscoveryHit(one.label, one.run, help=self._help(one))
-        yield DiscoveryHit(paint([line(Span(_MORE, "faint"))]), lambda: None, text=_MORE, help=_MORE_HELP)
+                yield DiscoveryHit(self._line(one), one.run, text=one.label)
+        more = Found(_MORE, _MORE_ABOUT, lambda: None, 1)
+        yield DiscoveryHit(self._line(more), more.run, text=_MORE)
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for one in (*self._actions(), *self._goings(), *self._themes(), *self._settings()):
             score = _score(one, query, matcher)
-            if score > 0 and one.where:
-                shown = paint([line(Span(crop(f"{one.label}: {one.about}", self._columns), "faint"))])
-                yield Hit(score, shown, one.run, one.label, f"only {one.where}")
-            elif score > 0:
-                yield Hit(score, matcher.highlight(one.label), one.run, one.label, self._help(one))
+            if score > 0:
+                name = None if one.where else matcher.highlight(one.label)
+                yield Hit(score, self._line(one, name), one.run, one.label)
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
