@@ -156,7 +156,7 @@ ACTIONS: tuple[Action, ...] = (
         ("play", "P", "play", "Playground", "Ask teacher and student, and look behind their tokens"),
         ("benchmarks", "B", "benchmarks", "Benchmarks", "Public benchmarks: which are here; fetch others"),
         ("back", "escape", "dismiss", "Back", "Back to the list of experiments"),
-        footer="run resume pipeline stop follow compare back",
+        footer="run resume pipeline stop follow curve compare back",
     ),
     *_at(
         "compare",
@@ -183,6 +183,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "traces",
+        ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected"),
         ("worst", "n", "traces('worst')", "Worst token", "Go to the next worst token of this trace"),
         ("worst-of-all", "N", "traces('worst_of_all')", "Worst of all", "Go to the next worst token of all"),
         ("search", "slash", "traces('search')", "Search traces", "Show the traces that have this text"),
@@ -191,7 +192,6 @@ ACTIONS: tuple[Action, ...] = (
         ("score", "S", "traces('score')", "Score", "Compare the newest student with the teacher token by token"),
         ("rejects", "R", "traces('rejects')", "Rejected answers", "Show why answers were rejected, or traces"),
         ("check", "i", "traces('check')", "Check traces", "Look at every row for what breaks a rule"),
-        ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected"),
         footer="leave",
     ),
     *_at(

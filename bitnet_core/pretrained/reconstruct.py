@@ -29,7 +29,8 @@ _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 100
 """Gradients are some thirty times as long at first as later, and full steps along them cost more than they gain."""
-_READING, _FITTING = "reading the answers with the source", "fitting the student to its source"
+_READING = "reading the answers with the model it starts from"
+_FITTING = "fitting the student to the model it starts from"
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,10 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting
     who += [f"{listed(ended)} stopped early"] if ended else []
     measured = [one for one in contenders if one.subject.training.points(measure)]
     there, flipped = _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)
-    seen = [(one.letter, one.figures["seen_tokens"].value) for one in contenders if "seen_tokens" in one.figures]
-    values = ", ".join(f"{letter} {count(value)}" for letter, value in seen)
+    seen = {one.letter: one.figures["seen_tokens"].value for one in contenders if "seen_tokens" in one.figures}
+    values = ", ".join(
+        f"{one.letter} {count(seen[one.letter]) if one.letter in seen else 'none'}" for one in contenders
+    )
     reasons = [weighting, f"Seen so far: {values} tokens." if seen else "", flipped]
     return Verdict(f"{' and '.join(who)}, so none is called better yet. {there}", " ".join(filter(None, reasons)))
 

@@ -128,7 +128,7 @@ def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
         return
     at_once, waits = finite(now.requests_at_once), now.waits_for
     if at_once:
-        yield f"{number(at_once)} requests at once"
+        yield f"{number(at_once)} {'request' if at_once == 1 else 'requests'} at once"
     yield from spent_words(vitals, plan)
     if isinstance(waits, str) and waits:
         yield f"waiting: {flat(waits)}"

@@ -142,7 +142,8 @@ class ExperimentScreen(
         return self._launching, *self.shell.stops_sent
 
     def _draw(self, view: ExperimentView) -> None:
-        before, self._view, self._drawn_with = self._view, view, self._of_this_app
+        before, charted = self._view, self.charted.charted
+        self._view, self._drawn_with = view, self._of_this_app
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self.chosen_stage)
         active = {row.run_id or "" for row in view.rows if row.active}
@@ -152,7 +153,7 @@ class ExperimentScreen(
         self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         self.draw_storage()
         self.draw_export()
-        if before.rows != view.rows or before.stage != view.stage:
+        if before.rows != view.rows or before.stage != view.stage or charted != self.charted.charted:
             self.refresh_bindings()
         if self.charted.unread:
             self.look()
@@ -276,6 +277,8 @@ class ExperimentScreen(
             return self._chosen is not None and self._view.active
         if action == "stop":
             return self._view.active
+        if action == "curve":
+            return self.charted.charted and self.pane.open == "live"
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:

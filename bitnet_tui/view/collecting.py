@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.stage_health import spent_words
-from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, share, wrap
+from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, share, width, wrap
 from bitnet_tui.view.run_fold import Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.traces.found import Token
@@ -48,8 +48,9 @@ def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
         tokens.pop()
     laid = Laid(tokens, cells)
     more = newest.tokens - len(tokens)
-    rest = f", the first {number(len(tokens))}" if more > 1 else ""
-    about = f"newest answer  {number(newest.tokens)} tokens{rest}"
+    part, whole = number(len(tokens)), f"{number(newest.tokens)} tokens"
+    forms = [f"newest answer  {whole}, the first {part}", f"newest: {part} of {whole}"] if more > 1 else []
+    about = next((one for one in forms if width(one) <= cells), f"newest answer  {whole}")
     return (
         line(Span(crop(about, cells), "label")),
         legend("other", None, cells),

@@ -63,7 +63,10 @@ def test_the_last_state_is_that_of_transformers(source: Source, llama: LlamaForC
     found_ND = source_state(source, some, Reporter(told.append))[read_RT]
     torch.testing.assert_close(found_ND, last["state"][read_RT], rtol=1e-4, atol=1e-4)
     assert isinstance(told[0], Progress), "reading takes as long as fitting, and says what it does"
-    assert (told[0].label, told[0].total) == ("reading the answers with the source", source.shape.num_hidden_layers)
+    assert (told[0].label, told[0].total) == (
+        "reading the answers with the model it starts from",
+        source.shape.num_hidden_layers,
+    )
 
 
 def test_the_divergence_is_that_of_the_probabilities() -> None:

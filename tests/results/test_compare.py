@@ -134,7 +134,7 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
         "C stopped early, so none is called better yet. "
         "After 10k tokens, where B and C were measured, held-out loss is B 7.210, C 7.300."
     )
-    assert found.sentence.endswith("Seen so far: B 20k, C 10k tokens.")
+    assert found.sentence.endswith("Seen so far: A none, B 20k, C 10k tokens.")
     assert not any("*" in cell for cell in cells(found, "heldout_loss"))
     assert cells(found, "qei") == ["–", "1.30", "–"]
     assert "A has no held-out loss yet." in compared(home, "new", "base", "base").sentence

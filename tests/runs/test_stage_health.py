@@ -29,6 +29,7 @@ def test_collecting_in_one_line():
     assert _collect(_collecting(), KD_MAX_USD=1) == [
         "Collecting. 20 of 220 answers, coverage 90%, 2 rejected (no logprobs), 8 requests at once, $0.04 of $1.00."
     ]
+    assert "1 request at once" in _collect(_collecting(requests_at_once=1))[0]
     (said,) = _collect(_collecting(spent_usd=None, waits_for="the server asked to wait"), KD_MAX_REQUESTS=300)
     assert "30 of 300 requests, waiting: the server asked to wait." in said
 

@@ -71,6 +71,14 @@ def test_only_the_answer_itself_is_drawn_in_other_places_for_another_answer(cell
     assert places(["word"]) == places(["word\n"] * 9)
 
 
+@pytest.mark.parametrize("cells", range(28, 60))
+def test_how_much_of_the_newest_answer_is_shown_is_not_cut(cells: int):
+    pieces = ["word "] * 128
+    one = event("trace", prompt_idx=1, tokens=512, kept=512, prompt="p", pieces=pieces, piece_other=[])
+    (told,) = [row for row in unstyled(*collecting_lines(_run([one]), cells)).split("\n") if "newest" in row]
+    assert "128" in told and "512 tokens" in told and "…" not in told
+
+
 def test_odd_figures_are_left_out():
     odd = [event("trace", prompt_idx=1, tokens=10, kept=10, pieces=["a", "b", "c"], piece_other=[None])]
     assert "abc" in unstyled(*collecting_lines(_run(odd), 80))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
@@ -235,16 +236,25 @@ async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_onc
             await until(pilot, lambda pane=pane: pane.display)
 
 
+def _named(pilot: Pilot[None]) -> list[str]:
+    """What the keys at the foot do."""
+    return [one.description for one in pilot.app.screen.query(FooterKey)]
+
+
 async def test_the_line_of_keys_is_made_anew_only_when_it_differs(home: Path):
     """Each key tells what is bound again, and making the line costs more than most keys do."""
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
-        assert "Run stage" in [one.description for one in pilot.app.screen.query(FooterKey)]
+        assert "Run stage" in _named(pilot)
+        await pilot.press("up")  # to the training, which has charts
+        for tab, charted in (("1", True), ("3", False), ("1", True)):
+            await pilot.press(tab)
+            await until(pilot, lambda charted=charted: ("Next chart" in _named(pilot)) == charted)
         await pilot.press(*["up"] * 6)
         await settled(pilot)
         made = list(pilot.app.screen.query(FooterKey))
-        assert "Run stage" not in [one.description for one in made]
+        assert "Run stage" not in _named(pilot)
         pilot.app.screen.refresh_bindings()
         await pilot.press("up", "m")
         await settled(pilot)

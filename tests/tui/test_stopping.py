@@ -14,7 +14,7 @@ from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, ready
 
-_FITTING = Progress(done=168, total=512, unit="steps", label="fitting the student to its source")
+_FITTING = Progress(done=168, total=512, unit="steps", label="fitting the student to the model it starts from")
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,13 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
         assert "Shaded by Other" in shown(pilot)
-        assert "Most Other of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
+        assert "Teacher's Other of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
         await pilot.press("G")
         await settled(pilot)
         await click_on(pilot, "Score student (S)")
         order = _worst(made)
-        assert "Score again" in shown(pilot) and "Most Other" not in shown(pilot)
+        assert "Score again" in shown(pilot) and "Teacher's Other" not in shown(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
         listed = pilot.app.screen.query_one(TraceList)
         first_row = listed.row
@@ -294,9 +294,9 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await settled(pilot)
         before = _told(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
-        await click_on(pilot, "Most Other (n)")
+        await click_on(pilot, "Teacher's Other (n)")
         assert _told(pilot) != before
-        await click_on(pilot, "Most Other of all (N)")
+        await click_on(pilot, "Teacher's Other of all (N)")
         assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
         assert by == "By Other's mass, as no student was scored yet: S scores the newest one."
@@ -315,7 +315,7 @@ async def test_the_smallest_window_has_room_for_candidates(
         token = pilot.app.screen.query_one("#trace-token").region
         assert token.height >= 4
         assert token.bottom <= 14, "the foot's line is the last"
-        assert "Other of all N" in shown(pilot)
+        assert "Other of all (N)" in shown(pilot)
 
 
 async def test_damaged_scores_are_said_and_the_traces_are_shown(

@@ -138,6 +138,8 @@ def test_a_token_fits_its_room_and_shows_the_one_that_was_sampled(cells, rows, s
     if rows >= 6:
         assert sum(one[0].text == "› " for one in drawn[1:] if len(one) > 2) >= 1
         assert token.OTHER in unstyled(*drawn)
+        listed = sum(len(one) > 2 for one in drawn) - 1
+        assert (f"{listed} of 13" in unstyled(*drawn)) == (listed < 13), "the rest is not missed"
 
 
 def test_a_bar_is_as_long_as_its_value():

@@ -26,10 +26,14 @@ def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...
     both = token.student_top is not None
     room = bar_cells((cells - _NAME) // 2 - 2 if both else cells - _NAME - 2)
     own = _own(token, cells)
-    if both or rows > _LOW:
-        lines.append(_heading(room, both=both))
-    most = max(1, rows - len(lines) - 1 - len(own))
+    headed = both or rows > _LOW
+    most = max(1, rows - len(lines) - headed - 1 - len(own))
     shown = _shown(token, most)
+    part = f"{len(shown)} of {len(token.candidates)}" if len(shown) < len(token.candidates) else ""
+    if headed:
+        lines.append(_heading(part, room, both=both))
+    elif part:
+        lines = [_about(token, of, cells, part)]
     lines += [_row(one, room, both=both, sampled=one.token == token.token) for one in shown]
     rest = Candidate(OTHER, token.other, token.student_other)
     lines.append(_row(rest, room, both=both, sampled=False, style="label"))
@@ -47,8 +51,8 @@ def _shown(token: Token, most: int) -> list[Candidate]:
     return shown
 
 
-def _about(token: Token, of: int, cells: int) -> Line:
-    parts = [f"{number(token.position + 1)} of {number(of)}"]
+def _about(token: Token, of: int, cells: int, *more: str) -> Line:
+    parts = [f"{number(token.position + 1)} of {number(of)}", *more]
     if token.kl is not None:
         parts.append(f"KL {significant(token.kl)}")
     if token.structure:
@@ -63,9 +67,10 @@ def _about(token: Token, of: int, cells: int) -> Line:
     return line(Span(name, "title"), Span(crop("   " + " · ".join(parts), max(0, cells - width(name))), "label"))
 
 
-def _heading(room: int, *, both: bool) -> Line:
+def _heading(part: str, room: int, *, both: bool) -> Line:
+    """`part` says how many candidates there is room for, if not for all."""
     names = [pad("teacher", room + VALUE + 2), *(["student"] if both else [])]
-    return line(Span(" " * _NAME + "".join(names), "label"))
+    return line(Span(pad(f"  {part}", _NAME) + "".join(names), "label"))
 
 
 def _row(one: Candidate, room: int, *, both: bool, sampled: bool, style: str = "value") -> Line:
