@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.evaluation.memory import peak_rss
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision, configure, pick_device, pick_precision
@@ -79,6 +79,11 @@ def main() -> int:
             answer = examine(job, partial(say_alive, parent))
         except BitnetError as error:
             answer = {"error": str(error), "exit_code": error.exit_code}
+        except OSError as error:
+            if not error.filename:
+                raise
+            words = f"{error.filename} can't be used {explained(error, 'check its permissions')}."
+            answer = {"error": words, "exit_code": 1}
         parent.write(json.dumps(answer) + "\n")
     return 0
 

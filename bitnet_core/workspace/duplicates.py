@@ -69,8 +69,9 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
     except BaseException as error:
         trees.remove(root)
         if isinstance(error, OSError):
+            named = f": {error.filename}" if error.filename else ""
             raise BitnetError(
-                f"The traces can't be copied {explained(error, 'free space, or leave them')}."
+                f"The traces can't be copied{named} {explained(error, 'check its permissions, or leave the traces')}."
             ) from error
         raise
     return Duplicate(root, copied.keys, brought, baseline)

@@ -1,6 +1,8 @@
 """`bitnet plan`: the process that looks at the machine, its cache, the record, the tables and the command."""
 
 import argparse
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -229,6 +231,19 @@ def test_what_another_program_says_of_the_answers_is_passed_over(
     assert traces.teacher_tokens(tmp_path) is None
     pq.write_table(pa.table({"prompt_tokens": [1, 2], "completion_tokens": [4, 6]}), tmp_path / "sequences.parquet")
     assert traces.teacher_tokens(tmp_path) == {"prompt_tokens": 1.5, "completion_tokens": 5.0, "answers": 2.0}
+
+
+def test_a_file_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/x/kd_shard_000.parquet")
+
+    answer = io.StringIO()
+    monkeypatch.setattr(probe, "examine", examine)
+    monkeypatch.setattr(probe, "parents_pipe", lambda: contextlib.nullcontext(answer))
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}\n"))
+    assert probe.main() == 0
+    told = "/x/kd_shard_000.parquet can't be used (Permission denied); check its permissions."
+    assert json.loads(answer.getvalue()) == {"error": told, "exit_code": 1}
 
 
 def test_a_process_that_hangs_is_ended_with_a_sentence(

@@ -84,12 +84,24 @@ def test_while_they_are_collected_traces_stay_where_they_are(home: Path, source:
     assert [one.name for one in Workspace(home).experiments()] == ["one"]
 
 
-def test_a_copy_that_fails_leaves_nothing(home: Path, source: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device"), r" \(No space left on device\); free space there"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            r": /x \(Permission denied\); check its permissions, or leave",
+        ),
+    ],
+)
+def test_a_copy_that_fails_leaves_nothing(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+):
+    def fail(*_: object) -> None:
+        raise error
 
-    monkeypatch.setattr(duplicates.shutil, "copyfile", full)
-    with pytest.raises(BitnetError, match="The traces can't be copied"):
+    monkeypatch.setattr(duplicates.shutil, "copyfile", fail)
+    with pytest.raises(BitnetError, match=f"The traces can't be copied{told}"):
         duplicate(source, "two", traces=True)
     assert [one.name for one in home.iterdir()] == ["one"]
 
