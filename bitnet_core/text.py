@@ -183,8 +183,8 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
-_SLOW = 0.5
-"""Below this, a rate is told by a longer time: at 1, a steady rate of one a second would often change its unit."""
+_SLOW = 0.05
+"""Below this, a rate is told by a longer time. Few teachers are so slow: of others the unit stays the same."""
 
 
 def rate_words(rate: float | None, unit: str) -> str:

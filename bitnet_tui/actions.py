@@ -79,7 +79,7 @@ ACTIONS: tuple[Action, ...] = (
         ("fetch", "U", "fetch", "Fetch", "Fetch an experiment from a storage target"),
         ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks"),
         ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title"),
-        ("sort-back", "O", "sort(0)", "Turn", "Turn the order round"),
+        ("sort-back", "O", "sort(0)", "Reverse", "Turn the order round"),
         ("archived", "H", "show_archived", "Archived", "Show archived experiments too, or hide them again"),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key"),
         footer="open new filter mark compare clear",

@@ -160,7 +160,7 @@ def table(found: Quality) -> list[list[Any]]:
     text = next((part for part in found.parts if part.name == TEXT), None)
     if found.items:
         count = sum(len(part.weights_N) for part in items)
-        rows += _rows("items, each suite alike", found.items, found.weights[ITEMS], count)
+        rows += _rows("items, suites weighted equally", found.items, found.weights[ITEMS], count)
     if found.text and text:
         bits = Score(_bits(found.text.student), _bits(found.text.teacher), None)
         rows += _rows("fixed text, bits/byte", bits, None, len(text.weights_N))

@@ -14,9 +14,9 @@ from bitnet_core.suites.intervals import Estimate, macro_share
 from bitnet_core.suites.run import Graded, Score, scores, total, unanswered
 
 REPORT_KEY = "checks"
-ALL_SUITES = "all, each suite alike"
+ALL_SUITES = "all suites, weighted equally"
 COLUMNS = ["suite", "items", "answered", "score", "95 % from", "95 % to"]
-COMPARED = [*COLUMNS, "in common", "student there", "teacher there"]
+COMPARED = [*COLUMNS, "both answered", "student on these", "teacher on these"]
 
 
 def record(

@@ -163,7 +163,7 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     early = early_steps(last, every) if last and _untold(vitals) else None
     if early and step < measured.step + early:  # about: how many steps the budget gives is an estimate
         return f"{at}, next at about {number(measured.step + early)}"
-    return f"{at}, next at {number(following)}" if last is None or following < last else f"{at}, next at end"
+    return f"{at}, next at {number(following)}" if last is None or following < last else f"{at}, next at the end"
 
 
 def _last_step(vitals: Vitals, plan: Plan) -> float | None:

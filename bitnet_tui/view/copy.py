@@ -141,7 +141,7 @@ def ended_since(history: History, at: float | None) -> tuple[str, ...]:
 
 def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
     """Where the experiment's results are on this machine."""
-    return (*_wrapped("", f"Everything is in {short(root)} (reports/, checkpoints/).", "", cells), ())
+    return (*_wrapped("", f"Everything is in {short(root)}.", "", cells), ())
 
 
 def said_lines(said: Said | None, cells: int) -> tuple[Line, ...]:

@@ -7,7 +7,7 @@ from bitnet_core.text import crop, flat, significant, width, wrap
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.states import LEGEND, LOW_QEI, Look, look
+from bitnet_tui.view.states import LEGEND, LOW_QEI, TRENDS, Look, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
@@ -31,7 +31,7 @@ def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
         return tuple(line(Span(piece, style)) for piece in (*pieces, "")[:_ABOUT_LINES])
     stages: list[Span] = []
     for stage in row.stages[1:]:  # without the pipeline
-        state = look(stage.state)
+        state = look(stage.shown_state)
         note = f" {stage.note}" if stage.note and (stage.active or stage.copied) else ""
         stages += [Span(f"{state.glyph} ", state.style)]
         stages += [Span(stage.name, "faint" if stage.state == "new" and not stage.copied else "")]
@@ -90,10 +90,13 @@ def qei(row: "ExperimentRow") -> str:
 def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first.
 
-    The sign of a low QEI stands there if one of the rows has it.
+    The signs of a low QEI and of where the held-out loss goes stand there if one of the rows has them.
     """
     names = list(LEGEND)
     others = [LOW_QEI] if any(row.qei_too_low and not row.hidden for row in rows) else []
+    others += [
+        one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in rows if not row.hidden)
+    ]
     for plain in (*_PLAINEST, ""):
         if not cells or not plain or cells_of(_legend(names, others)) <= cells:
             break

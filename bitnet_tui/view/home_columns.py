@@ -59,7 +59,7 @@ def _stages(row: ExperimentRow, _now: float) -> Line:
     """A mark for each of the five stages, and how far the one is that runs."""
     if row.pending:
         return line(Span("…", "faint"))
-    marks = [Span(look(stage.state).glyph, look(stage.state).style) for stage in row.stages[1:]]
+    marks = [Span(look(stage.shown_state).glyph, look(stage.shown_state).style) for stage in row.stages[1:]]
     at_work = running(row.stages)
     note = at_work.note.replace(PREPARING, UNTOLD) if at_work else ""
     return (*marks, *([Span(f" {note}", "accent")] if note else []))

@@ -39,10 +39,11 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
         kept.pop()
     wanted = {column.id: _wanted(column, rows) for column in kept}
     lent = 0 if any(running(row.stages) for row in rows) else BY_ID["stages"].least - _STAGES
-    widths = _widths(kept, wanted, cells, lent)
-    while kept[-1].id in _FOR_NAMES and widths["name"] < min(wanted["name"], _MOST["name"]):
+    while kept[-1].id in _FOR_NAMES:  # the same whether a stage runs or not
+        if _widths(kept, wanted, cells, 0)["name"] >= min(wanted["name"], _MOST["name"]):
+            break
         kept.pop()
-        widths = _widths(kept, wanted, cells, lent)
+    widths = _widths(kept, wanted, cells, lent)
     placed, left = [], 0
     for column in (one for one in COLUMNS if one in kept):
         placed.append(Placed(column, left, widths[column.id]))

@@ -21,6 +21,7 @@ from bitnet_core.text import (
     pad,
     progress_words,
     rate_words,
+    roughly,
     scientific,
     share,
     significant,
@@ -174,13 +175,13 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
     steps = count(step)
     if progress and progress.unit.startswith("step") and progress.total and not progress.label:
         steps = progress_words(progress.done if step is None else step, progress.total, "")
-    bad = finite(metric.nonfinite) or 0
+    bad = finite(metric.nonfinite)
     pairs = [
         ("step", steps, "value"),
         ("tok/s", count(finite(metric.tokens_per_s)), "value"),
         ("lr", _rate(run), "value"),
         ("grad norm", significant(finite(metric.grad_norm)), "value"),
-        ("NaN", count(bad), "bad" if bad else "good"),
+        ("NaN", count(bad), "bad" if bad else "value" if bad is None else "good"),
         (_ETA, _eta(run), "value"),
     ]
     peak = finite(metric.peak_rss_bytes)
@@ -228,7 +229,7 @@ def _indices(tables: Sequence[Table]) -> dict[str, str]:
 def _eta(run: RunShown) -> str:
     if not run.active or prepares(run.stage, run.view.progress):
         return UNKNOWN
-    return duration(run.view.progress.eta_s if run.view.progress else None)
+    return roughly(run.view.progress.eta_s if run.view.progress else None)
 
 
 def summary(view: ExperimentView, cells: int, launching: str | None = None) -> tuple[Line, ...]:
@@ -278,7 +279,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
     for need in one.needs:
         row = view.row(need)
         copied = row is not None and row.copied
-        state = look("done" if copied else row.state if row else "new")
+        state = look(row.shown_state if row else "new")
         word = "copied from another experiment" if copied else "not run yet" if state == look("new") else state.word
         named = Span(f"{state.glyph} {stage(need).title}", state.style)
         lines.append(line(Span("needs   ", "label"), named, Span(f"  {word}")))

@@ -17,6 +17,8 @@ _TAIL_BYTES = 1 << 16
 _OF_PREPARATION = ("bytes", "models", "steps")
 """The units of what a stage fetches, loads or fits before its own work; a training's own steps have no label."""
 _TRAIN = "train"
+_IN_PARTS = ("eval",)
+"""Stages whose progress is that of one part after the other: beside the stage it would seem to go back."""
 PREPARING = "preparing"
 QUEUED = "queued"
 UNTOLD = "…"
@@ -57,10 +59,17 @@ class StageRow:
         """Whether what it leaves came from elsewhere: it need not run, though no run of it is here."""
         return self.note == COPIED
 
+    @property
+    def shown_state(self) -> str:
+        """The state whose sign it has: what was copied is there, as what was done."""
+        return "done" if self.copied else self.state
+
     def at_work(self, progress: Progress | None) -> "StageRow":
         """The row with the progress of its run."""
         if prepares(self.name, progress):
             return replace(self, note=PREPARING)
+        if self.name in _IN_PARTS and progress is not None and progress.label:
+            return replace(self, note=UNTOLD)
         waits_for = progress.run if progress is not None and isinstance(progress.run, str) else ""
         eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
         keeps = self.keeps or self.name == _TRAIN  # a stop saves the steps that are done

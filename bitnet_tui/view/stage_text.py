@@ -11,7 +11,7 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     """One line per stage; the pipeline is on top, with an empty line below it."""
     lines: list[Line] = []
     for index, row in enumerate(rows):
-        state = look(row.state)
+        state = look(row.shown_state)
         note = crop(row.note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
         if row.eta and width(f"{row.title}{note} {row.eta}") <= cells - 5:
             note = f"{note} {row.eta}"
@@ -55,7 +55,7 @@ def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
 
 
 def _part(row: StageRow, chosen: bool, note: str, *, focused: bool) -> Line:
-    state = look(row.state)
+    state = look(row.shown_state)
     note = f" {note}" if note else ""
     if chosen:
         style = "chosen" if focused else "chosen-blurred"

@@ -22,6 +22,10 @@ LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
 LOW_QEI = Look("▲", "low QEI", "warn")
 """Of a QEI below its gate."""
+TRENDS = {
+    one.glyph: one for one in (Look("↘", "falling", "good"), Look("→", "level", "label"), Look("↗", "rising", "warn"))
+}
+"""Where the held-out loss of a training goes."""
 
 
 def look(state: str) -> Look:

@@ -413,7 +413,7 @@ def test_a_baseline_without_suites_leaves_the_student_alone(root: Path, no_child
     evaluate.run(ctx)
     report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
     assert report["checks"]["in_common"] is None
-    assert [row[0] for row in table(ctx, "checks")] == ["json", "arithmetic", "all, each suite alike"]
+    assert [row[0] for row in table(ctx, "checks")] == ["json", "arithmetic", "all suites, weighted equally"]
     assert all(row[-3:] == [0, None, None] for row in table(ctx, "checks"))
 
 

@@ -63,8 +63,8 @@ def sentence(told: pytest.ExceptionInfo[BitnetError]) -> str:
 @pytest.mark.parametrize(
     ("reply", "fix"),
     [
-        (error("InvalidAccessKeyId", status=403), "AWS_ACCESS_KEY_ID"),
-        (error("SignatureDoesNotMatch", status=403), "AWS_SECRET_ACCESS_KEY"),
+        (error("InvalidAccessKeyId", status=403), " correct AWS_ACCESS_KEY_ID."),
+        (error("SignatureDoesNotMatch", status=403), " correct AWS_SECRET_ACCESS_KEY."),
         (error("InvalidToken"), "AWS_SESSION_TOKEN"),
         (error("ExpiredToken"), "new temporary keys"),
         (error("AccessDenied", status=403), "s3:PutObject"),

@@ -297,6 +297,7 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         (PLAN, {"TOTAL_STEPS": "1000"}, "Time       at most 1,000 steps"),
         (PLAN | {"budget": EPOCHS}, {}, "Time       about 176 steps"),
         (PLAN | {"budget": EPOCHS | {"most_tokens": None}}, {}, "Time       unknown"),
+        (PLAN | {"budget": EPOCHS | {"epochs": 1.0}}, {}, "Budget     1 epoch  of the traces"),
         (TIMED, {}, "at least 26m 02s\n           640 tokens/s here"),
         (PLAN, {"TOTAL_STEPS": "100"}, "before the flip at 900k."),
         (PLAN, {"TOTAL_STEPS": "900"}, "The steps end it, at 922k tokens or fewer."),

@@ -80,6 +80,13 @@ def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, fail
     assert all(cells_of(legend(cells, [row])) <= cells for cells in (52, 72))
 
 
+def test_the_legend_tells_the_sign_of_where_the_held_out_loss_goes():
+    row = ExperimentRow(Path("/w/a"), figures=Figures(held_out=4.0, before=5.0, active=True))
+    assert "↘ falling" in unstyled(legend(90, [row]))
+    assert "falling" not in unstyled(legend(90, [replace(row, figures=Figures(held_out=4.0))]))
+    assert all(cells_of(legend(cells, [row])) <= cells for cells in (52, 72))
+
+
 def test_what_an_evaluation_did_not_reach_is_told_of_its_experiment(home: Path):
     """By its own gate, as the number of the failed ones is: it is judged anew by the next pipeline."""
     env = finished_experiment(home, "low").root / ".env"
@@ -148,6 +155,15 @@ def test_size_and_student_leave_where_names_would_be_cut(long: int, missing: set
     placed = layout([row], 115)
     assert set(BY_ID) - {one.column.id for one in placed} == missing
     assert placed[0].cells >= long
+
+
+@pytest.mark.parametrize("long", range(12, 40, 3))
+def test_no_column_comes_or_goes_as_a_stage_begins_or_ends(long: int):
+    row = ExperimentRow(Path("/w") / ("n" * long), (), teacher="embedded", student="from teacher")
+    at_work = replace(row, stages=(StageRow("train", "Train", "running", "66%"),))
+    for cells in (75, 115):
+        idle, busy = ([one.column.id for one in layout([one], cells)] for one in (row, at_work))
+        assert idle == busy
 
 
 def test_stages_lend_their_spare_cells_to_a_name_that_is_cut_while_none_runs():

@@ -109,7 +109,7 @@ def test_the_flip_marker_is_the_trainers_threshold_and_no_record_breaks_it(recor
 def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_peak():
     converting = Progress(done=1, total=1, unit="steps", label="converting the tokenizer")
     shown = unstyled(*panels.figures(_run(view=RunView(progress=converting)), 100))
-    assert shown.partition("ETA")[2].split() == ["–", "–", "–", "–", "0", "–"]
+    assert shown.partition("ETA")[2].split() == ["–"] * 6, "no step yet, so none is known to be finite"
     stepping = RunView(progress=Progress(done=3, total=9, unit="steps"), metric=Metric(step=3, lr=1.1e-4))
     shown = unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=3e-4)), 100))
     assert "3/9" in shown and "1.10e-4 of 3e-4" in shown
@@ -255,7 +255,7 @@ def test_the_figures_of_training_side_by_side_or_in_columns():
     )
     wide = panels.figures(_run(view=view), 90)
     assert unstyled(*wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
-    assert unstyled(*wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "2m", "46s"]
+    assert unstyled(*wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "3", "min"]
     evaluated = replace(view, held_out=Metric(step=40, heldout_loss=2.71828, heldout_agreement=0.31))
     assert unstyled(*panels.figures(_run(view=evaluated), 90)[:-1]) == unstyled(*wide)
     last = unstyled(*panels.figures(_run(view=evaluated), 58)).split("\n")[-1]
@@ -293,10 +293,10 @@ def test_the_stages_as_a_column_and_as_a_strip():
     assert "▸ train 58%" in strip
     assert "✓ collect" in strip
     copied = tuple(StageRow(row.name, row.title, "new", COPIED if row.name == "collect" else "") for row in _ROWS)
-    assert "· collect copied" in unstyled(stage_text.strip(copied, "train", 80, focused=True))
+    assert "✓ collect copied" in unstyled(stage_text.strip(copied, "train", 80, focused=True))
     begun = [replace(row, state="running", note=PREPARING) if row.name == "train" else row for row in copied]
     strip = unstyled(stage_text.strip(tuple(begun), "train", 80, focused=True))
-    assert "· collect copied" in strip and "train …" in strip and len(strip) <= 80
+    assert "✓ collect copied" in strip and "train …" in strip and len(strip) <= 80
     beside = {"pipeline": "0/5", "teacher": PREPARING, "collect": COPIED, "train": "100%"}
     rows = tuple(replace(row, state="running", note=beside.get(row.name, "")) for row in _ROWS)
     assert "pipeline 0/5" in (strip := unstyled(stage_text.strip(rows, "train", 80, focused=True)))

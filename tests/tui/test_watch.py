@@ -339,7 +339,7 @@ def test_a_stage_whose_files_came_from_elsewhere_is_said_to_need_no_run(home: Pa
     (exp.root / LEAVES["collect"]).touch()
     view = ExperimentWatcher(exp.root, home).look("collect")
     assert [row.name for row in view.rows if row.note == COPIED] == ["collect"]
-    assert "· collect copied   · train" in unstyled(*about(row_of(exp.root, home), 100))
+    assert "✓ collect copied   · train" in unstyled(*about(row_of(exp.root, home), 100))
     said = " ".join(unstyled(one) for one in what_next(view, 100))
     assert "was copied from another experiment; it need not run. Press r" in said
     needed = unstyled(*what_next(ExperimentWatcher(exp.root, home).look("train"), 100))

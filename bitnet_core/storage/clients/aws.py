@@ -56,16 +56,18 @@ _LATER = {
 _NEVER = {501, 505, 507}
 """Statuses of a server's fault that patience does not mend."""
 _KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_KEY = "correct AWS_ACCESS_KEY_ID"
+_SIGNING = "correct AWS_SECRET_ACCESS_KEY"
 _EXPIRED = "get new temporary keys, or log in again (`aws sso login`)"
 _REGION = "set the region in which it is (AWS_DEFAULT_REGION)"
 _SPACE = "free space there"
 _FIXES = {
-    "InvalidAccessKeyId": _KEYS,
-    "InvalidClientTokenId": _KEYS,
-    "InvalidSignature": _KEYS,
+    "InvalidAccessKeyId": _KEY,
+    "InvalidClientTokenId": _KEY,
+    "InvalidSignature": _SIGNING,
     "InvalidToken": "correct AWS_SESSION_TOKEN, or leave it empty for keys that don't expire",
-    "SignatureDoesNotMatch": _KEYS,
-    "UnrecognizedClient": _KEYS,
+    "SignatureDoesNotMatch": _SIGNING,
+    "UnrecognizedClient": _KEY,
     "401": _KEYS,
     "ExpiredToken": _EXPIRED,
     "TokenRefreshRequired": _EXPIRED,

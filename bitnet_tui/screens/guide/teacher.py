@@ -35,6 +35,10 @@ class TeacherStep(TestedStep):
     """The cards choose; the fields of the chosen one are beside them, always at the same place."""
 
     step = "teacher"
+    _goes_on = False
+    """Whether a test asked for the models, so that the one that is chosen is tested at once."""
+    _asked_next = ""
+    """The model that was chosen then, until its name is in the draft."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -212,20 +216,26 @@ class TeacherStep(TestedStep):
         tested = self.guide.tested.get("teacher")
         if tested and tested[0] != self._question:
             self._show(Found((), models=self._shown.models) if self._shown and event.input.id == "model" else None)
+        if self._asked_next and event.input.id == "model":  # not before: a change of its name ends its test
+            self._asked_next = ""
+            self._ask(self.draft.model)
 
     @on(OptionList.OptionSelected, "#models")
     def _model_chosen(self, event: OptionList.OptionSelected) -> None:
-        entry = self.query_one(_MODEL, Input)
-        entry.value = event.option.id or ""
+        entry, name = self.query_one(_MODEL, Input), event.option.id or ""
         self.query_one("#test").focus()
+        self._asked_next, self._goes_on = name if self._goes_on and entry.value != name else "", False
+        entry.value = name
 
     # -- testing -------------------------------------------------------------------------------------------------
 
     def action_test(self) -> None:
-        """Ask the model for a few tokens; without one, ask the server for its models."""
+        """Ask the model for a few tokens; without one, ask the server for its models, and then the chosen one."""
+        self._goes_on = not self.draft.model
         self._ask(self.draft.model)
 
     def action_list_models(self) -> None:
+        self._goes_on = False
         self._ask("")
 
     def _ask(self, model: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.text import count, dollars, duration, pad, size
+from bitnet_core.text import epochs as epochs_words
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.words import plain, preset_words
 from bitnet_tui.view.share import parsed
@@ -193,7 +194,7 @@ def _budget(budget: Record) -> tuple[Line, ...]:
     if epochs is None:
         return (row("Budget", f"{count(tokens)} tokens", "value"),)
     about = f"about {count(tokens)} tokens" if tokens is not None else f"at most {count(most)} tokens" if most else ""
-    first = row("Budget", f"{epochs:g} epochs", "value", "of the traces")
+    first = row("Budget", epochs_words(epochs), "value", "of the traces")
     return (first, row("", about, "label")) if about else (first,)
 
 
