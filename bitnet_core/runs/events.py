@@ -104,6 +104,8 @@ class Metric(Event, tag="metric", kw_only=True):
     heldout_kl: Number | UnsetType = UNSET
     heldout_ce: Number | UnsetType = UNSET
     heldout_agreement: Number | UnsetType = UNSET
+    heldout_agreement_commonest_token: Number | UnsetType = UNSET
+    """The agreement of always answering the commonest token: a student that has learnt more agrees more often."""
     heldout_tokens: int | UnsetType = UNSET
     answers: int | UnsetType = UNSET
     tokens: int | UnsetType = UNSET

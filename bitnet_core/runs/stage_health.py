@@ -11,8 +11,8 @@ from bitnet_core.runs.health import (
     now_words,
     silence,
     train_health,
-    trained,
 )
+from bitnet_core.runs.learning import finished, learnt_little
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.settings.presets import TRAINED
@@ -44,10 +44,13 @@ def health(
     `silent` is for how many seconds an active run has reported nothing.
     """
     if state not in ACTIVE:
-        done = trained(vitals) if name == "train" else _collected(vitals) if name == "collect" else ()
+        done = finished(vitals) if name == "train" else _collected(vitals) if name == "collect" else ()
         return (*done, *_judged(vitals, plan)) if state == "succeeded" else ()
     if name == "train":
-        return train_health(vitals, plan, machine, silent)
+        found = list(train_health(vitals, plan, machine, silent))
+        if little := tuple(learnt_little(vitals, plan)):  # then it is not called healthy
+            return (*(one for one in found if one.level in ("bad", "warn")), *little)
+        return tuple(found)
     found = [*silence(vitals, silent, resumes=stage(name).resumes), *machine_findings(vitals, machine)]
     if name == "collect":
         found += _collect_faults(vitals, plan)

@@ -35,6 +35,8 @@ REPORTS = 64
 EVALUATIONS = 16
 MEASURED = ("start", "ternary", "before flip", "after flip", "lowest", "end")
 """The rows of the table `training` that are evaluations of a ternary student, in their order at one step."""
+COMMONEST = "commonest token"
+"""The row of that table with the agreement of always answering the commonest token."""
 _MOST_NAMES = 20
 _Group = TypeVar("_Group", bound=Group)
 
@@ -60,6 +62,8 @@ class Evaluation:
     seen: float
     loss: float
     when: str
+    agreement: float | None = None
+    """With the teacher's most likely token."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class Vitals:
     flip_at: float | None = None
     changed_at: float | None = None
     """The tokens seen when it went on under other settings, the last time."""
+    commonest: float | None = None
+    """The agreement of always answering the commonest token."""
     bits: float | None = None
     share: float | None = None
     """How much of the quantisers acts; below 1 the student is not ternary yet, and no evaluation counts."""
@@ -258,13 +264,18 @@ class VitalSigns:
         # Before that the loss rises as the student becomes ternary.
         if ternary and event.heldout_loss is not UNSET and (loss := finite(event.heldout_loss)) is not None:
             seen, when = finite(event.seen_tokens) or 0.0, event.when if isinstance(event.when, str) else ""
-            made = Evaluation(moment, step, seen, loss, when)
+            made = Evaluation(moment, step, seen, loss, when, _told(event.heldout_agreement))
             self._evaluations.append(made)
             known.setdefault("first", made)
             known["best"] = _lowest(known.get("best"), made)
             if is_since_flip(made, known.get("flip_at")):
                 known["best_since_flip"] = _lowest(known.get("best_since_flip"), made)
-        told = {"bits": event.activation_bits, "share": event.quantized_share, "peak_memory": event.peak_rss_bytes}
+        told = {
+            "commonest": event.heldout_agreement_commonest_token,
+            "bits": event.activation_bits,
+            "share": event.quantized_share,
+            "peak_memory": event.peak_rss_bytes,
+        }
         for name, value in told.items():
             if value is not UNSET and (number := finite(value)) is not None:
                 known[name] = number
@@ -279,6 +290,8 @@ class VitalSigns:
         """The first and the lowest evaluation of all runs of the training; this run's own are the later ones."""
         for cells in event.rows[:_MOST_NAMES]:
             row = dict(zip(event.columns, cells, strict=False))
+            if row.get("when") == COMMONEST and (agreement := finite(row.get("top-1 agreement"))) is not None:
+                self._known["commonest"] = agreement
             when, step, loss = row.get("when"), finite(row.get("step")), finite(row.get("held-out loss"))
             if not isinstance(when, str) or when not in MEASURED or step is None or loss is None:
                 continue
@@ -337,6 +350,7 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
         best_since_flip=_lowest(*(one for one in since if one is not None and is_since_flip(one, flip_at))),
         flip_at=flip_at,
         changed_at=changed if later.changed_at is None else later.changed_at,
+        commonest=earlier.commonest if later.commonest is None else later.commonest,
         bits=earlier.bits if later.bits is None else later.bits,
         share=earlier.share if later.share is None else later.share,
         budget=earlier.budget if later.budget is None else later.budget,
@@ -351,6 +365,10 @@ def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
 def _lowest(*evaluations: Evaluation | None) -> Evaluation | None:
     """The one with the lowest loss, of equal ones the first."""
     return min((one for one in evaluations if one is not None), key=lambda one: one.loss, default=None)
+
+
+def _told(value: Any) -> float | None:
+    return None if value is UNSET else finite(value)
 
 
 def _report(event: Metric, refused: bool) -> Report:

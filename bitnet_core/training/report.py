@@ -13,14 +13,15 @@ from bitnet_core.files import is_file
 from bitnet_core.model.config import told_bits
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
+from bitnet_core.runs.learning import COMPLETIONS_CUT
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
 from bitnet_core.runs.trend import RISES, rises
-from bitnet_core.runs.vitals import MEASURED
+from bitnet_core.runs.vitals import COMMONEST, MEASURED
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.text import in_layers, share
 from bitnet_core.traces.dataset import TraceSet, top1_counts
-from bitnet_core.traces.examples import Cuts
+from bitnet_core.traces.examples import Examples
 from bitnet_core.training import ramp
 from bitnet_core.training.flip import BITS_AFTER, flip_report, layer_bits
 from bitnet_core.training.heldout_size import ENOUGH_PROMPTS
@@ -29,6 +30,8 @@ from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
 
 _LEAST_METRICS, _LONGEST_INTERVAL = 30, 50
+_MANY_CUT = 0.1
+"""A share of completions of which the student may miss the end without a word about it."""
 
 
 def interval(steps: int) -> int:
@@ -36,10 +39,20 @@ def interval(steps: int) -> int:
     return max(1, min(_LONGEST_INTERVAL, steps // _LEAST_METRICS))
 
 
-def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: int) -> None:
+def announce(
+    reporter: Reporter, stepper: Stepper, options: TrainOptions, examples: Examples, *, held_out: int
+) -> None:
     """Say what MAX_SEQ_LEN cut off, on how few prompts is measured, what computes, and what a compiler costs."""
-    limit = f"MAX_SEQ_LEN={options.max_seq_len}"
-    if cuts.completions:
+    limit, cuts = f"MAX_SEQ_LEN={options.max_seq_len}", examples.cuts
+    if cuts.completions > _MANY_CUT * len(examples):
+        reporter.alert(
+            "warning",
+            COMPLETIONS_CUT,
+            f"{limit} cut the end of {cuts.completions:,} of {len(examples):,} completions "
+            f"({cuts.completion_tokens:,} supervised tokens).",
+            "Raise MAX_SEQ_LEN so that the student learns how answers end.",
+        )
+    elif cuts.completions:
         reporter.log(
             f"{limit} cut the end of {cuts.completions} completions ({cuts.completion_tokens} supervised tokens)."
         )
@@ -324,6 +337,12 @@ def commonest_token_agreement(traces: TraceSet) -> float | None:
     return float(found_V[common_V.argmax()] / found_V.sum()) if common_V.any() and found_V.any() else None
 
 
+def chance(traces: TraceSet) -> dict[str, float]:
+    """The same as a field of `Metric`, if it is known."""
+    found = commonest_token_agreement(traces)
+    return {} if found is None else {"heldout_agreement_commonest_token": found}
+
+
 _COLUMNS = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
 _FIGURES = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
 
@@ -351,7 +370,7 @@ def training_table(
         rows.append(["flip shock", after["step"], after["seen_tokens"], None, cost["flip_shock"], None, None, None])
         rows.append(["tokens to recover", None, recovered, None, None, None, None, None])
     if commonest is not None:
-        rows.append(["commonest token", None, None, None, None, None, None, commonest])
+        rows.append([COMMONEST, None, None, None, None, None, None, commonest])
     return _COLUMNS, rows
 
 

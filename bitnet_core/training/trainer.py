@@ -88,7 +88,7 @@ class Trainer:
         self._first_weights = first_weights
         self._held_out_prompts = heldout.prompts(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
-        self._tokenizer_hash = traces.tokenizer_hash
+        self._tokenizer_hash, self._chance = traces.tokenizer_hash, report.chance(traces)
         precision = precision or pick_precision(DeviceOptions(), device)
         self.stepper = Stepper(student, options, device, precision, teacher, relations)
         capacity = options.max_seq_len if options.pack else None
@@ -143,9 +143,7 @@ class Trainer:
         asked, tokens = replace(self.options, flip=self._flip_asked), self.sampler.supervised
         student, folder = (self.student.config, self._tokenizer_hash), self.folder
         found = folder and checkpoint_to_resume(folder, student, self._recipe, asked, tokens, self._reporter)
-        self._reporter.resumes = bool(
-            found or self.state.step
-        )  # what is stopped before the first step or checkpoint is lost
+        self._reporter.resumes = bool(found or self.state.step)  # else a stop loses what was done
         if not found:
             self._begin()
             return
@@ -327,7 +325,7 @@ class Trainer:
                 self._reporter,
                 teacher=self.stepper.teacher,
             )
-            row |= figures | state.activations
+            row |= figures | state.activations | self._chance
             kept = when == "end" or (when == "checkpoint" and not state.divergence.suspected)
             if kept and ramp.is_ternary(row) and row["heldout_loss"] < state.best.get("heldout_loss", math.inf):
                 state.best = {"step": state.step, "heldout_loss": row["heldout_loss"]}
@@ -374,7 +372,7 @@ class Trainer:
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=self._held_out_prompts)
+        report.announce(self._reporter, self.stepper, options, self._examples, held_out=self._held_out_prompts)
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget

@@ -19,8 +19,9 @@ from bitnet_core.runs.changes import changes
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
-from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding, trained
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
+from bitnet_core.runs.learning import finished
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.spent import seconds_before
@@ -262,7 +263,7 @@ class ExperimentWatcher:
         if not runs or runs[0].state != "succeeded":
             return ()
         view = self._with_earlier_runs(self._view(runs[0].run), history, runs)
-        return () if view.unread else trained(view.vitals, "Training: held-out")
+        return () if view.unread else finished(view.vitals, "Training: held-out")
 
     def _evaluated_since(self, history: History, pipeline: RunRecord) -> tuple[Table, ...]:
         """The tables of the newest evaluation, if it ended after the pipeline."""

@@ -1,6 +1,7 @@
 """The train stage, from traces and settings to checkpoints, a table and a summary."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,7 +119,10 @@ def test_cut_prompts_and_a_missing_held_out_side_are_reported(
     codes = [e["code"] for e in emitted(ctx, "alert")]
     assert "no_heldout" in codes
     assert "heldout_loss" not in summary
-    assert any("cut the end of" in e.get("message", "") for e in emitted(ctx) if e["kind"] == "log")
+    cut = next(e for e in emitted(ctx, "alert") if e["code"] == "completions_cut")
+    assert re.match(
+        r"MAX_SEQ_LEN=16 cut the end of \d+ of \d+ completions \(\d+ supervised tokens\)\.", cut["message"]
+    )
 
 
 def test_a_student_that_no_memory_holds_is_refused_before_it_is_made(

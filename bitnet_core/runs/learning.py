@@ -1,0 +1,46 @@
+"""Whether a student has learnt more than a trivial one, as findings beside those of how its training goes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from bitnet_core.runs.health import Finding, reachable, trained
+from bitnet_core.runs.trend import unsettled
+from bitnet_core.runs.vitals import Plan, Vitals
+from bitnet_core.text import share
+
+COMPLETIONS_CUT = "completions_cut"
+"""The code of the alert that sequences end before many answers do."""
+FAR = 0.75
+"""Before this share of its tokens, nothing is said of a student: all agree on little at first."""
+_MORE = "A larger budget, more answers, or a start from layers of a model (STUDENT_INIT) may help."
+
+
+def finished(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ...]:
+    """As `trained`; also that the student has learnt nothing, or no ends of answers."""
+    little, cut = _no_better_than_chance(vitals), vitals.alerts.get(COMPLETIONS_CUT)
+    found = list(trained(vitals, begins))
+    if little:
+        found = [replace(one, level="warn") if one.level == "good" else one for one in found]
+        found.append(Finding("warn", little, _MORE))
+    if cut:
+        found.append(Finding("warn", cut[0].message, cut[0].advice, COMPLETIONS_CUT))
+    return tuple(found)
+
+
+def learnt_little(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
+    """The same of an active training that has seen most of what it will see."""
+    end = reachable(vitals, plan.decided(vitals.budget))
+    if end and vitals.evaluations and vitals.evaluations[-1].seen >= FAR * end and not unsettled(vitals):
+        little = _no_better_than_chance(vitals)
+        yield from [Finding("warn", little, _MORE)] if little else []
+
+
+def _no_better_than_chance(vitals: Vitals) -> str:
+    """A sentence, if the last evaluation agrees with the teacher no more often than one token would, said always."""
+    found = vitals.evaluations[-1].agreement if vitals.evaluations else None
+    if found is None or vitals.commonest is None or found > vitals.commonest:
+        return ""
+    return (
+        f"The student agrees with the teacher on {share(found)} of the held-out tokens, no more than always saying "
+        f"the commonest one would ({share(vitals.commonest)})."
+    )
