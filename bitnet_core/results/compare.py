@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.results.apart import measured_apart
 from bitnet_core.results.differing import Difference, differences
 from bitnet_core.results.figures import LAST, LOWEST, MEASURES, Figure, Measure, figures_of
 from bitnet_core.results.subject import TRAIN, Subject
@@ -27,7 +28,7 @@ LEGEND = f"{BEST} best, beyond chance   {OUTDATED} outdated: made before a chang
 @dataclass(frozen=True)
 class Row:
     """One measure of all subjects. `best` are the places of the best values; none if all are alike, by what is shown
-    or by what chance may do, if a training is unfinished, or if the losses are weighted differently."""
+    or by what chance may do, if a training is unfinished, or if they were measured by different things."""
 
     measure: Measure
     figures: tuple[Figure | None, ...]
@@ -115,7 +116,15 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     require_number(len(subjects))
     contenders = [Contender(place, subject, figures_of(subject)) for place, subject in enumerate(subjects)]
     unfinished = any(one.unfinished for one in subjects)
-    rows = (_row(measure, contenders, judged=not (unfinished and measure.stage == TRAIN)) for measure in MEASURES)
+    apart = bool(measured_apart(subjects, LETTERS))
+    rows = (
+        _row(
+            measure,
+            contenders,
+            judged=not (unfinished and measure.stage == TRAIN) and not (apart and measure.by_teacher),
+        )
+        for measure in MEASURES
+    )
     known = tuple(row for row in rows if any(row.figures))
     found = differences(subjects)
     return Comparison(tuple(subjects), known, found, verdict(contenders, found))

@@ -12,7 +12,7 @@ from bitnet_core.secrets.known import redactor
 from bitnet_core.settings.kinds import as_written, with_thousands
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
-from bitnet_core.settings.unused import unused
+from bitnet_core.settings.unused import unused, unused_of_start
 from bitnet_core.text import flat
 
 _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
@@ -60,7 +60,8 @@ def _defaults() -> dict[str, Any]:
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
     """The settings that are not the same in all subjects, in the order in which they matter.
 
-    One that has no effect in any of them is left out: another version's default may differ where nobody set it.
+    One that has no effect in any of them is left out: another version's default may differ where nobody set it. So is
+    one of a start that has an effect in too few: that of the start itself tells the difference.
     """
     mask = redactor()
     records = [settings_of(one) for one in subjects]
@@ -70,8 +71,11 @@ def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
         one |= _changed_in_the_middle(subject)
     names = (name for name in _in_order() if name not in idle)
     pairs = ((name, [one.get(name, written(None)) for one in values]) for name in names)
+    without = [unused_of_start(record) for record in records]
     return tuple(
-        Difference(name, tuple(map(mask, each)), deciding_stage(name)) for name, each in pairs if len(set(each)) > 1
+        Difference(name, tuple(map(mask, each)), deciding_stage(name))
+        for name, each in pairs
+        if len({value for value, idle_here in zip(each, without, strict=True) if name not in idle_here}) > 1
     )
 
 

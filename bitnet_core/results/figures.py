@@ -36,6 +36,11 @@ class Measure:
     stage: str
     words: Callable[[float | None], str]
 
+    @property
+    def by_teacher(self) -> bool:
+        """Whether the teacher or its held-out texts are what it is measured by."""
+        return self.stage == TRAIN or self.name in ("quality_ratio", "qei", "qei_speed")
+
 
 def _four(value: float | None) -> str:
     return significant(value, 4)

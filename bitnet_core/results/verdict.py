@@ -10,12 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bitnet_core.results.apart import measured_apart
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of, shown
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import Z95, half_width
 from bitnet_core.results.same_tokens import SAME_TOKENS, Standing, standings
 from bitnet_core.results.subject import EVAL, Subject
-from bitnet_core.text import count, crop, finite, listed, number, significant
+from bitnet_core.text import count, crop, finite, listed, number, share, significant
 
 LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
@@ -61,6 +62,8 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
     weighting = f"Their losses are weighted differently ({names}), so CE is compared instead." if weighted else ""
+    if why := measured_apart([one.subject for one in contenders], LETTERS):
+        return _each_by_itself(contenders, why)
     if any(one.subject.unfinished for one in contenders):
         return _so_far(contenders, measure, title, weighting)
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
@@ -85,6 +88,18 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     if silent:
         reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet.")
     return Verdict(headline, " ".join(filter(None, reasons)))
+
+
+def _each_by_itself(contenders: Sequence[Contender], why: str) -> Verdict:
+    """That they can't be compared, and what each has by its own measure."""
+    told = []
+    for one in contenders:
+        loss, agreement = one.figures.get(LAST), one.figures.get("heldout_agreement")
+        parts = [f"held-out loss {significant(loss.value, 4)}"] if loss else []
+        parts += [f"agreement {share(agreement.value)}"] if agreement else []
+        told += [f"{one.letter}: {', '.join(parts)}"] if parts else []
+    values = f" Each by its own measure: {'; '.join(told)}." if told else ""
+    return Verdict(f"They can't be compared on held-out text: {why}.{values}")
 
 
 def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting: str) -> Verdict:
@@ -181,9 +196,9 @@ def _which(best: Contender, others: Sequence[Contender], measure: str, title: st
     if _look_alike(low, high):
         against = f", against {', '.join(rest)}" if rest else ""
         return f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)}{against}."
-    share = f" ({(high - low) / high:.1%} less)" if high > 0 else ""
+    less = f" ({(high - low) / high:.1%} less)" if high > 0 else ""
     verb = "is" if sure else "looks"
-    against = ", ".join((f"{first}{share}", *rest))
+    against = ", ".join((f"{first}{less}", *rest))
     return f"{best.letter} {verb} better on {title}: {significant(low, 4)} against {against}."
 
 
@@ -197,11 +212,6 @@ def _allowed(
 ) -> tuple[bool, str]:
     """Whether the interval or the spread of seeds allows saying so, and the sentence on it."""
     best, second = ranked[:2]
-    if best.tokens is not None and second.tokens is not None and best.tokens != second.tokens:
-        return False, (
-            f"They were measured on different texts ({number(best.tokens)} and {number(second.tokens)} held-out "
-            "tokens), so the difference may come from those."
-        )
     if [one.name for one in differing if one.stage] == ["SEED"]:
         return False, "Only the seed differs, so this is what chance does."
     if (spread := _spread(ranked, measure, differing)) is not None:
