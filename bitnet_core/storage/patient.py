@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -11,6 +12,8 @@ from bitnet_core.storage.walk import Walk
 ATTEMPTS = 6
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 60.0
+_LONGEST_SECONDS = 900.0
+"""Seconds after which a call that failed is not tried again: one that drips fails late each time."""
 
 _T = TypeVar("_T")
 OnRetry = Callable[[str, float], object]
@@ -21,7 +24,7 @@ class Patient:
     """The calls of `target`, each tried up to `attempts` times.
 
     The waits grow from half a second, or are as long as the target asks, at most a minute. `stop` ends a wait: the
-    failure is raised then.
+    failure is raised then. No call is tried again a quarter of an hour after its first try.
     """
 
     def __init__(
@@ -79,12 +82,14 @@ class Patient:
         return self._patiently(self._target.check)
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
+        began = time.monotonic()
         for attempt in range(1, self._attempts + 1):
             try:
                 return call()
             except Unreachable as failure:
                 wait = self._wait(attempt, failure.after)
-                if attempt == self._attempts or self._stop.is_set():
+                late = time.monotonic() + wait > began + _LONGEST_SECONDS
+                if attempt == self._attempts or late or self._stop.is_set():
                     raise
                 self._on_retry(str(failure), wait)
                 if self._stop.wait(wait):

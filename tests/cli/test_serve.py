@@ -321,6 +321,10 @@ def test_pages_of_other_sites_are_not_given_the_answers(served: LlamaServer) -> 
     assert allowed("http://localhost:3000") == "http://localhost:3000"
 
 
+def test_nobody_is_told_what_others_ask_for(served: LlamaServer) -> None:
+    assert httpx.get(f"{served.base_url.removesuffix('/v1')}/slots").status_code == 501
+
+
 def test_a_server_that_ends_by_itself_is_one_sentence(root: Path, gguf: Path) -> None:
     command = [sys.executable, "-m", "bitnet_core", "serve", str(root), "--port", "0", "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

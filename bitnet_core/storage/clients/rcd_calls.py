@@ -15,8 +15,8 @@ from bitnet_core.text import flat
 # rclone says nothing while it works. Its own time-out begins anew with each byte of its server.
 _CALL_SECONDS = 180.0
 """How long it may work on one object, besides moving its bytes."""
-_LISTING_SECONDS = 1800.0
-"""How long it may read a listing, which comes in many pages."""
+_LISTING_SECONDS = 900.0
+"""How long it may read everything below a folder, which comes in many pages."""
 _SLOWEST_BYTES = 20_000
 """Bytes a second that an upload must bring."""
 _HERE = "http://rclone"
@@ -56,6 +56,8 @@ class Calls:
 
     def ask(self, command: str, **parameters: object) -> Response:
         """A command's response, whatever its status says."""
+        options = parameters.get("opt")
+        lists_all = isinstance(options, dict) and bool(options.get("recurse"))
         return self._http.send(
             "POST",
             f"{_HERE}/{command}",
@@ -63,7 +65,7 @@ class Calls:
             headers={"Content-Type": "application/json"},
             busy=False,
             most_bytes=_MOST_LISTED_BYTES,
-            silence_seconds=_LISTING_SECONDS if command == "operations/list" else _CALL_SECONDS,
+            silence_seconds=_LISTING_SECONDS if lists_all else _CALL_SECONDS,
         )
 
     def result(self, command: str, about: str, **parameters: object) -> dict[str, Any]:

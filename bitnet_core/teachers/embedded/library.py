@@ -67,6 +67,7 @@ def parameters(
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.ui = False
+    params.endpoint_slots = False  # it tells what others ask for
     if not api_keys:  # else a page of any site that is open in a browser here could ask, and read the answers
         params.cors_origins = "localhost"
     params.no_extra_bufts = not reorder
