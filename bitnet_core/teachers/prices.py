@@ -35,7 +35,7 @@ FREE = Price(0.0, 0.0, "", "a model on your own machine")
 def price_of(provider: Provider, model: str, file: Path | None = None, *, address: str | None = None) -> Price | None:
     """The price of a model; None if the file does not have it. BitnetError for a file that can't be used.
 
-    `address` is where the model is served, None for this machine. A local server without a price is free, unless its
+    `address` is where the model is served, None for this machine. An own server without a price is free, unless its
     address is on the internet, where it may cost something.
     """
     path = file or asset("prices.toml")
@@ -46,7 +46,8 @@ def price_of(provider: Provider, model: str, file: Path | None = None, *, addres
         )
     matching = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
     if not matching:
-        return FREE if provider.local and _is_local(address) else None
+        own = provider.local or (provider.name == "custom" and address)
+        return FREE if own and _is_local(address) else None
     name = max(matching, key=lambda one: (one == model, len(one)))
     return _price(path, provider.name, name, table[name])
 

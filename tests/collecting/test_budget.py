@@ -196,6 +196,9 @@ def test_a_dated_release_has_its_own_price() -> None:
 )
 def test_server_software_is_free_only_on_ones_own_machines(address: str | None, free: bool) -> None:
     assert (price_of(PROVIDERS["vllm"], "m", address=address) is not None) == free
+    if address is not None:  # of another server nothing is known without one
+        assert (price_of(PROVIDERS["custom"], "m", address=address) is not None) == free
+    assert price_of(PROVIDERS["custom"], "m") is None
 
 
 def test_a_date_and_a_source_that_are_no_text_are_left_out(tmp_path: Path) -> None:

@@ -218,6 +218,9 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         guide = await at(pilot, "student")
         start = field_of(guide, "STUDENT_INIT")
         assert isinstance(start, Input)
+        length = field_of(guide, "MAX_SEQ_LEN")
+        assert isinstance(length, Input)
+        length.value = "640"  # an answer fits, of which nothing is offered then
         width = field_of(guide, "MINI_DIM")
         assert isinstance(width, Input)
         width.value = "128"
@@ -275,6 +278,11 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert said(pilot, "#problem") == "The rate doesn't fall: it ends at 3e-5."
         await click_on(pilot, "End at 2e-6")
         assert guide.draft.get("SCHEDULER_ETA_MIN") == "2e-6" and not guide.offers
+        length.value = "256"
+        await settled(pilot)
+        assert said(pilot, "#problem") == "Answers are cut at 256 of up to 512 tokens."
+        await click_on(pilot, "Sequence 640")
+        assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640" and not guide.offers
 
 
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):

@@ -312,6 +312,8 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         ({**PLAN, "teacher": estimates.ASKED_NOTHING}, {}, "Teacher    not asked  traces are copied"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
+        (PLAN, {}, "! Answers are cut at 256 tokens."),
+        (PLAN, {"MAX_SEQ_LEN": "513"}, "costs nothing\n\n"),
     ],
 )
 def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str], said: str) -> None:
@@ -319,6 +321,22 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
     lines = estimates.plan_lines(plan, draft, asking=False, timing=False, problem="")
     assert said in unstyled(*lines)
     assert "not timed" in unstyled(*lines) or plan["time"] is TIMED["time"]
+
+
+@pytest.mark.parametrize(
+    ("length", "answer", "longer"),
+    [
+        ("256", "512", "640"),
+        ("512", "512", "640"),
+        ("513", "512", ""),
+        ("256", "128", ""),
+        ("x", "512", ""),
+        ("16", "1_000", "1152"),
+    ],
+)
+def test_a_sequence_that_cuts_answers_has_a_length_that_does_not(length: str, answer: str, longer: str) -> None:
+    draft = Draft({"MAX_SEQ_LEN": length, "KD_MAX_TOKENS_PER_PROMPT": answer})
+    assert doubts.length_that_fits(draft) == longer
 
 
 def test_the_review_repeats_what_is_known_of_time_disk_and_money():

@@ -1,5 +1,6 @@
 """What lets an experiment be made, but will stop it later: keys that are nowhere, a test that failed."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.settings.kinds import as_written
@@ -16,6 +17,9 @@ _ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "supabase": (("SUPABASE_SERVICE_ROLE_KEY",), ("SUPABASE_ANON_KEY",)),
 }
 """For each target, the sets of keys one of which it needs; where there is no row, its login or its first key."""
+
+_PROMPT_TOKENS = 128
+"""Room for a usual prompt in its chat template."""
 
 
 def doubts(
@@ -62,6 +66,17 @@ def rate_to_end_at(draft: Draft) -> str:
     if wrong("LR", peak) or wrong("SCHEDULER_ETA_MIN", last) or float(peak) > float(last):
         return ""
     return as_written(float(f"{float(peak) / 10:.2g}"))
+
+
+def length_that_fits(draft: Draft) -> str:
+    """A sequence length with room for the longest answer and its prompt; empty where that answer fits."""
+    length, answer = (draft.get(name) for name in ("MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT"))
+    if wrong("MAX_SEQ_LEN", length) or wrong("KD_MAX_TOKENS_PER_PROMPT", answer):
+        return ""
+    longest = int(answer.replace("_", ""))
+    if longest < int(length.replace("_", "")):
+        return ""
+    return str(math.ceil((longest + _PROMPT_TOKENS) / _PROMPT_TOKENS) * _PROMPT_TOKENS)
 
 
 def missing_keys(draft: Draft, found: Collection[str]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.text import count, dollars, duration, pad, size
 from bitnet_core.text import epochs as epochs_words
+from bitnet_tui.view.guide.doubts import length_that_fits
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.words import plain, preset_words
 from bitnet_tui.view.share import parsed
@@ -91,13 +92,20 @@ def plan_lines(
         *_fit_first(plan),
         row("Disk", _disk(plan), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
-        (),
+        _cut(draft),
         *_end(plan, draft),
     ]
     if asking or wrong:
         lines = [tuple(Span(span.text, "faint") for span in one) for one in lines]
         lines.append(line(Span("Estimating again…" if asking else _NO_PLAN, "value")))
     return tuple(lines)
+
+
+def _cut(draft: Draft) -> Line:
+    """That the ends of long answers are not trained on; an empty line where there are none."""
+    if not length_that_fits(draft):
+        return ()
+    return line(Span(f"! Answers are cut at {draft.get('MAX_SEQ_LEN')} tokens.", "warn"))
 
 
 def _memory(memory: Record | None, room: int | None) -> Line:
