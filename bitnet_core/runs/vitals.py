@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.chain import Beginning, Start, counted
@@ -260,6 +260,8 @@ class VitalSigns:
             known["collected"] = event
             return
         known.setdefault("begun", moment)
+        if (progress := known.get("progress")) and progress.label:
+            known["progress"] = structs.replace(progress, label="")  # what it did meanwhile has ended
         ternary = event.quantized_share is UNSET or finite(event.quantized_share) == 1
         # Before that the loss rises as the student becomes ternary.
         if ternary and event.heldout_loss is not UNSET and (loss := finite(event.heldout_loss)) is not None:

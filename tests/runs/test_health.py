@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -107,6 +108,7 @@ def test_what_is_done_between_steps_is_said():
     said = _worst(training)
     scoring = "scoring held-out traces, 3 of 9 batches"
     training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0, label=scoring)
+    assert "scoring" not in _worst(deepcopy(training).evaluate(12.0)).casefold(), "its figures end it"
     assert _worst(training).startswith(f"Healthy. {scoring.capitalize()}. Held-out falls ")
     training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0)
     assert _worst(training) == said
