@@ -37,6 +37,18 @@ def _required(kind: str) -> dict[str, Any]:
     return {one.name: _EMPTY.get(one.type) for one in msgspec.structs.fields(_BY_KIND[kind]) if one.required}
 
 
+class _Writer(EventWriter):
+    """Closed when nothing refers to it any more: hundreds of contexts are made in one process of tests."""
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            super().close()
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def stage_context(
     root: Path,
     stage: str = "train",
@@ -50,7 +62,7 @@ def stage_context(
     run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"
     run_dir.mkdir()
     secrets = dict(secrets or {})
-    writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
+    writer = _Writer(run_dir / "events.jsonl", Redactor(secrets.values()))
     return StageContext(stage, run_dir, experiment, writer, secrets)
 
 
