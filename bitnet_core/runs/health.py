@@ -4,11 +4,13 @@ Pure: a run's vitals, what it was started with and how its machine stands go in,
 named here and nowhere else.
 """
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
 from bitnet_core.runs.early import early_steps
 from bitnet_core.runs.trend import RISES, comparable, old, rises, trend, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
@@ -159,18 +161,14 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     at = f" at step {number(measured.step)}"
     if not every or every < 1:
         return at
-    following, last = (step // every + 1) * every, _last_step(vitals, plan)
+    following, last = (step // every + 1) * every, last_step(vitals, plan)
+    flip = flip_step(vitals, plan)
     early = early_steps(last, every) if last and _untold(vitals) else None
-    if early and step < measured.step + early:  # about: how many steps the budget gives is an estimate
+    if early and step < measured.step + early < flip:  # about: how many steps the budget gives is an estimate
         return f"{at}, next at about {number(measured.step + early)}"
+    if flip < min(following, last or math.inf):
+        return f"{at}, next at the flip"
     return f"{at}, next at {number(following)}" if last is None or following < last else f"{at}, next at the end"
-
-
-def _last_step(vitals: Vitals, plan: Plan) -> float | None:
-    """At which step it ends, if it goes on as so far."""
-    end, report = reachable(vitals, plan), vitals.reports[-1]
-    by_budget = report.step * end / report.seen if end and report.step and report.seen else None
-    return min((one for one in (plan.steps, by_budget) if one is not None), default=None)
 
 
 def _untold(vitals: Vitals) -> bool:
@@ -302,20 +300,10 @@ def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
         )
 
 
-def reachable(vitals: Vitals, plan: Plan) -> float | None:
-    """The tokens that all steps will have seen, if they go on as so far; never more than the budget."""
-    last = vitals.reports[-1] if vitals.reports else None
-    if last is None or plan.flip is None:
-        return None
-    if not last.step or not plan.steps:
-        return float(plan.flip.budget)
-    return min(float(plan.flip.budget), max(last.seen, last.seen / last.step * plan.steps))
-
-
 def _no_flip(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     end, flip = reachable(vitals, plan), plan.flip
     wanted = flip is not None and flip.threshold < flip.budget
-    if end is None or flip is None or not wanted or _flipped(vitals) or len(vitals.reports) < NOW_OF:
+    if end is None or flip is None or not wanted or has_flipped(vitals) or len(vitals.reports) < NOW_OF:
         return
     if end < SHORT_OF_FLIP * flip.threshold:
         yield Finding(
@@ -327,10 +315,6 @@ def _no_flip(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
         )
 
 
-def _flipped(vitals: Vitals) -> bool:
-    return vitals.flip_at is not None or vitals.bits == 4
-
-
 def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
     """When the flip and the end are due, by the run's own estimate of the time that is left."""
     left = vitals.progress.eta_s if vitals.progress and vitals.progress.unit in ("steps", "tokens") else None
@@ -338,7 +322,7 @@ def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
     if left is None or not left:
         return
     seen = vitals.reports[-1].seen if vitals.reports else 0.0
-    if end and plan.flip and not _flipped(vitals) and seen < plan.flip.threshold <= end and seen < end:
+    if end and plan.flip and not has_flipped(vitals) and seen < plan.flip.threshold <= end and seen < end:
         yield f"flip in {roughly(left * (plan.flip.threshold - seen) / (end - seen))}"
         if vitals.evaluations and _untold(vitals):
             return  # the line would need a second one

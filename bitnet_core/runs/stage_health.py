@@ -22,6 +22,8 @@ REJECTED = 0.2
 """More rejected answers than this share are a reason to look at the teacher."""
 JUDGED = 8
 """With fewer answers, that share tells nothing."""
+OTHER = 0.2
+"""With more of the teacher's probability outside its candidates, the student learns much less than it could."""
 NEARLY_SPENT = 0.9
 """From this share of a limit on, collecting is about to end at it."""
 _MOST_REASONS = 3
@@ -104,7 +106,11 @@ def _collected(vitals: Vitals) -> Iterator[Finding]:
         said.append(_rejects(vitals) or "none rejected")
     else:
         said.append(f"{number(own)} of them from this run")
-    yield Finding("warn" if _rejects_much(vitals) else "good", f"Done. {', '.join(said)}.")
+    words, advice, much = f"Done. {', '.join(said)}.", "", vitals.answers >= JUDGED and (vitals.other or 0) > OTHER
+    if much:
+        words += f" On average {percent(vitals.other, 1)} of the teacher's probability is outside its candidates."
+        advice = "A larger TEACHER_TOP_LOGPROBS gives the student more of it."
+    yield Finding("warn" if much or _rejects_much(vitals) else "good", words, advice)
 
 
 def _rejected(vitals: Vitals) -> int:

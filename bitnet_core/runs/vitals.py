@@ -104,6 +104,8 @@ class Vitals:
     collected: Metric | None = None
     tokens: float = 0
     kept: float = 0
+    other: float | None = None
+    """The mean share of the teacher's probability that is outside the candidates, over the tokens kept."""
     answers: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     upload: Upload | None = None
@@ -196,6 +198,8 @@ class VitalSigns:
     _alerts: dict[str, tuple[Alert, int]] = field(default_factory=dict)
     _rejected: dict[str, int] = field(default_factory=dict)
     _sums: list[float] = field(default_factory=lambda: [0, 0, 0])
+    _other: list[float] = field(default_factory=lambda: [0, 0])
+    """The sum over tokens, and how many tokens."""
     _newest: float | None = None
     _longest_gap: float = 0.0
 
@@ -247,6 +251,7 @@ class VitalSigns:
             longest_gap=self._longest_gap,
             tokens=tokens,
             kept=kept,
+            other=self._other[0] / self._other[1] if self._other[1] else None,
             answers=int(answers),
             rejected=dict(self._rejected),
             **self._known,
@@ -306,6 +311,10 @@ class VitalSigns:
     def _take_trace(self, event: Trace) -> None:
         for place, value in enumerate((event.tokens, event.kept, 1)):
             self._sums[place] += finite(value) or 0
+        tokens = finite(event.kept) or 0
+        if (mass := finite(event.other_mass_mean)) is not None:
+            self._other[0] += mass * tokens
+            self._other[1] += tokens
         for name in event.dropped:
             reason = name if name in self._rejected or len(self._rejected) < _MOST_NAMES else "other"
             self._rejected[reason] = self._rejected.get(reason, 0) + 1

@@ -149,7 +149,10 @@ def test_a_gradient_is_steady_by_what_is_usual_in_its_own_run(norm: float, stead
     [
         (0, 9, 60, "Held-out 12.2 at step 0, next at about 10,"),  # of 100 steps
         (0, 45, 60, "Held-out 12.2 at step 0, next at 60,"),
-        (0, 60, 60, "Held-out 12.2 at step 0, next at the end,"),
+        (0, 60, 60, "Held-out 12.2 at step 0, next at the flip,"),  # at step 80
+        (0, 60, 90, "Held-out 12.2 at step 0, next at the flip,"),
+        (0, 60, 70, "Held-out 12.2 at step 0, next at 70,"),
+        (0, 90, 60, "Held-out 12.2 at step 0, next at the end,"),
         (0, 45, None, "Held-out 12.2 at step 0,"),
         (45, 0, 60, "Held-out 12.2,"),
     ],

@@ -52,6 +52,16 @@ def test_what_came_of_collecting_is_told():
         signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
     assert done(signs) == [("warn", "Done. 28 answers, coverage 64%, 10 rejected (8 mass, 2 no logprobs).")]
     assert done(VitalSigns()) == []
+    for mass in (0.2, 0.304):
+        signs = VitalSigns()
+        for _ in range(8):
+            signs.feed(event("trace", tokens=10, kept=10, other_mass_mean=mass))
+        signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}, other_mass_mean=None))
+        signs.feed(event("metric", answers=9))
+        (found,) = health("collect", "succeeded", signs.view(), Plan())
+        said = " On average 30% of the teacher's probability is outside its candidates."
+        assert (found.level, said in found.words) == (("good", False) if mass == 0.2 else ("warn", True))
+        assert bool(found.advice) == (mass > 0.2)
     assert done(_collecting(answers=330)) == [("good", "Done. 330 answers, 20 of them from this run.")]
 
 
