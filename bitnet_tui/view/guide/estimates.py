@@ -150,8 +150,7 @@ def _fit_first(plan: Record) -> tuple[Line, ...]:
     found = plan.get("preparation")
     if not found:
         return ()
-    steps = f"{found['fit_steps']:,} steps, before training"
-    return row("Fit first", _fit_words(found), "value"), row("", steps, "label")
+    return (row("Fit first", _fit_words(found), "value", f"{found['fit_steps']:,} steps"),)
 
 
 def _fit_words(found: Record) -> str:
