@@ -6,7 +6,9 @@ from bitnet_core.text import flat, listed, pad, size, wrap
 from bitnet_tui.services.benchmarks import Benchmark
 from bitnet_tui.view.spans import Line, Span, line
 
-_NAME, _ITEMS, _LICENCE = 19, 7, 12
+_NAME, _ITEMS, _LICENCE = 18, 7, 12
+_USUAL = ", 0-shot"
+"""What most are, which is said once."""
 _LEAST_ABOUT = 16
 """Cells: with fewer beside the other columns, what a benchmark is about stands below its name."""
 _MOST_NAMED = 6
@@ -23,7 +25,7 @@ def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
         mark, style = ("✓ ", "good") if one.here else ("! ", "warn") if one.wanted else ("· ", "faint")
         name = Span(pad(flat(one.name), _NAME), "value" if one.wanted else "label")
         figures = f"{one.items:>{_ITEMS},}  {pad(flat(one.licence), _LICENCE)}"
-        about = wrap(flat(one.about), cells - indent)
+        about = wrap(flat(one.about).removesuffix(_USUAL), cells - indent)
         if beside:
             figures = f"{figures}  {about.pop(0)}"
         rows.append(line(Span(mark, style), name, Span(figures, "label")))
@@ -33,6 +35,7 @@ def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
         *rows,
         (),
         line(*marks, Span("scored and not here   ", "label"), Span("· not here", "label")),
+        line(Span("0-shot where nothing else is said", "label")),
     )
 
 

@@ -122,7 +122,7 @@ class WorkspaceWatcher:
     _sized: dict[Path, tuple[ExperimentRow, ExperimentRow]] = field(default_factory=dict)
 
     def look(self, seconds: float = float("inf")) -> tuple[ExperimentRow, ...]:
-        """One row per experiment, those first in which something runs, then the most recently touched.
+        """One row per experiment, those first in which something runs, by name, then the most recently touched.
 
         The last rows are for folders that can't be read. After `seconds` of work, or a few times as many by the
         clock, no more experiments are read: the rows of those are as they were, or `pending`.
@@ -130,7 +130,7 @@ class WorkspaceWatcher:
         over = _over(seconds)
         changes = Changes()
         roots, unreadable = Workspace(self.home).look(changes)
-        rows = sorted((self._row(root, changes, over) for root in roots), key=lambda row: not row.now)
+        rows = sorted((self._row(root, changes, over) for root in roots), key=_at_work_first)
         for gone in self._seen.keys() - set(roots):
             del self._seen[gone]
         return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
@@ -202,6 +202,11 @@ def row_of(
         return replace(row, problem=str(error))
     except (OSError, ValueError, RecursionError) as error:
         return replace(row, problem=unreadable_words(root, error))
+
+
+def _at_work_first(row: ExperimentRow) -> tuple[bool, str]:
+    """Those in which something runs are all touched now, and would change places all the time."""
+    return not row.now, row.name.casefold() if row.now else ""
 
 
 def _touched(root: Path, history: History) -> float:

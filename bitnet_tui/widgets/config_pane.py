@@ -1,10 +1,13 @@
 """Every setting of the experiment: filter, compare, and change one in place. Nothing moves while one types."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.suggester import SuggestFromList
@@ -13,6 +16,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import crop, width
+from bitnet_tui import bindings
 from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import Preview, preview, save
@@ -43,6 +47,14 @@ class Previewed(Message, bubble=False):
         self.found = found
         self.saved = saved
         self.unset = unset
+
+
+class _Value(SteadyInput):
+    """The foot names what Enter does with what is typed here."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        replace(bindings.shared("move.choose", "submit", "Save"), show=True, tooltip="Save what was typed")
+    ]
 
 
 class ConfigPane(Vertical, Looking[ConfigView]):
@@ -77,7 +89,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         yield Entries(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
         with KeyBar(field=width(_CLOSED) + 3):
-            yield SteadyInput(placeholder=_CLOSED, compact=True, id="config-value")
+            yield _Value(placeholder=_CLOSED, compact=True, id="config-value")
             yield Button("Save", name="config('save')", compact=True, id="config-save")
             yield KeyButton("Unset", "config.unset", id="config-unset")
         yield Painted(id="config-said")

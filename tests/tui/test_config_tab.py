@@ -252,6 +252,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             training = SimulatedRun(exp, "train", NOON + 1000, alive=True)  # it uses the value: no next run has to
             await until(pilot, lambda: said(pilot, "#config-said") == "0.01, from .env line 4. Enter changes it.")
             await pilot.press("enter", *"0.02")
+            await until(pilot, lambda: "enter Save" in shown(pilot).splitlines()[-1])
             started_with = "“Train the student” is running: it goes on with the value that it started with"
             await until(pilot, lambda: started_with in words(pilot))
             training.finish()

@@ -300,6 +300,23 @@ def test_sizes_are_measured_when_something_changed_but_not_all_the_time(tmp_path
     assert sizes.due({root: 2, gone: 1}) == [root, gone]
 
 
+def test_experiments_in_which_something_runs_do_not_change_places(home: Path):
+    exps = {name: experiment(home, name) for name in ("b", "a", "old")}
+    live = [SimulatedRun(exps[name], "train", NOON, alive=True) for name in ("b", "a")]
+    try:
+        for newest in ("a", "b"):
+            watcher = WorkspaceWatcher(home)
+            for name, exp in exps.items():
+                moment = time.time() + (5 if name == newest else 0)
+                for path in (exp.root, exp.root / "logs"):
+                    os.utime(path, (moment, moment))
+            assert [row.name for row in shown(watcher.look(), Order(), "")] == ["a", "b", "old"]
+            assert [row.name for row in shown(watcher.look(), Order(turned=True), "")] == ["old", "a", "b"]
+    finally:
+        for one in live:
+            one.end_process()
+
+
 def test_an_unchanged_workspace_is_read_no_more_and_each_of_its_files_is_looked_at_once(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
