@@ -16,7 +16,7 @@ _SAID = (
     (r"start again with `bitnet train --from 0`", "train again from step 0 ({experiment.run})"),
     (r"`bitnet train --from \w+`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (r"`bitnet pipeline --gate` then ends with exit code 3",
-     "With “Gates end the pipeline” in Config ({experiment.config}), it then ends as failed"),
+     "With “Gates end the pipeline” in Config ({experiment.config}), it then fails"),
     (r" \(`bitnet pipeline --gate`\)", ""),
     (r"`bitnet pipeline`", "Run pipeline ({experiment.pipeline})"),
     (r"`train --from STEP`", "Resume in Checkpoints ({experiment.checkpoints})"),

@@ -39,7 +39,7 @@ class Chart:
 ALL = "loss"
 CHARTS: tuple[Chart, ...] = (
     Chart(ALL, "loss", CURVES, log=True),
-    Chart("heldout", "held-out", ("heldout_loss",), log=True),
+    Chart("heldout", "held-out loss", ("heldout_loss",), log=True),
     Chart("grad", "gradient norm", ("grad_norm",), log=True),
     Chart("speed", "tokens/s", ("tokens_per_s",)),
     Chart("agreement", "agreement", ("agreement", "heldout_agreement"), shares=True),

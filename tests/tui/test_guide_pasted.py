@@ -319,7 +319,7 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [
             "http://lab:8000/v1", "llama", KEY
         ]  # fmt: skip
-        assert said(pilot, "#problem") == "Taken from what was pasted: Address, Model and 3 more."
+        assert said(pilot, "#problem") == ("Taken from what was pasted: Address, Model, Bucket, Key and Secret key.")
         assert KEY not in shown(pilot)
         await _paste(pilot, f"address: http://note:8000/v1\rmodel: small\rkey: {KEY}3")
         assert [field_of(guide, name).value for name in ("ADDRESS", "MODEL", "KEY")] == [

@@ -41,7 +41,7 @@ _ACCOUNT = {"type", "private_key", "client_email"}
 _OPENAI, _OWN = PROVIDERS["openai"], PROVIDERS["custom"]
 _TEACHERS_KEY = "TEACHER_API_KEY"
 _OF_ANY_TEACHER = {"TEACHER_MODEL", "TEACHER_BASE_URL", _TEACHERS_KEY}
-_LINES, _NAME_CELLS = 2, 18
+_LINES, _NAME_CELLS, _MOST_NAMES = 2, 18, 9
 """For the names that are told, and of each."""
 
 
@@ -60,7 +60,8 @@ class Pasted:
 
     def words(self, cells: int) -> str:
         """What was taken, by the names on the page, and what was not: as many names as two lines hold."""
-        forms = [self._words(*most) for most in ((2, 2), (1, 2), (0, 2), (0, 1), (0, 0))]
+        some = [(names, 2) for names in range(_MOST_NAMES, 0, -1)]
+        forms = [self._words(*most) for most in (*some, (0, 2), (0, 1), (0, 0))]
         return next((words for words in forms if len(wrap(words, cells)) <= _LINES), forms[-1])
 
     def _words(self, most: int, most_left: int) -> str:
