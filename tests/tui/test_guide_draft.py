@@ -213,6 +213,10 @@ def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_sour
     assert f"• SEED   default {default}" in marked(None)
     assert marked(drafted.settings(made(SEED="7", TOTAL_STEPS="4"))) == ["• TOTAL_STEPS   was 4"]
     assert any(one.startswith("• LR left out   was 1e-3") for one in marked(drafted.settings(made(LR="1e-3"))))
+    source = drafted.settings(draft) | {"BUDGET_EPOCHS": "7", "LR": "1e-3"}
+    lines = [unstyled(one) for one in review.env_lines(draft, (), {}, source, cells=99)]
+    first = [one.partition("=")[0].partition(" left")[0] for one in lines[:3]]
+    assert first[:2] == ["• LR", "• BUDGET_EPOCHS"] and not first[2].startswith("•")
 
 
 def test_the_file_marks_what_is_wrong_and_names_what_is_missing():

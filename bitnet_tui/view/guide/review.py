@@ -100,15 +100,23 @@ def env_lines(
     """The file line by line, with a mark at what was changed: at what differs from `source`, else from the defaults.
 
     What is `wrong` has its own mark, and a line where the file has none. `names` are keys that are kept elsewhere,
-    `above` settings of the environment, `source` those that were copied.
+    `above` settings of the environment, `source` those that were copied; what differs from these comes first.
     """
+    shown = settings(draft)
+    if source is not None:
+        shown = dict(sorted(shown.items(), key=lambda one: one[1] == source.get(one[0], default(one[0]))))
     different, marked = differing(draft), {one.name: (one, mark) for one, mark in reversed(wrong.every)}
     lines = [
         line(mark, Span(name, "label"), Span(f"   {one.why}", mark.style))
         for name, (one, mark) in reversed(marked.items())
         if name in REGISTRY and name not in settings(draft)
     ]
-    for name, value in settings(draft).items():
+    for name, before in (source or {}).items():
+        if name not in shown and before != default(name):
+            lines.append(
+                line(Span("• ", "accent"), Span(f"{name} left out", "label"), Span(f"   was {before}", "faint"))
+            )
+    for name, value in shown.items():
         before = default(name) if source is None else source.get(name, default(name))
         changed = name in different if source is None else value != before
         word = "default" if source is None or name not in source else "was"
@@ -120,11 +128,6 @@ def env_lines(
         lines.append(_assignment(mark, name, dotenv.quoted(value), told, cells))
         if name in above and above[name] != value:
             lines += wrapped("  → ", f"the environment says {above[name]}, and that one counts", "warn", cells)
-    for name, before in (source or {}).items():
-        if name not in settings(draft) and before != default(name):
-            lines.append(
-                line(Span("• ", "accent"), Span(f"{name} left out", "label"), Span(f"   was {before}", "faint"))
-            )
     for name in sorted(names):
         lines += wrapped("  ", f"{title(name)} is kept apart, not in this file", "label", cells)
     return tuple(cut(one, cells) for one in lines)
