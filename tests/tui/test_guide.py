@@ -280,7 +280,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert guide.draft.get("SCHEDULER_ETA_MIN") == "2e-6" and not guide.offers
         length.value = "256"
         await settled(pilot)
-        assert said(pilot, "#problem") == "Answers are cut at 256 of up to 512 tokens."
+        assert said(pilot, "#problem") == "A sequence of 256 cuts answers of up to 512 tokens."
         await click_on(pilot, "Sequence 640")
         assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640" and not guide.offers
 
@@ -290,6 +290,8 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         guide = await at(pilot, "student")
         field = field_of(guide, "KD_NUM_PROMPTS")
         assert isinstance(field, Input)
+        field.focus()
+        await until(pilot, lambda: "held out to measure on: with 320 that is enough." in words(pilot))
 
         def regions() -> list[Region]:
             """Of all but the estimates, which have the room below them to themselves and come late."""

@@ -312,7 +312,7 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         ({**PLAN, "teacher": estimates.ASKED_NOTHING}, {}, "Teacher    not asked  traces are copied"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
-        (PLAN, {}, "! Answers are cut at 256 tokens."),
+        (PLAN, {}, "! Sequences of 256 cut long answers."),
         (PLAN, {"MAX_SEQ_LEN": "513"}, "costs nothing\n\n"),
     ],
 )

@@ -41,7 +41,7 @@ from bitnet_tui.widgets.words import Words
 
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
-_HELD_OUT = "About 1 prompt in 10 is held out to measure on; of 320 answers that is enough."
+_HELD_OUT = "1 prompt in 10 is held out to measure on: with 320 that is enough."
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -100,10 +100,8 @@ class StudentStep(Step):
         setting = name.removeprefix("field-")
         if setting == _FLIP:
             return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
-        if setting == _LENGTH and doubts.length_that_fits(self.draft):
-            return f"{about(setting)} An answer may have {self._longest} tokens."
         if setting == "KD_NUM_PROMPTS":
-            return f"{about(setting)} {_HELD_OUT}"
+            return f"{REGISTRY[setting].help} {_HELD_OUT}"
         return about(setting) if setting in REGISTRY else ""
 
     # -- changing ------------------------------------------------------------------------------------------------
@@ -147,7 +145,8 @@ class StudentStep(Step):
             self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
         longer = doubts.length_that_fits(self.draft)
         if longer and not self.guide.offers:
-            self.guide.say(f"Answers are cut at {self.draft.get(_LENGTH)} of up to {self._longest} tokens.", "warn")
+            length, answer = (self.draft.get(name) for name in (_LENGTH, "KD_MAX_TOKENS_PER_PROMPT"))
+            self.guide.say(f"A sequence of {length} cuts answers of up to {answer} tokens.", "warn")
             self.guide.offer(f"Sequence {longer}", lambda: self._enter(_LENGTH, longer))
 
     def _offer_weights(self) -> None:
@@ -174,10 +173,6 @@ class StudentStep(Step):
         elif may_teach_online(self.draft):
             self.guide.say("The teacher can give its whole distribution.", "label")
             self.guide.offer("Ask while training", lambda: self._set(ONLINE, "1"))
-
-    @property
-    def _longest(self) -> str:
-        return self.draft.get("KD_MAX_TOKENS_PER_PROMPT")
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:
         """Set this start, and what goes well with it and was not chosen."""

@@ -105,7 +105,7 @@ def _cut(draft: Draft) -> Line:
     """That the ends of long answers are not trained on; an empty line where there are none."""
     if not length_that_fits(draft):
         return ()
-    return line(Span(f"! Answers are cut at {draft.get('MAX_SEQ_LEN')} tokens.", "warn"))
+    return line(Span(f"! Sequences of {draft.get('MAX_SEQ_LEN')} cut long answers.", "warn"))
 
 
 def _memory(memory: Record | None, room: int | None) -> Line:
