@@ -281,7 +281,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         length.value = "256"
         await settled(pilot)
         assert said(pilot, "#problem") == "A sequence of 256 cuts answers of up to 512 tokens."
-        await click_on(pilot, "Sequence 640")
+        await click_on(pilot, "Sequence length 640")
         assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640" and not guide.offers
 
 

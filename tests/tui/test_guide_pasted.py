@@ -94,7 +94,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
     found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=1k")
     assert found is not None
-    assert found.words(48) == "Taken: Sequence. Not taken: LR, STORAGE_BACKEND and MY_OWN."
+    assert found.words(48) == "Taken: Sequence length. Not taken: LR, STORAGE_BACKEND and MY_OWN."
     many = pasted.Pasted(dict.fromkeys(["S3_BUCKET", *REGISTRY], "x"), {}, ("A_LONG_NAME_OF_ANOTHER", "B", "C"), 12)
     assert many.words(48) == "Taken: Bucket and 189 more. Not taken: A_LONG_NAME_OF_AN…, B, C and 12 other lines."
     assert many.words(40) == "Taken: 190 settings. Not taken: 3 names and 12 other lines."

@@ -147,7 +147,7 @@ class StudentStep(Step):
         if longer and not self.guide.offers:
             length, answer = (self.draft.get(name) for name in (_LENGTH, "KD_MAX_TOKENS_PER_PROMPT"))
             self.guide.say(f"A sequence of {length} cuts answers of up to {answer} tokens.", "warn")
-            self.guide.offer(f"Sequence {longer}", lambda: self._enter(_LENGTH, longer))
+            self.guide.offer(f"Sequence length {longer}", lambda: self._enter(_LENGTH, longer))
 
     def _offer_weights(self) -> None:
         """Offer to start from the model whose shape was chosen, else from the teacher.
