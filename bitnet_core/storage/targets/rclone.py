@@ -43,7 +43,8 @@ def opened(options: RcloneOptions, keys: Keys) -> Iterator["RcloneTarget"]:  # n
     path = found[2].rstrip("/") if found else ""
     if found is None or (path and names.fault(path)):
         raise UsageError("RCLONE_REMOTE is not a remote and a path; write name:path, as in `rclone lsf name:path`.")
-    with rcd.running(options.config) as socket, Http("rclone", socket=socket) as http:
+    title = f"rclone's remote {options.remote}"  # rclone itself responds; what is slow is behind it
+    with rcd.running(options.config) as socket, Http(title, socket=socket) as http:
         try:
             target = RcloneTarget(http, found[1], f"{path}/" if path else "")
         except Refused:
