@@ -58,9 +58,9 @@ def key(name: str) -> str:
     return first_key(name, _own)
 
 
-def closes() -> str:
-    """How a dialog's title says which key closes it."""
-    return f"{key('dialog.close')} closes"
+def closes(way: str = "dialog.close") -> str:
+    """How a dialog's title says which key closes it, by the id of what does."""
+    return f"{key(way)} closes"
 
 
 def keys_text(action: Action) -> str:

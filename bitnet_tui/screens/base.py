@@ -213,7 +213,11 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
 
 def _says_how_to_close(clicked: Widget, column: int) -> bool:
     """Whether the widget is a dialog's title and the column is one of the words about closing it."""
-    return isinstance(clicked, Words) and clicked.has_class("title") and clicked.has_at(closes(), column)
+    return (
+        isinstance(clicked, Words)
+        and clicked.has_class("title")
+        and any(clicked.has_at(closes(way), column) for way in _WAYS_OUT)
+    )
 
 
 class BaseScreen(ShellScreen[None]):

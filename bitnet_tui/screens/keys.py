@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import bindings
+from bitnet_tui.key_names import closes
 from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
@@ -27,7 +28,7 @@ from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.links import Links
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.words import Words
+from bitnet_tui.widgets.words import Words, titled
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
@@ -50,7 +51,7 @@ class KeysScreen(KeyedScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card keys"):
-            yield Words("API keys", classes="title")
+            yield Words(titled("API keys", closes("keys.close")), classes="title")
             yield Painted(id="places")
             yield Entries(id="entries", markup=False)
             yield Painted(id="about")

@@ -91,5 +91,4 @@ def offers(held: "Held | None", allowed: Sequence[str] = ()) -> list[tuple[str, 
         found.append(("keys.delete", "delete", "delete"))
     if allowed:
         found.append(("keys.disallow", "take back", "disallow"))
-    found.append(("keys.close", "close", "dismiss"))
     return [(key(name), words, action) for name, words, action in found]

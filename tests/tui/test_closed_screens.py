@@ -60,7 +60,8 @@ async def test_a_click_beside_a_dialog_closes_it_and_one_in_it_does_not(home: Pa
 
 
 @pytest.mark.parametrize(
-    ("key", "words"), [("f3", "esc closes"), ("K", "esc closes"), ("question_mark", "esc closes"), ("a", "esc close")]
+    ("key", "words"),
+    [("f3", "esc closes"), ("K", "esc closes"), ("question_mark", "esc closes"), ("a", "esc closes")],
 )
 async def test_a_click_on_the_words_that_name_the_way_out_takes_it(home: Path, key: str, words: str):
     exp = finished_experiment(home)

@@ -88,7 +88,7 @@ async def test_it_shows_where_each_key_comes_from_but_no_value(
         assert any(one.startswith("Hugging Face token keyring …efgh") for one in lines)
         assert "Anthropic key not set" in words(pilot)
         assert "canary" not in shown(pilot)
-        assert "esc close" in words(pilot)
+        assert "esc closes" in words(pilot)
 
 
 async def test_m_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: FakeKeyring):
@@ -322,7 +322,7 @@ async def test_a_problem_with_the_vault_hides_nothing(
         assert f"“{LABEL}” moved out of" in said
         assert "(BITNET_VAULT_PASSPHRASE_FILE) is" in said
         assert "Groq key vault (locked)" in said
-        assert "esc close" in said
+        assert "esc closes" in said
 
 
 async def test_a_damaged_vault_is_reported_beside_the_keys(home: Path, env_file: EnvFile, keyring: FakeKeyring):
