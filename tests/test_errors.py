@@ -73,7 +73,7 @@ def _path(name: str) -> Path:
 READERS: dict[str, tuple[object, str, Callable[[], object]]] = {
     "packed": (packing, "load_tensors", lambda: packing.load_packed(_path("x.pt"))),
     "questions": (answers, "open_parquet", lambda: answers._last_messages(_path(schema.SEQUENCES_FILE).parent)),
-    "checkpoint": (checkpoints, "load_tensors", lambda: checkpoints.load(_path("x.pt"))),
+    "checkpoint": (tensor_file, "load_tensors", lambda: checkpoints.load(_path("x.pt"))),
     "columns": (shards, "open_parquet", lambda: shards.require_columns(_path("x.parquet"), pa.schema([]))),
     "tables": (shards, "open_parquet", lambda: next(shards._tables(_path("x.parquet"), pa.schema([]), 1))),
     "rejected": (stats, "open_parquet", lambda: stats._rejected(_path(schema.SEQUENCES_FILE).parent)),

@@ -52,7 +52,7 @@ SCREENS: dict[str, Way] = {
     ),
     "log of a silent run": Way("experiments", "silent", ("7",), "lines", "ExperimentScreen"),
     "a comparison with a silent run": Way(
-        "experiments", "silent", ("V", "enter"), "is called better yet", "CompareScreen"
+        "experiments", "silent", ("V", "enter"), "can't be compared on", "CompareScreen"
     ),
     "traces of a silent run": Way("experiments", "silent", ("2",), "There are no traces", "ExperimentScreen"),
     "playground": Way("experiments", "fresh", ("P",), "There is no student yet", "PlaygroundScreen"),
@@ -61,7 +61,7 @@ SCREENS: dict[str, Way] = {
     "a target for an experiment": Way("experiments", "silent", ("W",), "Only on this machine", "TargetScreen"),
     "what was exported": Way("experiments", "finished", (_exported,), "Export again", "ExportedScreen"),
     "benchmarks": Way("experiments", None, ("B",), "Public benchmarks", "BenchmarksScreen"),
-    "a new name": Way("experiments", None, ("r",), "Rename", "RenameScreen"),
+    "a new name": Way("experiments", None, ("end", "r"), "Rename", "RenameScreen"),
     "a chart with a crosshair": Way("experiments", "silent", ("c", "c", "x", "plus"), "‹ KL ›", "ExperimentScreen"),
     "experiment over the list": Way("experiments", None, ("enter",), "following what runs", "ExperimentScreen"),
     "new experiment over the list": Way("experiments", None, ("n",), "This machine", "NewExperimentScreen"),
