@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, e
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
 TEMPORARY_SUFFIX = ".part"
 """Ends the hidden names of files and folders that are being written; none is ever stored."""
+_held: set[tuple[int, int, int]] = set()
+"""Threads, and the device and inode number of the folders that they hold."""
 _PACKAGE = Path(__file__).parents[1]
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
@@ -129,7 +132,7 @@ def folder_held(folder: Path, *, moving: bool = False) -> Iterator[None]:
     """Hold a folder's lock while something in it is changed, or it is itself renamed or removed (`moving`).
 
     FolderGone if it is not there, or not there any more once it is held. BitnetError after 10 s. Where it can't be
-    locked that must not prevent the change.
+    locked that must not prevent the change. A thread that holds it already holds it on: a link may lead there again.
     """
     from bitnet_core.files import owner_file
 
@@ -142,7 +145,13 @@ def folder_held(folder: Path, *, moving: bool = False) -> Iterator[None]:
             yield
             return
         stack.callback(os.close, fd)
-        own = folder / ".lock.owner"
+        own, status = folder / ".lock.owner", os.fstat(fd)
+        holder = threading.get_ident(), status.st_dev, status.st_ino
+        if holder in _held:
+            yield
+            return
+        _held.add(holder)
+        stack.callback(_held.remove, holder)
         with contextlib.suppress(OSError):
             if _kernel_locked(fd, _give_up_late(folder, fd)):
                 owner_file.wait_until_gone(own, None, lambda: not os.path.lexists(own))

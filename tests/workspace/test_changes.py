@@ -80,6 +80,19 @@ def test_the_copy_keeps_its_name(home: Path, tmp_path: Path, capsys: pytest.Capt
     assert (done.root / ".env").read_text().count("STORAGE_NAME=one") == 1
 
 
+def test_settings_that_are_a_link_into_the_workspace_are_changed_too(home: Path):
+    """Their folder is that in which the experiment is renamed, and is held for that."""
+    root = _experiment(home, "one")
+    (root / ".storage").mkdir()
+    shared = home / "one.env"
+    shared.write_text(f"KD_DATA_PATH={root}/data\n")
+    (root / ".env").unlink()
+    (root / ".env").symlink_to(shared)
+    done = rename(root, "two")
+    assert (done.root / ".env").is_symlink()
+    assert shared.read_text().splitlines() == [f"KD_DATA_PATH={home / 'two'}/data", "STORAGE_NAME=one"]
+
+
 def test_paths_in_settings_follow_or_are_told(home: Path):
     root = _experiment(home, "one")
     (root / ".env").write_text(
