@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.http.retries import Unreachable as TeacherUnreachable
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.sockets import served
 
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<html>Sign in</html>"
 NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -37,7 +37,6 @@ def refusal(status: int) -> bytes:
 @contextlib.contextmanager
 def standing(answer: bytes) -> Iterator[str]:
     """A proxy that answers every request so and ends the connection; nothing at all if the answer is empty."""
-    listening = socket.create_server(("127.0.0.1", 0))
 
     def serve(connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
@@ -49,16 +48,8 @@ def standing(answer: bytes) -> Iterator[str]:
             while connection.recv(4096):  # so that no reset takes the answer away
                 pass
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        listening.close()
+    with served(serve) as address:
+        yield address.removeprefix("http://")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from bitnet_core.storage.clients.sdk_session import sdk_session
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Unreachable
 from bitnet_core.tokenizer.hub_answers import Answers
+from tests.sockets import served
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n"
 LONGEST = 1 << 20
@@ -42,15 +43,9 @@ def trickling(sent: bytes, rest: bytes) -> Iterator[str]:
                         return
                     connection.sendall(bytes([byte]))
 
-    def accept(listening: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+    with served(serve) as address:
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield address
         finally:
             ended.set()
 

@@ -12,6 +12,7 @@ import pytest
 
 from bitnet_core.storage.clients.http import Http, Response, wait_of
 from bitnet_core.storage.target import Refused
+from tests.sockets import served
 
 _END = b"\r\n\r\n"
 
@@ -28,14 +29,8 @@ def _telling_paths(more: bytes) -> Iterator[str]:
                 path = asked.split()[1]
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s%s" % (len(path), path, more))
 
-    def accept(listening: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, args=(listening,), daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with served(serve) as address:
+        yield address
 
 
 @pytest.mark.parametrize("more", [b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnone", b"0"])
