@@ -112,9 +112,8 @@ def run_deployed(
 def scratch_folder(run: Path, prefix: str) -> Iterator[Path]:
     """A folder in that of a run, for as long as the block runs.
 
-    Its name says that it is temporary, so that no copy of the experiment takes it.
-
-    What a killed evaluation left under this prefix in any run is removed first; only one runs at a time.
+    Its name says that it is temporary, so that no copy of the experiment takes it. What a killed evaluation left
+    under this prefix in any run is removed first; only one runs at a time.
     """
     for leftover in run.parent.glob(f"*/{prefix}*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -39,8 +39,9 @@ _T = TypeVar("_T")
 _CONTEXT_MULTIPLE = 256
 _CLEANUP_SECONDS = 2.0
 _ALERT_SECONDS = 30.0
-_LONG_SECONDS = 600.0
 """At most one alert in this time for each reason, or a busy provider would fill the log."""
+_LONG_SECONDS = 600.0
+"""A wait of this length is worth a decision: to wait, or to start later."""
 
 
 class Host(Protocol):

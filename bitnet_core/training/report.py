@@ -31,7 +31,7 @@ from bitnet_core.training.step import Stepper, StepResult
 
 _LEAST_METRICS, _LONGEST_INTERVAL = 30, 50
 _MANY_CUT = 0.1
-"""A share of completions of which the student may miss the end without a word about it."""
+"""The largest share of completions without their end that is only logged; more are an alert."""
 
 
 def interval(steps: int) -> int:

@@ -67,7 +67,7 @@ def _version_of(path: str) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{path} is no regular file")
+        raise OSError(f"{path} is not a regular file")
     return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 

@@ -58,7 +58,7 @@ ALONE: tuple[Chart, ...] = (
 
 @dataclass(frozen=True)
 class Lens:
-    """`chart` is the one that is looked at alone, None for the grid or, where there is no room, for the first.
+    """`chart` is the chart that is shown alone. None shows the grid, or the first chart where a grid has no room.
 
     `window` is the stretch that is looked at, None for the whole run. `cursor` is where the crosshair stands.
     `smooth` is one of `SMOOTH`, and `hidden` names curves that are left out where there are others.

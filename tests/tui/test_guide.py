@@ -220,7 +220,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert isinstance(start, Input)
         length = field_of(guide, "MAX_SEQ_LEN")
         assert isinstance(length, Input)
-        length.value = "640"  # an answer fits, of which nothing is offered then
+        length.value = "640"  # an answer fits, so nothing is offered
         width = field_of(guide, "MINI_DIM")
         assert isinstance(width, Input)
         width.value = "128"

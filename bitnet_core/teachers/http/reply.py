@@ -77,7 +77,7 @@ _OVERLOADED = frozenset({503, 529})
 _LONGEST_WAIT = 3600.0
 """Seconds until a server is asked again that wants a longer wait."""
 _MOST_SECONDS = 2 * 86400.0
-"""Allowances are renewed within a day. What asks for more, or for ever, is no time that a server means."""
+"""The longest wait that is believed at all: allowances are renewed within a day."""
 _COUNTERS = (
     (
         ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining"),

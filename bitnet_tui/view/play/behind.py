@@ -123,7 +123,7 @@ def _merged(chosen: Mapping[Who, Token]) -> tuple[Candidate, ...]:
 
 
 def name_of(data: bytes) -> str:
-    """A token as it is named, with blanks and line ends as signs; what is no whole character in hexadecimal."""
+    """A token as it is named: blanks and line ends as signs, bytes that are not a whole character in hexadecimal."""
     if not data:
         return _END
     try:

@@ -23,7 +23,7 @@ def _held_out(traces: int) -> str:
 
 
 def worst_of(page: Page | None, place: int, following: int, score: str, again: str, *, scoring: bool) -> str:
-    """Which of the worst tokens one is at, and of which tokens they are. `score` and `again` are keys."""
+    """The place among the worst tokens, and where these were looked for. `score` and `again` are keys."""
     if page is not None and page.scored is not None:
         every = page.scored.scope == "all"
         which = "all" if every else f"{_held_out(page.scored.sequences)} of"
