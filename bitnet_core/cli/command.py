@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.errors import UsageError
-from bitnet_core.runs.presence import Presence
+from bitnet_core.runs.presence import NEW_PLACE, Presence
 from bitnet_core.terminal import safe
 from bitnet_core.text import capital
 
@@ -95,7 +95,7 @@ def _resolved(arguments: argparse.Namespace, *, in_experiment: bool = True) -> "
 
 def _use(root: Path) -> None:
     with contextlib.suppress(OSError):  # it may be new, or may be entered and not listed
-        in_use.watch(root, "if it was renamed or moved, give its new place with --root")
+        in_use.watch(root, NEW_PLACE)
 
 
 def resolution(arguments: argparse.Namespace, *, repeat: bool = False, in_experiment: bool = True) -> "Resolution":

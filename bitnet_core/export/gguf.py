@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q8_0, BlockType, Bytes
+from bitnet_core.errors import BitnetError
+from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType, Bytes
 from bitnet_core.export.exportable import own_facts, require_exportable
 from bitnet_core.export.gguf_file import TensorPlan, write_gguf
-from bitnet_core.export.layout import Layout, layout_for
+from bitnet_core.export.layout import Layout, layout_named
 from bitnet_core.export.padding import padded
 from bitnet_core.export.vocabulary import vocabulary_keys
-from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear, Layer
 from bitnet_core.model.packing import PackedBitLinear, unpack
 from bitnet_core.model.quant import ternarize
@@ -63,7 +62,7 @@ def write(
     the checkpoint, such as its step: numbers and texts. BitnetError for what llama.cpp can't compute, and for a
     tokenizer that it can't be.
     """
-    layout = planned_layout(student.config, type_name, embedding)
+    layout = layout_named(student.config, type_name, embedding)
     require_computable(student, tokenizer)
     write_as(layout, student, tokenizer, path, name=name, origin=origin)
 
@@ -83,15 +82,6 @@ def write_as(
     write_gguf(path, keys | vocabulary_keys(tokenizer), _tensors(student, layout), seal=SEAL)
 
 
-def planned_layout(config: StudentConfig, type_name: str, embedding: str = "") -> Layout:
-    """The layout that `write` chooses. UsageError for other types."""
-    linear_type = _known(LINEAR_TYPES, type_name, "--type")
-    default = F16 if linear_type is F16 else Q8_0
-    return layout_for(
-        config, linear_type, _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
-    )
-
-
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
     """BitnetError if llama.cpp would compute another function than the student's."""
     if student.config.hidden_act != "silu":
@@ -100,12 +90,6 @@ def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
             "ReLU); use `bitnet export hf`, or train another one with STUDENT_PROFILE=portable."
         )
     require_exportable(student, tokenizer, "llama.cpp")
-
-
-def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:
-    if name not in types:
-        raise UsageError(f"{option} is {name!r}; it is one of {', '.join(types)}.")
-    return types[name]
 
 
 def _keys(layout: Layout, name: str) -> dict[str, Any]:

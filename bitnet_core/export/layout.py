@@ -6,7 +6,8 @@ and in a small student it is nearly all of the file.
 
 from dataclasses import dataclass, replace
 
-from bitnet_core.export.blocks import F32, Q4_0, BlockType
+from bitnet_core.errors import UsageError
+from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q4_0, Q8_0, BlockType
 from bitnet_core.export.padding import Padding, padding_for
 from bitnet_core.model.config import StudentConfig
 
@@ -31,6 +32,24 @@ class Layout:
         linears = sum(self.linear_type(columns).size(rows * columns) for rows, columns in shapes)
         others = layers * (3 * hidden + self.shape.intermediate_size + len(shapes)) + hidden
         return layers * linears + self.embedding.size(self.shape.vocab_size * hidden) + F32.size(others)
+
+
+def layout_named(config: StudentConfig, linear: str, embedding: str = "") -> Layout:
+    """The layout of an export with types of these names. UsageError for other names.
+
+    The embedding is F16 in an F16 file and Q8_0 in the others, unless it is named.
+    """
+    linear_type = _known(LINEAR_TYPES, linear, "--type")
+    default = F16 if linear_type is F16 else Q8_0
+    return layout_for(
+        config, linear_type, _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
+    )
+
+
+def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:
+    if name not in types:
+        raise UsageError(f"{option} is {name!r}; it is one of {', '.join(types)}.")
+    return types[name]
 
 
 def layout_for(config: StudentConfig, linear: BlockType, embedding: BlockType) -> Layout:

@@ -83,8 +83,8 @@ def remove_leftovers(folder: Path, *, below: bool = False, of: str = "") -> list
     from bitnet_core import process
 
     removed = []
-    for temp in sorted(folder.glob(f"**/.{of}*.part" if below else f".{of}*.part")):
-        host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
+    for temp in sorted(folder.glob(f"{'**/' if below else ''}.{of}*{TEMPORARY_SUFFIX}")):
+        host, _, pid = temp.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2].rpartition("-")[0].partition("-")
         if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
             if temp.is_dir() and not temp.is_symlink():
                 shutil.rmtree(temp, ignore_errors=True)

@@ -10,8 +10,6 @@ K candidates.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bitnet_core.export.blocks import EMBEDDING_TYPES, LINEAR_TYPES
-from bitnet_core.export.layout import Layout, layout_for
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.training.heldout_size import MOST_TOKENS
@@ -186,11 +184,6 @@ def _two_bit_bytes(config: StudentConfig) -> int:
     return config.num_hidden_layers * sum(
         -(-rows // 4) * columns for rows, columns in config.linear_shapes().values()
     )
-
-
-def gguf_layout(config: StudentConfig, ternary: str = "TQ2_0", embedding: str = "Q8_0") -> Layout:
-    """The same student's tensors in llama.cpp's file."""
-    return layout_for(config, LINEAR_TYPES[ternary], EMBEDDING_TYPES[embedding])
 
 
 def kv_cache_bytes(config: StudentConfig, context: int, bytes_a_number: int = _NARROW) -> int:

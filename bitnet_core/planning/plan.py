@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from bitnet_core.export.layout import layout_named
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
 from bitnet_core.planning.course import Course, course
@@ -16,7 +17,6 @@ from bitnet_core.planning.memory import (
     Batch,
     Beside,
     checkpoint_bytes,
-    gguf_layout,
     kv_cache_bytes,
     largest_batch,
     packed_bytes,
@@ -149,7 +149,7 @@ def _memory(
 
 
 def _deployment(config: StudentConfig, context: int) -> Record:
-    deployed = gguf_layout(config)
+    deployed = layout_named(config, "TQ2_0")
     return {
         "context": context,
         "packed": packed_bytes(config),

@@ -17,15 +17,13 @@ from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
 from bitnet_core.pretrained.reconstruct import reconstruct, source_state
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
-from bitnet_core.pretrained.start import fit_examples, fit_text
+from bitnet_core.pretrained.start import TRAINING_BYTES, fit_examples, fit_text
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.traces.examples import Example
 
 _SOURCE_LAYERS = 3
 _FIT_STEPS = 6
 _ROWS = 4
-_BYTES = 16
-"""A parameter's master, gradient and two moments."""
 _STATES = 2
 """Of the text, in fp32: the source's, and the same behind the last norm."""
 
@@ -52,7 +50,7 @@ def start_seconds(
     about = {"layers_of_source": source.num_hidden_layers, "fit_steps": steps, "positions": sum(lengths)}
     shapes = [replace(student, num_hidden_layers=depth) for depth in depths]
     states = 4 * _STATES * len(lengths) * lengths[-1] * student.hidden_size
-    if states + _BYTES * max(shape.parameters() for shape in shapes) > room:
+    if states + TRAINING_BYTES * max(shape.parameters() for shape in shapes) > room:
         return about | {"position_seconds": None, "step_seconds": None}
     decides = {"machine": machine, "source": source.to_dict(), "shape": student.to_dict(), "lengths": lengths}
     key, cached = timings.key_of(decides), timings.kept(timings.STARTS)

@@ -28,7 +28,7 @@ from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-_TRAINING_BYTES = 16
+TRAINING_BYTES = 16
 """A parameter's master, gradient and two moments: what training takes at the very least."""
 _SOURCE_BYTES = 4
 SMALLER_SHAPE = "choose a smaller MINI_PRESET, or end other programs"
@@ -127,7 +127,7 @@ def require_room(
 
     Nor what takes `beside_bytes` `beside` it. Without this the system would end the process, or another one.
     """
-    needed = _TRAINING_BYTES * config.parameters()
+    needed = TRAINING_BYTES * config.parameters()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
     if needed + beside_bytes > free:
         also = f" and {beside} beside it {size(beside_bytes)}" if beside else ""

@@ -116,7 +116,7 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     require_number(len(subjects))
     contenders = [Contender(place, subject, figures_of(subject)) for place, subject in enumerate(subjects)]
     unfinished = any(one.unfinished for one in subjects)
-    apart = bool(measured_apart(subjects, LETTERS))
+    apart = measured_apart(subjects, LETTERS)
     rows = (
         _row(
             measure,
@@ -127,7 +127,7 @@ def compare(subjects: Sequence[Subject]) -> Comparison:
     )
     known = tuple(row for row in rows if any(row.figures))
     found = differences(subjects)
-    return Comparison(tuple(subjects), known, found, verdict(contenders, found))
+    return Comparison(tuple(subjects), known, found, verdict(contenders, found, apart))
 
 
 def _row(measure: Measure, contenders: Sequence[Contender], *, judged: bool) -> Row:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bitnet_core.results.apart import measured_apart
 from bitnet_core.results.differing import IN_THE_MIDDLE, Difference, settings_of, shown
 from bitnet_core.results.figures import LAST, LOWEST, Figure, half_widths
 from bitnet_core.results.paired import Z95, half_width
@@ -56,14 +55,17 @@ class Verdict:
     reasons: str = ""
 
 
-def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> Verdict:
-    """A few sentences on which is better; `settings_words` has what differs."""
+def verdict(contenders: Sequence[Contender], differing: Sequence[Difference], apart: str) -> Verdict:
+    """A few sentences on which is better; `settings_words` has what differs.
+
+    `apart` is the clause that says why their held-out figures can't be compared; empty if they can.
+    """
     weighted = [one for one in differing if one.name in _WEIGHTS]
     measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out loss")
     names = " and ".join(one.name for one in weighted)
     weighting = f"Their losses are weighted differently ({names}), so CE is compared instead." if weighted else ""
-    if why := measured_apart([one.subject for one in contenders], LETTERS):
-        return _each_by_itself(contenders, why)
+    if apart:
+        return _each_by_itself(contenders, apart)
     if any(one.subject.unfinished for one in contenders):
         return _so_far(contenders, measure, title, weighting)
     ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)

@@ -21,6 +21,7 @@ from bitnet_core import files, process
 from bitnet_core.errors import FREE_MEMORY, BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
+from bitnet_core.runs.presence import NEW_PLACE
 from bitnet_core.runs.record import BALLAST, START_SECONDS, Run, RunRecord, end
 from bitnet_core.secrets.handover import child_environment, refuse_unrecordable, start_with_secrets
 from bitnet_core.settings.resolved import Settings
@@ -123,10 +124,7 @@ def _require_same_experiment(experiment: Experiment, env_files: Collection[Path]
     """UsageError if the folder of the settings is gone: launching would start a new experiment in its place."""
     env = experiment.root / ".env"
     if env in env_files and not os.path.lexists(env):
-        raise UsageError(
-            f"{experiment.root} was removed after its settings were read; "
-            "if it was renamed or moved, give its new place with --root."
-        )
+        raise UsageError(f"{experiment.root} was removed after its settings were read; {NEW_PLACE}.")
 
 
 def _why_it_ended(run: Run, stage: str, code: int) -> tuple[int, str]:

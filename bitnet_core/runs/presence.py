@@ -11,6 +11,8 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError
 
 CUT = "was cut short"
+NEW_PLACE = "if it was renamed or moved, give its new place with --root"
+"""What to do about an experiment that was removed."""
 _REMOVED = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 

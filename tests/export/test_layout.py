@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.export import gguf
 from bitnet_core.export.blocks import EMBEDDING_TYPES, LINEAR_TYPES
-from bitnet_core.export.layout import layout_for
+from bitnet_core.export.layout import layout_for, layout_named
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import pack_student
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -82,4 +82,4 @@ def test_tensor_bytes_are_those_of_the_file(tokenizer: StudentTokenizer, tmp_pat
     student = random_student(tokenizer.vocab_size, hidden=320, ffn=512, heads=5, kv_heads=1)
     gguf.write(student, tokenizer, tmp_path / "student.gguf")
     stored = sum(tensor.n_bytes for tensor in reader.GGUFReader(tmp_path / "student.gguf").tensors)
-    assert gguf.planned_layout(student.config, "TQ2_0").tensor_bytes() == stored
+    assert layout_named(student.config, "TQ2_0").tensor_bytes() == stored

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitnet_core.evaluation.random_student import build
+from bitnet_core.export.layout import layout_named
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import weight_bytes
@@ -20,7 +21,6 @@ from bitnet_core.planning.memory import (
     Batch,
     Beside,
     activation_bytes,
-    gguf_layout,
     kv_cache_bytes,
     largest_batch,
     packed_bytes,
@@ -156,6 +156,6 @@ def test_blocks_are_those_of_llama_cpp(ternary: str, embedding: str) -> None:
     head = SHAPE.vocab_size * SHAPE.hidden_size
     others = SHAPE.parameters() - linears - head + 7 * 2
     assert (
-        gguf_layout(SHAPE, ternary, embedding).tensor_bytes()
+        layout_named(SHAPE, ternary, embedding).tensor_bytes()
         == stored(linears, ternary) + stored(head, embedding) + 4 * others
     )
