@@ -14,7 +14,7 @@ import bitnet_tui
 
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
 SLOW = {"httpx", "keyring", "cryptography", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
-LIGHT_ROOMS = ("settings", "secrets", "runs", "results", "cli")
+LIGHT_ROOMS = ("network", "settings", "secrets", "runs", "results", "cli")
 LIGHT_FILES = (
     "prompts.drawing",
     "prompts.templates",

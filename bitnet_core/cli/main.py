@@ -115,7 +115,7 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
-    from bitnet_core.room import ask_before_imports
+    from bitnet_core.limits import ask_before_imports
     from bitnet_core.settings.resolve import working_folder
 
     working_folder()  # without it the libraries of torch end the process with words of their own

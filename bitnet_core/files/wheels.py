@@ -14,9 +14,9 @@ from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.network.proxy import through
+from bitnet_core.network.trickle import LEAST_BYTES
 from bitnet_core.process import python, rss_bytes
-from bitnet_core.proxy import through
-from bitnet_core.trickle import LEAST_BYTES
 
 _POLL_SECONDS = 0.1
 _MOST_MORE = 1 << 20

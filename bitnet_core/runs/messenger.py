@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
-from bitnet_core.proxy import LOOPBACK, answer_of_proxy, proxy_of, status_of_proxy
+from bitnet_core.network.proxy import LOOPBACK, answer_of_proxy, proxy_of, status_of_proxy
 from bitnet_core.runs.notices import Notice
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.text import crop, flat

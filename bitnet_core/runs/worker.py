@@ -28,7 +28,7 @@ from bitnet_core.errors import (
     lacks_memory,
     lacks_package,
 )
-from bitnet_core.room import ask_before_imports
+from bitnet_core.limits import ask_before_imports
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.network.proxy import through_in_the_clear
 from bitnet_core.prompts.prompt import Given
-from bitnet_core.proxy import through_in_the_clear
 from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import whole_characters
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError, explained, is_about_the_machine
 from bitnet_core.files.user_folders import NoHome
-from bitnet_core.proxy import through
+from bitnet_core.network.proxy import through
 from bitnet_core.tokenizer.hub_answers import Answers
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

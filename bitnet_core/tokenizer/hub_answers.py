@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.network.trickle import bound_trickle
 from bitnet_core.text import crop, duration, flat, size
-from bitnet_core.trickle import bound_trickle
 
 _HASH = re.compile(r'(?:W/)?"?[\w=+-][\w.=+-]{0,254}"?', re.ASCII)
 _HASH_HEADERS = ("etag", "x-linked-etag", "x-repo-commit")

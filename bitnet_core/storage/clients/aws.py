@@ -19,7 +19,8 @@ from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.proxy import LOOPBACK, proxy_of
+from bitnet_core.network.proxy import LOOPBACK, proxy_of
+from bitnet_core.network.trickle import bounded_pools
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.storage.clients.http import (
     CONNECT_SECONDS,
@@ -31,7 +32,6 @@ from bitnet_core.storage.clients.http import (
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
-from bitnet_core.trickle import bounded_pools
 
 MOST_PAGES = 20_000
 """Of one listing; a page of S3 has up to 1,000 objects."""

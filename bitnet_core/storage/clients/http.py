@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from bitnet_core.errors import UsageError
-from bitnet_core.left_over import end_with_left_over
-from bitnet_core.proxy import (
+from bitnet_core.network.left_over import end_with_left_over
+from bitnet_core.network.proxy import (
     LOOPBACK,
     Proxy,
     close_failed_tunnels,
@@ -31,9 +31,9 @@ from bitnet_core.proxy import (
     trusted,
     unusable_proxy,
 )
+from bitnet_core.network.trickle import bound_trickle
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
 from bitnet_core.text import flat
-from bitnet_core.trickle import bound_trickle
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0

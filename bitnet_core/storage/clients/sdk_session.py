@@ -12,11 +12,11 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.proxy import proxy_of, status_of_proxy, through
+from bitnet_core.network.proxy import proxy_of, status_of_proxy, through
+from bitnet_core.network.trickle import bounded_pools
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, Response, wait_of
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
-from bitnet_core.trickle import bounded_pools
 
 NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
 """What an SDK may raise over a reply that is not of its service's API."""

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.regular import read_bounded
-from bitnet_core.proxy import proxy_of
+from bitnet_core.network.proxy import proxy_of
 from bitnet_core.settings.storage import FirebaseOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urlsplit
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.proxy import LOOPBACK
+from bitnet_core.network.proxy import LOOPBACK
 from bitnet_core.settings.storage import DavPlace, NextcloudOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.dav import GONE, Dav

@@ -13,8 +13,8 @@ import httpx
 import stamina
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.left_over import end_with_left_over
-from bitnet_core.proxy import LOOPBACK, close_failed_tunnels, proxy_of, trusted, unusable_proxy
+from bitnet_core.network.left_over import end_with_left_over
+from bitnet_core.network.proxy import LOOPBACK, close_failed_tunnels, proxy_of, trusted, unusable_proxy
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed
 from bitnet_core.teachers.http.event_stream import event_data
 from bitnet_core.teachers.http.in_flight import InFlight

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.proxy import Proxy, answer_of_proxy, status_of_proxy
+from bitnet_core.network.proxy import Proxy, answer_of_proxy, status_of_proxy
 from bitnet_core.teachers.http.reply import Reply, requested_wait
 
 ATTEMPTS = 6

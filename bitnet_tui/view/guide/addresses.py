@@ -2,7 +2,7 @@
 
 import re
 
-from bitnet_core.proxy import is_local
+from bitnet_core.network.proxy import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 

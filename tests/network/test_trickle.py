@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import trickle
+from bitnet_core.network import trickle
 from bitnet_core.storage.clients.aws import Aws
 from bitnet_core.storage.clients.http import Http
 from bitnet_core.storage.clients.sdk_session import sdk_session

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bitnet_core import proxy
 from bitnet_core.errors import BitnetError
+from bitnet_core.network import proxy
 from bitnet_core.runs import messenger
 from bitnet_core.runs.notices import Notice
 from bitnet_core.storage.clients.http import Http

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import room
+from bitnet_core import limits
 from bitnet_core.errors import BitnetError
 from tests.hostile import experiment
 
@@ -73,7 +73,7 @@ def test_a_limit_on_the_size_of_files_is_named_and_no_disk_called_full(isolated:
 
 
 def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    room.require_room(1)
+    limits.require_room(1)
 
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -81,5 +81,5 @@ def test_threads_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
         with pytest.raises(BitnetError, match=r"No thread can be started .*\(ulimit -u, ulimit -v\)"):
-            room.require_room(1)
-    room.require_room(1)
+            limits.require_room(1)
+    limits.require_room(1)
