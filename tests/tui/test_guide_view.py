@@ -331,6 +331,8 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
         ("256", "128", ""),
         ("x", "512", ""),
         ("16", "1_000", "1152"),
+        ("16", "1048575", "1048576"),
+        ("16", "1048576", ""),
     ],
 )
 def test_a_sequence_that_cuts_answers_has_a_length_that_does_not(length: str, answer: str, longer: str) -> None:

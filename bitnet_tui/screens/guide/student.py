@@ -134,17 +134,18 @@ class StudentStep(Step):
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
 
     def _advise(self) -> None:
-        """Offer what is most likely meant, unless something is wrong."""
-        if not self.guide.offers:
-            self._offer_weights()
-        if not self.guide.offers:
-            self._offer_online()
-        last = doubts.rate_to_end_at(self.draft)
-        if last and not self.guide.offers:
+        """Warn of what is most likely a mistake, else offer what is most likely meant, unless something is wrong."""
+        for advise in (self._warn_of_rate, self._warn_of_length, self._offer_weights, self._offer_online):
+            if not self.guide.offers:
+                advise()
+
+    def _warn_of_rate(self) -> None:
+        if last := doubts.rate_to_end_at(self.draft):
             self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(_LAST_RATE)}.", "warn")
             self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
-        longer = doubts.length_that_fits(self.draft)
-        if longer and not self.guide.offers:
+
+    def _warn_of_length(self) -> None:
+        if longer := doubts.length_that_fits(self.draft):
             length, answer = (self.draft.get(name) for name in (_LENGTH, "KD_MAX_TOKENS_PER_PROMPT"))
             self.guide.say(f"A sequence of {length} cuts answers of up to {answer} tokens.", "warn")
             self.guide.offer(f"Sequence length {longer}", lambda: self._enter(_LENGTH, longer))

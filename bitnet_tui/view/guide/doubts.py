@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.settings.kinds import as_written
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import Draft, Fault, wrong
@@ -69,14 +70,14 @@ def rate_to_end_at(draft: Draft) -> str:
 
 
 def length_that_fits(draft: Draft) -> str:
-    """A sequence length with room for the longest answer and its prompt; empty where that answer fits."""
+    """A sequence length with room for the longest answer and its prompt; empty where it fits or no length does."""
     length, answer = (draft.get(name) for name in ("MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT"))
     if wrong("MAX_SEQ_LEN", length) or wrong("KD_MAX_TOKENS_PER_PROMPT", answer):
         return ""
-    longest = int(answer.replace("_", ""))
-    if longest < int(length.replace("_", "")):
+    longest, most = int(answer.replace("_", "")), int(REGISTRY["MAX_SEQ_LEN"].high)
+    if not int(length.replace("_", "")) <= longest < most:
         return ""
-    return str(math.ceil((longest + _PROMPT_TOKENS) / _PROMPT_TOKENS) * _PROMPT_TOKENS)
+    return str(min(most, math.ceil((longest + _PROMPT_TOKENS) / _PROMPT_TOKENS) * _PROMPT_TOKENS))
 
 
 def missing_keys(draft: Draft, found: Collection[str]) -> tuple[str, ...]:
