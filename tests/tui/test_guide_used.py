@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bitnet_tui.view.guide import used
 from bitnet_tui.view.guide.draft import Draft, of_settings
 from tests.tui.guides import app, at, choose, field_of
@@ -14,6 +16,7 @@ _SETTINGS = {
     "TEACHER_PROVIDER": "vllm", "VLLM_BASE_URL": "http://lab:8000/v1", "VLLM_MODEL": "llama",
 }  # fmt: skip
 _FIRST = of_settings(_SETTINGS, "first")
+_IS_KEPT = "first is also kept in S3 or compatible, runs, at http://minio:9000."
 
 
 def test_a_target_and_a_server_are_offered_where_nothing_was_chosen():
@@ -32,12 +35,40 @@ def test_a_target_and_a_server_are_offered_where_nothing_was_chosen():
     assert used.target(new, [unfinished]) is None is used.teacher(new, [unfinished])
 
 
+def test_nothing_is_offered_that_would_replace_what_was_typed():
+    address = Draft().having("VLLM_BASE_URL", "http://elsewhere:8000/v1")
+    for typed in (address, address.having("TEACHER_PROVIDER", "vllm"), Draft().having("VLLM_MODEL", "other")):
+        assert used.teacher(typed, [_FIRST]) is None
+    same = Draft().having("TEACHER_PROVIDER", "vllm").having("VLLM_BASE_URL", _SETTINGS["VLLM_BASE_URL"])
+    assert used.teacher(same, [_FIRST]) is _FIRST
+    for name in ("S3_BUCKET", "S3_ENDPOINT_URL", "S3_PREFIX"):  # typed before another target was looked at
+        assert used.target(Draft().having(name, "other"), [_FIRST]) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"STORAGE_BACKEND": "s3", "S3_BUCKET": "runs"}, "S3 or compatible, runs"),
+        (_SETTINGS, "S3 or compatible, runs, at http://minio:9000"),
+        ({"STORAGE_BACKEND": "webdav", "WEBDAV_URL": "https://lab", "S3_BUCKET": "old"}, "WebDAV at https://lab"),
+        (
+            {"STORAGE_BACKEND": "supabase", "SUPABASE_URL": "https://a.b", "SUPABASE_BUCKET": "runs"},
+            "Supabase, runs, at https://a.b",
+        ),
+        ({"STORAGE_BACKEND": "dynamodb", "DYNAMO_ENDPOINT_URL": "http://db:8000"}, "DynamoDB at http://db:8000"),
+        ({"STORAGE_BACKEND": "gdrive"}, "Google Drive"),
+    ],
+)
+def test_a_target_is_told_with_the_server_that_the_keys_go_to(settings: dict[str, str], where: str):
+    assert used.target_words(of_settings(settings, "first")) == f"first is also kept in {where}."
+
+
 async def test_one_click_takes_over_what_another_experiment_uses(home: Path):
     env = experiment(home, "first").root / ".env"
     env.write_text("".join(f"{name}={text}\n" for name, text in _SETTINGS.items()))
     async with app(home).run_test(size=(100, 30)) as pilot:
         guide = await at(pilot, "storage")
-        await until(pilot, lambda: "first is also kept in S3 or compatible, runs." in words(pilot))
+        await until(pilot, lambda: _IS_KEPT in words(pilot))
         await choose(pilot, "webdav")
         assert "first is also" not in words(pilot) and "As in first" not in words(pilot)
         await choose(pilot, "here")
