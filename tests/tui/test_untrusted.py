@@ -3,24 +3,27 @@
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 import bitnet_tui
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.exports import GGUF, Exported
 from bitnet_core.secrets.inventory import Held
 from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui import keymap
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.exported import ExportedScreen
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import keys, probing
@@ -28,7 +31,8 @@ from bitnet_tui.services.launching import Launched
 from bitnet_tui.services.tracing import TraceSession
 from bitnet_tui.widgets.words import Ellipses, SafeLines
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment
-from tests.tui.pilots import settled, shown
+from tests.tui.every_screen import names_of_all
+from tests.tui.pilots import settled, shown, words
 from tests.tui.simulated import ready
 from tests.tui.terminal import Terminal
 
@@ -113,7 +117,9 @@ def _hostile_files(root: Path) -> None:
     for name in ("mini_evaluation_report", "teacher_baseline", "pipeline_summary", "dryrun_7b_memory"):
         (root / "reports" / f"{name}.json").write_text(json.dumps(report | {"answers": [texts], "samples": [texts]}))
     with (root / ".env").open("a") as env:
-        env.write(f"STORAGE_BACKEND=local\nSTORAGE_LOCAL_DIR='/{UTF8_TEXT}'\nRUN_NAME='{UTF8_TEXT}'\n")
+        env.write(
+            f"TEACHER_PROVIDER=vllm\nSTORAGE_BACKEND=local\nSTORAGE_LOCAL_DIR='/{UTF8_TEXT}'\nRUN_NAME='{UTF8_TEXT}'\n"
+        )
 
 
 def _said_of_traces(_: TraceSession, request: dict[str, Any]) -> dict[str, Any]:
@@ -137,57 +143,56 @@ def _said_of_traces(_: TraceSession, request: dict[str, Any]) -> dict[str, Any]:
     return answers[request["ask"]] | {"scored": scored, "scores_problem": TEXT}
 
 
-async def test_every_tab_and_what_opens_from_it(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(TraceSession, "ask", _said_of_traces)
-    root = experiment(home)
-    _hostile_files(root)
-    experiment(home, f"{FOLDER}2")
-    async with BitnetApp(home, root).run_test(size=(120, 36), notifications=True) as pilot:
+async def _opened(pilot: Pilot[None], sent: Sent, keys: Iterable[str]) -> set[str]:
+    """Press each key and go back to this screen; the names of the screens that were seen."""
+    begin = pilot.app.screen
+    seen = {type(begin).__name__}
+    for key in keys:
+        await pilot.press(key)
         await settled(pilot)
-        begin = pilot.app.screen
-        for tab, opened in {
-            "1": "VR",
-            "2": "NRo",
-            "3": "",
-            "4": "TE",
-            "5": "U",
-            "6": "o",
-            "7": "wY",
-        }.items():
-            await pilot.press(tab)
+        assert_harmless(sent.text())
+        sent.parts.clear()
+        seen.add(type(pilot.app.screen).__name__)
+        while pilot.app.screen is not begin:
+            await pilot.press("escape")
             await settled(pilot)
-            for key in opened:
-                await pilot.press(key)
-                await settled(pilot)
-                assert_harmless(sent.text())
-                while pilot.app.screen is not begin:
-                    await pilot.press("escape")
-                    await settled(pilot)
-        sent.check()
+    return seen
 
 
-async def test_what_opens_from_the_list(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
+async def test_every_screen(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(TraceSession, "ask", _said_of_traces)
     _hostile_files(experiment(home))
     _hostile_files(experiment(home, f"{FOLDER}2"))
     keymap.place().parent.mkdir(parents=True, exist_ok=True)
     keymap.place().write_text(f"{json.dumps(UTF8_TEXT)} = {json.dumps(UTF8_TEXT)}\n")
+    seen = {"WelcomeScreen", "VaultScreen", "MessageScreen"}  # other tests show them
     async with BitnetApp(home).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
-        begin = pilot.app.screen
-        for key in ("r", "x", "U", "K", "f3"):
+        seen |= await _opened(pilot, sent, ("r", "x", "U", "K", "f3", "B", "t", "f1", "ctrl+p"))
+        for key, step in (("n", "ctrl+n"), ("D", "ctrl+b")):
             await pilot.press(key)
             await settled(pilot)
-            assert_harmless(sent.text())
-            while pilot.app.screen is not begin:
+            seen |= await _opened(pilot, sent, (step,))
+            assert key == "D" or "As in [red]" in words(pilot)
+            while isinstance(pilot.app.screen, NewExperimentScreen):
                 await pilot.press("escape")
                 await settled(pilot)
-            await pilot.press("escape")
         await pilot.press("space", "down", "space", "c")
         await settled(pilot)
-        assert isinstance(pilot.app.screen, CompareScreen)
-        await pilot.press("c", "b", "y")
+        seen |= await _opened(pilot, sent, "cby")
+        await pilot.press("escape", "enter")
+        await settled(pilot)
+        for tab, keys in {"1": "VWaP", "2": "NRo", "3": "", "4": "TE", "5": "U", "6": "o", "7": "wY"}.items():
+            await pilot.press(tab)
+            await settled(pilot)
+            seen |= await _opened(pilot, sent, keys)
+        await pilot.press("a")
+        await settled(pilot)
+        seen |= await _opened(pilot, sent, ("enter",))
+        pilot.app.push_screen(ExportedScreen(Exported(Path(TEXT), GGUF, 200, TEXT, 16, 0.0)))
         await settled(pilot)
         sent.check()
+    assert seen | {"ExportedScreen"} >= names_of_all()
 
 
 async def test_a_refused_start_and_a_warning(home: Path, sent: Sent):
