@@ -30,7 +30,7 @@ class Beginning:
 
     @property
     def resumed(self) -> bool:
-        return self.step is not None and self.step > 1
+        return self.step is not None and (self.step > 1 or bool(self.after))
 
     @property
     def seam(self) -> float:

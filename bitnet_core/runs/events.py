@@ -131,6 +131,10 @@ class Budget(Event, tag="budget", kw_only=True):
     """Those with which it begins or goes on, as in `metric`."""
     layers_at_4_bits: int | UnsetType = UNSET
     layers: int | UnsetType = UNSET
+    evaluates_early_steps: int | UnsetType = UNSET
+    """Steps from the first evaluation, or from a change of settings, to the next one, unless another comes before."""
+    evaluates_every_steps: int | UnsetType = UNSET
+    """Steps from any other evaluation to the next one, unless another comes before. Checkpoints are measured, too."""
 
 
 class SettingsChanged(Event, tag="changed", kw_only=True):

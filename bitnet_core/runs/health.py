@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
-from bitnet_core.runs.early import early_steps
 from bitnet_core.runs.trend import RISES, comparable, old, rises, trend, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
 from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
@@ -159,16 +158,16 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
     if step is None or measured.step is None or measured.step >= step:
         return ""
     at = f" at step {number(measured.step)}"
-    if not every or every < 1:
+    gap, ends = vitals.cadence.after(measured.when), last_step(vitals, plan) or math.inf
+    coming = [(step // every + 1) * every] if every and every >= 1 else []
+    following = min([*coming, measured.step + gap] if gap else coming, default=math.inf)
+    if following <= step:  # it is being made
         return at
-    following, last = (step // every + 1) * every, last_step(vitals, plan)
-    flip = flip_step(vitals, plan)
-    early = early_steps(last, every) if last and _untold(vitals) else None
-    if early and step < measured.step + early < flip:  # about: how many steps the budget gives is an estimate
-        return f"{at}, next at about {number(measured.step + early)}"
-    if flip < min(following, last or math.inf):
+    if flip_step(vitals, plan) < min(following, ends):
         return f"{at}, next at the flip"
-    return f"{at}, next at {number(following)}" if last is None or following < last else f"{at}, next at the end"
+    if following < ends:
+        return f"{at}, next at {number(following)}"
+    return at if ends == math.inf or not (coming or gap) else f"{at}, next at the end"
 
 
 def _untold(vitals: Vitals) -> bool:

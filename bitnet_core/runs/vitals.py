@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, structs
 
 from bitnet_core.errors import UsageError
+from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.chain import Beginning, Start, counted
 from bitnet_core.runs.events import (
     Alert,
@@ -95,6 +96,8 @@ class Vitals:
     share: float | None = None
     """How much of the quantisers acts; below 1 the student is not ternary yet, and no evaluation counts."""
     budget: float | None = None
+    cadence: Cadence = field(default_factory=Cadence)
+    """When it measures besides at its checkpoints, its flip and its end."""
     refused: float = 0
     peak_memory: float | None = None
     checkpoint_bytes: float | None = None
@@ -120,7 +123,7 @@ class Plan:
     steps: float | None = None
     limits: LimitOptions = field(default_factory=LimitOptions)
     evaluates_every: float | None = None
-    """Steps between two evaluations, which are made with a checkpoint."""
+    """Steps between two checkpoints, with which an evaluation is made."""
     smallest: bool = False
     """Whether the student is the smallest preset with none of its sizes changed."""
     peak_rate: float | None = None
@@ -224,6 +227,9 @@ class VitalSigns:
             case Budget():
                 self._start.feed(event)
                 self._known["budget"] = finite(event.tokens)
+                self._known["cadence"] = Cadence(
+                    _whole(event.evaluates_early_steps), _whole(event.evaluates_every_steps)
+                )
             case CheckpointSaved():
                 self._known["checkpoint_bytes"] = finite(event.bytes)
             case Alert():
@@ -376,6 +382,11 @@ def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
 def _lowest(*evaluations: Evaluation | None) -> Evaluation | None:
     """The one with the lowest loss, of equal ones the first."""
     return min((one for one in evaluations if one is not None), key=lambda one: one.loss, default=None)
+
+
+def _whole(value: Any) -> int | None:
+    number = _told(value)
+    return int(number) if number and number >= 1 else None
 
 
 def _told(value: Any) -> float | None:

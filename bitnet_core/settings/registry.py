@@ -219,7 +219,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "steps",
         ),
         integer(
-            "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 31, "steps"
+            "CHECKPOINT_INTERVAL",
+            "200",
+            "Steps between checkpoints, each measured on held-out answers; newest 3 and best stay.",
+            1,
+            1 << 31,
+            "steps",
         ),
         integer(
             "RESUME_STEP",

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import UNSET
 
 from bitnet_core.runs import events
+from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.flip import Budget, FlipOptions
 from bitnet_core.training import checkpoints
@@ -24,7 +25,14 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
 
 
-def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: int, bits: dict[str, Any]) -> None:
+def announce(
+    reporter: Reporter,
+    found: Budget,
+    flip: FlipOptions,
+    seen_tokens: int,
+    bits: dict[str, Any],
+    cadence: Cadence,
+) -> None:
     """Say how much the training will see and has seen, and when it flips from its present bits (`report.bits`)."""
     reporter.emit(
         events.Budget(
@@ -34,6 +42,8 @@ def announce(reporter: Reporter, found: Budget, flip: FlipOptions, seen_tokens: 
             flip_at_tokens=flip.threshold,
             ternary_at_tokens=flip.ternary_at or UNSET,
             seen_tokens=seen_tokens,
+            evaluates_early_steps=cadence.early or UNSET,
+            evaluates_every_steps=cadence.every or UNSET,
             **bits,
         )
     )

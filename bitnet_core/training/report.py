@@ -13,6 +13,7 @@ from bitnet_core.files import is_file
 from bitnet_core.model.config import told_bits
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
+from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.learning import COMPLETIONS_CUT
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
@@ -243,10 +244,10 @@ def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     )
 
 
-def is_early(state: TrainState, early: int | None) -> bool:
-    """Whether `early` steps have passed since the only evaluation that counts, so that a second one is due."""
-    counted = [row["step"] for row in state.evaluations if ramp.is_ternary(row)]
-    return len(counted) == 1 and state.step - counted[0] == early
+def due(state: TrainState, cadence: Cadence) -> str | None:
+    """What the evaluation is for that the `cadence` has now, if any. It has none before the student is ternary."""
+    last = state.evaluations[-1]
+    return cadence.due(last, state.step) if ramp.is_ternary(last) else None
 
 
 def bits(student: Student) -> dict[str, int | None]:

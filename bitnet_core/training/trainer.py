@@ -17,7 +17,7 @@ from bitnet_core.errors import Stopped
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
-from bitnet_core.runs.early import early_steps
+from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
@@ -108,6 +108,8 @@ class Trainer:
         self.last_checkpoint: Path | None = None
         self._reporter = Reporter()
         self._progress_in_tokens = False
+        self._turned = False
+        """Whether it goes on under other settings than before."""
 
     def run(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> dict[str, Any]:
         """Train to the end of the steps or of the token budget, and return the summary.
@@ -152,6 +154,7 @@ class Trainer:
         self.state = restore(path, checkpoint, self.stepper, self.sampler, self._recipe, self._budget)
         if self.finished:  # no step is to come that would have other settings
             self.state.changes = list(checkpoint.counters.get("changes", ()))
+        self._turned = len(self.state.changes) > len(checkpoint.counters.get("changes", ()))
         self.resumed_from = self.last_checkpoint = path
         keep_newer_aside(path, checkpoint, self.state, self._reporter)
 
@@ -159,11 +162,13 @@ class Trainer:
         found = self._budget = decide(self._flip_asked, self.sampler.supervised, kept)
         self.state.budget = found.record()
         self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
-        steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
+        a_step = options.accumulate * self.sampler.mean_supervised
+        steps = math.ceil(found.tokens / a_step)
         self.schedule = Schedule(options.rate, options.total_steps or steps)
         steps = min(steps, self.schedule.total_steps)
         self._log_interval = options.log_interval or report.interval(steps)
-        self._early = early_steps(steps, options.checkpoint_interval) if self._held_out else None
+        held_out = sum(one.supervised for one in self._held_out)
+        self._cadence = Cadence.of(steps, options.checkpoint_interval, held_out, a_step) if held_out else Cadence()
 
     def _begin(self) -> None:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
@@ -185,6 +190,8 @@ class Trainer:
             self._evaluate(self.state.unmeasured)
         if not self.state.evaluations:
             self._evaluate("start")
+        elif self._turned and self._held_out:
+            self._evaluate("changed")
         report.say_if_flipped_early(self._reporter, self.student, self.options.flip, self.state.seen_tokens)
         while not self.finished:
             self._reporter.check_stop()
@@ -226,8 +233,8 @@ class Trainer:
             self._evaluate("checkpoint")
             if not state.divergence.suspected:
                 self._save()
-        elif not self.finished and report.is_early(state, self._early):
-            self._evaluate("early")
+        elif not self.finished and (when := report.due(state, self._cadence)):
+            self._evaluate(when)
 
     def _ramp_up(self) -> None:
         """Let the quantisers act as much as is due. A larger budget takes nothing back."""
@@ -377,7 +384,7 @@ class Trainer:
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget
         bits = report.bits(self.student)
-        budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens, bits)
+        budget.announce(self._reporter, self._budget, options.flip, state.seen_tokens, bits, self._cadence)
         if not self.finished:
             ramp.require_an_end(options, reachable)
             budget.warn_of_many_epochs(self._reporter, self._budget, reachable)

@@ -147,7 +147,6 @@ def test_a_gradient_is_steady_by_what_is_usual_in_its_own_run(norm: float, stead
 @pytest.mark.parametrize(
     ("evaluated", "steps", "every", "told"),
     [
-        (0, 9, 60, "Held-out 12.2 at step 0, next at about 10,"),  # of 100 steps
         (0, 45, 60, "Held-out 12.2 at step 0, next at 60,"),
         (0, 60, 60, "Held-out 12.2 at step 0, next at the flip,"),  # at step 80
         (0, 60, 90, "Held-out 12.2 at step 0, next at the flip,"),
@@ -162,6 +161,29 @@ def test_an_old_evaluation_says_its_step_and_that_of_the_next(evaluated, steps, 
     said = _worst(training, plan=replace(PLAN, evaluates_every=every))
     assert told in said and len(said) <= 76
     assert Plan.of({"CHECKPOINT_INTERVAL": 60}).evaluates_every == 60
+
+
+@pytest.mark.parametrize(
+    ("when", "steps", "told"),
+    [
+        ("start", 9, "at step 0, next at 10,"),
+        ("start", 10, "at step 0, flip"),  # it is being made
+        ("checkpoint", 10, "at step 0, next at 30,"),
+        ("changed", 2, "at step 0, next at 10,"),
+    ],
+)
+def test_the_next_evaluation_is_the_one_that_the_training_has_told(when, steps, told):
+    training = Training().emit(
+        "budget",
+        tokens=1000,
+        epoch_tokens=1000,
+        epochs=1.0,
+        flip_at_tokens=800,
+        evaluates_early_steps=10,
+        evaluates_every_steps=30,
+    )
+    said = _worst(training.evaluate(12.2, when).steps(steps), plan=replace(PLAN, evaluates_every=200))
+    assert f"Held-out 12.2 {told}" in said
 
 
 @pytest.mark.parametrize(("falls", "told"), [(0.01, "Held-out falls 0.6 a minute"), (0.0, "Held-out level at 6.00")])
@@ -412,3 +434,12 @@ def test_a_training_that_has_ended_says_what_it_reached():
     assert health("train", "failed", training.signs.view(), PLAN) == ()
     (said,) = health("train", "succeeded", training.evaluate(5.601, "end").signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.60."
+
+
+@pytest.mark.parametrize(("seen", "resumed"), [(0, False), (10, True)])
+def test_a_training_that_measures_before_its_second_step_has_gone_on_from_the_first(seen: int, resumed: bool):
+    told = {"tokens": 1000, "epoch_tokens": 1000, "epochs": 1.0, "flip_at_tokens": 800}
+    begun = Training().emit("budget", seen_tokens=seen, **told)
+    begun.emit("metric", step=1, seen_tokens=10, when="changed", heldout_loss=2.0)
+    begins = begun.signs.view().begins
+    assert begins is not None and begins.resumed == resumed

@@ -24,7 +24,7 @@ def _same(ours: StageTrainer, theirs: StageTrainer) -> None:
         assert torch.equal(tensor, theirs.student.state_dict()[name]), name
     assert ours.student.layer_bits == theirs.student.layer_bits
     assert (ours.state.step, ours.state.seen_tokens) == (theirs.state.step, theirs.state.seen_tokens)
-    assert ours.state.evaluations == theirs.state.evaluations
+    assert [row for row in ours.state.evaluations if row["when"] != "changed"] == theirs.state.evaluations
     assert ours.sampler.state() == theirs.sampler.state()
 
 

@@ -1,4 +1,4 @@
-"""The second evaluation of a training: early enough to tell if it learns, made once, and not where one is near."""
+"""When a training measures besides at checkpoints, flip and end: about ten times, soon at first, by counts alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import Stopped
-from bitnet_core.runs.early import LEAST, early_steps
+from bitnet_core.runs.cadence import LEAST, Cadence
 from bitnet_core.training import heldout
 from tests.training.conftest import StageTrainer, events
 from tests.training.test_trainer import stop_after, timeless
@@ -22,20 +22,36 @@ def measured(trainer: StageTrainer) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "interval", "early"),
-    [(270, 60, 27), (270, 54, 27), (270, 53, None), (40, 1000, None), (41, 1000, LEAST), (100_000, 200, None)],
+    ("steps", "interval", "held_out", "gaps"),
+    [
+        (270, 60, 100, (27, 27)),
+        (270, 54, 100, (27, 27)),
+        (270, 53, 100, (None, None)),  # checkpoints are about as near
+        (9, 1000, 0, (None, None)),  # the end is
+        (10, 1000, 0, (LEAST, LEAST)),
+        (100_000, 200, 20_000, (None, None)),
+        (270, 1000, 1000, (27, 34)),  # it takes as long as 3.3 steps
+        (62, 200, 2284, (7, 21)),  # 7.6 steps of 62: the curve has a point after each third all the same
+    ],
 )
-def test_it_is_a_tenth_of_the_steps_unless_a_checkpoint_or_the_end_is_near(
-    steps: int, interval: int, early: int | None
+def test_it_is_a_tenth_of_the_steps_unless_that_costs_too_much_or_something_else_is_near(
+    steps: int, interval: int, held_out: int, gaps: tuple[int | None, int | None]
 ) -> None:
-    assert early_steps(steps, interval) == early
+    assert Cadence.of(steps, interval, held_out, 100) == Cadence(*gaps)
 
 
-def test_it_is_measured_once_whether_or_not_the_training_is_resumed(make_trainer: Make) -> None:
+def test_it_measures_at_the_same_steps_whether_or_not_the_training_is_resumed(make_trainer: Make) -> None:
     whole = make_trainer(LONGER, name="whole")
     whole.run()
-    assert measured(whole) == [("start", 0), ("early", 5), ("end", 50)]
-    for stopped in (4, 5, 6):
+    assert measured(whole) == [
+        ("start", 0),
+        ("early", 5),
+        *(("regular", step) for step in range(10, 50, 5)),
+        ("end", 50),
+    ]
+    (budget,) = events(whole, "budget")
+    assert (budget["evaluates_early_steps"], budget["evaluates_every_steps"]) == (5, 5)
+    for stopped in (4, 5, 6, 30):
         first = make_trainer(LONGER, name=f"cut-{stopped}", resume=True)
         stop_after(first, stopped)
         with pytest.raises(Stopped):
@@ -66,7 +82,17 @@ def test_one_that_was_stopped_is_made_when_the_training_goes_on(
     monkeypatch.undo()
     again = make_trainer(LONGER, name="cut", resume=True)
     again.run()
-    assert measured(again) == [("start", 0), ("early", 5), ("end", 50)]
+    assert measured(again)[:2] == [("start", 0), ("early", 5)]
+
+
+def test_a_change_of_settings_is_measured_at_once_and_soon_again(make_trainer: Make) -> None:
+    first = make_trainer(LONGER, name="cut", resume=True)
+    stop_after(first, 7)
+    with pytest.raises(Stopped):
+        first.run()
+    again = make_trainer(LONGER | {"LR": "1e-4"}, name="cut", resume=True)
+    again.run()
+    assert measured(again)[1:5] == [("early", 5), ("changed", 7), ("early", 12), ("regular", 17)]
 
 
 def test_while_the_student_becomes_ternary_the_first_evaluation_after_it_counts(make_trainer: Make) -> None:
