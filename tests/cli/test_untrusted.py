@@ -1,5 +1,6 @@
 """Every command shows text from outside on a real terminal, and its bytes are read: nothing controls the terminal."""
 
+import argparse
 import contextlib
 import io
 import json
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.cli.main import main
+from bitnet_core.cli.main import _parser, main
 from bitnet_core.traces import schema, writer
 from bitnet_tui.start import main as app
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment, shown, stage_of, terminal
@@ -47,45 +48,74 @@ def test_watching_a_run(said: Said, root: str, stage: str) -> None:
         assert any(line.startswith(start) and marked in line for line in lines), start
 
 
+_COMMANDS = [
+    ["runs"],
+    ["config"],
+    ["config", "--check"],
+    ["config", "--example"],
+    ["keys", "status"],
+    ["keys", "status", "OPENAI_API_KEY"],
+    ["keys", "list"],
+    ["keys", "move", "--all"],
+    ["keys", TEXT],
+    ["keys", "set", TEXT],
+    ["keys", "delete", "OPENAI_API_KEY"],
+    ["providers"],
+    ["providers", "probe", TEXT],
+    ["chat", "hi", "--set", f"PROVIDER={TEXT}"],
+    ["stop", "train"],
+    ["stop", TEXT],
+    ["watch", TEXT],
+    ["init"],
+    ["traces", "stats"],
+    ["traces", "validate"],
+    ["traces", "show", TEXT],
+    ["traces", "project", "--tokenizer", TEXT],
+    ["prompts", "--list", "--topics", TEXT],
+    ["prompts", "--count", "1", "--templates", FOLDER],
+    ["prompts", "--count", "1", "--out", TEXT],
+    ["train", "--set", f"KD_TAU={TEXT}"],
+    ["train", "--set", f"{TEXT}=1"],
+    ["train", "--set", TEXT],
+    ["train", "--env", TEXT],
+    ["pipeline", TEXT],
+    ["teacher", TEXT],
+    ["collect", TEXT],
+    ["eval", "--set", f"KD_TAU={TEXT}"],
+    ["dryrun", "--set", f"KD_TAU={TEXT}"],
+    ["demo", TEXT],
+    ["compare", FOLDER, TEXT],
+    ["report"],
+    ["report", "--as", TEXT],
+    ["plan", "--set", f"STUDENT_INIT={TEXT}"],
+    ["export", "gguf", "--out", TEXT],
+    ["verify-export", TEXT],
+    ["generate", "hi"],
+    ["answer", "student", "--student", TEXT],
+    ["serve", TEXT],
+    ["store", "ls"],
+    ["open", f"local:{TEXT}"],
+    ["experiments"],
+    ["experiments", "rename", FOLDER, TEXT],
+    ["experiments", "delete", FOLDER],
+    ["bench"],
+    ["bench", "get", TEXT],
+    [TEXT],
+    ["--help"],
+    ["traces", "--help"],
+    ["--version"],
+    [],
+]
+
+
+def test_every_command_is_tried() -> None:
+    (commands,) = (one.choices for one in _parser([])._actions if isinstance(one, argparse._SubParsersAction))
+    assert commands.keys() <= {command[0] for command in _COMMANDS if command}
+
+
 @pytest.mark.parametrize(
     "command",
-    [
-        ["runs"],
-        ["config"],
-        ["config", "--check"],
-        ["config", "--example"],
-        ["keys", "status"],
-        ["keys", "status", "OPENAI_API_KEY"],
-        ["keys", "list"],
-        ["keys", "move", "--all"],
-        ["keys", TEXT],
-        ["keys", "set", TEXT],
-        ["keys", "delete", "OPENAI_API_KEY"],
-        ["providers"],
-        ["providers", "probe", TEXT],
-        ["chat", "hi", "--set", f"PROVIDER={TEXT}"],
-        ["stop", "train"],
-        ["stop", TEXT],
-        ["watch", TEXT],
-        ["init"],
-        ["traces", "stats"],
-        ["traces", "validate"],
-        ["traces", "show", TEXT],
-        ["traces", "project", "--tokenizer", TEXT],
-        ["prompts", "--list", "--topics", TEXT],
-        ["prompts", "--count", "1", "--templates", FOLDER],
-        ["prompts", "--count", "1", "--out", TEXT],
-        ["train", "--set", f"KD_TAU={TEXT}"],
-        ["train", "--set", f"{TEXT}=1"],
-        ["train", "--set", TEXT],
-        ["train", "--env", TEXT],
-        ["pipeline", TEXT],
-        [TEXT],
-        ["--help"],
-        ["traces", "--help"],
-        ["--version"],
-        [],
-    ],
+    _COMMANDS,
     ids=lambda command: " ".join("TEXT" if "\x1b" in word else word for word in command) or "nothing",
 )
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
