@@ -103,9 +103,10 @@ def cells(found: Comparison, name: str) -> list[str]:
     return [row.cell(place) for place in range(len(found.subjects))]
 
 
-def whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> None:
-    """An experiment that was collected, trained and evaluated."""
+def whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> Path:
+    """An experiment that was collected, trained and evaluated; its folder."""
     exp = made(home, name, **settings)
     collected(exp)
     trained(exp, loss, tokens=tokens)
     evaluated(exp, half=half)
+    return exp.root

@@ -25,6 +25,7 @@ from bitnet_tui.services.launching import Launched
 from tests.tui.event_loop import watched
 from tests.tui.idle import until_idle, until_processed
 from tests.tui.plans import PLAN, TIMED
+from tests.tui.serving import serving
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment, leave_traces, save_checkpoint
 
 
@@ -166,3 +167,14 @@ def saved(home: Path) -> Experiment:
         save_checkpoint(exp, step)
     save_checkpoint(exp, 200, 4)
     return exp
+
+
+@pytest.fixture
+def served(home: Path) -> Iterator[str]:
+    """The address that a running `bitnet-tui --web` has printed; the workspace has the experiment `kd`."""
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    finished_experiment(home, "kd")
+    errors = home.parent / "stderr"
+    with serving(home, errors) as address:
+        yield address
+    assert errors.read_text() == ""

@@ -3,7 +3,6 @@
 import getpass
 import re
 import socket
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_core.text import size, width
@@ -28,34 +25,9 @@ from bitnet_tui.view.exports import command_lines, commands, facts, running
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
+from tests.tui.exports import Exporting
 from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import NOON
-
-
-class Exporting:
-    """Stands for `bitnet export`, which writes an export when it `may_write`, and ends when it `may_end`."""
-
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
-        self.made = root / "exports" / "one-step200-TQ2_0.gguf"
-        self.arguments: list[list[str]] = []
-        self.may_write, self.may_end = threading.Event(), threading.Event()
-
-        def run(export: Export) -> dict[str, object]:
-            self.arguments.append(export.arguments[2:])
-            self.may_write.wait(60)
-            if problem:
-                raise BitnetError(problem)
-            keys = {"general.architecture": "bitnet", "bitnet_core.step": 200, "bitnet_core.checkpoint_sha256": "0"}
-            self.made.parent.mkdir(exist_ok=True)
-            write_gguf(self.made, keys, [])
-            self.may_end.wait(60)
-            return {"exported": [str(self.made)], "verified": True}
-
-        monkeypatch.setattr(Export, "run", run)
-
-    def end(self) -> None:
-        self.may_write.set()
-        self.may_end.set()
 
 
 async def begin_export(pilot: Pilot[None]) -> None:

@@ -10,10 +10,8 @@ from textual.geometry import Region
 from textual.widgets import Button, Input
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files.user_folders import state_folder
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.screens.experiment import ExperimentScreen
-from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import keys, planning
 from bitnet_tui.services.storing import Check
@@ -23,19 +21,6 @@ from tests.tui.guides import answered, answering, app, at, choose, field_of, ope
 from tests.tui.pilots import click_on, said, settled, shown, until, words
 
 # -- a first run -----------------------------------------------------------------------------------------------------
-
-
-async def test_enter_alone_makes_and_runs_an_experiment_with_the_embedded_teacher(home: Path):
-    recorder = RecordingLaunch(warning="")
-    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
-        await opened(pilot)
-        for title in ("This machine", "SmolLM2-135M", "Only on this machine", "What it will take", "Create it"):
-            assert title in shown(pilot)
-            await press(pilot, "enter")
-        assert isinstance(pilot.app.screen, ExperimentScreen)
-    assert recorder.launched == [(home / "smollm2-nano", PIPELINE.name)]
-    assert "TEACHER_PROVIDER=embedded" in (home / "smollm2-nano" / ".env").read_text()
-    assert not list((state_folder() / "drafts").glob("*"))
 
 
 async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -58,23 +43,6 @@ async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path,
         assert isinstance(pilot.app.focused, Input)
         await press(pilot, "up")
         assert pilot.app.focused is field_of(guide, "MINI_PRESET")
-
-
-async def test_the_same_by_mouse_and_only_create_it(home: Path):
-    recorder = RecordingLaunch(warning="")
-    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
-        await opened(pilot)
-        for _ in range(4):
-            await click_on(pilot, "Next ›")
-        await click_on(pilot, "Start nothing yet")
-        assert isinstance(pilot.app.screen, NewExperimentScreen)  # a click chooses, and no more
-        await click_on(pilot, "Create", last=True)
-        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
-        await settled(pilot)
-        await press(pilot, "escape")
-        assert isinstance(pilot.app.screen, ExperimentsScreen)
-        assert "smollm2-nano" in shown(pilot)
-    assert recorder.launched == []
 
 
 async def test_an_enter_that_came_before_the_review_was_shown_makes_nothing(home: Path):

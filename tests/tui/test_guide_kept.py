@@ -16,7 +16,6 @@ from textual.widgets import Input
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.runs.experiment import Workspace
-from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_tui import noticing
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -68,67 +67,6 @@ async def test_keys_that_are_kept_at_once_are_told_in_one_notice(home: Path, mon
         guide.keys |= {"AWS_ACCESS_KEY_ID": "AKIA" + KEY, "AWS_SECRET_ACCESS_KEY": "s" + KEY}
         await press(pilot, "ctrl+s")
         await until(pilot, lambda: notices(pilot) == ["3 keys are in the OS keyring."])
-
-
-@pytest.mark.parametrize("by", ["mouse", "keys"])
-async def test_without_a_keyring_the_key_goes_to_a_vault(
-    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch, by: str
-):
-    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
-
-    async def type_twice(first: str, second: str) -> None:
-        if by == "keys":
-            await press(pilot, "ctrl+u", *first, "enter", "ctrl+u", *second, "enter")
-        else:
-            await click_on(pilot, "passphrase, at least")
-            await press(pilot, *first)
-            await click_on(pilot, "repeat the passphrase")
-            await press(pilot, *second)
-            await pilot.click("#open")  # the guide's own "Create" shows beneath
-            await settled(pilot)
-
-    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
-        await at(pilot, "teacher")
-        if by == "keys":
-            await press(pilot, *["down"] * 6, "enter", *"gpt-4o-mini", "enter")
-        else:
-            await click_on(pilot, "OpenAI")
-            await click_on(pilot, "such as gpt")
-            await press(pilot, *"gpt-4o-mini")
-            await click_on(pilot, "paste it here")
-        pilot.app.post_message(events.Paste(KEY))
-        await settled(pilot)
-        if by == "keys":
-            await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
-        else:
-            await click_on(pilot, "○ Review")
-        assert "It first asks for a passphrase, for the vault that your keys will be in." in words(pilot)
-        if by == "keys":
-            await press(pilot, *["ctrl+b"] * 4)
-        else:
-            await click_on(pilot, "● Machine")
-        assert "Keys will be in a vault, an encrypted file; its passphrase is asked for at the end." in words(pilot)
-        if by == "keys":
-            await press(pilot, "ctrl+s")
-        else:
-            await click_on(pilot, "● Review")
-            await click_on(pilot, "Create", last=True)
-        assert isinstance(pilot.app.screen, VaultScreen)
-        assert "The OS keyring is switched off" in words(pilot)
-        if by == "keys":
-            await type_twice("short", "shore")
-            assert "The two passphrases differ" in words(pilot)
-            await press(pilot, "shift+tab")
-        await type_twice("short", "short")
-        assert "at least 8" in said(pilot, "#problem")
-        await type_twice("correct-horse", "correct-horse")
-        await settled(pilot)
-        assert isinstance(pilot.app.screen, ExperimentScreen)
-        assert "1 key is in the vault." in words(pilot)
-    (made,) = key_places._open_vaults.values()
-    assert made.read() == {"OPENAI_API_KEY": KEY}
-    assert KEY not in files_text(isolated)
-    assert "correct-horse" not in files_text(isolated)
 
 
 async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home: Path):

@@ -9,45 +9,12 @@ from textual import events
 from textual.widgets import Button, Input
 
 from bitnet_core.secrets import vault
-from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.services import keys
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check
 from bitnet_tui.widgets.guide import Cards
-from tests.tui.conftest import RecordingLaunch
 from tests.tui.guides import CHECKED, GOOD, KEY, answered, answering, app, at, choose, press
-from tests.tui.pilots import click_at, click_on, files_text, said, settled, shown, until, words
-
-
-@pytest.mark.parametrize("by", ["mouse", "keys"])
-async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(
-    home: Path, monkeypatch: pytest.MonkeyPatch, by: str
-):
-    refused = {**GOOD, "key_accepted": False, "problem": "OpenAI refuses OPENAI_API_KEY; correct it."}
-    asked = answering(monkeypatch, Probe, refused)
-    async with app(home).run_test(size=(80, 24)) as pilot:
-        guide = await at(pilot, "teacher")
-        if by == "keys":
-            await press(pilot, *["down"] * 6, "enter")
-        else:
-            await click_on(pilot, "OpenAI")
-            await click_on(pilot, "such as")
-        await press(pilot, *"g", "enter")
-        pilot.app.post_message(events.Paste(KEY))
-        await settled(pilot)
-        assert KEY not in shown(pilot)
-        if by == "keys":
-            await press(pilot, "ctrl+t")
-        else:
-            await click_on(pilot, "Test")
-        assert said(pilot, "#found") == "✗ OpenAI refuses “Key”; correct it."
-        if by == "mouse":
-            await click_on(pilot, "Type another key")
-        assert pilot.app.focused is guide.query_one("#key")
-        await press(pilot, "x")
-        assert said(pilot, "#found") == ""  # it was about another key
-    assert [probe._key for probe in asked] == [KEY]
-    assert KEY not in files_text(home.parent)
+from tests.tui.pilots import click_at, click_on, said, settled, shown, until, words
 
 
 async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -101,37 +68,6 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         assert {one.id: one.region for one in guide.query("#guide-body Input")} == before
         await press(pilot, "ctrl+b", "ctrl+n")
         assert guide.query_one("#model", Input).value == "another"
-
-
-@pytest.mark.parametrize("by", ["mouse", "keys"])
-async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Path, by: str):
-    recorder = RecordingLaunch(warning="")
-    async with app(home, recorder).run_test(size=(100, 30) if by == "mouse" else (80, 24)) as pilot:
-        await at(pilot, "teacher")
-        if by == "keys":
-            await press(pilot, *["down"] * 15, "enter")
-        else:
-            await click_on(pilot, "Anthropic")
-            await click_on(pilot, "such as")
-        assert "Traces can't be collected from it." in said(pilot, "#note")
-        await press(pilot, *"some")
-        if by == "keys":
-            await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
-        else:
-            await click_on(pilot, "○ Review")
-        text = words(pilot)
-        assert "! Teacher" in text  # no key yet, as the review says
-        assert "Run only: Teacher baseline" in text
-        assert "whole pipeline" not in text
-        assert "Collect traces" not in text
-        if by == "keys":
-            await press(pilot, "down", "enter")
-            await settled(pilot)
-        else:
-            await click_on(pilot, "Run only: Teacher baseline")
-            await click_on(pilot, "Create", last=True)
-        assert isinstance(pilot.app.screen, ExperimentScreen)
-    assert [stage for _, stage in recorder.launched] == ["teacher"]
 
 
 async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(

@@ -17,9 +17,8 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import SIZES, click_on, notices, said, settled, shown, until, words
+from tests.tui.pilots import SIZES, notices, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
-from tests.tui.terminal import Terminal
 
 
 def keys_sent(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
@@ -178,51 +177,6 @@ async def test_enter_does_not_stop_what_keeps_nothing_of_its_work_and_says_so(ho
             await pilot.press("s", "y")
             await settled(pilot)
             assert live.child.wait(60) == -15
-    finally:
-        live.end_process()
-
-
-@pytest.mark.parametrize("by", ["mouse", "keys"])
-async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed(
-    home: Path, recorder: RecordingLaunch, by: str
-):
-    """A second app, in a terminal of its own, has the run open all the while."""
-    exp = experiment(home, "shared")
-    leave_traces(exp)
-    live = SimulatedRun(exp, "train", alive=True)
-    live.train(0, 60, bad_at=31)
-    try:
-        assert live.child is not None
-        with Terminal("--home", str(home), "--root", str(exp.root), columns=100, rows=30) as second:
-            second.until("44.7k of 150k")
-            async with BitnetApp(home, launch=recorder).run_test(size=(120, 36)) as pilot:
-                await settled(pilot)
-                await until(pilot, lambda: "shared" in shown(pilot))
-                if by == "keys":
-                    await pilot.press("enter")
-                else:
-                    await click_on(pilot, "shared")
-                    await click_on(pilot, "shared")
-                await until(pilot, lambda: "not finite. Lower “Learning rate”." in words(pilot).replace("▎ ", ""))
-                gap = [line for line in shown(pilot).split("\n") if " 0┤" in line]
-                assert [line.strip("▎ ").split() for line in gap] == [["0┤", "x"]]
-                await until(pilot, lambda: "s Stop" in shown(pilot))
-                if by == "keys":
-                    await pilot.press("s", "y")
-                else:
-                    await click_on(pilot, "s Stop")
-                    await until(pilot, lambda: "Let it run" in shown(pilot))
-                    y = next(y for y, line in enumerate(shown(pilot).split("\n")) if "Let it run" in line)
-                    await pilot.click(offset=(shown(pilot).split("\n")[y].index("Stop"), y))
-                assert live.child.wait(60) == -15
-                second.until("interrupted")
-                await until(pilot, lambda: "r Resume" in shown(pilot))
-                if by == "keys":
-                    await pilot.press("r")
-                    await settled(pilot)
-                else:
-                    await click_on(pilot, "r Resume")
-        assert recorder.launched == [(exp.root, "train")]
     finally:
         live.end_process()
 

@@ -1,16 +1,12 @@
-"""`bitnet-tui --web`: who is let in, what is served, and a journey in a real browser."""
+"""`bitnet-tui --web`: who is let in, and what is served."""
 
 import asyncio
 import base64
 import contextlib
-import http.client
-import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,7 @@ import pytest
 
 from bitnet_tui.start import main
 from bitnet_tui.web.gate import COOKIE, Gate
-from tests.tui.browser import Browser
-from tests.tui.simulated import finished_experiment
-
-_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from tests.tui.serving import get, serving
 
 
 def test_the_token_works_once_and_only_the_sessions_cookie_afterwards():
@@ -64,42 +57,6 @@ def test_without_the_extra_it_says_what_to_install(
     assert capsys.readouterr().err == (
         "bitnet-tui: bitnet-tui --web needs an extra; install it with `pip install 'bitnet-tui[web]'`.\n"
     )
-
-
-@pytest.fixture
-def served(home: Path) -> Iterator[str]:
-    """The address that a running `bitnet-tui --web` has printed; the workspace has the experiment `kd`."""
-    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
-    finished_experiment(home, "kd")
-    errors = home.parent / "stderr"
-    with _serving(home, errors) as address:
-        yield address
-    assert errors.read_text() == ""
-
-
-@contextlib.contextmanager
-def _serving(home: Path, errors: Path, *before: str) -> Iterator[str]:
-    """The address; the server's stderr goes to `errors`. `before` is a command that starts another one."""
-    command = [*before, sys.executable, "-m", "bitnet_tui", "--web", "--home", str(home)]
-    with errors.open("w") as stderr:
-        server = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            cwd=Path(__file__).parents[2],
-            start_new_session=True,
-        )
-    assert server.stdout is not None
-    first = server.stdout.readline()
-    try:
-        yield first.removeprefix("Open ").strip()
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
 
 
 _STRANGE = {
@@ -149,14 +106,14 @@ def test_more_connections_than_files_are_one_sentence(home: Path):
     pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
     errors = home.parent / "stderr"
     few = ("/bin/sh", "-c", 'ulimit -n 64; exec "$@"', "sh")
-    with _serving(home, errors, *few) as address, contextlib.ExitStack() as crowd:
+    with serving(home, errors, *few) as address, contextlib.ExitStack() as crowd:
         host, _, port = address.split("/")[2].partition(":")
         for _ in range(100):
             crowd.enter_context(socket.create_connection((host, int(port)), timeout=60))
         while not errors.read_text().endswith("\n"):
             time.sleep(0.05)
         crowd.close()
-        assert _get(address, "/")[0] == 403
+        assert get(address, "/")[0] == 403
         assert errors.read_text() == (
             "bitnet-tui: too many connections are open (Too many open files); others wait until some are closed.\n"
         )
@@ -181,44 +138,34 @@ def test_a_limit_below_what_the_pages_open_is_one_sentence(home: Path, allowed: 
     )
 
 
-def _get(address: str, path: str, **headers: str) -> tuple[int, Any, str]:
-    host = address.split("/")[2]
-    connection = http.client.HTTPConnection(host, timeout=60)
-    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
-    answer = connection.getresponse()
-    text = answer.read().decode(errors="replace")
-    connection.close()
-    return answer.status, answer.headers, text
-
-
 def test_nothing_is_served_before_the_token_nor_to_other_pages(served: str):
     host, path = served.split("/")[2], f"/{served.split('/')[3]}/"
     opening = f"{path}?{served.partition('?')[2]}"
     upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
     upgrade["Sec_WebSocket_Key"] = base64.b64encode(b"0123456789abcdef").decode()
     for wanted in ("/", path, f"{path}ws", f"{path}textual.js", "/static/", f"{path}?token=x", f"/x/{opening}"):
-        assert _get(served, wanted)[0] == 403, wanted
-    assert _get(served, opening, Host="evil.example")[0] == 403
-    assert _get(served, opening, Origin="http://evil.example")[0] == 403
-    status, headers, _ = _get(served, opening)
+        assert get(served, wanted)[0] == 403, wanted
+    assert get(served, opening, Host="evil.example")[0] == 403
+    assert get(served, opening, Origin="http://evil.example")[0] == 403
+    status, headers, _ = get(served, opening)
     assert (status, headers["Location"]) == (303, path)
     name, _, rest = headers["Set-Cookie"].partition("=")
     assert name == COOKIE and {"HttpOnly", "SameSite=Strict", f"Path={path}"} <= set(rest.split("; "))
-    assert _get(served, opening)[0] == 403
+    assert get(served, opening)[0] == 403
     cookie = f"{name}={rest.partition(';')[0]}"
-    status, headers, page = _get(served, path, Cookie=cookie)
+    status, headers, page = get(served, path, Cookie=cookie)
     assert status == 200 and "default-src 'none'" in headers["Content-Security-Policy"]
     assert "http://" not in page.replace(f"ws://{host}", "") and "https://" not in page
-    assert [_get(served, path + name, Cookie=cookie)[0] for name in ("textual.js", "xterm.css", "mono.ttf")] == [
+    assert [get(served, path + name, Cookie=cookie)[0] for name in ("textual.js", "xterm.css", "mono.ttf")] == [
         200
     ] * 3
     for leak in ("server.py", "page.html", "static/", "..%2f..%2fpyproject.toml", "js/textual.js", "download/x"):
-        assert _get(served, path + leak, Cookie=cookie)[0] == 404, leak
+        assert get(served, path + leak, Cookie=cookie)[0] == 404, leak
     own = f"http://{host}"
-    assert _get(served, f"{path}ws", Cookie=cookie, **upgrade)[0] == 403
-    assert _get(served, f"{path}ws", Cookie=cookie, Origin="http://evil.example", **upgrade)[0] == 403
-    assert _get(served, f"{path}ws", Cookie=cookie, Origin=own, Host="evil.example", **upgrade)[0] == 403
-    assert _get(served, f"{path}ws", Origin=own, **upgrade)[0] == 403
+    assert get(served, f"{path}ws", Cookie=cookie, **upgrade)[0] == 403
+    assert get(served, f"{path}ws", Cookie=cookie, Origin="http://evil.example", **upgrade)[0] == 403
+    assert get(served, f"{path}ws", Cookie=cookie, Origin=own, Host="evil.example", **upgrade)[0] == 403
+    assert get(served, f"{path}ws", Origin=own, **upgrade)[0] == 403
     # Nothing listens where other machines could ask.
     with socket.socket() as outside, pytest.raises(OSError):
         outside.settimeout(2)
@@ -289,66 +236,3 @@ async def test_half_a_character_in_a_paste_is_typed_as_a_sign():
     page: Any = Page()
     await server._heed(["stdin", "a\ud800é"], page, page)
     assert typed == ["a?é".encode()]
-
-
-@pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)")
-async def test_a_journey_in_a_real_browser(served: str, tmp_path: Path):
-    import aiohttp
-
-    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
-    command = [
-        str(_CHROMIUM),
-        *flags,
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--window-size=1000,600",
-        "about:blank",
-    ]
-    chromium = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
-        command, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert chromium.stderr is not None
-    try:
-        debugger = next(line.split()[-1] for line in chromium.stderr if "DevTools listening on" in line)
-        async with aiohttp.ClientSession() as client, client.ws_connect(debugger, max_msg_size=0) as connection:
-            browser = Browser(connection)
-            target = await browser.call("Target.createTarget", url="about:blank")
-            attached = await browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-            page = attached["sessionId"]
-            await browser.call("Network.enable", page)
-            await browser.call("Emulation.setFocusEmulationEnabled", page, enabled=True)
-            await browser.call("Page.navigate", page, url=served)
-            await browser.until("1 experiment")
-            where = await browser.call("Runtime.evaluate", page, expression="location.search + document.cookie")
-            assert where["result"]["value"] == ""  # the token is gone, and no script sees the cookie
-            focus = "document.querySelector('textarea').focus()"
-            await browser.call("Runtime.evaluate", page, expression=focus)
-            await browser.press("?", page)
-            await browser.until("esc closes")
-            await browser.press("q", page)
-            await browser.until("kd")
-            row = browser.row
-            for _ in range(3):  # a click before the help is gone is the help's
-                await browser.click(90, row * 21 + 10, page)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(6):
-                        await browser.until("quantity")
-                    break
-            else:
-                pytest.fail("a click on the experiment does not open it")
-            picture = await browser.call("Page.captureScreenshot", page)
-            assert base64.b64decode(picture["data"])[:4] == b"\x89PNG"
-            (tmp_path / "page.png").write_bytes(base64.b64decode(picture["data"]))
-            assert {"/".join(url.split("/")[:3]) for url in browser.requested} <= {
-                "/".join(served.split("/")[:3]), "data:,",
-            }  # fmt: skip
-            await browser.press("q", page)
-            shown = "getComputedStyle(document.querySelector('.ended')).display"
-            while (await browser.call("Runtime.evaluate", page, expression=shown))["result"]["value"] != "flex":
-                pass
-            # The address is used up for every other browser.
-            assert _get(served, f"/{served.split('/', 3)[3]}")[0] == 403
-            await browser.call("Browser.close")
-    finally:
-        chromium.kill()
-        chromium.wait()
-        chromium.stderr.close()

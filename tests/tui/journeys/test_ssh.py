@@ -22,7 +22,7 @@ from tests.builders import events_of
 from tests.tui.terminal import Terminal
 
 _SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-_REPO = str(Path(__file__).parents[2])
+_REPO = str(Path(__file__).parents[3])
 _PATIENCE_S = 120
 T = TypeVar("T")
 pytestmark = [
