@@ -15,57 +15,22 @@ from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.trend import OLD
 from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns, continued
 from tests.builders import event
-
-PLAN = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05,
-                "TOTAL_STEPS": 100})  # fmt: skip
-
-
-class Training:
-    """Events of a training of 10 tokens and 1 s a step; `falls` is what the held-out loss loses a step."""
-
-    def __init__(self, falls: float = 0.01) -> None:
-        self.signs, self.step, self._falls = VitalSigns(), 0, falls
-
-    def emit(self, kind: str, **fields) -> "Training":
-        self.signs.feed(event(kind, t=1000.0 + self.step, **fields))
-        return self
-
-    def steps(self, number: int, **fields) -> "Training":
-        for _ in range(number):
-            self.step += 1
-            figures = {"loss": 2.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "nonfinite": 0, "activation_bits": 8}
-            self.emit("metric", step=self.step, seen_tokens=self.step * 10, **{**figures, **fields})
-        self.emit("progress", done=self.step * 10, total=1000, unit="tokens", eta_s=100.0 - self.step)
-        return self
-
-    def evaluate(self, loss: float | None = None, when: str = "checkpoint") -> "Training":
-        loss = 6 - self._falls * self.step if loss is None else loss
-        return self.emit("metric", step=self.step, seen_tokens=self.step * 10, when=when, heldout_loss=loss)
-
-    def said(self, machine: Machine = limits.UNKNOWN_MACHINE, silent: float = 0.0, plan: Plan = PLAN):
-        return train_health(self.signs.view(), plan, machine, silent)
+from tests.runs.training import PLAN, Training, falling
 
 
 def test_a_budget_in_epochs_is_the_one_that_the_run_tells():
     epochs = Plan.of({"BUDGET_TOKENS": None, "BUDGET_EPOCHS": 4, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard",
                       "FLIP_RAMP_FRACTION": 0.05, "TOTAL_STEPS": 100})  # fmt: skip
     assert epochs.flip is not None and epochs.decided(None).flip is None
-    assert "flip" not in _falling().said(plan=epochs)[0].words
+    assert "flip" not in falling().said(plan=epochs)[0].words
     told = Training().emit("budget", tokens=1000, epoch_tokens=250, epochs=4.0, flip_at_tokens=800)
     for _ in range(4):
         told.steps(10).evaluate()
-    assert told.said(plan=epochs) == _falling().said() and "flip" in told.said(plan=epochs)[0].words
+    assert told.said(plan=epochs) == falling().said() and "flip" in told.said(plan=epochs)[0].words
 
 
 def _worst(training: Training, **facts) -> str:
     return training.said(**facts)[0].words
-
-
-def _falling(steps: int = 40) -> Training:
-    training = Training()
-    for _ in range(steps // 10):
-        training.steps(10).evaluate()
-    return training
 
 
 def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
@@ -85,7 +50,7 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
 
 
 def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
-    (said,) = _falling().said()
+    (said,) = falling().said()
     assert said.level == "good"
     assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient steady, flip in 40 s, done in 1 min."
 
@@ -104,7 +69,7 @@ def test_the_fall_from_the_first_weights_is_no_pace():
 
 
 def test_what_is_done_between_steps_is_said():
-    training = _falling()
+    training = falling()
     said = _worst(training)
     scoring = "scoring held-out traces, 3 of 9 batches"
     training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0, label=scoring)
@@ -197,7 +162,7 @@ def test_a_trend_that_much_training_has_followed_says_how_old_it_is(falls: float
 
 
 def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
-    training = _falling()
+    training = falling()
     for more in (1, 2):
         training.steps(2).evaluate(5.6 + more / 10)
     assert training.said()[0].level == "good"
@@ -210,14 +175,14 @@ def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
 
 
 def test_noise_is_no_rise():
-    training = _falling()
+    training = falling()
     for more in range(9):
         training.steps(1).evaluate(5.6 + more / 10_000)
     assert training.said()[0].level == "good"
 
 
 def test_one_gradient_spike_is_told_and_several_are_a_warning():
-    training = _falling().steps(1, grad_norm=9.0)
+    training = falling().steps(1, grad_norm=9.0)
     assert "one gradient spike" in _worst(training)
     found = training.steps(3).steps(1, grad_norm=38.0).said()[0]
     assert found.words == "The gradient norm spiked in 2 of the last 8 reports, to 38.0 (usually 1.00)."
@@ -225,7 +190,7 @@ def test_one_gradient_spike_is_told_and_several_are_a_warning():
 
 
 def test_steps_that_are_not_finite_are_said_once_and_forgotten_later():
-    training = _falling().steps(1, loss=None, nonfinite=1)
+    training = falling().steps(1, loss=None, nonfinite=1)
     training.emit(
         "alert", severity="warning", code="nonfinite", message="The loss was not finite.", advice="Lower LR."
     )
@@ -242,16 +207,16 @@ def test_a_speed_that_collapsed_is_told_and_a_slow_first_step_is_not():
 
 
 def test_silence_is_a_stall_unless_the_run_is_often_silent():
-    assert _worst(_falling(), silent=60.0).startswith("Healthy")
-    assert _worst(_falling(), silent=180.0) == "Stalled: it has reported nothing for 3 min."
-    often = _falling()
+    assert _worst(falling(), silent=60.0).startswith("Healthy")
+    assert _worst(falling(), silent=180.0) == "Stalled: it has reported nothing for 3 min."
+    often = falling()
     often.step += 100
     assert _worst(often.steps(1), silent=180.0).startswith("Healthy")
     assert often.said(silent=limits.DEAD_SILENT)[0].level == "bad"
 
 
 def test_memory_and_disk_that_run_out():
-    training = _falling().emit("checkpoint", bytes=2_000_000_000)
+    training = falling().emit("checkpoint", bytes=2_000_000_000)
     assert training.said(Machine(50e9, 100e9, 5e9))[0].level == "good"
     assert _worst(training, machine=Machine(8e9, 100e9, 5e9)) == "Memory is nearly used up."
     assert training.said(Machine(3e9, 100e9, 5e9))[0].level == "bad"
@@ -313,13 +278,13 @@ def test_a_loss_that_rises_is_not_called_healthy_unless_it_only_fluctuates(to: f
 
 def test_steps_that_end_before_the_flip_are_told_and_what_would_reach_it():
     few = Plan(PLAN.flip, 50, PLAN.limits)
-    found = _falling().said(plan=few)[0]
+    found = falling().said(plan=few)[0]
     assert found.words == (
         "It will never reach its flip: its 50 steps end at about 500 tokens, and the flip is at 800."
     )
     assert "BUDGET_TOKENS to about 500" in found.advice
     none_wanted = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 1, "FLIP_POLICY": "hard", "TOTAL_STEPS": 50})
-    assert _falling().said(plan=none_wanted)[0].level == "good"
+    assert falling().said(plan=none_wanted)[0].level == "good"
 
 
 @given(
@@ -363,7 +328,7 @@ def test_a_resumed_training_is_judged_as_one_that_was_not(cuts, last, falls):
 
 
 def test_the_pace_is_that_since_the_settings_were_changed():
-    before, after = _falling(), Training(falls=0.001)
+    before, after = falling(), Training(falls=0.001)
     after.step = 40
     changed = {"step": 40, "seen_tokens": 400, "before": {"LR": 1e-3}, "after": {"LR": 1e-4}}
     after.emit("changed", **changed).steps(5)
@@ -383,18 +348,18 @@ def test_another_machine_is_no_fall_in_speed_and_a_refused_step_is_told_once():
 
 
 def test_the_worst_comes_first():
-    training = _falling().steps(1, grad_norm=9.0).steps(1, grad_norm=9.0)
+    training = falling().steps(1, grad_norm=9.0).steps(1, grad_norm=9.0)
     assert [one.level for one in training.said(Machine(1e9, 100e9, None))] == ["bad", "warn"]
 
 
 def test_a_loss_that_ends_where_it_began_did_not_rise():
-    training = _falling().steps(5).evaluate(5.901, "end")
+    training = falling().steps(5).evaluate(5.901, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
     assert said.words == "Done. Held-out stayed at 5.90, best 5.60 at step 40."
 
 
 def test_a_loss_that_rose_is_no_success():
-    training = _falling().steps(5).evaluate(6.2, "end")
+    training = falling().steps(5).evaluate(6.2, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
     assert (said.level, said.words) == ("warn", "Done. Held-out rose from 5.90 to 6.20, best 5.60 at step 40.")
     assert said.advice
@@ -428,7 +393,7 @@ def test_a_table_that_tells_nothing_changes_nothing(rows):
 
 
 def test_a_training_that_has_ended_says_what_it_reached():
-    training = _falling().steps(5).evaluate(5.7, "end")
+    training = falling().steps(5).evaluate(5.7, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.70, best 5.60 at step 40."
     assert health("train", "failed", training.signs.view(), PLAN) == ()

@@ -4,7 +4,7 @@ import pytest
 
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.stage_health import health
-from tests.runs.test_health import PLAN, Training
+from tests.runs.training import PLAN, Training
 
 CHANCE = {"heldout_agreement_commonest_token": 0.062}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.runs.test_health import Training
+from tests.runs.training import Training
 
 
 def _to(*losses: float) -> Training:

@@ -1,11 +1,12 @@
-"""The trainer's sequences, and one thread: the stages run on the same tiny models; and the teacher's tokenizer."""
+"""One thread, as the stages run on tiny models; sequences, the teacher's tokenizer and a trained student."""
 
 import pytest
 
 from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.stages.evaluated import no_child, root, trained
 from tests.training.conftest import _one_thread, sequences
 
-__all__ = ["_one_thread", "sequences"]
+__all__ = ["_one_thread", "no_child", "root", "sequences", "trained"]
 
 
 @pytest.fixture

