@@ -22,8 +22,9 @@ from bitnet_core.planning.memory import (
     packed_bytes,
     training_bytes,
 )
-from bitnet_core.planning.preparation import preparation, preparation_rows
+from bitnet_core.planning.preparation import UNTIMED, preparation, preparation_rows
 from bitnet_core.planning.teacher import TeacherPlan
+from bitnet_core.runs.cadence import FORWARD, Cadence
 from bitnet_core.settings.presets import PLANNED
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import duration, epochs, size
@@ -75,6 +76,9 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
     found = course(options, supervised, exact=traces is not None)
     step = None if elsewhere else facts["step"]
     memory = _memory(config, batch, takes, asked.devices, None if elsewhere else here, step)
+    spent = _time(found, supervised, step, asked.tokens_per_s, elsewhere)
+    evaluations = _evaluations(found, supervised, traces, options.checkpoint_interval, spent["tokens_per_s"])
+    start = facts["start"] | UNTIMED if facts["start"] and elsewhere else facts["start"]
     return {
         "version": 1,
         "shape": config.to_dict(),
@@ -87,8 +91,8 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "decoding": _decoding(None if elsewhere else facts["decoding"]),
         "budget": budget,
         "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
-        "time": _time(found, supervised, step, asked.tokens_per_s, elsewhere),
-        "preparation": None if elsewhere else preparation(facts["start"], traces, teacher, options.max_seq_len),
+        "time": spent | {"evaluations": evaluations},
+        "preparation": preparation(start, traces, teacher, options.max_seq_len),
         "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
         "disk": _disk(config, traces, teacher),
         "teacher": None if teacher is None else asdict(teacher),
@@ -196,6 +200,18 @@ def _time(found: Course, supervised: float, step: Record | None, given: float | 
     }
 
 
+def _evaluations(
+    found: Course, supervised: float, traces: Record | None, interval: int, tokens_per_s: float | None
+) -> Record | None:
+    """About how many evaluations there will be, and the seconds that they take; None where the traces don't tell."""
+    if traces is None or found.steps is None or tokens_per_s is None or not traces["held_out_tokens"]:
+        return None
+    held_out = traces["held_out_tokens"]
+    times = Cadence.of(found.steps, interval, held_out, supervised).times(found.steps, interval)
+    times += 2 if found.flip_reached else 0
+    return {"times": times, "seconds": times * held_out * FORWARD / tokens_per_s}
+
+
 def _undisturbed(supervised: float, step: Record) -> float | None:
     """The most tokens/s if nothing else ran: with every thread at work all of a step's time. None on a GPU."""
     used = step["processor_seconds"]
@@ -280,7 +296,7 @@ def _course_rows(record: Record) -> list[list[Any]]:
         most = spent.get("undisturbed")
         if most and most > _DISTURBED * spent["tokens_per_s"]:
             rows.append(["tokens/s, undisturbed", round(most, 1), "at most: the steps' processor time alone"])
-        lasts = "steps alone; evaluations and checkpoints come on top"
+        lasts = f"steps alone; {_evaluations_words(spent['evaluations'])} and checkpoints come on top"
         if spent["seconds"] is None:
             lasts = "how many steps there will be depends on the traces"
         rows.append(["duration", None if spent["seconds"] is None else duration(spent["seconds"]), lasts])
@@ -298,6 +314,10 @@ def _course_rows(record: Record) -> list[list[Any]]:
         usd = None if teacher["usd"] is None else round(teacher["usd"], 4)
         rows.append(["teacher, US dollars", usd, teacher["price_from"]])
     return rows
+
+
+def _evaluations_words(found: Record | None) -> str:
+    return f"about {found['times']:,} evaluations ({duration(found['seconds'])})" if found else "evaluations"
 
 
 def _start_rows(start: str | None) -> list[list[Any]]:

@@ -7,25 +7,29 @@ from bitnet_core.pretrained.fit_size import FIT_POSITIONS
 from bitnet_core.text import duration
 
 Record = dict[str, Any]
+UNTIMED = {"position_seconds": None, "step_seconds": None}
+"""Of the timings of a start, where there are none."""
 
 
 def preparation(
     start: Record | None, traces: Record | None, teacher: TeacherPlan | None, max_seq_len: int
 ) -> Record | None:
-    """Its seconds, by the timings of `start`; None where there are none, or nothing is fitted.
+    """Its tokens and steps, and its seconds by the timings of `start`, if it was timed; None where nothing is fitted.
 
     Without traces, at most: as if all answers were of full length.
     """
-    if start is None or start["position_seconds"] is None:
+    if start is None:
         return None
     positions, steps = start["positions"], start["fit_steps"]
     if traces is None:
         answers = steps if teacher is None else min(steps, teacher.answers)
         positions = min(FIT_POSITIONS, answers * max_seq_len)
-    reading = positions * start["layers_of_source"] * start["position_seconds"]
-    fitting = steps * start["step_seconds"]
+    reading = fitting = None
+    if start["position_seconds"] is not None:
+        reading = positions * start["layers_of_source"] * start["position_seconds"]
+        fitting = steps * start["step_seconds"]
     return {
-        "seconds": reading + fitting,
+        "seconds": None if reading is None else reading + fitting,
         "reading_seconds": reading,
         "fitting_seconds": fitting,
         "positions": positions,
@@ -40,9 +44,12 @@ def preparation_rows(found: Record | None) -> list[list[Any]]:
     if found is None:
         return []
     most = "" if found["exact"] else "at most: "
+    reading = f"{most}{found['layers']} layers of the model read {found['positions']:,} tokens"
+    fitting = f"{found['fit_steps']:,} steps of fitting"
+    if found["seconds"] is None:
+        return [["before the first step", None, f"{reading}, then come {fitting}; not timed"]]
     words = (
-        f"{most}{found['layers']} layers of the model read {found['positions']:,} tokens in "
-        f"{duration(found['reading_seconds'])}, then {found['fit_steps']:,} steps of fitting take "
+        f"{reading} in {duration(found['reading_seconds'])}, then {fitting} take "
         f"{duration(found['fitting_seconds'])}; timed here"
     )
     return [["before the first step", duration(found["seconds"]), words]]

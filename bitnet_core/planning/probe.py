@@ -94,7 +94,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     `alive` is called after each timed step.
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
     what is known of `traces`, the `step` and `decoding`, the teacher that is asked `online`, null where there is
-    none, `source_bytes`, those of a source that is read beside it, and the timings of its `start` from a model.
+    none, `source_bytes`, those of a source that is read beside it, and what its `start` from a model takes.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
@@ -125,20 +125,21 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher, source, alive)
         answer["step"] = step_seconds(config, work, again=job["again"])
-        if start and (steps := InitOptions.of(settings).fit_steps):
-            examples = examples_of(usable, options, vocabulary, data.top_k)
-            answer["start"] = start_seconds(
-                start,
-                config,
-                examples,
-                steps,
-                device,
-                depths=_depths(config),
-                room=int(_ROOM_SHARE * answer["device"]["free_bytes"]),
-                machine=_machine(answer["device"]),
-                again=job["again"],
-                alive=alive,
-            )
+    if start and (steps := InitOptions.of(settings).fit_steps):
+        answer["start"] = start_seconds(
+            start,
+            config,
+            examples_of(usable, options, vocabulary, data.top_k),
+            steps,
+            device,
+            depths=_depths(config),
+            room=int(_ROOM_SHARE * answer["device"]["free_bytes"]),
+            machine=_machine(answer["device"]),
+            time_it=job["time"],
+            again=job["again"],
+            alive=alive,
+        )
+    if job["time"]:
         answer["decoding"] = token_seconds(config, available_bytes(), again=job["again"])
     if device.type != "cuda" and not (answer["step"] or {}).get("memory_factor"):
         answer["device"]["warm_bytes"] = program_bytes()

@@ -15,6 +15,7 @@ import torch
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
+from bitnet_core.planning.preparation import UNTIMED
 from bitnet_core.pretrained.reconstruct import reconstruct, source_state
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.pretrained.start import TRAINING_BYTES, fit_examples, fit_text
@@ -38,20 +39,24 @@ def start_seconds(
     depths: tuple[int, ...],
     room: int,
     machine: dict[str, Any],
+    time_it: bool,
     again: bool,
     alive: Callable[[], None],
 ) -> dict[str, Any]:
     """Seconds to read one position with one layer of the source, and of one of the `steps` of the fit.
 
-    Null if that takes more than `room` bytes. `machine` is what identifies this one among the kept timings.
+    Null if they are not timed, or if that takes more than `room` bytes. `machine` is what identifies this one among
+    the kept timings.
     """
     chosen = fit_examples(examples, steps)
     lengths = sorted(one.length for one in chosen)
-    about = {"layers_of_source": source.num_hidden_layers, "fit_steps": steps, "positions": sum(lengths)}
+    about = {"layers_of_source": source.num_hidden_layers, "fit_steps": steps, "positions": sum(lengths)} | UNTIMED
+    if not time_it:
+        return about
     shapes = [replace(student, num_hidden_layers=depth) for depth in depths]
     states = 4 * _STATES * len(lengths) * lengths[-1] * student.hidden_size
     if states + TRAINING_BYTES * max(shape.parameters() for shape in shapes) > room:
-        return about | {"position_seconds": None, "step_seconds": None}
+        return about
     decides = {"machine": machine, "source": source.to_dict(), "shape": student.to_dict(), "lengths": lengths}
     key, cached = timings.key_of(decides), timings.kept(timings.STARTS)
     if key not in cached or again:
@@ -67,7 +72,7 @@ def start_seconds(
         }
         cached |= {key: found}
         timings.keep(cached, timings.STARTS)
-    return about | {name: cached[key][name] for name in ("position_seconds", "step_seconds")}
+    return about | {name: cached[key][name] for name in UNTIMED}
 
 
 class _Clock(Reporter):

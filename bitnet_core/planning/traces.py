@@ -9,6 +9,7 @@ from bitnet_core.text import finite
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.schema import SEQUENCES_FILE
+from bitnet_core.training import heldout
 from bitnet_core.training.batches import Sampler
 
 
@@ -21,6 +22,7 @@ def traces_record(traces: TraceSet, sampler: Sampler, options: TrainOptions, fol
         "sequences": len(train) + len(held_out),
         "train_tokens": int(examples.supervised_S.sum()),
         "supervised_per_step": sampler.mean_supervised * options.accumulate,
+        "held_out_tokens": sum(one.supervised for one in heldout.choose(Examples(held_out, options.max_seq_len))),
         "bytes": sum(path.stat().st_size for path in stored),
         "teacher_tokens": teacher_tokens(folder),
     }

@@ -18,7 +18,7 @@ COST = 0.1
 """The steps in which an evaluation's time would pass are at most this share of those before it ..."""
 SPARSEST = 1 / 3
 """... but a curve has a point after this share of all steps, whatever it costs."""
-_FORWARD = 1 / 3
+FORWARD = 1 / 3
 """The time to read a token without learning from it, as a share of the time with it."""
 
 
@@ -39,7 +39,7 @@ class Cadence:
         a checkpoint, which is measured too, is about as near; or the end.
         """
         tenth = max(LEAST, math.ceil(SHARE * steps))
-        cost = held_out * _FORWARD / tokens_a_step
+        cost = held_out * FORWARD / tokens_a_step
         every = max(tenth, min(math.ceil(cost / COST), math.ceil(SPARSEST * steps)))
         most = min(checkpoint_interval, steps) / 2
         return cls(*(gap if gap <= most else None for gap in (tenth, every)))
@@ -47,6 +47,11 @@ class Cadence:
     def after(self, when: str) -> int | None:
         """Steps to the next evaluation after one that was made for `when`."""
         return self.early if when in FRESH else self.every
+
+    def times(self, steps: int, checkpoint_interval: int) -> int:
+        """About how many evaluations a training of `steps` makes, without those around its flip."""
+        between = min(checkpoint_interval, self.every or checkpoint_interval)
+        return 2 + (steps - 1) // between
 
     def due(self, last: Mapping[str, Any], step: int) -> str | None:
         """What the evaluation is made for that is due at `step`, if one is; `last` is the one before."""

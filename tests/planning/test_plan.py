@@ -51,6 +51,7 @@ TRACES = {
     "sequences": 10,
     "train_tokens": 320,
     "supervised_per_step": 16.0,
+    "held_out_tokens": 32,
     "bytes": 1000,
     "teacher_tokens": None,
 }
@@ -102,6 +103,7 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
         "origin": "measured",
         "step_seconds": 2.0,
         "seconds": 80.0,
+        "evaluations": {"times": 9, "seconds": pytest.approx(9 * 32 / 3 / 8)},  # start, end, flip, every 7 steps
         "timed": None,
     }
     assert record["epochs"] == 2
@@ -114,6 +116,8 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     assert record["training_memory"]["process_peak"] == round(facts["device"]["program_bytes"] + 1.5 * peak)
     given = plan(facts, OPTIONS, 20, None, Asked(tokens_per_s=4))
     assert (given["time"]["origin"], given["time"]["seconds"]) == ("given", 160.0)
+    lasts = next(row[2] for row in tables(given)[0][2] if row[0] == "duration")
+    assert lasts.startswith("steps alone; about 9 evaluations (24")
 
 
 def test_another_machine_has_no_measured_figure(tmp_path: Path) -> None:

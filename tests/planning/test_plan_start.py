@@ -6,6 +6,7 @@ import pytest
 
 from bitnet_core.planning import probe, start
 from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.preparation import UNTIMED
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.pretrained.fit_size import FIT_POSITIONS
 from tests.planning.test_plan import OPTIONS, TRACES, _facts, _own_cache
@@ -37,6 +38,7 @@ def test_reading_and_fitting_are_timed_and_kept(
 
     monkeypatch.setattr(start, "_step_seconds", never)
     assert _facts(tmp_path, time=True, **values)["start"] == found
+    assert _facts(tmp_path, **values)["start"] == found | UNTIMED
     assert _facts(tmp_path, time=True, **values | {"STUDENT_INIT_FIT_STEPS": "0"})["start"] is None
     assert _facts(tmp_path, time=True)["start"] is None
 
@@ -47,7 +49,7 @@ def test_what_does_not_fit_into_memory_is_not_timed(
     monkeypatch.setattr(probe, "_ROOM_SHARE", 0.0)
     facts = _facts(tmp_path, time=True, **SIZES, STUDENT_INIT=str(teacher))
     assert facts["start"]["step_seconds"] is None
-    assert plan(facts, OPTIONS, 20, None, Asked())["preparation"] is None
+    assert plan(facts, OPTIONS, 20, None, Asked())["preparation"]["seconds"] is None
 
 
 def test_it_is_a_part_of_its_own(tmp_path: Path) -> None:
@@ -57,7 +59,10 @@ def test_it_is_a_part_of_its_own(tmp_path: Path) -> None:
     told = next(row for row in tables(record)[0][2] if row[0] == "before the first step")
     assert told[1] == "22m 48s"
     assert "30 layers of the model read 20,000 tokens in 10m 00s, then 512 steps of fitting take 12m 48s" in told[2]
-    assert plan(facts, OPTIONS, 20, None, Asked(device="cuda", memory_bytes=80 * 10**9))["preparation"] is None
+    elsewhere = plan(facts, OPTIONS, 20, None, Asked(device="cuda", memory_bytes=80 * 10**9))
+    told = next(row for row in tables(elsewhere)[0][2] if row[0] == "before the first step")
+    read = "30 layers of the model read 20,000 tokens"
+    assert told[1:] == [None, f"{read}, then come 512 steps of fitting; not timed"]
 
 
 def test_without_traces_the_most_is_said(tmp_path: Path) -> None:

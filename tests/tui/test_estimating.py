@@ -223,3 +223,7 @@ def test_the_fit_before_training_is_a_part_of_its_own():
     assert "9m 17s + 9m 20s to fit first" in unstyled(shown.cost())
     shown._plan = {**shown._plan, "preparation": fit | {"exact": False}}
     assert "Fit first  at most 9m 20s  512 steps" in map(unstyled, shown.lines())
+    untimed = timed | {"evaluations": {"times": 4, "seconds": 3.0}}
+    shown._plan = {**shown._plan, "preparation": fit | {"seconds": None}, "time": untimed}
+    assert "Fit first  512 steps" in map(unstyled, shown.lines())
+    assert unstyled(shown.cost()).startswith("Takes 9m 20s · ")

@@ -15,6 +15,7 @@ from bitnet_tui.view.spans import Line, Span, line, short
 
 Record = Mapping[str, Any]
 _LABEL_CELLS = 11
+_NO_TIME: Record = {"seconds": 0.0}
 _NO_PLAN = "No estimate: a value is wrong."
 
 
@@ -128,7 +129,7 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) 
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":
         first = plan.get("preparation")
-        parts.insert(0, f"{words} + {_fit_words(first)} to fit first" if first else words)
+        parts.insert(0, f"{words} + {_fit_words(first)} to fit first" if first and _fit_words(first) else words)
     elif timing:
         parts.append("time: being measured…")
     return line(Span(f"Takes {' · '.join(parts)}", "label"))
@@ -150,10 +151,14 @@ def _fit_first(plan: Record) -> tuple[Line, ...]:
     found = plan.get("preparation")
     if not found:
         return ()
-    return (row("Fit first", _fit_words(found), "value", f"{found['fit_steps']:,} steps"),)
+    steps, words = f"{found['fit_steps']:,} steps", _fit_words(found)
+    return (row("Fit first", words, "value", steps) if words else row("Fit first", steps),)
 
 
 def _fit_words(found: Record) -> str:
+    """How long it takes; empty where it was not timed."""
+    if found["seconds"] is None:
+        return ""
     return ("" if found["exact"] else "at most ") + duration(found["seconds"])
 
 
@@ -166,7 +171,7 @@ def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
     if spent["step_seconds"] is not None:
         rate = f"{count(spent['tokens_per_s'])} tokens/s here"
         if spent["seconds"] is not None:
-            return duration(spent["seconds"]), "value", rate
+            return duration(spent["seconds"] + (spent.get("evaluations") or _NO_TIME)["seconds"]), "value", rate
         steps = _number(draft, "TOTAL_STEPS")
         if steps is None:  # full rows would need so many steps, and rows may be less full
             budget = plan["budget"]
