@@ -64,6 +64,10 @@ class TraceList(Widget, can_focus=True):
     def row(self) -> Row | None:
         return self._row(self._place)
 
+    @property
+    def first(self) -> Row | None:
+        return self._row(0)
+
     def _row(self, place: int) -> Row | None:
         rows = self._pages.get(place // PAGE, [])
         return rows[place % PAGE] if place % PAGE < len(rows) else None

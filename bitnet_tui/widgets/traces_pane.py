@@ -66,7 +66,7 @@ class TracesPane(Vertical):
         self._goes_to_worst = False
         """Whether to go to the worst of all tokens as soon as they are known."""
         self._just_scored = 0
-        """How many traces were scored, until the first of the list is there: it is shown at its worst token."""
+        """How many traces were scored, until the first of the list is shown at its worst token, or something else."""
         self._stays = False
         """Whether what is said at the foot stays until one goes on, or only until the list is read."""
 
@@ -133,6 +133,7 @@ class TracesPane(Vertical):
         search = self.query_one("#trace-search", Input).value
         request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
         if around is not None:
+            self._just_scored = 0
             self._traces.seek(around)
             request["around"] = around
         self._requests.ask(request)
@@ -200,7 +201,7 @@ class TracesPane(Vertical):
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
-        elif self._just_scored and (first := self._traces.row) and first.prompt_idx == trace.prompt_idx:
+        elif self._just_scored and (first := self._traces.first) and first.prompt_idx == trace.prompt_idx:
             cursor = next(iter(worst_first(trace.positions, "kl")), cursor)
             self._say_scored(self._just_scored)
             self._just_scored = 0
@@ -263,6 +264,7 @@ class TracesPane(Vertical):
         return "number" if self._by == "kl" and self._scored is None else self._by
 
     def _begin_anew(self) -> None:
+        self._just_scored = 0
         self._traces.forget()
         self._list()
         self._draw()
@@ -320,6 +322,7 @@ class TracesPane(Vertical):
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
+        self._just_scored = 0
         at = self._worst.index(found)
         place = at + 1, (at + 1) % len(self._worst) + 1
         keys = key("traces.score"), key("traces.worst-of-all")
@@ -369,6 +372,8 @@ class TracesPane(Vertical):
         message.stop()
         if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
             self._say("")  # the first one is nobody's choice, and of one that is shown again nothing is new
+        if message.row != self._traces.first:
+            self._just_scored = 0
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 

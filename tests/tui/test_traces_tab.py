@@ -204,6 +204,24 @@ async def test_scoring_that_ends_leaves_alone_who_does_something_else(
         assert "Scored the 7 held-out traces of 20; N goes to" in words(pilot)
         assert "Scoring the newest" not in words(pilot)
         assert pilot.app.focused is pilot.app.screen.query_one("#trace-search")
+        await pilot.press("escape")
+        await settled(pilot)
+        pane = pilot.app.screen.query_one(TracesPane)
+        for key, chosen in (("down", 1), ("o", 0)):  # before the worst trace is there
+            with monkeypatch.context() as slow:
+                waiting: list[dict[str, Any]] = []
+                slow.setattr(pane._requests, "ask", waiting.append)
+                await pilot.press("S")
+                await settled(pilot)
+                pilot.app.screen.query_one(TraceList).focus()
+                await pilot.press(key)
+                await settled(pilot)
+            for request in waiting:
+                pane._requests.ask(request)
+            await settled(pilot)
+            row, text = pilot.app.screen.query_one(TraceList)._row(chosen), pilot.app.screen.query_one(TokenText)
+            assert row is not None and f"prompt {row.prompt_idx} " in said(pilot, "#trace-head")
+            assert text.token is not None and text.token.position == 0, "not at the worst of its tokens"
 
 
 @pytest.mark.parametrize("fails", [False, True])
