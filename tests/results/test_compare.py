@@ -68,6 +68,10 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
             {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": "gpt-x"},
             "their teachers differ (A embedded, B gpt-x)",
         ),
+        (
+            {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": "gpt-x", "collects": False},
+            "it is not known whether their teachers are the same (A embedded, B not known)",
+        ),
     ],
 )
 def test_nothing_measured_by_other_teachers_or_texts_is_called_better(home: Path, how: dict[str, object], why: str):
@@ -80,6 +84,32 @@ def test_nothing_measured_by_other_teachers_or_texts_is_called_better(home: Path
     )
     assert "better" not in found.sentence
     assert all(not row.best for row in found.rows if row.measure.by_teacher)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (
+            {"TEACHER_PROVIDER": "custom", "CUSTOM_BASE_URL": "http://lab:1/v1", "CUSTOM_MODEL": "llama"},
+            "(A llama of vllm, B llama of custom)",
+        ),
+        (
+            {"TEACHER_BASE_URL": "http://other:8000/v1"},
+            "(A llama of vllm at http://lab:8000/v1, B llama of vllm at http://other:8000/v1)",
+        ),
+        ({"TEACHER_MODEL": "other"}, "(A llama, B other)"),
+        ({"VLLM_BASE_URL": "http://lab:8000/v1/"}, ""),
+        ({"PROVIDER": "openai", "collects": False}, ""),
+    ],
+)
+def test_teachers_are_the_same_only_with_one_provider_address_and_model(
+    home: Path, other: dict[str, object], told: str
+):
+    vllm = {"TEACHER_PROVIDER": "vllm", "VLLM_BASE_URL": "http://lab:8000/v1", "VLLM_MODEL": "llama"}
+    whole(home, "base", 5.21, **vllm)
+    whole(home, "other", 5.00, **{**vllm, **other})  # type: ignore[arg-type]
+    headline = compared(home, "base", "other").verdict.headline
+    assert f"their teachers differ {told}." in headline if told else headline.startswith("B is better")
 
 
 def test_layers_and_fit_of_a_student_that_starts_at_random_are_no_difference(home: Path):

@@ -103,10 +103,20 @@ def cells(found: Comparison, name: str) -> list[str]:
     return [row.cell(place) for place in range(len(found.subjects))]
 
 
-def whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> Path:
-    """An experiment that was collected, trained and evaluated; its folder."""
+def whole(
+    home: Path,
+    name: str,
+    loss: float,
+    half: float = 0.05,
+    tokens: int = 2113,
+    *,
+    collects: bool = True,
+    **settings: object,
+) -> Path:
+    """An experiment that was trained and evaluated, with traces that it has collected or was given; its folder."""
     exp = made(home, name, **settings)
-    collected(exp)
+    if collects:
+        collected(exp)
     trained(exp, loss, tokens=tokens)
     evaluated(exp, half=half)
     return exp.root
