@@ -4,9 +4,9 @@ A notice goes when its reading time is over, or at the next key or click. While 
 nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
 """
 
-import time
 from collections import deque
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -48,23 +48,27 @@ def reading_seconds(text: str) -> float:
     return 3 + len(text) / 20
 
 
+class _Notice(Notification):
+    """One that is dated by the monotonic clock: the other may be set while it is shown."""
+
+    @property
+    def time_left(self) -> float:
+        return self.raised_at + self.timeout - monotonic()
+
+
 class Noticing(Shell):
     """The part of the app that shows notices."""
 
     _acted = _came = 0.0
-    """When somebody last used the keyboard or the mouse, and since when somebody has been there; `_now`."""
+    """When somebody last used the keyboard or the mouse, and since when somebody has been there."""
     _beside: Notification | None = None
     """The notice beside the title."""
     _shown: tuple[str, "SeverityLevel"]
     """What it says."""
 
-    @staticmethod
-    def _now() -> float:
-        return time.time()  # as Textual dates its notifications
-
     @property
     def idle_seconds(self) -> float:
-        return abs(self._now() - self._acted)
+        return monotonic() - self._acted
 
     @property
     def _away(self) -> bool:
@@ -74,7 +78,7 @@ class Noticing(Shell):
         self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
         self._of_runs: dict[str, Notification] = {}
         self._taken_back: deque[str] = deque(maxlen=_MOST_WAITING)
-        self._acted = self._came = self._now()
+        self._acted = self._came = monotonic()
 
     def notify(
         self,
@@ -90,7 +94,7 @@ class Noticing(Shell):
 
     def _made(self, text: str, severity: "SeverityLevel" = "information", least: float = 0.0) -> Notification:
         seconds = _KEPT_SECONDS if self._away else max(least, reading_seconds(text))
-        return Notification(text, severity=severity, timeout=seconds, markup=False)
+        return _Notice(text, severity=severity, timeout=seconds, raised_at=monotonic())
 
     def notify_of(self, run: str, message: str) -> None:
         self.take_back(run)
@@ -191,7 +195,7 @@ class Noticing(Shell):
 
     def person_is_there(self, event: events.InputEvent) -> None:
         """Somebody types or uses the mouse: what waited for them is read now, and what was read goes."""
-        now = self._now()
+        now = monotonic()
         if self._away:
             self._came = now
             for waiting in self._notifications:
@@ -199,7 +203,7 @@ class Noticing(Shell):
         self._acted = now
         if isinstance(event, events.Key | events.Paste | events.MouseDown):
             for one in list(self._notifications):
-                if abs(now - max(one.raised_at, self._came)) > _GLANCE_SECONDS:
+                if now - max(one.raised_at, self._came) > _GLANCE_SECONDS:
                     self._dismiss(one)
 
     def _dismiss(self, notification: Notification) -> None:

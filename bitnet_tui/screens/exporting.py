@@ -81,7 +81,7 @@ class ExportingScreen(ShellScreen[None]):
         said = (
             exports.ended(*export.said)
             if export.ended
-            else exports.running(export.step, export.form, export.began, made)
+            else exports.running(export.step, export.form, export.began, export.seconds, made)
         )
         if said != self._told_of_export:
             self._told_of_export = said

@@ -25,7 +25,12 @@ class Export(Command):
         arguments = ["--root", str(root), "export", form, "--checkpoint", str(checkpoint)]
         super().__init__(home, [*arguments, *(["--force"] if again else [])], {}, _SECONDS, "The export")
         self.root, self.form, self.step = root, form, step
-        self.began = time.time()
+        self.began, self._begun = time.time(), time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._begun
 
     def exported(self) -> tuple[Path, str]:
         """Run it; where the export is, and whether it was verified. BitnetError if there is none."""

@@ -136,7 +136,7 @@ async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Pat
 async def test_rows_keep_their_places_while_a_hand_is_on_them(home: Path, hand: str, monkeypatch: pytest.MonkeyPatch):
     """What begins to run comes first only when neither key nor mouse was used for a while."""
     now = [1e9]
-    monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: now[0]))
+    monkeypatch.setattr(noticing, "monotonic", lambda: now[0])
     for name in ("a", "b"):
         experiment(home, name)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
@@ -171,7 +171,7 @@ async def test_rows_are_in_order_for_one_who_comes_back_until_a_hand_is_on_them(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     now = [1e9]
-    monkeypatch.setattr(noticing.Noticing, "_now", staticmethod(lambda: now[0]))
+    monkeypatch.setattr(noticing, "monotonic", lambda: now[0])
     for name, seconds in (("a", 100), ("b", 200)):
         os.utime(experiment(home, name).root, (time.time() - seconds,) * 2)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
