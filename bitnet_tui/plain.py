@@ -40,8 +40,9 @@ def _block(row: ExperimentRow, home: Path) -> str:
     ]
     watcher = ExperimentWatcher(row.root, home)
     for stage in row.stages:
-        state = look(stage.state)
-        lines.append(f"  {state.glyph} {stage.name:<9} {state.word:<12} {stage.note}".rstrip())
+        state = look(stage.shown_state)
+        word, note = (stage.note, "") if stage.copied else (state.word, stage.note)
+        lines.append(f"  {state.glyph} {stage.name:<9} {word:<12} {note}".rstrip())
         told = _health(watcher, stage) if stage.active else capital(stage.error).split("\n")
         lines += [f"      {words}" for words in told if words]
     return "\n".join([*lines, *(f"  {words}" for words in _facts(row))]) + "\n"

@@ -1,6 +1,7 @@
 """`bitnet export` and `bitnet verify-export`: the student for other programs, and whether it is the same there."""
 
 import argparse
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +49,13 @@ def _export(arguments: argparse.Namespace) -> int:
     experiment, path = _source(arguments)
     patient_threads()
     from bitnet_core.cli import exporting
+    from bitnet_core.runs.launch import export_lock
 
-    return exporting.export(arguments, experiment, path)
+    waiting = functools.cache(
+        lambda: warn(f"Another export of {experiment.root} is going on; this one waits for it.")
+    )
+    with export_lock(experiment, on_wait=waiting):
+        return exporting.export(arguments, experiment, path)
 
 
 def _source(arguments: argparse.Namespace) -> "tuple[Experiment, Path]":

@@ -115,11 +115,12 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
     speeds = [speed for _, speed in training.points("tokens_per_s")]
     seconds = [one.seconds for one in subject.trained]
     whole = sum(one for one in seconds if one is not None) if None not in seconds else None
+    over = sum(one != 0 for one in seconds)
     return found | {
         "best_loss": _figure(best and best[1], f"after {count(best[0])} tokens" if best else "", run),
         "flip_shock": _figure(run.record.summary.get("flip_shock"), "loss after the flip less before it", run),
         "seen_tokens": _figure(max(seen, training.seen or 0.0) or None, "supervised tokens", run, "recorded"),
-        "train_seconds": _figure(whole, f"over {len(seconds)} runs" if len(seconds) > 1 else "", run, "recorded"),
+        "train_seconds": _figure(whole, f"over {over} runs" if over > 1 else "", run, "recorded"),
         "train_speed": _figure(median(speeds) if speeds else None, "median of the reports", run),
     }
 

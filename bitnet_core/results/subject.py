@@ -4,7 +4,7 @@ Reads files, and keeps what it has read, so that looking again costs what is new
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.runs.spent import beginning, seconds, together
+from bitnet_core.runs.spent import beginning, seconds, seconds_of, together
 from bitnet_core.text import finite, flat
 
 TRAIN, EVAL = "train", "eval"
@@ -175,7 +175,11 @@ class SubjectReader:
         runs = {stage: self._stage_run(history, entry, bool(self.run)) for stage, entry in chosen.items()}
         pieces = together(history, chosen[TRAIN]) if TRAIN in chosen else []
         training = joined([self._read(entry).curves for entry in pieces])
-        trained = tuple(self._stage_run(history, entry, bool(self.run)) for entry in pieces)
+        took = seconds_of(pieces, self._read(pieces[0]).newest) if pieces else ()
+        trained = tuple(
+            replace(self._stage_run(history, entry, bool(self.run)), seconds=one)
+            for entry, one in zip(pieces, took, strict=True)
+        )
         name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
         answers = self._answers_of(history, chosen.get(EVAL))
         return Subject(

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from bitnet_core.runs.record import BALLAST, START_SECONDS, Run, RunRecord, end
 from bitnet_core.secrets.handover import child_environment, refuse_unrecordable, start_with_secrets
 from bitnet_core.settings.resolved import Settings
 
+EXPORT = "export"
+"""Stands in the name of the lock for what is no stage."""
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[str]"] = []
@@ -156,6 +158,18 @@ def launch_lock(experiment: Experiment) -> Iterator[None]:
             raise BitnetError(f"Another launch in {experiment.root} does not end; try again, or end its process.")
 
     with files.locked(experiment.logs / ".launch.lock", on_wait=give_up):
+        yield
+
+
+@contextlib.contextmanager
+def export_lock(experiment: Experiment, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Hold an experiment while it is exported: it is neither renamed nor deleted. One export waits for another.
+
+    Where the lock can't be made that must not prevent the export.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(files.locked(lock_path(experiment, EXPORT), on_wait=on_wait))
         yield
 
 

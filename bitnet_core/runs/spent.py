@@ -1,13 +1,15 @@
 """How long runs took, alone and with those that they go on with: one rule for whatever tells a time."""
 
 import functools
+import math
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
 from bitnet_core.runs.catalog import PIPELINE, stage
-from bitnet_core.runs.chain import Beginning, Start, of_one_training
+from bitnet_core.runs.chain import Beginning, Start, counted, of_one_training, place_of
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, Progress, Trace
 from bitnet_core.runs.history import Entry, History
@@ -43,8 +45,31 @@ def _leaves_its_work(one: Entry, to: Entry) -> bool:
 
 
 def seconds_before(history: History, run: Entry) -> float:
-    """How long the runs took that this one goes on with; 0 if it goes on with none."""
-    return sum(seconds(one) or 0.0 for one in together(history, run)[1:])
+    """How long the runs took that this one goes on with, as far as it does; 0 if it goes on with none."""
+    return sum(one or 0.0 for one in seconds_of(together(history, run))[1:])
+
+
+def seconds_of(newest_first: Sequence[Entry], newest: float | None = None) -> list[float | None]:
+    """How long each of the runs that are one took. Steps that a later run of a training did anew do not count.
+
+    `newest` is as in `seconds`, of the first run.
+    """
+    if not newest_first or newest_first[0].record.stage != _TRAIN:
+        return [seconds(one, None if place else newest) for place, one in enumerate(newest_first)]
+    ends = [end for _, end in counted(map(_Begun, newest_first))]
+    return [
+        _up_to(one, end, None if place else newest)
+        for place, (one, end) in enumerate(zip(newest_first, ends, strict=True))
+    ]
+
+
+def _up_to(run: Entry, end: float, newest: float | None) -> float | None:
+    """How long a run of a training took until its last report up to this place; all of it if it went no further."""
+    whole, path = seconds(run, newest), run.run.events_path
+    if whole is None or math.isinf(end):
+        return whole
+    reached = _reached(path, _inode(path), end)
+    return whole if reached is None else min(whole, max(0.0, reached - (run.record.started or 0.0)))
 
 
 def seconds(run: Entry, newest: float | None = None) -> float | None:
@@ -131,6 +156,34 @@ class _Begun:
     @property
     def begins(self) -> Beginning | None:
         return beginning(self.entry)
+
+
+@functools.lru_cache(_FILES)
+def _reached(path: Path, _file: int, end: float) -> float | None:
+    """When a run that has ended reported last up to this place; None if it went no further."""
+    tail = _metrics(EventReader(path, last_bytes=_TAIL_BYTES))
+    if all(place <= end for place, _ in tail):
+        return None
+    return max((t for place, t in _metrics(EventReader(path)) if place <= end), default=-math.inf)
+
+
+def _metrics(reader: EventReader) -> Iterator[tuple[float, float]]:
+    """The place and the time of each report."""
+    while (events := reader.read_new()) or not reader.at_end:
+        for event in events:
+            if (
+                isinstance(event, Metric)
+                and (x := place_of(event)) is not None
+                and (t := finite(event.t)) is not None
+            ):
+                yield x, t
+
+
+def _inode(path: Path) -> int:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - asked at each look at an experiment
+    except OSError:
+        return 0
 
 
 def _newest(path: Path) -> float | None:

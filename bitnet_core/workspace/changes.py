@@ -16,7 +16,7 @@ from bitnet_core.files.inputs import refuse_to_write
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.experiment import ARCHIVED, Experiment, is_archived, is_experiment, is_name
 from bitnet_core.runs.history import History
-from bitnet_core.runs.launch import launch_lock, lock_path
+from bitnet_core.runs.launch import EXPORT, launch_lock, lock_path
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings import dotenv
@@ -210,7 +210,7 @@ def _idle(root: Path) -> Iterator[Experiment]:
         try:
             if experiment.logs.is_dir():
                 stack.enter_context(launch_lock(experiment))
-            for stage in (*STAGES, PIPELINE.name, UPLOAD.name):
+            for stage in (*STAGES, PIPELINE.name, UPLOAD.name, EXPORT):
                 lock = lock_path(experiment, stage)
                 if lock.is_file():
                     stack.enter_context(files.locked(lock, on_wait=partial(refuse, root, stage)))

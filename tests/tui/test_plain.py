@@ -7,11 +7,13 @@ import pytest
 
 from bitnet_tui.plain import listing
 from bitnet_tui.view.run_reading import RunReading
-from tests.tui.simulated import NOON, SimulatedRun, experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
 
 
 def test_it_names_what_the_table_of_experiments_has_in_columns(home: Path):
     exp = experiment(home, "kd")
+    leave_traces(exp)
+    assert "  ✓ collect   copied\n  · train     new\n" in listing(home)
     assert "held-out" not in listing(home)
     run = SimulatedRun(exp, "train", NOON)
     run.train(0, 200)

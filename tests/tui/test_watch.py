@@ -296,6 +296,13 @@ def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
     assert whole.endswith(unstyled(narrow)[-len("  ] newer") :]), "which run it is stays"
     told = figures_of(reader_of("resumed", home).read())["train_seconds"]
     assert (told.value, told.how) == (155, "over 3 runs")
+    # The next run goes back behind the newest one, which counts no more, and into the one before it.
+    run = SimulatedRun(exp, "train", NOON + 2000)
+    run.emit("metric", 50, step=31, seen_tokens=31 * 700, loss=5.0, kl=1.0, ce=4.0)
+    run.finish()
+    row = look("train").row("train")
+    told = figures_of(reader_of("resumed", home).read())["train_seconds"]
+    assert row is not None and (row.note, told.value, told.how) == ("2m 35s", 155, "over 3 runs")
 
 
 @pytest.mark.parametrize("stage, unit", [("train", "steps"), ("train", "shards"), ("collect", "bytes")])

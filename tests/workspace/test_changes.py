@@ -12,7 +12,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import locked, trees
 from bitnet_core.runs.experiment import ARCHIVED, Experiment, Workspace
 from bitnet_core.runs.history import History
-from bitnet_core.runs.launch import launch_lock, lock_path
+from bitnet_core.runs.launch import export_lock, launch_lock, lock_path
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.storage.state import Busy, exclusive
 from bitnet_core.workspace import changes
@@ -198,7 +198,7 @@ def test_a_link_in_place_of_the_folder_for_deletion_moves_nothing_out(home: Path
 
 
 @pytest.mark.parametrize("change", [lambda root: rename(root, "two"), delete])
-@pytest.mark.parametrize("what", ["stage", "record", "launch", "push", "upload"])
+@pytest.mark.parametrize("what", ["stage", "record", "launch", "push", "upload", "export"])
 def test_nothing_is_done_while_something_is_at_work(home: Path, what: str, change, monkeypatch: pytest.MonkeyPatch):
     from tests.tui.simulated import SimulatedRun
 
@@ -212,6 +212,8 @@ def test_nothing_is_done_while_something_is_at_work(home: Path, what: str, chang
     elif what == "launch":
         monkeypatch.setattr("bitnet_core.runs.launch._DYING_SECONDS", 0.05)
         held = launch_lock(experiment)
+    elif what == "export":
+        held = export_lock(experiment, on_wait=lambda: None)
     else:
         held = locked(lock_path(experiment, "collect"))
     entered, leave = threading.Event(), threading.Event()
