@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets.known import resolve_and_remember
@@ -45,12 +46,15 @@ def copied_of(root: Path, overrides: Mapping[str, str]) -> Copied:
     keys = tuple(sorted(name for name in written if name in SECRET_NAMES))
     kept = {name: text for name, text in values.items() if text}
     experiment = Experiment.from_settings(settings)
-    return Copied(kept, keys, experiment.data if has_traces(experiment) else None)
+    traces = None
+    with contextlib.suppress(BitnetError):  # settings can be copied from where traces can't be read
+        traces = experiment.data if has_traces(experiment) else None
+    return Copied(kept, keys, traces)
 
 
 def has_traces(experiment: Experiment) -> bool:
-    """Whether traces have been collected in it."""
-    return experiment.holds(STAGES["collect"].outputs)
+    """Whether traces have been collected in it. BitnetError if its data can't be read."""
+    return all(files.matching(getattr(experiment, at), pattern) for at, pattern in STAGES["collect"].outputs)
 
 
 def _text(name: str, text: str, value: object, root: Path) -> str:

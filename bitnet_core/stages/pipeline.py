@@ -48,12 +48,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
             rows.append(_row(stage.name, before.last.run, skipped=True))
             continue
         # A run of the stage that is already going on is waited for, not started twice.
-        child = history.active(stage.name) or launch(
-            ctx.settings, stage.name, ctx.secrets, [f"pipeline {ctx.run_id}"]
-        )
-        _progress(ctx, position, stage.name, child)
-        _wait(ctx, child)
-        _require_success(stage.name, child)
+        child = history.active(stage.name)
+        if child is not None:
+            _await_success(ctx, position, stage.name, child)
+            if History.read(ctx.experiment).status(stage.name).state != "done":
+                ctx.log(f"{child.id} had other settings or input than {stage.name} has here, so it is run again.")
+                child = None
+        if child is None:
+            child = launch(ctx.settings, stage.name, ctx.secrets, [f"pipeline {ctx.run_id}"])
+            _await_success(ctx, position, stage.name, child)
         rows.append(_row(stage.name, child, skipped=False))
     _progress(ctx, len(STAGES), "done", None)
     # What was skipped took no time of this run; the summary has what it took then.
@@ -85,6 +88,12 @@ def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> No
     """Report the current stage and its run, so that a reader can follow that run's events."""
     run_id = child.id if child else None
     ctx.emit(Progress(done=done, total=len(STAGES), unit="stages", label=stage, run=run_id))
+
+
+def _await_success(ctx: StageContext, position: int, stage: str, child: Run) -> None:
+    _progress(ctx, position, stage, child)
+    _wait(ctx, child)
+    _require_success(stage, child)
 
 
 def _wait(ctx: StageContext, child: Run) -> None:

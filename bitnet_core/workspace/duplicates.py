@@ -50,7 +50,8 @@ class Duplicate:
 def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
     """Make an experiment beside `source`. All of it is there, or nothing.
 
-    UsageError for a name that is malformed or taken, or if there are no traces to bring or some are being collected.
+    UsageError for a name that is malformed or taken, or if there are no traces to bring or some are being collected;
+    BitnetError if they can't be read.
     """
     home = {"BITNET_HOME": str(source.parent)}
     with files.folder_watched(source):

@@ -278,6 +278,21 @@ def test_the_pipeline_stops_at_the_first_failure_and_continues_from_there(
     assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "succeeded"]
 
 
+def test_the_pipeline_repeats_a_stage_that_it_waited_for_and_that_had_other_settings(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = tmp_path / "go on"
+    theirs = start("collect", f"until {go_on}", KD_MAX_TOKENS_PER_PROMPT="9")
+    monkeypatch.setenv("FAKE_COLLECT", "done")
+    run = start("pipeline")
+    _eventually(lambda: any(one.get("run") == theirs.id for one in events_of(run.events_path)))
+    go_on.touch()
+    rows = next(event["rows"] for event in followed(run) if event["kind"] == "table")
+    assert theirs.state() == "succeeded" and rows[1][:2] == ["collect", "succeeded"] and rows[1][3] != theirs.id
+    said = [event["message"] for event in events_of(run.events_path) if event["kind"] == "log"]
+    assert f"{theirs.id} had other settings or input than collect has here, so it is run again." in said
+
+
 def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_COLLECT", "wait")
     run = start("pipeline")

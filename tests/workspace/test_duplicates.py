@@ -73,7 +73,16 @@ def test_without_traces_there_is_nothing_to_bring(home: Path):
     root = Workspace(home).create("one")
     with pytest.raises(UsageError, match="one has no traces; "):
         duplicate(root, "two", traces=True)
+    (root / "data").symlink_to("data")  # what can't be read may hold some
+    with pytest.raises(BitnetError, match="one/data can't be read "):
+        duplicate(root, "two", traces=True)
     assert [one.name for one in Workspace(home).experiments()] == ["one"]
+
+
+def test_settings_are_copied_from_where_data_cannot_be_read(home: Path):
+    root = Workspace(home).create("one")
+    (root / "data").symlink_to("data")
+    assert duplicate(root, "two").traces is None
 
 
 def test_while_they_are_collected_traces_stay_where_they_are(home: Path, source: Path):

@@ -2,7 +2,8 @@
 
 Launching, the worker, signals, locks and files are real; only the work of the stage is not.
 FAKE_<STAGE> says what happens: done, wait, fail, bug, full, too large (a file of 1 MiB), memory (it takes all there
-is), deaf, leak (a key in many ways), abort, and lose (what it made is removed under it, and it does not notice).
+is), deaf, leak (a key in many ways), abort, lose (what it made is removed under it, and it does not notice), and
+until PATH (it is done when that is there).
 `die on import N` and `exit on import N WORDS` happen before the worker can take over.
 """
 
@@ -15,6 +16,7 @@ import shutil
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
@@ -30,7 +32,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     ctx.artifact(made, "fake")
     if ctx.stage == "eval":
         ctx.table("qei", ["quantity", "value"], [["QEI", 1.5]])
-    while what in ("wait", "deaf"):
+    while what in ("wait", "deaf") or (what.startswith("until ") and not Path(what[6:]).exists()):
         ctx.progress(1, 2, "steps")
         if what == "wait":
             ctx.check_stop()
