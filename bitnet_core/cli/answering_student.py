@@ -38,7 +38,7 @@ class Answering:
             "side",
             None,
             side="student",
-            name=source.name,
+            name=source.name if source.checkpoint.step else f"{source.name} (not trained)",
             where=f"PyTorch, {device}",
             logprobs="yes",
             bits=told_bits(self._trained_bits),

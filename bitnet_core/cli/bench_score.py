@@ -41,6 +41,7 @@ def score(
         experiment = Experiment.from_settings(resolved.settings)
         path = checkpoints.chosen(experiment.checkpoints, "latest" if checkpoint is None else checkpoint, warn)
         loaded = checkpoints.load(path)
+        checkpoints.say_if_untrained(path, loaded.step, warn)
         data = DataOptions.of(resolved.settings).path or experiment.data
         tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)
         opened = student_scorer(checkpoints.student_from(loaded).to(device()), tokenizer)

@@ -48,7 +48,8 @@ class Source:
 
     @property
     def words(self) -> str:
-        return f"Made from step {self.checkpoint.step} ({crop(flat(self.path.name), _NAME_CELLS)}):"
+        trained = "" if self.checkpoint.step else ", which has not been trained"
+        return f"Made from step {self.checkpoint.step} ({crop(flat(self.path.name), _NAME_CELLS)}){trained}:"
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -172,6 +173,7 @@ def source_at(experiment: Experiment, path: Path) -> Source:
     data = DataOptions.of(experiment.settings).path or experiment.data
     tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)
     student = pack_student(checkpoints.student_from(checkpoint))
+    checkpoints.say_if_untrained(path, checkpoint.step, warn)
     return Source(experiment, path, checkpoint, sha256, student, tokenizer)
 
 

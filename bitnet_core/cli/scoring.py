@@ -27,6 +27,7 @@ def score(arguments: argparse.Namespace) -> int:
     options, hardware = DataOptions.of(experiment.settings), DeviceOptions.of(experiment.settings)
     path = checkpoints.require_latest(experiment.checkpoints, warn)
     checkpoint = checkpoints.load(path)
+    checkpoints.say_if_untrained(path, checkpoint.step, warn)
     data = options.path or experiment.data
     traces = load_traces(data, options.top_k)
     tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)

@@ -40,6 +40,11 @@ def text(
         "A ternary student (weights −1, 0 and 1, one scale for each matrix; inputs of every product rounded to "
         f"{_plain(bits)} in training), distilled with bitnet-tui"
         + (f" from {_plain(teacher.get('model'))} ({_plain(teacher.get('provider'))})." if teacher else "."),
+        *(
+            ["It has not been trained: it has the weights that training starts from."]
+            if origin.get("step") == 0
+            else []
+        ),
         "## How to load it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         "tokenizer = AutoTokenizer.from_pretrained(FOLDER)\n"
         'model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype="float32")\n```\n\n'

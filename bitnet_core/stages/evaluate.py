@@ -147,7 +147,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def _newest_checkpoint(ctx: StageContext) -> tuple[Path, Checkpoint]:
     skipped = partial(ctx.alert, "warning", "checkpoint_incomplete")
     path = checkpoints.require_latest(ctx.experiment.checkpoints, skipped)
-    return path, checkpoints.load(path)
+    checkpoint = checkpoints.load(path)
+    checkpoints.say_if_untrained(path, checkpoint.step, partial(ctx.alert, "warning", "untrained"))
+    return path, checkpoint
 
 
 @contextlib.contextmanager

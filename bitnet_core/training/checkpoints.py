@@ -166,6 +166,12 @@ def require_latest(folder: Path, on_skipped: Callable[[str], object] = lambda _:
     return path
 
 
+def say_if_untrained(path: Path, step: int, say: Callable[[str], object]) -> None:
+    """Tell `say` in a sentence if the checkpoint at `path` is that of a start from a model, before its first step."""
+    if step == 0:
+        say(f"{path.name} has not been trained: it has the weights that training starts from.")
+
+
 def fault(path: Path) -> str:
     """What is wrong with a file that is not a complete checkpoint, in words that follow its name."""
     if not files.is_file(path):

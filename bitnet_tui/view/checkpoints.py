@@ -122,7 +122,8 @@ class CheckpointReader:
 
     def _rows(self, folder: Path, copy: CopyStatus | None, *, sends_all: bool = False) -> CheckpointsView:
         names = [f"checkpoints/{path.name}" for path in folder.glob("*")]
-        steps = {step: folder / Path(name).name for name in names if name.endswith(".pt") and (step := step_of(name))}
+        found = [(step_of(name), folder / Path(name).name) for name in names if name.endswith(".pt")]
+        steps = {step: path for step, path in found if step is not None}
         health = {step: self._health.read(path.with_name(f"{path.stem}_health.json")) for step, path in steps.items()}
         whole = [step for step, found in health.items() if found]
         alone = frozenset() if sends_all else older(steps, complete_steps(names), health.__getitem__)
@@ -216,6 +217,7 @@ def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
     told = {
         "best": row.best,
         "newest": row.newest,
+        "not trained": not row.step,
         "not ternary yet": not row.ternary,
         "incomplete": not row.whole,
         "exported": bool(row.exported),
@@ -250,6 +252,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int,
         text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
         return first_lines(wrapped("", text, "label", cells), most, cells)
     facts = [row.path.name]
+    facts += ["it has the weights that training starts from"] if not row.step else []
     facts += [f"agreement with the teacher {share(row.agreement)}"] if row.agreement is not None else []
     if row.tokens and row.budget:
         facts.append(f"{share(row.tokens / row.budget)} of the budget seen")
@@ -308,6 +311,8 @@ def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bo
         return f"The student of step {row.step} is not ternary yet; train on, or choose a later one."
     if what == "export":
         return ""
+    if not row.step:
+        return "Step 0 is where every training begins; choose a later checkpoint, or start the training."
     if training:
         return f"The training is running; stop it first with {key_names.key('experiment.stop')}."
     if what == "flip" and not row.fraction:

@@ -29,7 +29,8 @@ def names(exported: tuple[Exported, ...]) -> str:
 
 def question(step: int, here: tuple[Exported, ...]) -> str:
     """The title above the formats."""
-    return f"{'Run or export' if here else 'Export'} the student of step {step}"
+    trained = "" if step else ", not trained yet"
+    return f"{'Run or export' if here else 'Export'} the student of step {step}{trained}"
 
 
 def choice(kind: str, what: str, here: Exported | None) -> str:

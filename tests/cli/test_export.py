@@ -144,6 +144,18 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     assert "\x1b" not in card
     assert "\n# title" not in card
     assert "evil\\](x)" in card
+    assert "has not been trained" not in card
+
+
+def test_a_student_that_was_never_trained_is_exported_as_one(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoints.require_latest(root / "checkpoints")
+    made = dataclasses.replace(checkpoints.load(path), step=0, seen_tokens=0)
+    checkpoints.save(path.parent, made, {})
+    assert main(export(root, "hf", "--no-verify", "--checkpoint", "0")) == 0
+    said = capsys.readouterr()
+    assert "mini_bitnet_step_00000000.pt has not been trained: it has the weights that training starts" in said.err
+    assert "Made from step 0 (mini_bitnet_step_00000000.pt), which has not been trained:" in said.out
+    assert "It has not been trained" in (root / "exports" / "experiment-step0-hf" / hf.CARD_FILE).read_text()
 
 
 @pytest.mark.usefixtures("_here")

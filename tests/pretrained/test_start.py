@@ -12,7 +12,7 @@ import torch
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
-from bitnet_core.stages import train
+from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
@@ -124,6 +124,9 @@ def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_star
         with pytest.raises(SystemExit):
             train.run(cut)
     assert newest(cut).step == 0
+    evaluate._newest_checkpoint(cut)
+    (alert,) = events_of(cut.run_dir / "events.jsonl", "alert")[-1:]
+    assert alert["code"] == "untrained" and "step_00000000.pt has not been trained: " in alert["message"]
     shutil.rmtree(source)
     again = train.run(context(tmp_path / "cut", tokenizer, **values))
     assert str(again["resumed_from"]).endswith("step_00000000.pt")

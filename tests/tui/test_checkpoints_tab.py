@@ -19,6 +19,7 @@ from bitnet_tui.services.exporting import Export
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.copy import copy_lines
+from bitnet_tui.view.exports import question
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.conftest import RecordingLaunch
@@ -79,6 +80,18 @@ def test_a_checkpoint_that_is_not_ternary_yet_can_only_be_resumed_from(home: Pat
         assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
     save_checkpoint(saved, 300, quantized_share=1.0)
     assert (CheckpointReader(saved.root, home).read().rows[0]).ternary
+
+
+def test_a_checkpoint_before_the_first_step_is_not_trained(home: Path, saved: Experiment):
+    save_checkpoint(saved, 0)
+    view = CheckpointReader(saved.root, home).read()
+    row = view.row("0")
+    assert row is not None and "not trained" in unstyled(checkpoints.row_line(row, 100, NOON + 160))
+    about = " ".join(map(unstyled, checkpoints.about_lines(view, row, 100, 9)))
+    assert "it has the weights that training starts from" in about
+    for what, refused in (("export", False), ("flip", True), ("resume", True)):  # RESUME_STEP=0 begins anew
+        assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
+    assert question(0, ()) == "Export the student of step 0, not trained yet"
 
 
 def test_the_copy_tells_which_checkpoint_is_stored(home: Path, saved: Experiment, isolated: Path):
