@@ -87,13 +87,12 @@ def launch(
     """
     refuse_unrecordable(settings.values, argv or sys.argv, (secrets or {}).values())
     experiment = Experiment.from_settings(settings)
-    _require_same_experiment(experiment, env_files)
-    experiment.ensure()
+    with _held(experiment, env_files):
+        experiment.ensure()
     try:
         with stage_lock(experiment, stage):
             pass
-        with launch_lock(experiment):
-            _require_same_experiment(experiment, env_files)  # while the lock is held, it is not renamed
+        with launch_lock(experiment), _held(experiment, env_files):
             run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
         _require_same_experiment(experiment, env_files)
@@ -120,6 +119,16 @@ def launch(
     # Polling collects the children that have ended: none remains as a zombie while this process lives.
     _children[:] = [child for child in _children if child.poll() is None]
     return run
+
+
+@contextlib.contextmanager
+def _held(experiment: Experiment, env_files: Collection[Path]) -> Iterator[None]:
+    """Hold the folder, if it is there yet, so that it is not renamed. UsageError if that of the settings is gone."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(files.FolderGone):
+            stack.enter_context(files.folder_held(experiment.root))
+        _require_same_experiment(experiment, env_files)
+        yield
 
 
 def _require_same_experiment(experiment: Experiment, env_files: Collection[Path]) -> None:

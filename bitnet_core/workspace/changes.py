@@ -111,7 +111,7 @@ def rename(root: Path, name: str) -> Renamed:
         if moved:
             refuse_to_write(root / ".env")
         try:
-            with files.folder_held(root, moving=True):
+            with _still(root, experiment):
                 root.rename(target)
             files.fsync_folder(target.parent)
         except OSError as error:
@@ -170,9 +170,9 @@ def delete(root: Path) -> None:
     A link in it is removed, never what it leads to.
     """
     away = root.parent / _DELETING
-    with _idle(root):
+    with _idle(root) as experiment:
         try:
-            with files.folder_held(root.parent), files.folder_held(root, moving=True):
+            with files.folder_held(root.parent), _still(root, experiment):
                 away.mkdir(exist_ok=True)
                 if not stat.S_ISDIR(away.lstat().st_mode):
                     raise UsageError(f"{away} is a link; remove it, so that nothing is moved out of the workspace.")
@@ -223,6 +223,15 @@ def _idle(root: Path) -> Iterator[Experiment]:
         if (root / FOLDER).is_dir():
             stack.enter_context(exclusive(root))
         yield experiment
+
+
+@contextlib.contextmanager
+def _still(root: Path, experiment: Experiment) -> Iterator[None]:
+    """Hold the folder to move it. UsageError if a stage began first: without logs nothing held it off."""
+    with files.folder_held(root, moving=True):
+        if running := _active(experiment):
+            refuse(root, running)
+        yield
 
 
 def refuse_what_runs(root: Path) -> None:

@@ -1,7 +1,9 @@
 """What another command or app does to an experiment meanwhile: it is told, and nothing is lost or made again."""
 
+import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from bitnet_core import files
 from bitnet_core.errors import UsageError
 from bitnet_core.files import FolderGone
-from bitnet_core.runs import experiment
+from bitnet_core.runs import experiment, launch
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.settings import dotenv
+from bitnet_core.settings.resolve import resolve
 from bitnet_core.workspace import changes, duplicates
 
 
@@ -126,3 +129,65 @@ def test_the_end_of_one_deletion_does_not_hinder_another(
     changes.delete(root)
     ending.join()
     assert _names(home) == []
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage stays one that is starting."""
+    monkeypatch.setattr(launch, "START_SECONDS", 0.0)
+    monkeypatch.setattr(launch, "start_with_secrets", lambda *_: subprocess.Popen(["true"], text=True))
+
+
+def _launch(root: Path) -> launch.Run:
+    resolution = resolve(root=root)
+    return launch.launch(resolution.settings, "dryrun", env_files=resolution.env_files)
+
+
+def test_a_rename_waits_until_a_launch_has_made_the_folders(
+    home: Path, monkeypatch: pytest.MonkeyPatch, started: None
+) -> None:
+    root = Workspace(home).create("one", "SEED=7\n")
+    told = []
+
+    def rename() -> None:
+        try:
+            changes.rename(root, "two")
+        except UsageError as error:
+            told.append(str(error))
+
+    renaming, ensure = threading.Thread(target=rename), Experiment.ensure
+
+    def while_it_is_asked(self: Experiment) -> None:
+        renaming.start()
+        renaming.join(0.5)
+        ensure(self)
+
+    monkeypatch.setattr(Experiment, "ensure", while_it_is_asked)
+    try:
+        _launch(root)
+    except UsageError as error:  # the rename came next
+        told.append(str(error))
+    renaming.join()
+    assert len(told) == 1
+    assert _names(home) in (["one"], ["two"])
+
+
+@pytest.mark.parametrize("act", [lambda root: changes.rename(root, "two"), changes.delete])
+def test_what_never_ran_is_not_moved_once_it_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch, started: None, act: Callable[[Path], object]
+) -> None:
+    root = Workspace(home).create("one", "SEED=7\n")
+    held = files.folder_held
+
+    def after_a_launch(folder: Path, *, moving: bool = False) -> AbstractContextManager[None]:
+        if moving:
+            launching.start()
+            launching.join(0.5)
+        return held(folder, moving=moving)
+
+    launching = threading.Thread(target=lambda: _launch(root))
+    monkeypatch.setattr(changes.files, "folder_held", after_a_launch)
+    with pytest.raises(UsageError, match=r"dryrun-.* is running in .*one; stop it or wait for its end"):
+        act(root)
+    launching.join()
+    assert _names(home) == ["one"]
