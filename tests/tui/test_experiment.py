@@ -19,7 +19,7 @@ from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, click_on, said, settled, shown, until, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -40,6 +40,10 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "following what runs" in text and "f Follow" not in text
             await pilot.press("up")
             await until(pilot, lambda: "f follows what runs" in shown(pilot) and "f Follow" in shown(pilot))
+            await pilot.press("down")  # back to what runs, which following would show
+            await until(pilot, lambda: "follow" not in said(pilot, "#head") and "74.5k of 150k" in shown(pilot))
+            await pilot.press("up")
+            await until(pilot, lambda: "f follows what runs" in said(pilot, "#head"))
             await pilot.press("f")
             await until(pilot, lambda: "following what runs" in shown(pilot))
             live.train(101, 190)
@@ -90,6 +94,29 @@ async def test_while_a_run_is_silent_it_is_glanced_at_and_no_glance_takes_the_pl
             held.set()
             await until(pilot, lambda: bool(read))
             assert read[0] == "look"
+            await pilot.press("4")
+            await settled(pilot)
+            view, looked, drawn = screen._view, 0, list[ExperimentView]()
+
+            def the_same(*_: Any) -> ExperimentView:
+                nonlocal looked
+                looked += 1
+                return view
+
+            monkeypatch.setattr(ExperimentWatcher, "glance", the_same)
+            monkeypatch.setattr(ExperimentWatcher, "look", the_same)
+            await until(pilot, lambda: screen._view is view and looked > 2)
+            with monkeypatch.context() as recording:
+                recording.setattr(screen.pane, "show", lambda view, *_, **__: drawn.append(view))
+                looked = 0
+                await until(pilot, lambda: looked > 5)
+                assert not drawn, "nothing differs"
+            assert "1.5k" not in words(pilot)
+            save_checkpoint(exp, 1500)
+            await until(pilot, lambda: "1.5k" in words(pilot))  # the tab reads files itself
+            assert "stopping" not in shown(pilot)
+            screen.shell.stops_sent[live.run.id] = 0.0
+            await until(pilot, lambda: "stopping" in shown(pilot))  # no file tells that
     finally:
         held.set()
         live.end_process()
