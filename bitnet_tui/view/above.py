@@ -58,8 +58,10 @@ def above(view: ExperimentView, cells: int, rows: int, tab: str = "live") -> Abo
     if len(found) > left:
         found = (*found[: left - 1], found[-1]) if left else ()
     spare = min(_steady_rows(run, found), rows) - sum(map(len, (health, alerts, found))) if run else 0
-    if spare > 0:  # what is below stays where it was while it ran
-        blank = ((),) * spare
+    if run and spare > 0:  # the gauge and what is below stay where they were while it ran
+        below = min(spare, _to_come(run)) if found else 0
+        found = (*found, *[()] * below)
+        blank = ((),) * (spare - below)
         health, alerts = (health, (*alerts, *blank)) if alerts else ((*health, *blank), alerts)
     return Above(health, alerts, found)
 

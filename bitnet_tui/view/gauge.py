@@ -34,7 +34,9 @@ def gauge(run: RunShown, cells: int) -> Line:
         return _budget(run, seen, run.flip, cells)
     if run.state == "succeeded":  # its last progress is that of its last part
         return ()
-    return _work(run.view.progress, cells, ended=not run.active or bool(run.view.unread))
+    if run.view.progress is None and run.view.unread:
+        return ()
+    return _work(run.view.progress, cells, ended=not run.active)
 
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
@@ -82,7 +84,9 @@ def _badge(run: RunShown, flip: FlipOptions, policy: str) -> list[Span]:
 
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
     if progress is None:
-        return () if ended else line(Span("waiting for the first progress…", "label"))
+        return line(
+            Span("It ended before its first progress." if ended else "waiting for the first progress…", "label")
+        )
     text = progress_words(progress.done, progress.total, flat(progress.unit))
     label = f"  {flat(progress.label)}" if progress.label else ""
     if not text:

@@ -214,7 +214,13 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
         assert sum(map(len, parts)) == taken
         # So it does when the run ends, unless there is more to say.
         ended = replace(going, state="succeeded", error="", health=said[:1])
-        assert sum(map(len, above(ExperimentView(Path("/e"), (), "train", ended), 58, rows))) >= min(taken, rows)
+        end = above(ExperimentView(Path("/e"), (), "train", ended), 58, rows)
+        assert sum(map(len, end)) >= min(taken, rows)
+        stopped = replace(going, state="cancelled", error="train was stopped.", health=())
+        end = above(ExperimentView(Path("/e"), (), "train", stopped), 58, rows)
+        if said is calm and rows >= 2 + len(figures(going, 58)) + (seen is unheard):  # the gauge is above the figures
+            assert len(end.health) + len(end.alerts) == len(parts.health)
+            assert len(end.figures) == len(parts.figures)
 
 
 def test_how_a_run_is_now_and_what_to_do_come_before_what_was_said_of_it_once():

@@ -138,7 +138,7 @@ def test_the_gauge_of_other_stages():
     for total in (1, None):
         single = RunView(progress=Progress(done=0, total=total, unit="steps", label="converting the tokenizer"))
         assert unstyled(gauge.gauge(_run("teacher", view=single), 80)) == "converting the tokenizer"
-    assert gauge.gauge(_run("teacher", "failed"), 80) == ()
+    assert unstyled(gauge.gauge(_run("teacher", "failed"), 80)) == "It ended before its first progress."
     assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
     assert {cells_of(gauge.gauge(_run("teacher", view=view), cells)) for cells in (30, 60, 200)} == {30, 60, 200}
 
