@@ -13,5 +13,5 @@
 | export | test_export |
 | settings are changed, and what is outdated is marked | test_outdated |
 | in a real browser, through `--web` | test_browser |
-| over a real SSH connection that is cut | test_ssh |
+| a whole run, over a real SSH connection that is cut | tests/e2e/test_pipeline |
 """
