@@ -1,8 +1,8 @@
 """What `bitnet serve` does: find or make a GGUF, and serve it until Ctrl-C. Heavy: imported when it runs."""
 
 import argparse
-import ipaddress
-import os
+import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
+from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution, warn
 from bitnet_core.cli.exporting import Source
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
@@ -22,6 +22,9 @@ from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.writable import writing
 from bitnet_core.process import available_bytes
 from bitnet_core.secrets.find import find_secrets
+from bitnet_core.serving.front import Front
+from bitnet_core.serving.kept_up import KeptUp
+from bitnet_core.serving.request import Gate, is_loopback
 from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import MAX_CONTEXT, LlamaServer
@@ -59,33 +62,37 @@ def serve(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.parallel <= _MOST_SLOTS:
         raise UsageError(f"--parallel is {arguments.parallel}; give a number from 1 to {_MOST_SLOTS}.")
     key = _key(arguments)
-    if not key and not _is_loopback(arguments.host):
+    if not key and not is_loopback(arguments.host):
         raise UsageError(
             f"At {arguments.host} other machines could use this server without a key; run `bitnet keys set "
             "LLAMACPP_API_KEY`, which it then demands, or leave out --host."
         )
-    _require_free(arguments.host, arguments.port)
-    model = _model(arguments)
-    server = LlamaServer(
-        model.gguf,
-        model.name,
-        parallel=arguments.parallel,
-        context=model.context,
-        host=arguments.host,
-        port=arguments.port,
-        api_key=key,
-        reorder=not model.ours,
-    )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    with server:
-        try:
-            _announce(arguments, server, model)
-            code = server.wait()
-        except KeyboardInterrupt:
-            return 0
-    why = "memory ran out, or it could not bear a request"
-    raise BitnetError(f"llama.cpp ended by itself ({code}: {why}); serve {model.gguf} again.")
+    with _listener(arguments.host, arguments.port) as listener:
+        model = _model(arguments)
+        server = LlamaServer(
+            model.gguf, model.name, parallel=arguments.parallel, context=model.context, reorder=not model.ours
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        with server, contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(arguments, server, model, listener, key))
+    return 0
+
+
+async def _serve(
+    arguments: argparse.Namespace, server: LlamaServer, model: _Model, listener: socket.socket, key: str
+) -> None:
+    """Until Ctrl-C. BitnetError if llama.cpp ended and can't be started again."""
+    behind = KeptUp(server, warn)
+    gate = Gate(key, is_local=is_loopback(arguments.host))
+    front = Front(gate, behind, api_key=server.api_key, parallel=arguments.parallel, context=model.context)
+    host, port = listener.getsockname()[:2]
+    base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    _announce(arguments, server, model, base_url, needs_key=bool(key))
+    try:
+        await asyncio.gather(behind.keep(), front.serve(listener))
+    finally:
+        server.close()
 
 
 def exported(source: Source, type_name: str) -> Path:
@@ -176,23 +183,14 @@ def _key(arguments: argparse.Namespace) -> str:
     return found[name].value if name in found else ""
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _require_free(host: str, port: int) -> None:
-    """UsageError if the port can't be listened on: llama.cpp would say so only after it has loaded the model."""
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that has the port. UsageError if there is none to be had: the model is loaded only after that."""
     if not 0 <= port <= _LARGEST_PORT:
         raise UsageError(f"--port is {port}; give a number from 0 to {_LARGEST_PORT}.")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            if os.name == "posix":  # there it only lets a port be used again that a closed connection still holds
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
     except socket.gaierror as error:
         raise UsageError(f"--host {host} is not an address; leave it out to serve this machine only.") from error
     except OSError as error:
@@ -200,19 +198,21 @@ def _require_free(host: str, port: int) -> None:
         raise UsageError(f"Port {port} of {host} can't be listened on {reason}.") from error
 
 
-def _announce(arguments: argparse.Namespace, server: LlamaServer, model: _Model) -> None:
-    needs_key = ", with the key in LLAMACPP_API_KEY" if server.api_key else ""
+def _announce(
+    arguments: argparse.Namespace, server: LlamaServer, model: _Model, base_url: str, *, needs_key: bool
+) -> None:
+    with_key = ", with the key in LLAMACPP_API_KEY" if needs_key else ""
     settings = {
         "TEACHER_PROVIDER": "llamacpp",
         "TEACHER_MODEL": model.name,
-        "TEACHER_BASE_URL": server.base_url,
+        "TEACHER_BASE_URL": base_url,
         **({"TOKENIZER_NAME": str(model.tokenizer)} if model.tokenizer else {}),
     }
-    lines = [f"{flat(model.name)} is served at {server.base_url}{needs_key}; Ctrl-C ends it."]
+    lines = [f"{flat(model.name)} is served at {base_url}{with_key}; Ctrl-C ends it."]
     if model.length and model.context < model.length:
         lines += [f"Its answers share {model.context:,} tokens, as memory allows; it can read {model.length:,}."]
     lines += ["Settings that make it the teacher of another experiment:"]
     lines += [f"  {name}={quoted(value)}" for name, value in settings.items()]  # as in a .env: a name may be anything
-    fields = {"model": model.name, "base_url": server.base_url, "file": str(model.gguf), "context": model.context}
+    fields = {"model": model.name, "base_url": base_url, "file": str(model.gguf), "context": model.context}
     answer(arguments, fields | {"pid": server.pid, "settings": settings}, "\n".join(lines))
     sys.stdout.flush()

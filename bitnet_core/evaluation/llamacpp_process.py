@@ -40,9 +40,9 @@ def main() -> int:
 
 
 def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
-    keys = [secrets.token_urlsafe(24)]
+    key = secrets.token_urlsafe(24)
     params = parameters(
-        job["gguf"], context=job["context"], threads=job["threads"], api_keys=keys, reorder=job["reorder"]
+        job["gguf"], context=job["context"], threads=job["threads"], api_key=key, reorder=job["reorder"]
     )
     params.warmup = True
     return xllamacpp.Server(params)

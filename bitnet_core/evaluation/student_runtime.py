@@ -4,7 +4,6 @@ The answers are then those of the model that is deployed, and a student of some 
 """
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +85,7 @@ def student_runtime(
     why = file.why
     with contextlib.ExitStack() as stack:
         if file.path is not None:
-            key = secrets.token_urlsafe(24)
-            server = LlamaServer(file.path, "student", parallel=SLOTS, context=positions * SLOTS, api_key=key)
+            server = LlamaServer(file.path, "student", parallel=SLOTS, context=positions * SLOTS)
             try:
                 stack.enter_context(server)
             except Stopped:

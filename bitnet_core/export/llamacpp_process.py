@@ -59,7 +59,7 @@ def _run(job: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
 
 
 def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
-    params = parameters(job["gguf"], context=job["context"], threads=job["threads"], api_keys=[job["api_key"]])
+    params = parameters(job["gguf"], context=job["context"], threads=job["threads"], api_key=job["api_key"])
     params.warmup = True
     params.check_tensors = True
     return xllamacpp.Server(params)

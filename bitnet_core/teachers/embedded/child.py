@@ -1,6 +1,6 @@
 """The process that serves a GGUF: `python -m bitnet_core.teachers.embedded.child`.
 
-It reads its configuration, API key included, as one JSON line from stdin, listens where it says, and writes its
+It reads its configuration, API key included, as one JSON line from stdin, listens on a free port, and writes its
 address as one JSON line to stdout. It ends when stdin is closed, which happens however its parent dies. It must
 not know settings, stages or experiments.
 """
@@ -17,7 +17,6 @@ from bitnet_core.teachers.embedded.library import parameters
 _REQUEST_BYTES = 1 << 30
 _WAITING = 64
 """Connections beyond those of the answers that are made."""
-_SILENT_SECONDS = 30
 
 
 def main() -> int:
@@ -44,17 +43,14 @@ def _serve(config: dict[str, Any]) -> Any:
         config["gguf"],
         context=config["context"],
         threads=config["threads"],
-        api_keys=[config["api_key"]] if config["api_key"] else [],
+        api_key=config["api_key"],
         slots=config["parallel"],
-        host=config["host"],
-        port=config["port"],
         reorder=config["reorder"],
     )
     params.model_alias = {config["model"]}
     # One pool for all slots: a long answer may use what short ones leave free.
     params.kv_unified = True
     params.warmup = False
-    params.timeout_read = _SILENT_SECONDS
     return xllamacpp.Server(params)
 
 

@@ -5,7 +5,6 @@ Importing it loads no library, so that a process can measure its memory before l
 
 import json
 import re
-from collections.abc import Sequence
 from typing import IO, Any
 
 from bitnet_core.process import PATIENT_THREADS, last_lines
@@ -45,13 +44,11 @@ def parameters(
     *,
     context: int,
     threads: int,
-    api_keys: Sequence[str],
+    api_key: str,
     slots: int = 1,
-    host: str = "127.0.0.1",
-    port: int = 0,
     reorder: bool = False,
 ) -> Any:
-    """xllamacpp's parameters of a server for one model; `port` 0 takes a free one.
+    """xllamacpp's parameters of a server for one model, on a free port of this machine.
 
     `reorder` lets llama.cpp keep a second copy of some weights, in the order that suits this processor.
     """
@@ -59,17 +56,16 @@ def parameters(
 
     params = xllamacpp.CommonParams()
     params.model.path = gguf
-    params.api_keys = list(api_keys)
-    params.hostnames = [host]
-    params.port = port
+    params.api_keys = [api_key]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
     params.n_parallel = slots
     params.n_ctx = context
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
     params.ui = False
     params.endpoint_slots = False  # it tells what others ask for
-    if not api_keys:  # else a page of any site that is open in a browser here could ask, and read the answers
-        params.cors_origins = "localhost"
+    params.cors_origins = "localhost"  # else it tells a browser that any page may read the answers
     params.no_extra_bufts = not reorder
     # A cache of old prompts would only add to the memory that is measured.
     params.cache_ram_mib = 0

@@ -21,36 +21,23 @@ from bitnet_core.text import size
 
 MAX_CONTEXT = 8192
 """The context length that the model was trained with."""
-LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120.0
 
 
 class LlamaServer:
     """A llama.cpp server in a process of its own, for the duration of a `with` block.
 
-    It generates `parallel` answers at once, which share `context` tokens; 0 is what the model was trained with. Its
-    port is a free one unless given. The key is sent through a pipe; without one, it answers whoever reaches the port.
-    With `reorder`, llama.cpp may keep weights twice to read prompts faster.
+    It generates `parallel` answers at once, which share `context` tokens; 0 is what the model was trained with. It
+    listens on this machine alone, on a free port, and demands a key made for it, which is sent through a pipe. With
+    `reorder`, llama.cpp may keep weights twice to read prompts faster.
     """
 
-    def __init__(
-        self,
-        gguf: Path,
-        model: str,
-        *,
-        parallel: int = 1,
-        context: int = 0,
-        host: str = LOOPBACK,
-        port: int = 0,
-        api_key: str = "",
-        reorder: bool = False,
-    ) -> None:
+    def __init__(self, gguf: Path, model: str, *, parallel: int = 1, context: int = 0, reorder: bool = False) -> None:
         self.gguf = gguf
         self.model = model
         self.parallel = parallel
         self.context = context
-        self.host, self.port = host, port
-        self.api_key = api_key
+        self.api_key = secrets.token_urlsafe(24)
         self.reorder = reorder
         self.base_url = ""
         self.pid = 0
@@ -68,8 +55,6 @@ class LlamaServer:
             "gguf": utf8_name(self.gguf),
             "model": self.model,
             "api_key": self.api_key,
-            "host": self.host,
-            "port": self.port,
             "parallel": self.parallel,
             "context": self.context,
             "threads": _available_cores(),
@@ -103,6 +88,7 @@ class LlamaServer:
             return
         if not self.base_url:
             process.kill()
+        self.base_url = ""
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
                 pipe_of(pipe).close()
@@ -132,11 +118,10 @@ class LlamaServer:
 
 
 class EmbeddedServer(LlamaServer):
-    """The embedded teacher's server, with a key made for it alone."""
+    """The embedded teacher's server."""
 
     def __init__(self, gguf: Path, *, parallel: int = 1, context: int = MAX_CONTEXT) -> None:
-        key = secrets.token_urlsafe(24)
-        super().__init__(gguf, MODEL_NAME, parallel=parallel, context=context, api_key=key)
+        super().__init__(gguf, MODEL_NAME, parallel=parallel, context=context)
 
     def _start_failure(self, process: subprocess.Popen[str], log: IO[str]) -> str:
         server = "The embedded teacher's server"

@@ -1,0 +1,183 @@
+"""The HTTP server in front of llama.cpp: it reads each request whole, passes it on, and passes the answer back.
+
+llama.cpp sees only what `question.py` lets through, and as many requests at once as it has use for. If it ends, those
+that it was answering are asked again one by one, and the one at which it ends again is refused.
+"""
+
+import asyncio
+import contextlib
+import http
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import orjson
+
+from bitnet_core.serving.kept_up import KeptUp
+from bitnet_core.serving.question import rewritten
+from bitnet_core.serving.request import Gate, Head, Refused
+from bitnet_core.serving.waiting import Waiting
+
+_HEAD_BYTES = 1 << 14
+_HEAD_SECONDS = 20.0
+_SHARE = 1 << 16
+_SHARE_SECONDS = 60.0
+"""For each share of a body, or of an answer: a link of 10 kbit/s is fast enough."""
+_LEAST_BODY, _BYTES_A_TOKEN = 1 << 20, 32
+"""A body may take so many bytes, and so many for each token of the context where that is more."""
+_MOST_HELD = 1 << 27
+"""Bytes of all requests that are read or answered."""
+_MOST_ASKED = 256
+_LINGER_SECONDS = 2.0
+_END = b"\r\n\r\n"
+
+
+class Front:
+    """`api_key` is llama.cpp's own, which no client knows. `parallel` answers at once share `context` tokens."""
+
+    def __init__(self, gate: Gate, behind: KeptUp, *, api_key: str, parallel: int, context: int) -> None:
+        self._gate = gate
+        self._behind = behind
+        self._api_key = api_key
+        self._longest = max(_LEAST_BODY, context * _BYTES_A_TOKEN)
+        self._waiting = Waiting()
+        self._passed_on = 2 * parallel  # the next question is there when an answer ends
+        self._free = asyncio.Semaphore(self._passed_on)
+        self._alone = asyncio.Lock()
+        self._held = self._asked = 0
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Until it is cancelled."""
+        server = await asyncio.start_server(self._connection, sock=listener, limit=_HEAD_BYTES)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer(reader, writer)
+        except Refused as refused:
+            await _refuse(refused, reader, writer)
+        except (OSError, EOFError, TimeoutError):
+            writer.transport.abort()  # the client is gone or too slow, or llama.cpp ended in the middle of an answer
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = (writer.get_extra_info("peername") or ("",))[0]
+        with contextlib.ExitStack() as held:
+            with self._waiting.kept(client, writer.transport):
+                try:
+                    sent = await asyncio.wait_for(reader.readuntil(_END), _HEAD_SECONDS)
+                except asyncio.LimitOverrunError:
+                    raise Refused(431, f"The request's head is longer than {_HEAD_BYTES} bytes.") from None
+                head = self._gate.admit(sent)
+                if head.length > self._longest:
+                    raise Refused(413, f"The body is longer than {self._longest:,} bytes; make it shorter.")
+                held.enter_context(self._holding(head.length))
+                body = await _body(head, reader, writer)
+            if head.path == "/health":
+                await self._behind.address()
+                _write(writer, 200, {"status": "ok"})
+                await writer.drain()
+                return
+            question = rewritten(body) if head.method == "POST" else b""
+            async with _until_gone(reader):
+                await self._pass_on(head, question, writer)
+
+    @contextlib.contextmanager
+    def _holding(self, length: int) -> Iterator[None]:
+        if self._asked >= _MOST_ASKED or self._held + length > _MOST_HELD:
+            raise Refused(503, "Too many requests wait; ask again later.")
+        self._asked, self._held = self._asked + 1, self._held + length
+        try:
+            yield
+        finally:
+            self._asked, self._held = self._asked - 1, self._held - length
+
+    async def _pass_on(self, head: Head, question: bytes, writer: asyncio.StreamWriter) -> None:
+        async with self._free:
+            if await self._exchange(head, question, writer):
+                return
+        await self._behind.settle()
+        async with self._alone, contextlib.AsyncExitStack() as others:
+            for _ in range(self._passed_on):
+                await others.enter_async_context(self._free)
+            if not await self._exchange(head, question, writer):
+                raise Refused(400, "llama.cpp ends at this request; change it.")
+
+    async def _exchange(self, head: Head, question: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Ask llama.cpp, and write what it says. False if it ended without a word."""
+        host, port = await self._behind.address()
+        try:
+            answers, asks = await asyncio.open_connection(host, port)
+        except OSError:
+            return False
+        try:
+            fields = (
+                f"{head.method} {head.path} HTTP/1.1",
+                f"Host: {host}:{port}",
+                f"Authorization: Bearer {self._api_key}",
+                "Content-Type: application/json",
+                f"Content-Length: {len(question)}",
+                "Connection: close",
+            )
+            asks.write("\r\n".join(fields).encode() + _END + question)
+            said = False
+            with contextlib.suppress(ConnectionError):
+                while share := await answers.read(_SHARE):
+                    said = True
+                    writer.write(share)
+                    if writer.transport.get_write_buffer_size() > _SHARE:
+                        await asyncio.wait_for(writer.drain(), _SHARE_SECONDS)
+            return said
+        finally:
+            asks.transport.abort()
+
+
+async def _body(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    if head.is_awaited and head.length:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    body = bytearray()
+    while missing := head.length - len(body):
+        body += await asyncio.wait_for(reader.readexactly(min(missing, _SHARE)), _SHARE_SECONDS)
+    return bytes(body)
+
+
+@contextlib.asynccontextmanager
+async def _until_gone(reader: asyncio.StreamReader) -> AsyncIterator[None]:
+    """Cancel this task when the client closes its connection: nobody waits for the answer then."""
+    asked = asyncio.current_task()
+
+    async def watch() -> None:
+        with contextlib.suppress(OSError):
+            if await reader.read(1):
+                return  # another request, which is not answered: each answer ends the connection
+        if asked is not None:
+            asked.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _refuse(refused: Refused, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say why, and read what the client still sends for a moment: else the answer may not reach it."""
+    with contextlib.suppress(OSError, TimeoutError):
+        _write(writer, refused.status, {"error": {"code": refused.status, "message": str(refused)}})
+        writer.write_eof()
+        async with asyncio.timeout(_LINGER_SECONDS):
+            while await reader.read(_SHARE):
+                pass
+
+
+def _write(writer: asyncio.StreamWriter, status: int, told: object) -> None:
+    body = orjson.dumps(told)
+    wait = "Retry-After: 1\r\n" if status == http.HTTPStatus.SERVICE_UNAVAILABLE else ""
+    head = (
+        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{wait}"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
