@@ -91,6 +91,11 @@ class Terminal:
         return self._process.wait(seconds)
 
     @property
+    def processor_seconds(self) -> float:
+        """What the app has used of the processors, to a hundredth."""
+        return sum(psutil.Process(self._process.pid).cpu_times()[:2])
+
+    @property
     def modes(self) -> list[object]:
         """How the terminal treats what is typed, as `stty` shows it."""
         return termios.tcgetattr(self._screen)[:4]
@@ -117,6 +122,13 @@ class Terminal:
         deadline = time.monotonic() + seconds
         while len(self.written) == self._mark or wanted not in self.shown:
             assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{self.shown}"
+            self.read(0.1)
+
+    def until_gone(self, unwanted: str, seconds: float = 60) -> None:
+        """Wait until the text is not on the screen."""
+        deadline = time.monotonic() + seconds
+        while unwanted in self.shown:
+            assert time.monotonic() < deadline, f"{unwanted!r} is still in\n{self.shown}"
             self.read(0.1)
 
     @property
