@@ -39,7 +39,7 @@ def _guarded(argv: list[str] | None) -> int:
     except BitnetError as error:
         from bitnet_core.secrets.known import redactor
 
-        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).splitlines()))
+        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).split("\n")))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - a bug outside the app's own loop: write a report without keys
         from bitnet_tui import crash

@@ -71,7 +71,7 @@ def _list(arguments: argparse.Namespace) -> int:
             running = active.id if active else None
         except BitnetError as error:
             problem, state = str(error), "can't be read"
-        for sentence in (problem or "").splitlines() if not arguments.json else ():
+        for sentence in filter(None, (problem or "").split("\n")) if not arguments.json else ():
             warn(sentence)
         changed = max(last_change(root), last_change(root / "logs"))
         rows.append([root.name, running or state, ago(changed, now), "archived" if archived else ""])

@@ -65,7 +65,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     home = PlaceOptions.of(settings_to_look_with(arguments)).home
     found = compare([reader_of(text, home, arguments.root).read() for text in arguments.subjects])
     for subject in found.subjects:
-        for problem in subject.problem.splitlines():
+        for problem in filter(None, subject.problem.split("\n")):
             warn(problem)
     answer(arguments, found.record(), _text(found) if not arguments.json else "")
     return 0

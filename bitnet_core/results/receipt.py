@@ -161,7 +161,7 @@ def _runs(subject: Subject, train: StageRun | None) -> Iterator[tuple[str, ...]]
 
 
 def _warnings(subject: Subject) -> Iterator[str]:
-    yield from subject.problem.splitlines()
+    yield from filter(None, subject.problem.split("\n"))
     for seen, turn in zip(subject.training.seams, subject.training.turns, strict=True):
         if turn:
             yield f"{STAGES[TRAIN].title}: it went on with other settings at {number(seen)} tokens ({turn})."

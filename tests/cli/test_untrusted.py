@@ -130,6 +130,17 @@ def test_a_folders_name_makes_no_line_of_its_own(said: Said, root: str) -> None:
         assert not any(line.startswith("✓") for line in said(*command, "--root", root).splitlines()), command
 
 
+@pytest.mark.parametrize("sign", "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r")
+def test_only_a_line_end_ends_a_line(said: Said, isolated: Path, sign: str) -> None:
+    other = f"{isolated / 'other'}{sign}✓ forged"
+    Path(other).write_text("a file")
+    (isolated / ".env").write_text(f"KD_TAU='1{sign}✓ forged'\n", "utf-8")
+    for command, program in ((["teacher"], main), (["init", "--root", other], main), (["--root", other], app)):
+        told = said(*command, program=program)
+        assert "✓ forged" in told
+        assert not any(line.startswith(("✓", "bitnet: ✓", "bitnet-tui: ✓")) for line in told.splitlines()), command
+
+
 def test_json_keeps_the_data(said: Said, root: str) -> None:
     def lines(*command: str) -> list[dict[str, object]]:
         text = said(*command, "--json", "--root", root)
