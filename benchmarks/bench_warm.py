@@ -78,11 +78,13 @@ class _Once:
         self._weights: dict[str, Tensor] = {}
         self._origin: dict[str, Any] = {}
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+    def __call__(
+        self, student: Student, examples: Sequence[Example], reporter: Reporter, folder: Path | None
+    ) -> dict[str, Any]:
         if self._weights:
             student.load_state_dict(self._weights)
         else:
-            self._origin = self.start(student, examples, reporter)
+            self._origin = self.start(student, examples, reporter, folder)
             self._weights = {name: weight.clone() for name, weight in student.state_dict().items()}
         return self._origin
 
@@ -148,7 +150,13 @@ class _Unrotated:
     def __init__(self, warm: WarmStart) -> None:
         self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "unrotated"}
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
+    def __call__(
+        self,
+        student: Student,
+        examples: Sequence[Example],
+        reporter: Reporter,  # noqa: ARG002
+        folder: Path | None,  # noqa: ARG002
+    ) -> dict[str, Any]:
         load(student, self.warm.source, self.warm.kept)
         tokens = calibrate_on(student, examples)
         enlarge(student)
@@ -161,7 +169,13 @@ class _Ones:
     def __init__(self, warm: WarmStart) -> None:
         self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "with sub-norms of 1"}
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
+    def __call__(
+        self,
+        student: Student,
+        examples: Sequence[Example],  # noqa: ARG002
+        reporter: Reporter,  # noqa: ARG002
+        folder: Path | None,  # noqa: ARG002
+    ) -> dict[str, Any]:
         load(student, self.warm.source, self.warm.kept)
         rotate(student)
         enlarge(student)

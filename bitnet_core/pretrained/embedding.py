@@ -8,6 +8,7 @@ Shapes: V vocabulary, E the source's width, D the student's.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +46,13 @@ class EmbeddingStart(Start):
         return student_config(options, there.vocab_size, max_seq_len)
 
     @torch.no_grad()
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:  # noqa: ARG002
+    def __call__(
+        self,
+        student: Student,
+        examples: Sequence[Example],  # noqa: ARG002
+        reporter: Reporter,  # noqa: ARG002
+        folder: Path | None = None,  # noqa: ARG002 - it takes no time
+    ) -> dict[str, Any]:
         """Load the embedding; what the checkpoints record of it."""
         weight_VD = student.output_weight
         wide_VE = finite(EMBEDDING, self.source.read(EMBEDDING)[: weight_VD.shape[0]])

@@ -10,6 +10,7 @@ stays as it is.
 Shapes: R rows, T positions, D hidden, N asked positions, W tokens that the text has.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from bitnet_core.model.layers import Layer, Rotation, bit_linears
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import sub_norms
+from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.runs.reporter import Reporter
 
@@ -29,6 +31,8 @@ _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 100
 """Gradients are some thirty times as long at first as later, and full steps along them cost more than they gain."""
+_KEPT = 4
+"""How often the fit is kept, so that a killed one loses a part of its steps; a stop keeps all of them."""
 _READING = "reading the answers with the model it starts from"
 _FITTING = "fitting the student to the model it starts from"
 
@@ -59,10 +63,11 @@ class Fitted:
 
 
 @torch.no_grad()
-def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
+def source_state(source: Source, text: Text, reporter: Reporter, half_made: HalfMade | None = None) -> Tensor:
     """The source's residual stream [R, T, D] behind its last layer, with one layer of it in memory at a time.
 
-    What it holds where the text is not read means nothing. Raises Stopped when the reporter is asked to stop.
+    What it holds where the text is not read means nothing. Raises Stopped when the reporter is asked to stop; of
+    what is `half_made`, each layer is kept.
     """
     shape, device = replace(source.shape, num_hidden_layers=1, hadamard=False), text.ids_RT.device
     layer = Layer(shape, 0).to(device)
@@ -71,8 +76,11 @@ def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
     state_RTD = F.embedding(text.ids_RT, source.read(EMBEDDING).to(device))
     lengths_R = text.lengths()
     batches = [(rows, int(lengths_R[rows].max())) for rows in torch.split(lengths_R.argsort(stable=True), _ROWS)]
-    layers = source.shape.num_hidden_layers
-    for index in range(layers):
+    layers, kept = source.shape.num_hidden_layers, half_made.find("read") if half_made else {}
+    if kept:
+        state_RTD = kept["state"].to(device)
+        _say_it_goes_on(reporter, f"{kept['layers']} of {layers} layers have read the answers")
+    for index in range(kept.get("layers", 0), layers):
         reporter.progress(index, layers, "layers", _READING)
         for part in layer_names(shape):
             own[part].copy_(source.read(f"model.layers.{index}.{part}"))
@@ -80,7 +88,14 @@ def source_state(source: Source, text: Text, reporter: Reporter) -> Tensor:
             reporter.check_stop()
             cos_11TC, sin_11TC = (part_11TC[:, :, :length] for part_11TC in text.rotation)
             state_RTD[rows, :length] = layer(state_RTD[rows, :length], (cos_11TC, sin_11TC), None, None)
+        if half_made:
+            half_made.keep("read", {"layers": index + 1, "state": state_RTD.cpu()}, reporter)
     return state_RTD
+
+
+def _say_it_goes_on(reporter: Reporter, done: str) -> None:
+    reporter.resumes = True
+    reporter.log(f"The start goes on where it was stopped: {done}.")
 
 
 def in_full_precision(layer: nn.Module) -> None:
@@ -91,29 +106,47 @@ def in_full_precision(layer: nn.Module) -> None:
         linear.activation_bits = None
 
 
-def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, reporter: Reporter) -> Fitted:
+def reconstruct(
+    student: Student,
+    wanted_RTD: Tensor,
+    text: Text,
+    steps: int,
+    reporter: Reporter,
+    half_made: HalfMade | None = None,
+) -> Fitted:
     """Fit all but the embedding, in place. `wanted_RTD` is the source's last state, in the student's own basis.
 
     A step reads one row, each row once before any is read again: many steps on little text reach further than few
     on more, because what is learnt is far from what is there at first. The same student, text and steps give the
-    same bits. Raises Stopped when the reporter is asked to stop.
+    same bits, also if they are `half_made`. Raises Stopped when the reporter is asked to stop.
     """
     generator, embedding_VD = torch.Generator().manual_seed(0), student.output_weight
     fitted = [one for one in student.parameters() if one is not embedding_VD]
-    groups = [{"params": [one], "lr": _PACE * float(one.detach().square().mean().sqrt())} for one in fitted]
+    rates = [_PACE * float(one.detach().square().mean().sqrt()) for one in fitted]
+    groups = [{"params": [one], "lr": rate} for one, rate in zip(fitted, rates, strict=True)]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
     warm_up = max(1, min(_WARM_UP_STEPS, steps // 4))
-    pace = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / warm_up) * (1 - 0.9 * step / steps)
-    )
     with torch.no_grad():
         head_WD = embedding_VD[torch.unique(text.ids_RT[text.asked_RT])]
-        wanted_RTD = student.model.norm(wanted_RTD)
-    losses, passes, lengths = [], _passes(len(wanted_RTD), generator), text.lengths().tolist()
+        wanted_RTD = student.model.norm(wanted_RTD)  # by the norm as it is at first
+        kept = half_made.find("fit") if half_made else {}
+        if kept:
+            for one, value in zip(fitted, kept["weights"], strict=True):
+                one.copy_(value)
+            optimizer.load_state_dict(kept["optimizer"])
+            _say_it_goes_on(reporter, f"{kept['step']:,} of {steps:,} steps of fitting are done")
+    begun, losses = kept.get("step", 0), list(kept["losses"].to(embedding_VD.device)) if kept else []
+    passes, lengths = itertools.islice(_passes(len(wanted_RTD), generator), begun, None), text.lengths().tolist()
     embedding_VD.requires_grad_(False)
     try:
-        for step in range(steps):
+        for step in range(begun, steps):
+            if half_made and step > begun and (reporter.stopping or step % max(1, steps // _KEPT) == 0):
+                weights = [one.detach().cpu() for one in fitted]
+                done = {"step": step, "weights": weights, "losses": torch.stack(losses).cpu()}
+                half_made.keep("fit", done | {"optimizer": optimizer.state_dict()}, reporter)
             reporter.check_stop()
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (min(1.0, (step + 1) / warm_up) * (1 - 0.9 * step / steps))
             row = next(passes)
             asked_T, length = text.asked_RT[row], lengths[row]
             out_ND = student(text.ids_RT[row, None, :length])[0, asked_T[:length]]
@@ -121,7 +154,6 @@ def reconstruct(student: Student, wanted_RTD: Tensor, text: Text, steps: int, re
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            pace.step()
             losses.append(loss.detach())
             reporter.progress(step + 1, steps, "steps", _FITTING)
     finally:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.enlarge import enlarge
 from bitnet_core.pretrained.fit_size import FIT_POSITIONS
+from bitnet_core.pretrained.half_made import HalfMade, deciding
 from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
@@ -88,10 +91,13 @@ class WarmStart(Start):
         require_no_sizes(options)
         return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
+    def __call__(
+        self, student: Student, examples: Sequence[Example], reporter: Reporter, folder: Path | None = None
+    ) -> dict[str, Any]:
         """Load, calibrate on the first of the training's examples, rotate, fit to the source, and enlarge.
 
-        What the checkpoints record of it. Stopped when the reporter is asked to stop.
+        What the checkpoints record of it. Stopped when the reporter is asked to stop. What is done of the fit is kept
+        in `folder`, from where the same call goes on.
         """
         source = self.source
         if len(self.kept) != student.config.num_hidden_layers:
@@ -101,7 +107,7 @@ class WarmStart(Start):
         rotate(student)
         record = self.record(self.kept) | {"calibration_tokens": tokens}
         if self._fit_steps:
-            record["fit"] = fit(student, source, examples, self._fit_steps, reporter)
+            record["fit"] = fit(student, source, examples, self._fit_steps, reporter, folder, record)
         enlarge(student)
         return record
 
@@ -199,12 +205,24 @@ def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
 
 
 def fit(
-    student: Student, source: Source, examples: Sequence[Example], steps: int, reporter: Reporter
+    student: Student,
+    source: Source,
+    examples: Sequence[Example],
+    steps: int,
+    reporter: Reporter,
+    folder: Path | None = None,
+    origin: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Fit a rotated student to its source, on examples from all over; what the checkpoints record of it."""
+    """Fit a rotated student to its source, on examples from all over; what the checkpoints record of it.
+
+    What is half made is kept in `folder`, as a start of this `origin`.
+    """
     text = fit_text(student, fit_examples(examples, steps), student.output_weight.device)
-    wanted_RTD = turned(source_state(source, text, reporter))
-    fitted = reconstruct(student, wanted_RTD, text, steps, reporter)
+    half_made = None
+    if folder is not None:
+        half_made = HalfMade(folder, deciding(student, text.ids_RT, text.asked_RT, steps=steps, origin=dict(origin)))
+    wanted_RTD = turned(source_state(source, text, reporter, half_made))
+    fitted = reconstruct(student, wanted_RTD, text, steps, reporter, half_made)
     return {"tokens": int(text.asked_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
 
 

@@ -34,11 +34,13 @@ class Stage:
     uses_teacher: bool = False
     resumes: bool = True
     """Whether a run that was stopped or has failed leaves work with which the next one goes on: a training only once
-    it has a checkpoint.
+    it has a checkpoint, or a part of its start.
     """
 
 
 EVALUATION_REPORT = "mini_evaluation_report.json"
+HALF_MADE = (("checkpoints", ".start-*.pt"),)
+"""What a training keeps of a start from a model while it makes it; as outputs of a stage."""
 
 _RESULT_UNCHANGED_BY = {
     "LOG_INTERVAL",

@@ -13,6 +13,7 @@ from bitnet_core.model.config import A4_POLICIES, StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
+from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
@@ -43,7 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Train the student that the settings describe, or resume its training."""
     options, data = TrainOptions.of(ctx.settings), DataOptions.of(ctx.settings)
     health = checkpoints.newest_health(ctx.experiment.checkpoints)
-    ctx.resumes = bool(health)
+    ctx.resumes = bool(health) or half_made.is_there(ctx.experiment.checkpoints)
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)
     configure(hardware)

@@ -41,8 +41,13 @@ class FirstWeights(Protocol):
     settings: dict[str, Any]
     """What identifies them among the recipe."""
 
-    def __call__(self, student: Student, examples: Sequence[Example], reporter: Reporter) -> dict[str, Any]:
-        """Change the weights in place. Stopped when the reporter is asked to stop."""
+    def __call__(
+        self, student: Student, examples: Sequence[Example], reporter: Reporter, folder: Path | None
+    ) -> dict[str, Any]:
+        """Change the weights in place. Stopped when the reporter is asked to stop.
+
+        What is done by then may be kept in `folder`: the same call goes on from there.
+        """
 
 
 @dataclass

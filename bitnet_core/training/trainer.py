@@ -17,6 +17,7 @@ from bitnet_core.errors import Stopped
 from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
+from bitnet_core.pretrained import half_made
 from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
@@ -174,9 +175,11 @@ class Trainer:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
         if self._first_weights is None or self.state.origin:
             return
-        self.state.origin = self._first_weights(self.student, self._examples, self._reporter)
+        self.state.origin = self._first_weights(self.student, self._examples, self._reporter, self.folder)
         report.announce_origin(self._reporter, self.state.origin)
         self._save()  # a start takes minutes to make, and whatever ends the run now must not lose it
+        if self.folder is not None:
+            half_made.remove(self.folder)
 
     @property
     def finished(self) -> bool:

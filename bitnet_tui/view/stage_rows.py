@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bitnet_core.files.regular import open_regular
-from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
+from bitnet_core.runs.catalog import HALF_MADE, PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import History, StageStatus
 from bitnet_core.runs.record import ACTIVE
@@ -107,8 +107,9 @@ def _row(history: History, status: StageStatus) -> StageRow:
 
 
 def _keeps(history: History, status: StageStatus) -> bool:
-    """Whether the next run goes on with what is there. A training whose start is being made has left nothing yet."""
-    return stage(status.stage).resumes and (status.stage != _TRAIN or history.is_complete(_TRAIN))
+    """Whether the next run goes on with what is there. Of a training, it may be a part of its start."""
+    left = status.stage != _TRAIN or history.is_complete(_TRAIN) or history.experiment.holds(HALF_MADE)
+    return stage(status.stage).resumes and left
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:

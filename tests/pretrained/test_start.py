@@ -11,7 +11,10 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.pretrained import half_made
+from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
@@ -69,8 +72,8 @@ def same_bits(one: Checkpoint, other: Checkpoint) -> bool:
     )
 
 
-def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *, fitting: bool = False) -> str:
-    """Run until that many steps are done, of training or of the fit before it, then as a stop does.
+def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, part: str = "") -> str:
+    """Run until that many steps are done, of training or of a part of its start, then as a stop does.
 
     Returns what the stop says.
     """
@@ -80,7 +83,7 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
         self: StageContext, done: float, total: float | None, unit: str, label: str = "", **more: Any
     ) -> None:
         progress(self, done, total, unit, label, **more)
-        if fitting == label.startswith("fitting") and not label.startswith("reading"):
+        if part == next((one for one in ("fitting", "reading") if label.startswith(one)), ""):
             reported.append(done)
         if len(reported) == steps:
             self.request_stop()
@@ -92,21 +95,45 @@ def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch, *
     return str(stopped.value)
 
 
-def test_a_training_stopped_while_its_student_is_fitted_begins_again_to_the_same_bits(
+def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_same_bits(
     source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", "STUDENT_INIT_FIT_STEPS": "5"}
     whole, cut = (context(tmp_path / name, tokenizer, **values) for name in ("whole", "cut"))
     origin = train.run(whole)["origin"]
-    assert origin["fit"]["steps"] == 2
+    assert origin["fit"]["steps"] == 5
     assert origin["fit"]["tokens"] > 0
-    stop_after(cut, 1, monkeypatch, fitting=True)
-    assert checkpoints.latest(cut.experiment.checkpoints) is None
-    train.run(context(tmp_path / "cut", tokenizer, **values))
-    assert same_bits(newest(cut), newest(whole))
+    folder = cut.experiment.checkpoints
+    begins_anew = "train was stopped; started again, it begins anew."
+    kept = "train was stopped; its work is kept, and starting it again continues it."
+    assert stop_after(cut, 1, monkeypatch, "reading") == begins_anew
+    for part, done, files_kept in (("reading", 3, 1), ("fitting", 2, 2)):
+        cut = context(tmp_path / "cut", tokenizer, **values)
+        assert stop_after(cut, done, monkeypatch, part) == kept
+        assert checkpoints.latest(folder) is None and len(list(folder.glob(".start-*.pt"))) == files_kept
+    cut = context(tmp_path / "cut", tokenizer, **values)
+    again = train.run(cut)
+    said = " ".join(event["message"] for event in events_of(cut.run_dir / "events.jsonl", "log"))
+    assert "2 of 5 steps of fitting are done." in said and "layers have read the answers" in said
+    assert (again["origin"], same_bits(newest(cut), newest(whole))) == (origin, True)
+    assert not half_made.is_there(folder)
     unfitted = context(tmp_path / "unfitted", tokenizer, **(values | {"STUDENT_INIT_FIT_STEPS": "0"}))
     assert "fit" not in train.run(unfitted)["origin"]
     assert not same_bits(newest(unfitted), newest(whole))
+
+
+def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(tmp_path: Path) -> None:
+    told = Reporter(resumes=False)
+    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
+    assert told.resumes
+    assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
+    assert HalfMade(tmp_path, "other").find("fit") == {} == HalfMade(tmp_path, "one").find("fit")
+    (tmp_path / ".start-fit.pt").write_bytes(b"PK\x03\x04 torn")
+    assert HalfMade(tmp_path, "one").find("fit") == {} and not half_made.is_there(tmp_path)
+    full = Reporter(resumes=False)
+    (tmp_path / "file").touch()
+    HalfMade(tmp_path / "file", "one").keep("fit", {"step": 3}, full)
+    assert not full.resumes
 
 
 def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_start(
@@ -138,10 +165,8 @@ def test_a_stopped_training_says_whether_its_work_is_kept(
 ) -> None:
     values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
     ctx = context(tmp_path / "e", tokenizer, **values)
-    assert stop_after(ctx, 1, monkeypatch, fitting=True) == "train was stopped; started again, it begins anew."
-    again = context(tmp_path / "e", tokenizer, **values)
     kept = "train was stopped; its work is kept, and starting it again continues it."
-    assert stop_after(again, 1, monkeypatch) == kept
+    assert stop_after(ctx, 1, monkeypatch) == kept
 
 
 @pytest.mark.parametrize(

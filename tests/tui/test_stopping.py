@@ -57,6 +57,15 @@ def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step
     assert "It saves its work first; r continues from there." in stopping.question("train", [stepped])[1]
 
 
+def test_a_training_whose_start_is_half_made_goes_on_from_there(home: Path):
+    exp = experiment(home, "half")
+    SimulatedRun(exp, "train").emit("progress", done=168, total=512, unit="steps", label=_FITTING.label)
+    for kept in (False, True):
+        row = next(one for one in ExperimentWatcher(exp.root, home).look(None).rows if one.name == "train")
+        assert (row.state, row.keeps) == ("interrupted", kept)
+        (exp.checkpoints / ".start-read.pt").touch()
+
+
 @pytest.mark.parametrize("reached", [False, True])
 def test_a_stage_beside_a_pipeline_ends_with_it_only_once_the_pipeline_waits_for_it(home: Path, *, reached: bool):
     exp = experiment(home, "beside")
