@@ -21,7 +21,7 @@ from bitnet_core.secrets.known import redactor
 from bitnet_core.text import crop, flat, number, printable
 from bitnet_tui import actions, bindings, key_names, themes
 from bitnet_tui.cells import Cells
-from bitnet_tui.garbage import collect_gently
+from bitnet_tui.garbage import Tidying
 from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.leaving import Leaving
 from bitnet_tui.remedies import offering
@@ -62,7 +62,7 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-class BitnetApp(Leaving):
+class BitnetApp(Leaving, Tidying):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
@@ -132,8 +132,6 @@ class BitnetApp(Leaving):
 
     def on_mount(self) -> None:
         self.begin_telling(self._root)
-        if not self.is_headless:
-            collect_gently(self)
         self.run_worker(self._read_keymap, thread=True, group="keymap", description="read the user's keys")
         if self._root is not None:
             self.open_experiment(self._root)

@@ -1,53 +1,70 @@
-"""When Python looks for cyclic garbage: at a few objects while somebody works, and at the rest while nobody does.
+"""When Python looks for cyclic garbage: at few objects while somebody works, and at the rest while nobody does.
 
-Each look holds the event loop. Python's own moments for it come in the middle of work, and with a long run open one
-took a quarter of a second.
+Each look holds the event loop, for as long as there are objects to look at. So those that stay for good are left out,
+and nothing keeps those of a screen that was closed.
 """
 
 import gc
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bitnet_tui.shell import Shell
+from textual._styles_cache import StylesCache
+
+from bitnet_tui.shell import Shell
 
 _LOADED_SECONDS = 5.0
 """After so long, what the first screen needs has been imported."""
 _YOUNG = 5_000
-"""Objects between two looks at those that are new: about 4 ms. The old ones wait for a rest."""
-_STEPS = 5
-"""Looks at new objects between two at those that outlived one."""
-_NEVER = 1_000_000
-_REST_SECONDS, _LONG_SECONDS = 5.0, 600.0
+"""Objects between two looks at those that are new: about 4 ms."""
+_STEPS, _LOOKS = 5, 1
+"""Looks at new objects before one at those that outlived them, and such ones before one at all, if no rest comes. All
+are those of the open screens, and of closed ones at most what these looks let through."""
+_EVERY_SECONDS, _REST_SECONDS, _LONG_SECONDS = 5.0, 1.0, 600.0
 
 
-def collect_gently(app: "Shell") -> None:
-    """Do so in this app, which has its process for itself."""
-    app.set_timer(_LOADED_SECONDS, in_small_steps)
-    app.set_interval(_REST_SECONDS, AtRest(lambda: app.idle_seconds).look)
+class Tidying(Shell):
+    """The part of the app that looks for garbage in small steps, where the app has its process for itself."""
+
+    def on_mount(self) -> None:
+        if not self.is_headless:
+            self.set_timer(_LOADED_SECONDS, in_small_steps)
+            self.set_interval(_EVERY_SECONDS, AtRest(lambda: self.idle_seconds, lambda: self._at_home).look)
+
+    @property
+    def _at_home(self) -> bool:
+        return len(self.screen_stack) == 1
 
 
 def in_small_steps() -> None:
-    """From now on look at new objects alone, and never at those that are there: most of them are of modules."""
+    """From now on look at new objects, and never at those that are there: they are of modules and of Home."""
     gc.freeze()
-    gc.set_threshold(_YOUNG, _STEPS, _NEVER)
+    gc.set_threshold(_YOUNG, _STEPS, _LOOKS)
 
 
 class AtRest:
-    """Looks once in each rest at what was made since the last one, and now and then in a long one at all objects."""
+    """Looks in each rest, and now and then in a long one, at what was made since Home was seen last: that stays."""
 
-    def __init__(self, idle_seconds: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._idle_seconds, self._clock = idle_seconds, clock
+    def __init__(
+        self,
+        idle_seconds: Callable[[], float],
+        at_home: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._idle_seconds, self._at_home, self._clock = idle_seconds, at_home, clock
         self._looked = clock()
 
     def look(self) -> None:
         """Call it every few seconds."""
+        let_go()
         idle, since = self._idle_seconds(), self._clock() - self._looked
         if idle < _REST_SECONDS or since <= min(idle, _LONG_SECONDS):
             return
-        if idle >= _LONG_SECONDS:
-            gc.unfreeze()
         gc.collect()
-        gc.freeze()
+        if self._at_home():
+            gc.freeze()
         self._looked = self._clock()
+
+
+def let_go() -> None:
+    """Drop what Textual keeps of widgets that are gone: by an `lru_cache` on a method, the lines of a thousand."""
+    StylesCache.get_inner_outer.cache_clear()

@@ -104,6 +104,7 @@ class Keystrokes:
         """
         screen = self._app.screen
         if screen.is_modal or getattr(screen, "ready", True):
+            self._coming = None
             return False
         if self._coming is not screen:
             self._coming, self._coming_since = screen, time.monotonic()
@@ -185,7 +186,7 @@ class Keystrokes:
     def _end(self, number: int) -> None:
         if number != self._number or not self._at_work:
             return
-        self._at_work, self.arrived = False, None
+        self._at_work, self.arrived, self._screen = False, None, None
         while self._waiting and not self._at_work:
             one = self._waiting.popleft()
             # What was typed at a dialog that has closed since was not meant for what is below it.

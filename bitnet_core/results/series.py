@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from bitnet_core.text import finite
 
 Point = tuple[float, float]
@@ -17,8 +19,7 @@ LARGEST = 1e30
 """Larger values, from a run that has gone wrong or from a foreign file, can't be drawn."""
 
 
-@dataclass
-class _Bucket:
+class _Bucket(Struct, gc=False):
     low: Point
     high: Point
     gap_before: bool = False

@@ -133,6 +133,12 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         if self.on_stack or isinstance(message, Event | Prune):
             await super()._on_message(message)
 
+    async def _message_loop_exit(self) -> None:
+        """As in Textual, which leaves what was drawn of a closed screen to the garbage collection: most of it all."""
+        for one in self.walk_children(Widget, with_self=True):
+            one._styles_cache.clear()
+        await super()._message_loop_exit()
+
     def _refresh_layout(self, size: Size | None = None, scroll: bool = False) -> None:
         """As in Textual, which lays out in a new size first and learns then what is hidden in it.
 

@@ -1,8 +1,9 @@
 """Styled text as plain values: a line is a tuple of spans; a style is a name that the theme defines."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.text import crop, flat, printable, width, wrap
@@ -10,8 +11,7 @@ from bitnet_core.text import crop, flat, printable, width, wrap
 _HINT_GAP = 2
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(Struct, frozen=True, gc=False):
     text: str
     style: str = ""
 

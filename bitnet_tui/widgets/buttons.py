@@ -85,6 +85,9 @@ class KeyBar(Horizontal):
         cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self.fit())
         self.fit()
 
+    def on_unmount(self) -> None:
+        cast("Shell", self.app).keymap_signal.unsubscribe(self)
+
     def on_resize(self) -> None:
         self.fit()
 

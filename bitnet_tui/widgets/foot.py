@@ -36,6 +36,7 @@ class Foot(Footer):
         keys = [one for one in super().compose() if isinstance(one, FooterKey)]
         for one in keys:  # else each is styled as a compact one first
             one.set_reactive(FooterKey.compact, self.compact)
+            one._reactive_connect = None  # else the line keeps every key that it ever had
         kept: set[FooterKey] = set()
         for one in sorted(keys, key=_rank):
             if not _rank(one) or sum(map(_cells, [*kept, one])) <= cells:

@@ -98,6 +98,9 @@ class RunPane(Vertical):
     def on_mount(self) -> None:
         cast("Shell", self.app).keymap_signal.subscribe(self, lambda _: self._relabel())
 
+    def on_unmount(self) -> None:
+        cast("Shell", self.app).keymap_signal.unsubscribe(self)
+
     def _relabel(self) -> None:
         """The user's keys were read, or the width has changed: where keys and names don't fit, names alone stay."""
         full = [_tab_words(name) for name in VIEWS]

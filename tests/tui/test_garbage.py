@@ -1,18 +1,27 @@
-"""When the app looks for cyclic garbage: not while somebody works."""
+"""When the app looks for cyclic garbage, and that closed screens leave nothing else."""
 
 import gc
+import weakref
+from pathlib import Path
+from typing import cast
 
 import pytest
+from textual.strip import Strip
+from textual.widgets._footer import FooterKey
 
-from bitnet_tui.garbage import AtRest
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.garbage import AtRest, in_small_steps, let_go
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled
+from tests.tui.simulated import finished_experiment
 
 
-def test_all_objects_are_looked_at_only_in_a_rest(monkeypatch: pytest.MonkeyPatch):
+def test_a_rest_is_when_all_that_is_new_is_looked_at_and_at_home_it_stays(monkeypatch: pytest.MonkeyPatch):
     done: list[str] = []
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, lambda name=name: done.append(name))
-    now, acted = 0.0, 0.0
-    rest = AtRest(lambda: now - acted, lambda: now)
+    now, acted, at_home = 0.0, 0.0, True
+    rest = AtRest(lambda: now - acted, lambda: at_home, lambda: now)
 
     def after(seconds: float) -> list[str]:
         nonlocal now
@@ -21,15 +30,48 @@ def test_all_objects_are_looked_at_only_in_a_rest(monkeypatch: pytest.MonkeyPatc
         rest.look()
         return done
 
-    assert after(2.0) == []
+    assert after(0.5) == []
     acted = now
-    assert after(2.0) == [], "somebody works"
+    assert after(0.5) == [], "somebody works"
     assert after(4.0) == ["collect", "freeze"]
     assert after(5.0) == after(60.0) == [], "the same rest"
-    acted = now
-    assert after(6.0) == ["collect", "freeze"]
-    assert after(700.0) == ["unfreeze", "collect", "freeze"], (
-        "what was there at an earlier rest may be garbage by now"
-    )
-    assert after(300.0) == []
-    assert after(301.0) == ["unfreeze", "collect", "freeze"]
+    assert after(600.0) == ["collect", "freeze"]
+    acted, at_home = now + 1.0, False
+    assert after(6.0) == ["collect"], "what an open screen has made will be garbage when it is closed"
+
+
+def test_what_is_there_is_left_out_and_the_rest_comes_in_steps():
+    thresholds = gc.get_threshold()
+    try:
+        kept = [[] for _ in range(10)]
+        in_small_steps()
+        young, *_ = gc.get_threshold()
+        assert 0 < young <= 5000
+        assert not {id(one) for one in kept} & {id(one) for one in gc.get_objects()}
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+async def test_what_was_drawn_goes_with_its_screen_and_nothing_keeps_what_is_gone(home: Path):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        at_home, keys = _lines_drawn(), weakref.WeakSet(pilot.app.screen.query(FooterKey))
+        await pilot.press("enter", "7")
+        await settled(pilot)
+        drawn = _lines_drawn()
+        await pilot.press("escape", "escape", "slash")
+        await settled(pilot)
+        assert len(pilot.app.screen_stack) == 1
+        assert _lines_drawn() - at_home < (drawn - at_home) / 2
+        let_go()
+        gc.collect()
+        assert [one for one in keys if not one.is_attached] == []
+        told = cast("BitnetApp", pilot.app).keymap_signal._subscriptions
+        assert [one for one in told if not one.is_attached] == []
+
+
+def _lines_drawn() -> int:
+    """Those that are kept."""
+    return sum(type(one) is Strip for one in gc.get_objects())
