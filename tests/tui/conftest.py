@@ -54,9 +54,19 @@ def parsed_once() -> Iterator[None]:
     """Parse each stylesheet once for all apps of a process: Textual keeps what it parsed for one app alone."""
     parse = Stylesheet._parse_rules
     known: dict[Hashable, list[RuleSet]] = {}
+    numbers: dict[Hashable, int] = {}
+    last: object = None
+    number = 0
+
+    def number_of(variables: dict[str, str]) -> int:
+        """One for all that are equal, found without comparing hundreds of texts for each sheet."""
+        nonlocal last, number
+        if last is not variables:
+            last, number = variables, numbers.setdefault(tuple(variables.items()), len(numbers))
+        return number
 
     def parse_or_find(sheet: Stylesheet, css: str, read_from: tuple[str, str], *args: Any, **options: Any) -> Any:
-        key = (css, read_from, args, *options.items(), *sheet._variables.items())
+        key = (css, read_from, args, *options.items(), number_of(sheet._variables))
         if key not in known:
             known[key] = parse(sheet, css, read_from, *args, **options)
         return known[key]

@@ -10,6 +10,7 @@ from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens import experiment as experiment_screen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.view.panels import title
 from bitnet_tui.view.spans import unstyled
@@ -242,8 +243,9 @@ async def test_a_running_training_shows_its_held_out_figures_and_its_end_moves_n
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_tab_says_that_the_experiment_is_gone_and_shows_it_again_once_it_is_back(
-    home: Path, size: tuple[int, int]
+    home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
+    monkeypatch.setattr(experiment_screen, "_IDLE_EVERY", 1)  # it is looked at often
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
