@@ -58,8 +58,10 @@ class Front:
             await self._answer(reader, writer)
         except Refused as refused:
             await _refuse(refused, reader, writer)
-        except (OSError, EOFError, TimeoutError):
-            writer.transport.abort()  # the client is gone or too slow, or llama.cpp ended in the middle of an answer
+        except (OSError, EOFError, TimeoutError, asyncio.CancelledError):
+            # The client is gone or too slow, llama.cpp ended in the middle of an answer, or this server ends. asyncio
+            # would write a traceback about a connection whose task is cancelled.
+            writer.transport.abort()
         finally:
             writer.close()
 

@@ -190,12 +190,13 @@ def test_who_says_nothing_is_closed(mortal: Mortal, monkeypatch: pytest.MonkeyPa
         assert silent.recv(1) == half.recv(1) == b""
 
 
-def test_who_no_longer_waits_is_not_answered(mortal: Mortal) -> None:
+def test_who_no_longer_waits_is_not_answered(mortal: Mortal, capfd: pytest.CaptureFixture[str]) -> None:
     with fronted(mortal) as url:
         for _ in range(9):
             with connect(url) as one:
                 one.sendall(request(url, SLOW))
         assert ask(url, "stays").json() == {"text": "stays"}
+    assert capfd.readouterr().err == ""
 
 
 def test_what_is_too_long_is_refused_in_a_sentence(mortal: Mortal) -> None:
