@@ -55,7 +55,7 @@ _FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
 _THIS = "app.actions"
 """What opens the palette."""
-_CARD_COLUMNS, _AROUND = 100, 7
+_CARD_COLUMNS, _AROUND = 120, 7
 """How wide palette.tcss makes the palette, and what a line of its list leaves to frame, edges and scroll bar."""
 _NAME_COLUMNS, _GAP, _LEAST_ABOUT = 22, "  ", 8
 """Where what is about an action begins, unless its name is longer; and the fewest cells of it that say something."""

@@ -34,9 +34,13 @@ def _luminance(colour: Color) -> float:
 
 
 def drawn(
-    screen: Screen[object], terminal: str = "VGA on black", of: type[Widget] | UnionType = Widget
+    screen: Screen[object],
+    terminal: str = "VGA on black",
+    of: type[Widget] | UnionType = Widget,
+    *,
+    coloured: bool = True,
 ) -> Iterator[tuple[str, float]]:
-    """Each piece of text in one style, with its contrast on one of TERMINALS.
+    """Each piece of text in one style, with its contrast on one of TERMINALS, or in greys.
 
     Only what a widget `of` this kind draws. Not what is dimmed behind a dialog, and not what is disabled.
     """
@@ -64,4 +68,6 @@ def drawn(
             if not isinstance(widget, of) or widget.disabled or widget.has_class("-disabled"):
                 continue
             ink, ground = map(seen, (style.color, style.bgcolor), usual)
+            if not coloured:
+                ink, ground = ink.monochrome, ground.monochrome
             yield segment.text.strip(), contrast(ground, ink)

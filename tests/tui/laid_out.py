@@ -1,13 +1,19 @@
 """What is wrong with how a screen is laid out: cut words, widgets that can't be reached, and those on each other."""
 
+import ast
+import re
 from collections.abc import Iterator
+from functools import cache
 from itertools import combinations
+from pathlib import Path
 
 from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList, Static
 
+import bitnet_core
+import bitnet_tui
 from bitnet_core.text import width
 from bitnet_tui.view.spans import cells_of
 from bitnet_tui.widgets.table import GUTTER, Table
@@ -25,6 +31,38 @@ def faults(screen: Screen[object]) -> list[str]:
             if first.layer == second.layer and first.region.overlaps(second.region):
                 found.append(f"{first} and {second} are on each other")
     return found
+
+
+def cut_words(screen: Screen[object], brought: str) -> list[str]:
+    """Words on it that neither the app nor the core has: most likely parts of one. Not what is behind a dialog.
+
+    A word before an ellipsis may be cut. `brought` has the words that the test and the machine bring along.
+    """
+    theirs = {word.lower() for word in re.findall(_LETTERS, brought)}
+    cards = [one.region for one in screen.walk_children() if one.is_attached and _displayed(one)]
+    found = []
+    for y, strip in enumerate(screen._compositor.render_strips()):
+        for word in _WORD.finditer(strip.text):
+            x = width(strip.text[: word.start()])
+            if any(card.contains(x, y) for card in cards) and word[1].lower() not in _known() | theirs:
+                found.append(f"{word[1]!r} in {strip.text.strip()!r}")
+    return found
+
+
+_LETTERS = r"[^\W\d_]{3,}"
+_WORD = re.compile(rf"(?<![^\W_])({_LETTERS})(?![^\W_]|…)")
+
+
+@cache
+def _known() -> set[str]:
+    """Every word of the texts of the app and of the core."""
+    known: set[str] = set()
+    for package in (bitnet_tui, bitnet_core):
+        for path in Path(str(package.__file__)).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    known |= {word[1].lower() for word in _WORD.finditer(node.value)}
+    return known
 
 
 def _displayed(one: Widget) -> bool:

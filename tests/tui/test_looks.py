@@ -1,9 +1,11 @@
-"""On every screen, at every size, all can be read and reached, nothing lies over it, and nothing is redrawn.
+"""On every screen, at every size, all can be read and reached, no word is cut, and nothing is redrawn.
 
 Each screen is opened once for all that its looks are asked: to open one takes longer than to ask.
 """
 
+import getpass
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
+from bitnet_tui.driver import in_cells
 from bitnet_tui.key_names import shown
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.help import HelpScreen
@@ -25,8 +28,9 @@ from bitnet_tui.themes import TERMINAL, THEMES
 from bitnet_tui.widgets.words import Words
 from tests.tui.contrast import TERMINALS, drawn
 from tests.tui.every_screen import SCREENS, app_of, go, names_of_all
-from tests.tui.laid_out import faults
+from tests.tui.laid_out import cut_words, faults
 from tests.tui.pilots import settled, words
+from tests.tui.pilots import shown as text_of
 from tests.tui.quiet import is_quiet
 
 _SIZES = [(80, 24), (100, 30), (120, 36), (200, 55)]
@@ -83,6 +87,8 @@ _WHOLE_AT_THE_LEAST = {
 }
 """Those of which everything is in sight, or scrolls, in the smallest window."""
 _LEAST_CONTRAST = 4.5
+_LEAST_IN_GREYS = 3.0
+"""With NO_COLOR."""
 _LEAST_IN_16 = 1.6
 """Yellow on white has 1.7 in xterm, and green on cyan 1.3."""
 _LEAST_ON_GREY = 3.9
@@ -100,6 +106,7 @@ def test_every_screen_is_visited():
 @pytest.mark.parametrize("name", SCREENS)
 async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_redrawn(workspaces: Path, name: str):
     way = SCREENS[name]
+    brought = f"France EPYC {workspaces} {getpass.getuser()} {socket.gethostname()}"
     async with app_of(workspaces, way).run_test(size=_SIZES[0]) as pilot:
         await go(pilot, way)
         assert type(pilot.app.screen).__name__ == way.screen
@@ -108,7 +115,8 @@ async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_red
         for size in _SIZES:
             await pilot.resize_terminal(*size)
             await settled(pilot)
-            found[size] = faults(pilot.app.screen)
+            found[size] = [*faults(pilot.app.screen), *cut_words(pilot.app.screen, brought)]
+            assert _without_a_plain_sign(pilot) == ""
             if size == (120, 36) and name in _FULL:
                 await _stands_out(pilot)
         assert found == {size: [] for size in _SIZES}
@@ -132,14 +140,20 @@ async def test_everything_on_a_screen_can_be_read_and_reached_and_nothing_is_red
                 await _leads_back(pilot, over_help=name == "help over a silent run")
 
 
+def _without_a_plain_sign(pilot: Pilot[None]) -> str:
+    """The signs on the screen that a terminal without Unicode can't show, and nothing shows in their place."""
+    return "".join(sign for sign in sorted({*text_of(pilot)} - {"?"}) if in_cells(sign, "ascii") == "?")
+
+
 async def _stands_out(pilot: Pilot[None]) -> None:
     """In each theme, text stands out from the ground under it, as it is drawn. In 16 colours it stands out less."""
     for theme in _THEMES:
         pilot.app.theme = theme
         await settled(pilot)
-        said = [one for one in drawn(pilot.app.screen) if any(map(str.isalnum, one[0]))]
-        assert said
-        assert not [(theme, text, round(found, 2)) for text, found in said if found < _LEAST_CONTRAST]
+        for coloured, least in ((True, _LEAST_CONTRAST), (False, _LEAST_IN_GREYS)):
+            said = [one for one in drawn(pilot.app.screen, coloured=coloured) if any(map(str.isalnum, one[0]))]
+            assert said
+            assert not [(theme, coloured, text, round(found, 2)) for text, found in said if found < least]
     pilot.app.theme = TERMINAL.name
     await settled(pilot)
     for terminal in TERMINALS:
@@ -242,6 +256,7 @@ _WORDS = "first line\nsecond line\nthird line"
         (lambda: Words(_WORDS, classes="low"), "shows 1 of 3 lines"),
         (lambda: Words("title", classes="tight"), "ends after 4 cells"),
         (lambda: Words("title", classes="far"), "is beside"),
+        (lambda: Words("experime", classes="read"), "'experime' in"),
         (lambda: Vertical(Words("one"), Words("two", classes="over")), "are on each other"),
         (lambda: Vertical(Words(_WORDS), classes="read"), ""),
         (lambda: Vertical(Words(_WORDS), Button("Go"), classes="still"), "is above or below"),
@@ -255,5 +270,5 @@ _WORDS = "first line\nsecond line\nthird line"
 async def test_a_planted_fault_is_found(part: Callable[[], Widget], fault: str):
     async with _Planted(part()).run_test(size=(40, 12)) as pilot:
         await pilot.pause()
-        found = faults(pilot.app.screen)
+        found = [*faults(pilot.app.screen), *cut_words(pilot.app.screen, "")]
         assert any(fault in one for one in found) if fault else found == []
