@@ -25,6 +25,7 @@ BYTES = "bytes"
 """The unit, and the name of a column, whose numbers are written as sizes."""
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _STEPS = "steps"
+_LAST_ZEROS = re.compile(r"\.?0+(?=e)")
 
 
 def state_word(state: str) -> str:
@@ -88,6 +89,11 @@ def scientific(value: float | None, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def learning_rate(rate: float | None, digits: int = 3) -> str:
+    """`0.0006` → `6e-4`, `0.0015` → `1.5e-3`."""
+    return _LAST_ZEROS.sub("", scientific(rate, digits))
+
+
 def files(number: int) -> str:
     """`1 file`, `12 files`."""
     return f"{number} file{'' if number == 1 else 's'}"
@@ -139,6 +145,14 @@ def share(ratio: float | None) -> str:
     if ratio is None:
         return UNKNOWN
     return f"{ratio:.1%}" if ratio == 0 or abs(ratio) >= 0.0005 else f"{significant(100 * ratio, 1)}%"
+
+
+def rate_tick(rate: float, step: float) -> str:
+    """As `tick`, of learning rates: `2e-4`, `1.5e-3`."""
+    if abs(rate) <= step / 2:
+        return "0"
+    digits = 1 + math.floor(math.log10(abs(rate)) + 1e-9) - math.floor(math.log10(step) + 1e-9)
+    return learning_rate(rate, max(1, digits))
 
 
 def share_tick(ratio: float, step: float) -> str:

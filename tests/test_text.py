@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitnet_core import text as words
-from bitnet_core.results.axes import ticks
+from bitnet_core.results.axes import LABELS, ticks
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,19 @@ def test_share(ratio, text):
 def test_an_axis_of_shares_is_in_percent():
     assert [label for _, label in ticks(0.0, 0.2, 4, words.share_tick)] == ["0%", "5%", "10%", "15%", "20%"]
     assert ticks(0.044, 0.05, 4, words.share_tick)[0][1] == "4.4%"
+
+
+@pytest.mark.parametrize(
+    ("high", "labels"),
+    [
+        (6e-4, ["0", "2e-4", "4e-4", "6e-4"]),
+        (3e-3, ["0", "1e-3", "2e-3", "3e-3"]),
+        (1.1e-3, ["0", "5e-4", "1e-3"]),
+        (0.02, ["0", "5e-3", "1e-2", "1.5e-2", "2e-2"]),
+    ],
+)
+def test_the_axis_of_a_learning_rate_writes_it_as_settings_do(high: float, labels: list[str]) -> None:
+    assert [label for _, label in ticks(0.0, high, 4, LABELS["lr"])] == labels
 
 
 @pytest.mark.parametrize(

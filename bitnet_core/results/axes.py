@@ -2,13 +2,16 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from bitnet_core.text import tick
+from bitnet_core.results.curves import SHARES
+from bitnet_core.text import rate_tick, share_tick, tick
 
 Ticks = tuple[tuple[float, str], ...]
 Label = Callable[[float, float], str]
 """Writes a value on an axis whose labels are so far apart."""
+LABELS: Mapping[str, Label] = {**dict.fromkeys(SHARES, share_tick), "lr": rate_tick}
+"""What writes the labels of a figure that `tick` does not write."""
 _FROM_ZERO = 0.4
 _LEAST_SPAN = 1e-290
 """A shorter axis could not be divided into steps."""

@@ -3,15 +3,15 @@
 Curves differ by colour and by dashes, so that a print in grey tells them apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bitnet_core.results.axes import heights, ticks, widened
+from bitnet_core.results.axes import LABELS, heights, ticks, widened
 from bitnet_core.results.curves import SHARES, Curve, Training
 from bitnet_core.results.series import Point, thin
 from bitnet_core.runs.events import cut
-from bitnet_core.text import count, printable, share, share_tick, significant, tick
+from bitnet_core.text import count, learning_rate, printable, share, significant, tick
 
 WIDTH, HEIGHT = 720, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 40, 34
@@ -20,6 +20,8 @@ _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _FLIP = ("#af5f00", "#ffaf5f")
 _FONTS = "'DejaVu Sans','Liberation Sans','Noto Sans',Arial,Helvetica,sans-serif"
 """By name, because the PNG renderer does not know the system's default font."""
+_NUMBERS: dict[str, Callable[[float], str]] = {**dict.fromkeys(SHARES, share), "lr": learning_rate}
+"""What writes a figure that is not written with four digits."""
 _MOST_CHARS = 4000
 _CHAR = 7.0
 """About the width of a letter."""
@@ -115,8 +117,7 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
         return round(across, 1), round(down, 1)
 
     parts = [f'<text class="name" x="16" y="20">{text(title)}</text>']
-    shares = all(curve.name in SHARES for _, curve in drawn)
-    for y, label in ticks(bottom, top, 4, share_tick if shares else tick):
+    for y, label in ticks(bottom, top, 4, LABELS.get(drawn[0][1].name, tick)):
         _, down = at((left, y))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{down}" y2="{down}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{down + 4}" text-anchor="end">{text(label)}</text>')
@@ -133,7 +134,7 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     for place, (_, segments) in enumerate(thinned):
         path = " ".join(_stroke([at(point) for point in segment]) for segment in segments)
         parts.append(f'<path class="c{place}" d="{path}"/>')
-    return "".join([*parts, *_legend(thinned, shares=shares)])
+    return "".join([*parts, *_legend(thinned, drawn[0][1].name)])
 
 
 def _stroke(points: Sequence[Point]) -> str:
@@ -157,12 +158,12 @@ def _markers(marks: Sequence[tuple[str, float, str]]) -> list[str]:
     return parts
 
 
-def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]], *, shares: bool) -> list[str]:
-    """Each curve with its newest value, from the right."""
-    parts = []
+def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]], figure: str) -> list[str]:
+    """Each curve of a figure with its newest value, from the right."""
+    parts, written = [], _NUMBERS.get(figure)
     for place, (words, segments) in enumerate(thinned):
         value = segments[-1][-1][1]
-        number = share(value) if shares else count(value) if abs(value) >= 1000 else significant(value, 4)
+        number = written(value) if written else count(value) if abs(value) >= 1000 else significant(value, 4)
         said = f"{words} {number}".strip()
         parts.append(f'<text class="c{place}" x="{176 + 136 * place}" y="20">{text(said)}</text>')
         parts.append(f'<path class="c{place}" d="M{150 + 136 * place},16 {170 + 136 * place},16"/>')

@@ -23,7 +23,7 @@ _METRICS = {
     "heldout_agreement": ("agreement with the teacher", 0),
     "quantized_share": ("quantised share", 0),
 }
-"""Field → label and significant digits, 0 for a share, in the order of the line."""
+"""Field → label and significant digits, 0 for a share, in the order of the line. A learning rate has an exponent."""
 _GAP = "  "
 _LINE_CELLS = 78
 """An 80-column terminal, less the two cells for the mark or the indentation."""
@@ -96,7 +96,8 @@ def _metric(event: Metric) -> str:
     ]
     for name, (label, digits) in _METRICS.items():
         value = text.finite(getattr(event, name))
-        words = text.number(value, digits) if digits else text.share(value)
+        written = text.scientific if name == "lr" else text.number
+        words = written(value, digits) if digits else text.share(value)
         parts.append(f"{label} {words}" if value is not None else "")
     some = text.in_layers(text.finite(event.layers_at_4_bits), text.finite(event.layers))
     parts += [f"A{bits:.0f}{some}" if bits else "", f"{text.number(refused)} steps not finite" if refused else ""]

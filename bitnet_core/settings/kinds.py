@@ -21,8 +21,8 @@ Value = int | float | bool | str | Path | None
 _GROUPED = r"[-+]?\d{1,3}(_\d{3})+(\.\d*)?"
 """A number with its thousands set apart."""
 _LONG_NUMBER = re.compile(r"[1-9]\d{4,14}")
-_LEAST_PLAIN, _MOST_PLAIN = -3, 14
-"""Exponents of ten of the numbers that are written without one."""
+_LEAST_PLAIN, _MOST_PLAIN = -2, 14
+"""Exponents of ten of the numbers that are written without one: no usual learning rate is."""
 _LONGEST_PATH = 4095
 _NO_LIMIT = 1 << 31
 """From here on the most that a number may be limits nobody, and is said only of a number above it."""

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.results.axes import LABELS
 from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
-from bitnet_core.results.curves import SHARES, Curve, moved
+from bitnet_core.results.curves import Curve, moved
 from bitnet_core.results.differing import shown
 from bitnet_core.results.subject import Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS, settings_words
 from bitnet_core.runs.event_words import FLIP
 from bitnet_core.runs.experiment import Experiment, unreadable_words
-from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, width, wrap
+from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, tick, width, wrap
 from bitnet_tui.labels import by_label, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
@@ -81,7 +82,7 @@ class CompareView:
         drawn = {curve.name for one in subjects for curve in one.training.curves if curve.segments}
         letters = tuple(LETTERS[: len(subjects)])
         found = [
-            Chart(name, title, letters, log=log, shares=name in SHARES)
+            Chart(name, title, letters, log=log, label=LABELS.get(name, tick))
             for name, title, log in _CHARTS
             if name in drawn
         ]

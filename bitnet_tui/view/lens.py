@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bitnet_core.results.axes import LABELS, Label
 from bitnet_core.results.curves import CLOCK, STEP
 from bitnet_core.results.series import Point, Segment
-from bitnet_core.text import count, duration, number
+from bitnet_core.text import count, duration, number, tick
 from bitnet_tui.view.run_fold import CURVES, RunView
 
 By = Literal["tokens", "step", "time"]
@@ -27,13 +28,13 @@ _STEPS = 16
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that have one scale. `log` says that it may be logarithmic, `shares` that its values are shares."""
+    """Curves that have one scale. `log` says that it may be logarithmic, `label` writes the numbers of its axis."""
 
     name: str
     title: str
     curves: tuple[str, ...]
     log: bool = False
-    shares: bool = False
+    label: Label = tick
 
 
 ALL = "loss"
@@ -42,8 +43,8 @@ CHARTS: tuple[Chart, ...] = (
     Chart("heldout", "held-out loss", ("heldout_loss",), log=True),
     Chart("grad", "gradient norm", ("grad_norm",), log=True),
     Chart("speed", "tokens/s", ("tokens_per_s",)),
-    Chart("agreement", "agreement", ("agreement", "heldout_agreement"), shares=True),
-    Chart("lr", "learning rate", ("lr",)),
+    Chart("agreement", "agreement", ("agreement", "heldout_agreement"), label=LABELS["agreement"]),
+    Chart("lr", "learning rate", ("lr",), label=LABELS["lr"]),
     Chart("memory", "peak memory", ("peak_rss_bytes", "peak_device_bytes")),
 )
 """In the order of their importance, in which a grid that has no room for all shows them."""

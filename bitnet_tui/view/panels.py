@@ -1,6 +1,5 @@
 """The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
-import re
 from collections.abc import Iterator, Sequence
 from math import floor, log10
 
@@ -16,6 +15,7 @@ from bitnet_core.text import (
     duration,
     finite,
     flat,
+    learning_rate,
     listed,
     number,
     pad,
@@ -39,7 +39,6 @@ from bitnet_tui.view.stage_rows import prepares
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-_ZEROS = re.compile(r"\.?0+(?=e)")
 _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
@@ -195,7 +194,7 @@ def _rate(run: RunShown) -> str:
         return scientific(now)
     whole = as_written(peak)
     if "e" in whole or now < peak / 100:  # both in one form
-        return f"{scientific(now)} of {_ZEROS.sub('', scientific(peak))}"
+        return f"{scientific(now)} of {learning_rate(peak)}"
     return f"{now:.{max(0, 2 - floor(log10(peak)))}f} of {whole}"
 
 

@@ -18,7 +18,6 @@ from textual.widget import Widget
 
 from bitnet_core.results.axes import Label
 from bitnet_core.results.series import Point
-from bitnet_core.text import share_tick, tick
 from bitnet_tui import bindings
 from bitnet_tui.plot import Run, draw
 from bitnet_tui.shell import Shell
@@ -171,8 +170,9 @@ class Plot(Widget):
         letters = self.lettered or with_letters(self.app)
         curves, smooth = self._lens.drawn(self.chart), self._lens.smooth
         colours = self.app.theme_variables
-        label = share_tick if self.chart.shares else tick
-        return _Wanted(self._view, curves, log, label, smooth, self._axis, self._window, size, colours, letters)
+        return _Wanted(
+            self._view, curves, log, self.chart.label, smooth, self._axis, self._window, size, colours, letters
+        )
 
     def render_lines(self, crop: Region) -> list[Strip]:
         wanted = self._wanted()

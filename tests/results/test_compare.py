@@ -26,7 +26,7 @@ def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
     found = compared(home, "base", "fast")
     assert found.sentence == (
         "B is better on held-out loss: 5.000 against A 5.210 (4.0% less). Setting that differs: "
-        "LR (A 6e-4; B 0.001). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
+        "LR (A 6e-4; B 1e-3). The difference is 0.21 nats per token. That is beyond the chance of the held-out "
         "prompts (95%: ±0.088)."
     )
     assert cells(found, "heldout_loss") == ["5.210", "5.000 *"]
@@ -361,7 +361,7 @@ def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFi
     answer = json.loads(capsys.readouterr().out)
     results = {row["name"]: row["values"] for row in answer["results"]}
     assert results["heldout_loss"] == [5.21, 5.0]
-    assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["6e-4", "0.001"]}]
+    assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["6e-4", "1e-3"]}]
     assert main(["compare", "base", "none", *where]) == 2
     assert "none is neither an experiment" in capsys.readouterr().err
 

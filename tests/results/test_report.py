@@ -95,7 +95,7 @@ def test_the_receipt_says_where_each_number_is_from_and_how_it_is_had_again(exp:
         "QEI 1.30 measured, (Q_s/Q_t)/(M_s/M_t) bitnet --root kd-smol eval",
         "spend $0.04 recorded by collecting bitnet --root kd-smol collect",
         files.sha256_file(files.asset("prompts", "collect.txt")),
-        "LR 0.001 6e-4",
+        "LR 1e-3 6e-4",
         "held-out agreement 20.0% measured",
         "A8→A4",
         "resumed",
@@ -164,7 +164,7 @@ def test_the_receipt_says_what_was_changed_in_the_middle(exp: Experiment, home: 
     run._writer.emit(event("changed", step=15, seen_tokens=15 * TOKENS, **changed))
     run.emit("metric", step=16, seen_tokens=16 * TOKENS, loss=1.0)
     run.finish()
-    told = f"Train the student: it went on with other settings at {15 * TOKENS:,} tokens (LR 0.001 → 5e-4)."
+    told = f"Train the student: it went on with other settings at {15 * TOKENS:,} tokens (LR 1e-3 → 5e-4)."
     assert told in " ".join(_Page(_saved(home, "kd-smol", exp.reports / "r.html")).words.split())
 
 

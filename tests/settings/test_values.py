@@ -128,7 +128,8 @@ def test_layers_that_are_no_numbers_in_rising_order_are_refused_where_they_are_r
     [
         (5e-5, "5e-5"),
         (0.00015, "1.5e-4"),
-        (0.001, "0.001"),
+        (0.003, "3e-3"),
+        (0.01, "0.01"),
         (0.01, "0.01"),
         (2.0, "2"),
         (1.3, "1.3"),

@@ -69,7 +69,7 @@ _REFUSED = (
     ),
     ({"RESUME_STEP": "3", "FLIP_FRACTION": "0.1"}, r"changed \(FLIP_FRACTION 0.5 → 0.1\)"),  # it is behind it
     ({"RESUME_STEP": "8", "FLIP_FRACTION": "0.9"}, r"changed \(FLIP_FRACTION 0.5 → 0.9\)"),  # it has flipped
-    ({"RESUME_STEP": "8", "LR": "0.1"}, "it is finished, and LR 0.003 → 0.1 would reach no step; choose an"),
+    ({"RESUME_STEP": "8", "LR": "0.1"}, "it is finished, and LR 3e-3 → 0.1 would reach no step; choose an"),
 )
 
 

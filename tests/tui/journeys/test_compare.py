@@ -24,7 +24,7 @@ async def test_two_others_are_marked_compared_and_looked_at_closely(home: Path, 
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
         assert "B is better on held-out loss: 5.000 against A 5.200 (3.8% less), C 5.400." in words(pilot)
-        assert "Learning rate 6e-4 0.001 6e-4" in words(pilot)
+        assert "Learning rate 6e-4 1e-3 6e-4" in words(pilot)
         assert "‹ held-out loss › A 5.20 B 5.00 C 5.40 ┊ flip" in words(pilot)
         await hand.do(["o", "down", "enter"], "B 5.00")
         assert "‹ held-out loss › A 5.20 ○B C 5.40" in words(pilot)
