@@ -87,3 +87,8 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
         limit = f"{limit_bytes >> 20} MiB" if limit_bytes >> 20 else f"{limit_bytes >> 10} KiB"
         raise OSError(errno.EOVERFLOW, f"it is longer than {limit}", str(path))
     return bytes(data)
+
+
+def version(status: os.stat_result) -> tuple[int, ...]:
+    """Differs once a file was written to, replaced, or given other permissions."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -39,7 +39,7 @@ class _Observed(nn.Module):
 
 
 @contextlib.contextmanager
-def _sub_norms_observed(student: Student, real_N: Tensor) -> Iterator[list[_Observed]]:
+def sub_norms_observed(student: Student, real_N: Tensor) -> Iterator[list[_Observed]]:
     """Inside the block the student computes what its source does: full precision, and no sub-norms."""
     bits, observers = student.layer_bits, []
     owners = [(part, name) for layer in student.model.layers for part, name in sub_norms(layer)]
@@ -70,14 +70,7 @@ def calibrate(student: Student, ids_BT: Tensor, real_N: Tensor) -> None:
 
     `real_N` are the places in the flattened [B·T] that are not padding.
     """
-    with _sub_norms_observed(student, real_N) as observers:
+    with sub_norms_observed(student, real_N) as observers:
         student(ids_BT)
     for observer in observers:
         observer.norm.weight.copy_(observer.weight_C())
-
-
-@torch.no_grad()
-def source_logits(student: Student, ids_BT: Tensor) -> Tensor:
-    """What the source, less the layers that were left out, would compute: [B, T, V]."""
-    with _sub_norms_observed(student, torch.arange(ids_BT.numel(), device=ids_BT.device)):
-        return student.logits(student(ids_BT))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
+from bitnet_core.files.regular import version
 from bitnet_core.settings.registry import REGISTRY, in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.unused import unused
@@ -143,8 +144,7 @@ def _with_content(name: str, value: Any, now: Any) -> Any:
         status = Path(now).stat()
         if status.st_size > _MOST_HASHED:
             return [value, status.st_size, status.st_mtime_ns]
-        version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return [value, _sha256_of(Path(now), version)]
+        return [value, _sha256_of(Path(now), version(status))]
     except OSError:  # the stage that reads it will say so
         return [value, None]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files.regular import version
 from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment, last_change
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
@@ -64,15 +65,14 @@ class RecordCache:
     def read(self, run: Run) -> RunRecord:
         """The run's record. BitnetError if it can't be read, FileNotFoundError if there is none."""
         try:
-            status = run.record_path.stat()
+            now = version(run.record_path.stat())
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(run.record_path) from None
         except OSError:
             return run.record()
-        version = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
         known = self._known.get(run.path)
-        if known is None or known[0] != version:
-            known = self._known[run.path] = (version, _record_or_error(run))
+        if known is None or known[0] != now:
+            known = self._known[run.path] = (now, _record_or_error(run))
         if isinstance(known[1], BitnetError):
             raise known[1]
         return known[1]

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.regular import version
 from bitnet_core.runs.experiment import Experiment, is_experiment, settings_beside
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
@@ -68,7 +69,7 @@ def _version_of(path: str) -> tuple[int, ...]:
         return ()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is not a regular file")
-    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
+    return version(status)
 
 
 def _with_errors(resolution: Resolution) -> tuple[Experiment, str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.regular import read_bounded, version
 
 
 @dataclass
@@ -18,11 +18,10 @@ class JsonFiles:
     def read(self, path: Path) -> dict[str, Any]:
         """The object in the file; empty if there is none that can be read."""
         try:
-            status = path.stat()
-            version = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if self._known.get(path, ((),))[0] != version:
+            now = version(path.stat())
+            if self._known.get(path, ((),))[0] != now:
                 found = json.loads(read_bounded(path, self.most_bytes))
-                self._known[path] = version, found if isinstance(found, dict) else {}
+                self._known[path] = now, found if isinstance(found, dict) else {}
             return self._known[path][1]
         except (OSError, ValueError, RecursionError):
             return {}

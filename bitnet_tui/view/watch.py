@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec import structs
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.regular import version
 from bitnet_core.results.curves import joined
 from bitnet_core.runs.around import Load, LoadReader, machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
@@ -330,10 +331,9 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
 def _version(path: Path) -> tuple[int, ...]:
     """Differs once the file has been written to; empty if it can't be seen."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - asked again and again
+        return version(os.stat(path))  # noqa: PTH116 - asked again and again
     except OSError:
         return ()
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _with_before(before: float, taken: Callable[[], tuple[float | None, float]]) -> tuple[float | None, float]:

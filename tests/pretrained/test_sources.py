@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from bitnet_core.errors import UsageError
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained.calibrate import calibrate, source_logits
+from bitnet_core.pretrained.calibrate import calibrate, sub_norms_observed
 from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.gguf_source import open_gguf, unpermuted
 from bitnet_core.pretrained.source import EMBEDDING, Source
@@ -26,6 +26,13 @@ from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from tests.pretrained.conftest import changed_folder, permuted, started
+
+
+@torch.no_grad()
+def source_logits(student: Student, ids_BT: torch.Tensor) -> torch.Tensor:
+    """What the source, less the layers that were left out, would compute: [B, T, V]."""
+    with sub_norms_observed(student, torch.arange(ids_BT.numel(), device=ids_BT.device)):
+        return student.logits(student(ids_BT))
 
 
 def ids_of(source: Source) -> torch.Tensor:
