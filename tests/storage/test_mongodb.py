@@ -1,5 +1,9 @@
 """MongoDB as a target, beyond the contract: faults, what others wrote into its collection, and messages."""
 
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,10 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from bitnet_core.errors import UsageError
+from bitnet_core.storage.patient import Patient
 from bitnet_core.storage.target import Corrupt, Found, Refused, Target, Unreachable
+from bitnet_core.storage.targets import mongodb as target_module
+from tests.sockets import served
 from tests.storage.cutting_proxy import Cut, cutting_proxy
 from tests.storage.stand import Running, opened
 from tests.storage.stands import mongodb
@@ -192,3 +199,40 @@ def test_messages_name_the_place_without_the_password(server: Running, target: T
     assert "Topology" not in str(refused.value)
     for secret in (mongodb.PASSWORD, "pa%3As"):
         assert secret not in str(refused.value)
+
+
+def test_a_large_object_takes_its_time_on_a_slow_link(
+    server: Running, documents: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes half a second to send and to read; at first, a fifth of a second is all that an object gets."""
+    monkeypatch.setattr(target_module, "_SILENCE_MS", 200)
+    data = bytes(1 << 20)
+    assert server.through is not None
+    for act in (lambda target: target.put("x", data), lambda target: target.get("x")):
+        with slow_link(server.port, 2 << 20) as port, opened(server, tmp_path, server.through(port)) as target:
+            patient = Patient(target, first_wait=0.01)
+            assert act(patient) in (None, data)
+
+
+@contextlib.contextmanager
+def slow_link(port: int, bytes_a_second: int) -> Iterator[int]:
+    """The port of a proxy that passes on so many bytes, either way, and holds few."""
+    share = bytes_a_second // 50
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(share):
+                sink.sendall(data)
+                time.sleep(len(data) / bytes_a_second)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", port)) as behind:
+            back = threading.Thread(target=pump, args=(behind, client))
+            back.start()
+            pump(client, behind)
+            back.join()
+
+    with served(serve) as url:
+        yield int(url.rpartition(":")[2])

@@ -34,6 +34,8 @@ from bitnet_core.text import finite, flat
 
 _CONNECT_MS = 10_000
 _SILENCE_MS = 60_000
+_LONGEST_SECONDS = 900.0
+"""The longest that one object may take: a link of 20 kB/s is fast enough."""
 _URI = "MONGODB_ATLAS_URI"
 _BAD_KEY = {18, 8000}
 """Codes of a wrong user or password, by the server and by Atlas, which also gives 8000 to a full cluster."""
@@ -72,6 +74,9 @@ class MongoTarget:
         self._indexed = False
         self._ahead = 0.0
         """How many seconds the server's clock is ahead of ours: ages are compared among machines."""
+        self._seconds = _SILENCE_MS / 1000
+        """How long an object may take. The driver gives a whole message no longer than silence, which is too short
+        for a large one on a slow link: so after each that took too long, the next may take twice as long."""
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         with self._guarded():
@@ -83,7 +88,7 @@ class MongoTarget:
             "sha256": sha256(data),
             "data": data,
         }
-        with self._guarded():
+        with self._guarded(), self._timed():
             try:
                 if only_if_absent:
                     self._collection.insert_one(document)
@@ -95,7 +100,7 @@ class MongoTarget:
                 raise Unreachable(f"{self.place}: another writer put {key} at the same time.") from None
 
     def get(self, key: str) -> bytes:
-        with self._guarded():
+        with self._guarded(), self._timed():
             found = self._collection.find_one({"_id": key}, {"data": 1, "sha256": 1})
         if found is None:
             raise NoSuchObject(f"{self.place} has no {key}.")
@@ -131,6 +136,17 @@ class MongoTarget:
             if isinstance(now, datetime):
                 self._ahead = now.replace(tzinfo=UTC).timestamp() - time.time()
             self._indexed = True
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        seconds = self._seconds
+        try:
+            with pymongo.timeout(seconds):
+                yield
+        except errors.PyMongoError as error:
+            if error.timeout:  # of several threads that took too long at once, each asks for the same
+                self._seconds = max(self._seconds, min(2 * seconds, _LONGEST_SECONDS))
+            raise
 
     def _guarded(self) -> contextlib.AbstractContextManager[None]:
         return _explained(self._hosts, self._uri)
