@@ -7,6 +7,7 @@ from typing import Any
 
 from bitnet_core.model.presets import student_config
 from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.planning.program import kept_program_bytes
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.process import available_bytes
 from bitnet_core.settings.resolved import Settings
@@ -29,7 +30,7 @@ _DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 def early_plan(settings: Settings, teacher: TeacherPlan | None, asked: Asked) -> dict[str, Any] | None:
     """The record of `plan`, with `early`; None where traces, a tokenizer or a model have to be read for it.
 
-    Memory is that of the tensors alone, and null where this machine may have a GPU.
+    Memory is null where this machine may have a GPU, and before the program has ever been measured.
     """
     data, tokenizer = DataOptions.of(settings), TokenizerOptions.of(settings)
     folder = data.path or PlaceOptions.of(settings).data
@@ -37,7 +38,8 @@ def early_plan(settings: Settings, teacher: TeacherPlan | None, asked: Asked) ->
     if read or any(folder.glob("kd_shard_*.parquet")):
         return None
     options = TrainOptions.of(settings)
-    here = {"type": "cpu", "narrow": False, "free_bytes": available_bytes()}
+    program = kept_program_bytes()
+    here = {"type": "cpu", "narrow": False, "free_bytes": available_bytes(), "warm_bytes": program}
     facts = {
         "shape": student_config(StudentOptions.of(settings), VOCABULARY, options.max_seq_len).to_dict(),
         "start_from": None,
@@ -50,8 +52,8 @@ def early_plan(settings: Settings, teacher: TeacherPlan | None, asked: Asked) ->
         "start": None,
     }
     record = plan(facts, options, data.top_k, teacher, asked)
-    memory = record["training_memory"] | {"process_at_least": True}
-    return record | {"early": True, "training_memory": memory if _is_cpu(DeviceOptions.of(settings)) else None}
+    known = program is not None and _is_cpu(DeviceOptions.of(settings))
+    return record | {"early": True} | ({} if known else {"training_memory": None, "fits": None})
 
 
 def _is_cpu(options: DeviceOptions) -> bool:

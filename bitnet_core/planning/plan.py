@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -31,6 +31,8 @@ from bitnet_core.text import duration, epochs, size
 
 _CHECKPOINTS = 5
 """The newest three, the best one, and one that is being written."""
+_MANY = 1 << 40
+"""Bytes of tensors, from which the share of the allocator is known exactly enough."""
 _DISTURBED = 1.25
 """How many times as fast steps must be by their processor time to say so."""
 _FP32, _NARROW = 4, 2
@@ -97,7 +99,9 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "disk": _disk(config, traces, teacher),
         "teacher": None if teacher is None else asdict(teacher),
         "online": online,
-        "fits": _fits(config, batch, takes, asked.context, room, memory["allocator_factor"] or 1.0),
+        "fits": _fits(
+            config, batch, takes, asked.context, room, partial(_process, None if elsewhere else here, step)
+        ),
     }
 
 
@@ -136,20 +140,25 @@ def _memory(
     def parts(devices: int) -> dict[str, int]:
         return takes(config, batch, devices=devices)
 
-    whole = parts(1)
-    factor = step.get("memory_factor") if step else None
-    process = None
-    if here is not None and factor is not None:
-        process = round(here["program_bytes"] + factor * whole["peak"])
-    elif here is not None and here.get("warm_bytes"):
-        process = here["warm_bytes"] + whole["peak"]
+    whole, factor = parts(1), step.get("memory_factor") if step else None
     return {
         "parts": whole,
         "allocator_factor": factor,
-        "process_peak": process,
-        "process_at_least": process is not None and factor is None,
+        "process_peak": None if here is None else _process(here, step, whole["peak"]),
+        "process_at_least": here is not None and factor is None,
         "sharded": {"devices": devices, "parts": parts(devices)} if devices > 1 else None,
     }
+
+
+def _process(here: Record | None, step: Record | None, tensors: int) -> int:
+    """What a process takes that trains with so many bytes of tensors: the program, and the tensors as the allocator
+    keeps them. At least, where no steps were timed; the tensors alone, on another machine (`here` is None).
+    """
+    factor = step.get("memory_factor") if step else None
+    program = 0
+    if here is not None:
+        program = (here.get("warm_bytes") if factor is None else here["program_bytes"]) or 0
+    return round(program + (factor or 1.0) * tensors)
 
 
 def _deployment(config: StudentConfig, context: int) -> Record:
@@ -227,15 +236,21 @@ def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | N
 
 
 def _fits(
-    config: StudentConfig, batch: Batch, takes: Takes, context: int, room: int | None, factor: float
+    config: StudentConfig,
+    batch: Batch,
+    takes: Takes,
+    context: int,
+    room: int | None,
+    process: Callable[[int], int],
 ) -> Record | None:
-    """What `room` bytes hold: this shape and its largest batch, and every preset. `factor` is the allocator's."""
+    """What `room` bytes hold: this shape and its largest batch, and every preset. `process` is that of tensors."""
     if room is None:
         return None
-    tensors = int(room / factor)
+    program = process(0)
+    tensors = max(0, (room - program) * _MANY // (process(_MANY) - program))
 
     def row(name: str, one: StudentConfig) -> Record:
-        training = round(factor * takes(one, batch)["peak"])
+        training = process(takes(one, batch)["peak"])
         running = packed_bytes(one) + kv_cache_bytes(one, context, _FP32)
         return {
             "shape": name,

@@ -2,8 +2,7 @@
 
 import platform
 from contextlib import suppress
-
-import torch
+from importlib.metadata import version
 
 from bitnet_core import __version__, files
 from bitnet_core.errors import BitnetError
@@ -20,10 +19,10 @@ def program_bytes() -> int:
 
     The first step loads the optimizer's code and the kernels' libraries: about 100 MB that an import leaves out.
     """
-    key = f"{__version__} torch {torch.__version__} python {platform.python_version()}"
-    kept = _kept().get(key)
-    if type(kept) is int and kept > 0:
+    if (kept := kept_program_bytes()) is not None:
         return kept
+    import torch
+
     import bitnet_core.training.trainer  # noqa: F401 - what it imports is measured
 
     layer = torch.nn.Linear(_SIDE, _SIDE)
@@ -34,8 +33,18 @@ def program_bytes() -> int:
     found = rss_bytes()
     with suppress(OSError, BitnetError):  # then it is measured again next time
         cache_folder().mkdir(parents=True, exist_ok=True)
-        files.write_json(cache_folder() / FILE, {key: found})
+        files.write_json(cache_folder() / FILE, {_key(): found})
     return found
+
+
+def kept_program_bytes() -> int | None:
+    """What was measured before; None if nothing was. It needs no torch."""
+    kept = _kept().get(_key())
+    return kept if type(kept) is int and kept > 0 else None
+
+
+def _key() -> str:
+    return f"{__version__} torch {version('torch')} python {platform.python_version()}"
 
 
 def _kept() -> dict[str, object]:

@@ -113,7 +113,9 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
     assert epochs["budget"] == {"tokens": 640, "epochs": 2.0, "most_tokens": None}
     assert {**epochs, "budget": None} == {**record, "budget": None}
     peak = record["training_memory"]["parts"]["peak"]
-    assert record["training_memory"]["process_peak"] == round(facts["device"]["program_bytes"] + 1.5 * peak)
+    process = record["training_memory"]["process_peak"]
+    assert process == round(facts["device"]["program_bytes"] + 1.5 * peak)
+    assert record["fits"]["shapes"][0]["training_bytes"] == process
     given = plan(facts, OPTIONS, 20, None, Asked(tokens_per_s=4))
     assert (given["time"]["origin"], given["time"]["seconds"]) == ("given", 160.0)
     lasts = next(row[2] for row in tables(given)[0][2] if row[0] == "duration")
@@ -162,7 +164,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert early["early"] and "early" not in record
     same = ("shape", "parameters", "deployment_memory", "budget", "course", "time", "disk", "teacher", "online")
     assert {name: early[name] for name in same} == {name: record[name] for name in same}
-    assert early["training_memory"]["parts"] == record["training_memory"]["parts"]
+    assert early["training_memory"] == record["training_memory"] and record["training_memory"]["process_at_least"]
+    for one in (early, record):  # one rule for what a training takes
+        assert one["fits"]["shapes"][0]["training_bytes"] == record["training_memory"]["process_peak"]
     for named in (["STUDENT_INIT=teacher"], ["TRAIN_ONLINE=1"], ["TOKENIZER_NAME=somewhere"]):
         settings = from_values({"DRIVE_ROOT": str(tmp_path / "e"), **dict(one.split("=") for one in named)})
         assert early_plan(settings, None, Asked()) is None, "a file has to be read first"

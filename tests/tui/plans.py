@@ -4,10 +4,10 @@ from typing import Any
 
 _HERE = {"type": "cpu", "name": "AMD EPYC", "precision": "fp32", "narrow": False, "threads": 2, "cores": 2}
 _SHAPES = (
-    ("this", 378_295_296, True, 67_986_544, True),
-    ("nano", 378_295_296, True, 67_986_544, True),
-    ("mini", 3_437_501_440, True, 330_562_896, True),
-    ("7b", 119_183_599_616, False, 4_574_790_528, True),
+    ("this", 756_295_296, True, 67_986_544, True),
+    ("nano", 756_295_296, True, 67_986_544, True),
+    ("mini", 3_815_501_440, True, 330_562_896, True),
+    ("7b", 119_561_599_616, False, 4_574_790_528, True),
 )
 PLAN: dict[str, Any] = {
     "version": 1,
@@ -20,7 +20,7 @@ PLAN: dict[str, Any] = {
         "elsewhere": False,
         "here": {**_HERE, "free_bytes": 23_035_834_368, "program_bytes": 286_728_192, "load": 1.5},
     },
-    "training_memory": {"parts": {"peak": 378_295_296}, "process_peak": None},
+    "training_memory": {"parts": {"peak": 378_295_296}, "process_peak": 756_295_296, "process_at_least": True},
     "budget": {"tokens": 1_000_000, "epochs": None, "most_tokens": None},
     "course": {
         "ended_by": None,

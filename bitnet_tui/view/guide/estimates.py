@@ -52,15 +52,20 @@ def machine_lines(
 
 def fit_lines(plan: Record | None, problem: str) -> tuple[Line, ...]:
     """Which students this machine can train and run."""
-    if plan is None:
+    if plan is None or (plan.get("early") and not plan.get("fits")):
         return (line(Span(plain(problem), "warn") if problem else Span("Looking at this machine…", "label")),)
     shapes = {one["shape"]: one for one in (plan.get("fits") or {}).get("shapes", ()) if isinstance(one, dict)}
-    device = plan["device"]["type"]
-    return tuple(_fit(preset_words(name), shapes[name], device) for name in PLANNED if name in shapes)
+    device, at_least = plan["device"]["type"], _at_least(plan.get("training_memory"))
+    return tuple(_fit(preset_words(name), shapes[name], device, at_least) for name in PLANNED if name in shapes)
 
 
-def _fit(words: str, shape: Record, device: str) -> Line:
-    needs = size(shape["training_bytes"])
+def _at_least(memory: Record | None) -> str:
+    """What stands before bytes that are the least that a process takes."""
+    return "≥ " if (memory or {}).get("process_at_least") else ""
+
+
+def _fit(words: str, shape: Record, device: str, at_least: str) -> Line:
+    needs = f"{at_least}{size(shape['training_bytes'])}"
     if not shape["trains"]:
         runs = f"runs in {size(shape['running_bytes'])}" if shape["runs"] else "too big to run"
         return line(Span("✗ ", "faint"), pad(words, 6), Span(f"needs {needs}; {runs}", "label"))
@@ -113,12 +118,9 @@ def _memory(memory: Record | None, room: int | None) -> Line:
     """None until it is known what device there is."""
     if memory is None:
         return row("Memory", "…", "label")
-    peak = memory["process_peak"] or memory["parts"]["peak"]
-    at_least = "≥ " if memory.get("process_at_least") else ""
-    fits = room is None or peak <= room
-    return row(
-        "Memory", f"{at_least}{size(peak)}", "value" if fits else "bad", f"of {size(room)} free" if room else ""
-    )
+    peak = memory["process_peak"]
+    words, fits = f"{_at_least(memory)}{size(peak)}", room is None or peak <= room
+    return row("Memory", words, "value" if fits else "bad", f"of {size(room)} free" if room else "")
 
 
 def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
