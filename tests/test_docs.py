@@ -66,3 +66,13 @@ def test_every_benchmark_has_the_options_that_it_is_shown_with() -> None:
         source = (REPO / name).read_text()
         for option in (word for word in words if word.startswith("--")):
             assert f'add_argument("{option}"' in source, f"{page.name}: {name} {option}"
+
+
+@pytest.mark.parametrize("package", ["bitnet_core", "bitnet_tui"])
+def test_the_page_of_the_architecture_names_every_room_and_every_module_outside_them(package: str) -> None:
+    tree = BLOCK.findall((REPO / "docs" / "ARCHITECTURE.md").read_text())[0]
+    named = set(re.findall(r"[\w/]+/|\w+\.py", tree))
+    found = {f"{one.parent.name}/" for one in (REPO / package).glob("*/__init__.py")} | {
+        one.name for one in (REPO / package).glob("*.py") if not one.stem.startswith("__")
+    }
+    assert found - named == set()
