@@ -11,12 +11,13 @@ from pathlib import Path
 
 from bitnet_core import process
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine
-from bitnet_core.text import finite_in, percent, size
+from bitnet_core.text import count, finite_in, percent, size
 
 _LOAD_SECONDS = 3.0
 _ASK_GPU = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 _GPU_SECONDS = 2.0
 _MIB = float(1 << 20)
+_BYTES_IN = {"B": 1e0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def machine(root: Path, host: str) -> Machine:
@@ -49,7 +50,7 @@ class Load:
     def words(self) -> Iterator[str]:
         """`memory 6.1/8.3 GB`, `GPU 83%, 61/80 GB`, `CPU 97%`; what is not known is left out.
 
-        The last is known a moment later, and figures have room for the largest one, so nothing moves.
+        Each has room for its largest figure, and `CPU   —` stands where it is known a moment later, so nothing moves.
         """
         free, memory = self.machine.memory_free, self.machine.memory
         if free is not None and memory:
@@ -58,7 +59,7 @@ class Load:
             busy = "/".join(_share(one.busy) for one in self.gpus)
             used, memory = sum(one.used for one in self.gpus), sum(one.memory for one in self.gpus)
             yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {_of(used, memory)}"
-        if self.cpu is not None:
+        if self.machine != UNKNOWN_MACHINE:
             yield f"CPU {_share(self.cpu)}"
 
 
@@ -113,12 +114,10 @@ class LoadReader:
 
 
 def _of(part: float, whole: float) -> str:
-    """`6.1/8.3 GB`, `  6/8.3 GB`, ` 6.1/25.3 GB`, `900 MB/8.3 GB`."""
-    one, all_of_it = size(part), size(whole)
-    same = one.rpartition(" ")[2] == all_of_it.rpartition(" ")[2]
-    used = one.rpartition(" ")[0] if same else one
-    longest = len("9.9") if len(all_of_it.rpartition(" ")[0].partition(".")[0]) == 1 else len("99.9")
-    return f"{used:>{longest}}/{all_of_it}"
+    """`6.1/8.3 GB`, `  6/8.3 GB`, ` 6.1/25.3 GB`, `0.9/8.3 GB`: both in the unit of the whole."""
+    figure, _, unit = size(whole).partition(" ")
+    longest = len("9.9") if len(figure.partition(".")[0]) == 1 else len("99.9")
+    return f"{count(part / _BYTES_IN[unit]):>{longest}}/{figure} {unit}"
 
 
 def _counted_twice(times: tuple[float, ...]) -> int:

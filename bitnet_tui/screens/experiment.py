@@ -71,20 +71,22 @@ class ExperimentScreen(
     def head(self) -> Line:
         left = [Span(flat(self.root.name), "title")]
         follow = self.shell.key("experiment.follow")
-        following = "following what runs" if self._chosen is None else f"{follow} follows what runs"
+        ways = "following what runs", f"{follow} follows what runs"
+        following = ways[self._chosen is not None]
         if self._chosen is not None and self._shows_what_runs:
             following = ""
         if not self._view.active:
             following = "nothing is running" if self.complete else ""
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
+        free = cells - max(map(width, ways)) - _HEAD_GAP  # so nothing comes and goes with the words on the right
         if self._view.teacher:
             teacher, student = f"   teacher {self._view.teacher_words}", f"   student {self._view.preset}"
-            room = cells - cells_of((*left, *right)) - _HEAD_GAP
+            room = free - cells_of(left)
             both = width(teacher + student) <= room or width(teacher) > room
             left.append(Span(teacher + student if both else teacher, "label"))
         elif not self.complete:  # a slow disk or machine takes seconds
             left.append(Span("   opening…", "value"))
-        left += panels.load(self._view.run, cells - cells_of((*left, *right)) - _HEAD_GAP)
+        left += panels.load(self._view.run, free - cells_of(left))
         return spread(left, right, cells)
 
     @property

@@ -25,9 +25,9 @@ def test_the_share_of_the_processors_is_that_since_the_last_look(monkeypatch: py
     at, times = [0.0], [_Times(10, 0, 10, 0, 5)]
     monkeypatch.setattr(psutil, "cpu_times", lambda: times[-1])
     reader = LoadReader(now=lambda: at[0])
-    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory   6/8 GB"]
+    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory   6/8 GB", "CPU    —"]
     at[0], times[-1] = 10.0, _Times(13, 0, 10, 1, 8)
-    assert list(reader.read(_AROUND, 1, gpu=False).words()) == ["memory   6/8 GB"], "nothing has happened"
+    assert list(reader.read(_AROUND, 1, gpu=False).words())[-1] == "CPU    —", "nothing has happened"
     assert list(reader.read(_AROUND, 2, gpu=False).words()) == ["memory   6/8 GB", "CPU  75%"]
     times[-1] = _Times(13, 0, 99, 1, 8)
     assert list(reader.read(_AROUND, 3, gpu=False).words())[-1] == "CPU  75%", "too soon"
@@ -39,6 +39,7 @@ def test_gpus_are_told_as_nvidia_smi_does(tmp_path: Path, monkeypatch: pytest.Mo
     load = LoadReader().read(_AROUND, 1, gpu=True)
     assert load.gpus == (Gpu(0.83, 61440 * 2**20, 81559 * 2**20), Gpu(None, 0.0, 81559 * 2**20))
     assert list(load.words())[1] == "GPUs  83%/   —, 64.4/171 GB"
+    assert {len(next(Load(0.5, Machine(free, 8e9, 5e9)).words())) for free in (0.0, 2e9, 7.3e9, 8e9)} == {15}
     one = Load(None, _AROUND, load.gpus[:1])
     assert list(one.words())[1] == "GPU  83%, 64.4/85.5 GB"
     assert LoadReader().read(_AROUND, 1, gpu=False).gpus == ()

@@ -56,7 +56,7 @@ def test_what_the_machine_does_is_told_beside_an_active_run_and_stands_still_wit
         live.train(0, 30)
         watcher = ExperimentWatcher(exp.root, home)
         first = watcher.look("train")
-        assert [one.split()[0] for one in first.run.load.words()] == ["memory"]
+        assert [one.split()[0] for one in first.run.load.words()] == ["memory", "CPU"]
         time.sleep(0.1)
         assert watcher.look("train").run.load is first.run.load
         live.train(30, 31)
