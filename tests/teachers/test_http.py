@@ -125,6 +125,7 @@ async def test_only_cr_and_lf_end_a_line_of_an_event_stream(end: str, size: int)
         (b'{"error": {"message": "Rate limit exceeded (429)"}}', b"application/json"),
     ],
 )
+@pytest.mark.usefixtures("soon_asked_again")
 async def test_a_transient_error_with_status_200_is_retried(body: bytes, kind: bytes) -> None:
     answers = [body, body, b'{"fine": 1}']
 
@@ -282,6 +283,7 @@ async def test_an_answer_that_is_not_streamed_may_take_as_long_as_allowed() -> N
         assert (await http.post("/x", {}, attempts=1, seconds=20)).body == b"{}"
 
 
+@pytest.mark.usefixtures("soon_asked_again")
 async def test_being_rate_limited_does_not_count_as_an_attempt() -> None:
     refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 3)
 

@@ -88,6 +88,7 @@ async def test_logprobs_and_seeds_are_requested_only_if_wanted_and_accepted() ->
         Canned(GOOD.body, hang_up=True),
     ],
 )
+@pytest.mark.usefixtures("soon_asked_again")
 async def test_transient_failures_are_retried(passing: Canned) -> None:
     reasons: list[str] = []
     with serving(passing, passing, GOOD) as server:
