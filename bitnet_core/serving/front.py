@@ -12,23 +12,18 @@ from collections.abc import AsyncIterator, Iterator
 
 import orjson
 
+from bitnet_core.serving.incoming import SHARE, SHARE_SECONDS, Incoming
 from bitnet_core.serving.kept_up import KeptUp
 from bitnet_core.serving.question import rewritten
 from bitnet_core.serving.request import Gate, Head, Refused
 from bitnet_core.serving.waiting import Waiting
 
-_HEAD_BYTES = 1 << 14
-_HEAD_SECONDS = 20.0
-_SHARE = 1 << 16
-_SHARE_SECONDS = 60.0
-"""For each share of a body, or of an answer: a link of 10 kbit/s is fast enough."""
 _LEAST_BODY, _BYTES_A_TOKEN = 1 << 20, 32
 """A body may take so many bytes, and so many for each token of the context where that is more."""
 _MOST_HELD = 1 << 27
 """Bytes of all requests that are read or answered."""
 _MOST_ASKED = 256
 _LINGER_SECONDS = 2.0
-_END = b"\r\n\r\n"
 
 
 class Front:
@@ -47,7 +42,7 @@ class Front:
 
     async def serve(self, listener: socket.socket) -> None:
         """Until it is cancelled."""
-        server = await asyncio.start_server(self._connection, sock=listener, limit=_HEAD_BYTES)
+        server = await asyncio.start_server(self._connection, sock=listener)
         try:
             await asyncio.get_running_loop().create_future()
         finally:
@@ -69,15 +64,12 @@ class Front:
         client = (writer.get_extra_info("peername") or ("",))[0]
         with contextlib.ExitStack() as held:
             with self._waiting.kept(client, writer.transport):
-                try:
-                    sent = await asyncio.wait_for(reader.readuntil(_END), _HEAD_SECONDS)
-                except asyncio.LimitOverrunError:
-                    raise Refused(431, f"The request's head is longer than {_HEAD_BYTES} bytes.") from None
-                head = self._gate.admit(sent)
+                incoming = Incoming(reader, writer)
+                head = self._gate.admit(await incoming.head())
                 if head.length > self._longest:
                     raise Refused(413, f"The body is longer than {self._longest:,} bytes; make it shorter.")
                 held.enter_context(self._holding(head.length))
-                body = await _body(head, reader, writer)
+                body = await incoming.body()
             if head.path == "/health":
                 await self._behind.address()
                 _write(writer, 200, {"status": "ok"})
@@ -124,26 +116,17 @@ class Front:
                 f"Content-Length: {len(question)}",
                 "Connection: close",
             )
-            asks.write("\r\n".join(fields).encode() + _END + question)
+            asks.write("\r\n".join((*fields, "", "")).encode() + question)
             said = False
             with contextlib.suppress(ConnectionError):
-                while share := await answers.read(_SHARE):
+                while share := await answers.read(SHARE):
                     said = True
                     writer.write(share)
-                    if writer.transport.get_write_buffer_size() > _SHARE:
-                        await asyncio.wait_for(writer.drain(), _SHARE_SECONDS)
+                    if writer.transport.get_write_buffer_size() > SHARE:
+                        await asyncio.wait_for(writer.drain(), SHARE_SECONDS)
             return said
         finally:
             asks.transport.abort()
-
-
-async def _body(head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    if head.is_awaited and head.length:
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    body = bytearray()
-    while missing := head.length - len(body):
-        body += await asyncio.wait_for(reader.readexactly(min(missing, _SHARE)), _SHARE_SECONDS)
-    return bytes(body)
 
 
 @contextlib.asynccontextmanager
@@ -171,7 +154,7 @@ async def _refuse(refused: Refused, reader: asyncio.StreamReader, writer: asynci
         _write(writer, refused.status, {"error": {"code": refused.status, "message": str(refused)}})
         writer.write_eof()
         async with asyncio.timeout(_LINGER_SECONDS):
-            while await reader.read(_SHARE):
+            while await reader.read(SHARE):
                 pass
 
 

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.serving import front, waiting
+from bitnet_core.serving import incoming, waiting
 from bitnet_core.serving.kept_up import KeptUp
 from tests.serving.fronted import fronted
 
@@ -183,8 +183,8 @@ def test_slow_connections_keep_out_nobody(mortal: Mortal, monkeypatch: pytest.Mo
 
 
 def test_who_says_nothing_is_closed(mortal: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front, "_HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(front, "_SHARE_SECONDS", 0.2)
+    monkeypatch.setattr(incoming, "_HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(incoming, "SHARE_SECONDS", 0.2)
     with fronted(mortal) as url, connect(url) as silent, connect(url) as half:
         half.sendall(request(url, "half")[:-3])
         assert silent.recv(1) == half.recv(1) == b""
@@ -205,8 +205,11 @@ def test_what_is_too_long_is_refused_in_a_sentence(mortal: Mortal) -> None:
         assert (reply.status_code, reply.json()["error"]["code"]) == (413, 413)
         assert httpx.get(f"{url}/models", headers={"X": "x" * (1 << 15)}).status_code == 431
         with connect(url) as one:
-            one.sendall(b"POST /v1/completions HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 14\r\n\r\n")
-            assert one.recv(99) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            one.sendall(
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+                b"Expect: 100-continue\r\nContent-Length: 14\r\n\r\n"
+            )
+            assert one.recv(99).startswith(b"HTTP/1.1 100 Continue\r\n")
             one.sendall(b'{"prompt":"a"}')
             assert answer(one).startswith(b"HTTP/1.1 200 OK\r\n")
 
