@@ -146,6 +146,7 @@ async def _until_gone(reader: asyncio.StreamReader) -> AsyncIterator[None]:
         yield
     finally:
         watching.cancel()
+        await asyncio.wait([watching])  # a stream has one reader at a time
 
 
 async def _refuse(refused: Refused, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -143,7 +143,7 @@ def closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_request_that_ends_llamacpp_harms_only_itself(mortal: Mortal) -> None:
+def test_a_request_that_ends_llamacpp_harms_only_itself(mortal: Mortal, capfd: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
     answers: dict[str, httpx.Response] = {}
     with fronted(mortal, told=told) as url:
@@ -163,6 +163,7 @@ def test_a_request_that_ends_llamacpp_harms_only_itself(mortal: Mortal) -> None:
     assert mortal.starts == 3
     why = "llama.cpp ended by itself (-11: memory ran out, or it could not bear a request); it is started again."
     assert told == [why] * 2
+    assert capfd.readouterr().err == ""
 
 
 def test_slow_connections_keep_out_nobody(mortal: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:

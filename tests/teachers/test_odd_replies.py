@@ -17,6 +17,7 @@ from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import RefusesAll
+from bitnet_core.text import flat
 from tests.teachers.odd import GOOD, REQUEST, events, piece, streamed, text_of
 from tests.teachers.server import Canned
 
@@ -80,10 +81,11 @@ async def test_what_a_reply_without_an_answer_says_is_told(body: dict[str, Any])
         await text_of(Canned(body))
 
 
-@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "utf-8", "x" * 9000])
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "utf-8", "x" * 9000, "br\x01"])
 async def test_an_unknown_packing_is_named(encoding: str) -> None:
-    with pytest.raises(Unreachable, match=f"packed as {encoding[:40]}, which") as caught:
+    with pytest.raises(Unreachable, match=f"packed as {flat(encoding)[:40]}, which") as caught:
         await text_of(Canned(b"x", headers={"Content-Encoding": encoding}))
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
 
 

@@ -7,7 +7,7 @@ here, piece by piece, and both sizes are limited.
 import zlib
 from collections.abc import AsyncIterator
 
-from bitnet_core.text import size
+from bitnet_core.text import flat, size
 
 ACCEPTED = "gzip, deflate"
 """The compressions that are asked for."""
@@ -44,7 +44,7 @@ def _unpacker(encoding: str) -> "_Unpacker | None":
     if not packed:
         return None
     if packed not in (["gzip"], ["x-gzip"], ["deflate"]):
-        raise NotDecompressed(f"the answer is packed as {encoding[:_SHOWN]}, which was not asked for")
+        raise NotDecompressed(f"the answer is packed as {flat(encoding)[:_SHOWN]}, which was not asked for")
     return _Unpacker()
 
 
