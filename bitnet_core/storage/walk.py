@@ -1,8 +1,13 @@
 """List a tree folder by folder, for a service that has no other way."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from bitnet_core.storage.target import Found
+from bitnet_core.storage.target import Found, Refused
+
+MOST_LISTED = 1_000_000
+_Listed = TypeVar("_Listed")
 
 Inside = tuple[list[Found], list[str]]
 """The objects in a folder, and the folders in it."""
@@ -27,3 +32,16 @@ class Walk(Iterator[Found]):
             self._found, inner = self._look(self._folders[-1])
             self._folders[-1:] = inner
         return self._found.pop()
+
+
+def bounded(place: str) -> Callable[[Iterable[_Listed]], Iterator[_Listed]]:
+    """Passes on what a service lists in all folders of a tree. Refused after MOST_LISTED: it may never end."""
+    numbers = itertools.count(1)
+
+    def passed(listed: Iterable[_Listed]) -> Iterator[_Listed]:
+        for one in listed:
+            if next(numbers) > MOST_LISTED:
+                raise Refused(f"{place} lists more than {MOST_LISTED:,} files and folders; check the server.")
+            yield one
+
+    return passed

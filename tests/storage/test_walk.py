@@ -2,9 +2,10 @@
 
 import pytest
 
+from bitnet_core.storage import walk
 from bitnet_core.storage.patient import ATTEMPTS, Patient
-from bitnet_core.storage.target import Found, Unreachable
-from bitnet_core.storage.walk import Inside, Walk
+from bitnet_core.storage.target import Found, Refused, Unreachable
+from bitnet_core.storage.walk import Inside, Walk, bounded
 from tests.storage.memory import MemoryTarget
 
 FOLDERS = 40
@@ -41,3 +42,14 @@ def test_a_folder_that_is_always_cut_off_ends_the_listing() -> None:
     with pytest.raises(Unreachable):
         list(Patient(tree, first_wait=0.0).list(""))
     assert tree.asked == {"": ATTEMPTS}
+
+
+def test_a_tree_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "MOST_LISTED", 9)
+    passed = bounded("s3://place")
+
+    def look(folder: str) -> Inside:
+        return [], [f"{folder}{name}/" for name in passed(["deeper"])]
+
+    with pytest.raises(Refused, match="s3://place lists more than 9 files and folders; check the server"):
+        list(Walk("", look))

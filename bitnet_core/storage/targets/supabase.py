@@ -17,7 +17,7 @@ from bitnet_core.storage import names
 from bitnet_core.storage.clients.http import Http, Response, require_address
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
-from bitnet_core.storage.walk import Inside, Walk
+from bitnet_core.storage.walk import MOST_LISTED, Inside, Walk, bounded
 from bitnet_core.text import finite, size
 
 _FOLDERS = names.Escaping(r"A-Za-z0-9!.'()&$@,+ \-")
@@ -25,7 +25,6 @@ _FILES = names.Escaping(r"A-Za-z0-9_!.'()&$@,+ \-")
 """Of the characters that the service takes; `* ; : ?` are left out because proxies read them in their own ways."""
 _PAGE = 100
 """The service's own default; it may cap a larger one."""
-_MOST_LISTED = 1_000_000
 _SERVICE_KEY, _ANON_KEY = "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"
 
 
@@ -88,15 +87,11 @@ class SupabaseTarget:
         return response.body
 
     def list(self, prefix: str) -> Iterator[Found]:
-        listed = 0
+        passed = bounded(self.place)
 
         def look(folder: str) -> Inside:
-            nonlocal listed
             found, folders = [], []
-            for name, entry in self._entries(folder):
-                listed += 1
-                if listed > _MOST_LISTED:
-                    raise Refused(f"{self.place} lists more than {_MOST_LISTED:,} objects; check the service.")
+            for name, entry in passed(self._entries(folder)):
                 is_folder = entry.get("id") is None
                 own = (_FOLDERS if is_folder else _FILES).unescape(name)
                 if own is None or "/" in own or names.fault(folder + own):
@@ -113,7 +108,7 @@ class SupabaseTarget:
 
     def _entries(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         seen: set[str] = set()
-        for page in range(_MOST_LISTED // _PAGE):
+        for page in range(MOST_LISTED // _PAGE):
             ask = {
                 "prefix": self._prefix + _FOLDERS.escape(folder),
                 "limit": _PAGE,

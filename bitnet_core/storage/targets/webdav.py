@@ -30,7 +30,7 @@ from bitnet_core.storage.target import (
     Refused,
     Unreachable,
 )
-from bitnet_core.storage.walk import Inside, Walk
+from bitnet_core.storage.walk import Inside, Walk, bounded
 
 _NAMES = names.Escaping(r" !$&-)+-.0-9@-{}~-\U0010ffff", rf"[. ]{names.LAST}")
 """All but `" # % * : ; < > ? | =` and a last dot or blank: file systems of some servers refuse or drop them, and some
@@ -39,7 +39,6 @@ _TAKEN = {409, 423, 500}
 """How some servers answer two who make a folder at once, instead of 405."""
 _CLAIM_TRIES, _CLAIM_PAUSE = 50, 0.1
 """How often to ask for a claim, and the seconds between."""
-_MOST_LISTED = 1_000_000
 
 
 @contextlib.contextmanager
@@ -147,15 +146,11 @@ class DavTarget:
         return response.body
 
     def list(self, prefix: str) -> Iterator[Found]:
-        listed = 0
+        passed = bounded(self.place)
 
         def look(folder: str) -> Inside:
-            nonlocal listed
             found, folders = [], []
-            for path, member in self._members(folder):
-                listed += 1
-                if listed > _MOST_LISTED:
-                    raise Refused(f"{self.place} lists more than {_MOST_LISTED:,} files; check the server.")
+            for path, member in passed(self._members(folder)):
                 if member.is_folder:
                     folders.append(f"{path}/")
                 elif key := self._key(path):
