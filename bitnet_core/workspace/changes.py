@@ -58,13 +58,13 @@ def find(home: Path, name: str) -> Path:
     try:
         found = root.lstat()
     except FileNotFoundError:
-        raise UsageError(f"{home} has no experiment {name!r}; `bitnet experiments` lists them.") from None
+        raise UsageError(f"{home} has no experiment {name!r}; see `bitnet experiments`.") from None
     except OSError as error:
         raise UsageError(f"{root} can't be read {explained(error, 'check its permissions')}.") from error
     if stat.S_ISLNK(found.st_mode):
         raise UsageError(f"{root} is a link; rename or remove it by hand, and its target where that is.")
     if not stat.S_ISDIR(found.st_mode) or not _is_experiment(root):
-        raise UsageError(f"{root} is not an experiment; `bitnet experiments` lists them.")
+        raise UsageError(f"{root} is not an experiment; see `bitnet experiments`.")
     return root
 
 
