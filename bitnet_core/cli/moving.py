@@ -150,7 +150,7 @@ def pull(arguments: argparse.Namespace) -> int:
         active = History.read(experiment).active()
         if active is not None and arguments.force:
             raise UsageError(
-                f"{active.id} is running, and --force may replace its files; stop it or wait for its end."
+                f"{active.id} is running, and --force may replace its files; stop it or wait until it ends."
             )
         progress: list[Transfer] = []
         newest = newest_state(copy.place)
@@ -170,7 +170,7 @@ def pull(arguments: argparse.Namespace) -> int:
         moves = [move.name for move in following.moves]
         if active is not None and (moves or pull.is_replacing(missing)):
             raise UsageError(
-                f"{active.id} is running, and a pull would replace files here; stop it or wait for its end."
+                f"{active.id} is running, and a pull would replace files here; stop it or wait until it ends."
             )
         whole = [one for one in missing if one.name not in newest.lacking]
         total = sum(one.size for one in whole)

@@ -85,8 +85,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference], ap
     headline = _which(best, ranked[1:], measure, title, sure)
     if not_the_same := _seen(ranked):
         there, flipped = _not_the_same(ranked, contenders, measure, title)
-        so = "So " if _LEVEL_WORDS in there and f"{best.letter} saw" in there else ""
-        headline, reasons = f"{there} {so}{headline}", [*reasons, not_the_same, flipped]
+        headline, reasons = f"{there} {headline}", [*reasons, not_the_same, flipped]
     if silent:
         reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet.")
     return Verdict(headline, " ".join(filter(None, reasons)))
@@ -117,7 +116,10 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting
         f"{one.letter} {count(seen[one.letter]) if one.letter in seen else 'none'}" for one in contenders
     )
     reasons = [weighting, f"Seen so far: {values} tokens." if seen else "", flipped]
-    return Verdict(f"{' and '.join(who)}, so none is called better yet. {there}", " ".join(filter(None, reasons)))
+    return Verdict(
+        f"{' and '.join(who)}, so none is called better{' yet' if training else ''}. {there}",
+        " ".join(filter(None, reasons)),
+    )
 
 
 def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure: str, title: str) -> tuple[str, str]:
@@ -127,7 +129,7 @@ def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure:
         return f"They have not seen the same number of tokens. {there}", flipped
     less, more = sorted(ranked, key=lambda one: one.figures["seen_tokens"].value)
     times = more.figures["seen_tokens"].value / less.figures["seen_tokens"].value
-    saw = f"{more.letter} saw {_times_words(times)}"
+    saw = f"{more.letter} saw {_times_words(times)} {less.letter}"
     some, after, found = _standings(ranked, measure)
     if not found:
         return f"{saw}; there is no number of tokens after which both were measured.", ""
@@ -147,10 +149,11 @@ def _not_the_same(ranked: Sequence[Contender], of: Sequence[Contender], measure:
 
 
 def _times_words(times: float) -> str:
-    """How many more tokens: `6 times the tokens`, `33% more tokens`."""
+    """How many more tokens: `6 times as many tokens as`, `33% more tokens than`."""
     if times < 1.5:
-        return f"{times - 1:.0%} more tokens"
-    return f"{f'{times:.2g}' if times < 10 else number(round(times))} times the tokens"
+        return f"{times - 1:.0%} more tokens than"
+    written = f"{times:.2g}" if times < 10 else number(round(times))
+    return f"{'twice' if written == '2' else f'{written} times'} as many tokens as"
 
 
 def _standings(some: Sequence[Contender], measure: str) -> tuple[list[Contender], float, list[Standing]]:

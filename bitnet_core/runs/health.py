@@ -337,7 +337,7 @@ def silence(vitals: Vitals, silent: float, *, resumes: bool = True) -> tuple[Fin
         return ()
     level: Level = "bad" if silent >= DEAD_SILENT else "warn"
     words = f"Stalled: it has reported nothing for {roughly(silent)}."
-    kept = "a stop keeps what it has saved" if resumes else "after a stop it begins anew"
+    kept = "a stop keeps what it has saved" if resumes else "after a stop it starts from the beginning"
     return (Finding(level, words, f"Look at its log and at the machine's load; {kept}."),)
 
 

@@ -42,6 +42,6 @@ def _no_better_than_chance(vitals: Vitals) -> str:
     if found is None or vitals.commonest is None or found > vitals.commonest:
         return ""
     return (
-        f"The student agrees with the teacher on {share(found)} of the held-out tokens, no more than always saying "
-        f"the commonest one would ({share(vitals.commonest)})."
+        f"The student agrees with the teacher on {share(found)} of the held-out tokens; always giving the "
+        f"most common token would reach {share(vitals.commonest)}."
     )

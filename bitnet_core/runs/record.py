@@ -274,7 +274,7 @@ class Run:
         what, again = f"{self.path} was removed while a command followed the run", f"start {last.stage} again"
         if not (last.process and process.is_alive(last.process)):
             return BitnetError(f"{what}; {again}.")
-        stop = f"its process still runs: wait for its end or stop it with `kill {last.process.pid}`, then"
+        stop = f"its process still runs: wait until it ends or stop it with `kill {last.process.pid}`, then"
         return Gone(f"{what}; {stop} {again}.")
 
     def foreign_host(self, record: RunRecord | None = None) -> str:

@@ -66,7 +66,8 @@ class Reporter:
         """Raise `Stopped` if a stop was requested. Call it in every loop."""
         if self.stopping:
             kept = "its work is kept, and starting it again continues it"
-            raise Stopped(f"{self._name} was stopped; {kept if self.resumes else 'started again, it begins anew'}.")
+            again = kept if self.resumes else "starting it again runs it from the beginning"
+            raise Stopped(f"{self._name} was stopped; {again}.")
 
     def secret(self, name: str) -> str | None:
         """The key under a setting's name; outside a stage, which brings its own keys, from the environment."""

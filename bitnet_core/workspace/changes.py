@@ -242,7 +242,7 @@ def refuse_what_runs(root: Path) -> None:
 
 def refuse(root: Path, running: str) -> None:
     """UsageError: something runs in an experiment."""
-    raise UsageError(f"{running} is running in {root}; stop it or wait for its end.")
+    raise UsageError(f"{running} is running in {root}; stop it or wait until it ends.")
 
 
 def _active(experiment: Experiment) -> str:

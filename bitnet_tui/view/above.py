@@ -130,7 +130,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        goes_on = "resumes from what was saved" if run.keeps else "begins it anew"
+        goes_on = "resumes from what was saved" if run.keeps else "starts it from the beginning"
         offer = f"; {key('experiment.resume')} {goes_on}" if run.position == 1 else ""
         text = f"{capital(run.error)}{offer}."
         lines += wrapped("! ", text, "bad", cells)

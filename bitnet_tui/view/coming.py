@@ -24,7 +24,7 @@ def _coming(rows: Sequence[StageRow], name: str, launching: str | None) -> str:
     if launching == name:
         return f"{title} is starting."
     if launching == PIPELINE.name:
-        return f"The pipeline is starting; it comes to {title} by itself."
+        return f"The pipeline is starting; it runs {title} when it is due."
     if row is None or row.note != QUEUED:
         return ""
     before = [one.title for one in rows[: rows.index(row)] if one.name != PIPELINE.name and _unfinished(one)]

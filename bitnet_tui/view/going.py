@@ -26,7 +26,7 @@ def running(experiments: Sequence[Mapping[str, Any]]) -> str:
 
 def refusal(works: Sequence[str]) -> str:
     """Why nothing may be changed while these clauses are true; empty if there are none."""
-    end = "stop it, or wait for its end" if len(works) == 1 else "stop them, or wait for their ends"
+    end = "stop it or wait until it ends" if len(works) == 1 else "stop them or wait until they end"
     return f"{capital(listed(works))}; {end}." if works else ""
 
 

@@ -62,8 +62,8 @@ def awaited_words(name: str, rows: Sequence[StageRow]) -> str:
     titles = [stage_title(row.name) for row in rows if row.active and row.name in STAGES]
     if name != PIPELINE.name or not titles:
         return ""
-    run, them = ("run", "them") if len(titles) > 1 else ("runs", "it")
-    return f"{listed(titles)} {run} already: the pipeline waits for {them} instead of starting {them} again."
+    are, them = ("are", "them") if len(titles) > 1 else ("is", "it")
+    return f"{listed(titles)} {are} already running; the pipeline waits for {them} instead of starting {them} again."
 
 
 def changed_words(found: Outlook) -> str:

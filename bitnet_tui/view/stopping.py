@@ -18,7 +18,7 @@ def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str, str]
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
     saves, goes_on, also = "saves its work first", "continues from there", ""
     if not keeps(name, ending):
-        saves, goes_on = "keeps nothing of its work", "begins it anew"
+        saves, goes_on = "loses its work so far", "starts it from the beginning"
     if name == PIPELINE.name:
         why = f"The running stage {saves}; {pipeline} {goes_on}."
     elif any(row.name == PIPELINE.name for row in ending):

@@ -19,7 +19,7 @@ class TokenText(Widget, can_focus=True):
     """Only the lines that are seen are drawn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bindings.shared("move.left", "move(-1)", "Token before"),
+        bindings.shared("move.left", "move(-1)", "Previous token"),
         bindings.shared("move.right", "move(1)", "Next token"),
         bindings.shared("move.up", "rows(-1)", "Line above"),
         bindings.shared("move.down", "rows(1)", "Line below"),

@@ -87,7 +87,7 @@ def test_a_removed_run_whose_process_goes_on_is_named_with_its_process(
     said = _said_when_removed(run)
     os.kill(process.pid, signal.SIGKILL)
     assert said == (
-        f"{run.path} was removed while a command followed the run; its process still runs: wait for its end "
+        f"{run.path} was removed while a command followed the run; its process still runs: wait until it ends "
         f"or stop it with `kill {process.pid}`, then start train again."
     )
 

@@ -104,7 +104,7 @@ def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_sa
     assert origin["fit"]["steps"] == 5
     assert origin["fit"]["tokens"] > 0
     folder = cut.experiment.checkpoints
-    begins_anew = "train was stopped; started again, it begins anew."
+    begins_anew = "train was stopped; starting it again runs it from the beginning."
     kept = "train was stopped; its work is kept, and starting it again continues it."
     assert stop_after(cut, 1, monkeypatch, "reading") == begins_anew
     for part, done, files_kept in (("reading", 3, 1), ("fitting", 2, 2)):

@@ -188,7 +188,7 @@ def test_what_is_not_measured_is_not_guessed(home: Path):
     trained(made(home, "half"), 5.3, last=STEPS // 2, state="cancelled")
     found = compared(home, "new", "base", "half")
     assert found.sentence.startswith(
-        "C stopped early, so none is called better yet. "
+        "C stopped early, so none is called better. "
         "After 10k tokens, where B and C were measured, held-out loss is B 7.210, C 7.300."
     )
     assert found.sentence.endswith("Seen so far: A none, B 20k, C 10k tokens.")

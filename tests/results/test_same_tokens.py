@@ -52,31 +52,35 @@ def test_finished_trainings_of_other_lengths_are_put_beside_each_other_after_the
     trained(made(home, "short", BUDGET_TOKENS=15_000), 5.0, last=15)
     said = compared(home, "long", "short").sentence
     assert said.startswith(
-        "A saw 33% more tokens; at 15k B was lower (6.000 against 6.210). A looks better on held-out"
+        "A saw 33% more tokens than B; at 15k B was lower (6.000 against 6.210). A looks better on held-out"
     )
     assert "Seen: A 20k, B 15k tokens." in said
     assert "saw" not in compared(home, "long", "long").sentence
     brief = trained(made(home, "brief", BUDGET_TOKENS=4_000), 9.5, last=4)
     brief.emit("metric", step=4, seen_tokens=4_000, heldout_loss=9.5, heldout_ce=4.0)
     said = compared(home, "brief", "long").sentence
-    assert said.startswith("B saw 5 times the tokens; there is no number of tokens after which both were measured. ")
+    assert said.startswith(
+        "B saw 5 times as many tokens as A; there is no number of tokens after which both were measured. "
+    )
     for step, loss, words in (
-        (6, 8.0, "they were level: A 8.000, B about 8.01. So B looks better"),
+        (6, 8.0, "they were level: A 8.000, B about 8.01. B looks better"),
         (7, 7.0, "A was lower (7.000 against about"),
     ):
         brief.emit("metric", step=step, seen_tokens=6_000, heldout_loss=loss, heldout_ce=4.0)
-        assert f"B saw 5 times the tokens; at 6k {words}" in compared(home, "brief", "long").sentence
+        assert f"B saw 5 times as many tokens as A; at 6k {words}" in compared(home, "brief", "long").sentence
     trained(made(home, "equal", BUDGET_TOKENS=15_000), 5.21, last=15)
     assert compared(home, "long", "equal").sentence.startswith(
-        "A saw 33% more tokens; at 15k they were level at 6.210. "
+        "A saw 33% more tokens than B; at 15k they were level at 6.210. "
     )
     start = SimulatedRun(made(home, "start"), "train", NOON)
     for seen, loss in ((0, 12.36), (29_548, 6.67), (126_000, 5.5)):
         start.emit("metric", step=seen // 1000, seen_tokens=seen, loss=loss, heldout_loss=loss, heldout_ce=4.0)
     start.finish()
     said = [compared(home, other, "start").sentence for other in ("long", "brief")]
-    assert said[0].startswith("B saw 6.3 times the tokens; at 20k A was lower (5.210; B between 6.67 and 12.4). ")
-    assert said[1].startswith("B saw 32 times the tokens; at 6k A was at 7.000, B between 6.67 and 12.4. ")
+    assert said[0].startswith(
+        "B saw 6.3 times as many tokens as A; at 20k A was lower (5.210; B between 6.67 and 12.4). "
+    )
+    assert said[1].startswith("B saw 32 times as many tokens as A; at 6k A was at 7.000, B between 6.67 and 12.4. ")
     said = compared(home, "short", "brief", "long").sentence
     assert said.startswith("They have not seen the same number of tokens. After 6k tokens held-out loss is A about ")
 

@@ -21,8 +21,8 @@ def _said(training: Training, state: str) -> tuple[Finding, ...]:
 
 
 LITTLE = (
-    "The student agrees with the teacher on 4.1% of the held-out tokens, no more than always saying the commonest "
-    "one would (6.2%)."
+    "The student agrees with the teacher on 4.1% of the held-out tokens; always giving the "
+    "most common token would reach 6.2%."
 )
 
 

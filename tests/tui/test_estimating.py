@@ -219,11 +219,11 @@ def test_the_fit_before_training_is_a_part_of_its_own():
     timed = PLAN["time"] | {"seconds": 557.0, "step_seconds": 1.0, "tokens_per_s": 30.0}
     shown = Estimate(cast(Guide, _Asking()), lambda: None)
     shown._asked, shown._plan = {}, {**PLAN, "preparation": fit, "time": timed}
-    assert "Fit first  9m 20s  512 steps" in map(unstyled, shown.lines())
-    assert "9m 17s + 9m 20s to fit first" in unstyled(shown.cost())
+    assert "Layer fit  9m 20s  512 steps" in map(unstyled, shown.lines())
+    assert "9m 17s + 9m 20s to fit the layers" in unstyled(shown.cost())
     shown._plan = {**shown._plan, "preparation": fit | {"exact": False}}
-    assert "Fit first  at most 9m 20s  512 steps" in map(unstyled, shown.lines())
+    assert "Layer fit  at most 9m 20s  512 steps" in map(unstyled, shown.lines())
     untimed = timed | {"evaluations": {"times": 4, "seconds": 3.0}}
     shown._plan = {**shown._plan, "preparation": fit | {"seconds": None}, "time": untimed}
-    assert "Fit first  512 steps" in map(unstyled, shown.lines())
+    assert "Layer fit  512 steps" in map(unstyled, shown.lines())
     assert unstyled(shown.cost()).startswith("Takes 9m 20s · ")

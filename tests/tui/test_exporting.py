@@ -178,7 +178,7 @@ async def test_who_quits_or_renames_while_something_is_exported_is_told_what_bec
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentsScreen))
         await pilot.press("r")
-        refused = "Step 200 of one is being exported; stop it, or wait for its end."
+        refused = "Step 200 of one is being exported; stop it or wait until it ends."
         await until(pilot, lambda: refused in words(pilot))
         await pilot.press("escape")
         await until(pilot, lambda: refused not in words(pilot))

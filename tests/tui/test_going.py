@@ -42,9 +42,9 @@ def test_names_and_places_are_shown_as_signs():
 def test_what_runs_is_named():
     assert running([_ONE, _COPIED]) == ""
     one, two = _ONE | {"running": "train-20261129T163621Z-5bfa"}, _COPIED | {"running": "upload-2"}
-    assert running([one, _COPIED]) == "“Train the student” is running in one; stop it, or wait for its end."
+    assert running([one, _COPIED]) == "“Train the student” is running in one; stop it or wait until it ends."
     assert running([one, two]).endswith(
-        "is running in one and “Copy to storage” is running in two; stop them, or wait for their ends."
+        "is running in one and “Copy to storage” is running in two; stop them or wait until they end."
     )
     uploading = ExperimentRow(Path("two"), stored=Stored("s3", upload="running"))
     assert at_work(uploading) == "“Copy to storage” is running in two"

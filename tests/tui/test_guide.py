@@ -188,7 +188,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert isinstance(start, Input)
         length = field_of(guide, "MAX_SEQ_LEN")
         assert isinstance(length, Input)
-        assert said(pilot, "#problem") == "A sequence of 256 cuts answers of up to 512 tokens."
+        assert said(pilot, "#problem") == "Sequences of 256 tokens cut off longer answers."
         await click_on(pilot, "Sequence length 640")
         assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640"
         assert said(pilot, "#problem") == "Six of the teacher's layers are a far better start."
@@ -260,7 +260,7 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         field = field_of(guide, "KD_NUM_PROMPTS")
         assert isinstance(field, Input)
         field.focus()
-        await until(pilot, lambda: "held out to measure on: with 320 that is enough." in words(pilot))
+        await until(pilot, lambda: "held out for measuring; 320 answers leave enough." in words(pilot))
 
         def regions() -> list[Region]:
             """Of all but the estimates, which have the room below them to themselves and come late."""

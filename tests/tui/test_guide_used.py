@@ -16,7 +16,7 @@ _SETTINGS = {
     "TEACHER_PROVIDER": "vllm", "VLLM_BASE_URL": "http://lab:8000/v1", "VLLM_MODEL": "llama",
 }  # fmt: skip
 _FIRST = of_settings(_SETTINGS, "first")
-_IS_KEPT = "first is also kept in S3 or compatible, runs, at http://minio:9000."
+_IS_KEPT = "first has its copy in runs at http://minio:9000 (S3 or compatible)."
 
 
 def test_a_target_and_a_server_are_offered_where_nothing_was_chosen():
@@ -48,19 +48,19 @@ def test_nothing_is_offered_that_would_replace_what_was_typed():
 @pytest.mark.parametrize(
     ("settings", "where"),
     [
-        ({"STORAGE_BACKEND": "s3", "S3_BUCKET": "runs"}, "S3 or compatible, runs"),
-        (_SETTINGS, "S3 or compatible, runs, at http://minio:9000"),
-        ({"STORAGE_BACKEND": "webdav", "WEBDAV_URL": "https://lab", "S3_BUCKET": "old"}, "WebDAV at https://lab"),
+        ({"STORAGE_BACKEND": "s3", "S3_BUCKET": "runs"}, "runs (S3 or compatible)"),
+        (_SETTINGS, "runs at http://minio:9000 (S3 or compatible)"),
+        ({"STORAGE_BACKEND": "webdav", "WEBDAV_URL": "https://lab", "S3_BUCKET": "old"}, "https://lab (WebDAV)"),
         (
             {"STORAGE_BACKEND": "supabase", "SUPABASE_URL": "https://a.b", "SUPABASE_BUCKET": "runs"},
-            "Supabase, runs, at https://a.b",
+            "runs at https://a.b (Supabase)",
         ),
-        ({"STORAGE_BACKEND": "dynamodb", "DYNAMO_ENDPOINT_URL": "http://db:8000"}, "DynamoDB at http://db:8000"),
+        ({"STORAGE_BACKEND": "dynamodb", "DYNAMO_ENDPOINT_URL": "http://db:8000"}, "http://db:8000 (DynamoDB)"),
         ({"STORAGE_BACKEND": "gdrive"}, "Google Drive"),
     ],
 )
 def test_a_target_is_told_with_the_server_that_the_keys_go_to(settings: dict[str, str], where: str):
-    assert used.target_words(of_settings(settings, "first")) == f"first is also kept in {where}."
+    assert used.target_words(of_settings(settings, "first")) == f"first has its copy in {where}."
 
 
 async def test_one_click_takes_over_what_another_experiment_uses(home: Path):
@@ -70,14 +70,14 @@ async def test_one_click_takes_over_what_another_experiment_uses(home: Path):
         guide = await at(pilot, "storage")
         await until(pilot, lambda: _IS_KEPT in words(pilot))
         await choose(pilot, "webdav")
-        assert "first is also" not in words(pilot) and "As in first" not in words(pilot)
+        assert "first has its copy" not in words(pilot) and "As in first" not in words(pilot)
         await choose(pilot, "here")
         await click_on(pilot, "As in first")
         await until(pilot, lambda: field_of(guide, "S3_BUCKET") is not None)
         assert field_of(guide, "S3_BUCKET").value == "runs"
         assert "As in first" not in words(pilot)
         await guide._come_to("teacher")
-        await until(pilot, lambda: "first asks llama of vLLM at http://lab:8000/v1." in words(pilot))
+        await until(pilot, lambda: "first uses llama at http://lab:8000/v1 (vLLM)." in words(pilot))
         await settled(pilot)
         await click_on(pilot, "As in first")
         await until(pilot, lambda: guide.draft.values == _SETTINGS)

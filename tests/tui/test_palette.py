@@ -49,7 +49,7 @@ async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
         assert "New experiment" not in _offered(pilot)  # the same by another name
         assert isinstance(pilot.app.screen, Palette)
         await pilot.press(*"chart")
-        await until(pilot, lambda: "Chart before" in _first(pilot))
+        await until(pilot, lambda: "Next chart" in _first(pilot))
         await pilot.press("escape")
         await settled(pilot)
         assert pilot.app.screen.query("#run"), "Help is closed as well"

@@ -22,12 +22,13 @@ _FITTING = Progress(done=168, total=512, unit="steps", label="fitting the studen
     [
         ("train", ("train",), "Stop “Train the student”?", "It saves its work first; r continues from there. "),
         ("teacher", ("teacher",), "Stop “Teacher baseline”?", "It saves its work first; r continues from there. "),
-        ("eval", ("eval",), "Stop “Evaluate”?", "It keeps nothing of its work; r begins it anew. "),
+        ("eval", ("eval",), "Stop “Evaluate”?", "It loses its work so far; r starts it from the beginning. "),
         (
             "dryrun",
             ("dryrun", "pipeline"),
             "Stop “7B dry run” and the pipeline?",
-            "It keeps nothing of its work, and the pipeline that it belongs to ends with it; p begins it anew. ",
+            "It loses its work so far, and the pipeline that it belongs to ends with it; p starts it from the "
+            "beginning. ",
         ),
         (
             "pipeline",
@@ -39,7 +40,7 @@ _FITTING = Progress(done=168, total=512, unit="steps", label="fitting the studen
             "pipeline",
             ("eval", "pipeline"),
             "Stop “Whole pipeline”?",
-            "The running stage keeps nothing of its work; p begins it anew. ",
+            "The running stage loses its work so far; p starts it from the beginning. ",
         ),
     ],
 )
@@ -52,7 +53,10 @@ def test_a_stop_promises_what_the_stage_keeps(name: str, active: tuple[str, ...]
 
 def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step():
     row = StageRow("train", "Train the student", "running", keeps=False)
-    assert "It keeps nothing of its work; r begins it anew." in stopping.question("train", [row.at_work(_FITTING)])[1]
+    assert (
+        "It loses its work so far; r starts it from the beginning."
+        in stopping.question("train", [row.at_work(_FITTING)])[1]
+    )
     stepped = row.at_work(Progress(done=1, total=8, unit="steps", step=1))
     assert "It saves its work first; r continues from there." in stopping.question("train", [stepped])[1]
 
@@ -104,7 +108,7 @@ async def test_a_pipeline_goes_on_when_a_stage_beside_it_is_stopped(home: Path):
         async with pilot_of as pilot:
             await settled(pilot)
             await pilot.press("p")
-            awaits = "“Train the student” runs already: the pipeline waits for it instead of starting it again."
+            awaits = "“Train the student” is already running; the pipeline waits for it instead of starting it again."
             await until(pilot, lambda: awaits in notices(pilot))
             runs.append(pipeline := SimulatedRun(exp, "pipeline", alive=True))
             runs.append(teacher := SimulatedRun(exp, "teacher", alive=True, by=pipeline))

@@ -114,7 +114,7 @@ def test_the_figures_tell_steps_of_the_training_alone_and_the_rate_beside_its_pe
     shown = unstyled(*panels.figures(_run(view=stepping, plan=Plan(peak_rate=3e-4)), 100))
     assert "3/9" in shown and "1.10e-4 of 3e-4" in shown
     for rate, peak, told in (
-        *((0.005, 0.005, "0.00500 of 0.005"), (0.000483, 0.005, "0.00048 of 0.005")),
+        *((0.005, 0.005, "5.00e-3 of 5e-3"), (0.00483, 0.05, "0.0048 of 0.05")),
         *((0.483, 0.5, "0.483 of 0.5"), (1e-6, 0.0025, "1.00e-6 of 2.5e-3")),
     ):
         stepping = replace(stepping, metric=Metric(step=3, lr=rate))
@@ -162,9 +162,9 @@ def test_a_failure_is_shown_whole_with_its_output():
     ("name", "title", "again"),
     [
         ("train", "“Train the student”", "was stopped; its work is kept, and starting it again continues it."),
-        ("eval", "“Evaluate”", "was stopped; started again, it begins anew."),
+        ("eval", "“Evaluate”", "was stopped; starting it again runs it from the beginning."),
         ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again goes on with it."),
-        ("What runs", "What runs", "was stopped; started again, it begins anew."),
+        ("What runs", "What runs", "was stopped; starting it again runs it from the beginning."),
     ],
 )
 def test_a_run_after_which_another_one_was_started_does_not_say_what_that_would_do(name: str, title: str, again: str):

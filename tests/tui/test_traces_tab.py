@@ -196,7 +196,7 @@ async def test_scoring_that_ends_leaves_alone_who_does_something_else(
         await pilot.press("S", "n")
         await until(pilot, lambda: "Scoring the newest student: 3 of 7 traces, " in words(pilot))
         await pilot.press("N")
-        await until(pilot, lambda: "By Other's mass, until the student is scored." in words(pilot))
+        await until(pilot, lambda: "Ranked by Other's mass until the student is scored." in words(pilot))
         assert "Scoring the newest student: 3 of 7 traces, " in words(pilot), "what goes on stays told"
         await pilot.press("slash")
         searching.set()
@@ -317,7 +317,7 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await click_on(pilot, "Teacher's Other of all (N)")
         assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
-        assert by == "By Other's mass, as no student was scored yet: S scores the newest one."
+        assert by == "Ranked by Other's mass; S scores the newest student."
         await click_on(pilot, "Shaded by Other (c)")
         assert "Shaded by KL (c)" in shown(pilot)
 

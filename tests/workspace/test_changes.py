@@ -150,7 +150,7 @@ def test_what_runs_is_not_archived_but_can_be_taken_back(home: Path, capsys: pyt
     idle, root = _experiment(home, "idle"), _experiment(home, "one")
     live = SimulatedRun(Experiment.open(root), "train", alive=True)
     try:
-        with pytest.raises(UsageError, match=r"train.* is running in .*; stop it or wait for its end\."):
+        with pytest.raises(UsageError, match=r"train.* is running in .*; stop it or wait until it ends\."):
             archive(root)
         assert main(["experiments", "archive", "idle", "one"]) != 0
         assert "is running in" in capsys.readouterr().err

@@ -187,7 +187,7 @@ def test_what_never_ran_is_not_moved_once_it_runs(
 
     launching = threading.Thread(target=lambda: _launch(root))
     monkeypatch.setattr(changes.files, "folder_held", after_a_launch)
-    with pytest.raises(UsageError, match=r"dryrun-.* is running in .*one; stop it or wait for its end"):
+    with pytest.raises(UsageError, match=r"dryrun-.* is running in .*one; stop it or wait until it ends"):
         act(root)
     launching.join()
     assert _names(home) == ["one"]

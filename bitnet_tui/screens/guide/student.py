@@ -41,7 +41,7 @@ from bitnet_tui.widgets.words import Words
 
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
-_HELD_OUT = "1 prompt in 10 is held out to measure on: with 320 that is enough."
+_HELD_OUT = "One prompt in ten is held out for measuring; 320 answers leave enough."
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -146,8 +146,8 @@ class StudentStep(Step):
 
     def _warn_of_length(self) -> None:
         if longer := doubts.length_that_fits(self.draft):
-            length, answer = (self.draft.get(name) for name in (_LENGTH, "KD_MAX_TOKENS_PER_PROMPT"))
-            self.guide.say(f"A sequence of {length} cuts answers of up to {answer} tokens.", "warn")
+            length = self.draft.get(_LENGTH)
+            self.guide.say(f"Sequences of {length} tokens cut off longer answers.", "warn")
             self.guide.offer(f"Sequence length {longer}", lambda: self._enter(_LENGTH, longer))
 
     def _offer_weights(self) -> None:
@@ -172,7 +172,7 @@ class StudentStep(Step):
             self.guide.say("The teacher is asked while training.", "label")
             self.guide.offer("Use its traces alone", lambda: self._set(ONLINE, default(ONLINE)))
         elif may_teach_online(self.draft):
-            self.guide.say("The teacher can give its whole distribution.", "label")
+            self.guide.say("This teacher can give every token's probability.", "label")
             self.guide.offer("Ask while training", lambda: self._set(ONLINE, "1"))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:

@@ -131,7 +131,7 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) 
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":
         first = plan.get("preparation")
-        parts.insert(0, f"{words} + {_fit_words(first)} to fit first" if first and _fit_words(first) else words)
+        parts.insert(0, f"{words} + {_fit_words(first)} to fit the layers" if first and _fit_words(first) else words)
     elif timing:
         parts.append("time: being measured…")
     return line(Span(f"Takes {' · '.join(parts)}", "label"))
@@ -154,7 +154,7 @@ def _fit_first(plan: Record) -> tuple[Line, ...]:
     if not found:
         return ()
     steps, words = f"{found['fit_steps']:,} steps", _fit_words(found)
-    return (row("Fit first", words, "value", steps) if words else row("Fit first", steps),)
+    return (row("Layer fit", words, "value", steps) if words else row("Layer fit", steps),)
 
 
 def _fit_words(found: Record) -> str:

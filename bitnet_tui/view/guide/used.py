@@ -27,10 +27,11 @@ def target(draft: Draft, others: Iterable[Draft]) -> Draft | None:
 def target_words(one: Draft) -> str:
     """The target of another experiment in a sentence: its place, and its own server, which the keys go to."""
     names = storing.fields(one.backend)
-    place = next((f", {one.values[name]}," for name in _PLACES if name in names and name in one.values), "")
+    places = [one.values[name] for name in _PLACES if name in names and name in one.values][:1]
     servers = [one.values[name] for name in names if is_address(name) and name in one.values]
-    where = f"{place} at {listed(servers)}" if servers else place.rstrip(",")
-    return f"{one.source} is also kept in {storing.title_of(one.backend)}{where}."
+    where = " at ".join((*places, *([listed(servers)] if servers else ())))
+    kind = storing.title_of(one.backend)
+    return f"{one.source} has its copy in {f'{where} ({kind})' if where else kind}."
 
 
 def with_target(draft: Draft, one: Draft) -> Draft:
@@ -54,7 +55,7 @@ def teacher(draft: Draft, others: Iterable[Draft]) -> Draft | None:
 def teacher_words(one: Draft) -> str:
     """The teacher of another experiment in a sentence."""
     address = one.address or one.teacher.base_url
-    return f"{one.source} asks {one.model} of {short_name(one.teacher)} at {address}."
+    return f"{one.source} uses {one.model} at {address} ({short_name(one.teacher)})."
 
 
 def with_teacher(draft: Draft, one: Draft) -> Draft:

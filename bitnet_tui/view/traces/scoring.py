@@ -30,8 +30,8 @@ def worst_of(page: Page | None, place: int, following: int, score: str, again: s
         where = f"{which} {number(page.total)}{' traces' if every else ''}"
         return f"Worst token number {place} in {where}; {again} goes to number {following}."
     if scoring:
-        return "By Other's mass, until the student is scored."
-    return f"By Other's mass, as no student was scored yet: {score} scores the newest one."
+        return "Ranked by Other's mass until the student is scored."
+    return f"Ranked by Other's mass; {score} scores the newest student."
 
 
 def not_scored(score: str, shade: str, *, scoring: bool, heldout: bool) -> str:
