@@ -105,6 +105,11 @@ def app_of(place: Path, way: Way) -> BitnetApp:
     return BitnetApp(home, home / way.experiment if way.experiment else None, launch=launch)
 
 
+def by_keys(way: Way) -> bool:
+    """Whether keys alone lead there, in an app that refuses no launch."""
+    return all(isinstance(key, str) for key in way.keys) and way.screen != "MessageScreen"
+
+
 async def go(pilot: Pilot[None], way: Way) -> None:
     await settled(pilot)
     for key in way.keys:

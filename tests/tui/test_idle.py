@@ -1,7 +1,13 @@
-"""What is written to a real terminal while nothing changes. What the app draws of each screen: test_looks.py."""
+"""What is written to a real terminal while nothing changes: nothing, on every screen."""
 
+import json
+import re
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.tui.every_screen import SCREENS, by_keys
 from tests.tui.quiet import QUIET_SECONDS
 from tests.tui.terminal import Terminal
 
@@ -9,17 +15,75 @@ _TICK_BYTES = 250
 """More than a clock needs in a second, and less than a screen."""
 _MOST_STRETCHES = 20
 """In how many stretches of time more than the clock may be drawn; on a slow machine things come late."""
+_APPS = 4
+"""So many at once: the time goes by in waiting."""
+_TYPED = {
+    "enter": "\r", "escape": "\x1b", "up": "\x1b[A", "down": "\x1b[B", "home": "\x1b[H", "end": "\x1b[F",
+    "slash": "/", "question_mark": "?", "plus": "+", "f3": "\x1bOR", "ctrl+n": "\x0e", "ctrl+p": "\x10",
+}  # fmt: skip
+_HERE = {"its student": "Sequence length"}
+"""What is shown where the estimate is a real one."""
+_ESCAPES = 4
+"""From any screen to Home."""
 
 
-def test_nothing_is_written_to_a_real_terminal_while_nothing_runs(workspaces: Path):
-    home = workspaces / "experiments"
-    with Terminal("--home", str(home), "--root", str(home / "finished")) as terminal:
-        terminal.until("(Q_s/Q_t)/(M_s/M_t)")
-        terminal.wait_until_quiet(QUIET_SECONDS)
-        for key, text in (("\x1b[A", "flipped at 136k"), ("a", "API keys"), ("\x1b", ""), ("\x1b", "4 experiments")):
-            terminal.press(key)
-            terminal.until(text)
+def _press(terminal: Terminal, keys: Iterable[str]) -> None:
+    for key in keys:
+        terminal.press(_TYPED.get(key, key))
+        terminal.read(0.15)
+
+
+def _await(terminal: Terminal, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while text not in terminal.shown:
+        assert time.monotonic() < deadline, f"{text!r} did not appear in\n{terminal.shown}"
+        terminal.read(0.1)
+
+
+def _to(terminal: Terminal, name: str) -> list[str]:
+    """The keys from Home to an experiment."""
+    _await(terminal, "4 experiments")
+    listed = re.findall(r"[○●] (\w+) ", terminal.shown)
+    return ["home", *["down"] * listed.index(name), "enter"]
+
+
+def _two_hours_earlier(root: Path) -> None:
+    """So its clock shows minutes, and stands still meanwhile."""
+    for record in root.glob("logs/*/run.json"):
+        found = json.loads(record.read_text())
+        record.write_text(json.dumps(found | {name: found[name] - 7200 for name in ("created", "started")}))
+        events = record.with_name("events.jsonl")
+        lines = [json.loads(line) for line in events.read_text().splitlines()]
+        events.write_text("".join(json.dumps(one | {"t": one["t"] - 7200}) + "\n" for one in lines))
+
+
+def test_nothing_is_written_to_a_real_terminal_while_nothing_changes(workspaces: Path):
+    _two_hours_earlier(workspaces / "experiments" / "silent")
+    of_home: dict[str, list[str]] = {}
+    for name, way in SCREENS.items():
+        if by_keys(way):
+            of_home.setdefault(way.workspace, []).append(name)
+    most = of_home.pop("experiments")
+    parts = [("experiments", most[n::_APPS]) for n in range(_APPS)] + list(of_home.items())
+    with ThreadPoolExecutor(_APPS) as apps:
+        seen = list(apps.map(lambda part: _visit(workspaces / part[0], part[1]), parts))
+    assert sum(seen) >= len(SCREENS) - 2
+
+
+def _visit(home: Path, names: list[str]) -> int:
+    """How many of these screens an app has shown, and then written nothing."""
+    with Terminal("--home", str(home), columns=120, rows=36) as terminal:
+        terminal.until("bitnet-tui")
+        for name in names:
+            way = SCREENS[name]
+            _press(terminal, ["escape"] * _ESCAPES)
+            if way.experiment:
+                _press(terminal, _to(terminal, way.experiment))
+                terminal.wait_until_quiet(0.3)
+            _press(terminal, map(str, way.keys))
+            _await(terminal, _HERE.get(name, way.text))
             terminal.wait_until_quiet(QUIET_SECONDS)
+    return len(names)
 
 
 def test_only_the_clock_is_written_while_a_stage_is_silent(workspaces: Path):

@@ -3,6 +3,7 @@
 That of the list is there from the start. The app finds the rules of a widget itself; they have to be Textual's.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
 from tests.tui.simulated import finished_experiment
 
+_SHARED = {"cards", "guide", "storage"}
+"""How a card looks, on each dialog; a rail with its steps, and the step about storage, in the guide and alone."""
 _ALL = sorted(Path(bitnet_tui.__file__).parent.rglob("*.tcss"))
 
 
@@ -60,3 +63,14 @@ async def test_a_screen_looks_as_textual_alone_has_it_when_every_other_one_has_b
             if old != new
         }
         assert changed == {}
+
+
+def test_a_screen_has_one_stylesheet_of_its_own_and_what_several_share_is_named():
+    screens = Path(bitnet_tui.__file__).parent / "screens"
+    users: dict[str, set[str]] = {}
+    for path in screens.rglob("*.py"):
+        for name in re.findall(r'"(?:\.\./)?(\w+)\.tcss"', path.read_text(encoding="utf-8")):
+            users.setdefault(name, set()).add(path.stem)
+    assert {path.stem for path in screens.rglob("*.tcss")} == users.keys()
+    shared = {name for name, by in users.items() if len(by) > 1}
+    assert shared == _SHARED
