@@ -11,6 +11,7 @@ import pytest
 from bitnet_core.storage import turn
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.under import Under
+from tests.storage.fakes.scripted import Scripted, scripted
 from tests.storage.stand import Running, Stand, all_stands, opened
 
 _places = itertools.count()
@@ -77,3 +78,16 @@ def no_aws_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    """A server whose replies a test writes in `script.replies`."""
+    with scripted() as started:
+        yield started
+
+
+@pytest.fixture
+def script(server: Scripted) -> Scripted:
+    server.requests.clear()
+    return server

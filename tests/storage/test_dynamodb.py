@@ -18,7 +18,7 @@ from bitnet_core.storage.clients.dynamo_table import Table
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import MIB, TEMPORARY, AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import dynamodb, s3
-from tests.storage.fakes.scripted import Reply, Scripted, scripted
+from tests.storage.fakes.scripted import Reply, Scripted
 from tests.storage.stands.s3 import BUCKET, KEYS, address, lacks, ministack
 
 _NUMBERS = itertools.count()
@@ -234,18 +234,6 @@ def test_the_largest_object_fits_an_item_with_the_longest_name(place: Place) -> 
 
 
 # -- by a scripted server --------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def server() -> Iterator[Scripted]:
-    with scripted() as started:
-        yield started
-
-
-@pytest.fixture
-def script(server: Scripted) -> Scripted:
-    server.requests.clear()
-    return server
-
-
 @pytest.fixture(scope="module")
 def scripted_target(server: Scripted) -> Iterator[Target]:
     options = DynamoOptions(endpoint=address(server.port), bucket="", table_prefix="t_")

@@ -15,23 +15,11 @@ from bitnet_core.storage.clients import aws
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import MIB, Refused, Target, Unreachable
 from bitnet_core.storage.targets import s3
-from tests.storage.fakes.scripted import Reply, Scripted, scripted
+from tests.storage.fakes.scripted import Reply, Scripted
 from tests.storage.stands.s3 import BUCKET, KEYS, address
 
 STORED = Reply(headers={"ETag": '"1"'})
 TOKEN = "session-token-0123456789"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Scripted]:
-    with scripted() as started:
-        yield started
-
-
-@pytest.fixture
-def script(server: Scripted) -> Scripted:
-    server.requests.clear()
-    return server
 
 
 @pytest.fixture(scope="module")
