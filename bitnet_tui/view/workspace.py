@@ -21,6 +21,8 @@ from bitnet_tui.view.figures import NO_FIGURES, Figures, FiguresReader
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
 _STALE_SECONDS = 60.0
+_SETTLING_SECONDS = 2.0
+"""What was changed so lately may still be being written: a new run's folder is there before its record."""
 _LISTED = ("", "/.env", "/logs")
 """What the list of the workspace looks at, too."""
 _MARKED = ("/data", "/reports", "/checkpoints", f"/{ARCHIVED}", "/.storage")
@@ -107,6 +109,8 @@ class _Seen:
 
     row: ExperimentRow
     mark: tuple[float, ...] = ()
+    settled: bool = False
+    """Whether they had been left alone for a while."""
     at: float = 0.0
     records: RecordCache = field(default_factory=RecordCache)
     figures: FiguresReader = field(default_factory=FiguresReader)
@@ -118,6 +122,7 @@ class WorkspaceWatcher:
 
     home: Path
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
     _seen: dict[Path, _Seen] = field(default_factory=dict)
     _sized: dict[Path, tuple[ExperimentRow, ExperimentRow]] = field(default_factory=dict)
 
@@ -157,9 +162,12 @@ class WorkspaceWatcher:
         if over():
             return seen.row
         mark = _mark(root, changes)
-        if seen.row.pending or seen.mark != mark or seen.row.now or self.clock() - seen.at >= _STALE_SECONDS:
-            seen.row = row_of(root, self.home, seen.records, seen.figures)
+        known = seen.settled and seen.mark == mark and not (seen.row.pending or seen.row.now)
+        if not known or self.clock() - seen.at >= _STALE_SECONDS:
+            row = row_of(root, self.home, seen.records, seen.figures)
+            seen.row = seen.row if seen.row == row else row
             seen.mark, seen.at = mark, self.clock()
+            seen.settled = not 0 <= self.wall() - max(mark[: len(_LISTED) + len(_MARKED)]) < _SETTLING_SECONDS
         return seen.row
 
 

@@ -321,7 +321,7 @@ def test_an_unchanged_workspace_is_read_no_more_and_each_of_its_files_is_looked_
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     roots = [finished_experiment(home, name).root for name in ("one", "two")]
-    watcher = WorkspaceWatcher(home)
+    watcher = WorkspaceWatcher(home, wall=lambda: time.time() + 60)
     first = watcher.look()
     asked: list[str] = []
     for name in ("stat", "lstat"):
@@ -334,6 +334,20 @@ def test_an_unchanged_workspace_is_read_no_more_and_each_of_its_files_is_looked_
     within = [one for one in asked if one.startswith(str(home))]
     assert {str(root) for root in roots} < set(within)
     assert len(within) == len(set(within))
+
+
+def test_a_run_whose_record_comes_after_its_folder_is_shown_at_the_next_look(home: Path):
+    watcher, away = WorkspaceWatcher(home), home.parent / "run.json"
+    live = SimulatedRun(experiment(home, "one"), "train", alive=True)
+    try:
+        live.run.record_path.rename(away)
+        (row,) = watcher.look()
+        assert "run.json is missing" in row.unreadable
+        away.rename(live.run.record_path)
+        (row,) = watcher.look()
+        assert (row.unreadable, row.now) == ("", "train …")
+    finally:
+        live.end_process()
 
 
 def test_what_other_programs_take_of_the_processor_does_not_shorten_a_look(
