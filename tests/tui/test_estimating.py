@@ -91,16 +91,16 @@ def test_what_is_known_early_is_shown_until_the_machine_was_looked_at():
     )
     assert {span.style for one in lines for span in one} != {"faint"}
     guide.answer()
-    assert estimate._plan == {"of": "100"} and "--early" not in guide.asked[1].arguments
+    assert estimate._plan == {"of": "320"} and "--early" not in guide.asked[1].arguments
     estimate._known_early(asked, PLAN)
-    assert estimate._plan == {"of": "100"}, "it comes too late"
+    assert estimate._plan == {"of": "320"}, "it comes too late"
     guide.draft = guide.draft.having("KD_NUM_PROMPTS", "1")
     estimate.make()
     estimate._known_early(asked, PLAN)
-    assert estimate._plan == {"of": "100"}, "it is of another draft"
+    assert estimate._plan == {"of": "320"}, "it is of another draft"
     estimate.end()
     estimate._known_early(estimate._asked, PLAN)
-    assert estimate._plan == {"of": "100"}, "its step was left"
+    assert estimate._plan == {"of": "320"}, "its step was left"
 
 
 def _telling(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:

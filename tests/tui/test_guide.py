@@ -188,6 +188,10 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert isinstance(start, Input)
         length = field_of(guide, "MAX_SEQ_LEN")
         assert isinstance(length, Input)
+        assert said(pilot, "#problem") == "Six of the teacher's layers are a far better start."
+        assert length.value == "640"  # the longest answer fits
+        length.value = "256"
+        await settled(pilot)
         assert said(pilot, "#problem") == "Sequences of 256 tokens cut off longer answers."
         await click_on(pilot, "Sequence length 640")
         assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640"
@@ -272,8 +276,8 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         assert said(pilot, "#problem") == "Answers: a whole number of at least 1"
         assert field.has_class("-wrong")
         assert regions() == before
-        await click_on(pilot, "Set it to 100")
-        assert field_of(guide, "KD_NUM_PROMPTS").value == "100"
+        await click_on(pilot, "Set it to 320")
+        assert field_of(guide, "KD_NUM_PROMPTS").value == "320"
         assert "Answers" not in said(pilot, "#problem")
         assert not guide.query(".-wrong")
         again = field_of(guide, "KD_NUM_PROMPTS")

@@ -44,8 +44,9 @@ def test_a_draft_without_a_choice_is_an_experiment_with_the_registrys_defaults(t
     assert drafted.faults(made(), NOBODY) == ()
     found = resolved(drafted.env_text(made()), tmp_path)
     assert found["TEACHER_PROVIDER"] == "embedded"
-    assert all(found[name] == from_values({}).values[name] for name in ALWAYS)
-    assert drafted.differing(made()) == NOBODY
+    fitted = {"MAX_SEQ_LEN", "KD_NUM_PROMPTS"}  # what the guide chooses itself is shown as chosen
+    assert all(found[name] == from_values({}).values[name] for name in ALWAYS if name not in fitted)
+    assert drafted.differing(made()) == fitted
 
 
 _NAMES = st.sampled_from(sorted({*STUDENT_FIELDS, "FLIP_FRACTION", "KD_TEACHER_TEMPERATURE", "SEED", "TEMPLATE"}))
@@ -302,3 +303,19 @@ def test_a_copy_has_the_settings_of_its_source_as_the_guide_has_them():
     assert (draft.teacher.name, draft.model, draft.backend) == ("openai", "gpt-4o", "local")
     assert drafted.settings(draft)["LR"] == "1e-3"
     assert drafted.of_settings({"STORAGE_SYNC": "end"}, "first").backend == ""
+
+
+def test_defaults_fit_the_rest_of_the_draft_and_are_written():
+    here, hosted = Draft(), Draft({"TEACHER_PROVIDER": "openai"})
+    assert [(one.get("MAX_SEQ_LEN"), one.get("KD_NUM_PROMPTS")) for one in (here, hosted)] == [
+        ("640", "320"),
+        ("640", "100"),  # each costs
+    ]
+    assert here.having("KD_MAX_TOKENS_PER_PROMPT", "100").get("MAX_SEQ_LEN") == "256"
+    assert {"MAX_SEQ_LEN": "640", "KD_NUM_PROMPTS": "320"}.items() <= drafted.settings(here).items()
+    copy = Draft(source="one")  # what its source leaves out has the settings' own defaults
+    assert (copy.get("MAX_SEQ_LEN"), copy.get("KD_NUM_PROMPTS")) == ("256", "100")
+    chosen = Draft({"KD_NUM_PROMPTS": "320", "TEACHER_PROVIDER": "openai"})
+    assert drafted.from_record(drafted.to_record(chosen)) == chosen
+    pasted = drafted.of_settings({"KD_NUM_PROMPTS": "320", "MAX_SEQ_LEN": "256", "TEACHER_PROVIDER": "openai"}, "")
+    assert (pasted.get("KD_NUM_PROMPTS"), pasted.get("MAX_SEQ_LEN")) == ("320", "256")

@@ -311,8 +311,8 @@ EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
         ({**PLAN, "teacher": estimates.ASKED_NOTHING}, {}, "Teacher    not asked  traces are copied"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
-        (PLAN, {}, "! Sequences of 256 cut long answers."),
-        (PLAN, {"MAX_SEQ_LEN": "513"}, "costs nothing\n\n"),
+        (PLAN, {"MAX_SEQ_LEN": "256"}, "! Sequences of 256 cut long answers."),
+        (PLAN, {}, "costs nothing\n\n"),
     ],
 )
 def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str], said: str) -> None:

@@ -42,6 +42,7 @@ from bitnet_tui.widgets.words import Words
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
 _HELD_OUT = "One prompt in ten is held out for measuring; 320 answers leave enough."
+_PAID = "This teacher may charge for each, so fewer are set."
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -85,7 +86,7 @@ class StudentStep(Step):
             return _OF_THE_MODEL
         if name in SIZES and "MINI_PRESET" in unused_of_start(self.draft.values):
             return _OF_THE_MODEL
-        return _EMPTY.get(name, REGISTRY[name].default or "the preset's")
+        return _EMPTY.get(name, self.draft.default(name) or "the preset's")
 
     def begin(self) -> None:
         self._show_flip()
@@ -101,7 +102,8 @@ class StudentStep(Step):
         if setting == _FLIP:
             return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
         if setting == "KD_NUM_PROMPTS":
-            return f"{REGISTRY[setting].help} {_HELD_OUT}"
+            few = "" if self.draft.teacher.local else f" {_PAID}"
+            return f"{REGISTRY[setting].help} {_HELD_OUT}{few}"
         return about(setting) if setting in REGISTRY else ""
 
     # -- changing ------------------------------------------------------------------------------------------------

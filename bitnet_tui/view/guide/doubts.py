@@ -1,13 +1,11 @@
 """What lets an experiment be made, but will stop it later: keys that are nowhere, a test that failed."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.settings.kinds import as_written
-from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.view.guide import teachers
-from bitnet_tui.view.guide.draft import Draft, Fault, wrong
+from bitnet_tui.view.guide.draft import Draft, Fault, length_for, wrong
 from bitnet_tui.view.guide.teachers import Found
 
 _AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
@@ -18,9 +16,6 @@ _ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "supabase": (("SUPABASE_SERVICE_ROLE_KEY",), ("SUPABASE_ANON_KEY",)),
 }
 """For each target, the sets of keys one of which it needs; where there is no row, its login or its first key."""
-
-_PROMPT_TOKENS = 128
-"""Room for a usual prompt in its chat template."""
 
 
 def doubts(
@@ -74,10 +69,7 @@ def length_that_fits(draft: Draft) -> str:
     length, answer = (draft.get(name) for name in ("MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT"))
     if wrong("MAX_SEQ_LEN", length) or wrong("KD_MAX_TOKENS_PER_PROMPT", answer):
         return ""
-    longest, most = int(answer.replace("_", "")), int(REGISTRY["MAX_SEQ_LEN"].high)
-    if not int(length.replace("_", "")) <= longest < most:
-        return ""
-    return str(min(most, math.ceil((longest + _PROMPT_TOKENS) / _PROMPT_TOKENS) * _PROMPT_TOKENS))
+    return length_for(answer) if int(length.replace("_", "")) <= int(answer.replace("_", "")) else ""
 
 
 def missing_keys(draft: Draft, found: Collection[str]) -> tuple[str, ...]:

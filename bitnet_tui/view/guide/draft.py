@@ -3,6 +3,7 @@
 A field that is empty, or holds what would be there anyway, is not in the draft.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -37,10 +38,15 @@ ONLINE, OWN_ANSWERS = "TRAIN_ONLINE", "ON_POLICY_FRACTION"
 SIZES = ("MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM")
 EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
-ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
+LENGTH, LONGEST_ANSWER, ANSWERS = "MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT", "KD_NUM_PROMPTS"
+ENOUGH_ANSWERS = "320"
+"""Of which a tenth is held out: enough prompts to measure on."""
+ALWAYS = (TEACHER, "MINI_PRESET", LENGTH, ANSWERS, "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
+_PROMPT_TOKENS = 128
+"""Room for a usual prompt in its chat template."""
 _ELSEWHERE = "this teacher's weights are not here"
 _KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
 """The end of a model's name that tells no two teachers apart."""
@@ -63,12 +69,23 @@ class Draft:
 
     def get(self, name: str) -> str:
         """What counts for a setting now."""
-        return self.values.get(name, default(name))
+        return self.values.get(name, self.default(name))
+
+    def default(self, name: str) -> str:
+        """What a setting is that was not chosen: what fits the rest of the draft, or in a copy what its source has.
+
+        A sequence has room for the longest answer. A teacher that costs nothing gives as many answers as are needed.
+        """
+        if name == LENGTH and not self.source:
+            return length_for(self.get(LONGEST_ANSWER)) or default(name)
+        if name == ANSWERS and not self.source and self.teacher.local:
+            return ENOUGH_ANSWERS
+        return default(name)
 
     def having(self, name: str, text: str) -> "Draft":
         """The draft with this setting; an empty text is its default."""
         kept = {one: value for one, value in self.values.items() if one != name}
-        if text and text != default(name):
+        if text and text != self.default(name):
             kept[name] = text
         return replace(self, values=kept)
 
@@ -106,6 +123,15 @@ def default(name: str) -> str:
     return _OWN_DEFAULTS.get(name, REGISTRY[name].default if name in REGISTRY else "")
 
 
+def length_for(answer: str) -> str:
+    """A sequence length with room for answers of so many tokens, at least the default; empty where none has."""
+    if wrong(LONGEST_ANSWER, answer) or not answer:
+        return ""
+    longest, most = int(answer.replace("_", "")), int(REGISTRY[LENGTH].high)
+    fits = math.ceil((longest + _PROMPT_TOKENS) / _PROMPT_TOKENS) * _PROMPT_TOKENS
+    return str(max(int(default(LENGTH)), min(most, fits))) if longest < most else ""
+
+
 def asks_address(provider: Provider) -> bool:
     """Whether its address is the user's own."""
     if provider.name == EMBEDDED or provider.wire == "transformers":
@@ -132,9 +158,14 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
         backend = HERE
     own = {name: text for name, text in values.items() if name not in (*moved, TEACHER, BACKEND)}
     own |= {moved[name]: values[name] for name in moved if values.get(name) and moved[name] in REGISTRY}
-    for name, text in (own | {TEACHER: provider.name, BACKEND: backend}).items():
+    for name, text in _fitted_last(own | {TEACHER: provider.name, BACKEND: backend}):
         draft = draft.having(name, text)
     return draft
+
+
+def _fitted_last(values: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The settings, with those last whose defaults follow from others."""
+    return sorted(values.items(), key=lambda one: one[0] in (LENGTH, ANSWERS))
 
 
 def collects_same(draft: Draft, copied: Mapping[str, str]) -> bool:
@@ -230,7 +261,7 @@ def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:
     known = {one.name for one in found}
     for name, value in settings(draft).items():
         if name not in known and (why := wrong(name, value)):
-            found.append(Fault(step_of(name), name, why, default(name)))
+            found.append(Fault(step_of(name), name, why, draft.default(name)))
     found.sort(key=lambda one: list(STEPS).index(one.step))
     return (*found, *_name_faults(draft, taken))
 
@@ -377,8 +408,8 @@ def from_record(record: object) -> Draft | None:
         for name, value in list(record["values"].items())[:_MOST_VALUES]
         if name in REGISTRY and name not in SECRET_NAMES and isinstance(value, str) and len(value) < _LONGEST_VALUE
     }
-    draft = Draft()
-    for name, value in values.items():
+    draft = Draft(source=source) if isinstance(source := record.get("source"), str) else Draft()
+    for name, value in _fitted_last(values):
         if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
             draft = draft.having(name, value)
     texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
