@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
-from bitnet_core.runs.trend import RISES, comparable, old, rises, trend, unsettled
-from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
+from bitnet_core.runs.trend import RISES, comparable, falls_since_change, old, rises, trend, unsettled
+from bitnet_core.runs.vitals import Change, Evaluation, Plan, Report, Vitals
 from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
 
 Level = Literal["good", "calm", "warn", "bad"]
@@ -104,12 +104,16 @@ def trained(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ..
         return ()
     first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
     lower = best.loss < last and significant(best.loss) != significant(last)
-    at = f", best {significant(best.loss)} at step {number(best.step)}" if lower else ""
+    best_at = f", best {significant(best.loss)} at step {number(best.step)}" if best.step else ", best at the start"
+    at = best_at if lower else ""
     if significant(first) == significant(last):
         return (Finding("good", f"{begins} stayed at {significant(last)}{at}."),)
     words = f"from {significant(first)} to {significant(last)}{at}."
     if last < first:
         return (Finding("good", f"{begins} fell {words}"),)
+    if vitals.changed and (before := falls_since_change(vitals)):
+        words = f"{words[:-1]}; since {_changed(vitals.changed)} it fell from {significant(before.loss)}."
+        return (Finding("warn", f"{begins} rose {words}", "To train from the start under these settings may help."),)
     return (Finding("warn", f"{begins} rose {words}", "Fewer epochs, a lower LR or more answers may help."),)
 
 
@@ -185,14 +189,25 @@ def _worse(vitals: Vitals) -> Iterator[Finding]:
     first, before = vitals.first, vitals.before_flip
     if first is None or first.step or not vitals.evaluations or (before and before.loss <= first.loss * WORSE):
         return
-    last = vitals.evaluations[-1]
+    last, change = vitals.evaluations[-1], vitals.changed
+    if last.loss <= first.loss * WORSE:
+        return
     since = f"{significant(first.loss)} before the first step"
     at = f"{significant(last.loss)} at step {number(last.step)}"
-    if last.loss > first.loss * RUINED:
-        advice = "LR is probably too large: stop and lower it."
-        yield Finding("bad", f"Ruined: held-out {at}, {since}.", advice)
-    elif last.loss > first.loss * WORSE:
-        yield Finding("warn", f"Worse than at the start: held-out {at}, {since}.", "Lower LR if it stays so.")
+    ruined = last.loss > first.loss * RUINED
+    advice = "LR is probably too large: stop and lower it." if ruined else "Lower LR if it stays so."
+    if change and (before := falls_since_change(vitals)):
+        way = f"{significant(before.loss)} → {significant(last.loss)}, still above {significant(first.loss)}"
+        yield Finding("warn", f"Recovering since {_changed(change)}: held-out {way} at the start.")
+        return
+    if change and change.measured in (None, last):
+        advice = f"The next evaluation tells whether {change.words} helps."
+    words = "Ruined" if ruined else "Worse than at the start"
+    yield Finding("bad" if ruined else "warn", f"{words}: held-out {at}, {since}.", advice)
+
+
+def _changed(change: Change) -> str:
+    return f"{change.words} at step {number(change.step)}"
 
 
 def _rising(vitals: Vitals) -> Iterator[Finding]:

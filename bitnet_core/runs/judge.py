@@ -10,7 +10,8 @@ from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding, Machine
 from bitnet_core.runs.history import Entry, before
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import Plan, Vitals, VitalSigns, whole_vitals
+from bitnet_core.runs.vitals import Plan, Vitals, VitalSigns
+from bitnet_core.runs.whole_training import whole_vitals
 
 
 class Judge:

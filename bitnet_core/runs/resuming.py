@@ -41,6 +41,7 @@ SUPERSEDED = "training_superseded"
 TRACES = "traces"
 """Their hash is part of a recipe beside the settings."""
 _LONGEST_VALUE = 24
+_MOST_NAMED = 2
 _OTHER_LOSS = ("FORMAT_LOSS_WEIGHT", "ON_POLICY_FRACTION", "ON_POLICY_KL")
 RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": "", "STUDENT_INIT_FIT_STEPS": 0}
 _BEFORE = {
@@ -173,6 +174,13 @@ def changes(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tup
 def words(changed: Changes) -> str:
     """`LR 6e-4 → 3e-4, WEIGHT_DECAY 0.1 → 0.05`."""
     return ", ".join(change_words(name, *two) for name, two in changed.items())
+
+
+def new_values(after: Mapping[str, Any]) -> str:
+    """`LR 3e-4`, `LR 3e-4 and WEIGHT_DECAY 0.05`; `other settings` where naming them would take a line."""
+    told = [f"{flat(name)} {_value(value)}" for name, value in after.items()]
+    brief = 0 < len(told) <= _MOST_NAMED and all(width(one) <= 2 * _LONGEST_VALUE for one in told)
+    return " and ".join(told) if brief else "other settings"
 
 
 def change_words(name: str, before: Any, after: Any) -> str:

@@ -44,10 +44,14 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def comparable(vitals: Vitals) -> tuple[Evaluation, ...]:
-    """The evaluations whose losses tell a trend: those since the flip, which raises the loss, or all before it."""
-    if vitals.flip_at is None:
-        return vitals.evaluations
-    return tuple(one for one in vitals.evaluations if is_since_flip(one, vitals.flip_at))
+    """The evaluations whose losses tell a trend: since the flip, which raises the loss, or all before it.
+
+    Under the settings that the training has now; where there are none yet, the last one under the old ones.
+    """
+    found, change = vitals.evaluations, vitals.changed
+    if vitals.flip_at is not None:
+        found = tuple(one for one in found if is_since_flip(one, vitals.flip_at))
+    return found if change is None else tuple(one for one in found if one.seen >= change.seen) or found[-1:]
 
 
 def rises(losses: Sequence[float]) -> int:
@@ -63,11 +67,15 @@ def unsettled(vitals: Vitals) -> bool:
     return before is not None and (lowest is None or lowest.loss > before.loss * (1 + RISEN))
 
 
+def falls_since_change(vitals: Vitals) -> Evaluation | None:
+    """What was measured at the last change of settings, if the held-out loss has fallen since."""
+    before = vitals.changed.measured if vitals.changed else None
+    return before if before and vitals.evaluations[-1].loss < before.loss * (1 - RISEN) else None
+
+
 def trend(vitals: Vitals) -> Trend:
     """Where the held-out loss goes."""
     found = comparable(vitals)
-    if vitals.changed_at is not None:
-        found = tuple(one for one in found if one.seen >= vitals.changed_at) or found[-1:]
     if len(found) < 2:
         return Trend(found)
     recent = [one for one in found[-TREND:] if one.step != 0]  # the fall in the first steps tells no pace

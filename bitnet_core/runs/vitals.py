@@ -1,7 +1,7 @@
 """What tells how a run is doing, kept from its events as they arrive, in bounded memory. `health.py` judges it."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.cadence import Cadence
-from bitnet_core.runs.chain import Beginning, Start, counted
+from bitnet_core.runs.chain import Beginning, Start
 from bitnet_core.runs.events import (
     Alert,
     Budget,
@@ -24,6 +24,7 @@ from bitnet_core.runs.events import (
     Trace,
     Upload,
 )
+from bitnet_core.runs.resuming import new_values
 from bitnet_core.settings.group import Group, setting
 from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.settings.presets import TRAINED
@@ -68,6 +69,17 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Change:
+    """The last time that a training went on under other settings. `words` names them with their new values."""
+
+    step: float | None
+    seen: float
+    words: str
+    measured: Evaluation | None = None
+    """The first evaluation under them, which is made before the next step."""
+
+
+@dataclass(frozen=True)
 class Vitals:
     """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
 
@@ -88,8 +100,7 @@ class Vitals:
     before_flip: Evaluation | None = None
     best_since_flip: Evaluation | None = None
     flip_at: float | None = None
-    changed_at: float | None = None
-    """The tokens seen when it went on under other settings, the last time."""
+    changed: Change | None = None
     commonest: float | None = None
     """The agreement of always answering the commonest token."""
     bits: float | None = None
@@ -223,7 +234,9 @@ class VitalSigns:
                 self._known["before_flip"] = self._evaluations[-1] if self._evaluations else None
             case SettingsChanged():
                 self._start.feed(event)
-                self._known["changed_at"] = finite(event.seen_tokens)
+                self._known["changed"] = Change(
+                    finite(event.step), finite(event.seen_tokens) or 0.0, new_values(event.after)
+                )
             case Budget():
                 self._start.feed(event)
                 self._known["budget"] = finite(event.tokens)
@@ -280,9 +293,11 @@ class VitalSigns:
             made = Evaluation(moment, step, seen, loss, when, _told(event.heldout_agreement))
             self._evaluations.append(made)
             known.setdefault("first", made)
-            known["best"] = _lowest(known.get("best"), made)
+            if (change := known.get("changed")) and change.measured is None:
+                known["changed"] = replace(change, measured=made)
+            known["best"] = lowest(known.get("best"), made)
             if is_since_flip(made, known.get("flip_at")):
-                known["best_since_flip"] = _lowest(known.get("best_since_flip"), made)
+                known["best_since_flip"] = lowest(known.get("best_since_flip"), made)
         told = {
             "commonest": event.heldout_agreement_commonest_token,
             "bits": event.activation_bits,
@@ -312,7 +327,7 @@ class VitalSigns:
             first = self._known.get("first")
             if first is None or step < (first.step or 0.0):
                 self._known["first"] = made
-            self._known["best"] = _lowest(self._known.get("best"), made)
+            self._known["best"] = lowest(self._known.get("best"), made)
 
     def _take_trace(self, event: Trace) -> None:
         for place, value in enumerate((event.tokens, event.kept, 1)):
@@ -326,60 +341,12 @@ class VitalSigns:
             self._rejected[reason] = self._rejected.get(reason, 0) + 1
 
 
-def whole_vitals(newest_first: Sequence[Vitals]) -> Vitals:
-    """The vitals of a training up to the newest of its runs."""
-    (whole, _), *earlier = counted(newest_first)
-    for vitals, end in earlier:
-        whole = continued(vitals, whole, end)
-    return whole
-
-
-def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
-    """`later` with what an earlier run of the training did up to `seen` tokens, from where it went on.
-
-    The time between the two counts as none.
-    """
-    reports = [one for one in earlier.reports if one.seen <= seen]
-    evaluations = [one for one in earlier.evaluations if one.seen <= seen]
-    ended = max([*(one.t for one in reports), *(one.t for one in evaluations)], default=0.0)
-    pause = 0.0 if later.begun is None else later.begun - ended
-    # Another machine may have another speed, and a step that was refused was told of then.
-    reports = [replace(one, t=one.t + pause, tokens_per_s=None, refused=False) for one in reports]
-    evaluations = [replace(one, t=one.t + pause) for one in evaluations]
-    flipped = earlier.flip_at is not None and earlier.flip_at <= seen
-    before = earlier.before_flip if flipped else None
-    changed = earlier.changed_at if earlier.changed_at is not None and earlier.changed_at <= seen else None
-    if later.flip_at is not None and not flipped and evaluations:
-        before = evaluations[-1]
-    told = (earlier.first, earlier.best, earlier.best_since_flip, *evaluations)
-    measured = [one for one in told if one is not None and one.seen <= seen]
-    firsts = [*measured, *([later.first] if later.first else [])]
-    flip_at = earlier.flip_at if flipped else later.flip_at
-    since = (*measured, later.best_since_flip, later.best, *later.evaluations)
-    return replace(
-        later,
-        reports=(*reports, *later.reports)[-REPORTS:],
-        evaluations=(*evaluations, *later.evaluations)[-EVALUATIONS:],
-        begun=None if earlier.begun is None else earlier.begun + pause,
-        first=min(firsts, key=lambda one: one.seen, default=None),
-        best=_lowest(*measured, later.best),
-        before_flip=later.before_flip or before,
-        best_since_flip=_lowest(*(one for one in since if one is not None and is_since_flip(one, flip_at))),
-        flip_at=flip_at,
-        changed_at=changed if later.changed_at is None else later.changed_at,
-        commonest=earlier.commonest if later.commonest is None else later.commonest,
-        bits=earlier.bits if later.bits is None else later.bits,
-        share=earlier.share if later.share is None else later.share,
-        budget=earlier.budget if later.budget is None else later.budget,
-    )
-
-
 def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
     """Whether it measured the student after the flip, which came at so many seen tokens."""
     return flip_at is not None and (one.seen > flip_at or one.when == "after flip")
 
 
-def _lowest(*evaluations: Evaluation | None) -> Evaluation | None:
+def lowest(*evaluations: Evaluation | None) -> Evaluation | None:
     """The one with the lowest loss, of equal ones the first."""
     return min((one for one in evaluations if one is not None), key=lambda one: one.loss, default=None)
 

@@ -225,12 +225,13 @@ def say_if_removed(reporter: Reporter, checkpoint: Path) -> bool:
 def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     """Say once that the held-out loss has turned, at the evaluation that makes its rise certain.
 
-    It rises while the student becomes ternary, and at the flip.
+    It rises while the student becomes ternary, and at the flip; a change of settings is judged by what follows.
     """
     measured = [row for row in state.evaluations if ramp.is_ternary(row)]
     whens = [row["when"] for row in measured]
-    since_flip = measured[whens.index("after flip") if "after flip" in whens else 0 :]
-    losses = [row["heldout_loss"] for row in since_flip]
+    flipped = whens.index("after flip") if "after flip" in whens else 0
+    since = max(place for place, when in enumerate(whens) if when == "changed" or place == flipped)
+    losses = [row["heldout_loss"] for row in measured[since:]]
     times = rises(losses)
     if times < RISES or rises(losses[:-1]) >= RISES:
         return

@@ -27,7 +27,8 @@ from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.spent import seconds_before
 from bitnet_core.runs.stage_health import health
-from bitnet_core.runs.vitals import Plan, whole_vitals
+from bitnet_core.runs.vitals import Plan
+from bitnet_core.runs.whole_training import whole_vitals
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.text import crop, flat

@@ -13,7 +13,8 @@ from bitnet_core.runs import health as limits
 from bitnet_core.runs.health import Machine, train_health
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.trend import OLD
-from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns, continued
+from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns
+from bitnet_core.runs.whole_training import continued
 from tests.builders import event
 from tests.runs.training import PLAN, Training, falling
 

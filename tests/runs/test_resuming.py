@@ -6,7 +6,17 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.runs.resuming import MAY_CHANGE, STARTS_AGAIN, UNTIL_FLIP, Reached, changes, judge, recipe, words
+from bitnet_core.runs.resuming import (
+    MAY_CHANGE,
+    STARTS_AGAIN,
+    UNTIL_FLIP,
+    Reached,
+    changes,
+    judge,
+    new_values,
+    recipe,
+    words,
+)
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import TrainOptions
@@ -96,6 +106,8 @@ def test_what_an_older_version_did_not_keep_counts_as_unchanged(names: set[str],
 def test_both_values_are_named() -> None:
     kept, (_, wanted) = _recipe({})[1], _recipe({"LR": "3e-4", "SCHEDULER_TMAX": "70"})
     assert words(changes(kept, wanted)) == "LR 6e-4 → 3e-4, SCHEDULER_TMAX unset → 70"
+    assert new_values({"LR": 3e-4, "WEIGHT_DECAY": 0.05}) == "LR 3e-4 and WEIGHT_DECAY 0.05"
+    assert new_values({"LR": "x" * 99}) == new_values(dict.fromkeys("abc", 1)) == "other settings"
     assert words({"BUDGET_TOKENS": (130_000, 9_000)}) == "BUDGET_TOKENS 130,000 → 9000"
     assert (
         words({"traces": ("a" * 64, "b" * 64), "TRAIN_ONLINE": ("", "b" * 64)}) == "the traces, TRAIN_ONLINE changed"

@@ -2,6 +2,9 @@
 
 import pytest
 
+from bitnet_core.runs.health import Finding
+from bitnet_core.runs.learning import finished
+from bitnet_core.runs.whole_training import continued
 from tests.runs.training import Training
 
 
@@ -10,6 +13,15 @@ def _to(*losses: float) -> Training:
     training = Training().evaluate(losses[0])
     for loss in losses[1:]:
         training.steps(10).evaluate(loss)
+    return training
+
+
+def _under(training: Training, rate: float, *losses: float) -> Training:
+    """It goes on under another learning rate; the first of these is measured before the next step."""
+    told = {"step": training.step, "seen_tokens": training.step * 10}
+    training.emit("changed", **told, before={"LR": 0.003}, after={"LR": rate})
+    for place, loss in enumerate(losses):
+        training.steps(0 if place == 0 else 10).evaluate(loss, "regular" if place else "changed")
     return training
 
 
@@ -40,3 +52,65 @@ def test_a_loss_that_a_flip_raised_is_told_as_the_flips():
 
 def test_what_was_measured_later_than_before_the_first_step_is_no_start():
     assert Training().steps(10).evaluate(5.0).steps(10).evaluate(6.0).said()[0].level == "calm"
+
+
+@pytest.mark.parametrize(
+    ("losses", "words", "advice"),
+    [
+        (
+            (7.78, 6.54),
+            "Recovering since LR 3e-4 at step 10: held-out 7.78 → 6.54, still above 5.64 at the start.",
+            "",
+        ),
+        (
+            (7.78,),
+            "Worse than at the start: held-out 7.78 at step 10, 5.64 before the first step.",
+            "The next evaluation tells whether LR 3e-4 helps.",
+        ),
+        (
+            (),
+            "Worse than at the start: held-out 7.61 at step 10, 5.64 before the first step.",
+            "The next evaluation tells whether LR 3e-4 helps.",
+        ),
+        (
+            (7.78, 7.79),
+            "Worse than at the start: held-out 7.79 at step 20, 5.64 before the first step.",
+            "Lower LR if it stays so.",
+        ),
+        (
+            (70.0, 13.0),
+            "Recovering since LR 3e-4 at step 10: held-out 70.0 → 13.0, still above 5.64 at the start.",
+            "",
+        ),
+    ],
+)
+def test_after_a_change_of_settings_a_worse_student_is_judged_from_there(losses, words: str, advice: str):
+    assert _under(_to(5.64, 7.61), 3e-4, *losses).said()[0] == Finding("warn", words, advice)
+
+
+def test_rises_before_a_change_of_settings_are_not_told_after_it():
+    training = _to(5.0, 5.0, 5.01, 5.03, 5.05)
+    assert "has risen for 3 evaluations" in training.said()[0].words
+    assert "has risen" not in _under(training, 3e-4, 5.06).said()[0].words
+
+
+def test_a_resumed_run_knows_what_was_measured_at_the_change():
+    before, after = _to(5.64, 7.61), Training()
+    after.step = 10
+    whole = continued(before.signs.view(), _under(after, 3e-4, 7.78).signs.view(), 100)
+    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.61
+    unmeasured, last = _under(_to(5.64, 7.61), 3e-4), Training()
+    last.step = 10
+    for _ in range(20):
+        last.steps(1).evaluate(7.5)
+    whole = continued(unmeasured.signs.view(), last.evaluate(6.5).signs.view(), 100)
+    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.61
+
+
+def test_the_end_of_a_training_that_recovered_does_not_advise_what_was_done():
+    (said,) = finished(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54).signs.view())
+    words = "Done. Held-out rose from 5.64 to 6.54, best at the start; since LR 3e-4 at step 10 it fell from 7.78."
+    assert said == Finding("warn", words, "To train from the start under these settings may help.")
+    (said,) = finished(_to(5.64, 5.0, 7.61).signs.view())
+    assert said.words == "Done. Held-out rose from 5.64 to 7.61, best 5.00 at step 10."
+    assert "a lower LR" in said.advice

@@ -59,10 +59,11 @@ def test_a_turn_is_told_once_where_it_is_certain(losses: list[float]) -> None:
     assert told == _turns(losses)
 
 
-def test_the_rise_that_the_flip_makes_is_no_turn() -> None:
+@pytest.mark.parametrize("judged_from", [("before flip", "after flip"), ("early", "changed")])
+def test_a_rise_before_a_flip_or_a_change_of_settings_is_no_turn(judged_from: tuple[str, str]) -> None:
     told: list[str] = []
     state = TrainState(best={"step": 7, "heldout_loss": 1.0})
-    whens = ["start", "checkpoint", "before flip", "after flip", "recovery", "recovery", "end"]
+    whens = ["start", "checkpoint", *judged_from, "recovery", "recovery", "end"]
     for when, loss in zip(whens, itertools.count(1.0), strict=False):
         state.evaluations.append({"when": when, "heldout_loss": loss})
         report.warn_if_rising(Reporter(lambda event: told.append(event.message)), state)  # type: ignore[attr-defined]
