@@ -23,6 +23,8 @@ _LEAST_BODY, _BYTES_A_TOKEN = 1 << 20, 32
 _MOST_HELD = 1 << 27
 """Bytes of all requests that are read or answered."""
 _MOST_ASKED = 256
+_MOST_UNREAD = 1 << 20
+"""Bytes of an answer that are kept for a slow client, so that llama.cpp need not wait for it."""
 _LINGER_SECONDS = 2.0
 
 
@@ -78,6 +80,7 @@ class Front:
             question = rewritten(body) if head.method == "POST" else b""
             async with _until_gone(reader):
                 await self._pass_on(head, question, writer)
+                await _taken(writer)
 
     @contextlib.contextmanager
     def _holding(self, length: int) -> Iterator[None]:
@@ -122,8 +125,7 @@ class Front:
                 while share := await answers.read(SHARE):
                     said = True
                     writer.write(share)
-                    if writer.transport.get_write_buffer_size() > SHARE:
-                        await asyncio.wait_for(writer.drain(), SHARE_SECONDS)
+                    await _taken(writer, _MOST_UNREAD)
             return said
         finally:
             asks.transport.abort()
@@ -147,6 +149,14 @@ async def _until_gone(reader: asyncio.StreamReader) -> AsyncIterator[None]:
     finally:
         watching.cancel()
         await asyncio.wait([watching])  # a stream has one reader at a time
+
+
+async def _taken(writer: asyncio.StreamWriter, most_left: int = 0) -> None:
+    """Wait until the client has taken all but so many bytes. TimeoutError if it takes no share in its time."""
+    while (left := writer.transport.get_write_buffer_size()) > most_left:
+        goal = max(most_left, left - SHARE)
+        writer.transport.set_write_buffer_limits(high=goal, low=goal)
+        await asyncio.wait_for(writer.drain(), SHARE_SECONDS)
 
 
 async def _refuse(refused: Refused, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,15 +14,15 @@ import httpx
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.serving import incoming, waiting
+from bitnet_core.serving import front, incoming, waiting
 from bitnet_core.serving.kept_up import KeptUp
 from tests.serving.fronted import fronted
 
-DEADLY, SLOW = "end", "slow"
+DEADLY, SLOW, LONG = "end", "slow", "long"
 
 
 class Mortal:
-    """What stands for a LlamaServer. It ends at the prompt DEADLY, and takes a minute for each that is SLOW."""
+    """What stands for a LlamaServer. It ends at the prompt DEADLY, takes a minute for SLOW, and a lot for LONG."""
 
     api_key = "inner"
 
@@ -62,7 +62,7 @@ class Mortal:
                     ended.set()
                 if ended.wait(60 if prompt == SLOW else 0.1):
                     return
-                body = json.dumps({"text": prompt}).encode()
+                body = json.dumps({"text": prompt}).encode() * (1 << 19 if prompt == LONG else 1)
                 with contextlib.suppress(OSError):
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
 
@@ -198,6 +198,22 @@ def test_who_no_longer_waits_is_not_answered(mortal: Mortal, capfd: pytest.Captu
                 one.sendall(request(url, SLOW))
         assert ask(url, "stays").json() == {"text": "stays"}
     assert capfd.readouterr().err == ""
+
+
+def test_who_takes_no_answer_keeps_nobody_waiting(mortal: Mortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "_MOST_UNREAD", 1 << 24)
+    with fronted(mortal, parallel=1) as url, contextlib.ExitStack() as opened:
+        for _ in range(3):
+            opened.enter_context(connect(url)).sendall(request(url, LONG))
+        assert ask(url, "at once").json() == {"text": "at once"}
+        monkeypatch.setattr(front, "SHARE_SECONDS", 0.2)
+        with connect(url) as one:
+            one.sendall(request(url, LONG))
+            time.sleep(1)
+            taken = []
+            with contextlib.suppress(ConnectionError):
+                taken += iter(lambda: one.recv(1 << 16), b"")
+        assert sum(map(len, taken)) < 8 << 20
 
 
 def test_what_is_too_long_is_refused_in_a_sentence(mortal: Mortal) -> None:
