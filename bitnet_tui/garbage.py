@@ -5,6 +5,7 @@ and nothing keeps those of a screen that was closed.
 """
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 
@@ -42,7 +43,7 @@ def in_small_steps() -> None:
 
 
 class AtRest:
-    """Looks in each rest, and now and then in a long one, at what was made since Home was seen last: that stays."""
+    """Looks in each rest, and now and then in a long one, at what was made since new modules were there at Home."""
 
     def __init__(
         self,
@@ -52,6 +53,8 @@ class AtRest:
     ) -> None:
         self._idle_seconds, self._at_home, self._clock = idle_seconds, at_home, clock
         self._looked = clock()
+        self._modules = 0
+        """How many stay. Without new ones nothing more does: of what is at Home, some goes later, and would not."""
 
     def look(self) -> None:
         """Call it every few seconds."""
@@ -60,8 +63,9 @@ class AtRest:
         if idle < _REST_SECONDS or since <= min(idle, _LONG_SECONDS):
             return
         gc.collect()
-        if self._at_home():
+        if self._at_home() and len(sys.modules) > self._modules:
             gc.freeze()
+            self._modules = len(sys.modules)
         self._looked = self._clock()
 
 

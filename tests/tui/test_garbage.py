@@ -1,6 +1,7 @@
 """When the app looks for cyclic garbage, and that closed screens leave nothing else."""
 
 import gc
+import sys
 import weakref
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ from tests.tui.pilots import settled
 from tests.tui.simulated import finished_experiment
 
 
-def test_a_rest_is_when_all_that_is_new_is_looked_at_and_at_home_it_stays(monkeypatch: pytest.MonkeyPatch):
+def test_a_rest_is_when_all_that_is_new_is_looked_at_and_new_modules_stay(monkeypatch: pytest.MonkeyPatch):
     done: list[str] = []
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, lambda name=name: done.append(name))
@@ -35,7 +36,10 @@ def test_a_rest_is_when_all_that_is_new_is_looked_at_and_at_home_it_stays(monkey
     assert after(0.5) == [], "somebody works"
     assert after(4.0) == ["collect", "freeze"]
     assert after(5.0) == after(60.0) == [], "the same rest"
-    assert after(600.0) == ["collect", "freeze"]
+    assert after(600.0) == ["collect"], "no new module"
+    monkeypatch.setitem(sys.modules, "a_new_one", sys)
+    assert after(601.0) == ["collect", "freeze"]
+    monkeypatch.setitem(sys.modules, "another", sys)
     acted, at_home = now + 1.0, False
     assert after(6.0) == ["collect"], "what an open screen has made will be garbage when it is closed"
 
