@@ -42,7 +42,7 @@ from bitnet_tui.widgets.words import Words
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
 _HELD_OUT = "One prompt in ten is held out for measuring; 320 answers leave enough."
-_PAID = "This teacher may charge for each, so fewer are set."
+_PAID = "320 leave enough held out for measuring; this teacher may charge for each."
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -102,8 +102,7 @@ class StudentStep(Step):
         if setting == _FLIP:
             return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
         if setting == "KD_NUM_PROMPTS":
-            few = "" if self.draft.teacher.local else f" {_PAID}"
-            return f"{REGISTRY[setting].help} {_HELD_OUT}{few}"
+            return f"{REGISTRY[setting].help} {_HELD_OUT if self.draft.teacher.local else _PAID}"
         return about(setting) if setting in REGISTRY else ""
 
     # -- changing ------------------------------------------------------------------------------------------------
