@@ -7,7 +7,7 @@ from bitnet_core.runs.ahead import reachable
 from bitnet_core.runs.health import Finding, trained
 from bitnet_core.runs.trend import unsettled
 from bitnet_core.runs.vitals import Plan, Vitals
-from bitnet_core.text import share
+from bitnet_core.text import share, significant
 
 COMPLETIONS_CUT = "completions_cut"
 """The code of the alert that sequences end before many answers do."""
@@ -26,6 +26,18 @@ def finished(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, .
     if cut:
         found.append(Finding("warn", cut[0].message, cut[0].advice, COMPLETIONS_CUT))
     return tuple(found)
+
+
+def left_off(vitals: Vitals) -> tuple[Finding, ...]:
+    """How a training stands that ended before it was done. The flip may have raised its loss for a while."""
+    before = vitals.before_flip
+    if len(vitals.evaluations) < 2:
+        return ()
+    if before is not None and unsettled(vitals):
+        now = significant(vitals.evaluations[-1].loss)
+        return (Finding("calm", f"So far held-out is {now} after the flip, {significant(before.loss)} before it."),)
+    found = trained(vitals, "So far held-out")
+    return tuple(replace(one, level="calm") if one.level == "good" else one for one in found)
 
 
 def learnt_little(vitals: Vitals, plan: Plan) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from bitnet_core.runs.health import (
     silence,
     train_health,
 )
-from bitnet_core.runs.learning import finished, learnt_little
+from bitnet_core.runs.learning import finished, learnt_little, left_off
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.settings.presets import TRAINED
@@ -45,9 +45,11 @@ def health(
 
     `silent` is for how many seconds an active run has reported nothing.
     """
+    if state not in ACTIVE and state != "succeeded":
+        return left_off(vitals) if name == "train" else ()
     if state not in ACTIVE:
         done = finished(vitals) if name == "train" else _collected(vitals) if name == "collect" else ()
-        return (*done, *_judged(vitals, plan)) if state == "succeeded" else ()
+        return (*done, *_judged(vitals, plan))
     if name == "train":
         found = list(train_health(vitals, plan, machine, silent))
         if little := tuple(learnt_little(vitals, plan)):  # then it is not called healthy

@@ -4,8 +4,9 @@ import pytest
 
 from bitnet_core.runs.health import Finding
 from bitnet_core.runs.learning import finished
+from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.whole_training import continued
-from tests.runs.training import Training
+from tests.runs.training import PLAN, Training
 
 
 def _to(*losses: float) -> Training:
@@ -114,3 +115,24 @@ def test_the_end_of_a_training_that_recovered_does_not_advise_what_was_done():
     (said,) = finished(_to(5.64, 5.0, 7.61).signs.view())
     assert said.words == "Done. Held-out rose from 5.64 to 7.61, best 5.00 at step 10."
     assert "a lower LR" in said.advice
+
+
+def test_a_training_that_was_stopped_keeps_what_was_known_of_it():
+    def said(training: Training, state: str = "cancelled") -> tuple[Finding, ...]:
+        return health("train", state, training.signs.view(), PLAN)
+
+    (risen,) = said(_to(5.64, 7.61))
+    assert (risen.level, risen.words) == ("warn", "So far held-out rose from 5.64 to 7.61, best at the start.")
+    assert "a lower LR" in risen.advice
+    (fallen,) = said(_to(5.64, 5.0), "failed")
+    assert fallen == Finding("calm", "So far held-out fell from 5.64 to 5.00.")
+    (changed,) = said(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54), "interrupted")
+    assert "; since LR 3e-4 at step 10 it fell from 7.78." in changed.words
+    assert said(_to(5.64)) == said(Training()) == ()
+
+
+def test_a_stop_after_the_flip_blames_no_setting():
+    training = _to(6.0, 5.0).evaluate(5.0, "before flip").emit("flip", step=10, seen_tokens=100)
+    training.evaluate(6.5, "after flip")
+    (said,) = health("train", "cancelled", training.signs.view(), PLAN)
+    assert said == Finding("calm", "So far held-out is 6.50 after the flip, 5.00 before it.")
