@@ -12,7 +12,7 @@ _NAME_CELLS, _ADDRESS_CELLS = 40, 60
 _WITHOUT_MODEL = ("", "embedded")
 
 
-class _Teacher(NamedTuple):
+class Teacher(NamedTuple):
     """Two are the same only if they are equal. One without a model has none, or its provider decides it."""
 
     provider: str
@@ -41,7 +41,7 @@ def measured_apart(subjects: Sequence[Subject], letters: str) -> str:
 
 def _teachers_apart(pairs: Sequence[tuple[str, Subject]]) -> str:
     """That their teachers differ, or may: where no run of collect tells whose the traces are, settings only hint."""
-    teachers = {letter: _teacher(settings_of(one)) for letter, one in pairs}
+    teachers = {letter: teacher_of(settings_of(one)) for letter, one in pairs}
     if len(set(teachers.values())) < 2:
         return ""
     known = {letter: teachers[letter] for letter, one in pairs if "collect" in one.runs}
@@ -55,13 +55,13 @@ def _teachers_apart(pairs: Sequence[tuple[str, Subject]]) -> str:
     return f"{found} ({told})"
 
 
-def _teacher(values: Mapping[str, Any]) -> _Teacher:
+def teacher_of(values: Mapping[str, Any]) -> Teacher:
     """The teacher of these settings."""
     provider = str(values.get("TEACHER_PROVIDER") or values.get("PROVIDER") or "")
     if provider in _WITHOUT_MODEL:
-        return _Teacher(provider)
+        return Teacher(provider)
     model, address = (
         str(values.get(f"TEACHER_{what}") or values.get(f"{provider.upper()}_{what}") or "")
         for what in ("MODEL", "BASE_URL")
     )
-    return _Teacher(provider, model, address.rstrip("/"))
+    return Teacher(provider, model, address.rstrip("/"))

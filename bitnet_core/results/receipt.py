@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import __version__, files
+from bitnet_core.results.apart import teacher_of
 from bitnet_core.results.differing import changed_from_defaults, settings_of
 from bitnet_core.results.figures import MEASURES, figures_of
 from bitnet_core.results.subject import TRAIN, StageRun, Subject
@@ -89,8 +90,8 @@ def _teacher_name(subject: Subject) -> str:
         model = run.record.summary.get("model") if run else None
         if model:
             return str(model)
-    values = settings_of(subject)
-    return str(values.get("TEACHER_MODEL") or values.get("TEACHER_PROVIDER") or values.get("PROVIDER"))
+    asked = teacher_of(settings_of(subject))
+    return asked.model or asked.provider
 
 
 def _results(subject: Subject) -> Iterator[Fact]:

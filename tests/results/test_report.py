@@ -264,3 +264,19 @@ def test_runs_that_cannot_be_read_are_named(exp: Experiment, home: Path, capsys:
         said = capsys.readouterr().err
         assert "run.json" in said
         assert "no run yet" not in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"TEACHER_PROVIDER": "vllm", "VLLM_MODEL": "Qwen/Qwen3-8B"}, "Qwen/Qwen3-8B"),
+        ({"TEACHER_PROVIDER": "vllm", "VLLM_MODEL": "a", "TEACHER_MODEL": "b"}, "b"),
+        ({"TEACHER_PROVIDER": "embedded"}, "embedded"),
+    ],
+)
+def test_a_teacher_that_no_run_names_is_named_by_the_settings(
+    home: Path, settings: dict[str, str], name: str
+) -> None:
+    exp = made(home, "kd-smol", **settings)
+    trained(exp, 5.0)
+    assert receipt(reader_of("kd-smol", home).read()).lead.startswith(f"{name} → ")
