@@ -1,13 +1,15 @@
 """The experiments as plain text: for pipes, screen readers and terminals that can't move their cursor."""
 
 import time
+from collections.abc import Container
 from pathlib import Path
 
 from bitnet_core.files.trees import measure
 from bitnet_core.text import ago, capital, count, significant, size
 from bitnet_tui.view.experiment_list import copy_words, qei
-from bitnet_tui.view.stage_rows import StageRow, running
+from bitnet_tui.view.stage_rows import StageRow, ending_with, running
 from bitnet_tui.view.states import look
+from bitnet_tui.view.stopping import keeps
 from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
 
@@ -20,9 +22,19 @@ def listing(home: Path, root: Path | None = None) -> str:
     return "\n".join(_block(row, home) for row in rows)
 
 
-def active_stages(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
-    """Experiment and stage of every run that is active."""
-    return [(row.name, stage.name) for row in _rows(home, root) if (stage := running(row.stages)) is not None]
+def going_on(home: Path, root: Path | None, stops_sent: Container[str]) -> list[str]:
+    """A sentence for every run that is active. `stops_sent` are the runs that were asked to stop."""
+    said = []
+    for row in _rows(home, root):
+        if (stage := running(row.stages)) is None:
+            continue
+        ends = ending_with(stage, row.stages)
+        if any(one.run_id in stops_sent for one in ends):
+            saves = " It saves its work first." if keeps(stage.name, ends) else ""
+            said.append(f"{stage.name} in {row.name} is stopping.{saves}")
+        else:
+            said.append(f"{stage.name} in {row.name} keeps running; open bitnet-tui again to watch it.")
+    return said
 
 
 def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from bitnet_core import __version__
@@ -97,7 +98,7 @@ def _run(options: argparse.Namespace) -> int:
     app = BitnetApp(home, root)
     app.run(mouse=not options.no_mouse)
     if not app.return_code and not in_browser:
-        _say_what_runs(home, root)
+        _say_what_runs(home, root, app.stops_sent)
     return app.return_code or 0
 
 
@@ -193,8 +194,7 @@ def _require_experiment(root: Path) -> None:
     raise UsageError(f"{root} is not an experiment; give --root an experiment's folder, or leave it out.")
 
 
-def _say_what_runs(home: Path, root: Path | None) -> None:
-    from bitnet_tui.plain import active_stages
+def _say_what_runs(home: Path, root: Path | None, stops_sent: Container[str]) -> None:
+    from bitnet_tui.plain import going_on
 
-    for name, stage in active_stages(home, root):
-        sys.stdout.write(f"{stage} in {name} keeps running; open bitnet-tui again to watch it.\n")
+    sys.stdout.writelines(f"{words}\n" for words in going_on(home, root, stops_sent))

@@ -283,6 +283,10 @@ def test_what_is_shown_stays_where_a_pipeline_ended(home: Path, ended: tuple[str
         one.run.write(dataclasses.replace(one.run.record(), number=number, argv=argv))
     watcher, seen = ExperimentWatcher(exp.root, home), []
     seen.append(watcher.look(None).stage)
+    assert plain.going_on(home, None, ()) == ["collect in one keeps running; open bitnet-tui again to watch it."]
+    for one in (pipeline, collect):
+        stopped = plain.going_on(home, None, {one.run.id})
+        assert stopped == ["collect in one is stopping. It saves its work first."]
     for live, state in zip((collect, pipeline), ended, strict=True):
         live.end_process()
         if state != "interrupted":
