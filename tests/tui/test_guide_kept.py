@@ -189,16 +189,19 @@ async def test_a_draft_that_could_not_be_kept_is_not_said_to_be(
 
 
 async def test_a_draft_is_kept_as_the_app_ends_unless_its_disk_hangs(home: Path, monkeypatch: pytest.MonkeyPatch):
-    hanging = threading.Event()
+    hanging, over = threading.Event(), threading.Event()
     monkeypatch.setattr(guide_kept, "_LAST_SECONDS", 0.2)
     monkeypatch.setattr(guide_kept, "_SAVE_SECONDS", 600)
     written = drafts.Kept.write
 
     def write(*arguments: Any) -> None:
         assert asyncio._get_running_loop() is None
-        if hang:
-            hanging.wait(60)
+        if not hang:
+            written(*arguments)
+            return
+        hanging.wait(60)
         written(*arguments)
+        over.set()
 
     monkeypatch.setattr(drafts.Kept, "write", write)
     for hang in (True, False):
@@ -206,7 +209,11 @@ async def test_a_draft_is_kept_as_the_app_ends_unless_its_disk_hangs(home: Path,
             await at(pilot, "teacher")
             await choose(pilot, "vllm")
         assert len(list((state_folder() / "drafts").glob("*.json"))) == (not hang)
+    (draft,) = (state_folder() / "drafts").glob("*.json")
+    newer = draft.read_bytes()
     hanging.set()
+    assert over.wait(30)  # else it would write into the next test's folder
+    assert draft.read_bytes() == newer
 
 
 async def test_a_draft_of_another_program_or_half_a_file_does_no_harm(home: Path):
