@@ -80,7 +80,7 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
         guide.query_one("#model", Input).value = "m"
         guide.query_one("#test").focus()
         await press(pilot, "enter")
-        assert guide.query_one("#offer", Button).label.plain == "Collect at temperature 1"
+        assert guide.query_one("#offer", Button).label.plain == "Collect at temperature 1 (ctrl+o)"
         await press(pilot, "enter")
         assert len(asked) == 1
         assert guide.query_one("#next").has_focus

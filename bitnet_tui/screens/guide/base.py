@@ -15,6 +15,7 @@ from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.known import remember
+from bitnet_core.text import width
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import labelled, pasted
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 
 _AGAIN_SECONDS = 0.1
+_WIDEST, _OTHER_BUTTONS = 132, 36
+"""Cells of the foot in a large window, and those that a button there leaves to the others."""
 _NO_LABEL = "Nothing taken: write each line as “label: value”, such as “Model: …”."
 _NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
 
@@ -177,6 +180,11 @@ class Guide(KeyedScreen[Made | None]):
     def offers(self) -> bool:
         """Whether that button is shown."""
         raise NotImplementedError
+
+    def with_key(self, words: str, cells: int = 0) -> str:
+        """The words of a button that mends something, with its key where `cells`, or the foot, have room for it."""
+        named = f"{words} ({self.shell.key('guide.mend')})"
+        return named if width(named) <= (cells or min(self.size.width, _WIDEST) - _OTHER_BUTTONS) else words
 
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is `suggested`."""

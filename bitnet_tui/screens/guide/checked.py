@@ -116,14 +116,14 @@ class CheckedGuide(KeptGuide):
             self.set_class(bool(words), "-mending")
         self._offer = act
         if words:
-            button.label = Content(words)
+            button.label = Content(self.with_key(words))
 
     @property
     def offers(self) -> bool:
         return bool(self.query_one("#offer", Button).display)
 
     async def action_offered(self) -> None:
-        done = self._offer()
+        done = self._offer() if self.offers else None
         if isinstance(done, Awaitable):
             await done
 

@@ -52,6 +52,7 @@ class TargetForm(Guide):
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("field.cancel", "leave"),
         bindings.one("guide.test"),
+        bindings.one("guide.mend"),
         bindings.shared("move.choose", "enter", "Go on", priority=True),
         bindings.shared("field.next", "leave_field('next')", priority=True),
         bindings.shared("field.previous", "leave_field('previous')", priority=True),
@@ -119,10 +120,11 @@ class TargetForm(Guide):
 
     def offer(self, words: str, act: Callable[[], object]) -> None:
         button = self.query_one("#offer", Button)
-        button.display, button.label, self._offer = bool(words), Content(words), act
+        button.display, button.label, self._offer = bool(words), Content(self.with_key(words)), act
 
     def action_offered(self) -> None:
-        self._offer()
+        if self.query_one("#offer").display:
+            self._offer()
 
     def step_shown(self, step: str) -> TargetStep | None:
         found = self.query(TargetStep)

@@ -20,6 +20,9 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
+_SIDES = 4
+"""Cells of a button beside its words."""
+
 
 class ReviewStep(Step):
     """Enter makes the experiment and starts what is highlighted."""
@@ -124,7 +127,9 @@ class ReviewStep(Step):
         button.display = bool(faults)
         self.set_class(bool(faults), "-wrong")
         if faults:
-            button.label = Content(review.offer_words(faults[0]))
+            words = review.offer_words(faults[0])
+            room = self.query_one(".left").content_size.width - _SIDES
+            button.label = Content(words if guide.offers else guide.with_key(words, max(1, room)))
         self.lines("#wrong").show(wrong.lines)
         self._say_about()
 

@@ -117,8 +117,8 @@ class NewExperimentScreen(CheckedGuide):
         return width(self._title)
 
     def _say_head(self) -> None:
-        back, skip, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
-        ways, leaves = f"{back} back · {skip} skip · {test} test · ", f"{leave} leaves, the draft is kept"
+        back, following, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
+        ways, leaves = f"{back} back · {following} next · {test} test · ", f"{leave} leaves, the draft is kept"
         told = (f"{ways}{leaves}", f"{ways}{leave} leaves", leaves)
         head = hinted([Span(self._title, "title")], told, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))
@@ -296,6 +296,13 @@ class NewExperimentScreen(CheckedGuide):
     def action_traces(self) -> None:
         if isinstance(self._current, ReviewStep):
             self._current.action_traces()
+
+    async def action_offered(self) -> None:
+        """Do what the button at the foot offers, or else the one of the review."""
+        if self.offers:
+            await super().action_offered()
+        else:
+            self.action_mend()
 
     def action_mend(self) -> None:
         if isinstance(self._current, ReviewStep):

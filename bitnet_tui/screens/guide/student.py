@@ -143,7 +143,7 @@ class StudentStep(Step):
     def _warn_of_rate(self) -> None:
         if last := doubts.rate_to_end_at(self.draft):
             self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(_LAST_RATE)}.", "warn")
-            self.guide.offer(f"End at {last}", lambda: self._set(_LAST_RATE, last))
+            self.guide.offer(f"End at {last}", lambda: self._enter(_LAST_RATE, last))
 
     def _warn_of_length(self) -> None:
         if longer := doubts.length_that_fits(self.draft):
@@ -171,10 +171,10 @@ class StudentStep(Step):
         """Offer to ask a teacher while training that can be, or to take that back: it has no field."""
         if is_on(self.draft, ONLINE):
             self.guide.say("The teacher is asked while training.", "label")
-            self.guide.offer("Use its traces alone", lambda: self._set(ONLINE, default(ONLINE)))
+            self.guide.offer("Use its traces alone", lambda: self._enter(ONLINE, default(ONLINE)))
         elif may_teach_online(self.draft):
             self.guide.say("This teacher can give every token's probability.", "label")
-            self.guide.offer("Ask while training", lambda: self._set(ONLINE, "1"))
+            self.guide.offer("Ask while training", lambda: self._enter(ONLINE, "1"))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:
         """Set this start, and what goes well with it and was not chosen."""
@@ -183,13 +183,13 @@ class StudentStep(Step):
             self._enter(name, value)
 
     def _enter(self, name: str, value: str) -> None:
-        """Set it, in its field if it has one here."""
+        """Set it, in its field if it has one here. Enter goes on from there: the other fields need no visit."""
         field = self.field(name)
         if isinstance(field, Input):
             field.value = value
-            field.focus()
         else:
             self._set(name, value)
+        self.screen.query_one("#next").focus()
 
     def _show_flip(self) -> None:
         flip = share.parsed(self.draft.get(_FLIP), 0.9)
