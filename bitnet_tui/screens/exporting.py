@@ -66,7 +66,9 @@ class ExportingScreen(ShellScreen[None]):
         if before is not None and not before.ended:
             shell.notify(f"The export of step {before.step} is still running.", severity="warning")
             return
-        shell.exports[self.root] = export = Export(shell.home, self.root, form, row.step, row.path, again=again)
+        shell.exports[self.root] = export = Export(
+            shell.home, self.root, form, row.step, row.path, before=row.exported, again=again
+        )
         self._told_of_export = None
         self.draw_export()
         shell.run_worker(partial(_run, shell, export), thread=True, group="export", description="export a checkpoint")
@@ -81,7 +83,7 @@ class ExportingScreen(ShellScreen[None]):
         said = (
             exports.ended(*export.said)
             if export.ended
-            else exports.running(export.step, export.form, export.began, export.seconds, made)
+            else exports.running(export.step, export.form, export.seconds, written=export.has_written(made))
         )
         if said != self._told_of_export:
             self._told_of_export = said

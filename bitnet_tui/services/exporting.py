@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from bitnet_core.runs.exports import GGUF, HF
+from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_tui.services.commands import Command
 
 FORMATS = {GGUF: "for llama.cpp: one GGUF file", HF: "for transformers: a folder"}
@@ -13,6 +13,7 @@ _SECONDS = 3600.0
 class Export(Command):
     """One export of the checkpoint of a step, verified where its runtime is installed; `again` replaces one.
 
+    `before` are the exports of the step that were there as it began.
     It goes on when its screen is closed, and holds what is told of it: `said` is a style and a sentence.
     """
 
@@ -20,17 +21,29 @@ class Export(Command):
     said = ("value", "")
 
     def __init__(
-        self, home: Path, root: Path, form: str, step: int, checkpoint: Path, *, again: bool = False
+        self,
+        home: Path,
+        root: Path,
+        form: str,
+        step: int,
+        checkpoint: Path,
+        *,
+        before: tuple[Exported, ...] = (),
+        again: bool = False,
     ) -> None:
         arguments = ["--root", str(root), "export", form, "--checkpoint", str(checkpoint)]
         super().__init__(home, [*arguments, *(["--force"] if again else [])], {}, _SECONDS, "The export")
         self.root, self.form, self.step = root, form, step
-        self.began, self._begun = time.time(), time.monotonic()
+        self._before, self._begun = before, time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Since it began."""
         return time.monotonic() - self._begun
+
+    def has_written(self, now: tuple[Exported, ...]) -> bool:
+        """Whether it has written its files, by the exports of the step that are there now."""
+        return any(one.kind == self.form and one not in self._before for one in now)
 
     def exported(self) -> tuple[Path, str]:
         """Run it; where the export is, and whether it was verified. BitnetError if there is none."""

@@ -38,16 +38,14 @@ def choice(kind: str, what: str, here: Exported | None) -> str:
     return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ exported, {size(here.bytes)}: how to run it"
 
 
-def running(step: int, kind: str, began: float, seconds: float, exported: tuple[Exported, ...]) -> tuple[str, str]:
-    """How an export is doing that has not ended: in which style to say what, on one line of a narrow window.
-
-    It began so many seconds ago, at the Unix time `began`; `exported` are those of its step.
+def running(step: int, kind: str, seconds: float, *, written: bool) -> tuple[str, str]:
+    """How an export is doing that began so many seconds ago: in which style to say what, on one line of 76 cells.
 
     What is written is compared with the student, which takes longer than writing it. The seconds since it began tell
     that it goes on.
     """
     spent = f"{duration(seconds)} so far"
-    if any(one.kind == kind and one.written >= int(began) for one in exported):
+    if written:
         return "value", f"Comparing the export of step {step} with the student, {spent}"
     return "value", f"Exporting step {step} for {_RUNTIME[kind]} (a minute or two), {spent}"
 

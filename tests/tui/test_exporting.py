@@ -216,12 +216,18 @@ def test_a_command_is_shown_whole(cells: int, folders: list[str]):
 
 
 @pytest.mark.parametrize("kind", [GGUF, HF])
-@pytest.mark.parametrize("written", [0.0, 2e9])
-def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, written: float):
-    one = Exported(Path("/one"), kind, 123_456, "a" * 64, 1000, written)
-    style, told = running(one.step, kind, 1e9, 754, (one,))
+@pytest.mark.parametrize("written", [False, True])
+def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, written: bool):
+    style, told = running(123_456, kind, 754, written=written)
     assert "12m 34s so far" in told
     assert len(said_lines(style, told, 76, 3)) == 1
+
+
+def test_what_an_export_wrote_is_told_from_what_was_there_by_any_clock(tmp_path: Path):
+    old, other = (Exported(Path("/one"), kind, 200, "a" * 64, 1000, 4e9) for kind in (GGUF, HF))
+    export = Export(tmp_path, tmp_path, GGUF, 200, tmp_path, before=(old,), again=True)
+    assert not export.has_written((old, other))
+    assert export.has_written((replace(old, written=NOON), other))
 
 
 def test_a_command_names_the_file_as_it_is_called():
