@@ -298,8 +298,6 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self.notify(f"At most {MOST} can be compared at once.", severity="warning")
         elif self.is_active and len(roots) >= FEWEST:
             self.shell.compare(roots)
-            self._marked.clear()  # they have done their work; what is pressed next is about the row at the cursor
-            self._redraw()
         elif self.is_active and roots:
             compare_with(self.shell, roots[0])
 

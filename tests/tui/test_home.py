@@ -98,8 +98,8 @@ async def test_sort_filter_mark_and_compare(home: Path):
         assert "student" not in shown(pilot)
 
 
-async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Path, monkeypatch: pytest.MonkeyPatch):
-    """The cursor stays on what it marks. After a comparison, deleting is about one experiment again."""
+async def test_marks_stay_where_they_were_made_until_escape(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """The cursor stays on what it marks, also after a comparison. Without marks, deleting is about one again."""
     for name in ("A", "LR", "Z"):  # one has the name of a setting
         finished_experiment(home, name)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
@@ -118,6 +118,8 @@ async def test_marks_stay_where_they_were_made_until_they_are_compared(home: Pat
         await pilot.press("escape")
         await settled(pilot)
         assert notices(pilot) == []
+        assert screen.marked == (home / "A", home / "Z")  # one wrong mark can be turned, and the rest compared again
+        await pilot.press("escape")
         assert screen.marked == ()
         assert "marked" not in shown(pilot)
         await pilot.press("up", "x")
