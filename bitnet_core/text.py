@@ -197,6 +197,15 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
+def left_words(eta_s: str, part: float | None, parts: float | None, first_step_in: str) -> str:
+    """`40 s left`, `40 s left of part 1 of 2`, `part 1 of 3, about 9 min to the first step`; times are in words."""
+    of = f"part {number(part)} of {number(parts)}" if part and parts and parts > 1 else ""
+    if first_step_in:
+        return ", ".join(filter(None, (of, f"about {first_step_in} to the first step")))
+    left = f"{eta_s} left" if eta_s else ""
+    return " of ".join(filter(None, (left, of)))
+
+
 _SLOW = 0.05
 """Below this, a rate is told by a longer time. Few teachers are so slow: of others the unit stays the same."""
 

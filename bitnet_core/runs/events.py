@@ -59,6 +59,11 @@ class Progress(Event, tag="progress", kw_only=True):
     run: str | UnsetType | None = UNSET
     step: Number | UnsetType = UNSET
     seen_tokens: Number | UnsetType = UNSET
+    part: Number | UnsetType = UNSET
+    """Which of the `parts` of the stage's work this is, where they are known: `eta_s` is that of the part."""
+    parts: Number | UnsetType = UNSET
+    first_step_in_s: Number | UnsetType = UNSET
+    """Seconds until a training's first step, in a part of its preparation: an estimate."""
 
 
 class Metric(Event, tag="metric", kw_only=True):

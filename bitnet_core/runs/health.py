@@ -13,7 +13,19 @@ from typing import Literal
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
 from bitnet_core.runs.trend import RISES, comparable, falls_since_change, old, rises, trend, unsettled
 from bitnet_core.runs.vitals import Change, Evaluation, Plan, Report, Vitals
-from bitnet_core.text import capital, count, flat, number, percent, progress_words, roughly, significant, size
+from bitnet_core.text import (
+    capital,
+    count,
+    finite,
+    flat,
+    left_words,
+    number,
+    percent,
+    progress_words,
+    roughly,
+    significant,
+    size,
+)
 
 Level = Literal["good", "calm", "warn", "bad"]
 MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
@@ -382,7 +394,10 @@ def now_words(vitals: Vitals) -> Finding:
     if progress is None:
         return Finding("calm", "Starting.")
     words = progress_words(progress.done, progress.total, flat(progress.unit)) if progress.unit else ""
-    left = f"{roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
+    part, parts, first = (finite(value) for value in (progress.part, progress.parts, progress.first_step_in_s))
+    eta = roughly(progress.eta_s) if progress.eta_s else ""
+    left = left_words(eta, part, parts, roughly(first) if first else "")
+    left += " of this part" if eta and left == f"{eta} left" else ""
     told = ", ".join(filter(None, (flat(progress.label), words, left)))
     return Finding("calm", f"Now: {told or 'working'}.")
 

@@ -22,6 +22,18 @@ _PROGRESS_SECONDS = 0.25
 _LEVELS = ("debug", "info", "warning", "error")
 
 
+@dataclass(frozen=True)
+class Part:
+    """One of `parts` of the work: the progress that is reported meanwhile is that of this part alone.
+
+    Of a training's preparation, `rest` is the time of its later parts as a multiple of this one's.
+    """
+
+    number: int
+    parts: int
+    rest: float | None = None
+
+
 @dataclass
 class _Pace:
     """When the work with this label began, how much was done then, and when progress was last reported."""
@@ -46,6 +58,8 @@ class Reporter:
         """`name` is the work's name in messages; log messages below `level` are dropped."""
         self.resumes = resumes
         """Whether work that is stopped now goes on where it was when it is started again."""
+        self.part: Part | None = None
+        """Which part of the work is done now, where it has several."""
         self._on_event = on_event
         self._name = name
         self._level = _LEVELS.index(level)
@@ -115,6 +129,10 @@ class Reporter:
         self._newest = Progress(
             done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label, step=step, seen_tokens=seen
         )
+        if self.part is not None:
+            of, rest = self.part, self.part.rest
+            later = UNSET if rest is None or not rate or total is None or eta is None else eta + rest * total / rate
+            self._newest = replace(self._newest, part=of.number, parts=of.parts, first_step_in_s=later)
         self.emit(self._newest)
 
     def meanwhile(self, label: str) -> None:

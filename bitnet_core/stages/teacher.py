@@ -14,6 +14,7 @@ from bitnet_core.evaluation.teacher_answers import TeacherAnswers, user_turn
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
 from bitnet_core.runs import catalog
 from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.reporter import Part
 from bitnet_core.settings.values import BaselineOptions, SuiteOptions, TeacherOptions
 from bitnet_core.stages.device import device_of
 from bitnet_core.suites.asked import items_to_answer
@@ -84,11 +85,13 @@ async def _measure(
     kept: KeptAnswers,
 ) -> Baseline:
     """The baseline; then the suites' items, several at once, because those answers are not timed."""
+    ctx.part, last = (Part(1, 2), Part(2, 2)) if answers.prompts else (None, None)
     device = device_of(ctx.settings)
     opened = partial(open_teacher, ctx, TeacherOptions.of(ctx.settings), device=device)
     if identity.provider.name != "embedded":
         async with opened(parallel=answers.parallel) as teacher:
             found = await Interview(teacher, options.sampling, options.seed, ctx, kept).measure(prompts)
+            ctx.part = last
             await answers.ask(teacher)
         return found
     # A server with several slots has a larger KV cache, which would count as the baseline's memory.
@@ -96,6 +99,7 @@ async def _measure(
     async with opened(context=longest + options.sampling.max_tokens + _SPARE_TOKENS) as teacher:
         found = await Interview(teacher, options.sampling, options.seed, ctx, kept).measure(prompts)
     if answers.prompts:
+        ctx.part = last
         longest = _longest_prompt(ctx, [user_turn(prompt) for prompt in answers.prompts])
         context = answers.parallel * (longest + answers.max_tokens + _SPARE_TOKENS)
         async with opened(parallel=answers.parallel, context=context) as teacher:

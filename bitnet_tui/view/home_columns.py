@@ -7,7 +7,7 @@ from typing import Any
 
 from bitnet_core.text import UNKNOWN, count, finite, significant, size
 from bitnet_tui.view.spans import Line, Span, line
-from bitnet_tui.view.stage_rows import PREPARING, UNTOLD, running
+from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import LOW_QEI, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
@@ -61,7 +61,7 @@ def _stages(row: ExperimentRow, _now: float) -> Line:
         return line(Span("…", "faint"))
     marks = [Span(look(stage.shown_state).glyph, look(stage.shown_state).style) for stage in row.stages[1:]]
     at_work = running(row.stages)
-    note = at_work.note.replace(PREPARING, UNTOLD) if at_work else ""
+    note = at_work.brief_note if at_work else ""
     return (*marks, *([Span(f" {note}", "accent")] if note else []))
 
 

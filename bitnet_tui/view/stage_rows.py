@@ -31,10 +31,10 @@ COPIED = "copied"
 class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    That is the time of all runs that it goes on with. `eta` is the time left, while the stage does its own work and
-    that is known. One that has not run yet can't while the stages in `lacking` have left nothing. `error` is why its
-    last run ended, unless that succeeded. A running pipeline `waits_for` the run with that id; the row of that run is
-    `in_pipeline`, and both end together. A stage may also run beside the pipeline.
+    That is the time of all runs that it goes on with. `eta` is the time left, where that is known: of the stage's own
+    work, or until it begins. One that has not run yet can't while the stages in `lacking` have left nothing. `error`
+    is why its last run ended, unless that succeeded. A running pipeline `waits_for` the run with that id; the row of
+    that run is `in_pipeline`, and both end together. A stage may also run beside the pipeline.
     """
 
     name: str
@@ -67,13 +67,26 @@ class StageRow:
     def at_work(self, progress: Progress | None) -> "StageRow":
         """The row with the progress of its run."""
         if prepares(self.name, progress):
-            return replace(self, note=PREPARING)
+            first = finite(progress.first_step_in_s) if progress is not None else None
+            return replace(self, note=PREPARING, eta="" if first is None else roughly(first))
         if self.name in _IN_PARTS and progress is not None and progress.label:
             return replace(self, note=UNTOLD)
         waits_for = progress.run if progress is not None and isinstance(progress.run, str) else ""
         eta = roughly(progress.eta_s) if progress is not None and finite(progress.eta_s) is not None else ""
         keeps = self.keeps or self.name == _TRAIN  # a stop saves the steps that are done
-        return replace(self, note=progress_note(progress), eta=eta, keeps=keeps, waits_for=waits_for)
+        note = progress_note(progress)
+        if progress is not None and (part := _part(progress)):
+            number_of, parts = part
+            note = f"part {number_of:.0f}/{parts:.0f} {percent(progress.done, progress.total)}"
+            eta = eta if number_of == parts else ""
+        return replace(self, note=note, eta=eta, keeps=keeps, waits_for=waits_for)
+
+    @property
+    def brief_note(self) -> str:
+        """The note in fewer cells. Of a preparation, when it will be done: `… 9 min`."""
+        if self.note == PREPARING:
+            return f"{UNTOLD} {self.eta}".rstrip()
+        return self.note.removeprefix("part ")
 
     @property
     def resumable(self) -> bool:
@@ -147,6 +160,12 @@ def progress_note(progress: Progress | None) -> str:
     if progress.total <= 20:
         return progress_words(progress.done, progress.total, "")
     return percent(progress.done, progress.total)
+
+
+def _part(progress: Progress) -> tuple[float, float] | None:
+    """The part that it is of, and how many there are; None for a stage whose work has one."""
+    part, parts = finite(progress.part), finite(progress.parts)
+    return (part, parts) if part and parts and parts > 1 and progress.total else None
 
 
 def _last_progress(path: Path) -> Progress | None:

@@ -3,7 +3,7 @@
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.stage_rows import COPIED, PREPARING, UNTOLD, StageRow
+from bitnet_tui.view.stage_rows import COPIED, StageRow
 from bitnet_tui.view.states import look
 
 
@@ -13,8 +13,8 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     for index, row in enumerate(rows):
         state = look(row.shown_state)
         note = crop(row.note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
-        if row.eta and width(f"{row.title}{note} {row.eta}") <= cells - 5:
-            note = f"{note} {row.eta}"
+        fuller = [f"{note} {row.eta}", row.brief_note] if row.eta else []
+        note = next((one for one in fuller if width(f"{row.title}{one}") <= cells - 5), note)
         name = pad(row.title, max(4, cells - width(note) - 5))
         if row.name == chosen:
             style = "chosen" if focused else "chosen-blurred"
@@ -41,7 +41,7 @@ def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool)
 def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
     """The line's part of each stage."""
     full = [row.note if row.active or row.note == COPIED else "" for row in rows]
-    shorter = [UNTOLD if note == PREPARING else note for note in full]
+    shorter = [row.brief_note if note else "" for row, note in zip(rows, full, strict=True)]
     running = ["" if note == COPIED else note for note in shorter]
     of_stages = ["" if row.name == PIPELINE.name else note for row, note in zip(rows, running, strict=True)]
     for notes in (full, shorter, running, of_stages):

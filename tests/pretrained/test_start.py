@@ -102,6 +102,11 @@ def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_sa
     whole, cut = (context(tmp_path / name, tokenizer, **values) for name in ("whole", "cut"))
     origin = train.run(whole)["origin"]
     assert origin["fit"]["steps"] == 5
+    told = {
+        one["label"].partition(" ")[0]: (one.get("part"), one.get("parts"))
+        for one in events_of(whole.run_dir / "events.jsonl", "progress")
+    }
+    assert (told["reading"], told["fitting"], told[""]) == ((1, 3), (2, 3), (None, None))
     assert origin["fit"]["tokens"] > 0
     folder = cut.experiment.checkpoints
     begins_anew = "train was stopped; starting it again runs it from the beginning."

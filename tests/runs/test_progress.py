@@ -1,10 +1,11 @@
 """A pace is told only where what has been done tells one."""
 
 import pytest
+from msgspec import UNSET
 
 from bitnet_core.runs import reporter
 from bitnet_core.runs.events import Event, Progress
-from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.reporter import Part, Reporter
 
 
 @pytest.mark.parametrize(
@@ -48,3 +49,19 @@ def test_what_is_done_meanwhile_is_said_with_the_newest_progress_and_its_pace_go
     report.progress(20, 100, "steps")
     told = [(one.label, one.done, one.rate) for one in seen if isinstance(one, Progress)]
     assert told[1:] == [("", 10, 1.0), ("scoring 0", 10, 1.0), ("scoring 2", 10, 1.0), ("", 20, 1.0)]
+
+
+def test_a_part_is_told_and_how_long_all_parts_of_a_preparation_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 110.0, 120.0, 130.0])
+    monkeypatch.setattr(reporter.time, "monotonic", lambda: next(clock))
+    seen: list[Event] = []
+    report = Reporter(seen.append)
+    report.part = Part(1, 3, rest=2.0)
+    report.progress(0, 10, "layers")
+    report.progress(1, 10, "layers")  # 10 s a layer: 90 s are left of it, and twice 100 s follow
+    report.part = Part(2, 2)
+    report.progress(3, 10, "layers")
+    report.part = None
+    report.progress(4, 10, "layers")
+    told = [(one.part, one.parts, one.first_step_in_s) for one in seen if isinstance(one, Progress)]
+    assert told == [(1, 3, UNSET), (1, 3, pytest.approx(290.0)), (2, 2, UNSET), (UNSET, UNSET, UNSET)]

@@ -71,6 +71,13 @@ def test_other_stages_say_what_they_do_now():
     signs.feed(event("progress", done=120, total=300, unit="sequences", eta_s=41.0, label="quality at A4"))
     (said,) = health("eval", "running", signs.view(), Plan())
     assert said.words == "Now: quality at A4, 120/300 sequences, 40 s left of this part."
+    asked = {"done": 14, "total": 24, "unit": "prompts", "eta_s": 41.0, "label": "baseline", "part": 1, "parts": 2}
+    signs.feed(event("progress", **asked))
+    (said,) = health("teacher", "running", signs.view(), Plan())
+    assert said.words == "Now: baseline, 14/24 prompts, 40 s left of part 1 of 2."
+    signs.feed(event("progress", **asked | {"first_step_in_s": 540.0}))
+    (said,) = health("train", "running", signs.view(), Plan())
+    assert said.words == "Now: baseline, 14/24 prompts, part 1 of 2, about 9 min to the first step."
     converting = VitalSigns()
     converting.feed(event("progress", done=0, total=1, unit="steps", label="converting the tokenizer"))
     (said,) = health("teacher", "running", converting.view(), Plan())

@@ -336,6 +336,10 @@ def test_items_are_asked_several_at_once_after_the_baseline_and_graded(tmp_path:
     assert report(tmp_path)["usage"]["prompt_tokens"] == 21, "the baseline's own prompts"
     assert [event["name"] for event in emitted(ctx, "table")] == ["baseline", "checks"]
     assert emitted(ctx, "table")[1]["rows"] == [["arithmetic", 8, 8, 1.0, 0.631, 1.0]]
+    assert {(one["unit"], one["part"], one["parts"]) for one in emitted(ctx, "progress")} == {
+        ("prompts", 1, 2),
+        ("items", 2, 2),
+    }
 
 
 def test_items_that_a_teacher_fails_on_are_unanswered_and_said(tmp_path: Path) -> None:

@@ -314,12 +314,25 @@ def test_the_progress_of_a_preparation_is_not_that_of_the_stage(home: Path, stag
         for view in (look(stage), look("eval")):  # as the run tells it, and as its file ends
             row = view.row(stage)
             assert row is not None and (row.note, row.eta) == ("preparing", "")
+        if (stage, unit) == ("train", "steps"):
+            told = {"part": 1, "parts": 3, "first_step_in_s": 540.0}
+            run.emit("progress", 1, done=3, total=30, unit="layers", eta_s=200.0, label="reading", **told)
+            row = look(stage).row(stage)
+            assert row is not None and (row.note, row.eta, row.brief_note) == ("preparing", "9 min", "… 9 min")
         shown = look(stage).run
         assert shown is not None and "ETA 0" not in " ".join(unstyled(*figures(shown, 100)).split())
         own = {"unit": "tokens", "step": 3} if stage == "train" else {"unit": "sequences"}
         run.emit("progress", 1, done=100, total=400, rate=1.0, eta_s=300.0, label="collecting", **own)
         row = look(stage).row(stage)
-        assert row is not None and (row.note, row.eta) == ("25%", "5 min")
+        assert row is not None and (row.note, row.eta, row.brief_note) == ("25%", "5 min", "25%")
+        for part, eta in ((1, ""), (2, "5 min")):
+            run.emit("progress", 1, done=100, total=400, eta_s=300.0, label="asked", part=part, parts=2, **own)
+            row = look(stage).row(stage)
+            assert row is not None and (row.note, row.eta, row.brief_note) == (
+                f"part {part}/2 25%",
+                eta,
+                f"{part}/2 25%",
+            )
     finally:
         run.end_process()
 
