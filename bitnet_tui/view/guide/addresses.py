@@ -5,6 +5,7 @@ import re
 from bitnet_core.network.proxy import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
+_CLEARLY = re.compile(r"https?://\S+|(?:\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*):\d{2,5}(?:/\S*)?")
 
 ADDED = "Without http:// or https://, it gets the likelier of the two."
 
@@ -12,6 +13,11 @@ ADDED = "Without http:// or https://, it gets the likelier of the two."
 def is_address(name: str) -> bool:
     """Whether a setting is the address of an HTTP server."""
     return name.endswith("_URL")
+
+
+def looks_like_one(text: str) -> bool:
+    """Whether a text can hardly be anything but an address: it has a scheme or a port."""
+    return _CLEARLY.fullmatch(text) is not None
 
 
 def scheme(text: str) -> str:

@@ -1,13 +1,11 @@
 """Lines without labels that are pasted into the guide: what an address, a key and a model look like."""
 
-import re
-
 from bitnet_core.secrets.known import redactor
 from bitnet_core.secrets.redaction import MASK, Redactor
+from bitnet_tui.view.guide.addresses import looks_like_one
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft
 from bitnet_tui.view.guide.labelled import has_label
 
-_ADDRESS = re.compile(r"https?://\S+|(?:\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*):\d{2,5}(?:/\S*)?")
 _MOST_LINES = 20
 """A longer text is something else."""
 
@@ -25,7 +23,7 @@ def with_labels(text: str, draft: Draft, *, of_storage: bool = False) -> str:
     safe = {line: redactor()(line) for line in each}
     by_form = Redactor()  # a known key may be the beginning of another one
     keys = [line for line in each if MASK in (safe[line], by_form(line))]
-    addresses = [line for line in each if safe[line] == line and _ADDRESS.fullmatch(line)]
+    addresses = [line for line in each if safe[line] == line and looks_like_one(line)]
     rest = [line for line in each if line not in keys and line not in addresses]
     if len(keys) > 1 or len(addresses) > 1 or not (keys or addresses):
         return text

@@ -12,7 +12,7 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.labels import label, provider_words
 from bitnet_tui.view.guide import storing
-from bitnet_tui.view.guide.addresses import is_address, scheme
+from bitnet_tui.view.guide.addresses import is_address, looks_like_one, scheme
 from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft
 
 _Form = tuple[str, Mapping[str, str]]
@@ -23,6 +23,10 @@ _LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(\s*(?:=|
 """A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
 _SPACED = re.compile(r"(?:[-*•]\s+)?([A-Za-z][\w.'-]{0,20}(?: [\w.'-]{1,20}){0,3})(\s+)((?=\S*\d)\S{6,}|\S{20,})")
 """The same without a sign between them, as `Bearer 1f9c…`; only a word for a key is a label then."""
+_WORD = re.compile(
+    r"(?i)(?:[-*•]\s+)?(bucket|region|model|teacher|s3|minio|address|endpoint|host|server|url)(\s+)(\S+)"
+)
+"""The same for words whose values are told by their form."""
 _PAIR = re.compile(
     r"""(["'])([A-Za-z][\w .-]{0,40})\1\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s,{}\[\]"']+)"""
 )
@@ -61,10 +65,12 @@ _KEY = (
     "pass pwd"
 )
 _USER = "user username login"
+_OF_A_TEACHER = "teacheraddress"
+"""The word for an address that is a teacher's whatever its label."""
 _TEACHERS = {
     TEACHER: "provider",
     "TEACHER_MODEL": "model modelname modelid llm",
-    "TEACHER_BASE_URL": _ADDRESS,
+    "TEACHER_BASE_URL": f"{_ADDRESS} {_OF_A_TEACHER}",
     "TEACHER_API_KEY": _KEY,
 }
 _SYNONYMS = {
@@ -88,6 +94,12 @@ _BY_LABEL = {
     "Region": "regionname",
     "Folder": "path directory dir root",
 }
+_NAMED = {
+    "teacher": ("TEACHER_BASE_URL", "TEACHER_MODEL"),
+    "s3": ("S3_ENDPOINT_URL", "S3_BUCKET"),
+    "minio": ("S3_ENDPOINT_URL", "S3_BUCKET"),
+}
+"""Words for the whole of something: what an address behind them is, and what another value."""
 _ENOUGH_FOR_A_TARGET = 2
 """So many settings of a target choose it in a step that is about something else."""
 _MOST_IN_TWO = 40
@@ -133,15 +145,15 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
         if (one := _labelled(written)) and not (setting_called(one.label) and one.sign.strip() == "=")
     }
     taken: dict[str, int] = {}
-    labels = [
-        (place, _plain(label(name) if (name := _setting(one.label)) else one.label)) for place, one in found.items()
-    ]
+    labels = [(place, _word(one, draft)) for place, one in found.items()]
     for backend, part in _parts(labels, draft, of_storage=of_storage):
         taken |= part
         if part and backend and backend != draft.backend:
             lines.append(f"{BACKEND}={backend}")
+    if not of_storage:
+        taken = _models_in(labels, frozenset(taken.values())) | taken
     for place, one in found.items():
-        if name := _setting(one.label):
+        if name := _setting(one, draft):
             taken[name] = place
     for name, place in taken.items():
         lines[place] = f"{name}={dotenv.quoted(_value(name, found[place].value))}"
@@ -160,10 +172,20 @@ def labels_of(text: str) -> list[str]:
 
 
 def _labelled(written: str) -> _Labelled | None:
+    word = _WORD.fullmatch(written.strip())
+    if word and _fits_word(word[1].lower(), word[3]):
+        return _Labelled(*word.groups())
     if one := _LINE.fullmatch(written.strip()):
         return _Labelled(*one.groups())
     spaced = _SPACED.fullmatch(written.strip())
     return _Labelled(*spaced.groups()) if spaced and tells_a_secret(spaced[1]) else None
+
+
+def _fits_word(word: str, value: str) -> bool:
+    """Whether a value without a sign before it is what the word stands for, and not the next word of a sentence."""
+    if word in ("bucket", "region", "model"):
+        return re.fullmatch(r"[\w./-]+" if word == "bucket" else r"(?=.*[\d/-])[\w./-]+", value) is not None
+    return looks_like_one(value)
 
 
 def unfolded(text: str) -> str:
@@ -207,14 +229,20 @@ def only_secret(text: str) -> str:
 def _parts(labels: _Labels, draft: Draft, *, of_storage: bool) -> Iterator[tuple[str, dict[str, int]]]:
     """The parts of a note: of which target each is, empty for the teacher's, and the places of its settings."""
     forms = _forms(draft, of_storage=of_storage)
-    best = max(forms, key=lambda one: _likely(one, labels, draft))
+    least = 1 if of_storage or draft.step == "storage" else _ENOUGH_FOR_A_TARGET
+    best = max(forms, key=lambda one: _likely(one, labels, draft, least))
     two = [] if of_storage or len(labels) > _MOST_IN_TWO else list(_in_two(labels, forms, draft))
     backend, part = best[0], _filled(best[1], labels)
     if two and _settings_in(most := max(two, key=_settings_in)) > len(part):
         yield from most
-        return
-    if not backend or of_storage or draft.step == "storage" or len(part) >= _ENOUGH_FOR_A_TARGET:
+    elif not backend or len(part) >= least:
         yield backend, part
+
+
+def _models_in(labels: _Labels, taken: frozenset[int]) -> dict[str, int]:
+    """The teacher and its model among lines that no form took: no target has such a label."""
+    own = {word: name for name in (TEACHER, "TEACHER_MODEL") for word in _TEACHERS[name].split()}
+    return {own[word]: place for place, word in labels if word in own and place not in taken}
 
 
 def _settings_in(parts: _Parts) -> int:
@@ -247,10 +275,27 @@ def _is_label(form: Mapping[str, str], word: str) -> bool:
     return word in form and _plain(label(form[word])) == word
 
 
-def _setting(written: str) -> str:
-    """As `setting_called`, also with blanks, but for the teacher's label that is a setting's name in capitals."""
+def _word(one: _Labelled, draft: Draft) -> str:
+    """The word that stands for a label in the forms."""
+    name = _setting(one, draft)
+    return _OF_A_TEACHER if name == "TEACHER_BASE_URL" else _plain(label(name) if name else one.label)
+
+
+def _setting(one: _Labelled, draft: Draft) -> str:
+    """The setting that a label with this value is of in any form: as `setting_called`, also with blanks.
+
+    Not for the teacher's label that is a setting's name in capitals. An address that ends in /v1, or is the
+    teacher's, is never one of a storage target.
+    """
+    written, word, value = one.label, _plain(one.label), _bare(one.value)
     if written != written.upper() and written.upper() == CHAT:
         return ""
+    if word in _NAMED:
+        return _NAMED[word][not looks_like_one(value)]
+    if word in _ADDRESS.split() and looks_like_one(value):
+        address = f"{scheme(value)}{value}".rstrip("/")
+        if address.endswith("/v1") or address == draft.address.rstrip("/"):
+            return "TEACHER_BASE_URL"
     return setting_called(re.sub(r"[\W_]+", "_", written))
 
 
@@ -265,11 +310,14 @@ def _forms(draft: Draft, *, of_storage: bool) -> list[_Form]:
     return [*targets, teacher] if draft.step == "storage" else [teacher, *targets]
 
 
-def _likely(form: _Form, labels: _Labels, draft: Draft) -> tuple[int, int]:
-    """How well a form fits: by the settings that it fills, one more for the chosen target, then by its labels."""
+def _likely(form: _Form, labels: _Labels, draft: Draft, least: int) -> tuple[int, int]:
+    """How well a form fits: by the settings that it fills, then by its labels.
+
+    The chosen target counts as one setting more, if it fills at least so many.
+    """
     backend, names = form
     filled = len(_filled(names, labels))
-    chosen = filled > 0 and backend != "" and backend == draft.backend
+    chosen = filled >= least and backend != "" and backend == draft.backend
     return filled + chosen, sum(_is_label(names, word) for word in {word for _, word in labels})
 
 
