@@ -6,6 +6,7 @@ from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.health import (
     UNKNOWN_MACHINE,
     Finding,
+    Level,
     Machine,
     machine_findings,
     now_words,
@@ -27,6 +28,7 @@ OTHER = 0.2
 NEARLY_SPENT = 0.9
 """From this share of a limit on, collecting is about to end at it."""
 _MOST_REASONS = 3
+_MORE_CANDIDATES = "A larger TEACHER_TOP_LOGPROBS gives the student more of it."
 _FOR_LARGER = frozenset({"JSON validity", "Q_s/Q_t", "QEI"})
 """The gates that ask for more quality than so small a student has."""
 _UNMET = {"fail": "failed", "not measurable": "not measurable"}
@@ -82,7 +84,8 @@ def _judged(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
 def _now(name: str, vitals: Vitals, plan: Plan) -> Finding:
     """What the stage does now."""
     if name == "collect" and vitals.collected is not None and _is_asking(vitals):
-        return Finding("good", f"Collecting. {', '.join(_collecting(vitals, plan))}.")
+        level: Level = "calm" if misses_much(vitals) or _rejects_much(vitals) else "good"
+        return Finding(level, f"Collecting. {', '.join(_collecting(vitals, plan))}.")
     if name == UPLOAD.name:
         return Finding("calm", sending(vitals))
     if name == PIPELINE.name and vitals.progress is not None:
@@ -104,15 +107,27 @@ def _collected(vitals: Vitals) -> Iterator[Finding]:
         return
     said = [f"{number(every)} answer{'' if every == 1 else 's'}"]
     if every == own:
-        said += [f"coverage {percent(vitals.kept, vitals.tokens)}"] if vitals.tokens else []
+        said += _coverage(vitals)
         said.append(_rejects(vitals) or "none rejected")
     else:
         said.append(f"{number(own)} of them from this run")
-    words, advice, much = f"Done. {', '.join(said)}.", "", vitals.answers >= JUDGED and (vitals.other or 0) > OTHER
-    if much:
-        words += f" On average {percent(vitals.other, 1)} of the teacher's probability is outside its candidates."
-        advice = "A larger TEACHER_TOP_LOGPROBS gives the student more of it."
-    yield Finding("warn" if much or _rejects_much(vitals) else "good", words, advice)
+    words, outside = f"Done. {', '.join(said)}.", misses_much(vitals)
+    if outside:
+        words += f" {_outside(vitals)}"
+    yield Finding("warn" if outside or _rejects_much(vitals) else "good", words, _MORE_CANDIDATES if outside else "")
+
+
+def _coverage(vitals: Vitals) -> list[str]:
+    return [f"coverage {percent(vitals.kept, vitals.tokens)} of tokens"] if vitals.tokens else []
+
+
+def misses_much(vitals: Vitals) -> bool:
+    """Whether much of the teacher's probability is outside its candidates: that is no matter of the coverage."""
+    return vitals.answers >= JUDGED and (vitals.other or 0) > OTHER
+
+
+def _outside(vitals: Vitals) -> str:
+    return f"On average {percent(vitals.other, 1)} of the teacher's probability is outside its candidates."
 
 
 def _rejected(vitals: Vitals) -> int:
@@ -132,8 +147,7 @@ def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
     progress, now = vitals.progress, vitals.collected
     if progress is not None:
         yield progress_words(progress.done, progress.total, "answers").replace("/", " of ")
-    if vitals.tokens:
-        yield f"coverage {percent(vitals.kept, vitals.tokens)}"
+    yield from _coverage(vitals)
     yield _rejects(vitals) or "none rejected"
     if now is None:
         return
@@ -171,6 +185,8 @@ def spent_words(vitals: Vitals, plan: Plan) -> Iterator[str]:
 
 
 def _collect_faults(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
+    if misses_much(vitals):
+        yield Finding("warn", _outside(vitals), _MORE_CANDIDATES)
     if _rejects_much(vitals):
         yield Finding(
             "warn",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bitnet_core.runs.stage_health import spent_words
+from bitnet_core.runs.stage_health import misses_much, spent_words
 from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, share, width, wrap
 from bitnet_tui.view.run_fold import Traces
 from bitnet_tui.view.spans import Line, Span, cells_of, line
@@ -64,8 +64,8 @@ def _figures(run: RunShown, cells: int) -> list[Line]:
     rejected = sum(vitals.rejected.values())
     reasons = sorted(vitals.rejected.items(), key=lambda one: (-one[1], one[0]))[:_MOST_REASONS]
     pairs: list[_Pair] = [
-        ("coverage", percent(vitals.kept, vitals.tokens), "value"),
-        ("mean Other", share(traces.other_mass), "value"),
+        ("coverage", f"{percent(vitals.kept, vitals.tokens)} of tokens", "value"),
+        ("mean Other", f"{share(traces.other_mass)} of probability", "warn" if misses_much(vitals) else "value"),
         ("kept", number(vitals.answers - rejected), "value"),
         ("mended", number(traces.mended), "value"),
         ("rejected", number(rejected), "warn" if rejected else "value"),

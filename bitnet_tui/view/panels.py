@@ -35,7 +35,7 @@ from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.run_fold import RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
-from bitnet_tui.view.stage_rows import prepares
+from bitnet_tui.view.stage_rows import more_parts, prepares
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -204,7 +204,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None and run.state != "succeeded":  # that of its last part alone, as in `gauge`
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
-        if run.active and progress.eta_s is not None and not prepares(run.stage, progress):
+        if run.active and progress.eta_s is not None and not (prepares(run.stage, progress) or more_parts(progress)):
             pairs.append((_ETA, _eta(run), "value"))
     return pairs
 

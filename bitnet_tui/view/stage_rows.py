@@ -76,9 +76,8 @@ class StageRow:
         keeps = self.keeps or self.name == _TRAIN  # a stop saves the steps that are done
         note = progress_note(progress)
         if progress is not None and (part := _part(progress)):
-            number_of, parts = part
-            note = f"part {number_of:.0f}/{parts:.0f} {percent(progress.done, progress.total)}"
-            eta = eta if number_of == parts else ""
+            note = f"part {part[0]:.0f}/{part[1]:.0f} {percent(progress.done, progress.total)}"
+            eta = "" if more_parts(progress) else eta
         return replace(self, note=note, eta=eta, keeps=keeps, waits_for=waits_for)
 
     @property
@@ -166,6 +165,12 @@ def _part(progress: Progress) -> tuple[float, float] | None:
     """The part that it is of, and how many there are; None for a stage whose work has one."""
     part, parts = finite(progress.part), finite(progress.parts)
     return (part, parts) if part and parts and parts > 1 and progress.total else None
+
+
+def more_parts(progress: Progress) -> bool:
+    """Whether other parts of the stage's work come after this one."""
+    part = _part(progress)
+    return part is not None and part[0] < part[1]
 
 
 def _last_progress(path: Path) -> Progress | None:

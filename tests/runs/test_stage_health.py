@@ -27,7 +27,8 @@ def _collect(signs: VitalSigns, **recorded) -> list[str]:
 
 def test_collecting_in_one_line():
     assert _collect(_collecting(), KD_MAX_USD=1) == [
-        "Collecting. 20 of 220 answers, coverage 90%, 2 rejected (no logprobs), 8 requests at once, $0.04 of $1.00."
+        "Collecting. 20 of 220 answers, coverage 90% of tokens, 2 rejected (no logprobs), 8 requests at once, "
+        "$0.04 of $1.00."
     ]
     assert "1 request at once" in _collect(_collecting(requests_at_once=1))[0]
     (said,) = _collect(_collecting(spent_usd=None, waits_for="the server asked to wait"), KD_MAX_REQUESTS=300)
@@ -47,19 +48,23 @@ def test_what_came_of_collecting_is_told():
         return [(one.level, one.words) for one in health("collect", "succeeded", signs.view(), Plan())]
 
     signs = _collecting()
-    assert done(signs) == [("good", "Done. 20 answers, coverage 90%, 2 rejected (no logprobs).")]
+    assert done(signs) == [("good", "Done. 20 answers, coverage 90% of tokens, 2 rejected (no logprobs).")]
     for _ in range(8):
         signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
-    assert done(signs) == [("warn", "Done. 28 answers, coverage 64%, 10 rejected (8 mass, 2 no logprobs).")]
+    assert done(signs) == [("warn", "Done. 28 answers, coverage 64% of tokens, 10 rejected (8 mass, 2 no logprobs).")]
     assert done(VitalSigns()) == []
+    said = " On average 30% of the teacher's probability is outside its candidates."
     for mass in (0.2, 0.304):
         signs = VitalSigns()
         for _ in range(8):
             signs.feed(event("trace", tokens=10, kept=10, other_mass_mean=mass))
         signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}, other_mass_mean=None))
         signs.feed(event("metric", answers=9))
+        faults = [one for one in health("collect", "running", signs.view(), Plan()) if one.level == "warn"]
+        assert [one.words for one in faults] == [said.strip()] * (mass > 0.2)
+        assert all("TEACHER_TOP_LOGPROBS" in one.advice for one in faults)
+        assert health("collect", "running", signs.view(), Plan())[-1].level == ("calm" if mass > 0.2 else "good")
         (found,) = health("collect", "succeeded", signs.view(), Plan())
-        said = " On average 30% of the teacher's probability is outside its candidates."
         assert (found.level, said in found.words) == (("good", False) if mass == 0.2 else ("warn", True))
         assert bool(found.advice) == (mass > 0.2)
     assert done(_collecting(answers=330)) == [("good", "Done. 330 answers, 20 of them from this run.")]

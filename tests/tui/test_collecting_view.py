@@ -42,7 +42,8 @@ def test_the_answer_and_every_figure_are_there(cells: int):
     lines = collecting_lines(_run(), cells)
     told = " ".join(unstyled(*lines).split())
     for words_ in (
-        "› Where·?", "In a 東↵", "newest answer 30 tokens, the first 4", "coverage 80%", "mean Other 25.0%", "kept 2",
+        "› Where·?", "In a 東↵", "newest answer 30 tokens, the first 4", "coverage 80% of tokens",
+        "mean Other 25.0% of probability", "kept 2",
         "mended 1", "rejected 1", "1 no logprobs", "at once 4", "limiter the rate that the server",
         "spent $0.25 of $1.00",
     ):  # fmt: skip
@@ -92,7 +93,7 @@ def test_what_was_collected_stays_when_the_run_has_ended():
         "sequences rejected",
         "› Where·?",
         "newest answer 30 tokens",
-        "coverage 80%",
+        "coverage 80% of tokens",
         "spent $0.25 of $1.00",
     ):
         assert words_ in told, words_
@@ -110,7 +111,7 @@ async def test_collecting_is_shown_live(home: Path):
         async with BitnetApp(home, exp.root).run_test(size=(120, 36)) as pilot:
             await settled(pilot)
             assert "newest answer 30 tokens" in words(pilot)
-            assert "coverage 80%" in words(pilot)
+            assert "coverage 80% of tokens" in words(pilot)
             assert words(pilot).count("2 min") == 2 and "2m 10s" not in words(pilot), "in the rail, and beside it"
             for columns in range(72, 92):
                 await pilot.resize_terminal(columns, 24)

@@ -333,6 +333,8 @@ def test_the_progress_of_a_preparation_is_not_that_of_the_stage(home: Path, stag
                 eta,
                 f"{part}/2 25%",
             )
+            shown = look(stage).run
+            assert shown is not None and (stage == "train" or ("ETA" in unstyled(*figures(shown, 100))) is bool(eta))
     finally:
         run.end_process()
 
