@@ -230,7 +230,7 @@ def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     measured = [row for row in state.evaluations if ramp.is_ternary(row)]
     whens = [row["when"] for row in measured]
     flipped = whens.index("after flip") if "after flip" in whens else 0
-    since = max(place for place, when in enumerate(whens) if when == "changed" or place == flipped)
+    since = max((place for place, when in enumerate(whens) if when == "changed" or place == flipped), default=0)
     losses = [row["heldout_loss"] for row in measured[since:]]
     times = rises(losses)
     if times < RISES or rises(losses[:-1]) >= RISES:
