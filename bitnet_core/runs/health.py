@@ -312,12 +312,12 @@ def _slow(reports: Sequence[Report]) -> Iterator[Finding]:
 
 def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     before, begun, found = vitals.before_flip, vitals.flip_at, comparable(vitals)
-    if before is None or begun is None or plan.flip is None or not vitals.reports or not found:
+    if before is None or begun is None or plan.flip is None or not found:
         return
     room = plan.flip.budget - begun
     if room <= 0 or not unsettled(vitals):
         return
-    if vitals.reports[-1].seen - begun >= RECOVERY * room:
+    if found[-1].seen - begun >= RECOVERY * room:
         yield Finding(
             "warn",
             f"Not recovered from the flip: held-out {significant(found[-1].loss)}, {significant(before.loss)} "

@@ -46,3 +46,15 @@ def flip_report(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "flip_shock": max(measured[place]["heldout_loss"] for place in flips) - before["heldout_loss"],
         "flip_recovered_after_tokens": recovered["seen_tokens"] - before["seen_tokens"] if recovered else None,
     }
+
+
+def recovery_due(evaluations: Sequence[dict[str, Any]], step: int) -> bool:
+    """Whether a report at `step` is to measure if the loss is back where it was before the flip.
+
+    Not if it was; else whenever the steps since the last flip have doubled since the last evaluation. So a recovery
+    is found within twice its tokens, and a training that does not recover is not slowed down by looking for it.
+    """
+    if flip_report(evaluations).get("flip_recovered_after_tokens", 0) is not None:
+        return False
+    flipped = max(row["step"] for row in evaluations if row["when"] == "after flip")
+    return bool(step - flipped >= 2 * (evaluations[-1]["step"] - flipped))

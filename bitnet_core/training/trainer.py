@@ -30,7 +30,7 @@ from bitnet_core.traces.examples import Examples
 from bitnet_core.training import budget, checkpoints, heldout, ramp, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.fit import require_fit
-from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
+from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, layer_bits, recovery_due
 from bitnet_core.training.on_policy import author
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.relations import Relations
@@ -231,7 +231,8 @@ class Trainer:
             before, steps = state.last, state.meter.completed
             self._report_step(result, rate)
             self._stop_if_diverged(before, steps)
-            self._follow_recovery()
+            if self._held_out and recovery_due(state.evaluations, state.step):
+                self._evaluate("recovery")
         if saving:
             self._evaluate("checkpoint")
             if not state.divergence.suspected:
@@ -344,11 +345,6 @@ class Trainer:
         state.unmeasured = None
         if self._held_out:
             report.warn_if_rising(self._reporter, state)
-
-    def _follow_recovery(self) -> None:
-        """After a flip, measure at every report until the held-out loss is back where it was."""
-        if self._held_out and flip_report(self.state.evaluations).get("flip_recovered_after_tokens", 0) is None:
-            self._evaluate("recovery")
 
     # -- checkpoints -----------------------------------------------------------------------------------
 

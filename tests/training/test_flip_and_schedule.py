@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.settings.flip import FlipPolicy
 from bitnet_core.settings.values import FlipOptions, RateOptions, RateShape
-from bitnet_core.training.flip import flip_report, layer_bits
+from bitnet_core.training.flip import flip_report, layer_bits, recovery_due
 from bitnet_core.training.schedule import Schedule
 
 
@@ -151,3 +151,21 @@ def test_the_report_of_a_flip_is_the_worst_loss_and_the_recovery() -> None:
     assert flip_report(rows) == {"flip_shock": pytest.approx(0.5), "flip_recovered_after_tokens": 70}
     gained = [measured("before flip", 100, 2.0), measured("after flip", 100, 1.9)]
     assert flip_report(gained) == {"flip_shock": pytest.approx(-0.1), "flip_recovered_after_tokens": 0}
+
+
+def recoveries(rows: list[dict[str, object]], steps: range, back_at: int) -> list[int]:
+    """The steps of these reports at which a training measures that flipped at step 10, and is back at `back_at`."""
+    rows[:0] = [measured("before flip", 100, 2.0) | {"step": 10}, measured("after flip", 100, 2.2) | {"step": 10}]
+    for step in steps:
+        if recovery_due(rows, step):
+            rows.append(measured("recovery", 10 * step, 2.0 if step >= back_at else 2.1) | {"step": step})
+    return [row["step"] for row in rows if row["when"] == "recovery"]  # type: ignore[misc]
+
+
+def test_a_training_that_does_not_recover_looks_for_it_ever_more_rarely() -> None:
+    reports = range(15, 200, 5)
+    assert recoveries([], reports, 1000) == [15, 20, 30, 50, 90, 170]
+    assert recoveries([], reports, 40) == [15, 20, 30, 50]
+    other = measured("checkpoint", 400, 2.1) | {"step": 40}  # it tells as much
+    assert recoveries([other], range(45, 200, 5), 1000) == [70, 130]
+    assert not recovery_due([], 5)

@@ -327,6 +327,9 @@ def test_recovery_is_followed_until_the_loss_is_back(make_trainer: Make) -> None
     assert flip_report(rows) == {"flip_shock": 0.25, "flip_recovered_after_tokens": 50}
     trainer = make_trainer(FLIPPING | {"LOG_INTERVAL": "1"})
     summary = trainer.run()
+    (flip,) = events(trainer, "flip")
+    followed = [row["step"] - flip["step"] for row in trainer.state.evaluations if row["when"] == "recovery"]
+    assert followed[0] == 1
     assert summary["flip_shock"] == pytest.approx(flip_report(trainer.state.evaluations)["flip_shock"])
 
 
