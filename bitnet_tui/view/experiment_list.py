@@ -7,7 +7,7 @@ from bitnet_core.text import crop, flat, significant, width, wrap
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.states import LEGEND, LOW_QEI, TRENDS, Look, look
+from bitnet_tui.view.states import LEGEND, LOW_QEI, ROSE, TRENDS, Look, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
@@ -51,6 +51,9 @@ def _cut(spans: Sequence[Span], cells: int) -> Line:
 
 def _more(row: "ExperimentRow") -> str:
     parts = ["archived"] if row.archived else []
+    if row.figures.worse:
+        figures = row.figures
+        parts.append(f"held-out rose from {significant(figures.first)} to {significant(figures.held_out)}")
     if row.qei is not None and row.qei_outdated:
         parts.append("QEI from before a change")
     elif row.qei_too_low or row.gates_failed:
@@ -90,13 +93,14 @@ def qei(row: "ExperimentRow") -> str:
 def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first.
 
-    The signs of a low QEI and of where the held-out loss goes stand there if one of the rows has them.
+    The signs of a low QEI, and of a held-out loss that rose or where it goes, stand there if a row has them.
     """
     names = list(LEGEND)
-    others = [LOW_QEI] if any(row.qei_too_low and not row.hidden for row in rows) else []
-    others += [
-        one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in rows if not row.hidden)
-    ]
+    seen = [row for row in rows if not row.hidden]
+    low = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
+    low += [ROSE] if any(row.figures.worse for row in seen) else []
+    others = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
+    others += [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
     for plain in (*_PLAINEST, ""):
         if not cells or not plain or cells_of(_legend(names, others)) <= cells:
             break

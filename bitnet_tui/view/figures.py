@@ -8,13 +8,15 @@ from pathlib import Path
 from msgspec import UNSET
 
 from bitnet_core.files.regular import open_regular
-from bitnet_core.runs.events import Budget, Metric, Progress, decode
+from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
+from bitnet_core.runs.health import WORSE
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE
-from bitnet_core.text import finite, in_layers
+from bitnet_core.runs.vitals import MEASURED
+from bitnet_core.text import finite, in_layers, significant
 
-_PROGRESS = b'"progress"'
+_PROGRESS, _TABLE = b'"progress"', b'"training"'
 _HEAD_BYTES = 1 << 14
 _TAIL_BYTES = 1 << 16
 _LONGEST_TAIL_BYTES = 1 << 22
@@ -46,6 +48,17 @@ class Figures:
     settling: bool = field(default=False, compare=False)
     goes_on_at: float | None = field(default=None, compare=False)
     """The tokens seen where it took over from an earlier run; 0 if it began anew, None if it has not said."""
+    first: float | None = None
+    """The first held-out loss of the whole training, if it is known."""
+
+    @property
+    def worse(self) -> bool:
+        """Whether the held-out loss is above the first one: at the end by anything, before by more than it wavers."""
+        if self.held_out is None or self.first is None:
+            return False
+        if self.active:
+            return self.held_out > self.first * WORSE and not self.settling
+        return self.held_out > self.first and significant(self.held_out) != significant(self.first)
 
     @property
     def trend(self) -> str:
@@ -59,8 +72,10 @@ class Figures:
             return "↘"
         return "" if self.settling else "↗"
 
-    def after(self, event: Metric | Progress) -> "Figures":
-        """The figures after a report, an evaluation or a progress."""
+    def after(self, event: Metric | Progress | Table) -> "Figures":
+        """The figures after a report, an evaluation, a progress, or the table of the whole training."""
+        if isinstance(event, Table):
+            return replace(self, first=_first_of(event) or self.first)
         seen = finite(event.seen_tokens)
         found = self if seen is None else replace(self, seen=seen)
         if isinstance(event, Progress):
@@ -83,7 +98,20 @@ class Figures:
         again = step is not None and step == self.step and numerics == self.numerics
         before = self.before if again else self.held_out if numerics == self.numerics and not ramping else None
         settling = event.when in _SETTLING or (again and self.settling)
-        return replace(self, held_out=loss, before=before, numerics=numerics, step=step, settling=settling)
+        first = loss if step == 0 and not ramping else self.first
+        found = replace(self, held_out=loss, before=before, numerics=numerics, step=step, settling=settling)
+        return replace(found, first=first)
+
+
+def _first_of(table: Table) -> float | None:
+    """The first evaluation of a ternary student that the table of a training has."""
+    found: dict[float, float] = {}
+    for cells in table.rows:
+        row = dict(zip(table.columns, cells, strict=False))
+        when, step, loss = row.get("when"), finite(row.get("step")), finite(row.get("held-out loss"))
+        if isinstance(when, str) and when in MEASURED and step is not None and loss is not None:
+            found.setdefault(step, loss)
+    return found[min(found)] if found else None
 
 
 NO_FIGURES = Figures()
@@ -137,6 +165,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         share = newest.numerics[-1]
         ramping = isinstance(share, float) and share < 1
         last = before.before if before.step == newest.step else before.held_out
+        newest = replace(newest, first=before.first if newest.first is None else newest.first)
         return newest if ramping or before.numerics != newest.numerics else replace(newest, before=last)
     return replace(
         newest,
@@ -145,6 +174,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         numerics=before.numerics,
         step=before.step,
         settling=before.settling,
+        first=before.first,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
         layers=before.layers if newest.bits is None else newest.layers,
@@ -187,7 +217,7 @@ def _read(path: Path, before: _Read | None, end: float) -> _Read:
             source.seek(start)
             figures = _begun(figures, source.read(_HEAD_BYTES) if start < first else whole)
     for event in _telling(whole):
-        if (finite(event.seen_tokens) or 0.0) <= end:
+        if isinstance(event, Table) or (finite(event.seen_tokens) or 0.0) <= end:
             figures = figures.after(event)
     return _Read(version, first + len(whole) + len(newline), figures)
 
@@ -200,8 +230,8 @@ def _begun(figures: Figures, data: bytes) -> Figures:
     return figures
 
 
-def _telling(data: bytes) -> Iterator[Metric | Progress]:
-    """The evaluations, the last report and the last progress among the lines, in their order; no other is parsed."""
+def _telling(data: bytes) -> Iterator[Metric | Progress | Table]:
+    """Of the lines, in order: evaluations, the last report and progress, a training's table. Parses no other."""
     lines = data.split(b"\n")
     last: dict[bool, int] = {}
     for number in range(len(lines) - 1, -1, -1):
@@ -210,7 +240,8 @@ def _telling(data: bytes) -> Iterator[Metric | Progress]:
             if len(last) == 2:
                 break
     for number, line in enumerate(lines):
-        if number in last.values() or b'"heldout_loss"' in line:
+        table = _TABLE in line and b'"table"' in line
+        if table or number in last.values() or b'"heldout_loss"' in line:
             event = decode(line)
-            if isinstance(event, Metric | Progress):
+            if isinstance(event, Metric | Progress) or (isinstance(event, Table) and event.name == "training"):
                 yield event

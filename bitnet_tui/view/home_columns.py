@@ -8,7 +8,7 @@ from typing import Any
 from bitnet_core.text import UNKNOWN, count, finite, significant, size
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import running
-from bitnet_tui.view.states import LOW_QEI, look
+from bitnet_tui.view.states import LOW_QEI, ROSE, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
@@ -76,11 +76,15 @@ def _held_out(row: ExperimentRow, _now: float) -> Line:
         return line(Span("NaN", "bad"))
     if figures.held_out is None:
         return _NOTHING
-    value = Span(significant(figures.held_out), "label" if row.training_outdated else "")
+    value = Span(significant(figures.held_out), "label" if row.training_outdated else "warn" if figures.worse else "")
     if figures.trend:
         style = {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
-        return line(value, Span(f" {figures.trend}", style))
-    return line(value, _STALE) if row.training_outdated else line(value)
+        return line(
+            value, Span(f" {figures.trend}", style), *([Span(ROSE.glyph, ROSE.style)] if figures.worse else [])
+        )
+    if row.training_outdated:
+        return line(value, _STALE)
+    return line(value, Span(f" {ROSE.glyph}", ROSE.style)) if figures.worse else line(value)
 
 
 def _tokens(row: ExperimentRow, _now: float) -> Line:

@@ -22,6 +22,8 @@ LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
 LOW_QEI = Look("▲", "low QEI", "warn")
 """Of a QEI below its gate."""
+ROSE = Look("▲", "held-out rose", "warn")
+"""Of a held-out loss above that at the start of the training."""
 TRENDS = {
     one.glyph: one for one in (Look("↘", "falling", "good"), Look("→", "level", "label"), Look("↗", "rising", "warn"))
 }

@@ -73,6 +73,25 @@ def test_the_figures_of_a_training_as_it_goes(home: Path):
     assert _read(home, reader).trend == ""
 
 
+@pytest.mark.parametrize(("last", "worse"), [(5.0, False), (5.641, False), (6.54, True)])
+def test_a_training_that_ended_worse_than_it_began_is_told_by_its_table(home: Path, last: float, *, worse: bool):
+    run = SimulatedRun(experiment(home, "one"), "train")
+    run.train(0, 10)
+    _held_out(run, 10, last)
+    for name, rows in (("another", [["start", 0, 9.0]]), ("training", [["start", 0, 5.64], ["end", 10, last]])):
+        run.emit("table", 0, name=name, columns=["when", "step", "held-out loss"], rows=rows)
+    run.finish()
+    found = _read(home)
+    assert (found.first, found.held_out, found.worse) == (5.64, last, worse)
+
+
+def test_one_that_trains_is_worse_only_beyond_a_usual_step_up_and_not_after_a_flip():
+    start = Figures(active=True).after(Metric(v=1, t=0.0, seq=0, step=0, heldout_loss=5.64))
+    assert start.first == 5.64 and not start.worse
+    for loss, when, worse in ((5.7, "early", False), (6.54, "early", True), (6.54, "after flip", False)):
+        assert start.after(Metric(v=1, t=0.0, seq=0, step=7, heldout_loss=loss, when=when)).worse is worse
+
+
 def test_a_flip_that_has_reached_some_layers_only_shows_as_such():
     figures, layers = Figures(), []
     for at_4 in (0, 2, 6):

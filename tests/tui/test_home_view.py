@@ -87,6 +87,19 @@ def test_the_legend_tells_the_sign_of_where_the_held_out_loss_goes():
     assert all(cells_of(legend(cells, [row])) <= cells for cells in (52, 72))
 
 
+def test_a_training_that_ended_worse_than_it_began_stands_out():
+    row = ExperimentRow(Path("/w/a"), figures=Figures(held_out=6.535, first=5.636))
+    spans = BY_ID["heldout"].text(row, NOON)
+    assert unstyled(spans) == "6.54 ▲" and [span.style for span in spans] == ["warn", "warn"]
+    assert "held-out rose from 5.64 to 6.54 · only on this machine" in unstyled(about(row, 100)[1])
+    assert "▲ held-out rose" in unstyled(legend(90, [row]))
+    low = replace(row, qei=0.5, qei_gate=1.0)
+    assert "▲ low QEI, held-out rose" in unstyled(legend(110, [low]))
+    assert "▲" not in unstyled(legend(90, [replace(row, figures=Figures(held_out=5.0, first=5.636))]))
+    going = replace(row, figures=replace(row.figures, before=6.0, active=True))
+    assert unstyled(BY_ID["heldout"].text(going, NOON)) == "6.54 ↗▲"
+
+
 def test_what_an_evaluation_did_not_reach_is_told_of_its_experiment(home: Path):
     """By its own gate, as the number of the failed ones is: it is judged anew by the next pipeline."""
     env = finished_experiment(home, "low").root / ".env"
