@@ -368,7 +368,7 @@ class BitnetApp(Leaving, Tidying):
         what = f"Copied {lines} lines." if lines > 1 else f"Copied “{crop(flat(text), _COPIED_CELLS)}”."
         try:
             place = copied.keep(text if fits else _copy_of(text))
-            said = f"{what} If your terminal takes no copies, it is in {place}."
+            said = f"{what} If your terminal doesn't accept copies, it is in {place}."
             if not fits:
                 said = f"This is too long for a terminal's clipboard; it is in {place}."
         except BitnetError as error:

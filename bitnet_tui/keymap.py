@@ -69,13 +69,13 @@ def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS)
             problems.append("")  # looking for what was meant takes milliseconds
         elif name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "the app's dialog Keys lists them all."
+            hint = f"did you mean {near[0]}?" if near else "the app's Keys dialog lists them all."
             problems.append(f"{crop(flat(name), 60)} is not an action; {hint}")
         elif (keys := _keys(value)) is None:
             shown = crop(flat(str(value)), 40)
             problems.append(f"{name} has no usable key ({shown}); give it a key such as f5, ctrl+x or ?.")
         elif name.startswith("field.") and any(len(key) == 1 for key in _plain(value)):
-            problems.append(f"{name} works while one types; give it a key that is no character, such as ctrl+n.")
+            problems.append(f"{name} works while you type; give it a key that is not a character, such as ctrl+n.")
         elif taken := sorted(_reserved(name) & set(keys) - set(_of(name, actions).keys.split(","))):
             problems.append(f"{name} can't have {taken[0]}, which moves in lists and dialogs; give it another key.")
         else:

@@ -34,23 +34,23 @@ _PLACES = {
     "guide": "in the guide for a new experiment",
     "experiment": "in an experiment",
     "compare": "in a comparison",
-    "traces": "in an experiment's tab Traces",
-    "checkpoints": "in an experiment's tab Checkpoints",
-    "config": "in an experiment's tab Config",
-    "log": "in an experiment's tab Log",
+    "traces": "in an experiment's Traces tab",
+    "checkpoints": "in an experiment's Checkpoints tab",
+    "config": "in an experiment's Config tab",
+    "log": "in an experiment's Log tab",
     "play": "in the playground",
-    "keys": "in the dialog API keys",
+    "keys": "in the API keys dialog",
 }
 _TABS = ("traces", "checkpoints", "config", "log")
 _NOT_NOW = {
     "experiment.stop": "while a stage runs",
     "experiment.pipeline": "while the pipeline does not run",
-    "experiment.follow": "while another stage is shown than the one that runs",
+    "experiment.follow": "while a stage other than the running one is shown",
 }
 _ON_LIVE = frozenset(
     {"curve", "log_scale", "smooth", "curves", "axis", "crosshair", "chart_move", "chart_zoom", "whole"}
 )
-"""Actions on charts, which the tab Live has."""
+"""Actions on charts, which the Live tab has."""
 _FROM_HOME = frozenset({"list.fetch", "list.filter", "list.benchmarks"})
 """Actions of Home that need no row, so going there is all that they need."""
 _THIS = "app.actions"

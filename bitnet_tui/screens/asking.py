@@ -67,7 +67,7 @@ class AskingScreen(ShellScreen[None]):
         from bitnet_tui.screens.confirm import ConfirmScreen
 
         if self.shell.getting is not None:
-            self.notify("Benchmarks are being fetched still; start it when they are here.", severity="warning")
+            self.notify("Benchmarks are still being fetched; start it when they have arrived.", severity="warning")
             return
 
         shell, what = self.shell, f"{stage(name).title} of {self.root.name}"

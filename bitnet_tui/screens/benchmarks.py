@@ -57,7 +57,7 @@ class BenchmarksScreen(KeyedScreen[None]):
                 yield Button("Close", id="close", name="dismiss")
 
     def on_mount(self) -> None:
-        self.say("Looking what is here…", "label")
+        self.say("Checking which are here…", "label")
         self._look()
         self.set_interval(_TICK_SECONDS, self._tick)
 
@@ -95,7 +95,7 @@ class BenchmarksScreen(KeyedScreen[None]):
         """Show how far it is; when it has ended, look again."""
         getting = self.shell.getting
         if getting is not None:
-            self.say(f"Fetching {getting.said} You may close this; the end is told.", "accent")
+            self.say(f"Fetching {getting.said} You may close this; a notice tells when it is done.", "accent")
         elif self._was_getting:
             self.say("", "label")
             self._look()
@@ -113,7 +113,7 @@ class BenchmarksScreen(KeyedScreen[None]):
 def get(shell: Shell, names: Sequence[str], then: Callable[[], object] = lambda: None) -> None:
     """Fetch them in the background, tell the end, and call `then` if they are here."""
     shell.getting = getting = GetBenchmarks(shell.home, names)
-    shell.notify("Fetching benchmarks; what you do goes on meanwhile.")
+    shell.notify("Fetching benchmarks in the background.")
     work = partial(_get, shell, getting, then)
     shell.run_worker(work, thread=True, group="benchmarks", description="fetch benchmarks")
 

@@ -323,7 +323,7 @@ class ExperimentScreen(
             shell.call_later(self._advise, *shell.launch(self.root, name, values))
             return replace(found.training, aside=())
         if not self.on_stack:
-            raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it all the same.")
+            raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it anyway.")
         return found.training
 
     def _started(
@@ -350,7 +350,8 @@ class ExperimentScreen(
 
     def _waits(self, name: str) -> str:
         return (
-            f"{stage_title(name)} of {self.root.name} was not started yet: it has a question. Go back to answer it."
+            f"{stage_title(name)} of {self.root.name} has not started yet: it asks something first. "
+            "Go back to answer."
         )
 
     def refused(self, problem: str) -> None:

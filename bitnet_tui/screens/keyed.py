@@ -131,7 +131,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
         why = f"{in_app(refused.why)}. Allow it only if you know whose server that is: it can use the key as you can."
         question = ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True)
-        self.ask_on_top(question, answered, "A key is not sent before you allow it: go back to answer.")
+        self.ask_on_top(question, answered, "No key is sent until you allow it; go back to answer.")
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:
         """Tell the end of a call whose screen is closed, if it matters then."""

@@ -25,7 +25,7 @@ def keymap_lines(found: Keymap) -> tuple[Line, ...]:
     except BitnetError as error:
         where = str(error)
     lines: list[Line] = [
-        line(Span("To give actions other keys, write lines such as these into the file below, and start again.")),
+        line(Span("To give actions other keys, write lines such as these into the file below, and restart the app.")),
         (),
         line(Span('  "experiment.run" = "f5"', "key")),
         line(Span('  "app.theme" = ["f6", "f7"]', "key")),

@@ -47,7 +47,7 @@ class ManagingScreen(AttemptingScreen[None]):
 
     def _free(self) -> bool:
         if self.busy:
-            self.notify("The change before is still being made.", severity="warning")
+            self.notify("The previous change is still being made.", severity="warning")
         return self.is_active and not self.busy
 
     def _names(self) -> list[str]:
@@ -58,7 +58,7 @@ class ManagingScreen(AttemptingScreen[None]):
             return
         if len(self.chosen) > 1:
             clear = self.shell.key("list.clear")
-            words = f"Only one experiment can be renamed at a time; {clear} takes the marks away."
+            words = f"Only one experiment can be renamed at a time; {clear} clears the marks."
             self.notify(words, severity="warning")
             return
         from bitnet_tui.screens.renaming import RenameScreen
@@ -93,9 +93,9 @@ class ManagingScreen(AttemptingScreen[None]):
         names = _named([root.name for root in roots])
         show, back = self.shell.key("list.archived"), self.shell.key("list.archive")
         if archived:
-            self.notify(f"Archived {names}. {show} shows archived experiments; {back} takes one back.")
+            self.notify(f"Archived {names}. {show} shows archived experiments; {back} restores one.")
         else:
-            self.notify(f"Took {names} back from the archive.")
+            self.notify(f"Restored {names} from the archive.")
         self.archived_last = roots[0] if archived else None
         self.changed(roots[0] if len(roots) == 1 else None)
 

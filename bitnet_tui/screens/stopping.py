@@ -60,7 +60,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
                 ending = {one.run_id or "" for one in ends if one.name in names}
                 self._send_stop(run_id, names, ending, kill=kill, saves=saves)
             elif loses:  # an Enter that was meant to stop it did not
-                self.shell.notify_of(run_id, f"{stage_title(row.name)} goes on.")
+                self.shell.notify_of(run_id, f"{stage_title(row.name)} keeps running.")
 
         texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, ends)
         self.app.push_screen(ConfirmScreen(*texts, harmless=not loses), answered)
@@ -87,7 +87,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
         problem = ""
         try:
             runs = ExperimentWatcher(self.root, shell.home).active_runs(names)[: None if kill else 1]
-            problem = "" if runs else f"{stage_title(names[0])} had ended before."
+            problem = "" if runs else f"{stage_title(names[0])} had already ended."
         except BitnetError as error:
             runs, problem = [], str(error)
         for run in runs:

@@ -25,13 +25,13 @@ _EDITORS = ("nano", "vim", "vi")
 _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
     "pull": (
         "Pull the copy into this experiment?",
-        "Files that are stored and missing here are brought, and older ones here are replaced by what was stored "
-        "after them. What was changed here since stays as it is.",
+        "Stored files that are missing here are fetched, and older ones here are replaced with newer stored ones. "
+        "Files that were changed here since then stay as they are.",
         "Pull it",
         "Don't pull",
     ),
     "replace": (
-        "Replace what was changed here by the copy?",
+        "Replace what was changed here with the copy?",
         "Files that differ here are moved aside, and those of the copy take their place.",
         "Take copy",
         "Keep mine",
@@ -44,9 +44,9 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
         "Don't repair",
     ),
     "overwrite": (
-        "Make the copy what is here?",
-        "What another machine has stored is no longer part of the copy, and what is damaged there and missing here "
-        "is given up. Every stored byte is compared first.",
+        "Replace the copy with what is here?",
+        "What another machine has stored leaves the copy, and files that are damaged there and missing here are "
+        "lost. Every stored byte is compared first.",
         "Push mine",
         "Keep copy",
     ),
@@ -110,7 +110,7 @@ class StoringScreen(AttemptingScreen[None]):
             self.notify(f"{_NAMES[self._command.action]} is still running.", severity="warning")
         elif what == "push":
             if self.copy_shown.sending:
-                self.notify("The copy is being brought up to date already.")
+                self.notify("The copy is already being brought up to date.")
             else:
                 self.start_upload()
         elif what == "verify":

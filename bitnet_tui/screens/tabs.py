@@ -91,7 +91,7 @@ class TabbedScreen(ExportingScreen):
     def _checked(self, wrong: str) -> None:
         self._checking = False
         severity: Literal["information", "error"] = "error" if wrong else "information"
-        self.app.notify(wrong or "Every row keeps every rule.", title="Traces", severity=severity)
+        self.app.notify(wrong or "No row breaks a rule.", title="Traces", severity=severity)
 
     @property
     def _in_a_field(self) -> bool:
@@ -190,7 +190,7 @@ class TabbedScreen(ExportingScreen):
         try:
             found = config.save(shell.home, self.root, _FLIP, fraction)
             if found.hidden_by:
-                problem = f"“{label(_FLIP)}” is also set by the {found.hidden_by}, which counts."
+                problem = f"“{label(_FLIP)}” is also set by the {found.hidden_by}, which takes precedence."
         except (BitnetError, OSError) as error:
             problem = str(error)
         shell.call_later(self._flip_set, step, problem)

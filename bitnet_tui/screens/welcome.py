@@ -18,7 +18,7 @@ _TRY = (
     "evaluation and a 7B dry run, in minutes on two cores. The teacher is fetched once (93 MB)."
 )
 _NEW = "Choose a teacher, a student and a token budget of your own."
-_FETCH = "Go on here with one that another machine has put on a storage target."
+_FETCH = "Continue here with an experiment that another machine has stored."
 
 
 class WelcomeScreen(BaseScreen):

@@ -209,7 +209,9 @@ def find_keys(
 def _report(answer: dict[str, Any] | None, complaint: str, exit_code: int) -> dict[str, Any]:
     """The answer with its warnings; if there is none, BitnetError with the command's own sentence."""
     if answer is None:
-        raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
+        raise BitnetError(
+            last_sentence(complaint) or f"It failed without an error message (exit code {exit_code}); try again."
+        )
     warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
     return answer | {"warnings": [by_keys(one.removeprefix(_WARNING)) for one in warnings]}
 

@@ -32,7 +32,7 @@ class Preview:
     warnings: tuple[str, ...] = ()
     effects: Effects = field(default_factory=Effects)
     hidden_by: str = ""
-    """The origin of a value that counts before what is saved, or instead of what is unset."""
+    """The origin of a value that takes precedence over what is saved, or instead of what is unset."""
     same: bool = False
     """Whether it is what counts now; for an empty text, whether the `.env` does not set it."""
 
@@ -100,7 +100,7 @@ def save_storage(home: Path, root: Path, before: Mapping[str, str], after: Mappi
     dotenv.change(_file(now), edit)
     hidden = [name for name in (*fresh, *gone) if then.settings.origin(name) in ("environment", "command line")]
     if hidden:
-        return f"Saved, but {hidden[0]} is also set by the {then.settings.origin(hidden[0])}, and that counts."
+        return f"Saved, but {hidden[0]} is also set by the {then.settings.origin(hidden[0])}, which takes precedence."
     return (
         "The storage target is saved." if after else "Nothing more is sent from now on; the copy stays where it is."
     )
@@ -123,11 +123,11 @@ def _edited(
 def _refusal(name: str, text: str) -> str:
     """Why a text can't be saved in place whatever the settings are; empty if it may be."""
     if REGISTRY[name].secret:
-        return f"{name} is a key, and keys are kept outside the settings; the screen of API keys sets it."
+        return f"{name} is a key, and keys are kept outside the settings; the API keys screen sets it."
     if name in OF_THE_PLACE:
         return f"{name} says which experiment this is; open another one instead."
     if "${" in text:
-        return f"{name}: references such as ${{HOME}} are written in the .env itself; open it in your editor."
+        return f"{name}: references such as ${{HOME}} must be written in the .env itself; open it in your editor."
     return ""
 
 

@@ -122,7 +122,7 @@ class StoreCommand:
         self.damaged = frozenset(str(one.get("path")) for one in found["faults"])
         if not self.damaged:
             many = f"{found['files']} files in {found['objects']} objects"
-            return f"{many} are what was stored, {size(found['bytes'])} read"
+            return f"{many} match what was stored, {size(found['bytes'])} read"
         names = sorted(self.damaged)
         named = listed(names if len(names) <= _MOST_NAMED else [*names[: _MOST_NAMED - 1], "others"])
         repair = in_app("`bitnet store push --verify` repairs them on a machine that has them")

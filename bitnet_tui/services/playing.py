@@ -133,7 +133,7 @@ class Model:
                 pipe_of(process.stdin).close()
             process.wait()
         self._requests.put(None)
-        self._tell_end(last_sentence("\n".join(complaints)) or "It ended without a word; free some memory.")
+        self._tell_end(last_sentence("\n".join(complaints)) or "It ended without an error message; free some memory.")
 
     def _listen_to_complaints(self, process: "subprocess.Popen[str]", complaints: deque[str]) -> None:
         for line in pipe_of(process.stderr):

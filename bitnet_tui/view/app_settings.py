@@ -52,11 +52,11 @@ def rows(
     `held` tells where each key is kept; None while that is being asked.
     """
     return (
-        AppSetting("Theme", *theme, "Enter chooses another one.", "themes"),
+        AppSetting("Theme", *theme, "Enter changes it.", "themes"),
         AppSetting(
-            "Folder of experiments", *folder, "--home, or BITNET_HOME in the environment or ./.env, names it."
+            "Folder of experiments", *folder, "Set by --home, or by BITNET_HOME in the environment or in ./.env."
         ),
-        AppSetting("Keys of actions", "", "", f"Enter shows them all; {keymap} gives them others.", "keymap"),
+        AppSetting("Keys of actions", "", "", f"Enter shows them all; {keymap} says how to change them.", "keymap"),
         AppSetting("API keys", *_kept(held), "Enter shows where each is kept, and sets one.", "keys"),
         *(_notice(name, found, held) for name in NOTICES),
     )
@@ -82,7 +82,7 @@ def _notice(name: str, found: Resolution, held: "Mapping[str, Held] | None") -> 
         return AppSetting(label(name), value, origin, f"{setting.help} Enter sets it.", "keys")
     origin = found.settings.origin(name)
     origin = f"./{origin}" if origin.startswith(".env line ") else origin
-    where = f"{name} in ./.env is for all experiments; an experiment's tab Config is for that one."
+    where = f"{name} in ./.env is for all experiments; an experiment's Config tab sets it for that one."
     return AppSetting(label(name), as_written(found.settings.values[name]), origin, f"{setting.help} {where}")
 
 

@@ -34,8 +34,8 @@ def lines(found: Sequence[Benchmark], cells: int) -> tuple[Line, ...]:
     return (
         *rows,
         (),
-        line(*marks, Span("scored and not here   ", "label"), Span("· not here", "label")),
-        line(Span("0-shot where nothing else is said", "label")),
+        line(*marks, Span("scored but not here   ", "label"), Span("· not here", "label")),
+        line(Span("0-shot unless stated otherwise", "label")),
     )
 
 
@@ -51,7 +51,7 @@ def question(found: Sequence[Benchmark]) -> tuple[str, str, str, str]:
     licences = sorted({one.licence for one in found})
     verb = "is" if len(names) == 1 else "are"
     why = (
-        f"The settings ask for {listed(shown)}, which {verb} not here yet. {size(cost(found))} come from the package "
-        f"index; the data sets' licences: {', '.join(licences)}. The stage starts when they are here."
+        f"The settings ask for {listed(shown)}, which {verb} not here yet. {size(cost(found))} will come from the "
+        f"package index. Licences of the data sets: {', '.join(licences)}. The stage starts when they have arrived."
     )
     return "Fetch the benchmarks first?", why, "Fetch, then start", "Start nothing"

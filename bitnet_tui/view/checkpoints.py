@@ -248,7 +248,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int,
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
-        saves = "Training saves one every so many steps, when stopped, and at its end."
+        saves = "Training saves one at regular intervals, when it is stopped, and at its end."
         text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
         return first_lines(wrapped("", text, "label", cells), most, cells)
     facts = [row.path.name]
@@ -296,7 +296,9 @@ def _goes_on_words(found: Outlook) -> str:
     goes_on = starting.changed_words(found) or "Training goes on from there."
     moved = starting.aside_words(found.aside, "Newer") if found.aside else "It is the newest checkpoint."
     doubt = (
-        " The traces were collected again since: if they are others now, training refuses." if found.doubtful else ""
+        " The traces have been collected again since then; if they differ, training refuses to continue."
+        if found.doubtful
+        else ""
     )
     return f"{goes_on} {moved}{doubt}"
 

@@ -38,7 +38,7 @@ def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
     """The newest answer with tokens. What is said about it comes first, where it stays for answers of any length."""
     newest = traces.newest
     if newest is None or not newest.pieces:
-        return (line(Span("An answer is shown here as soon as one comes.", "label")),)
+        return (line(Span("The newest answer appears here.", "label")),)
     masses: Sequence[object] = newest.piece_other or ()
     tokens = [
         Token(place, piece, piece, other=finite(masses[place]) if place < len(masses) else None)
@@ -91,6 +91,6 @@ def _now(run: RunShown) -> list[_Pair]:
     waits = flat(now.waits_for) if isinstance(now.waits_for, str) else ""
     return [
         ("at once", number(finite(now.requests_at_once)), "value"),
-        ("limiter", waits or "holds nothing back", "warn" if waits else "value"),
+        ("limiter", waits or "none", "warn" if waits else "value"),
         *spent,
     ]

@@ -256,12 +256,12 @@ def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, s
     if saved:
         found.append(("✓", f"{what} is {'unset' if unset else 'saved'}.", "good"))
     if unset and elsewhere:
-        found.append(("▲", f"{what} is still set by {elsewhere}, and that counts.", "warn"))
+        found.append(("▲", f"{what} is still set by {elsewhere}, which takes precedence.", "warn"))
     elif preview.hidden_by:
-        text = f"{what} is also set by the {preview.hidden_by}, which counts before the experiment's .env."
+        text = f"{what} is also set by the {preview.hidden_by}, which takes precedence over the experiment's .env."
         found.append(("▲", text, "warn"))
     elif preview.same and not saved:
-        return [("○", "This is what counts now.", "label")]
+        return [("○", "This is its value now.", "label")]
     found += [("▲", in_app(one), "warn") for one in preview.warnings]
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
 
@@ -276,7 +276,7 @@ def _elsewhere(origin: str) -> str:
 def training_words(found: Outlook) -> str:
     """What the next training will do that is not what it did so far; empty if it just goes on."""
     if found.refused:
-        return f"The next training refuses: {in_app(found.refused)}"
+        return f"The next training will refuse to start: {in_app(found.refused)}"
     if found.starts_again:
         why = f": {in_app(found.why_not)}" if found.why_not else ""
         return f"The next training puts its checkpoints aside and begins at step 0{why}."

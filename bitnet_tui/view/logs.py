@@ -77,6 +77,6 @@ def status(lines: Sequence[LogLine], view: RunView | None, words: str, at: int |
     if words:
         places = found(lines, words)
         here = f"{places.index(at) + 1} of " if at in places else ""
-        text += f"   found {here}{len(places):,}" if places else f"   “{crop(words, 30)}” is not there"
+        text += f"   found {here}{len(places):,}" if places else f"   “{crop(words, 30)}” not found"
         text += "   n next, N before" if len(places) > 1 else ""
     return line(Span(text, "label" if not words or found(lines, words) else "warn"))

@@ -380,7 +380,7 @@ def _meanings(table: Table, cells: int) -> list[Line]:
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
-    """The newest log lines, for the foot of the tab Live; not the rest of a message whose beginning has no room."""
+    """The newest log lines, for the foot of the Live tab; not the rest of a message whose beginning has no room."""
     newest = run.view.log[-count_of:] if run else ()
     first = next((place for place, text in enumerate(newest) if begins(text)), 0)
     lines = newest[first:]

@@ -103,7 +103,7 @@ def tree_lines(tree: Tree, cells: int) -> tuple[Line, ...]:
     """What stands above the tree: what opening does, or what the marks are about."""
     if not tree.status.folders:
         return ()
-    text = "Marks go by size and what is known; Verify reads every stored byte."
+    text = "Marks are based on sizes and on what is known; Verify reads every stored byte."
     if tree.problem:
         return ((), *wrapped("✗ ", tree.problem, "bad", cells))
     if tree.listed is None:

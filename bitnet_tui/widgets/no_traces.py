@@ -6,7 +6,7 @@ from textual.widgets import Button
 
 from bitnet_tui.widgets.words import Words
 
-_WHY = "There are no traces yet: collecting asks the teacher for answers and writes them down."
+_WHY = "There are no traces yet: collecting asks the teacher for answers and saves them."
 
 
 class NoTraces(Vertical):

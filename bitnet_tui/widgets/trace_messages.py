@@ -1,4 +1,4 @@
-"""What the thread of the tab Traces tells it: answers to its requests."""
+"""What the thread of the Traces tab tells it: answers to its requests."""
 
 from typing import Any
 

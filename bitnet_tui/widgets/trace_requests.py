@@ -1,4 +1,4 @@
-"""What the tab Traces asks the process that reads traces: one request at a time, each in a thread."""
+"""What the Traces tab asks the process that reads traces: one request at a time, each in a thread."""
 
 from functools import partial
 from pathlib import Path

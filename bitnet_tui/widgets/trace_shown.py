@@ -1,4 +1,4 @@
-"""One trace as the tab Traces shows it: its head, its text, what the shades mean, buttons, and one token."""
+"""One trace as the Traces tab shows it: its head, its text, what the shades mean, buttons, and one token."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical

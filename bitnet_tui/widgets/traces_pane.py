@@ -320,7 +320,7 @@ class TracesPane(Vertical):
 
     def _go_to_worst(self, found: tuple[int, int] | None) -> None:
         if found is None:
-            self._say("No token has a value to go by.", "label")
+            self._say("No token has a value to rank by.", "label")
             return
         self._just_scored = 0
         at = self._worst.index(found)

@@ -80,7 +80,7 @@ async def test_each_has_its_origin_and_opens_what_changes_it(
         assert "Evening" in shown(pilot) and "Settings of the app" in shown(pilot)
         await pilot.press("down")
         await settled(pilot)
-        assert "BITNET_HOME in the environment or ./.env" in words(pilot)
+        assert "BITNET_HOME in the environment or in ./.env" in words(pilot)
         await click_on(pilot, "API keys")
         assert isinstance(pilot.app.screen, KeysScreen)
         await pilot.press("escape")

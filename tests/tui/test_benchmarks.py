@@ -70,7 +70,7 @@ async def test_a_stage_that_needs_them_offers_to_fetch_them_and_starts_then(home
         await pilot.press("p")
         await until(pilot, lambda: "Fetch the benchmarks first?" in shown(pilot))
         asked = " ".join(str(one.visual) for one in pilot.app.screen.query(Words))
-        assert "arc_easy and piqa, which are not here yet. 86 MB come" in asked
+        assert "arc_easy and piqa, which are not here yet. 86 MB will come" in asked
         assert "CC BY-SA 4.0, not stated" in asked
         await pilot.press("n")
         await settled(pilot)

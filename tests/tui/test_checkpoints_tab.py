@@ -1,4 +1,4 @@
-"""The tab Checkpoints: what the health files say, and what can be done with one."""
+"""The Checkpoints tab: what the health files say, and what can be done with one."""
 
 import sqlite3
 from pathlib import Path
@@ -185,7 +185,7 @@ def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experim
         "Training adds no step: it is finished at step 200. It is the newest checkpoint."
     )
     assert checkpoints.resume_question(newest, Outlook(200, doubtful=True))[1].endswith(
-        " The traces were collected again since: if they are others now, training refuses."
+        " The traces have been collected again since then; if they differ, training refuses to continue."
     )
     assert "stop it first" in checkpoints.refusal(view, oldest, "resume", training=True)
     assert checkpoints.refusal(view, oldest, "export", training=True) == ""

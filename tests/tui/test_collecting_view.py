@@ -1,4 +1,4 @@
-"""What the tab Live shows while traces are collected."""
+"""What the Live tab shows while traces are collected."""
 
 import re
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_before_an_answer_there_is_nothing_and_an_old_run_has_only_figures():
     assert collecting_lines(_run(()), 80) == ()
     old = [event("trace", prompt_idx=1, tokens=10, kept=10, other_mass_mean=0.1)]
     told = unstyled(*collecting_lines(_run(old), 80))
-    assert "shown here as soon as one comes" in told
+    assert "newest answer appears here" in told
     assert "mended     0" in told
 
 

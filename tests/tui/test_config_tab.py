@@ -1,4 +1,4 @@
-"""The tab Config: what is shown of each setting, what saving another value would do, and that it is saved."""
+"""The Config tab: what is shown of each setting, what saving another value would do, and that it is saved."""
 
 from pathlib import Path
 
@@ -158,7 +158,9 @@ def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pyt
     exp = experiment(home, "one")
     monkeypatch.setenv("LR", "0.3")
     text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", "0.2"), 200, 9))
-    assert text == "▲ “Learning rate” is also set by the environment, which counts before the experiment's .env."
+    assert (
+        text == "▲ “Learning rate” is also set by the environment, which takes precedence over the experiment's .env."
+    )
 
 
 def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
@@ -192,7 +194,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
         (
             Effects(("train",), ("train",), training=Outlook(refused="It can't.")),
             False,
-            "▲ “Train the student” becomes outdated.\n○ The next training refuses: It can't.",
+            "▲ “Train the student” becomes outdated.\n○ The next training will refuse to start: It can't.",
         ),
         (
             Effects(("eval",), ("eval",), training=Outlook(aside=(3,))),
@@ -380,7 +382,10 @@ def test_unsetting_removes_a_line_whatever_its_value_and_tells_what_counts_then(
     assert unstyled(*config.preview_lines(found, 200, 9, saved=True)).startswith("✓ “Learning rate” is unset.")
     monkeypatch.setenv("LR", "0.3")
     text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9, saved=True))
-    assert text == "✓ “Learning rate” is unset.\n▲ “Learning rate” is still set by the environment, and that counts."
+    assert (
+        text
+        == "✓ “Learning rate” is unset.\n▲ “Learning rate” is still set by the environment, which takes precedence."
+    )
     save(home, exp.root, "LR", "")
     assert (exp.root / ".env").read_text() == ENV
     text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", ""), 200, 9))

@@ -1,4 +1,4 @@
-"""Export in the tab Checkpoints, with the command itself: what is wrong is said, with a fix that the app has."""
+"""Export in the Checkpoints tab, with the command itself: what is wrong is said, with a fix that the app has."""
 
 import contextlib
 import io

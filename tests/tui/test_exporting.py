@@ -1,4 +1,4 @@
-"""Export in the tab Checkpoints while it runs, and the page with what to type."""
+"""Export in the Checkpoints tab while it runs, and the page with what to type."""
 
 import getpass
 import re

@@ -230,7 +230,7 @@ def test_the_file_marks_what_is_wrong_and_names_what_is_missing():
     assert "✗ OPENAI_MODEL   which model?" in shown
     assert "! OPENAI_API_KEY   none yet" in shown
     assert any(one.startswith("✗ TOTAL_STEPS=-5   ") for one in shown)
-    assert "  → the environment says vllm, and that one counts" in shown
+    assert "  → the environment says vllm, which takes precedence" in shown
     assert [one[0].text for one in wrong.lines] == ["✗ "] * (len(wrong.lines) - 1) + ["! "]
 
 
@@ -244,7 +244,7 @@ def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_se
     assert all(width(one) <= cells for one in shown)
     text = " ".join(" ".join(shown).split())
     assert "vLLM server key is kept apart, not in this file" in text
-    assert "→ the environment says openai, and that one counts" in text
+    assert "→ the environment says openai, which takes precedence" in text
     at = next(one for one in shown if "VLLM_BASE_URL=" in one)
     assert at.startswith("• VLLM_BASE_URL=htt")
     assert at.endswith("v1" if cells < 60 else address)

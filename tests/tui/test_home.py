@@ -236,14 +236,14 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             assert Kept(home, home / "two").read() == {"draft": 1}
             await _until(pilot, "○ two")
             await click_on(pilot, "A archive")
-            await _until(pilot, "Archived two. H shows archived experiments; A takes one back.")
+            await _until(pilot, "Archived two. H shows archived experiments; A restores one.")
             await _until(pilot, "1 archived")
             assert _names(pilot) == ["live"]
             await pilot.press("H")
             await settled(pilot)
             assert "▌○ two (archived)" in shown(pilot)
             await pilot.press("A")
-            await _until(pilot, "Took two back from the archive.")
+            await _until(pilot, "Restored two from the archive.")
             await _until(pilot, "2 experiments, 1 running")
             await _until(pilot, "○ two ··")
             await pilot.press("x")

@@ -45,7 +45,7 @@ _RUNS = "experiment.run", "experiment.run-all", "experiment.resume"
         ),
         ({"list.new": "q"}, {}, "list.new and app.quit would both be on q"),
         ({"experiment.rnu": "f5"}, {}, "experiment.rnu is not an action; did you mean experiment.run?"),
-        ({"zzz\x1b": "f5"}, {}, "zzz· is not an action; the app's dialog Keys lists them all."),
+        ({"zzz\x1b": "f5"}, {}, "zzz· is not an action; the app's Keys dialog lists them all."),
         ({"app.quit": "j"}, {}, "app.quit can't have j, which moves in lists and dialogs; give it another key."),
         *(
             ({"app.quit": value}, {}, "app.quit has no usable key")
@@ -252,7 +252,7 @@ async def test_what_is_copied_does_nothing_where_it_is_pasted(home: Path):
                 assert pilot.app.clipboard == ("before" if more else copied)
                 (kept,) = home.parent.rglob("copied.txt")
                 assert kept.read_text() == copied + more
-            told = "is too long for a terminal's clipboard" if more else "takes no copies"
+            told = "is too long for a terminal's clipboard" if more else "doesn't accept copies"
             await until(pilot, lambda told=told: told in " ".join(notices(pilot)))
 
 
@@ -301,7 +301,7 @@ def test_the_keys_that_move_can_be_others():
     (problem,) = checked({"move.up": "j"}).problems
     assert f"would both be on j; {_OTHER}" in problem
     (problem,) = checked({"field.next": "n"}).problems
-    assert problem == "field.next works while one types; give it a key that is no character, such as ctrl+n."
+    assert problem == "field.next works while you type; give it a key that is not a character, such as ctrl+n."
 
 
 _OTHER = "give one of them another key."

@@ -172,7 +172,7 @@ async def test_enter_does_not_stop_what_keeps_nothing_of_its_work_and_says_so(ho
         async with pilot_of as pilot:
             await settled(pilot)
             await pilot.press("s", "enter")
-            await until(pilot, lambda: notices(pilot) == ["“Evaluate” goes on."])
+            await until(pilot, lambda: notices(pilot) == ["“Evaluate” keeps running."])
             assert live.child.poll() is None
             await pilot.press("s", "y")
             await settled(pilot)
@@ -286,7 +286,7 @@ async def test_the_question_names_the_pipeline_that_stops_too(home: Path, *, goe
                 assert pipeline.child is not None
                 assert pipeline.child.wait(60) == -15
             else:
-                await until(pilot, lambda: "✗ Not stopped: “Collect traces” had ended before." in notices(pilot))
+                await until(pilot, lambda: "✗ Not stopped: “Collect traces” had already ended." in notices(pilot))
     finally:
         for live in runs:
             live.end_process()

@@ -1,4 +1,4 @@
-"""The tab Log: levels, search, following, wrapping and copying."""
+"""The Log tab: levels, search, following, wrapping and copying."""
 
 from pathlib import Path
 

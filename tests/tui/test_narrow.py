@@ -58,7 +58,7 @@ async def test_the_help_begins_with_the_screen_and_the_tab_one_is_on(home: Path)
     exp = finished_experiment(home, "kd")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
-        for tab, first in (("7", "The tab Log"), ("1", "One experiment")):
+        for tab, first in (("7", "Log tab"), ("1", "One experiment")):
             await pilot.press(tab)
             await settled(pilot)
             await pilot.press("question_mark")
@@ -73,7 +73,7 @@ def test_what_works_here_comes_first_and_nothing_is_left_out():
     titles = [
         one[0].text for one in help_lines(80, here={"app", "experiment", "log"}) if one and one[0].style == "title"
     ]
-    assert titles[:4] == ["The tab Log", "One experiment", "Everywhere", "Experiments"]
+    assert titles[:4] == ["Log tab", "One experiment", "Everywhere", "Experiments"]
     assert sorted(titles) == sorted(one[0].text for one in help_lines(80) if one and one[0].style == "title")
 
 

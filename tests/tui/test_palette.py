@@ -96,7 +96,7 @@ async def test_in_an_experiment_it_goes_to_settings_and_into_tabs(home: Path):
         await until(pilot, lambda: "Export" in _offered(pilot))
         await pilot.press("escape")
         await settled(pilot)
-        # The key R is that of another action in the tab Traces.
+        # The key R is that of another action in the Traces tab.
         await pilot.press("2")
         await _choose(pilot, "save report", "Save report")
         assert "Save the report as" in shown(pilot)
@@ -116,7 +116,7 @@ async def test_what_works_elsewhere_is_found_with_its_place(home: Path):
         await until(pilot, lambda: "Type to find more" in shown(pilot) or "Create an experiment" in shown(pilot))
         assert "only in" not in "\n".join(shown(pilot).splitlines()[1:])
         await pilot.press(*"grad_clip_norm")
-        await until(pilot, lambda: "only in an experiment's tab Config" in shown(pilot))
+        await until(pilot, lambda: "only in an experiment's Config tab" in shown(pilot))
 
 
 async def test_a_setting_is_found_and_its_row_is_in_view(home: Path):

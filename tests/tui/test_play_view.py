@@ -258,8 +258,8 @@ def test_the_hardest_tokens_come_first_where_both_cut_alike():
 
 def test_without_candidates_a_sentence():
     none = exchange([token("A")], [])
-    assert "tells no candidates" in text_of(behind_lines(behind(none, "teacher", 0), 80, 9))
-    assert behind(none, "teacher", 0).missing == "The student told no candidates."
+    assert "gives no candidates" in text_of(behind_lines(behind(none, "teacher", 0), 80, 9))
+    assert behind(none, "teacher", 0).missing == "The student gave no candidates."
 
 
 @pytest.mark.parametrize(
@@ -301,14 +301,14 @@ def test_why_no_token_is_the_worst():
     session = session_with()
     session.take("teacher", [event("text", text="Yes"), event("end")])
     assert not session.will_be_read
-    assert words.no_worst(session) == "The teacher told no tokens, so none can be the worst."
+    assert words.no_worst(session) == "The teacher gave no tokens, so there is no worst one."
     session = session_with()
     session.closed("student", "It died.")
     assert not session.will_be_read
     session.take("teacher", [event("tokens", **told("Yes")), event("end")])
     assert words.no_worst(session) == "The student has not read the teacher's answer; r asks both again."
     session.exchange.followed = (token("Y"),)
-    assert "cut this answer into other tokens" in words.no_worst(session)
+    assert "split this answer into different tokens" in words.no_worst(session)
 
 
 def test_what_asking_costs_is_said_before():
@@ -316,7 +316,7 @@ def test_what_asking_costs_is_said_before():
         return unstyled(words.cost(side, Asked("x" * 840, length=1000), whom))
 
     hosted = Side("open", "gpt", "https://api", "yes", None, True, Price(0.5, 2.0))
-    assert cost(hosted).startswith("Asking gpt costs at most $0.0025; nothing is asked by itself")
+    assert cost(hosted).startswith("Asking gpt costs at most $0.0025; nothing is asked until you ask")
     assert "nothing is paid" in cost(hosted, ("student",))
     assert "is not known" in cost(Side("open", "gpt", hosted=True))
     assert "costs nothing" in cost(Side("open", "T", price=Price(0, 0)))

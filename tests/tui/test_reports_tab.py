@@ -1,4 +1,4 @@
-"""The tab Reports: the tables of the shown run, of the evaluation and the baseline, and answers side by side."""
+"""The Reports tab: the tables of the shown run, of the evaluation and the baseline, and answers side by side."""
 
 import json
 from pathlib import Path

@@ -160,7 +160,7 @@ async def test_what_is_to_be_asked_late_waits_until_its_screen_is_on_top(
         await pilot.press("r", "question_mark")
         await until(pilot, lambda: isinstance(pilot.app.screen, HelpScreen))
         may_answer.set()
-        told = "was not started yet: it has a question" if question else "There is nothing to do"
+        told = "has not started yet: it asks something first" if question else "There is nothing to do"
         await until(pilot, lambda: any(told in one for one in notices(pilot)))
         assert isinstance(pilot.app.screen, HelpScreen)
         await pilot.press("escape")

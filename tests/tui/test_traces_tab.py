@@ -1,4 +1,4 @@
-"""The tab Traces: a journey by keyboard and by mouse, and the process that it asks."""
+"""The Traces tab: a journey by keyboard and by mouse, and the process that it asks."""
 
 import threading
 from pathlib import Path
@@ -66,7 +66,7 @@ async def test_rows_that_break_a_rule_are_told(home: Path, root: Path, recorder:
     shard = root / "data" / "kd_shard_000.parquet"
     async with BitnetApp(home, root, recorder).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
-        for told in ("Traces: Every row keeps every rule.", "✗ Traces: "):
+        for told in ("Traces: No row breaks a rule.", "✗ Traces: "):
             await pilot.press("2", "i")
             await until(pilot, lambda told=told: any(one.startswith(told) for one in notices(pilot)))
             shard.write_bytes(shard.read_bytes()[:-40])

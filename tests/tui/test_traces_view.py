@@ -184,7 +184,7 @@ def test_rejects_and_counts_in_words():
     assert "no text" in told
     assert "No answer was rejected." in unstyled(*lines.reject_lines(Rejects([]), 60))
     assert unstyled(lines.found_line(Page(220, 3, 0, []), 60)) == "3 of 220 traces match"
-    with pytest.raises(BitnetError, match="not understood"):
+    with pytest.raises(BitnetError, match="an unexpected answer"):
         of_answer(Page, {"total": "many"})
 
 

@@ -197,7 +197,7 @@ def _teacher(draft: Draft, names: Iterable[str]) -> str:
 def _backend(draft: Draft, names: Iterable[str]) -> str:
     """The target whose settings these are: the chosen one, or the first that has all that it needs.
 
-    In the step Storage, where somebody pastes what a target needs, it may lack something.
+    In the Storage step, where somebody pastes what a target needs, it may lack something.
     """
     given, now = set(names), draft.get(BACKEND)
     about = [name for name in KINDS if given & set(storing.fields(name))]

@@ -127,7 +127,7 @@ def env_lines(
             told = Span(f"   {marked[name][0].why}", mark.style)
         lines.append(_assignment(mark, name, dotenv.quoted(value), told, cells))
         if name in above and above[name] != value:
-            lines += wrapped("  → ", f"the environment says {above[name]}, and that one counts", "warn", cells)
+            lines += wrapped("  → ", f"the environment says {above[name]}, which takes precedence", "warn", cells)
     for name in sorted(names):
         lines += wrapped("  ", f"{title(name)} is kept apart, not in this file", "label", cells)
     return tuple(cut(one, cells) for one in lines)

@@ -99,7 +99,10 @@ def folded(answer: Answer, events: Iterable[Mapping[str, Any]]) -> Answer:
                 "usd": _number(event, "usd"),
             }
         elif kind == "error":
-            changes |= {"state": "failed", "problem": str(event.get("problem") or "It failed without a word.")}
+            changes |= {
+                "state": "failed",
+                "problem": str(event.get("problem") or "It failed without an error message."),
+            }
     text = "".join(texts)[:MOST_CHARS]
     return replace(answer, text=text, tokens=tuple(tokens[:_MOST_TOKENS]), **changes)
 

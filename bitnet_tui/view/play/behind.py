@@ -105,7 +105,7 @@ def _why_missing(exchange: Exchange, who: Who) -> str:
     if answer is None:
         return f"The {name} was not asked."
     if not answer.tokens:
-        return f"The {name} told no candidates." if not answer.active else f"The {name} is not so far yet."
+        return f"The {name} gave no candidates." if not answer.active else f"The {name} has not got that far yet."
     return f"The {name} has no token at this place: its answer differs before it."
 
 
@@ -146,7 +146,7 @@ def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
     if note.text and not fits:
         lines.append(line(Span(note.text.strip(), "label")))
     if not any(token.top for token in shown.chosen.values()):
-        return (*lines, line(Span("Its server tells no candidates, so nothing is known of this place.", "label")))
+        return (*lines, line(Span("Its server gives no candidates, so nothing is known about this place.", "label")))
     name = min(_NAME_CELLS, max(10, cells // 4))
     room = (cells - name) // len(shown.sides)
     lines.append((Span(pad("", name)), *(Span(pad(f"  {who}", room), "label") for who in shown.sides)))

@@ -12,13 +12,13 @@ def asked_of(texts: dict[str, str], bits: int | None) -> Asked | str:
     """What the fields `prompt`, `system`, `temperature`, `length` and `seed` ask, or what is wrong with one."""
     temperature, length, seed = finite_in(texts["temperature"]), _whole(texts["length"]), _whole(texts["seed"])
     if temperature is None or not 0 <= temperature <= 100:
-        return "Temperature: give a number from 0, always the likeliest token, to 100."
+        return "Temperature: give a number from 0 (always the likeliest token) to 100."
     if length is None or not 1 <= length <= LONGEST:
         return f"Length: give a whole number of tokens from 1 to {LONGEST:,}."
     if seed is None or not 0 <= seed <= _MOST_SEED:
         return f"Seed: give a whole number from 0 to {_MOST_SEED:,}."
     if not texts["prompt"].strip():
-        return "Type a prompt first; i or a click begins."
+        return "Type a prompt first; press i or click to begin."
     return Asked(texts["prompt"], texts["system"].strip(), temperature, length, seed, bits)
 
 

@@ -68,7 +68,7 @@ def cost(side: Side, asked: Asked, whom: Sequence[Who]) -> Line:
         return line(Span("", "label"))
     name = flat(side.name)
     if side.price is None:
-        return line(Span(f"▲ The price of {name} is not known; enter asks it all the same.", "warn"))
+        return line(Span(f"▲ The price of {name} is not known; enter asks it anyway.", "warn"))
     if not side.price.input and not side.price.output and side.where == "on this machine":
         shared = "; both at once are slower than each alone" if len(whom) > 1 else ""
         return line(Span(f"Asking costs nothing{shared}.", "label"))
@@ -77,7 +77,7 @@ def cost(side: Side, asked: Asked, whom: Sequence[Who]) -> Line:
     return line(
         Span(f"Asking {name} costs at most ", "label"),
         Span(dollars(side.price.at_most(asked)), "value"),
-        Span("; nothing is asked by itself.", "label"),
+        Span("; nothing is asked until you ask.", "label"),
     )
 
 
@@ -107,10 +107,10 @@ def no_worst(session: Session) -> str:
     if len(exchange.answers) < len(SIDES):
         return f"The worst token needs both answers; {key_names.key('play.whom')} changes whom to ask."
     if not exchange.answers["teacher"].tokens:
-        return "The teacher told no tokens, so none can be the worst."
+        return "The teacher gave no tokens, so there is no worst one."
     if not exchange.followed:
         return f"The student has not read the teacher's answer; {key_names.key('play.again')} asks both again."
-    return "Teacher and student cut this answer into other tokens everywhere, so none can be compared."
+    return "Teacher and student split this answer into different tokens throughout, so none can be compared."
 
 
 def hint(asked: bool, answer: Answer | None, side: Side) -> str:
@@ -125,5 +125,5 @@ def hint(asked: bool, answer: Answer | None, side: Side) -> str:
     if answer.active:
         return "Its tokens can be looked at once the answer is complete."
     if side.logprobs == "no" or (answer.state == "ended" and answer.text):
-        return f"{flat(side.name)} gives no probabilities, so nothing is known behind its tokens. To try:"
+        return f"{flat(side.name)} gives no probabilities, so its tokens have no candidates to show. To try:"
     return "There is no token to look at. To try:"

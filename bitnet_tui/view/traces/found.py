@@ -118,7 +118,7 @@ def of_answer(kind: type[_T], found: dict[str, Any]) -> _T:
     try:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
-        raise BitnetError(f"The traces were answered in a form that is not understood ({error}).") from error
+        raise BitnetError(f"The process that reads traces gave an unexpected answer ({error}).") from error
 
 
 def worst_first(tokens: Sequence[Token], shading: Shading) -> list[int]:

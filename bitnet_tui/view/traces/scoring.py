@@ -1,4 +1,4 @@
-"""What the tab Traces says of scoring, and of the tokens where the student errs most. Pure."""
+"""What the Traces tab says of scoring, and of the tokens where the student errs most. Pure."""
 
 from bitnet_core.text import duration, number
 from bitnet_tui.view.traces.found import Page
