@@ -4,6 +4,7 @@ A notice goes when its reading time is over, or at the next key or click. While 
 nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
 """
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic
@@ -17,7 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.widget import Widget
 from textual.widgets._toast import Toast, ToastHolder, ToastRack
 
-from bitnet_core.text import printable, wrap
+from bitnet_core.text import printable, width, wrap
 from bitnet_tui.remedies import in_app
 from bitnet_tui.shell import Shell
 
@@ -36,6 +37,7 @@ _FEWEST_CELLS = 40
 _GAP = 3
 _EDGES = 2
 """Cells of a notice beside its words."""
+_CLAUSE_END = re.compile(r"[.;,] ")
 _MOST_LINES = 6
 """As the stylesheet has it; more are scrolled."""
 _PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot, Titles"
@@ -63,8 +65,8 @@ class Noticing(Shell):
     """When somebody last used the keyboard or the mouse, and since when somebody has been there."""
     _beside: Notification | None = None
     """The notice beside the title."""
-    _shown: tuple[str, "SeverityLevel"]
-    """What it says."""
+    _shown: tuple[str, str, "SeverityLevel"]
+    """As in `_next`, what it says as far as there was room."""
 
     @property
     def idle_seconds(self) -> float:
@@ -75,7 +77,7 @@ class Noticing(Shell):
         return self.idle_seconds > _AWAY_SECONDS
 
     def on_load(self) -> None:
-        self._next: deque[tuple[str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
+        self._next: deque[tuple[str, str, SeverityLevel]] = deque(maxlen=_MOST_WAITING)
         self._of_runs: dict[str, Notification] = {}
         self._taken_back: deque[str] = deque(maxlen=_MOST_WAITING)
         self._acted = self._came = monotonic()
@@ -107,13 +109,15 @@ class Noticing(Shell):
             self._dismiss(one)
 
     def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
-        """Show what nobody has asked for, as far as one line has room for it."""
-        self._next.append((_text(title, message, severity), severity))
+        """Show what nobody has asked for, as far as one line has room for whole clauses of it."""
+        self._next.append((title, message, severity))
         self._show_next()
 
     def _show_next(self) -> None:
         if self._next and self._beside is None and not self._notifications:
-            text, severity = self._shown = self._next.popleft()
+            title, message, severity = self._shown = self._next.popleft()
+            least = len(_text(title, " ", severity))
+            text = whole_clauses(_text(title, message, severity), least, self.size.width - self._left - _EDGES)
             both = cast("SeverityLevel", f"{severity} -beside")  # Textual makes classes of it
             self._beside = self._made(text, both)
             self.post_message(Notify(self._beside))
@@ -138,6 +142,16 @@ class Noticing(Shell):
         super()._refresh_notifications()
         self.call_later(self._place)
 
+    @property
+    def _title(self) -> int:
+        """The cells of the title in sight."""
+        return next((cells for one in reversed(self.screen_stack) if (cells := getattr(one, "title_cells", 0))), 0)
+
+    @property
+    def _left(self) -> int:
+        """The cell at which a notice beside the title begins."""
+        return max(0, min(self._title + _GAP, self.size.width - _FEWEST_CELLS))
+
     def _place(self) -> None:
         """Put the notices beside the title if one line does, else below it, where they cover nothing to press."""
         if not self.screen_stack:
@@ -146,11 +160,11 @@ class Noticing(Shell):
             rack = self.screen.get_child_by_type(ToastRack)
         except NoMatches:
             return
-        title = next((cells for one in reversed(self.screen_stack) if (cells := getattr(one, "title_cells", 0))), 0)
-        beside, room = title + _GAP, self.size.width - title - _GAP
+        beside = self._title + _GAP
+        room = self.size.width - beside
         messages = [one.message for one in self._notifications]
         if self._beside:
-            top, left = 0, max(0, min(beside, self.size.width - _FEWEST_CELLS))
+            top, left = 0, self._left
         elif room >= _FEWEST_CELLS and sum(_lines(one, room) for one in messages) <= 1:
             top, left = 0, beside
         else:
@@ -219,6 +233,14 @@ def _written(widget: Widget) -> Region:
     if isinstance(widget, ScrollView):
         return Region(region.x, region.y, region.width, min(region.height, widget.virtual_size.height))
     return region
+
+
+def whole_clauses(text: str, least: int, cells: int) -> str:
+    """As many clauses of a text as fit into the cells, beyond its first `least` signs; all of it if none does."""
+    if width(text) <= cells:
+        return text
+    ends = [found.start() for found in _CLAUSE_END.finditer(text, least) if width(text[: found.start()]) < cells]
+    return f"{text[: ends[-1]]}." if ends else text
 
 
 def _lines(text: str, cells: int) -> int:

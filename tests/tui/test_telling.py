@@ -108,9 +108,10 @@ async def test_the_message_is_shown_with_its_signs(home: Path):
     app = BitnetApp(home)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
-        app.tell(News(Notice("end", "k[b]d", "train", "t", "failed", "Why\x1b[2J [/b]"), NotifyOptions()))
+        why = "Why\x1b[2J [/b], and so on for more cells than a line has beside the title of the screen."
+        app.tell(News(Notice("end", "k[b]d", "train", "t", "failed", why), NotifyOptions()))
         await settled(pilot)
-        assert notices(pilot) == ["✗ train failed: k[b]d. Why·[2J [/b]"]
+        assert notices(pilot) == ["✗ train failed: k[b]d. Why·[2J [/b]."], "whole clauses, where it would be cut"
 
 
 async def test_a_stop_from_here_is_no_news_but_all_else_is(home: Path, monkeypatch: pytest.MonkeyPatch):
@@ -182,7 +183,7 @@ async def test_news_leave_the_title_in_sight_and_come_one_after_the_other(
         async def is_beside_the_title(name: str) -> None:
             await until(pilot, lambda: name in " ".join(notices(pilot)))
             first = shown(pilot).split("\n")[0]
-            assert first.startswith(" demo ") and first.rstrip().endswith("…")
+            assert first.startswith(" demo ") and first.rstrip().endswith("It is long.")
             assert f"! train alarm: {name}. It is long. It" in first
             assert [toast.region.height for toast in app.screen.query("Toast")] == [1]
 
