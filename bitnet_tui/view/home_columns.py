@@ -154,7 +154,7 @@ def _youth(row: ExperimentRow) -> Any:
 
 COLUMNS = (
     Column("name", "name", 12, None, 0, _name, lambda row: row.name.casefold()),
-    Column("stages", "stages", 11, 11, 1, _stages, _urgency),
+    Column("stages", "stages", 13, 13, 1, _stages, _urgency),
     Column("heldout", "held-out", 8, 8, 2, _held_out, lambda row: row.figures.held_out, right=True),
     Column("tokens", "tokens", 11, 11, 4, _tokens, lambda row: row.figures.seen, down=True, right=True),
     Column("bits", "bits", 5, 5, 6, _bits, lambda row: row.figures.bits),

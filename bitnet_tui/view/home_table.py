@@ -6,19 +6,16 @@ from pathlib import Path
 
 from bitnet_core.text import crop, width
 from bitnet_tui.remedies import in_app
-from bitnet_tui.view.home_columns import BY_ID, COLUMNS, Column
+from bitnet_tui.view.home_columns import COLUMNS, Column
 from bitnet_tui.view.home_order import Order
 from bitnet_tui.view.spans import Line, Span, cells_of, unstyled
-from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.workspace import ExperimentRow
 
 GAP = 2
-_SHORT_NAME = 15
+_USUAL_NAME = 20
 """So much of the names is shown before the other texts get what they need."""
-_STAGES = 6
-"""The marks of stages need no more, as long as none runs."""
-_FOR_NAMES = ("size", "student")
-"""These columns leave where names would be cut."""
+_FOR_NAMES, _FOR_USUAL_NAMES = ("size", "student"), ("teacher", "stored", "bits")
+"""These columns leave where names would be cut, and where usual ones would be."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 """So much of each text is shown before any of them gets more."""
 
@@ -38,12 +35,12 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     while len(kept) > 1 and sum(column.least + GAP for column in kept) - GAP > cells:
         kept.pop()
     wanted = {column.id: _wanted(column, rows) for column in kept}
-    lent = 0 if any(running(row.stages) for row in rows) else BY_ID["stages"].least - _STAGES
-    while kept[-1].id in _FOR_NAMES:  # the same whether a stage runs or not
-        if _widths(kept, wanted, cells, 0)["name"] >= min(wanted["name"], _MOST["name"]):
+    while kept[-1].id in (*_FOR_NAMES, *_FOR_USUAL_NAMES):
+        most = _MOST["name"] if kept[-1].id in _FOR_NAMES else _USUAL_NAME
+        if _widths(kept, wanted, cells)["name"] >= min(wanted["name"], most):
             break
         kept.pop()
-    widths = _widths(kept, wanted, cells, lent)
+    widths = _widths(kept, wanted, cells)
     placed, left = [], 0
     for column in (one for one in COLUMNS if one in kept):
         placed.append(Placed(column, left, widths[column.id]))
@@ -51,20 +48,16 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int, lent: int) -> dict[str, int]:
-    """The cells of each column that is kept, the one that matters most first. Stages lend names so many of theirs."""
+def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> dict[str, int]:
+    """The cells of each column that is kept, the one that matters most first."""
     widths = {column.id: min(column.least, cells) for column in kept}
     free = cells - sum(widths.values()) - GAP * (len(kept) - 1)
     name, *others = kept
     usual = [(one, _MOST.get(one.id, cells)) for one in (*others, name)]
-    for column, limit in ((name, _SHORT_NAME), *usual, *((one, cells) for one in kept)):
+    for column, limit in ((name, _USUAL_NAME), *usual, *((one, cells) for one in kept)):
         more = min(free, max(0, min(limit, wanted[column.id]) - widths[column.id]))
         widths[column.id] += more
         free -= more
-    if "stages" in widths:
-        more = min(lent, wanted["name"] - widths["name"])
-        widths["name"] += more
-        widths["stages"] -= more
     return widths
 
 

@@ -162,7 +162,7 @@ def test_a_name_is_cut_only_where_no_cell_is_left_for_it(cells: int):
     )
 
 
-@pytest.mark.parametrize(("long", "missing"), [(15, set()), (28, {"size"}), (37, {"size", "student"})])
+@pytest.mark.parametrize(("long", "missing"), [(15, set()), (26, {"size"}), (35, {"size", "student"})])
 def test_size_and_student_leave_where_names_would_be_cut(long: int, missing: set[str]):
     row = ExperimentRow(Path("/w") / ("n" * long), (), teacher="embedded", student="nano")
     placed = layout([row], 115)
@@ -179,11 +179,19 @@ def test_no_column_comes_or_goes_as_a_stage_begins_or_ends(long: int):
         assert idle == busy
 
 
-def test_stages_lend_their_spare_cells_to_a_name_that_is_cut_while_none_runs():
-    row = ExperimentRow(Path("/w") / ("n" * 21))
-    at_work = replace(row, stages=(StageRow("train", "Train", "running"),))
-    names = [{one.column.id: one.cells for one in layout(rows, 75)} for rows in ([row], [row, at_work])]
-    assert [(one["name"], one["stages"]) for one in names] == [(21, 6), (16, 11)]
+@pytest.mark.parametrize("cells", [54, 75, 84, 94, 115])
+@pytest.mark.parametrize("long", [12, 17, 20, 30])
+def test_no_column_moves_as_a_stage_begins_and_no_usual_name_is_cut(cells: int, long: int):
+    row = ExperimentRow(Path("/w") / ("n" * long), teacher="embedded", student="from teacher")
+    rest = tuple(StageRow(name, name, "done") for name in ("pipeline", "teacher", "collect", "eval", "dryrun"))
+    idle = layout([row], cells)
+    for note in ("preparing", "58%", "part 1/3 58%"):
+        at_work = replace(row, stages=(*rest, StageRow("train", "Train", "running", note, "9 min")))
+        placed = layout([row, at_work], cells)
+        assert placed == idle
+        shown = unstyled(line_of(at_work, placed, cells, NOON))
+        assert at_work.stages[-1].brief_note in shown
+        assert row.name in shown or long > 20
 
 
 def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[ExperimentRow]:
