@@ -13,7 +13,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.record import ACTIVE
-from bitnet_core.runs.resuming import TRACES, Changes, Reached, changes, judge, recipe, words
+from bitnet_core.runs.resuming import TRACES, Changes, Reached, Verdict, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.unused import unused
@@ -72,8 +72,11 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     options = TrainOptions.of(settings)
     there, step = _complete(history.experiment.checkpoints), options.resume_step
     steps = tuple(sorted(there))
-    if not there or step == 0:
-        return Outlook(aside=steps)
+    if not there:
+        return Outlook()
+    if step == 0:
+        keeps_start = not collects_first and 0 in there and _is_same_start(history, *there[0], settings, options)
+        return Outlook(aside=steps[1:] if keeps_start else steps)
     chosen = steps[-1] if step is None else step
     if chosen not in there:
         return Outlook(refused=f"There is no complete checkpoint of step {chosen}; choose another one.")
@@ -82,11 +85,9 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     if shape := _others(made, settings, _shape_settings()):
         told = f"The checkpoints are of another student ({words(shape)})"
         return Outlook(refused=f"{told}; restore its shape, or duplicate the experiment.")
-    kept = _kept(health, made)
-    verdict = judge(_reached(health, kept), _wanted(options, settings, kept), options, _epoch_tokens(health))
+    verdict = _verdict(health, made, settings, options)
+    barred = verdict.barred
     anew = collects_first or _collected_since(history, made)
-    barred = {**verdict.barred, **_others(made, settings, _BESIDE)}
-    verdict = replace(verdict, barred=barred)
     if verdict.goes_on and (step is not None or not anew):
         newer = tuple(one for one in steps if one > chosen)
         return Outlook(chosen, verdict.changed, newer, finished=verdict.finished, doubtful=anew, flip=verdict.flip)
@@ -95,6 +96,23 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"
         return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
     return Outlook(aside=steps, why_not=verdict.why_not, finished=not verdict.barred)
+
+
+def _verdict(health: Mapping[str, Any], made: Entry | None, settings: Settings, options: TrainOptions) -> Verdict:
+    """What a training with `settings` does with a checkpoint of this student."""
+    kept = _kept(health, made)
+    verdict = judge(_reached(health, kept), _wanted(options, settings, kept), options, _epoch_tokens(health))
+    return replace(verdict, barred={**verdict.barred, **_others(made, settings, _BESIDE)})
+
+
+def _is_same_start(
+    history: History, path: Path, health: Mapping[str, Any], settings: Settings, options: TrainOptions
+) -> bool:
+    """Whether a training that begins anew has no other start than the checkpoint of step 0."""
+    made = _made(history, path)
+    if not health.get("origin") or _others(made, settings, _shape_settings()) or _collected_since(history, made):
+        return False
+    return _verdict(health, made, settings, options).goes_on
 
 
 def continues(history: History, entry: Entry) -> bool:

@@ -99,7 +99,8 @@ class TrainState:
             return
         before, after = ({name: two[side] for name, two in changed.items()} for side in (0, 1))
         noted = {"step": self.step, "seen_tokens": self.seen_tokens, "before": before, "after": after}
-        self.changes = [*self.changes, noted]
+        if self.step:  # else no step had the old ones
+            self.changes = [*self.changes, noted]
         if "LR" in changed:
             self.rate_scale, self.rolled_back = 1.0, False
         if loss_differs(changed):
@@ -202,12 +203,14 @@ def checkpoint_to_resume(
     aside with the others: training on would certify a student under settings that it was not trained with.
 
     With `resume_step` in the options, the checkpoint of that step; BitnetError if it isn't there or the training
-    can't go on from it. With 0, none, and those that are there are set aside.
+    can't go on from it. With 0, that of a start which was made as it is `wanted`, if there is one; the others are set
+    aside.
     """
     step = options.resume_step
     if step == 0:
-        _start_again(folder, reporter)
-        return None
+        made = _made_start(folder, student, wanted, options, epoch_tokens)
+        _start_again(folder, reporter, made=made[0] if made else None)
+        return made
     path = checkpoints.latest(folder) if step is None else checkpoints.of_step(folder, step)
     for newer in checkpoints.found(folder) if step is None else ():
         if newer == path:
@@ -231,9 +234,26 @@ def checkpoint_to_resume(
     return None
 
 
-def _start_again(folder: Path, reporter: Reporter, why: str = "") -> None:
-    """Set all checkpoints aside, and say so. It is an alert unless it was asked for; then there is no `why`."""
-    there = checkpoints.found(folder)
+def _made_start(
+    folder: Path, student: tuple[StudentConfig, str], wanted: dict[str, Any], options: TrainOptions, epoch_tokens: int
+) -> tuple[Path, Checkpoint] | None:
+    """The checkpoint of step 0, if making the start anew would make the same: that takes minutes to hours."""
+    path = checkpoints.path_of(folder, 0)
+    if not checkpoints.is_complete(path):
+        return None
+    try:
+        checkpoint = checkpoints.load(path)
+        checkpoints.require_same_student(path, checkpoint, *student)
+    except BitnetError:
+        return None
+    if not checkpoint.counters.get("origin") or checkpoint.counters.get("rolled_back"):
+        return None
+    return (path, checkpoint) if judge(reached(path, checkpoint), wanted, options, epoch_tokens).goes_on else None
+
+
+def _start_again(folder: Path, reporter: Reporter, why: str = "", made: Path | None = None) -> None:
+    """Set all checkpoints but the `made` start aside, and say so; without a `why` it was asked for, so no alert."""
+    there = [one for one in checkpoints.found(folder) if one != made]
     if not there:
         return
     aside = checkpoints.set_aside(folder, there)

@@ -174,10 +174,14 @@ class Trainer:
     def _begin(self) -> None:
         self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
         if self._first_weights is None or self.state.origin:
+            self._forget_half_made()  # of a start that is not wanted any more
             return
         self.state.origin = self._first_weights(self.student, self._examples, self._reporter, self.folder)
         report.announce_origin(self._reporter, self.state.origin)
         self._save()  # a start takes minutes to make, and whatever ends the run now must not lose it
+        self._forget_half_made()
+
+    def _forget_half_made(self) -> None:
         if self.folder is not None:
             half_made.remove(self.folder)
 

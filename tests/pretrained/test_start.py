@@ -14,6 +14,8 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.history import History
+from bitnet_core.runs.outlook import outlook
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -163,6 +165,38 @@ def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_star
     again = train.run(context(tmp_path / "cut", tokenizer, **values))
     assert str(again["resumed_from"]).endswith("step_00000000.pt")
     assert same_bits(newest(cut), newest(whole))
+
+
+def test_a_training_that_starts_again_has_the_start_that_was_made(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    first = context(tmp_path / "e", tokenizer, **values)
+    train.run(first)
+    whole = newest(first)
+    shutil.rmtree(source)  # it is not needed
+    again = context(tmp_path / "e", tokenizer, **values, RESUME_STEP="0", LR="1e-3")
+    assert outlook(History.read(first.experiment), again.settings).aside == (whole.step,)
+    summary = train.run(again)
+    assert (summary["steps"], str(summary["resumed_from"])[-11:]) == (whole.step, "00000000.pt")
+    assert not events_of(again.run_dir / "events.jsonl", "settings_changed")  # no step had the old ones
+    assert not same_bits(newest(again), whole)
+    train.run(context(tmp_path / "e", tokenizer, **values, RESUME_STEP="0"))
+    assert same_bits(newest(again), whole)
+    other = context(tmp_path / "e", tokenizer, **(values | {"STUDENT_INIT_FIT_STEPS": "3"}), RESUME_STEP="0")
+    with pytest.raises(BitnetError):  # that is another start, and its source is gone
+        train.run(other)
+
+
+def test_what_is_half_made_of_a_start_is_forgotten_when_another_one_is_wanted(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    stop_after(context(tmp_path / "e", tokenizer, **values), 2, monkeypatch, "reading")
+    plain = context(tmp_path / "e", tokenizer, MINI_DIM="256")
+    assert half_made.is_there(plain.experiment.checkpoints)
+    stop_after(plain, 1, monkeypatch)
+    assert not half_made.is_there(plain.experiment.checkpoints)
 
 
 def test_a_stopped_training_says_whether_its_work_is_kept(
