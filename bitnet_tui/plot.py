@@ -105,21 +105,25 @@ def line(x0: int, y0: int, x1: int, y1: int) -> Iterator[tuple[int, int, int]]:
 def _joined(curves: Mapping[str, Mapping[Cell, int]]) -> dict[Cell, Run]:
     """All curves in one picture. A cell has one colour, so those curves that share cells take turns on them.
 
-    One that is too short to have a turn lies above the others, the shortest uppermost.
+    The next turn is that of the curve that is seen in the fewest cells so far: a curve that grows to the right keeps
+    its turns. One that is too short to have a turn lies above the others, the shortest uppermost.
     """
     whole = _TURN_CELLS * len(curves)
     short = sorted((name for name in curves if len(curves[name]) <= whole), key=lambda name: len(curves[name]))
-    # How many cells there were before of the same curves: where some are left out, their turns are left out as well.
-    before: Counter[tuple[str, ...]] = Counter()
+    seen: Counter[str] = Counter()
+    turns: dict[tuple[str, ...], tuple[str, int]] = {}  # of the same curves: whose turn it is, for how many cells yet
     found: dict[Cell, Run] = {}
     for cell in sorted(set().union(*curves.values())):
         there = tuple(name for name in curves if cell in curves[name])
         bits = 0
         for name in there:
             bits |= curves[name][cell]
-        turn = before[there] // _TURN_CELLS % len(there)
-        before[there] += 1
-        found[cell] = chr(_BRAILLE | bits), next((name for name in short if name in there), there[turn])
+        turn, left = turns.get(there, ("", 0))
+        turn, left = (turn, left) if left else (min(there, key=seen.__getitem__), _TURN_CELLS)
+        turns[there] = turn, left - 1
+        chosen = next((name for name in short if name in there), turn)
+        seen[chosen] += 1
+        found[cell] = chr(_BRAILLE | bits), chosen
     return found
 
 

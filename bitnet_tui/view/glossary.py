@@ -29,7 +29,7 @@ MEANINGS = {
     "held-out": Meaning(
         "The loss on prompts that are never trained on: KL and weighted CE. Lower is better.", _TRAINED
     ),
-    "total": Meaning("What training lowers: KL, CE and format, each with its weight.", _TRAIN),
+    "total": Meaning("What training lowers: KL, CE and format, each times its weight in Config.", _TRAIN),
     "KL": Meaning("How far the student's probabilities are from the teacher's; 0 = they are the same.", _TRAINED),
     "CE": Meaning("How little the student expects the teacher's own text; 0 = it is sure of each token.", _TRAINED),
     "format": Meaning("CE at brackets, commas, quotes and fences alone.", _TRAIN),

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.results.axes import ticks
-from bitnet_tui.plot import dots, draw
+from bitnet_tui.plot import _joined, dots, draw
 from bitnet_tui.view.chart import BELOW, Drawing, drawing
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
-from bitnet_tui.view.scale import along
+from bitnet_tui.view.scale import DOTS_ACROSS, DOTS_UP, Scale, along
 from bitnet_tui.widgets import charts
 from tests.builders import event
 
@@ -152,6 +153,29 @@ def test_of_two_near_curves_each_has_its_part_of_the_cells_that_they_share(colum
     seen = [rows[-1 - row][column] for column, row in shared]
     assert len(seen) >= 20
     assert min(seen.count("kl"), seen.count("ce")) >= 0.4 * len(seen)
+
+
+def test_a_steep_curve_does_not_hide_what_it_crosses():
+    """What two share goes to the one with fewer cells of its own."""
+    fold = RunFold()
+    for n in range(200):
+        fold.feed([event("metric", step=n, seen_tokens=n * 745, loss=6.0, ce=6 + 3 * math.sin(n / 4))])
+    picture = drawing(fold.view(), CURVES, 80, 12, log=False)
+    seen = Counter(colour for row in draw(picture) for signs, colour in row for _ in signs)
+    own = {name: len(dots(segments, picture.x, picture.y)) for name, segments in picture.curves}
+    assert seen["loss"] >= 0.9 * own["loss"] and seen["ce"] >= own["ce"] - own["loss"]
+
+
+def test_what_is_drawn_of_a_run_stays_as_it_is_when_the_run_grows():
+    def rows(steps: int) -> list[str]:
+        fold = RunFold()
+        for n in range(steps):
+            fold.feed([event("metric", step=n, seen_tokens=n, loss=2 + math.sin(n / 7), ce=2 + math.cos(n / 9))])
+        x, y = Scale(0.0, 200.0, 80, DOTS_ACROSS), Scale(0.0, 4.0, 12, DOTS_UP)
+        curves = {curve.name: dots(curve.segments, x, y) for curve in fold.view().curves if curve.name in CURVES}
+        return [f"{cell} {sign} {name}" for cell, (sign, name) in sorted(_joined(curves).items()) if cell[0] < 30]
+
+    assert rows(100) == rows(150) == rows(200)
 
 
 def test_without_colours_each_curve_has_its_letter():
