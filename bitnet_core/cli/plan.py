@@ -51,6 +51,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         arguments.assignments.append(f"BUDGET_TOKENS={arguments.budget}")
     settings = resolution(arguments).settings
     from bitnet_core.planning import plan
+    from bitnet_core.planning.tables import tables
     from bitnet_core.settings.values import DataOptions, TrainOptions
     from bitnet_core.tables import render_table
 
@@ -67,7 +68,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     facts = _examined(settings, arguments, early if arguments.early and arguments.json else lambda: None, time=time)
     teacher = _teacher(settings, facts["traces"])
     record = plan.plan(facts, TrainOptions.of(settings), DataOptions.of(settings).top_k, teacher, asked)
-    shown = [render_table(name, columns, rows, terminal_columns()) for name, columns, rows in plan.tables(record)]
+    shown = [render_table(name, columns, rows, terminal_columns()) for name, columns, rows in tables(record)]
     answer(arguments, record, "\n".join(shown))
     return 0
 

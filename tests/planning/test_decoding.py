@@ -10,7 +10,8 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
 from bitnet_core.planning import decoding
 from bitnet_core.planning.decoding import token_seconds
-from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.planning.tables import tables
 from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 
 __all__ = ["_own_cache"]

@@ -18,7 +18,8 @@ from bitnet_core.cli import plan as plan_command
 from bitnet_core.cli.main import main
 from bitnet_core.planning import probe, timings, traces
 from bitnet_core.planning.early import early_plan
-from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.planning.tables import tables
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import TrainOptions

@@ -8,7 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from bitnet_core.errors import UsageError
 from bitnet_core.planning import probe
-from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.planning.tables import tables
 from bitnet_core.training.heldout_size import MOST_TOKENS
 from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 from tests.traces.samples import small_tokenizer

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.planning import probe, start
-from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.planning.plan import Asked, plan
 from bitnet_core.planning.preparation import UNTIMED
+from bitnet_core.planning.tables import tables
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.pretrained.fit_size import FIT_POSITIONS
 from tests.planning.test_plan import OPTIONS, TRACES, _facts, _own_cache
