@@ -127,7 +127,7 @@ def misses_much(vitals: Vitals) -> bool:
 
 
 def _outside(vitals: Vitals) -> str:
-    return f"On average {percent(vitals.other, 1)} of the teacher's probability is outside its candidates."
+    return f"On average {share(vitals.other)} of the teacher's probability is outside its candidates."
 
 
 def _rejected(vitals: Vitals) -> int:

@@ -82,10 +82,13 @@ class StageRow:
 
     @property
     def brief_note(self) -> str:
-        """The note in fewer cells. Of a preparation, when it will be done: `… 9 min`."""
-        if self.note == PREPARING:
-            return f"{UNTOLD} {self.eta}".rstrip()
-        return self.note.removeprefix("part ")
+        """The note in fewer cells."""
+        return self.due_note.replace(PREPARING, UNTOLD).removeprefix("part ")
+
+    @property
+    def due_note(self) -> str:
+        """The note; of a preparation, when the stage's own work begins, where that is known: `in 9 min`."""
+        return f"in {self.eta}" if self.note == PREPARING and self.eta else self.note
 
     @property
     def resumable(self) -> bool:

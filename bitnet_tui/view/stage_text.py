@@ -12,9 +12,10 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     lines: list[Line] = []
     for index, row in enumerate(rows):
         state = look(row.shown_state)
-        note = crop(row.note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
-        fuller = [f"{note} {row.eta}", row.brief_note] if row.eta else []
-        note = next((one for one in fuller if width(f"{row.title}{one}") <= cells - 5), note)
+        note = crop(row.due_note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
+        fuller = [f"{note} {row.eta}"] if row.eta and note == row.note else []
+        fits = (one for one in (*fuller, note) if width(f"{row.title}{one}") <= cells - 5)
+        note = next(fits, row.brief_note or note)
         name = pad(row.title, max(4, cells - width(note) - 5))
         if row.name == chosen:
             style = "chosen" if focused else "chosen-blurred"
@@ -40,7 +41,7 @@ def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool)
 
 def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
     """The line's part of each stage."""
-    full = [row.note if row.active or row.note == COPIED else "" for row in rows]
+    full = [row.due_note if row.active or row.note == COPIED else "" for row in rows]
     shorter = [row.brief_note if note else "" for row, note in zip(rows, full, strict=True)]
     running = ["" if note == COPIED else note for note in shorter]
     of_stages = ["" if row.name == PIPELINE.name else note for row, note in zip(rows, running, strict=True)]

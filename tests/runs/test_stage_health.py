@@ -53,7 +53,7 @@ def test_what_came_of_collecting_is_told():
         signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
     assert done(signs) == [("warn", "Done. 28 answers, coverage 64% of tokens, 10 rejected (8 mass, 2 no logprobs).")]
     assert done(VitalSigns()) == []
-    said = " On average 30% of the teacher's probability is outside its candidates."
+    said = " On average 30.4% of the teacher's probability is outside its candidates."
     for mass in (0.2, 0.304):
         signs = VitalSigns()
         for _ in range(8):

@@ -288,6 +288,11 @@ def test_the_stages_as_a_column_and_as_a_strip():
     timed = tuple(replace(row, eta="4 min") if row.name == "train" else row for row in _ROWS)
     for cells, train in ((32, " ▸ Train the student  58% 4 min "), (30, " ▸ Train the student      58% ")):
         assert unstyled(*stage_text.column(timed, "train", cells, focused=True)).split("\n")[4] == train
+    for note, eta, told in (("part 1/2 58%", "", "1/2 58%"), (PREPARING, "9 min", "in 9 min")):
+        rows = tuple(replace(row, note=note, eta=eta) if row.name == "train" else row for row in _ROWS)
+        train = unstyled(*stage_text.column(rows, "train", 32, focused=True)).split("\n")[4]
+        assert train == f" ▸ Train the student{told:>11} "
+        assert f"train {told} " in unstyled(stage_text.strip(rows, "train", 80, focused=True))
     strip = unstyled(stage_text.strip(_ROWS, "train", 80, focused=True))
     assert len(strip) <= 80
     assert "▸ train 58%" in strip
