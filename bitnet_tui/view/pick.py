@@ -11,15 +11,18 @@ Options = Sequence[tuple[str, str]]
 """(words, value) of each."""
 
 
-def pick(options: Options, chosen: str, cells: int, *, focused: bool) -> Line:
-    """The options; the chosen one differs by its sign. Arrows say on which sides there are more."""
+def pick(options: Options, chosen: str, cells: int, *, focused: bool, counts: bool = True) -> Line:
+    """The options; the chosen one differs by its sign, unless the choice counts for nothing.
+
+    Arrows say on which sides there are more.
+    """
     first, last = _shown(options, chosen, cells)
     spans: list[Span] = [Span(_MORE[0], "label")] if first else []
     for words, value in options[first:last]:
-        if value == chosen:
+        if value == chosen and counts:
             spans.append(Span(f"◉ {words}", "chosen" if focused else "value"))
         else:
-            spans.append(Span(f"○ {words}", "label"))
+            spans.append(Span(f"○ {words}", "label" if counts else "faint"))
         spans.append(Span(_GAP))
     return (*spans[:-1], *((Span(_MORE[1], "label"),) if last < len(options) else ()))
 

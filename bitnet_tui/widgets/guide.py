@@ -104,7 +104,7 @@ class Cards(Entries):
 
 
 class Pick(_Line):
-    """A choice among a few words."""
+    """A choice among a few words. While it is disabled, none of them is chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("move.left", "move(-1)", "The one before"),
@@ -130,7 +130,8 @@ class Pick(_Line):
         self.value = value
 
     def render(self) -> RenderResult:
-        return paint([pick.pick(self._options, self.value, self.content_size.width, focused=self.has_focus)])
+        cells, counts = self.content_size.width, not self.disabled
+        return paint([pick.pick(self._options, self.value, cells, focused=self.has_focus, counts=counts)])
 
     def action_move(self, steps: int) -> None:
         self._choose(pick.beside(self._options, self.value, steps))

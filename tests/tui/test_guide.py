@@ -215,6 +215,11 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         tokenizer = field_of(guide, "TOKENIZER_NAME")
         assert isinstance(tokenizer, Input)
         assert (tokenizer.placeholder, width.placeholder) == ("the model's", "the model's")
+        for field in (tokenizer, width):
+            field.focus()
+            await until(pilot, lambda: "empty = the model's." in said(pilot, "#hint"))
+        assert "○ nano ○ mini" in words(pilot) and "◉ nano" not in words(pilot)  # the model has its own shape
+        assert field_of(guide, "MINI_PRESET").disabled
         assert [guide.query_one(one).region for one in ("#back", "#next")] == buttons
         start.value, rate = "", field_of(guide, "LR")
         assert isinstance(rate, Input)
@@ -232,6 +237,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         await click_on(pilot, "Start from them")
         assert [guide.draft.get(name) for name in names] == ["teacher", "6", "2e-4", "3e-5"]
         start.value = ""
+        await settled(pilot)
         field_of(guide, "MINI_PRESET").focus()
         await press(pilot, "right")
         assert guide.draft.get("MINI_PRESET") == "mini" and not guide.offers
@@ -257,6 +263,8 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         tokenizer.value = "c/d"
         await settled(pilot)
         assert not guide.offers  # it has another tokenizer
+        start.value = ""
+        await settled(pilot)
         await click_on(pilot, "1b")
         assert guide.draft.get("MINI_PRESET") == "1b" and not guide.offers
 

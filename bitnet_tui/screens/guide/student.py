@@ -1,5 +1,6 @@
 """The step "Student and budget": its size, how long it trains, when activations flip, and what that will take."""
 
+import re
 from collections.abc import Mapping
 from typing import cast
 
@@ -49,6 +50,7 @@ _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
 _EMPTY = {"TOKENIZER_NAME": "SmolLM2's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
 _OF_THE_MODEL = "the model's"
+_IF_EMPTY = re.compile(r"empty = [^.]*\.")
 
 
 class StudentStep(Step):
@@ -84,18 +86,30 @@ class StudentStep(Step):
         """What counts for an empty field. A model to start from gives a tokenizer, and its shape with its layers."""
         if name == "TOKENIZER_NAME" and self.draft.get(START) != default(START):
             return _OF_THE_MODEL
-        if name in SIZES and "MINI_PRESET" in unused_of_start(self.draft.values):
+        if name in SIZES and self._has_models_shape:
             return _OF_THE_MODEL
         return _EMPTY.get(name, self.draft.default(name) or "the preset's")
 
+    @property
+    def _has_models_shape(self) -> bool:
+        """Whether the student has the shape of the model that it starts from, and no preset's."""
+        return _PRESET in unused_of_start(self.draft.values)
+
+    def _follow_start(self) -> None:
+        """Show what a model to start from decides."""
+        for name in ("TOKENIZER_NAME", *SIZES):
+            cast("Input", self.field(name)).placeholder = self._placeholder(name)
+        self.query_one(f"#field-{_PRESET}").disabled = self._has_models_shape
+
     def begin(self) -> None:
+        self._follow_start()
         self._show_flip()
         self._advise()
         self._estimate = Estimate(self.guide, self._draw)
         self._estimate.make()
 
     def entry(self) -> Widget | None:
-        return self.field(_PRESET)
+        return self.field(START if self._has_models_shape else _PRESET)
 
     def hint(self, name: str) -> str:
         setting = name.removeprefix("field-")
@@ -103,7 +117,10 @@ class StudentStep(Step):
             return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
         if setting == "KD_NUM_PROMPTS":
             return f"{REGISTRY[setting].help} {_HELD_OUT if self.draft.teacher.local else _PAID}"
-        return about(setting) if setting in REGISTRY else ""
+        text = about(setting) if setting in REGISTRY else ""
+        if setting in ("TOKENIZER_NAME", *SIZES):
+            text = _IF_EMPTY.sub(f"empty = {self._placeholder(setting)}.", text)
+        return text
 
     # -- changing ------------------------------------------------------------------------------------------------
 
@@ -128,8 +145,7 @@ class StudentStep(Step):
         if changed:
             self._estimate.mark()
         if name == START:
-            for one in ("TOKENIZER_NAME", *SIZES):
-                cast("Input", self.field(one)).placeholder = self._placeholder(one)
+            self._follow_start()
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
