@@ -13,6 +13,7 @@ from textual.events import Click, Event, Resize
 from textual.geometry import Size
 from textual.message import Message
 from textual.messages import Prune
+from textual.reactive import Reactive
 from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Button
@@ -44,6 +45,8 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         bindings.shared("move.next_part", "app.focus_next"),
         bindings.shared("move.previous_part", "app.focus_previous"),
     ]
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As in Textual, which draws the whole screen again with each focus. The two widgets draw themselves."""
     _questions: tuple[Callable[[], None], ...] = ()
     """Those that wait until it is on top."""
 

@@ -40,7 +40,10 @@ class Charts(Container):
         return self.query(ChartPanel).first().plot.column_share
 
     def show(self, view: RunView, lens: Lens) -> None:
+        """While another tab is open they stay as they are: they have no size to be drawn for until they are shown."""
         self._view, self._lens = view, lens
+        if self._laid_out != (0, 0) and not self.size:
+            return
         charts, across = self._chosen()
         down = -(-len(charts) // across)
         if (across, down) != self._laid_out:

@@ -56,8 +56,8 @@ class Foot(Footer):
         """What the line is made of, once the bindings are known."""
         if not self._bindings_ready:
             return ()
-        active = self.screen.active_bindings.values()
-        return tuple((one.binding, self.app.get_key_display(one.binding), one.enabled, one.tooltip) for one in active)
+        shown = [one for one in self.screen.active_bindings.values() if one.binding.show]
+        return tuple((one.binding, self.app.get_key_display(one.binding), one.enabled, one.tooltip) for one in shown)
 
     def on_resize(self, event: events.Resize) -> None:
         if event.size.width != self._made_for:

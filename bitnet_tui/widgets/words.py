@@ -40,7 +40,12 @@ class Words(Static):
             super().update(safe, layout=layout and not self._stays_as_large(safe))
 
     def _stays_as_large(self, content: VisualType) -> bool:
-        """Whether each line is as long as before and none wraps: a layout takes longer than drawing a line."""
+        """Whether its size does not depend on the content, or each line is as long as before and none wraps.
+
+        A layout takes longer than drawing a line.
+        """
+        if not self.styles.auto_dimensions:
+            return True
         now, before = _lengths(content), _lengths(self.content)
         return now == before and bool(now) and max(now) <= self.content_size.width
 

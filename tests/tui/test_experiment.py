@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from textual._compositor import LayoutUpdate
 from textual.pilot import Pilot
 from textual.widgets._footer import FooterKey
 
@@ -15,6 +16,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.view.panels import title
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.widgets.chart import ChartTitle
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
@@ -270,16 +272,28 @@ def _named(pilot: Pilot[None]) -> list[str]:
     return [one.description for one in pilot.app.screen.query(FooterKey)]
 
 
-async def test_the_line_of_keys_is_made_anew_only_when_it_differs(home: Path):
-    """Each key tells what is bound again, and making the line costs more than most keys do."""
+async def test_a_turn_of_a_tab_draws_only_what_differs(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each key tells what is bound again, and making the line of keys costs more than most keys do."""
+    updates: list[object] = []
+    display = BitnetApp._display
+    monkeypatch.setattr(
+        BitnetApp, "_display", lambda app, screen, one: updates.append(one) or display(app, screen, one)
+    )
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         assert "Run stage" in _named(pilot)
         await pilot.press("up")  # to the training, which has charts
-        for tab, charted in (("1", True), ("3", False), ("1", True)):
+        await until(pilot, lambda: "‹" in shown(pilot))
+        above_chart = pilot.app.screen.query(ChartTitle).first()
+        updates.clear()
+        for tab, charted in (("1", True), ("7", False), ("1", True)):
             await pilot.press(tab)
             await until(pilot, lambda charted=charted: ("Next chart" in _named(pilot)) == charted)
+            pilot.app.screen.redraw()  # type: ignore[attr-defined]
+            assert "‹" in str(above_chart.content), "it is there at once when its tab is shown again"
+        assert updates
+        assert not any(isinstance(one, LayoutUpdate) for one in updates), "of the whole screen"
         await pilot.press(*["up"] * 6)
         await settled(pilot)
         made = list(pilot.app.screen.query(FooterKey))

@@ -10,7 +10,7 @@ from tests.tui.pilots import shown
 
 
 class _Two(App[None]):
-    CSS = "Words { width: 8; height: auto; }"
+    CSS = "Words { width: 8; height: auto; } .-short { height: 1 }"
 
     def compose(self) -> ComposeResult:
         yield Words(Content("took 58s"))
@@ -37,6 +37,13 @@ async def test_a_screen_is_laid_out_again_only_for_a_text_of_another_size(
         assert lines[below] == "below"
         assert "".join(lines[:below]).replace(" ", "") == text.replace(" ", "").replace("\n", "")
         assert bool(layouts) == laid_out
+        pilot.app.query(Words).first().add_class("-short")
+        await pilot.pause()
+        layouts.clear()
+        pilot.app.query(Words).first().update(Content("one two three"))
+        await pilot.pause()
+        assert shown(pilot).startswith("one two")
+        assert not layouts, "its size does not depend on what it says"
 
 
 async def test_a_text_as_long_as_before_that_wraps_elsewhere_gets_its_rows():
