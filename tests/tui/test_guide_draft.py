@@ -19,7 +19,7 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import width
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide import review, storing, teachers
+from bitnet_tui.view.guide import draft_record, review, storing, teachers
 from bitnet_tui.view.guide.draft import ALWAYS, BACKEND, HERE, STEPS, STUDENT_FIELDS, SYNC, TEACHER, Draft
 from bitnet_tui.view.spans import unstyled
 
@@ -182,7 +182,7 @@ def test_a_draft_comes_back_from_its_record(values, step, had_keys):
     }
     draft = made("mine", **allowed)
     draft = Draft(draft.values, "mine", step, "from", had_keys=had_keys)
-    assert drafted.from_record(json.loads(json.dumps(drafted.to_record(draft)))) == draft
+    assert draft_record.from_record(json.loads(json.dumps(draft_record.to_record(draft)))) == draft
 
 
 @given(values=st.dictionaries(st.sampled_from(sorted(SECRET_NAMES)), st.just("sk-canary"), max_size=5))
@@ -190,7 +190,7 @@ def test_no_secret_is_in_a_record_or_a_file_wherever_it_was_typed(values):
     draft = Draft(
         {**values, "OPENAI_MODEL": "gpt sk-canary", "SEED": "7", "LR": "\udcff"}, "sk-canary", source="\ud83d"
     )
-    record = drafted.to_record(draft, frozenset({"sk-canary", ""}))
+    record = draft_record.to_record(draft, frozenset({"sk-canary", ""}))
     assert json.dumps(record, ensure_ascii=False).encode()
     assert "sk-canary" not in json.dumps(record)
     assert "7" in json.dumps(record)
@@ -269,7 +269,7 @@ _KEYS = st.sampled_from(["values", "step", "name", "source", "TOTAL_STEPS", TEAC
     )
 )
 def test_no_record_harms(record):
-    found = drafted.from_record(record)
+    found = draft_record.from_record(record)
     if found is not None:
         drafted.faults(found, NOBODY)
         assert found.teacher
@@ -316,6 +316,6 @@ def test_defaults_fit_the_rest_of_the_draft_and_are_written():
     copy = Draft(source="one")  # what its source leaves out has the settings' own defaults
     assert (copy.get("MAX_SEQ_LEN"), copy.get("KD_NUM_PROMPTS")) == ("256", "100")
     chosen = Draft({"KD_NUM_PROMPTS": "320", "TEACHER_PROVIDER": "openai"})
-    assert drafted.from_record(drafted.to_record(chosen)) == chosen
+    assert draft_record.from_record(draft_record.to_record(chosen)) == chosen
     pasted = drafted.of_settings({"KD_NUM_PROMPTS": "320", "MAX_SEQ_LEN": "256", "TEACHER_PROVIDER": "openai"}, "")
     assert (pasted.get("KD_NUM_PROMPTS"), pasted.get("MAX_SEQ_LEN")) == ("320", "256")

@@ -20,7 +20,7 @@ from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.services import drafts, keys, managing, planning
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide import teachers
+from bitnet_tui.view.guide import draft_record, teachers
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.key_rows import NO_VAULT, keeper
 
@@ -164,7 +164,7 @@ class KeptGuide(Guide):
             self._tell_step()
         if self._own:  # something was chosen before it could be read
             return
-        kept = drafted.from_record(record)
+        kept = draft_record.from_record(record)
         if kept is not None and not kept.empty:
             self._returned = True
             self._greeting = kept.step
@@ -267,7 +267,7 @@ class KeptGuide(Guide):
             return lambda: None
         if draft.empty:
             return lambda: kept.remove(turn)
-        return lambda: kept.write(drafted.to_record(draft, secrets), turn)
+        return lambda: kept.write(draft_record.to_record(draft, secrets), turn)
 
     def _not_saved(self, why: str) -> None:
         self.say(f"The draft can't be kept: {why}", "warn")

@@ -21,7 +21,6 @@ from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.settings.unused import unused_of_start
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
-from bitnet_core.text import is_utf8
 from bitnet_tui.view.guide.words import preset_words
 
 STEPS = {
@@ -44,7 +43,7 @@ ENOUGH_ANSWERS = "320"
 ALWAYS = (TEACHER, "MINI_PRESET", LENGTH, ANSWERS, "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
-_LONGEST_NAME = 64
+LONGEST_NAME = 64
 _PROMPT_TOKENS = 128
 """Room for a usual prompt in its chat template."""
 _ELSEWHERE = "this teacher's weights are not here"
@@ -158,12 +157,12 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
         backend = HERE
     own = {name: text for name, text in values.items() if name not in (*moved, TEACHER, BACKEND)}
     own |= {moved[name]: values[name] for name in moved if values.get(name) and moved[name] in REGISTRY}
-    for name, text in _fitted_last(own | {TEACHER: provider.name, BACKEND: backend}):
+    for name, text in fitted_last(own | {TEACHER: provider.name, BACKEND: backend}):
         draft = draft.having(name, text)
     return draft
 
 
-def _fitted_last(values: Mapping[str, str]) -> list[tuple[str, str]]:
+def fitted_last(values: Mapping[str, str]) -> list[tuple[str, str]]:
     """The settings, with those last whose defaults follow from others."""
     return sorted(values.items(), key=lambda one: one[0] in (LENGTH, ANSWERS))
 
@@ -226,7 +225,7 @@ def overrides(draft: Draft, root: Path) -> dict[str, str]:
 def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
     """A name that is free in any case of letters: teacher and student, or that of the source and a number."""
     stem = draft.source or f"{_teacher_words(draft)}-{preset_words(draft.get('MINI_PRESET'))}"
-    stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: _LONGEST_NAME - 6]
+    stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: LONGEST_NAME - 6]
     stem = stem if is_name(stem) else "experiment"
     numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
     known = {one.casefold() for one in taken}
@@ -236,7 +235,7 @@ def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
 def _teacher_words(draft: Draft) -> str:
     """The teacher as one calls it: its model without the publisher and the kind, or else its provider."""
     model = re.split(r"[/\\]", draft.model.rstrip("/\\"))[-1].lower()
-    return _KIND_OF_MODEL.sub("", model)[: _LONGEST_NAME // 2] or _CALLED.get(draft.teacher.name, draft.teacher.name)
+    return _KIND_OF_MODEL.sub("", model)[: LONGEST_NAME // 2] or _CALLED.get(draft.teacher.name, draft.teacher.name)
 
 
 # -- what is wrong ---------------------------------------------------------------------------------------------------
@@ -373,52 +372,3 @@ def _name_faults(draft: Draft, taken: frozenset[str]) -> Iterator[Fault]:
         yield Fault("review", "NAME", "exists already", suggested_name(draft, taken))
     elif not draft.name:
         yield Fault("review", "NAME", "give it a name", suggested_name(draft, taken))
-
-
-# -- kept in a file --------------------------------------------------------------------------------------------------
-
-_MOST_VALUES, _LONGEST_VALUE = 500, 30_000
-
-
-def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The draft as JSON. What JSON can't hold, or holds one of `secrets` in a wrong field, is left out."""
-
-    def may_be_kept(text: str) -> bool:
-        return is_utf8(text) and not any(secret in text for secret in secrets if secret)
-
-    values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
-    name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
-    return {
-        "version": 1,
-        "name": name,
-        "step": draft.step,
-        "source": source,
-        "traces": draft.traces,
-        "had_keys": draft.had_keys or bool(secrets),
-        "values": values,
-    }
-
-
-def from_record(record: object) -> Draft | None:
-    """The draft of a record; None for what is none. Names that are not settings, or secrets, are left out."""
-    if not isinstance(record, dict) or not isinstance(record.get("values"), dict):
-        return None
-    values = {
-        name: value
-        for name, value in list(record["values"].items())[:_MOST_VALUES]
-        if name in REGISTRY and name not in SECRET_NAMES and isinstance(value, str) and len(value) < _LONGEST_VALUE
-    }
-    draft = Draft(source=source) if isinstance(source := record.get("source"), str) else Draft()
-    for name, value in _fitted_last(values):
-        if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
-            draft = draft.having(name, value)
-    texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
-    step, traces = record.get("step"), record.get("traces")
-    kept = {key: text[:_LONGEST_NAME] for key, text in texts.items()}
-    return replace(
-        draft,
-        step=step if isinstance(step, str) and step in STEPS else "machine",
-        traces=traces if isinstance(traces, bool) else None,
-        had_keys=record.get("had_keys") is True,
-        **kept,
-    )

@@ -1,0 +1,53 @@
+"""The draft as it is kept in a file: a record without secrets, which may come back torn or from another version."""
+
+from dataclasses import replace
+
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.text import is_utf8
+from bitnet_tui.view.guide.draft import BACKEND, LONGEST_NAME, STEPS, Draft, default, fitted_last
+
+_MOST_VALUES, _LONGEST_VALUE = 500, 30_000
+
+
+def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
+    """The draft as JSON. What JSON can't hold, or holds one of `secrets` in a wrong field, is left out."""
+
+    def may_be_kept(text: str) -> bool:
+        return is_utf8(text) and not any(secret in text for secret in secrets if secret)
+
+    values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
+    name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
+    return {
+        "version": 1,
+        "name": name,
+        "step": draft.step,
+        "source": source,
+        "traces": draft.traces,
+        "had_keys": draft.had_keys or bool(secrets),
+        "values": values,
+    }
+
+
+def from_record(record: object) -> Draft | None:
+    """The draft of a record; None for what is none. Names that are not settings, or secrets, are left out."""
+    if not isinstance(record, dict) or not isinstance(record.get("values"), dict):
+        return None
+    values = {
+        name: value
+        for name, value in list(record["values"].items())[:_MOST_VALUES]
+        if name in REGISTRY and name not in SECRET_NAMES and isinstance(value, str) and len(value) < _LONGEST_VALUE
+    }
+    draft = Draft(source=source) if isinstance(source := record.get("source"), str) else Draft()
+    for name, value in fitted_last(values):
+        if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
+            draft = draft.having(name, value)
+    texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
+    step, traces = record.get("step"), record.get("traces")
+    kept = {key: text[:LONGEST_NAME] for key, text in texts.items()}
+    return replace(
+        draft,
+        step=step if isinstance(step, str) and step in STEPS else "machine",
+        traces=traces if isinstance(traces, bool) else None,
+        had_keys=record.get("had_keys") is True,
+        **kept,
+    )
