@@ -37,6 +37,13 @@ async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, mon
         assert "answered in 0.42 s" in shown(pilot)
         await press(pilot, "enter")
         assert guide._step == "storage"
+        assert not reports
+        reports += [{**GOOD, "model": None, "models": ["only"]}, GOOD]
+        await press(pilot, "ctrl+b")
+        guide.query_one("#model", Input).value = ""
+        await press(pilot, "ctrl+t")
+        await until(pilot, lambda: "answered in 0.42 s" in shown(pilot))
+        assert guide.draft.model == "only", "there is nothing to choose"
     assert not reports
 
 

@@ -192,6 +192,7 @@ def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
         ),
         ({"chat": False, "problem": "m is not there."}, "✗ m is not there.", "Choose another model"),
         ({"model": "", "models": list("abcdefg")}, "It has 7 models; choose one below, or type its name.", ""),
+        ({"model": "", "models": ["only", "only"]}, "It has 1 model.", ""),
         ({"model": "", "models": []}, "! It lists no models; type the model's name.", "Go to Model"),
     ],
 )

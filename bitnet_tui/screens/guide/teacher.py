@@ -222,7 +222,11 @@ class TeacherStep(TestedStep):
 
     @on(OptionList.OptionSelected, "#models")
     def _model_chosen(self, event: OptionList.OptionSelected) -> None:
-        entry, name = self.query_one(_MODEL, Input), event.option.id or ""
+        self._take_model(event.option.id or "")
+
+    def _take_model(self, name: str) -> None:
+        """Put it into its field, and test it if that is what was asked for."""
+        entry = self.query_one(_MODEL, Input)
         self.query_one("#test").focus()
         self._asked_next, self._goes_on = name if self._goes_on and entry.value != name else "", False
         entry.value = name
@@ -265,7 +269,9 @@ class TeacherStep(TestedStep):
         if listed:
             self.guide.say("", "label")  # the model that was missing can be chosen now
         super().found_out(found, tested=tested)
-        if listed:
+        if listed and not self.draft.model and len(set(found.models)) == 1:
+            self._take_model(found.models[0])
+        elif listed:
             self.query_one("#models").focus()
 
     def _show(self, found: Found | None) -> None:

@@ -280,8 +280,9 @@ def _candidates(report: Mapping[str, Any]) -> str:
 def _models(models: tuple[str, ...], problem: str) -> Found:
     if not models:
         return Found((_warn(problem or "It lists no models; type the model's name."),), "Go to Model", field="MODEL")
-    noun = "model" if len(models) == 1 else "models"
-    said = line(Span(f"It has {len(models):,} {noun}; choose one below, or type its name.", "label"))
+    number = len(set(models))
+    words = "It has 1 model." if number == 1 else f"It has {number:,} models; choose one below, or type its name."
+    said = line(Span(words, "label"))
     return Found((said, *((_warn(problem),) if problem else ())), models=models)
 
 
