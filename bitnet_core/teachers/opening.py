@@ -40,6 +40,8 @@ _CONTEXT_MULTIPLE = 256
 _CLEANUP_SECONDS = 2.0
 _ALERT_SECONDS = 30.0
 """At most one alert in this time for each reason, or a busy provider would fill the log."""
+_NOTABLE_SECONDS = 15.0
+"""A wait of this length is told as soon as the one that was told before is over."""
 _LONG_SECONDS = 600.0
 """A wait of this length is worth a decision: to wait, or to start later."""
 
@@ -160,7 +162,7 @@ async def _open_over_http(
         identity.base_url,
         identity.model,
         key,
-        on_retry=_alert_of_retries(host, identity.provider),
+        on_retry=_alert_of_retries(host, identity.provider, pace),
         pace=pace,
         table=table,
         own=identity.own,
@@ -174,17 +176,19 @@ def _key(host: Host, identity: Identity) -> tuple[str | None, str]:
     return next(((found, name) for name in identity.key_settings if (found := host.secret(name))), (None, ""))
 
 
-def _alert_of_retries(host: Host, provider: Provider) -> OnRetry:
-    alerted: dict[str, float] = {}
+def _alert_of_retries(host: Host, provider: Provider, pace: Pace) -> OnRetry:
+    """Tells now and then why requests wait, and how long."""
+    silent_until: dict[tuple[str, bool], float] = {}
 
-    def on_retry(reason: str, wait: float | None) -> None:
-        now = time.monotonic()
-        if now - alerted.get(reason, -_ALERT_SECONDS) < _ALERT_SECONDS:
+    def on_retry(reason: str, asked: float | None) -> None:
+        now, wait = time.monotonic(), pace.wait_s() if asked is None else asked
+        told = reason, wait >= _NOTABLE_SECONDS
+        if now < silent_until.get(told, now):
             return
-        alerted[reason] = now
+        silent_until[told] = now + (min(wait, _ALERT_SECONDS) if told[1] else _ALERT_SECONDS)
         code = "rate_limited" if reason == "rate limited" else "retrying"
-        soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
-        advice = "Nothing to do." if (wait or 0.0) < _LONG_SECONDS else "Wait, or stop the run and start it later."
+        soon = "soon" if wait < 1 and asked is None else f"in {wait:.0f} s{'' if asked is None else ', as it asks'}"
+        advice = "Nothing to do." if wait < _LONG_SECONDS else "Wait, or stop the run and start it later."
         host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", advice)
 
     return on_retry

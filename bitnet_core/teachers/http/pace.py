@@ -175,6 +175,10 @@ class Pace:
         """Send nothing for this long."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
+    def wait_s(self) -> float:
+        """Seconds in which no request may leave."""
+        return max(0.0, max(self._paused_until, self._next_start) - self._clock())
+
     def holds(self) -> str:
         """What holds back the next request, in words; empty if it may leave, or the last ones have just left."""
         now = self._clock()
