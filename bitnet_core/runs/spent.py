@@ -160,15 +160,26 @@ class _Begun:
 
 @functools.lru_cache(_FILES)
 def _reached(path: Path, _file: int, end: float) -> float | None:
-    """When a run that has ended reported last up to this place; None if it went no further."""
-    tail = _metrics(EventReader(path, last_bytes=_TAIL_BYTES))
-    if all(place <= end for place, _ in tail):
+    """When a run that has ended reported last up to this place; None if it went no further.
+
+    Its reports come in the order of their places, so that a file of any length is bisected.
+    """
+    near, far = _TAIL_BYTES, path.stat().st_size  # bytes to the end of the file
+    while not (last := list(_metrics(path, near))) and near < far:
+        near *= 2
+    if all(place <= end for place, _ in last):
         return None
-    return max((t for place, t in _metrics(EventReader(path)) if place <= end), default=-math.inf)
+    while far - near > _TAIL_BYTES:
+        middle = (near + far) // 2
+        place, _ = next(_metrics(path, middle), (math.inf, 0.0))
+        near, far = (near, middle) if place <= end else (middle, far)
+    reports = takewhile(lambda report: report[0] <= end, _metrics(path, far))
+    return max((t for _, t in reports), default=-math.inf)
 
 
-def _metrics(reader: EventReader) -> Iterator[tuple[float, float]]:
-    """The place and the time of each report."""
+def _metrics(path: Path, last_bytes: int) -> Iterator[tuple[float, float]]:
+    """The place and the time of each report in the end of a file."""
+    reader = EventReader(path, last_bytes=last_bytes)
     while (events := reader.read_new()) or not reader.at_end:
         for event in events:
             if (
