@@ -22,6 +22,15 @@ def test_a_metric_amid_a_flip_says_which_share_of_the_layers_has_flipped() -> No
     assert shown == "step 9  90 tokens  A4 in 2 of 6 layers"
 
 
+def test_a_progress_line_tells_of_which_part_it_is() -> None:
+    told = {"done": 12, "total": 30, "unit": "layers", "eta_s": 41.0, "label": "reading", "part": 1, "parts": 3}
+    assert describe(event("progress", **told)) == "reading  12/30 layers  41s left of part 1 of 3"
+    shown = describe(event("progress", **told, first_step_in_s=540.0))
+    assert shown == "reading  12/30 layers  part 1 of 3, about 9 min to the first step"
+    for odd in ({"part": "x"}, {"parts": 1}, {"parts": None}):
+        assert describe(event("progress", **told | odd)) == "reading  12/30 layers  41s left"
+
+
 def test_a_progress_line_is_one_line() -> None:
     shown = describe(event("progress", done=3, total=9, unit="a\nb", label="two\nlines\x1b"))
     assert shown == "two lines·  3/9 a b"
