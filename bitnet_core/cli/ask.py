@@ -23,7 +23,7 @@ from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.teacher import Teacher
 
 _T = TypeVar("_T")
-_STOPPED = "Stopped; the request was given up."
+_STOPPED = "Stopped; the request was abandoned."
 
 
 class CommandHost(Host):

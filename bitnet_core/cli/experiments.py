@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     for name, (about, handler) in _ACTIONS.items():
         made[name] = actions.add_parser(name, help=about, description=f"{capital(about)}.")
         made[name].set_defaults(handler=handler)
-    made["list"].add_argument("--all", action="store_true", help="the archived ones, too")
+    made["list"].add_argument("--all", action="store_true", help="include archived experiments")
     for name in ("duplicate", "rename"):
         made[name].add_argument("name", metavar="NAME")
         made[name].add_argument("new", metavar="NEW")
@@ -183,6 +183,6 @@ _ACTIONS: dict[str, tuple[str, Any]] = {
     "duplicate": ("make an experiment with the settings of another one", _duplicate),
     "rename": ("give an experiment another name", _rename),
     "archive": ("leave experiments out of lists; nothing is deleted", _archive),
-    "unarchive": ("take archived experiments into lists again", _archive),
+    "unarchive": ("show archived experiments in lists again", _archive),
     "delete": ("delete experiments from this machine; a copy on a storage target stays", _delete),
 }

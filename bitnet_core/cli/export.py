@@ -51,9 +51,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from bitnet_core.cli import exporting
     from bitnet_core.runs.launch import export_lock
 
-    waiting = functools.cache(
-        lambda: warn(f"Another export of {experiment.root} is going on; this one waits for it.")
-    )
+    waiting = functools.cache(lambda: warn(f"Another export of {experiment.root} is running; this one waits for it."))
     with export_lock(experiment, on_wait=waiting):
         return exporting.export(arguments, experiment, path)
 

@@ -106,7 +106,7 @@ def exported(source: Source, type_name: str) -> Path:
 
     def wait() -> None:
         if not said:
-            said.append(f"bitnet: another process writes a student into {folder}; waiting for it…\n")
+            said.append(f"bitnet: another process is writing a student into {folder}; waiting for it…\n")
             complain(said[0])
 
     with writing(path, "name another BITNET_CACHE"):

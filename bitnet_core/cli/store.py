@@ -225,7 +225,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     fields = {"target": copy.place.place, "manifest": report.key, "files": report.files, "objects": report.objects}
     fields |= {"bytes": report.bytes, "quick": arguments.quick, "faults": faults}
     if not faults:
-        how = "are there with their sizes" if arguments.quick else f"are what was stored, {size(report.bytes)} read"
+        how = "are there with their sizes" if arguments.quick else f"match what was stored, {size(report.bytes)} read"
         answer(arguments, fields, f"{report.files} files in {report.objects} objects {how}")
         return 0
     if arguments.json:

@@ -109,8 +109,8 @@ class SessionReporter:
         self.reporter.alert(
             "warning",
             "absurd_counts",
-            f"{requests} requests of earlier runs are charged with more tokens than they can have cost; now they "
-            "count with the most that they can.",
+            f"{requests} requests of earlier runs were charged with more tokens than they can have cost; now "
+            "they count with the most that they can have cost.",
             "If the provider's bill says otherwise, set the limits (KD_MAX_…) by the bill.",
         )
 
@@ -171,7 +171,7 @@ class SessionReporter:
             "warning",
             "fewer_candidates",
             f"{model} gives {candidates} candidates a step in an answer, and gave {probed} when it was probed: "
-            "another server may answer for it by turns.",
+            "several servers may take turns to answer for it.",
             "The rest of their mass goes to Other. Stop and keep to one server (or provider) if that matters.",
         )
 
@@ -180,7 +180,7 @@ class SessionReporter:
             "warning",
             "thinks_first",
             f"The first tokens of {self.collection.identity.model} are thinking: there was no text until {tokens} "
-            "were asked for. Thinking is billed, and takes from KD_MAX_TOKENS_PER_PROMPT.",
+            "were asked for. Thinking is billed, and counts towards KD_MAX_TOKENS_PER_PROMPT.",
             "Switch its thinking off on the server, or choose a model that does not think.",
         )
 
@@ -190,15 +190,15 @@ class SessionReporter:
         self.reporter.alert(
             "warning",
             "sampling_fixed",
-            f"{self.collection.identity.model} takes no {' and no '.join(fields)}: {named} is not sent.",
-            "The server samples as it likes; the traces say so. Choose another model if that matters.",
+            f"{self.collection.identity.model} accepts no {' and no '.join(fields)}: {named} is not sent.",
+            "The server uses its own sampling; the traces record that. Choose another model if that matters.",
         )
 
     def unmeasured_scale(self) -> None:
         self.reporter.alert(
             "warning",
             "scale_unmeasured",
-            f"{self.collection.identity.model} takes no temperature, so it is unknown at which one it samples, and "
+            f"{self.collection.identity.model} accepts no temperature, so it is unknown which one it samples at, and "
             "whether that scales its logprobs.",
             "The traces are right only if it samples at temperature 1; they say that this was not measured.",
         )
@@ -207,8 +207,8 @@ class SessionReporter:
         self.reporter.alert(
             "warning",
             "another_model",
-            f"{self.collection.identity.provider.name} answers with the model {served}, where {probed} was probed.",
-            "If that is not the same model, stop, choose one by its exact name and collect anew; traces name both.",
+            f"{self.collection.identity.provider.name} answers with the model {served}, but {probed} was probed.",
+            "If that is not the same model, stop, choose one by its exact name and collect again; traces name both.",
         )
 
     def another_fingerprint(self, first: str, second: str) -> None:
@@ -216,8 +216,8 @@ class SessionReporter:
             "warning",
             "another_fingerprint",
             f"{self.collection.identity.model} answers with the fingerprint {second}, where {first} answered before: "
-            "it was changed meanwhile, or several servers of another build answer by turns.",
-            "Traces name all fingerprints; for answers of one build alone, collect anew once the server keeps to it.",
+            "it was changed in between, or servers of different builds take turns to answer.",
+            "Traces name all fingerprints; for answers of one build, collect again once the server keeps to it.",
         )
 
     # -- while asking ------------------------------------------------------------------------------------

@@ -355,7 +355,7 @@ def _require_unscaled(verdict: Verdict, collection: Collection) -> None:
         return
     if verdict.mode == "unmeasured":
         raise BitnetError(
-            f"{collection.identity.model} takes no temperature, so it can't be measured whether that scales its "
+            f"{collection.identity.model} accepts no temperature, so it can't be measured whether that scales its "
             "logprobs; choose another model, or, if you know that it samples at temperature 1, collect with "
             "KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1."
         )

@@ -126,7 +126,7 @@ class Interview:
                 "warning",
                 "sampling_fixed",
                 f"{self._teacher.model} does not take the {' and the '.join(fixed)} of the settings: not sent.",
-                "The server samples as it likes; answers may differ from run to run.",
+                "The server uses its own sampling; answers may differ from run to run.",
             )
         determinism = await self._compare_repeated_answers(answers)
         self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")

@@ -105,7 +105,7 @@ def run_deployed(
                     on_answer(place, answers[-1])
                 elif kind == "done":
                     return Deployed(answers=answers, **line)
-    raise AssertionError("the process ended well without a result")  # pragma: no cover
+    raise AssertionError("the process ended normally, but without a result")  # pragma: no cover
 
 
 @contextmanager

@@ -105,7 +105,7 @@ class KeptAnswers:
             "warning",
             "answers_not_kept",
             f"{self._path} can't be written {explained(error, 'check who may write there')}.",
-            "The baseline goes on; if it does not end, the next run asks again for what is missing there.",
+            "The baseline continues; if it is interrupted, the next run asks again for what is missing there.",
         )
 
     def remove(self) -> None:

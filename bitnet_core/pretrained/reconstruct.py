@@ -95,7 +95,7 @@ def source_state(source: Source, text: Text, reporter: Reporter, half_made: Half
 
 def _say_it_goes_on(reporter: Reporter, done: str) -> None:
     reporter.resumes = True
-    reporter.log(f"The start goes on where it was stopped: {done}.")
+    reporter.log(f"The start continues where it was stopped: {done}.")
 
 
 def in_full_precision(layer: nn.Module) -> None:

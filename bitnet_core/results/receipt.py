@@ -165,7 +165,7 @@ def _warnings(subject: Subject) -> Iterator[str]:
     yield from filter(None, subject.problem.split("\n"))
     for seen, turn in zip(subject.training.seams, subject.training.turns, strict=True):
         if turn:
-            yield f"{STAGES[TRAIN].title}: it went on with other settings at {number(seen)} tokens ({turn})."
+            yield f"{STAGES[TRAIN].title}: it continued with other settings at {number(seen)} tokens ({turn})."
     for stage, run in subject.runs.items():
         if run.outdated:
             yield f"{STAGES[stage].title}: its settings or its input have changed since; run it again."
@@ -173,7 +173,7 @@ def _warnings(subject: Subject) -> Iterator[str]:
             why = f": {run.record.error}" if run.record.error else "."
             yield f"{STAGES[stage].title}: the run is {state_word(run.state)}{why}"
         if run.state in ("starting", "running"):
-            yield f"{STAGES[stage].title} is still at work; its figures are those of now."
+            yield f"{STAGES[stage].title} is still running; its figures are the current ones."
 
 
 def _moment(seconds: float | None) -> str:

@@ -154,7 +154,7 @@ class EventReader:
         return [event if event.seq else msgspec.structs.replace(event, seq=line.number)]
 
     def _pass_over(self, why: str, number: int, reason: str) -> list[Event]:
-        message = f"Line {number + 1} of {self._lines.path.name} was passed over ({reason}); so are others like it."
+        message = f"Line {number + 1} of {self._lines.path.name} was skipped ({reason}); so are others like it."
         return self._say(why, number, message)
 
     def _say(self, why: str, number: int, message: str) -> list[Event]:

@@ -161,7 +161,7 @@ def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHO
     if problem:
         proxy = proxy_of(address, knows_all=False)
         way = f" through {proxy}" if proxy and problem != _NO_ADDRESS else ""
-        raise BitnetError(f"The webhook at {flat(host)} was not told{way}: {problem}; check NOTIFY_WEBHOOK.")
+        raise BitnetError(f"The webhook at {flat(host)} was not notified{way}: {problem}; check NOTIFY_WEBHOOK.")
 
 
 class _Cuttable(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):

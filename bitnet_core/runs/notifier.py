@@ -47,7 +47,7 @@ def start_beside(context: StageContext, record: RunRecord) -> None:
     try:
         child = handover.start_with_secrets(command, keys, environment, subprocess.PIPE)
     except OSError as error:
-        problem = f"Nobody will be told of this run: the notifier can't be started ({error.strerror})."
+        problem = f"No notice of this run can be sent: the notifier can't be started ({error.strerror})."
         context.alert("warning", NOT_NOTIFIED, problem)
         return
     for stream in (child.stdout, child.stderr):

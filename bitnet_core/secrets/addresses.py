@@ -155,7 +155,7 @@ def _provider_of(setting: str) -> str:
 def _origin_of_server(address: str) -> str:
     origin = origin_of(address)
     if not _ORIGIN.fullmatch(origin):
-        raise UsageError(f"{flat(address)[:_SHOWN]} is no address of a server; give one such as https://host:8000.")
+        raise UsageError(f"{flat(address)[:_SHOWN]} is not a server's address; give one such as https://host:8000.")
     return origin
 
 

@@ -85,7 +85,7 @@ class Front:
     @contextlib.contextmanager
     def _holding(self, length: int) -> Iterator[None]:
         if self._asked >= _MOST_ASKED or self._held + length > _MOST_HELD:
-            raise Refused(503, "Too many requests wait; ask again later.")
+            raise Refused(503, "Too many requests are waiting; ask again later.")
         self._asked, self._held = self._asked + 1, self._held + length
         try:
             yield
@@ -101,7 +101,7 @@ class Front:
             for _ in range(self._passed_on):
                 await others.enter_async_context(self._free)
             if not await self._exchange(head, question, writer):
-                raise Refused(400, "llama.cpp ends at this request; change it.")
+                raise Refused(400, "This request makes llama.cpp exit; change it.")
 
     async def _exchange(self, head: Head, question: bytes, writer: asyncio.StreamWriter) -> bool:
         """Ask llama.cpp, and write what it says. False if it ended without a word."""

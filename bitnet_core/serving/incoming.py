@@ -52,5 +52,5 @@ class Incoming:
                 raise EOFError from None
             if error.error_status_hint == 431:
                 raise Refused(431, f"The request's head is longer than {_HEAD_BYTES:,} bytes.") from None
-            raise Refused(error.error_status_hint, "This is not a request of HTTP/1.1.") from None
+            raise Refused(error.error_status_hint, "This is not an HTTP/1.1 request.") from None
         return event

@@ -34,10 +34,8 @@ class KeptUp:
             code = self._server.wait()
             again, pause = "it is started again", self._pause()
             if pause:
-                again += f" in {pause:.0f} s, for it has been {RESTARTS} times in a minute"
-            self._tell(
-                f"llama.cpp ended by itself ({code}: memory ran out, or it could not bear a request); {again}."
-            )
+                again += f" in {pause:.0f} s, as that has happened {RESTARTS} times in a minute"
+            self._tell(f"llama.cpp exited ({code}: memory ran out, or a request made it fail); {again}.")
             await asyncio.sleep(pause)
             self._begun.append(time.monotonic())
             self._server.close()

@@ -42,9 +42,9 @@ def rewritten(body: bytes) -> bytes:
     given = {name: value for name, value in asked.items() if value is not None}
     for name in given:
         if name not in FIELDS:
-            raise Refused(400, f"This server takes no {flat(name)[:_SHOWN]!r}; leave it out.")
+            raise Refused(400, f"This server does not accept {flat(name)[:_SHOWN]!r}; leave it out.")
     if given.get("response_format", _FORMATS[0]) not in _FORMATS:
-        raise Refused(400, "This server makes no answer after a schema; ask for the response_format json_object.")
+        raise Refused(400, "This server can't answer by a JSON schema; use the response_format json_object.")
     try:
         return orjson.dumps(given)
     except TypeError:  # orjson writes fewer levels than it reads

@@ -46,22 +46,22 @@ class Gate:
     def admit(self, request: h11.Request) -> Head:
         """What a request asks for. Refused if it is not answered."""
         if request.http_version not in _VERSIONS:
-            raise Refused(505, "This is not a request of HTTP/1.1.")
+            raise Refused(505, "This is not an HTTP/1.1 request.")
         fields = _fields(request)
         host = _HOST.fullmatch(fields.get("host", "localhost"))
         if self.is_local and not (host and is_loopback((host["v6"] or host["name"]).lower())):
-            raise Refused(403, "Host does not name this machine; ask 127.0.0.1 or localhost.")
+            raise Refused(403, "Host does not name this machine; use 127.0.0.1 or localhost.")
         if "origin" in fields:
-            raise Refused(403, "Pages in a browser are not answered; ask from a program.")
+            raise Refused(403, "Requests from web pages are refused; send them from a program.")
         method, path = request.method.decode(), request.target.decode().partition("?")[0]
         if path not in _ROUTES:
-            raise Refused(404, f"Nothing is served there; ask {', '.join(_ROUTES)}.")
+            raise Refused(404, f"Nothing is served there; use {', '.join(_ROUTES)}.")
         if method != _ROUTES[path]:
             raise Refused(405, f"{path} takes {_ROUTES[path]} alone.")
         if path != "/health" and self.key and not self._is_known(fields):
             raise Refused(401, "The key is missing or wrong; send it as 'Authorization: Bearer KEY'.")
         if "transfer-encoding" in fields:
-            raise Refused(411, "The request does not tell its length; send Content-Length.")
+            raise Refused(411, "The request has no length; send Content-Length.")
         return Head(method, path, int(fields.get("content-length", "0")))
 
     def _is_known(self, fields: Mapping[str, str]) -> bool:

@@ -275,7 +275,7 @@ def _file_problems(file: DotenvFile, shown: str) -> Iterator[Problem]:
         yield Problem("error", f"{shown} line {line} can't be read; write it as NAME=value, with its quotes closed.")
     for name, lines in list(file.duplicates.items())[:_MOST_NAMED]:
         times = f"{len(lines)} times in {shown} (lines {_short(', '.join(map(str, lines)))})"
-        yield Problem("warning", f"{name} is set {times}; the last one counts.")
+        yield Problem("warning", f"{name} is set {times}; the last one is used.")
     yield from _lost_limits(file, shown)
     used = frozenset[str]().union(*map(names_in, file.values.values()))
     unknown = [name for name in file.lines if name not in REGISTRY and name not in used]
@@ -297,7 +297,7 @@ def _lost_limits(file: DotenvFile, shown: str) -> Iterator[Problem]:
         if limit is not None:
             place = f"inside the value of {name} ({shown} line {file.lines[name]})"
             advice = f"give it a line of its own, and close the quotes of {name}."
-            yield Problem("error", f"{limit} is set {place}, so it does not count; {advice}")
+            yield Problem("error", f"{limit} is set {place}, so it has no effect; {advice}")
 
 
 def _is_misspelt_limit(name: str) -> bool:

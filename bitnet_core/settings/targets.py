@@ -38,7 +38,7 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text("DROPBOX_APP_KEY", "", "Key of the registered app; its redirect URI is http://localhost:53682/."),
         secret("DROPBOX_APP_SECRET", "Secret of the registered app; not needed after `bitnet store login`."),
         secret("DROPBOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
-        secret("DROPBOX_ACCESS_TOKEN", "Access token; it ends after hours, so a refresh token is better."),
+        secret("DROPBOX_ACCESS_TOKEN", "Access token; it expires after hours, so a refresh token is better."),
         text("DROPBOX_ROOT", "/bitnet_poc", "Folder in Dropbox."),
     ),
     "Storage: iCloud": (
@@ -53,14 +53,14 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         text(
             "AWS_DEFAULT_REGION", "", "Region of the bucket, such as eu-central-1; not needed with S3_ENDPOINT_URL."
         ),
-        text("S3_PREFIX", "bitnet_poc/", "Begins the name of every object, as a folder does."),
+        text("S3_PREFIX", "bitnet_poc/", "Prefix of the name of every object, like a folder."),
         secret("AWS_SESSION_TOKEN", "Session token: only for temporary keys."),
     ),
     "Storage: Box": (
         text("BOX_CLIENT_ID", "", "Client id of the registered app; its redirect URI is http://127.0.0.1:53682/."),
         secret("BOX_CLIENT_SECRET", "Client secret of the registered app."),
         secret("BOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
-        secret("BOX_DEVELOPER_TOKEN", "Developer token; it ends after an hour, so a refresh token is better."),
+        secret("BOX_DEVELOPER_TOKEN", "Developer token; it expires after an hour, so a refresh token is better."),
         text("BOX_ROOT_FOLDER_ID", "0", "Folder id in Box."),
     ),
     "Storage: Nextcloud": (
@@ -90,7 +90,7 @@ TARGETS: dict[str, tuple[Setting, ...]] = {
         secret("SUPABASE_SERVICE_ROLE_KEY", "Service role key."),
         secret("SUPABASE_ANON_KEY", "Anonymous key; used without a service role key."),
         text("SUPABASE_BUCKET", "bitnet-poc", "Bucket."),
-        text("SUPABASE_PREFIX", "artifacts/", "Begins the name of every object, as a folder does."),
+        text("SUPABASE_PREFIX", "artifacts/", "Prefix of the name of every object, like a folder."),
     ),
     "Storage: MongoDB Atlas": (
         secret("MONGODB_ATLAS_URI", "Connection string."),

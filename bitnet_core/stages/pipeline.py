@@ -110,7 +110,7 @@ def _require_success(stage: str, child: Run) -> None:
     if state == "interrupted":
         raise BitnetError(f"{stage} was interrupted ({child.gone()}); start the pipeline again to continue.")
     if state == "cancelled":
-        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again goes on with it.")
+        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again continues it.")
     if state != "succeeded":
         raise BitnetError(f"{stage} failed: {child.record().error}")
 

@@ -45,7 +45,7 @@ class Here:
         if top == "inputs" and rest and not is_left_out(name):
             return self._experiment.root / name
         raise BitnetError(
-            f"{printable(name)[:200]} is no file of an experiment; the manifest is not one of bitnet's."
+            f"{printable(name)[:200]} is not a file of an experiment; the manifest is not one of bitnet's."
         )
 
     def has(self, entry: Stored) -> bool:

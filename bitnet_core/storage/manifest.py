@@ -125,7 +125,7 @@ def read(target: Target, key: str) -> Published:
     """
     match = _KEY.fullmatch(key)
     if match is None:
-        raise Damaged(f"{printable(key)[:200]} is no manifest's name.")
+        raise Damaged(f"{printable(key)[:200]} is not a manifest's name.")
     try:
         data = get_stored(target, key, match[2])
     except Corrupt:
@@ -148,7 +148,7 @@ def decoded(key: str, data: bytes) -> Published:
     if manifest.counter > _MOST_COUNTER:
         raise Damaged(f"{shown} has a number that no push can have reached.")
     if not 0 <= manifest.created <= _LATEST:
-        raise Damaged(f"{shown} has a time that is none.")
+        raise Damaged(f"{shown} has an impossible time.")
     if manifest.format != 1 or manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:

@@ -97,7 +97,7 @@ class Sending:
             files = [fresh for file in self._again if (fresh := _looked_at_again(file)) is not None]
             if not files:
                 return self.sent
-        self.sent.left += [f"{file.name} changes all the while; it is stored when it rests." for file in files]
+        self.sent.left += [f"{file.name} keeps changing; it is stored once it stops." for file in files]
         return self.sent
 
     def stem(self, file: LocalFile) -> str:

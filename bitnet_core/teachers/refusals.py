@@ -214,7 +214,7 @@ class SentRequest:
         if blames_key(_words(reply)):
             return self._key_refused(said)
         return RefusesAll(
-            f"{self.provider.name} at {self.address} lets no request in ({said}); "
+            f"{self.provider.name} at {self.address} accepts no requests ({said}); "
             "correct what it names or settle it with the provider, then start again: it resumes."
         )
 
@@ -278,7 +278,7 @@ class SentRequest:
         if reply.code not in (401, 403) or not _mentions(reply, _ACCOUNT_SIGNS):
             return None
         return RefusesAll(
-            f"{self.provider.name} at {self.address} accepts no requests of this account ({said}); "
+            f"{self.provider.name} at {self.address} accepts no requests from this account ({said}); "
             "settle that with the provider, then start again: it resumes."
         )
 

@@ -66,7 +66,9 @@ def for_stage(
         found = find_secrets(needed, resolution, ask=ask, trouble=trouble) if needed else dict[str, FoundSecret]()
         locked = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
         if not copied:
-            locked = f"The webhook can't be told: {error} With NOTIFY_WEBHOOK_FORM empty no address is looked for."
+            locked = (
+                f"The webhook can't be notified: {error} With NOTIFY_WEBHOOK_FORM empty no address is looked for."
+            )
     values = written | {name: secret.value for name, secret in found.items()}
     if not names or set(names) & set(values) or not trouble or not profile(options.chosen).needs_key:
         return StageKeys(values, locked)

@@ -106,7 +106,7 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
     )
     if fit := origin.get("fit"):
         reporter.log(
-            f"It learnt on {fit['tokens']:,} tokens in {fit['steps']:,} steps what the source says: its KL over the "
+            f"It was fitted to the source in {fit['steps']:,} steps on {fit['tokens']:,} tokens: its KL over the "
             f"tokens of that text fell from {fit['before']:.2f} to {fit['after']:.2f} nats."
         )
     if origin["head"] != "tied":
@@ -137,7 +137,7 @@ def say_if_flipped_early(reporter: Reporter, student: Student, flip: FlipOptions
     if any(old is not None and old < new for old, new in zip(bits, due, strict=True)):
         reporter.log(
             f"Activations stay at {BITS_AFTER} bits: the larger budget puts the flip at "
-            f"{flip.threshold:,} tokens, and does not undo the one that was."
+            f"{flip.threshold:,} tokens, and does not undo an earlier flip."
         )
 
 
@@ -216,8 +216,8 @@ def say_if_removed(reporter: Reporter, checkpoint: Path) -> bool:
     reporter.alert(
         "warning",
         "checkpoint_removed",
-        f"{checkpoint} was removed while the training was going on, which continues and saves the next one.",
-        f"Leave {checkpoint.parent} alone until the run has ended; of what was removed nothing can be resumed.",
+        f"{checkpoint} was removed during the training, which continues and saves the next one.",
+        f"Leave {checkpoint.parent} alone until the run has ended; what was removed can't be resumed from.",
     )
     return True
 

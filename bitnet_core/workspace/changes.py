@@ -185,7 +185,7 @@ def delete(root: Path) -> None:
     _finish_others(away)
     if failed is not None:
         raise BitnetError(
-            f"{root} is no experiment any more, but a part of it can't be removed "
+            f"{root} is no longer an experiment, but a part of it can't be removed "
             f"{explained(failed, f'remove {gone} by hand')}."
         )
 

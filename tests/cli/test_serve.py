@@ -310,7 +310,7 @@ def test_only_what_is_documented_is_served(served: str) -> None:
     for path in ("slots", "props", "metrics", "lora-adapters", "tokenize", "v1/embeddings"):
         assert httpx.get(f"{served.removesuffix('/v1')}/{path}").status_code == 404
     refused = httpx.post(f"{served}/completions", json={"prompt": "a", "grammar": f"root ::= {'(' * 50_000}"})
-    assert refused.json()["error"]["message"] == "This server takes no 'grammar'; leave it out."
+    assert refused.json()["error"]["message"] == "This server does not accept 'grammar'; leave it out."
 
 
 def test_a_server_that_ends_by_itself_is_started_again(root: Path) -> None:
@@ -326,8 +326,7 @@ def test_a_server_that_ends_by_itself_is_started_again(root: Path) -> None:
         _, said = server.communicate(timeout=30)
     assert server.returncode == 0
     assert said == (
-        "bitnet: warning: llama.cpp ended by itself (-11: memory ran out, or it could not bear a request); "
-        "it is started again.\n"
+        "bitnet: warning: llama.cpp exited (-11: memory ran out, or a request made it fail); it is started again.\n"
     )
 
 

@@ -138,7 +138,7 @@ def test_an_absurd_charge_of_an_earlier_run_blocks_no_later_one(
         summary = collect.run(ctx)
         assert (summary["sequences"], summary["rejected"]) == (12, {})
     (said,) = [event for event in emitted(ctx, "alert") if event["code"] == "absurd_counts"]
-    assert said["message"].startswith("2 requests of earlier runs are charged with more tokens than they can have")
+    assert said["message"].startswith("2 requests of earlier runs were charged with more tokens than they can have")
     with Journal(path) as journal:
         assert 0 < journal.spent().tokens < 20_000
 

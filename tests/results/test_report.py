@@ -164,7 +164,7 @@ def test_the_receipt_says_what_was_changed_in_the_middle(exp: Experiment, home: 
     run._writer.emit(event("changed", step=15, seen_tokens=15 * TOKENS, **changed))
     run.emit("metric", step=16, seen_tokens=16 * TOKENS, loss=1.0)
     run.finish()
-    told = f"Train the student: it went on with other settings at {15 * TOKENS:,} tokens (LR 1e-3 → 5e-4)."
+    told = f"Train the student: it continued with other settings at {15 * TOKENS:,} tokens (LR 1e-3 → 5e-4)."
     assert told in " ".join(_Page(_saved(home, "kd-smol", exp.reports / "r.html")).words.split())
 
 

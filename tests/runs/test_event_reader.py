@@ -83,7 +83,7 @@ def test_an_odd_line_is_told_once_with_its_reason(tmp_path: Path, data: bytes, r
     path.write_bytes(line("before") + (data + b"\n") * 3 + line("after"))
     before, told, after = messages(path)
     assert (before, after) == ("before", "after")
-    assert told.startswith("Line 2 of events.jsonl was passed over (")
+    assert told.startswith("Line 2 of events.jsonl was skipped (")
     assert any(one in told for one in reason.split("|"))
     assert "\n" not in told
     assert len(read_events(path)) == 2
@@ -113,7 +113,7 @@ def test_a_long_line_is_passed_over_in_bounded_memory(
     found = messages(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found == ["before", "Line 2 of events.jsonl was passed over (it is longer than 1 MiB); "
+    assert found == ["before", "Line 2 of events.jsonl was skipped (it is longer than 1 MiB); "
                      "so are others like it.", "after"]  # fmt: skip
     assert peak < 6 * MIB
 

@@ -126,7 +126,7 @@ def test_a_webhook_is_told_and_its_address_is_never_shown(
     address, got = receiver
     call_webhook(f"{address}/T/secret/200", "", NOTICE)
     for path, why in (("secret/404", "it answered 404"), ("secret/307", "it answered 307")):
-        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not told: {why}; check") as error:
+        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not notified: {why}; check") as error:
             call_webhook(f"{address}/{path}", "", NOTICE)
         assert "secret" not in str(error.value)
     assert [path for path, *_ in got] == ["/T/secret/200", "/secret/404", "/secret/307"]
@@ -164,7 +164,7 @@ def test_what_is_no_answer_of_a_webhook_is_said_in_words(sent: bytes, why: str) 
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not told: {why}; check"):
+        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not notified: {why}; check"):
             call_webhook(f"http://127.0.0.1:{server.getsockname()[1]}/x", "json", NOTICE)
         thread.join()
 
@@ -188,7 +188,7 @@ def test_a_webhook_that_never_comes_to_an_end_is_cut_off() -> None:
 
 @pytest.mark.parametrize("address", ["http://a\0b/", "http://127.0.0.1:1/a b\r\nX: y", "http://\u202eexample/"])
 def test_what_is_no_address_of_a_webhook_is_said_in_words(address: str) -> None:
-    with pytest.raises(BitnetError, match="was not told: it is not an address; check NOTIFY_WEBHOOK"):
+    with pytest.raises(BitnetError, match="was not notified: it is not an address; check NOTIFY_WEBHOOK"):
         call_webhook(address, "json", NOTICE)
 
 

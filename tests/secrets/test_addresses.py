@@ -191,5 +191,5 @@ def test_a_damaged_list_sends_nothing(isolated: Path, text: str) -> None:
 
 @pytest.mark.parametrize("address", ["", "evil.example", "ftp://evil.example", "https://", "file:///etc/passwd"])
 def test_what_is_no_server_is_not_allowed(address: str) -> None:
-    with pytest.raises(UsageError, match="is no address of a server"):
+    with pytest.raises(UsageError, match="is not a server's address"):
         allow("OPENAI_API_KEY", address)

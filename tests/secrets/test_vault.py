@@ -232,7 +232,7 @@ def test_the_webhooks_address_is_looked_for_where_the_settings_speak_of_one(isol
     key_places._open_vaults.clear()
     assert stage_keys.for_stage("train", resolve({})) == stage_keys.StageKeys({})
     locked = stage_keys.for_stage("train", resolve(settings))
-    assert (locked.values, "The webhook can't be told: " in locked.warning) == ({}, True)
+    assert (locked.values, "The webhook can't be notified: " in locked.warning) == ({}, True)
     assert stage_keys.for_stage("train", resolve(settings), lambda *_: WORDS).values == {"NOTIFY_WEBHOOK": CANARY}
     key_places._open_vaults.clear()
     (isolated / ".env").write_text("NOTIFY_WEBHOOK=https://ntfy.sh/mine\n")

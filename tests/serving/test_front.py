@@ -158,10 +158,10 @@ def test_a_request_that_ends_llamacpp_harms_only_itself(mortal: Mortal, capfd: p
         deadly = answers.pop(DEADLY)
         assert {one: reply.json()["text"] for one, reply in answers.items()} == {one: one for one in "abcd"}
         assert deadly.status_code == 400
-        assert deadly.json()["error"]["message"] == "llama.cpp ends at this request; change it."
+        assert deadly.json()["error"]["message"] == "This request makes llama.cpp exit; change it."
         assert httpx.get(f"{url.removesuffix('/v1')}/health").json() == {"status": "ok"}
     assert mortal.starts == 3
-    why = "llama.cpp ended by itself (-11: memory ran out, or it could not bear a request); it is started again."
+    why = "llama.cpp exited (-11: memory ran out, or a request made it fail); it is started again."
     assert told == [why] * 2
     assert capfd.readouterr().err == ""
 
@@ -234,9 +234,9 @@ def test_what_is_too_long_is_refused_in_a_sentence(mortal: Mortal) -> None:
 def test_restarts_are_counted() -> None:
     dead, told = Dead(), []
     assert asyncio.run(first(6, KeptUp(dead, told.append), told)) == 5
-    why = "llama.cpp ended by itself (-6: memory ran out, or it could not bear a request)"
+    why = "llama.cpp exited (-6: memory ran out, or a request made it fail)"
     assert told[:5] == [f"{why}; it is started again."] * 5
-    assert told[5] == f"{why}; it is started again in 60 s, for it has been 5 times in a minute."
+    assert told[5] == f"{why}; it is started again in 60 s, as that has happened 5 times in a minute."
 
 
 def test_one_that_can_not_be_started_again_ends_the_server() -> None:

@@ -79,7 +79,7 @@ def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         "error: .env line 4 can't be read; write it as NAME=value, with its quotes closed.",
         "error: KD_TAU=warm (.env line 1) is not allowed: it must be a number from 0.05 to 100.",
         "error: LR=9 (.env line 8) is not allowed: it must be a number from 1e-9 to 1.",
-        "warning: SEED is set 2 times in .env (lines 6, 7); the last one counts.",
+        "warning: SEED is set 2 times in .env (lines 6, 7); the last one is used.",
         "warning: TOTAL_STEP (.env line 5) is not a setting; did you mean TOTAL_STEPS?",
     ]
 

@@ -90,7 +90,7 @@ def test_what_was_really_sent_is_in_the_traces_metadata(tmp_path: Path, tokenize
     rows = pq.read_table(tmp_path / "fixed" / "data" / schema.SEQUENCES_FILE).to_pylist()
     assert {(row["logprob_mode"], row["logprob_temperature"]) for row in rows} == {("unmeasured", None)}
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        with pytest.raises(BitnetError, match=r"takes no temperature.* KD_TEACHER_TEMPERATURE=1"):
+        with pytest.raises(BitnetError, match=r"accepts no temperature.* KD_TEACHER_TEMPERATURE=1"):
             collect.run(context(tmp_path / "refused", server))
         assert all(map(is_probe, server.asked))  # nothing is paid for before it is told
 

@@ -154,7 +154,7 @@ def test_a_checkpoint_that_is_removed_meanwhile_is_told_and_the_training_goes_on
     trainer.stepper.step = step  # type: ignore[method-assign]
     summary = trainer.run()
     (alert,) = [alert for alert in events(trainer, "alert") if alert["code"] == "checkpoint_removed"]
-    assert "mini_bitnet_step_00000004.pt was removed while the training was going on" in alert["message"]
+    assert "mini_bitnet_step_00000004.pt was removed during the training" in alert["message"]
     assert summary["checkpoint"] == str(checkpoints.latest(folder))
     kept = [checkpoints.load(path).step for path in checkpoints.found(folder)]
     assert kept == [12, 8]

@@ -225,7 +225,7 @@ def test_what_is_behind_a_long_line_is_shown(home: Path):
     view = ExperimentWatcher(exp.root, home).look("train")
     assert view.run is not None
     told, behind, _end = view.run.view.log[-3:]
-    assert "Line 2 of events.jsonl was passed over" in told
+    assert "Line 2 of events.jsonl was skipped" in told
     assert behind.endswith("behind")
 
 

@@ -163,7 +163,7 @@ def test_a_failure_is_shown_whole_with_its_output():
     [
         ("train", "“Train the student”", "was stopped; its work is kept, and starting it again continues it."),
         ("eval", "“Evaluate”", "was stopped; starting it again runs it from the beginning."),
-        ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again goes on with it."),
+        ("train", "“Train the student”", "was stopped, and the pipeline with it; starting it again continues it."),
         ("What runs", "What runs", "was stopped; starting it again runs it from the beginning."),
     ],
 )

@@ -182,7 +182,7 @@ def test_deleting_follows_no_link_and_finishes_what_was_interrupted(home: Path, 
 def test_what_cannot_be_removed_is_named(home: Path, monkeypatch: pytest.MonkeyPatch):
     root = _experiment(home, "one")
     monkeypatch.setattr(trees, "remove", lambda _: PermissionError(13, "Permission denied", "x"))
-    with pytest.raises(BitnetError, match=r"is no experiment any more, but .*Permission denied.*\.deleting/one-"):
+    with pytest.raises(BitnetError, match=r"is no longer an experiment, but .*Permission denied.*\.deleting/one-"):
         delete(root)
     assert _names(home) == []
 

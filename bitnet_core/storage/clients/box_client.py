@@ -77,7 +77,7 @@ def children(client: BoxClient, folder: str) -> Iterator[Child]:
         yield from found
         if not marker:
             return
-    raise Refused("Box's listing does not end; look whether the folder has too many files.")
+    raise Refused("Box's listing does not end; check whether the folder has too many files.")
 
 
 def _child(entry: Any) -> Child:

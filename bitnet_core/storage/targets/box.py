@@ -117,7 +117,7 @@ class BoxTarget:
                     seen.add(child.id)
                     folders.append(path)
             if len(seen) > _MOST_FOLDERS:
-                raise Refused("Box's listing does not end; look whether the folder has too many folders.")
+                raise Refused("Box's listing does not end; check whether the folder has too many folders.")
             return found, folders
 
         return Walk(_NAMES.escape(prefix).rstrip("/"), look)

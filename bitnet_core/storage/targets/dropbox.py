@@ -113,7 +113,7 @@ class DropboxTarget:
                 return
             with _failures_explained("listing"):
                 page = self._client.files_list_folder_continue(page.cursor)
-        raise Refused("Dropbox's listing does not end; look whether the folder has too many files.")
+        raise Refused("Dropbox's listing does not end; check whether the folder has too many files.")
 
     def _found(self, entry: files.Metadata) -> Found | None:
         if not isinstance(entry, files.FileMetadata) or entry.path_display is None:

@@ -106,7 +106,7 @@ class MongoTarget:
             raise NoSuchObject(f"{self.place} has no {key}.")
         data = found.get("data")
         if not isinstance(data, bytes) or sha256(data) != found.get("sha256"):
-            raise Corrupt(f"{self.place}: {key} is damaged: its sha256 is another one.")
+            raise Corrupt(f"{self.place}: {key} is damaged: its sha256 differs.")
         return data
 
     def list(self, prefix: str) -> Iterator[Found]:

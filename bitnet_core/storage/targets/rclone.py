@@ -157,7 +157,7 @@ class RcloneTarget:
             return
         found = self._calls.done(response, path).get("list", 0)
         if not isinstance(found, list | None):
-            raise Unreachable(f"The listing of {self.place} is none.")
+            raise Unreachable(f"The listing of {self.place} is not one.")
         yield from (item for item in found or () if isinstance(item, dict))
 
 
