@@ -1,4 +1,4 @@
-"""Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline."""
+"""Runs in real processes: every way to end, kill -9, locks and re-attachment."""
 
 import dataclasses
 import errno
@@ -9,9 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 import pytest
@@ -20,54 +18,13 @@ from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
-from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
 from bitnet_core.runs.worker import NICENESS
 from bitnet_core.settings.resolve import from_values
 from tests.builders import events_of, followed
+from tests.runs.real import Starter, eventually, history_of, pid_of, wait
 
 CANARY = "sk-canary-51c0ffee"
-STAGES = ["teacher", "collect", "train", "eval", "dryrun"]
-Starter = Callable[..., Run]
-_T = TypeVar("_T")
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
-    """Launch a fake stage whose behaviour is chosen by name, in a real process."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_stages"), prepend=os.pathsep)
-    monkeypatch.setenv("FAKE_STAGES", "1")
-
-    def starter(
-        stage: str = "train", what: str = "done", secrets: dict[str, str] | None = None, **values: str
-    ) -> Run:
-        monkeypatch.setenv(f"FAKE_{stage.upper()}", what)
-        return launch(from_values({"DRIVE_ROOT": str(tmp_path / "exp"), **values}), stage, secrets)
-
-    return starter
-
-
-def _eventually(look: Callable[[], _T | None]) -> _T:
-    """What `look` finds; the test fails if it finds nothing in a minute."""
-    deadline = time.monotonic() + 60
-    while not (found := look()):
-        assert time.monotonic() < deadline, "waited a minute in vain"
-        time.sleep(0.02)
-    return found
-
-
-def _wait(run: Run, *states: str) -> str:
-    return _eventually(lambda: state if (state := run.state()) in states else None)
-
-
-def _history(run: Run) -> History:
-    return History.read(Experiment.from_settings(from_values({"DRIVE_ROOT": str(run.path.parents[1])})))
-
-
-def _pid(run: Run) -> int:
-    pid = run.record().pid
-    assert pid is not None
-    return pid
 
 
 def test_a_run_that_succeeds(start: Starter) -> None:
@@ -108,20 +65,20 @@ def test_a_stopped_run_is_cancelled_with_exit_130(start: Starter) -> None:
 def test_a_stage_that_ignores_a_stop_is_killed_and_recorded(start: Starter) -> None:
     run = start(what="deaf")
     assert run.stop(seconds=0.3) == "cancelled"
-    assert process.identify(_pid(run)) is None
+    assert process.identify(pid_of(run)) is None
     assert [event["kind"] for event in followed(run)].count("run_finished") == 1
 
 
 def test_kill_9_of_a_stage_shows_as_interrupted_and_frees_the_stage(start: Starter) -> None:
     run = start(what="wait")
-    _eventually(lambda: any(e["kind"] == "artifact" for e in events_of(run.events_path)))
-    os.killpg(_pid(run), signal.SIGKILL)
-    assert _wait(run, "interrupted") == "interrupted"
-    assert _history(run).status("train").state == "interrupted"
+    eventually(lambda: any(e["kind"] == "artifact" for e in events_of(run.events_path)))
+    os.killpg(pid_of(run), signal.SIGKILL)
+    assert wait(run, "interrupted") == "interrupted"
+    assert history_of(run).status("train").state == "interrupted"
     made = run.path.parents[1] / "checkpoints" / "mini_bitnet_step_000.pt"
     assert json.loads(made.read_text()) == {"made by": run.id}
     again = start(what="done")
-    assert _wait(again, "succeeded") == "succeeded"
+    assert wait(again, "succeeded") == "succeeded"
 
 
 def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: Path) -> None:
@@ -142,7 +99,7 @@ def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: P
     os.killpg(parent.pid, signal.SIGKILL)
     parent.wait()
     time.sleep(0.2)
-    assert _wait(run, "running") == "running"
+    assert wait(run, "running") == "running"
     assert run.stop() == "cancelled"
 
 
@@ -151,14 +108,14 @@ def test_a_stage_lets_the_app_go_first_also_below_a_pipeline(start: Starter) -> 
     wanted = min(19, os.nice(0) + NICENESS)
 
     def niceness(stage: Run) -> int:
-        _wait(stage, "running")
-        return int(psutil.Process(_pid(stage)).nice())
+        wait(stage, "running")
+        return int(psutil.Process(pid_of(stage)).nice())
 
     alone = start("teacher", "wait")
     assert niceness(alone) == wanted > os.nice(0)
     assert alone.stop() == "cancelled"
     pipeline = start("pipeline")
-    assert niceness(_eventually(lambda: _history(pipeline).active("teacher"))) == wanted
+    assert niceness(eventually(lambda: history_of(pipeline).active("teacher"))) == wanted
     assert pipeline.stop() == "cancelled"
 
 
@@ -167,7 +124,7 @@ def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:
     with pytest.raises(UsageError, match=f"already running.*bitnet --root .* stop {run.id}"):
         start(what="done")
     other = start("dryrun", "done")
-    assert _wait(other, "succeeded") == "succeeded"
+    assert wait(other, "succeeded") == "succeeded"
     run.stop()
 
 
@@ -224,7 +181,7 @@ def test_a_reused_pid_is_not_mistaken_for_the_run(start: Starter) -> None:
 def test_a_key_reaches_the_stage_and_nothing_else(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     run = start("train", "wait", {"OPENAI_API_KEY": CANARY})
-    proc = Path(f"/proc/{_pid(run)}")
+    proc = Path(f"/proc/{pid_of(run)}")
     if proc.exists():
         assert CANARY.encode() not in (proc / "environ").read_bytes() + (proc / "cmdline").read_bytes()
     run.stop()
@@ -237,7 +194,7 @@ def test_a_key_reaches_the_stage_and_nothing_else(start: Starter, monkeypatch: p
 
 def test_status_notices_changed_settings_and_missing_files(start: Starter) -> None:
     run = start("dryrun", "done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     root = run.path.parents[1]
 
     def status(**values: str) -> str:
@@ -251,73 +208,13 @@ def test_status_notices_changed_settings_and_missing_files(start: Starter) -> No
     assert status() == "outdated"
 
 
-def test_the_pipeline_runs_in_order_then_skips_then_repeats_what_changed(start: Starter) -> None:
-    first = start("pipeline")
-    tables = [event for event in followed(first) if event["kind"] == "table"]
-    assert first.state() == "succeeded"
-    assert [row[:2] for row in tables[0]["rows"]] == [[stage, "succeeded"] for stage in STAGES]
-    assert [table["name"] for table in tables[-2:]] == ["qei", "gates"]
-    second = start("pipeline")
-    rows = next(event["rows"] for event in followed(second) if event["kind"] == "table")
-    assert [row[1] for row in rows] == ["skipped"] * 5
-    third = start("pipeline", KD_TAU="2")
-    rows = next(event["rows"] for event in followed(third) if event["kind"] == "table")
-    assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "skipped"]
-    assert [row[2] is None for row in rows] == [True, True, False, False, True]
-
-
-def test_the_pipeline_stops_at_the_first_failure_and_continues_from_there(
-    start: Starter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_TRAIN", "fail")
-    run = start("pipeline")
-    assert followed(run)[-1]["error"] == "train failed: The moon is in the wrong phase; wait a week."
-    monkeypatch.setenv("FAKE_TRAIN", "done")
-    again = start("pipeline")
-    rows = next(event["rows"] for event in followed(again) if event["kind"] == "table")
-    assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "succeeded"]
-
-
-def test_the_pipeline_repeats_a_stage_that_it_waited_for_and_that_had_other_settings(
-    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go_on = tmp_path / "go on"
-    theirs = start("collect", f"until {go_on}", KD_MAX_TOKENS_PER_PROMPT="9")
-    monkeypatch.setenv("FAKE_COLLECT", "done")
-    run = start("pipeline")
-    _eventually(lambda: any(one.get("run") == theirs.id for one in events_of(run.events_path)))
-    go_on.touch()
-    rows = next(event["rows"] for event in followed(run) if event["kind"] == "table")
-    assert theirs.state() == "succeeded" and rows[1][:2] == ["collect", "succeeded"] and rows[1][3] != theirs.id
-    said = [event["message"] for event in events_of(run.events_path) if event["kind"] == "log"]
-    assert f"{theirs.id} had other settings or input than collect has here, so it is run again." in said
-
-
-def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_COLLECT", "wait")
-    run = start("pipeline")
-    child = _eventually(lambda: _history(run).active("collect"))
-    assert run.stop() == "cancelled"
-    assert child.state() == "cancelled"
-
-
-def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAKE_COLLECT", "deaf")
-    run = start("pipeline")
-    child = _eventually(lambda: _history(run).active("collect"))
-    _eventually(run.active_children)
-    run.kill()
-    assert (run.state(), child.state()) == ("cancelled", "cancelled")
-    assert process.identify(_pid(child)) is None
-
-
 def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> None:
     """While the process lives it is known by pid, start time and boot; once it is gone, by its silence."""
     run = start(what="wait")
     run.write(dataclasses.replace(run.record(), host="before-dhcp"))
     assert run.state() == "running"
-    os.killpg(_pid(run), signal.SIGKILL)
-    _eventually(lambda: process.identify(_pid(run)) is None)
+    os.killpg(pid_of(run), signal.SIGKILL)
+    eventually(lambda: process.identify(pid_of(run)) is None)
     assert run.state() == "running"  # it might run on another machine
     os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
     assert run.state() == "interrupted"
@@ -330,7 +227,7 @@ def test_a_copy_of_a_running_experiment_does_not_touch_the_original(start: Start
     for name in ("copy", "exp/inside", "again"):
         shutil.copytree(root, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("inside"))
         copy = Run(tmp_path / name / "logs" / run.id)
-        assert (copy.state(), _history(copy).active()) == ("interrupted", None)
+        assert (copy.state(), history_of(copy).active()) == ("interrupted", None)
         for act in (copy.request_stop, copy.kill, copy.stop):
             with pytest.raises(UsageError, match=f"is a copy of a run in {run.path}; stop it there"):
                 act()
@@ -340,7 +237,7 @@ def test_a_copy_of_a_running_experiment_does_not_touch_the_original(start: Start
 
 def test_an_experiment_that_was_renamed_still_knows_its_runs(start: Starter, tmp_path: Path) -> None:
     run = start(what="done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     run.write(dataclasses.replace(run.record(), state="running", folder=str(tmp_path / "before")))
     identity = process.current()
     run.write(dataclasses.replace(run.record(), pid=identity.pid, process_start=identity.start))
@@ -349,7 +246,7 @@ def test_an_experiment_that_was_renamed_still_knows_its_runs(start: Starter, tmp
 
 def test_a_run_stopped_before_it_began_does_not_begin(start: Starter) -> None:
     run = start("dryrun", "done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     run.write(dataclasses.replace(run.record(), state="cancelled", pid=None, process_start=None))
     worker = subprocess.run([sys.executable, "-m", "bitnet_core.stages", str(run.path)], check=False)
     assert worker.returncode == 130
@@ -360,7 +257,7 @@ def test_prompts_edited_in_place_make_a_stage_outdated(start: Starter, tmp_path:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Say hello.")
     run = start("collect", "done", KD_PROMPTS_FILE=str(prompts))
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     values = {"DRIVE_ROOT": str(run.path.parents[1]), "KD_PROMPTS_FILE": str(prompts)}
     experiment = Experiment.from_settings(from_values(values))
     assert History.read(experiment).status("collect").state == "done"
@@ -383,7 +280,7 @@ def test_the_end_is_recorded_on_a_full_disk(tmp_path: Path, start: Starter, monk
             while True:
                 filler.write(b"x" * 512)
         run.request_stop()
-        assert _wait(run, "cancelled", "failed") in ("cancelled", "failed")
+        assert wait(run, "cancelled", "failed") in ("cancelled", "failed")
         assert events_of(run.events_path)[-1]["kind"] == "run_finished"
         with pytest.raises(BitnetError, match=r"can't be used \(No space left on device\); free space there"):
             start("dryrun")
@@ -393,21 +290,21 @@ def test_the_end_is_recorded_on_a_full_disk(tmp_path: Path, start: Starter, monk
 
 def test_a_file_that_is_not_a_record_is_skipped(start: Starter) -> None:
     run = start(what="done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     mistyped = json.dumps(dataclasses.asdict(run.record()) | {"created": "noon"})
     for name, text in {"torn": '{"id": "x', "foreign": '{"a": 1}', "list": "[]", "mistyped": mistyped}.items():
         (run.path.parent / name).mkdir()
         (run.path.parent / name / "run.json").write_text(text)
-    assert [found.id for found, _ in _history(run).entries] == [run.id]
+    assert [found.id for found, _ in history_of(run).entries] == [run.id]
     assert json.loads((run.path / "run.json").read_text())["state"] == "succeeded"
 
 
 def test_an_odd_optional_field_does_not_hide_the_run(start: Starter) -> None:
     run = start(what="done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     odd = {"pid": "12", "ended": "noon", "summary": [1]}
     run.record_path.write_text(json.dumps(dataclasses.asdict(run.record()) | odd))
     record = run.record()
     assert (record.pid, record.ended, record.summary) == (None, None, {})
     assert (record.state, record.exit_code) == ("succeeded", 0)
-    assert [found.id for found, _ in _history(run).entries] == [run.id]
+    assert [found.id for found, _ in history_of(run).entries] == [run.id]
