@@ -5,15 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bitnet_core.text import UNKNOWN, count, finite, significant, size
+from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
 from bitnet_tui.view.spans import Line, Span, line
-from bitnet_tui.view.stage_rows import running
+from bitnet_tui.view.stage_rows import UNTOLD, running
 from bitnet_tui.view.states import LOW_QEI, ROSE, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
 _STALE = Span(" ↻", "warn")
 _TOO_LOW = Span(f" {LOW_QEI.glyph}", LOW_QEI.style)
+_NOTE_CELLS = 7
+"""For how far the stage is that runs, behind the marks of all five."""
 _URGENT = ("running", "starting", "failed", "interrupted", "cancelled", "outdated", "done", "new")
 """The states of stages in the order of the column that shows them."""
 
@@ -62,6 +64,7 @@ def _stages(row: ExperimentRow, _now: float) -> Line:
     marks = [Span(look(stage.shown_state).glyph, look(stage.shown_state).style) for stage in row.stages[1:]]
     at_work = running(row.stages)
     note = at_work.brief_note if at_work else ""
+    note = note if width(note) <= _NOTE_CELLS else UNTOLD
     return (*marks, *([Span(f" {note}", "accent")] if note else []))
 
 
@@ -154,7 +157,7 @@ def _youth(row: ExperimentRow) -> Any:
 
 COLUMNS = (
     Column("name", "name", 12, None, 0, _name, lambda row: row.name.casefold()),
-    Column("stages", "stages", 13, 13, 1, _stages, _urgency),
+    Column("stages", "stages", 6 + _NOTE_CELLS, 6 + _NOTE_CELLS, 1, _stages, _urgency),
     Column("heldout", "held-out", 8, 8, 2, _held_out, lambda row: row.figures.held_out, right=True),
     Column("tokens", "tokens", 11, 11, 4, _tokens, lambda row: row.figures.seen, down=True, right=True),
     Column("bits", "bits", 5, 5, 6, _bits, lambda row: row.figures.bits),

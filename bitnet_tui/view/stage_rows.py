@@ -82,8 +82,8 @@ class StageRow:
 
     @property
     def brief_note(self) -> str:
-        """The note in fewer cells."""
-        return self.due_note.replace(PREPARING, UNTOLD).removeprefix("part ")
+        """The note in fewer cells: `…9 min`, `1/2 58%`."""
+        return f"{UNTOLD}{self.eta}" if self.note == PREPARING else self.note.removeprefix("part ")
 
     @property
     def due_note(self) -> str:

@@ -191,6 +191,8 @@ def test_no_column_moves_as_a_stage_begins_and_no_usual_name_is_cut(cells: int, 
         assert placed == idle
         shown = unstyled(line_of(at_work, placed, cells, NOON))
         assert at_work.stages[-1].brief_note in shown
+        long_yet = replace(at_work, stages=(*rest, StageRow("train", "Train", "running", "preparing", "1 h 10 min")))
+        assert "▸ … " in unstyled(line_of(long_yet, placed, cells, NOON)), "no part of a figure"
         assert row.name in shown or long > 20
 
 
