@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitnet_core.export.verify import Verification
+from bitnet_core.runs.exports import HF, ask_code, install_line
 from bitnet_core.text import crop, finite, flat, number, share, significant, size
 
 _CELLS = 200
@@ -45,10 +46,10 @@ def text(
             if origin.get("step") == 0
             else []
         ),
-        "## How to load it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        "tokenizer = AutoTokenizer.from_pretrained(FOLDER)\n"
-        'model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype="float32")\n```\n\n'
-        'It needs `accelerate`. Without a C++ compiler, call `torch.compiler.set_stance("force_eager")` first. '
+        f"## How to run it\n\n```\n{install_line(HF)}\n```\n\nIn this folder:\n\n```python\n"
+        + "\n".join(ask_code("."))
+        + "\n```\n\n"
+        'Without a C++ compiler, call `torch.compiler.set_stance("force_eager")` first. '
         "transformers rounds inputs to 8 bits.",
         "## Shape\n\n" + _table({title: config.get(key) for key, title in _SHAPE.items()}),
         "## How it was made\n\n" + _table({**origin, **recipe}),

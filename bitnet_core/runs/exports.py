@@ -23,6 +23,8 @@ _ARCHITECTURE = b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet"
 _BEGINNING, _MOST_HEAD, _MOST_CONFIG = 1 << 16, 1 << 24, 1 << 20
 """Bytes. The keys are in the beginning; in files of earlier versions the vocabulary stands before them."""
 _MOST = 1000
+_ASKED = [{"role": "user", "content": "What is an apple?"}]
+_ASKED_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,29 @@ def serve_line(kind: str, path: str) -> str:
     return f"bitnet serve {shlex.quote(path)}" if kind == GGUF else f"transformers serve {shlex.quote(path)}"
 
 
-def other_line(kind: str, path: str) -> tuple[str, str]:
-    """What else runs it, and what to type there: llama.cpp's own server, or Python."""
+def install_line(kind: str) -> str:
+    """What to type on another machine to have what serves an export: in a copy of this program's folder for GGUF."""
+    return "pip install ." if kind == GGUF else "pip install 'transformers[serving]'"
+
+
+def ask_line(kind: str, path: str) -> str:
+    """What to type to have one prompt answered: by the server of a GGUF file, or in Python from a folder."""
     if kind == GGUF:
-        return "llama.cpp", f"llama-server -m {shlex.quote(path)}"
-    return "Python", f'AutoModelForCausalLM.from_pretrained({path!r}, dtype="float32")'
+        body = json.dumps({"messages": _ASKED, "max_tokens": _ASKED_TOKENS})
+        return f"curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
+    return f"python -c {shlex.quote('; '.join(ask_code(path)))}"
+
+
+def ask_code(path: str) -> tuple[str, ...]:
+    """The same as lines of Python, for a folder of transformers. It knows the chat template by itself."""
+    return (
+        "from transformers import pipeline",
+        f'ask = pipeline("text-generation", {json.dumps(path)}, max_new_tokens={_ASKED_TOKENS})',
+        f"said = ask({json.dumps(_ASKED)})",
+        'print(said[0]["generated_text"][-1]["content"])',
+    )
+
+
+def llamacpp_line(path: str) -> str:
+    """What to type to serve a GGUF file with llama.cpp's own server, which has the same address."""
+    return f"llama-server -m {shlex.quote(path)}"

@@ -7,16 +7,14 @@ import socket
 import time
 from pathlib import Path
 
-from bitnet_core.runs.exports import GGUF, HF, Exported, other_line, serve_line
+from bitnet_core.runs.exports import GGUF, HF, Exported, ask_line, install_line, llamacpp_line, serve_line
 from bitnet_core.text import ago, duration, flat, printable, size, width
 from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
-_SERVED = {
-    GGUF: "Install bitnet-tui there as well, and serve it with this. To let others reach it, set a key there "
-    "(bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:",
-    HF: "Serve it there with transformers:",
-}
+_SERVED = (
+    "Serve it. To let others reach it, set a key there (bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:"
+)
 _PARTS = re.compile(r"[^\s/]*(?:/+|\s+)|[^\s/]+")
 _INDENT = "  "
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
@@ -81,17 +79,25 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     name = one.path.name
     user, host = _here()
     copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(_from_home(one.path))} ."
-    other, typed = other_line(one.kind, name)
-    served = _SERVED[one.kind]
-    return (
-        (
-            "Type this on the other machine to copy it there. "
-            f"If {flat(host)} is not found there, put the address of this machine in its place:",
-            printable(copied),
-        ),
-        (served, printable(serve_line(one.kind, name))),
-        (f"Or {'in' if one.kind == HF else 'with'} {other}:", printable(typed)),
+    copy = (
+        "Type this on the other machine to copy it there. "
+        f"If {flat(host)} is not found there, put the address of this machine in its place:"
     )
+    install, serve, ask = install_line(one.kind), serve_line(one.kind, name), ask_line(one.kind, name)
+    if one.kind == HF:
+        after: tuple[tuple[str, str], ...] = (
+            ("Install there what runs it:", install),
+            ("Ask it something. Loading takes a minute on a machine without a GPU:", ask),
+            ("Or serve it:", serve),
+        )
+    else:
+        after = (
+            ("Copy the folder of bitnet-tui there as well, and type this in it:", install),
+            (_SERVED, serve),
+            ("Or serve it with llama.cpp, without bitnet-tui:", llamacpp_line(name)),
+            ("Ask the server something, in a second terminal:", ask),
+        )
+    return ((copy, printable(copied)), *((what, printable(command)) for what, command in after))
 
 
 def _from_home(path: Path) -> str:

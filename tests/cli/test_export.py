@@ -145,6 +145,8 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     assert "\n# title" not in card
     assert "evil\\](x)" in card
     assert "has not been trained" not in card
+    assert "pip install 'transformers[serving]'" in card
+    assert 'pipeline("text-generation", "."' in card
 
 
 def test_a_student_that_was_never_trained_is_exported_as_one(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,9 @@
 """What is found in `exports/`, and what to type for it."""
 
+import ast
 import json
 import os
+import shlex
 import struct
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,18 @@ def test_what_to_type_names_the_export():
     assert exports.file_name("demo", 200, "hf", "") == "demo-step200-hf"
     assert exports.serve_line("gguf", "a b.gguf") == "bitnet serve 'a b.gguf'"
     assert exports.serve_line("hf", "x-hf") == "transformers serve x-hf"
+
+
+def test_the_line_that_asks_an_export_is_whole_whatever_its_name():
+    for name in ("x-hf", "a b'\"$(x)-hf", "é\\-hf"):
+        python, flag, code = shlex.split(exports.ask_line("hf", name))
+        assert (python, flag) == ("python", "-c")
+        tree = ast.parse(code)
+        assert name in [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+        bound = {"print", *(a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names)}
+        bound |= {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        assert {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} <= bound
+    assert json.loads(shlex.split(exports.ask_line("gguf", "x.gguf"))[-1])["messages"][0]["role"] == "user"
+    assert exports.llamacpp_line("a b.gguf") == "llama-server -m 'a b.gguf'"

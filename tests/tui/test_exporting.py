@@ -61,7 +61,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
             export.made.name,
             "scp ",
             f"bitnet serve {export.made.name}",
-            f"llama-server -m {export.made.name}",
+            "pip install .",
         ):
             assert told in words(pilot)
         await pilot.press("escape")
@@ -79,7 +79,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
             pilot.app.clipboard
             == f"scp {getpass.getuser()}@{socket.gethostname()}:experiments/one/exports/{export.made.name} ."
         )
-        await pilot.press("down", "enter")
+        await pilot.press("down", "down", "enter")
         assert pilot.app.clipboard == f"bitnet serve {export.made.name}"
         await click_on(pilot, "llama-server -m")
         assert pilot.app.clipboard == f"llama-server -m {export.made.name}"
@@ -232,10 +232,16 @@ def test_what_an_export_wrote_is_told_from_what_was_there_by_any_clock(tmp_path:
 
 def test_a_command_names_the_file_as_it_is_called():
     one = Exported(Path("/my  lab/a  b.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    copied, served, other = (command for _, command in commands(one))
+    copied, install, served, other, asked = (command for _, command in commands(one))
     assert copied.endswith(f"'{one.path}' .")
     assert served == f"bitnet serve '{one.path.name}'"
     assert other == f"llama-server -m '{one.path.name}'"
+    assert install == "pip install ."
+    assert asked.startswith("curl http://127.0.0.1:8080/v1/chat/completions ")
+    _, install, asked, served = (command for _, command in commands(replace(one, kind=HF)))
+    assert install == "pip install 'transformers[serving]'", "before what needs it"
+    assert f'"{one.path.name}"' in asked
+    assert served == f"transformers serve '{one.path.name}'"
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
@@ -246,14 +252,14 @@ async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, s
         await settled(pilot)
         first = shown(pilot)
         bars = {
-            word: "▌" in next(one for one in first.splitlines() if word in one) for word in ("scp ", "llama-server")
+            word: "▌" in next(one for one in first.splitlines() if word in one) for word in ("scp ", "pip install")
         }
-        assert bars == {"scp ": True, "llama-server": False}, "the one that is copied is told by a shape"
+        assert bars == {"scp ": True, "pip install": False}, "the one that is copied is told by a shape"
         last = pilot.app.screen.query(Command).last()
         last.on_click()  # before it is marked
         await settled(pilot)
         assert pilot.app.clipboard == last.command
-        await until(pilot, lambda: any("Copied “llama-" in one.message for one in pilot.app._notifications))
+        await until(pilot, lambda: any("Copied “curl" in one.message for one in pilot.app._notifications))
         for size in ((20, 5), (110, 30)):
             await pilot.resize_terminal(*size)
             await settled(pilot)
