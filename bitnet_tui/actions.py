@@ -331,6 +331,7 @@ ACTIONS: tuple[Action, ...] = (
         "field",
         ("previous", "up", "", "Previous field", "To the previous field, in a form"),
         ("next", "down", "", "Next field", "To the next field"),
+        ("all", "ctrl+a", "", "Select all", "Select all that is in the field; what is typed replaces it"),
         ("cancel", "escape", "", "Cancel", "Leave the form and change nothing"),
     ),
     *_at(

@@ -27,6 +27,7 @@ class SteadyInput(Input):
     Arrows, End or another click put the cursor into it.
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [bindings.shared("field.all", "select_all")]
     cursor_blink = reactive(False, init=False)
     _came = False
     """Whether nothing was typed or clicked since it has the focus, but the click that brought it here."""

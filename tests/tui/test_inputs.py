@@ -37,6 +37,8 @@ async def test_what_is_typed_or_pasted_replaces_what_is_in_a_field():
         assert (rate.value, address.value, key.value) == ("1e-3", "http://hall:9000", "sk-new")
         await pilot.press("shift+tab", "end", "x")
         assert address.value == "http://hall:9000x"
+        await pilot.press("shift+tab", "end", "ctrl+a", *"3e-4", "tab")  # not in front of what was there
+        assert rate.value == "3e-4"
         for written in ("use sk-very-secret-key-0123456789", "Authorization: Bearer 0123456789abcdef0"):
             await _paste(pilot, written)
             assert address.value == "http://hall:9000x"

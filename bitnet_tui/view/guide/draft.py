@@ -323,9 +323,10 @@ def visited(draft: Draft) -> frozenset[str]:
 
 
 STUDENT_FIELDS = (
-    *("MINI_PRESET", START, "LR", *SIZES),
-    *("TOKENIZER_NAME", "MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),
+    *("MINI_PRESET", START, "LR", "BUDGET_EPOCHS", "BUDGET_TOKENS", "TOTAL_STEPS"),
+    *(ANSWERS, LENGTH, "TOKENIZER_NAME", *SIZES),
 )
+"""In the order of how often they are changed."""
 
 
 def _teacher_faults(draft: Draft) -> Iterator[Fault]:
