@@ -13,9 +13,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE, Run
-from tests.runs.test_runs import Starter, _history, _wait, start
-
-__all__ = ["start"]
+from tests.runs.real import Starter, history_of, wait
 
 
 def test_of_several_launches_at_once_one_starts_and_the_others_name_it(start: Starter) -> None:
@@ -30,12 +28,12 @@ def test_of_several_launches_at_once_one_starts_and_the_others_name_it(start: St
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(launched, range(4)))
     (run,) = [one for one in found if isinstance(one, Run)]
-    _wait(run, "running")
+    wait(run, "running")
     for refusal in found:
         if isinstance(refusal, str):
             assert f"train is already running in {run.path.parents[1]}" in refusal
             assert f"`bitnet --root {shlex.quote(str(run.path.parents[1]))} stop {run.id}`" in refusal
-    assert [entry.state for entry in _history(run).entries if entry.record.stage == "train"] == ["running"]
+    assert [entry.state for entry in history_of(run).entries if entry.record.stage == "train"] == ["running"]
     assert run.stop() == "cancelled"
 
 
@@ -57,10 +55,10 @@ def test_a_process_of_another_user_is_named_with_its_user(start: Starter, monkey
 
 def test_an_empty_name_names_no_run(start: Starter) -> None:
     run = start(what="done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
     with pytest.raises(UsageError, match="name of the run is empty"):
-        _history(run).find("")
-    assert _history(run).newest() == run
+        history_of(run).find("")
+    assert history_of(run).newest() == run
 
 
 def test_a_demo_that_may_not_be_entered_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +75,7 @@ def test_a_demo_that_may_not_be_entered_is_one_sentence(tmp_path: Path, monkeypa
 
 def test_a_launch_on_a_full_disk_leaves_no_folder(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     run = start("dryrun", what="done")
-    _wait(run, "succeeded")
+    wait(run, "succeeded")
 
     def full(self: Run, _: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(self.record_path))

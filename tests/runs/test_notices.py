@@ -27,10 +27,9 @@ from bitnet_core.runs.notifier import Notifier
 from bitnet_core.runs.record import Run
 from bitnet_core.settings.values import NotifyOptions
 from tests.builders import events_of, followed
-from tests.runs.test_runs import Starter, _eventually, start
+from tests.runs.real import Starter, eventually
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
-__all__ = ["start"]
 NOTICE = Notice("end", "kd-smol", "train", "train-1", "failed", "The <!channel> & moon.")
 
 
@@ -183,7 +182,7 @@ def test_a_webhook_that_never_comes_to_an_end_is_cut_off() -> None:
         before = set(threading.enumerate())
         with pytest.raises(BitnetError, match="no answer within 0 s"):
             call_webhook(f"http://127.0.0.1:{server.getsockname()[1]}/x", "json", NOTICE, seconds=0.3)
-        _eventually(lambda: set(threading.enumerate()) <= before)
+        eventually(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.mark.parametrize("address", ["http://a\0b/", "http://127.0.0.1:1/a b\r\nX: y", "http://\u202eexample/"])
@@ -280,11 +279,11 @@ def test_a_run_tells_of_an_alarm_and_of_its_end_each_once(
     address, got = receiver
     secret = {"NOTIFY_WEBHOOK": f"{address}/canary-9d1f/200"}
     run = start("teacher", "leak", {**secret, "OPENAI_API_KEY": "sk-canary-51c0ffee"}, NOTIFY_COMMAND="false")
-    _eventually(lambda: len(got) == 2 or None)
+    eventually(lambda: len(got) == 2 or None)
     sent = [json.loads(body) for _, _, body in got]
     assert [one["title"] for one in sent] == ["teacher alarm: exp", "teacher failed: exp"]
     assert not any(b"canary" in body for _, _, body in got)
-    _eventually(lambda: any(one["code"] == NOT_NOTIFIED for one in events_of(run.events_path, "alert")) or None)
+    eventually(lambda: any(one["code"] == NOT_NOTIFIED for one in events_of(run.events_path, "alert")) or None)
     failures = [one for one in events_of(run.events_path, "alert") if one["code"] == NOT_NOTIFIED]
     assert [one["message"].partition(" (")[0] for one in failures] == ["NOTIFY_COMMAND ended with exit code 1"]
     assert "canary-9d1f" not in "".join(path.read_text() for path in run.path.iterdir())
@@ -295,9 +294,9 @@ def test_a_killed_run_is_told_of_and_a_stage_of_a_pipeline_leaves_its_end_to_it(
 ) -> None:
     address, got = receiver
     run = start("train", "wait", {"NOTIFY_WEBHOOK": f"{address}/200"})
-    _eventually(lambda: events_of(run.events_path, "progress"))
+    eventually(lambda: events_of(run.events_path, "progress"))
     run.kill()
-    _eventually(lambda: got or None)
+    eventually(lambda: got or None)
     assert json.loads(got[0][2])["title"] == "train stopped: exp"
     run.write(dataclasses.replace(run.record(), argv=["pipeline pipeline-20261128T025816Z-7476"]))
     told: list[Notice] = []
@@ -307,11 +306,11 @@ def test_a_killed_run_is_told_of_and_a_stage_of_a_pipeline_leaves_its_end_to_it(
 
 def test_a_run_that_is_killed_is_told_as_stopped_once_that_is_recorded(start: Starter) -> None:
     run = start("train", "wait", {})
-    _eventually(lambda: events_of(run.events_path, "progress"))
+    eventually(lambda: events_of(run.events_path, "progress"))
     killed = run.record().process
     assert killed is not None
     os.killpg(killed.pid, signal.SIGKILL)
-    _eventually(lambda: run.state() == "interrupted" or None)
+    eventually(lambda: run.state() == "interrupted" or None)
     told: list[Notice] = []
     Notifier(run, NotifyOptions(), {"a": told.append}, sleep=lambda _: run.kill()).follow()
     assert [one.state for one in told] == ["cancelled"]

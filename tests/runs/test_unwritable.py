@@ -6,9 +6,7 @@ import pytest
 
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from tests.builders import events_of
-from tests.runs.test_runs import Starter, _wait, start
-
-__all__ = ["start"]
+from tests.runs.real import Starter, wait
 
 
 def _block(path: Path) -> None:
@@ -22,7 +20,7 @@ def test_a_folder_in_the_place_of_a_report_ends_the_stage_at_once(start: Starter
     ((place, name),) = STAGES[stage].outputs
     _block(tmp_path / "exp" / place / name)
     run = start(stage, what="wait")
-    assert _wait(run, "failed", "succeeded") == "failed"
+    assert wait(run, "failed", "succeeded") == "failed"
     error = run.record().error
     assert error == (
         f"{tmp_path}/exp/reports/{name} can't be written (Is a directory); "
@@ -36,7 +34,7 @@ def test_a_folder_in_the_place_of_a_report_ends_the_stage_at_once(start: Starter
 def test_a_pipeline_says_it_before_its_first_stage(start: Starter, tmp_path: Path) -> None:
     _block(tmp_path / "exp" / "reports" / EVALUATION_REPORT)
     run = start("pipeline")
-    assert _wait(run, "failed", "succeeded") == "failed"
+    assert wait(run, "failed", "succeeded") == "failed"
     assert f"{EVALUATION_REPORT} can't be written (Is a directory)" in str(run.record().error)
     assert [path.name for path in (tmp_path / "exp" / "logs").iterdir() if path.is_dir()] == [run.id]
 
@@ -56,6 +54,6 @@ def test_a_pipeline_says_what_training_would_refuse_before_its_first_stage(
 ) -> None:
     """The traces would have been paid for by then."""
     run = start("pipeline", **values)
-    assert _wait(run, "failed", "succeeded") == "failed"
+    assert wait(run, "failed", "succeeded") == "failed"
     assert str(run.record().error).startswith(sentence)
     assert [path.name for path in (tmp_path / "exp" / "logs").iterdir() if path.is_dir()] == [run.id]
