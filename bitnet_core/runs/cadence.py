@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FRESH = ("start", "ternary", "changed")
+CHANGED = "changed"
+"""What the evaluation is made for with which a training goes on under other settings: it counts from there."""
+FRESH = ("start", "ternary", CHANGED)
 """What the evaluations are made for before which nothing is known yet of the student, or of its present settings."""
 SHARE = 0.1
 """Of all steps."""

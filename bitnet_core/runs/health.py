@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
-from bitnet_core.runs.trend import RISES, comparable, falls_since_change, old, rises, trend, unsettled
+from bitnet_core.runs.trend import RISES, comparable, falls_since_change, old, rises, since_change, trend, unsettled
 from bitnet_core.runs.vitals import Change, Evaluation, Plan, Report, Vitals
 from bitnet_core.text import (
     capital,
@@ -189,11 +189,12 @@ def _age(measured: Evaluation, vitals: Vitals, plan: Plan) -> str:
 def _untold(vitals: Vitals) -> bool:
     """Whether nothing has shown yet if the student learns.
 
-    The first evaluation comes before the first step; the second one tells. Without held-out prompts there is none,
-    and until the student is ternary none counts: there the gradient tells.
+    The first evaluation comes before the first step, also after a change of settings; the second one tells. Without
+    held-out prompts there is none, and until the student is ternary none counts: there the gradient tells.
     """
-    measured = len(vitals.evaluations)
-    return measured == 1 or (not measured and _usual_norm(vitals.reports) is None)
+    if not vitals.evaluations:
+        return _usual_norm(vitals.reports) is None
+    return len(since_change(vitals)) < 2
 
 
 def _worse(vitals: Vitals) -> Iterator[Finding]:
@@ -212,10 +213,11 @@ def _worse(vitals: Vitals) -> Iterator[Finding]:
         way = f"{significant(before.loss)} → {significant(last.loss)}, still above {significant(first.loss)}"
         yield Finding("warn", f"Recovering since {_changed(change)}: held-out {way} at the start.")
         return
-    if change and change.measured in (None, last):
+    told = not change or len(since_change(vitals)) > 1
+    if change and not told:
         advice = f"The next evaluation tells whether {change.words} helps."
     words = "Ruined" if ruined else "Worse than at the start"
-    yield Finding("bad" if ruined else "warn", f"{words}: held-out {at}, {since}.", advice)
+    yield Finding("bad" if ruined and told else "warn", f"{words}: held-out {at}, {since}.", advice)
 
 
 def _changed(change: Change) -> str:

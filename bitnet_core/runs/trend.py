@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bitnet_core.runs.cadence import CHANGED
 from bitnet_core.runs.vitals import Evaluation, Vitals, is_since_flip
 from bitnet_core.text import roughly, significant
 
@@ -43,15 +44,28 @@ def slope(points: Sequence[tuple[float, float]]) -> float | None:
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
 
 
+def counts_from(whens: Sequence[str]) -> int:
+    """The place of the evaluation made for the last change of settings, by what each was made for; 0 without one."""
+    return max((place for place, when in enumerate(whens) if when == CHANGED), default=0)
+
+
+def since_change(vitals: Vitals) -> tuple[Evaluation, ...]:
+    """The evaluations under the settings that the training has now."""
+    found, change = vitals.evaluations, vitals.changed
+    if change is None:
+        return found
+    return tuple(one for one in found[counts_from([one.when for one in found]) :] if change.governs(one))
+
+
 def comparable(vitals: Vitals) -> tuple[Evaluation, ...]:
     """The evaluations whose losses tell a trend: since the flip, which raises the loss, or all before it.
 
     Under the settings that the training has now; where there are none yet, the last one under the old ones.
     """
-    found, change = vitals.evaluations, vitals.changed
+    found, under_them = vitals.evaluations, since_change(vitals)
     if vitals.flip_at is not None:
         found = tuple(one for one in found if is_since_flip(one, vitals.flip_at))
-    return found if change is None else tuple(one for one in found if one.seen >= change.seen) or found[-1:]
+    return tuple(one for one in found if one in under_them) or found[-1:]
 
 
 def rises(losses: Sequence[float]) -> int:
@@ -68,9 +82,11 @@ def unsettled(vitals: Vitals) -> bool:
 
 
 def falls_since_change(vitals: Vitals) -> Evaluation | None:
-    """What was measured at the last change of settings, if the held-out loss has fallen since."""
-    before = vitals.changed.measured if vitals.changed else None
-    return before if before and vitals.evaluations[-1].loss < before.loss * (1 - RISEN) else None
+    """What was measured at the last change of settings, if the held-out loss has fallen without a flip between."""
+    before, last = vitals.changed.measured if vitals.changed else None, vitals.evaluations[-1]
+    if before is None or is_since_flip(before, vitals.flip_at) is not is_since_flip(last, vitals.flip_at):
+        return None
+    return before if last.loss < before.loss * (1 - RISEN) else None
 
 
 def trend(vitals: Vitals) -> Trend:

@@ -1,7 +1,7 @@
 """What tells how a run is doing, kept from its events as they arrive, in bounded memory. `health.py` judges it."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, structs
 
 from bitnet_core.errors import UsageError
-from bitnet_core.runs.cadence import Cadence
+from bitnet_core.runs.cadence import CHANGED, Cadence
 from bitnet_core.runs.chain import Beginning, Start
 from bitnet_core.runs.events import (
     Alert,
@@ -77,6 +77,14 @@ class Change:
     words: str
     measured: Evaluation | None = None
     """The first evaluation under them, which is made before the next step."""
+
+    def governs(self, one: Evaluation) -> bool:
+        """Whether the evaluation counts from the change on: the one made for it does, an older one there does not."""
+        return one.seen > self.seen or (one.seen == self.seen and one.when == CHANGED)
+
+    def with_first(self, evaluations: Iterable[Evaluation]) -> "Change":
+        """With the first of these that counts from it, if any."""
+        return replace(self, measured=next(filter(self.governs, evaluations), None))
 
 
 @dataclass(frozen=True)
@@ -294,7 +302,7 @@ class VitalSigns:
             self._evaluations.append(made)
             known.setdefault("first", made)
             if (change := known.get("changed")) and change.measured is None:
-                known["changed"] = replace(change, measured=made)
+                known["changed"] = change.with_first([made])
             known["best"] = lowest(known.get("best"), made)
             if is_since_flip(made, known.get("flip_at")):
                 known["best_since_flip"] = lowest(known.get("best_since_flip"), made)

@@ -1,10 +1,10 @@
 """The vitals of a training over all of its runs: what each did, up to where the next one took over. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from bitnet_core.runs.chain import counted
-from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Change, Evaluation, Vitals, is_since_flip, lowest
+from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Vitals, is_since_flip, lowest
 
 
 def whole_vitals(newest_first: Sequence[Vitals]) -> Vitals:
@@ -47,15 +47,9 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
         before_flip=later.before_flip or before,
         best_since_flip=lowest(*(one for one in since if one is not None and is_since_flip(one, flip_at))),
         flip_at=flip_at,
-        changed=change and _measured(change, (*evaluations, *later.evaluations)),
+        changed=change if change is None or change.measured else change.with_first(later.evaluations),
         commonest=earlier.commonest if later.commonest is None else later.commonest,
         bits=earlier.bits if later.bits is None else later.bits,
         share=earlier.share if later.share is None else later.share,
         budget=earlier.budget if later.budget is None else later.budget,
     )
-
-
-def _measured(change: Change, evaluations: Iterable[Evaluation]) -> Change:
-    """With its first evaluation, which another run may have made."""
-    found = (one for one in (*evaluations, change.measured) if one is not None and one.seen >= change.seen)
-    return replace(change, measured=min(found, key=lambda one: one.seen, default=None))

@@ -17,7 +17,7 @@ from bitnet_core.runs.cadence import Cadence
 from bitnet_core.runs.learning import COMPLETIONS_CUT
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
-from bitnet_core.runs.trend import RISES, rises
+from bitnet_core.runs.trend import RISES, counts_from, rises
 from bitnet_core.runs.vitals import COMMONEST, MEASURED
 from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.text import in_layers, share
@@ -230,8 +230,7 @@ def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     measured = [row for row in state.evaluations if ramp.is_ternary(row)]
     whens = [row["when"] for row in measured]
     flipped = whens.index("after flip") if "after flip" in whens else 0
-    since = max((place for place, when in enumerate(whens) if when == "changed" or place == flipped), default=0)
-    losses = [row["heldout_loss"] for row in measured[since:]]
+    losses = [row["heldout_loss"] for row in measured[max(flipped, counts_from(whens)) :]]
     times = rises(losses)
     if times < RISES or rises(losses[:-1]) >= RISES:
         return

@@ -18,7 +18,7 @@ from bitnet_core.files import is_file
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained import half_made
-from bitnet_core.runs.cadence import Cadence
+from bitnet_core.runs.cadence import CHANGED, Cadence
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
@@ -198,7 +198,7 @@ class Trainer:
         if not self.state.evaluations:
             self._evaluate("start")
         elif self._turned and self._held_out:
-            self._evaluate("changed")
+            self._evaluate(CHANGED)
         report.say_if_flipped_early(self._reporter, self.student, self.options.flip, self.state.seen_tokens)
         while not self.finished:
             self._reporter.check_stop()

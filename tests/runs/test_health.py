@@ -337,7 +337,7 @@ def test_the_pace_is_that_since_the_settings_were_changed():
     assert "Held-out 5.60 at step 40, " in train_health(whole, PLAN)[0].words
     after.evaluate(5.58).steps(5).evaluate(5.56)
     whole = continued(before.signs.view(), after.signs.view(), 400.0)
-    assert train_health(whole, PLAN)[0].words.startswith("Healthy. Held-out falls 0.3 a minute, ")
+    assert train_health(whole, PLAN)[0].words.startswith("Healthy. Held-out falls 0.2 a minute, ")
     assert "falls 0.2 a minute" in after.said()[0].words
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.health import Finding, train_health
 from bitnet_core.runs.learning import finished
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.whole_training import continued
@@ -99,13 +99,44 @@ def test_a_resumed_run_knows_what_was_measured_at_the_change():
     before, after = _to(5.64, 7.61), Training()
     after.step = 10
     whole = continued(before.signs.view(), _under(after, 3e-4, 7.78).signs.view(), 100)
-    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.61
-    unmeasured, last = _under(_to(5.64, 7.61), 3e-4), Training()
-    last.step = 10
+    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.78
+    last = Training()
+    last.step = 20
     for _ in range(20):
         last.steps(1).evaluate(7.5)
-    whole = continued(unmeasured.signs.view(), last.evaluate(6.5).signs.view(), 100)
-    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.61
+    whole = continued(_under(_to(5.64, 7.61), 3e-4, 7.78, 7.7).signs.view(), last.signs.view(), 200)
+    assert whole.changed is not None and whole.changed.measured is not None and whole.changed.measured.loss == 7.78
+
+
+def _resumed(rate: float, *losses: float, before: tuple[float, ...]) -> tuple[Finding, ...]:
+    """A training that was stopped and goes on from its last checkpoint under another rate, by another run."""
+    earlier, later = _to(*before), Training()
+    later.step = earlier.step
+    view = _under(later, rate, *losses).steps(3).signs.view()
+    return train_health(continued(earlier.steps(4).signs.view(), view, later.step * 10), PLAN)
+
+
+def test_a_resumed_run_is_not_judged_by_what_was_measured_under_the_old_settings():
+    (said,) = _resumed(3e-2, 5.165, before=(6.0, 5.165))
+    assert (said.level, said.words[:18]) == ("calm", "Too early to tell.")
+    assert _resumed(3e-2, 5.165, 5.1, before=(6.0, 5.165))[0].level == "good"
+    twice = _resumed(3e-4, 9.0, before=(3.0, 9.0))
+    advice = "The next evaluation tells whether LR 3e-4 helps."
+    assert twice == (Finding("warn", "Ruined: held-out 9.00 at step 10, 3.00 before the first step.", advice),)
+    assert "too large" in _resumed(3e-4, 9.0, 9.0, before=(3.0, 9.0))[0].advice
+
+
+def test_a_change_that_was_made_twice_at_one_place_counts_from_the_last_time():
+    earlier, later = _under(_to(6.0, 5.165), 3e-2, 5.165).steps(4), Training()
+    later.step = 10
+    view = _under(later, 1e-3, 5.165).steps(3).signs.view()
+    assert train_health(continued(earlier.signs.view(), view, 100), PLAN)[0].words[:18] == "Too early to tell."
+
+
+def test_what_a_change_measured_is_not_compared_across_a_flip():
+    training = _under(_to(3.0, 9.0), 3e-4, 9.0).evaluate(9.0, "before flip")
+    training.emit("flip", step=10, seen_tokens=100).evaluate(8.0, "after flip")
+    assert all("Recovering since" not in one.words for one in training.said())
 
 
 def test_the_end_of_a_training_that_recovered_does_not_advise_what_was_done():
