@@ -46,10 +46,14 @@ def price_of(provider: Provider, model: str, file: Path | None = None, *, addres
         )
     matching = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
     if not matching:
-        own = provider.local or (provider.name == "custom" and address)
-        return FREE if own and _is_local(address) else None
+        return FREE if is_own(provider, address) else None
     name = max(matching, key=lambda one: (one == model, len(one)))
     return _price(path, provider.name, name, table[name])
+
+
+def is_own(provider: Provider, address: str | None) -> bool:
+    """Whether a teacher is the user's own: here, or at an address that is not on the internet."""
+    return bool(provider.local or (provider.name == "custom" and address)) and _is_local(address)
 
 
 def lowest_price(provider: Provider, file: Path | None = None) -> tuple[str, Price] | None:

@@ -275,7 +275,7 @@ async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_
         field = field_of(guide, "KD_NUM_PROMPTS")
         assert isinstance(field, Input)
         field.focus()
-        await until(pilot, lambda: "held out for measuring; 320 answers leave enough." in words(pilot))
+        await until(pilot, lambda: "held out to measure on; 320 answers leave enough." in words(pilot))
 
         def regions() -> list[Region]:
             """Of all but the estimates, which have the room below them to themselves and come late."""

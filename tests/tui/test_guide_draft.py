@@ -319,3 +319,39 @@ def test_defaults_fit_the_rest_of_the_draft_and_are_written():
     assert draft_record.from_record(draft_record.to_record(chosen)) == chosen
     pasted = drafted.of_settings({"KD_NUM_PROMPTS": "320", "MAX_SEQ_LEN": "256", "TEACHER_PROVIDER": "openai"}, "")
     assert (pasted.get("KD_NUM_PROMPTS"), pasted.get("MAX_SEQ_LEN")) == ("320", "256")
+
+
+def typed(draft: Draft, name: str, text: str) -> Draft:
+    """As a field reports it: at each key."""
+    for end in range(1, len(text) + 1):
+        draft = draft.having(name, text[:end])
+    return draft
+
+
+def test_what_was_typed_stays_when_what_its_default_follows_from_changes():
+    answers, length = "KD_NUM_PROMPTS", "MAX_SEQ_LEN"
+    draft = typed(typed(Draft(), answers, "320"), length, "640")
+    draft = draft.having("TEACHER_PROVIDER", "openai").having("KD_MAX_TOKENS_PER_PROMPT", "256")
+    assert (draft.get(answers), draft.get(length)) == ("320", "640")
+    assert typed(Draft(), "KD_TAU", REGISTRY["KD_TAU"].default).empty
+    assert draft.having(answers, "").get(answers) == "100"
+
+
+@pytest.mark.parametrize(
+    ("provider", "address", "free"),
+    [
+        ("embedded", "", True),
+        ("custom", "http://127.0.0.1:8000/v1", True),
+        ("custom", "http://192.168.1.9:8000/v1", True),
+        ("custom", "https://api.example.com/v1", False),
+        ("custom", "", False),
+        ("vllm", "https://gpu.example.com/v1", False),
+        ("openai", "", False),
+    ],
+)
+def test_a_teacher_of_ones_own_is_asked_as_often_as_is_needed(provider: str, address: str, free: bool):
+    draft = Draft().having("TEACHER_PROVIDER", provider)
+    if address:
+        draft = draft.having(draft.teacher.base_url_setting, address)
+    assert draft.is_free == free
+    assert draft.get("KD_NUM_PROMPTS") == ("320" if free else "100")

@@ -42,8 +42,8 @@ from bitnet_tui.widgets.words import Words
 
 _LAST_RATE = "SCHEDULER_ETA_MIN"
 _FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
-_HELD_OUT = "One prompt in ten is held out for measuring; 320 answers leave enough."
-_PAID = "320 leave enough held out for measuring; this teacher may charge for each."
+_HELD_OUT = "One prompt in ten is held out to measure on; 320 answers leave enough."
+_PAID = "320 answers leave enough held out to measure on; this teacher may charge for them."
 _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
@@ -116,7 +116,7 @@ class StudentStep(Step):
         if setting == _FLIP:
             return f"{about(_FLIP)} Arrows move it, by ten with shift; or drag it."
         if setting == "KD_NUM_PROMPTS":
-            return f"{REGISTRY[setting].help} {_HELD_OUT if self.draft.teacher.local else _PAID}"
+            return f"{REGISTRY[setting].help} {_HELD_OUT if self.draft.is_free else _PAID}"
         text = about(setting) if setting in REGISTRY else ""
         if setting in ("TOKENIZER_NAME", *SIZES):
             text = _IF_EMPTY.sub(f"empty = {self._placeholder(setting)}.", text)

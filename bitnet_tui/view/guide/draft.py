@@ -20,6 +20,7 @@ from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.settings.unused import unused_of_start
 from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.prices import is_own
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
 from bitnet_tui.view.guide.words import preset_words
 
@@ -40,6 +41,8 @@ EMBEDDED, HERE = "embedded", "here"
 LENGTH, LONGEST_ANSWER, ANSWERS = "MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT", "KD_NUM_PROMPTS"
 ENOUGH_ANSWERS = "320"
 """Of which a tenth is held out: enough prompts to measure on."""
+_FOLLOWING = (LENGTH, ANSWERS)
+"""Their defaults follow from other settings."""
 ALWAYS = (TEACHER, "MINI_PRESET", LENGTH, ANSWERS, "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
@@ -77,20 +80,28 @@ class Draft:
         """
         if name == LENGTH and not self.source:
             return length_for(self.get(LONGEST_ANSWER)) or default(name)
-        if name == ANSWERS and not self.source and self.teacher.local:
+        if name == ANSWERS and not self.source and self.is_free:
             return ENOUGH_ANSWERS
         return default(name)
 
     def having(self, name: str, text: str) -> "Draft":
-        """The draft with this setting; an empty text is its default."""
+        """The draft with this setting; an empty text is its default.
+
+        So is the default itself, but not where it follows from others: what was typed there stays as it is.
+        """
         kept = {one: value for one, value in self.values.items() if one != name}
-        if text and text != self.default(name):
+        if text and (text != self.default(name) or (name in _FOLLOWING and name in self.values)):
             kept[name] = text
         return replace(self, values=kept)
 
     @property
     def teacher(self) -> Provider:
         return PROVIDERS[self.get(TEACHER)]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the teacher is the user's own, so that its answers cost nothing."""
+        return is_own(self.teacher, self.address or None)
 
     @property
     def weights_here(self) -> bool:
@@ -164,7 +175,7 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
 
 def fitted_last(values: Mapping[str, str]) -> list[tuple[str, str]]:
     """The settings, with those last whose defaults follow from others."""
-    return sorted(values.items(), key=lambda one: one[0] in (LENGTH, ANSWERS))
+    return sorted(values.items(), key=lambda one: one[0] in _FOLLOWING)
 
 
 def collects_same(draft: Draft, copied: Mapping[str, str]) -> bool:
