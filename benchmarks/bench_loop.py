@@ -13,17 +13,11 @@ longer than --limit.
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 import tempfile
-import threading
 import time
-from asyncio import events as loop_events
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bench_following import Training
 from bench_home import workspace
@@ -33,6 +27,7 @@ from textual.pilot import Pilot
 from textual.widgets import DataTable
 
 from bitnet_tui.garbage import in_small_steps
+from tests.tui.loop_time import LongestCallback
 
 _SIZE = (120, 36)
 _BARE_TABLE, _COLLECTION = "bare table", "garbage collection"
@@ -69,45 +64,6 @@ class _Bare(App[None]):
             table.add_row(*(f"cell {row}-{n}" for n in range(11)))
 
 
-class _Longest:
-    """The longest callback since `take`, less what Python collects in it as garbage, which is counted apart."""
-
-    def __init__(self) -> None:
-        self.seconds = self.collecting = 0.0
-        self._collected = self._began = 0.0
-
-    def take(self) -> float:
-        """In milliseconds."""
-        found, self.seconds = self.seconds * 1000, 0.0
-        return found
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        run = loop_events.Handle._run
-
-        def timed(handle: Any) -> None:
-            self._collected, began = 0.0, time.thread_time()
-            run(handle)
-            self.seconds = max(self.seconds, time.thread_time() - began - self._collected)
-
-        def collecting(phase: str, _: dict[str, int]) -> None:
-            if phase == "start":
-                self._began = time.thread_time()
-                return
-            spent = time.thread_time() - self._began
-            self.collecting = max(self.collecting, spent)
-            if threading.current_thread() is threading.main_thread():
-                self._collected += spent
-
-        gc.callbacks.append(collecting)
-        loop_events.Handle._run = timed  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            loop_events.Handle._run = run  # type: ignore[method-assign]
-            gc.callbacks.remove(collecting)
-
-
 async def _pressed(pilot: Pilot[None], keys: tuple[str, ...]) -> None:
     for key in keys:
         await pilot.press(key)
@@ -115,13 +71,15 @@ async def _pressed(pilot: Pilot[None], keys: tuple[str, ...]) -> None:
     await asyncio.sleep(0.3)
 
 
-async def _bare(longest: _Longest, rows: int) -> float:
+async def _bare(longest: LongestCallback, rows: int) -> float:
     async with _Bare(rows).run_test(size=_SIZE) as pilot:
         await _pressed(pilot, _STEPS[0][1])
     return longest.take()
 
 
-async def _ours(longest: _Longest, home: Path, root: Path, name: str, training: Training | None) -> dict[str, float]:
+async def _ours(
+    longest: LongestCallback, home: Path, root: Path, name: str, training: Training | None
+) -> dict[str, float]:
     from bitnet_tui.app import BitnetApp
 
     found: dict[str, float] = {}
@@ -152,14 +110,14 @@ def _report(training: Training) -> None:
 
 
 def measure(many: int, experiments: int) -> dict[str, float]:
-    longest = _Longest()
+    longest = LongestCallback()
     with tempfile.TemporaryDirectory() as name:
         home = Path(name) / "experiments"
         workspace(home, experiments)
         long = experiment(home / "long", many)
         training = Training(Path(name) / "followed")
         with longest.watching():
-            asyncio.run(_ours(_Longest(), home, long, "", None))  # imports what is imported at its first use
+            asyncio.run(_ours(LongestCallback(), home, long, "", None))  # imports what is imported at its first use
             longest.take()
             in_small_steps()  # as an app that has a terminal does
             longest.collecting = 0.0
