@@ -197,12 +197,16 @@ class TracesPane(Vertical):
         if trace.scored != self._scored:
             self._scored, self._worst = trace.scored, []
         shown, token = self._trace, self._shown.token
-        cursor = token.position if shown and token and shown.prompt_idx == trace.prompt_idx else 0
+        worst = next(iter(worst_first(trace.positions, "kl")), 0)
+        if shown and token and shown.prompt_idx == trace.prompt_idx:
+            cursor = token.position
+        else:
+            cursor = worst if self._order == "kl" else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
         elif self._just_scored and (first := self._traces.first) and first.prompt_idx == trace.prompt_idx:
-            cursor = next(iter(worst_first(trace.positions, "kl")), cursor)
+            cursor = worst
             self._say_scored(self._just_scored)
             self._just_scored = 0
         self._shown.show(trace, cursor)

@@ -17,6 +17,7 @@ from bitnet_core.traces.scores import FILE, TokenScores
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.services import tracing
 from bitnet_tui.services.tracing import TraceSession
+from bitnet_tui.view.traces.found import worst_first
 from bitnet_tui.widgets.token_text import TokenText
 from bitnet_tui.widgets.trace_list import TraceList
 from bitnet_tui.widgets.traces_pane import TracesPane
@@ -174,6 +175,7 @@ async def test_a_journey_through_the_traces(
         await pilot.press("escape")
         await settled(pilot)
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
+        assert f"KL {significant(worst_there)}" in _told(pilot), "by KL, a trace begins at its worst token"
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
 
 
@@ -221,7 +223,9 @@ async def test_scoring_that_ends_leaves_alone_who_does_something_else(
             await settled(pilot)
             row, text = pilot.app.screen.query_one(TraceList)._row(chosen), pilot.app.screen.query_one(TokenText)
             assert row is not None and f"prompt {row.prompt_idx} " in said(pilot, "#trace-head")
-            assert text.token is not None and text.token.position == 0, "not at the worst of its tokens"
+            assert text.token is not None and pane._trace is not None
+            worst = worst_first(pane._trace.positions, "kl")[0]
+            assert text.token.position == (0 if key == "o" else worst), "only by KL, at the worst of its tokens"
 
 
 @pytest.mark.parametrize("fails", [False, True])
