@@ -32,7 +32,7 @@ class HalfMade:
     decides: str
 
     def find(self, part: Part) -> dict[str, Any]:
-        """What was kept of this start; empty if nothing was, or of another one, which is removed."""
+        """What was kept of this start; empty if nothing was, or of another one, all parts of which are removed."""
         path = self._path(part)
         try:
             found = load_tensors(path) if path.is_file() else None
@@ -40,6 +40,9 @@ class HalfMade:
             found = None
         if isinstance(found, dict) and found.get("decides") == self.decides:
             return found
+        if isinstance(found, dict):  # else whoever asks what is there takes another start's parts for this one's
+            remove(self.folder)
+            return {}
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return {}

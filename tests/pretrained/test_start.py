@@ -134,6 +134,9 @@ def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(tmp_path: Pat
     HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert told.resumes
     assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
+    HalfMade(tmp_path, "one").keep("read", {"layers": 3}, told)
+    assert HalfMade(tmp_path, "other").find("read") == {} and not half_made.is_there(tmp_path)
+    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert HalfMade(tmp_path, "other").find("fit") == {} == HalfMade(tmp_path, "one").find("fit")
     (tmp_path / ".start-fit.pt").write_bytes(b"PK\x03\x04 torn")
     assert HalfMade(tmp_path, "one").find("fit") == {} and not half_made.is_there(tmp_path)
