@@ -29,7 +29,9 @@ def add_to(commands: Commands) -> None:
     made["duplicate"].add_argument("--traces", action="store_true", help="with its traces and its teacher's baseline")
     for name in ("archive", "unarchive", "delete"):
         made[name].add_argument("names", nargs="+", metavar="NAME")
-    made["delete"].add_argument("--yes", action="store_true", help="delete them; without it, only say what would go")
+    made["delete"].add_argument(
+        "--yes", action="store_true", help="delete them; without it, only say what would be deleted"
+    )
 
 
 def _home(arguments: argparse.Namespace) -> Path:
@@ -111,7 +113,7 @@ def _rename(arguments: argparse.Namespace) -> int:
         for remark in done.remarks:
             warn(remark, "note")
     fields = {"renamed": arguments.name, "folder": str(done.root), "remarks": done.remarks}
-    answer(arguments, fields, f"{arguments.name} is {arguments.new} now")
+    answer(arguments, fields, f"{arguments.name} is now {arguments.new}")
     return 0
 
 

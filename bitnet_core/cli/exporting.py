@@ -103,7 +103,7 @@ def verify(arguments: argparse.Namespace) -> int:
     if origin.get("checkpoint_sha256") != source.sha256:
         made_from = crop(flat(str(origin.get("checkpoint"))), _NAME_CELLS)
         raise BitnetError(
-            f"{arguments.path} was made from {made_from}, of another content than {source.path}; "
+            f"{arguments.path} was made from {made_from}, whose content differs from {source.path}; "
             "give --checkpoint WHICH, or export it again."
         )
     return _verified(arguments, source, [arguments.path], must=True)

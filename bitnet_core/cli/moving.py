@@ -198,7 +198,7 @@ def pull(arguments: argparse.Namespace) -> int:
             other = differences(read_bounded(pull.here.path_of(SETTINGS_FILE), 1 << 20), stored, experiment)
     if other:
         warn(
-            f"The settings stored there have {', '.join(other)}; those here stay as they are, so write into "
+            f"The settings stored there have {', '.join(other)}; those here stay as they are; write into "
             f"{experiment.root / '.env'} what you want to take over.",
             "note",
         )
@@ -207,7 +207,7 @@ def pull(arguments: argparse.Namespace) -> int:
     what = f"{files(len(brought))}, {size(sum(brought))} brought" if brought else "nothing to bring"
     if done.moved:
         more = f" and {len(done.moved) - 1} more" if len(done.moved) > 1 else ""
-        warn(f"{done.moved[0]}{more} had been set aside on another machine, and now here, too.", "note")
+        warn(f"{done.moved[0]}{more} had been set aside on another machine, and is now set aside here, too.", "note")
     fields |= {"moved": done.moved, "unchanged": done.unchanged}
     fields["aside"] = {name: str(path) for name, path in pull.aside.moved.items()}
     answer(arguments, fields, f"{what}; {done.unchanged} were here already")

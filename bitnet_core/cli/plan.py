@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
     plan.add_argument(
         "--early",
         action="store_true",
-        help="with --json: first a line with what is known at once (`early`), if any is",
+        help="with --json: first a line with what is known at once (`early`), if anything is",
     )
     plan.add_argument(
         "--again", action="store_true", help="time steps even if this machine has timed the same before"

@@ -24,14 +24,19 @@ _PLAIN_WIDTH, _VALUE_CELLS = 100, 48
 def add_to(commands: Commands) -> None:
     compare = commands.add("compare", "tell which of 2 to 8 trainings is better, and what differs", _compare)
     compare.add_argument("subjects", nargs="+", metavar="EXPERIMENT", help="its name, its folder, or EXPERIMENT:RUN")
-    report = commands.add(
-        "report", "write what an experiment has left: HTML, or its curves as CSV, SVG or PNG", _report
+    report = commands.add("report", "write an experiment's report as HTML, or its curves as CSV, SVG or PNG", _report)
+    report.add_argument(
+        "subject", nargs="?", metavar="EXPERIMENT", help="its name or its folder (default: that of --root)"
     )
     report.add_argument(
-        "subject", nargs="?", metavar="EXPERIMENT", help="its name or its folder; else that of --root"
+        "--run", default="", help="a run of train or eval, or the start of its id (default: the newest)"
     )
-    report.add_argument("--run", default="", help="a run of train or eval, or how its name begins; else the newest")
-    report.add_argument("--to", type=Path, metavar="FILE", help=".html, .csv, .svg or .png; else into its reports")
+    report.add_argument(
+        "--to",
+        type=Path,
+        metavar="FILE",
+        help="a file that ends in .html, .csv, .svg or .png (default: in its reports)",
+    )
     report.add_argument(
         "--as", dest="kind", default="html", choices=("html", "csv", "svg", "png"), help="what goes into its reports"
     )

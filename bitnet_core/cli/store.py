@@ -34,7 +34,7 @@ _ACTIONS = {
     "pull": "bring files of the copy here",
     "ls": "list what is stored",
     "verify": "compare every stored byte with what was stored",
-    "gc": "remove what interrupted pushes left and nothing needs",
+    "gc": "remove leftovers of interrupted pushes",
     "login": "log in to Google Drive, OneDrive, Dropbox or Box",
 }
 _DAY = 86400.0
@@ -83,7 +83,7 @@ def add_to(commands: Commands) -> None:
 
 def _add_push_and_pull(push: argparse.ArgumentParser, pull: argparse.ArgumentParser) -> None:
     push.add_argument("--verify", action="store_true", help="first compare what is stored, and repair it from here")
-    forced = "go on from what is here, over another machine's changes; with --verify, give up what nobody can repair"
+    forced = "overwrite another machine's changes with what is here; with --verify, drop what nobody can repair"
     push.add_argument("--force", action="store_true", help=forced)
     push.add_argument("--dry-run", action="store_true", help="only say what would be sent and dropped")
     pull.add_argument(

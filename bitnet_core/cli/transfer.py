@@ -15,7 +15,7 @@ from bitnet_core.errors import Stopped
 from bitnet_core.runs.events import Event, Progress, Upload, to_dict
 from bitnet_core.storage.target import Unreachable
 
-_KEPT = "hat has arrived is kept, and the same command goes on from there."
+_KEPT = "hat has arrived is kept, and the same command continues from there."
 STOPPED = f"Stopped; w{_KEPT}"
 _HANG_SECONDS = 1.5
 """How long what was stopped may take to end by itself."""

@@ -9,7 +9,7 @@ from bitnet_core.runs.events import Event, Flip, Log, Metric, Progress, RunFinis
 from bitnet_core.runs.resuming import words
 
 FLIP, SEAM = "┊", "║"
-"""Where activations lose bits, and where a training goes on from a checkpoint: in the chart and in the log."""
+"""Where activations lose bits, and where a training continues from a checkpoint: in the chart and in the log."""
 _MARKS = {"run_started": "▸", "flip": FLIP, "changed": SEAM, "alert": "!", "sample": "›"}
 _LOG_MARKS = {"warning": "!", "error": "✗"}
 _METRICS = {
@@ -54,7 +54,7 @@ def _words(event: Event) -> str:
         case events.Budget():
             return _budget(event)
         case events.SettingsChanged():
-            return f"Training goes on from step {text.number(event.step)} with {changed_words(event)}."
+            return f"Training continues from step {text.number(event.step)} with {changed_words(event)}."
         case Flip():
             return _flip(event)
         case events.CheckpointSaved():

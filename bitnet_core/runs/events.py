@@ -143,7 +143,7 @@ class Budget(Event, tag="budget", kw_only=True):
 
 
 class SettingsChanged(Event, tag="changed", kw_only=True):
-    """A training goes on from its checkpoint under other settings: by name, what they were and what they are now."""
+    """A training continues from its checkpoint under other settings: by name, their old and new values."""
 
     step: int
     seen_tokens: int

@@ -33,7 +33,7 @@ def require_none_of_an_experiment(place: Target, found: Iterable[Found]) -> None
         folders = one.key.split("/")
         if FOLDER in folders[:-1] or folders[-1] == ".env":
             raise UsageError(
-                f"{place.place} is no place for a copy: {printable(one.key)[:200]} there belongs to an experiment "
+                f"{place.place} can't hold a copy: {printable(one.key)[:200]} there belongs to an experiment "
                 "itself; choose another place in the target's settings, or another STORAGE_NAME."
             )
 

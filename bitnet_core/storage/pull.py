@@ -189,7 +189,7 @@ class Pull:
         return Incomplete(
             f"{told} `bitnet store push --verify` on the machine that has "
             f"{'it' if len(lost) == 1 else 'them'} repairs the copy; if there is none, `bitnet store push --verify "
-            "--force` here goes on without."
+            "--force` here drops what is lost."
         )
 
     # -- one file --------------------------------------------------------------------------------------------

@@ -146,7 +146,7 @@ class Push:
                 if not tries_left:
                     raise BitnetError(
                         f"{printable(lost.names[0])} did not arrive whole at {self._target.place}, which loses what "
-                        "it is given; `bitnet store check` looks why, and the next push goes on."
+                        "it is given; `bitnet store check` finds out why, and the next push continues."
                     ) from None
                 self._lost.update(lost.names)
                 sent.stored = {name: entry for name, entry in sent.stored.items() if name not in self._lost}

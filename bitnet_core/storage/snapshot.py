@@ -74,7 +74,7 @@ def take(experiment: Experiment) -> Snapshot:
     found: dict[str, LocalFile] = {}
     left: list[str] = []
     for file in _everything(experiment, left):
-        if why := fault(file.name) or ("its name ends like our folders" if is_reserved(file.name) else ""):
+        if why := fault(file.name) or ("its name ends like bitnet's own folders" if is_reserved(file.name) else ""):
             left.append(f"{printable(file.name)} is not stored: {why}; rename it.")
         elif len(found) == _MOST_FILES:
             left.append(f"{experiment.root} has more than {_MOST_FILES} files; the others are not stored.")

@@ -35,7 +35,7 @@ from bitnet_core.storage.under import Under
 from bitnet_core.text import duration, size
 
 _POLL_SECONDS = 0.5
-_TRIED_AGAIN = "The stage goes on; storing is tried again while it runs, and when it has ended."
+_TRIED_AGAIN = "The stage continues; storing is tried again while it runs, and when it has ended."
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Uploader:
             return self._until_stored()
         except Stopped:
             push = push_command(self.experiment)
-            raise Stopped(f"The upload was stopped; what has arrived is kept, and `{push}` goes on.") from None
+            raise Stopped(f"The upload was stopped; what has arrived is kept, and `{push}` continues.") from None
 
     def _until_stored(self) -> Pushed | None:
         with self._watching():

@@ -178,7 +178,7 @@ def say_refused(reporter: Reporter, step: int, result: StepResult, new_scale: fl
 
 
 def say_rolled_back(reporter: Reporter, failed_at: int, checkpoint: Path) -> None:
-    """Say that training goes on from a checkpoint, because steps after `failed_at` were not finite."""
+    """Say that training continues from a checkpoint, because steps after `failed_at` were not finite."""
     reporter.alert(
         "warning",
         "rolled_back",

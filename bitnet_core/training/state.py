@@ -46,7 +46,7 @@ class FirstWeights(Protocol):
     ) -> dict[str, Any]:
         """Change the weights in place. Stopped when the reporter is asked to stop.
 
-        What is done by then may be kept in `folder`: the same call goes on from there.
+        What is done by then may be kept in `folder`: the same call continues from there.
         """
 
 

@@ -60,8 +60,8 @@ _NAMES: dict[Action, str] = {
 }
 """As the buttons call them."""
 _ANEW = "A verification that is stopped starts over."
-_PULLED = "What has arrived is kept, and the next pull goes on from there."
-_SENT = "What was sent is kept, and the next push goes on from there."
+_PULLED = "What has arrived is kept, and the next pull continues from there."
+_SENT = "What was sent is kept, and the next push continues from there."
 _AT_WORK: dict[Action, tuple[str, str]] = {
     "verify": ("verified", _ANEW),
     "pull": ("pulled", _PULLED),

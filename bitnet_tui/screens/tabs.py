@@ -202,7 +202,7 @@ class TabbedScreen(ExportingScreen):
             self._train_from(step)
 
     def _train_from(self, step: int) -> None:
-        self._say_there("value", f"Training goes on from step {step}.")
+        self._say_there("value", f"Training continues from step {step}.")
         self.start_stage(_TRAIN, {"RESUME_STEP": str(step)})
 
     def _say_there(self, style: str, words: str) -> None:

@@ -293,7 +293,7 @@ def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, 
 
 
 def _goes_on_words(found: Outlook) -> str:
-    goes_on = starting.changed_words(found) or "Training goes on from there."
+    goes_on = starting.changed_words(found) or "Training continues from there."
     moved = starting.aside_words(found.aside, "Newer") if found.aside else "It is the newest checkpoint."
     doubt = (
         " The traces have been collected again since then; if they differ, training refuses to continue."

@@ -283,7 +283,7 @@ def training_words(found: Outlook) -> str:
     if found.finished and found.step is not None:
         return f"The next training adds no step: it is finished at step {found.step:,}."
     if found.changed and found.step is not None:
-        return f"The next training goes on from step {found.step:,} with {by_label(found.changed_words)}."
+        return f"The next training continues from step {found.step:,} with {by_label(found.changed_words)}."
     return ""
 
 
@@ -305,7 +305,7 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
     if found.running:
         one = len(found.running) == 1
         ends = "is outdated when it ends" if one else "are outdated when they end"
-        goes = "goes on with the value that it started with" if one else "go on with the value they started with"
+        goes = "continues with the value that it started with" if one else "continue with the value they started with"
         yield "▲", f"{_stages(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
     told = [*found.outdated, *found.current, *found.running]
     if "train" in found.concerned and (words := training_words(found.training)):

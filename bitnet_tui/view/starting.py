@@ -72,4 +72,4 @@ def changed_words(found: Outlook) -> str:
         return f"Training adds no step: it is finished at step {found.step:,}."
     if found.step is None or not found.changed:
         return ""
-    return f"Training goes on from step {found.step:,} with {by_label(found.changed_words)}."
+    return f"Training continues from step {found.step:,} with {by_label(found.changed_words)}."

@@ -217,7 +217,7 @@ def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.Captur
     payload = checkpoints.load(path)
     payload.seen_tokens += 1
     checkpoints.save(path.parent, payload, {})
-    assert "of another content" in refused(capsys, *verify)
+    assert "whose content differs" in refused(capsys, *verify)
     file.write_bytes(file.read_bytes()[:-100])
     assert "its end is missing" in refused(capsys, *verify)
     assert "does not exist" in refused(capsys, "verify-export", str(root / "no.gguf"), "--root", str(root), code=2)

@@ -259,4 +259,4 @@ def test_ctrl_c_ends_a_push_that_hangs(exp: Path, where: str, number: signal.Sig
     child.send_signal(number)
     _, said = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "Stopped; what has arrived is kept, and the same command goes on from there." in said
+    assert "Stopped; what has arrived is kept, and the same command continues from there." in said

@@ -33,7 +33,7 @@ LINES = {
     "progress": "  collect  3/9 prompts  1.50 prompts/s  1m 01s left",
     "metric": "  step 1,200  34,567 tokens  loss 2.500  lr 6.00e-4  A4  2 steps not finite",
     "budget": "  budget: 28,000 tokens, 4 epochs of 7,000; the flip is at 25,200",
-    "changed": "║ Training goes on from step 900 with LR 6e-4 → 3e-4.",
+    "changed": "║ Training continues from step 900 with LR 6e-4 → 3e-4.",
     "flip": "┊ activations A8 → A4 at step 1,000, 900,000 tokens seen",
     "checkpoint": "  checkpoint of step 200: checkpoints/mini.pt, 1.2 MB",
     "sample": "› Say hello\n  " + "x" * 77 + "…",

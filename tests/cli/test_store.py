@@ -267,7 +267,7 @@ def test_what_no_machine_has_any_more_can_be_given_up(
     shutil.rmtree(exp)
     (target / "exp/reports/report.json").unlink()
     assert main(["open", "local:exp", "there"]) == 1
-    assert "push --verify --force` here goes on without" in capsys.readouterr().err
+    assert "push --verify --force` here drops what is lost" in capsys.readouterr().err
     write(Path("there/reports/mine.json"), "{}")
     assert "was changed by another machine" in complaint(capsys, "--root", "there", "store", "push", "--verify")
     assert main(["--root", "there", "store", "push", "--verify", "--force"]) == 0
@@ -392,4 +392,4 @@ def test_an_outage_is_told_once_and_its_end_says_what_is_kept(
     notes, end = capsys.readouterr().err.splitlines()
     assert "; mount it." in notes and "Trying again in 0 s." in notes and len(notes) < 500
     assert "can't be reached" in end
-    assert end.endswith(" What has arrived is kept, and the same command goes on from there.")
+    assert end.endswith(" What has arrived is kept, and the same command continues from there.")

@@ -45,7 +45,7 @@ def test_the_stored_settings_are_a_copy_to_look_at(exp: Path, capsys: pytest.Cap
     assert said.out.startswith("nothing to bring; ")
     assert said.err == (
         "bitnet: note: The settings stored there have LR=0.0002, TOTAL_STEPS at its default; those here stay as they "
-        f"are, so write into {exp.absolute()}/.env what you want to take over.\n"
+        f"are; write into {exp.absolute()}/.env what you want to take over.\n"
     )
     (exp / ".env").write_text(env)
     assert (exp / ".env").read_text() == env
@@ -115,6 +115,6 @@ def test_what_another_machine_has_set_aside_is_told(
     capsys.readouterr()
     assert main(["--root", str(other), "store", "pull"]) == 0
     assert capsys.readouterr().err == (
-        f"bitnet: note: {name} had been set aside on another machine, and now here, too.\n"
+        f"bitnet: note: {name} had been set aside on another machine, and is now set aside here, too.\n"
     )
     assert (other / aside / Path(name).name).read_text() == "old" and not (other / name).exists()

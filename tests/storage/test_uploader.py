@@ -124,7 +124,7 @@ def test_an_upload_that_is_stopped_says_how_to_go_on(tmp_path: Path, monkeypatch
     one, reports = uploader(tmp_path, monkeypatch, [])
     reports.request_stop()
     with pytest.raises(
-        Stopped, match=re.escape(f"`bitnet --root {shlex.quote(str(tmp_path / 'exp'))} store push` goes on.")
+        Stopped, match=re.escape(f"`bitnet --root {shlex.quote(str(tmp_path / 'exp'))} store push` continues.")
     ):
         one.run()
 

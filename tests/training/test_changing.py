@@ -81,7 +81,7 @@ def test_what_changed_is_told_once_and_kept_in_every_record(make_trainer: Make) 
     noted = {"step": 3, "seen_tokens": again.state.seen_tokens, "before": {"LR": 3e-3}, "after": {"LR": 5e-4}}
     assert {name: told[name] for name in noted} == noted
     (event,) = [one for one in read_events(again.ctx.run_dir / "events.jsonl") if isinstance(one, SettingsChanged)]
-    assert describe(event) == "Training goes on from step 3 with LR 3e-3 → 5e-4."
+    assert describe(event) == "Training continues from step 3 with LR 3e-3 → 5e-4."
     assert not events(again, "alert")
     summary = again.run()
     assert summary["changes"] == [noted]

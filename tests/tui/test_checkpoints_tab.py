@@ -174,12 +174,12 @@ def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experim
     goes_on = Outlook(100, {"LR": (6e-4, 3e-4), "FLIP_FRACTION": (0.9, 0.5)}, (150, 200), flip="it flips at once")
     moved = "Newer checkpoints (those of steps 150, 200) are moved to checkpoints/superseded."
     resumed = checkpoints.resume_question(oldest, goes_on)[1]
-    rate = "Training goes on from step 100 with “Learning rate” 6e-4 → 3e-4"
+    rate = "Training continues from step 100 with “Learning rate” 6e-4 → 3e-4"
     assert resumed == f"{rate}, “Flip to 4 bits at” 0.9 → 0.5; it flips at once. {moved}"
     flipped = checkpoints.flip_question(oldest, "0.5", goes_on)[1]
     assert flipped.endswith(f"at step 100. {rate}. {moved}")
     assert checkpoints.resume_question(newest, Outlook(200))[1] == (
-        "Training goes on from there. It is the newest checkpoint."
+        "Training continues from there. It is the newest checkpoint."
     )
     assert checkpoints.resume_question(newest, Outlook(200, {"TOTAL_STEPS": (200, 60)}, finished=True))[1] == (
         "Training adds no step: it is finished at step 200. It is the newest checkpoint."

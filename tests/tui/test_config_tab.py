@@ -184,7 +184,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
             Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),
             False,
             "▲ “Train the student” becomes outdated.\n"
-            "○ The next training goes on from step 120 with “Learning rate” 6e-4 → 3e-4.",
+            "○ The next training continues from step 120 with “Learning rate” 6e-4 → 3e-4.",
         ),
         (
             Effects(("train",), ("train",), training=Outlook(270, {"TOTAL_STEPS": (270, 60)}, finished=True)),
@@ -211,7 +211,7 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
         (
             Effects(("train",), (), (), ("train",)),
             False,
-            "▲ “Train the student” is running: it goes on with the value that it started with, "
+            "▲ “Train the student” is running: it continues with the value that it started with, "
             "and is outdated when it ends.",
         ),
     ],
@@ -255,7 +255,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await until(pilot, lambda: said(pilot, "#config-said") == "0.01, from .env line 4. Enter changes it.")
             await pilot.press("enter", *"0.02")
             await until(pilot, lambda: "enter Save" in shown(pilot).splitlines()[-1])
-            started_with = "“Train the student” is running: it goes on with the value that it started with"
+            started_with = "“Train the student” is running: it continues with the value that it started with"
             await until(pilot, lambda: started_with in words(pilot))
             training.finish()
             await until(pilot, lambda: "“Train the student” will use it in its next run." in words(pilot))

@@ -203,7 +203,7 @@ def test_the_log_names_settings_by_their_labels_and_leaves_a_models_words_alone(
     fold.feed([event("changed", **changed), event("log", message=gate, level="info")])
     fold.feed([event("sample", prompt="What is LR?", text="run `bitnet eval`", source="x")])
     told = [text[11:] for text in fold.view().log]
-    assert told[0] == "Training goes on from step 9 with “Learning rate” 6e-4 → 3e-4."
+    assert told[0] == "Training continues from step 9 with “Learning rate” 6e-4 → 3e-4."
     assert told[1] == "“Gate: JSON validity” is not met; run “Evaluate” (r) measures again."
     assert told[2:] == ["What is LR?", "run `bitnet eval`"]
 

@@ -94,7 +94,7 @@ async def test_a_training_goes_on_with_another_rate_and_says_so(home: Path, key:
         changed = "“Learning rate” 6e-4 → 3e-4, “Steps” 200 → 900, “Token budget” 150,000 → 160,000"
         changed += "; its flip is at 144,000 tokens"
         if key == "r":
-            assert f"Training goes on from step 200 with {changed}." in " ".join(notices(pilot))
+            assert f"Training continues from step 200 with {changed}." in " ".join(notices(pilot))
             assert launch.launched == [(exp.root, "train")]
         else:  # the traces would be collected first, so nothing can go on
             assert "what it was trained with has changed (the traces)" in words(pilot)

@@ -91,7 +91,7 @@ async def test_who_quits_while_the_copy_is_pulled_is_told_what_becomes_of_it(
         await until(pilot, lambda: bool(pilot.app.works))
         await pilot.press("q")
         await until(pilot, lambda: f"Quit while the copy of {root.name} is being pulled?" in words(pilot))
-        assert "What has arrived is kept, and the next pull goes on from there." in words(pilot)
+        assert "What has arrived is kept, and the next pull continues from there." in words(pilot)
         assert not ended.is_set()
         await pilot.press("y")
         await until(pilot, lambda: pilot.app._exit)

@@ -25,7 +25,7 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.works import Work
 
 _FIRST = "local"
-_IF_ENDED = "What has arrived of it is kept, and fetching it again goes on from there."
+_IF_ENDED = "What has arrived of it is kept, and fetching it again continues from there."
 
 
 class _SourceStep(TargetStep):
@@ -118,12 +118,12 @@ class FetchScreen(TargetForm):
             self.say(words, "accent")
 
     def action_leave(self) -> None:
-        """Stop a test, or what is being brought; the same form goes on from there."""
+        """Stop a test, or what is being brought; the same form continues from there."""
         if self._testing is not None:
             self._step.stop()
             return
         if self._command is not None and self.busy:
             self._command.cancel()
             self.abandon()
-            self.app.notify("Stopped; what has arrived is kept, and opening it again goes on from there.")
+            self.app.notify("Stopped; what has arrived is kept, and opening it again continues from there.")
         self.dismiss(None)

@@ -199,7 +199,7 @@ class StudentStep(Step):
             self._enter(name, value)
 
     def _enter(self, name: str, value: str) -> None:
-        """Set it, in its field if it has one here. Enter goes on from there: the other fields need no visit."""
+        """Set it, in its field if it has one here. Enter continues from there: the other fields need no visit."""
         field = self.field(name)
         if isinstance(field, Input):
             field.value = value

@@ -45,7 +45,7 @@ def status(who: Who, side: Side, answer: Answer | None, quiet: float) -> Line:
     if answer.active and quiet >= QUIET_SECONDS:
         note = f" ({flat(side.note)})" if side.note else ""
         stop = f"{key_names.key('play.stop')} stops waiting"
-        return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side goes on.", "warn"))
+        return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side continues.", "warn"))
     if answer.state == "waiting":
         return line(Span(flat(side.note) or "Waiting for the first token…", "label"))
     finish = _ENDS.get(answer.finish) or crop(flat(answer.finish), _FINISH_CELLS)
