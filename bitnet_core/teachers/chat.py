@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.network.proxy import through_in_the_clear
@@ -25,7 +26,7 @@ from bitnet_core.teachers.http.payload import decode_error
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import SentRequest
+from bitnet_core.teachers.refusals import NotThere, OtherAddress, SentRequest
 from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
 from bitnet_core.teachers.usage import believed
 from bitnet_core.tokenizer.steps import TokenTable
@@ -218,6 +219,8 @@ class HttpChat(ABC):
         """See `Chat.chat`. Raises FieldRefused and ValueRefused for what only seems to be refused; see `Teacher`."""
         try:
             result = await self._chat(request, options)
+        except NotThere as error:
+            raise await self._other_address() or error from None
         except TooManyBytes as error:
             raise BadReply("too_large", str(error)) from error
         told = believed(result, request.messages, request.max_tokens)
@@ -363,8 +366,21 @@ class HttpChat(ABC):
             reply = await self._http.get(path)
         except TooManyBytes as error:
             raise BitnetError(f"{self.base_url}{path} can't be read: {error}; correct the address.") from error
-        self._require(reply, replace(self._sent, path=path))
+        try:
+            self._require(reply, replace(self._sent, path=path))
+        except NotThere as error:
+            raise await self._other_address() or error from None
         return reply.payload
+
+    async def _other_address(self) -> OtherAddress | None:
+        """The address with /v1, where it has no path and the server lists its models there."""
+        if self._answered or urlsplit(self.base_url).path.strip("/"):
+            return None
+        with contextlib.suppress(BitnetError, BadReply, TooManyBytes):
+            listed = await self._http.get(f"/v1{self.models_path}")
+            if listed.status == 200 and as_list(as_object(listed.payload).get("data")):
+                return self._sent.other_address(self.base_url.rstrip("/") + "/v1")
+        return None
 
     def _require(self, reply: Reply, sent: SentRequest) -> None:
         if reply.status != 200 or reply.error is not None:

@@ -14,6 +14,7 @@ from bitnet_core.teachers.refusals import (
     ContextExceeded,
     KeyRefused,
     NoLogprobs,
+    OtherAddress,
     PromptRefused,
     SettingsRefused,
     TooManyCandidates,
@@ -35,7 +36,7 @@ _ANSWERED = (
 _FIELDS = (
     *("provider", "model", "base_url", "reachable", "key_accepted", "models", "model_listed", "chat", "latency_s"),
     *("logprobs", "largest_k", "largest_k_capped", "token_ids", "bytes", "logprob_mode", "upstream"),
-    "refused_sampling",
+    *("refused_sampling", "answers_at"),
     *("price_usd_per_million", "price_as_of", "problem"),
 )
 
@@ -65,7 +66,7 @@ async def examine(teacher: Teacher, price: Price | None, sampling: Sampling = PL
     listed = await _noted(report, teacher.models)
     if listed is not None:
         report |= {"models": listed[:_LISTED], "model_listed": teacher.model in listed}
-    if report["reachable"] is False or report["key_accepted"] is False or not teacher.model:
+    if report["reachable"] is False or report["key_accepted"] is False or report["answers_at"] or not teacher.model:
         return report
     report["problem"] = None  # a server that lists no models may still answer
     plain = await _noted(report, lambda: plain_answer(teacher))
@@ -149,6 +150,8 @@ async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> A
         found = await ask()
     except Unreachable as error:
         report |= {"reachable": False, "problem": str(error)}
+    except OtherAddress as error:
+        report |= {"reachable": True, "answers_at": error.address, "problem": str(error)}
     except KeyRefused as error:
         report |= {"reachable": True, "key_accepted": False, "problem": str(error)}
     except (BitnetError, BadReply) as error:

@@ -117,6 +117,18 @@ class TooManyCandidates(RefusesAll):
         self.most = most
 
 
+class NotThere(RefusesAll):
+    """The address has no such model or no such path."""
+
+
+class OtherAddress(RefusesAll):
+    """The server answers at another `address` than the one that is set."""
+
+    def __init__(self, message: str, address: str) -> None:
+        super().__init__(message)
+        self.address = address
+
+
 class QuotaSpent(RefusesAll):
     """Only money or a higher limit helps, not waiting."""
 
@@ -182,6 +194,12 @@ class SentRequest:
             or self._of_address(reply, said)
             or self._of_server(reply, said)
             or self._not_accepted(reply, said, self._correct_settings())
+        )
+
+    def other_address(self, address: str) -> OtherAddress:
+        setting = self._address_settings
+        return OtherAddress(
+            f"{self.address} does not answer, but {address} does; set {setting} to {address}.", address
         )
 
     def not_json(self, reply: Reply) -> BitnetError:
@@ -266,8 +284,8 @@ class SentRequest:
     def _of_model(self, reply: Reply, said: str) -> Exception | None:
         setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
         server = f"{self.provider.name} at {self.address}"
-        if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
-            return RefusesAll(f"{server} has no model {self.model} ({said}); correct {setting}.")
+        if reply.code == 404 and self.model and _mentions(reply, ("model", "endpoint", self.model.lower())):
+            return NotThere(f"{server} has no model {self.model} ({said}); correct {setting}.")
         if reply.code in (401, 403) and _MODEL.search(reply.words().lower()):
             return RefusesAll(
                 f"{server} gives this key no access to {self.model} ({said}); choose another model in {setting}."
@@ -289,7 +307,7 @@ class SentRequest:
             what = f"redirects to {where}" if where else "gives no answer"
             return RefusesAll(f"{server} {what} ({said}); set {self._address_settings} to the address that answers.")
         if reply.code in (404, 405):
-            return RefusesAll(
+            return NotThere(
                 f"{self.address} has no {self.path or 'such path'} ({said}); "
                 f"correct {self._address_settings} (it usually ends in /v1)."
             )

@@ -7,7 +7,9 @@ import pytest
 
 from bitnet_core.teachers.examine import examine, largest_k
 from bitnet_core.teachers.prices import Price
+from bitnet_core.teachers.probe import plain_answer
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import OtherAddress
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
@@ -69,6 +71,7 @@ async def test_a_complete_report() -> None:
         "logprob_mode": "raw",
         "upstream": None,
         "refused_sampling": [],
+        "answers_at": None,
         "price_usd_per_million": {"input": 1.0, "output": 2.0},
         "price_as_of": "2026-11-01",
         "problem": None,
@@ -145,6 +148,31 @@ async def test_a_server_that_lists_no_models_may_still_answer() -> None:
 
     report = await report_on(ChatServer(answer))
     assert (report["models"], report["chat"], report["largest_k"]) == (None, True, 5)
+
+
+@pytest.mark.parametrize("model", ["", "m"])
+async def test_an_address_that_lacks_v1_is_told_by_its_list_of_models(model: str) -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        found = {"/v1/models": Canned(MODELS), "/v1/chat/completions": step(5)}
+        return found.get(asked.path) or refusal(404, "Nothing is served there; ask /v1/models")
+
+    for path in ("", "/"):
+        server = ChatServer(answer)
+        with server:
+            root = server.base_url.removesuffix("/v1")
+            async with OpenAIChat(PROVIDERS["llamacpp"], root + path, model, None, first_wait=0.01) as chat:
+                report = await examine(Teacher(chat), None)
+                with pytest.raises(OtherAddress) as told:
+                    await plain_answer(Teacher(chat))
+        assert report["answers_at"] == f"{root}/v1" == told.value.address
+        assert f"set LLAMACPP_BASE_URL or TEACHER_BASE_URL to {root}/v1" in report["problem"]
+        assert (report["reachable"], report["chat"]) == (True, None)
+    with ChatServer(lambda *_: refusal(404, "no such path")) as nowhere:
+        root = nowhere.base_url.removesuffix("/v1")
+        async with OpenAIChat(PROVIDERS["llamacpp"], root, model, None, first_wait=0.01) as chat:
+            report = await examine(Teacher(chat), None)
+    assert report["answers_at"] is None
+    assert "(it usually ends in /v1)" in report["problem"]
 
 
 async def test_the_largest_number_of_candidates_takes_few_requests() -> None:

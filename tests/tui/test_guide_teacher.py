@@ -94,6 +94,22 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
         assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
 
 
+async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkeypatch: pytest.MonkeyPatch):
+    root = "http://127.0.0.1:8091"
+    report = {"provider": "llamacpp", "base_url": root, "reachable": True, "answers_at": f"{root}/v1"}
+    asked = answering(monkeypatch, Probe, {**report, "problem": "set LLAMACPP_BASE_URL to it."})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "llamacpp")
+        guide.query_one("#address", Input).value = root
+        await press(pilot, "ctrl+t")
+        assert f"✗ Correct “Address”: {root}/v1 answers." in said(pilot, "#found")
+        assert guide.query_one("#offer", Button).label.plain == f"Use {root}/v1 (ctrl+o)"
+        await press(pilot, "ctrl+o")
+        assert guide.query_one("#address", Input).value == f"{root}/v1" == guide.draft.address
+        await until(pilot, lambda: len(asked) == 2)
+
+
 async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -290,7 +290,10 @@ class TeacherStep(TestedStep):
             return
         for name, value in found.values:
             self.guide.change(name, value)
-        if found.values and found.report is not None:
+        if address := dict(found.values).get(self.draft.teacher.base_url_setting):
+            self.query_one(_ADDRESS, Input).value = address
+            self._ask(self.draft.model)  # nothing is known yet of what answers there
+        elif found.values and found.report is not None:
             again = teachers.answer(found.report, self.draft)
             self.guide.tested[self.step] = (self._question, again)
             self.found_out(again)

@@ -177,6 +177,8 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
         return Found((_bad(problem),), "Go to Key", field="KEY", models=models, why=in_short(raw))
     if not report.get("reachable"):
         return _of_address(provider, problem or "It gave no answer.", in_short(raw) or "no answer")
+    if provider and asks_address(provider) and (there := report.get("answers_at")):
+        return _elsewhere(str(there), provider)
     if not report.get("key_accepted") and "_BASE_URL" in raw:
         where = str(report.get("base_url") or "this address")
         text = f"Nothing at {where} answers as such a server; an address usually ends in /v1."
@@ -215,6 +217,14 @@ def _of_address(provider: Provider | None, text: str, why: str) -> Found:
     """What may be wrong with the address, if that is the user's to change."""
     own = provider is None or asks_address(provider)
     return Found((_bad(text),), "Change the address" if own else "", field="ADDRESS" if own else "", why=why)
+
+
+def _elsewhere(there: str, provider: Provider) -> Found:
+    """That the server answers at another address, which is offered."""
+    values = ((provider.base_url_setting, there),)
+    return Found(
+        (_bad(f"Correct “Address”: {there} answers."),), f"Use {there}", values, why="no path in its address"
+    )
 
 
 def _refused(report: Mapping[str, Any], draft: Draft, said: Line, raw: str, models: tuple[str, ...]) -> Found:
