@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
-from bitnet_core.runs.trend import RISES, comparable, falls_since_change, old, rises, since_change, trend, unsettled
+from bitnet_core.runs.trend import (
+    RISES,
+    comparable,
+    is_worse,
+    old,
+    rises,
+    since_change,
+    trend,
+    unsettled,
+    way_since_change,
+)
 from bitnet_core.runs.vitals import Change, Evaluation, Plan, Report, Vitals
 from bitnet_core.text import (
     capital,
@@ -55,8 +65,8 @@ DISK_LEAST = 500e6
 """And as much for whatever else is written, while a checkpoint's size is not known."""
 RECOVERY = 0.5
 """A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
-WORSE, RUINED = 1.02, 1.5
-"""A held-out loss that is so many times the one before the first step means a worse student, or a ruined one."""
+RUINED = 1.5
+"""A held-out loss that is so many times the one before the first step means a ruined student."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
 
@@ -118,15 +128,21 @@ def trained(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ..
     lower = best.loss < last and significant(best.loss) != significant(last)
     best_at = f", best {significant(best.loss)} at step {number(best.step)}" if best.step else ", best at the start"
     at = best_at if lower else ""
+    worse, (since, before) = is_worse(last, first, ended=True), way_since_change(vitals)
     if significant(first) == significant(last):
-        return (Finding("good", f"{begins} stayed at {significant(last)}{at}."),)
-    words = f"from {significant(first)} to {significant(last)}{at}."
-    if last < first:
-        return (Finding("good", f"{begins} fell {words}"),)
-    if vitals.changed and (before := falls_since_change(vitals)):
-        words = f"{words[:-1]}; since {_changed(vitals.changed)} it fell from {significant(before.loss)}."
-        return (Finding("warn", f"{begins} rose {words}", "To train from the start under these settings may help."),)
-    return (Finding("warn", f"{begins} rose {words}", "Fewer epochs, a lower LR or more answers may help."),)
+        words = f"{begins} stayed at {significant(last)}{at}"
+    else:
+        words = f"{begins} {'rose' if worse else 'fell'} from {significant(first)} to {significant(last)}{at}"
+    if vitals.changed and (since == "rose" or (worse and since)):
+        words += f"; since {_changed(vitals.changed)} it {since} from {significant(before)}"
+    if not worse and since != "rose":
+        return (Finding("good", f"{words}."),)
+    again = "To train from the start under these settings may help."
+    return (
+        Finding(
+            "warn", f"{words}.", again if since == "fell" else "Fewer epochs, a lower LR or more answers may help."
+        ),
+    )
 
 
 # -- the held-out loss -----------------------------------------------------------------------------------------------
@@ -200,17 +216,18 @@ def _untold(vitals: Vitals) -> bool:
 def _worse(vitals: Vitals) -> Iterator[Finding]:
     """Whether the student is worse than before its first step, and not because of the flip."""
     first, before = vitals.first, vitals.before_flip
-    if first is None or first.step or not vitals.evaluations or (before and before.loss <= first.loss * WORSE):
+    if first is None or first.step or not vitals.evaluations:
         return
     last, change = vitals.evaluations[-1], vitals.changed
-    if last.loss <= first.loss * WORSE:
+    if not is_worse(last.loss, first.loss, before.loss if before else None, ended=False):
         return
     since = f"{significant(first.loss)} before the first step"
     at = f"{significant(last.loss)} at step {number(last.step)}"
     ruined = last.loss > first.loss * RUINED
     advice = "LR is probably too large: stop and lower it." if ruined else "Lower LR if it stays so."
-    if change and (before := falls_since_change(vitals)):
-        way = f"{significant(before.loss)} → {significant(last.loss)}, still above {significant(first.loss)}"
+    direction, at_change = way_since_change(vitals)
+    if change and direction == "fell":
+        way = f"{significant(at_change)} → {significant(last.loss)}, still above {significant(first.loss)}"
         yield Finding("warn", f"Recovering since {_changed(change)}: held-out {way} at the start.")
         return
     told = not change or len(since_change(vitals)) > 1

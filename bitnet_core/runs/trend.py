@@ -1,6 +1,7 @@
 """Where the held-out loss of a training goes, and whether it has recovered from the flip. Pure, on its vitals."""
 
 import itertools
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ RISES = 3
 """So many evaluations in a row, each above the one before, are a trend and not a fluctuation."""
 RISEN = 0.005
 """A smaller rise, as a share of the loss, is none."""
+WORSE = 1.02
+"""A held-out loss that is so many times the one before the first step means a worse student."""
 _LEAST_PACE = 0.0095
 LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""
@@ -81,12 +84,24 @@ def unsettled(vitals: Vitals) -> bool:
     return before is not None and (lowest is None or lowest.loss > before.loss * (1 + RISEN))
 
 
-def falls_since_change(vitals: Vitals) -> Evaluation | None:
-    """What was measured at the last change of settings, if the held-out loss has fallen without a flip between."""
+def way_since_change(vitals: Vitals) -> tuple[Literal["fell", "rose", ""], float]:
+    """Where the held-out loss went since the last change of settings, and from what; empty beyond a flip."""
     before, last = vitals.changed.measured if vitals.changed else None, vitals.evaluations[-1]
     if before is None or is_since_flip(before, vitals.flip_at) is not is_since_flip(last, vitals.flip_at):
-        return None
-    return before if last.loss < before.loss * (1 - RISEN) else None
+        return "", math.nan
+    if last.loss < before.loss * (1 - RISEN):
+        return "fell", before.loss
+    return "rose" if last.loss > before.loss * (1 + RISEN) else "", before.loss
+
+
+def is_worse(loss: float, first: float, before_flip: float | None = None, *, ended: bool) -> bool:
+    """Whether a held-out loss is above the first one: at the end by what shows, until then by more than it wavers.
+
+    Until then, one that was not worse before its flip is not worse because of it.
+    """
+    if ended:
+        return loss > first and significant(loss) != significant(first)
+    return loss > first * WORSE and (before_flip is None or before_flip > first * WORSE)
 
 
 def trend(vitals: Vitals) -> Trend:

@@ -9,12 +9,12 @@ from msgspec import UNSET
 
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
-from bitnet_core.runs.health import WORSE
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import resumes
 from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.trend import is_worse
 from bitnet_core.runs.vitals import MEASURED
-from bitnet_core.text import finite, in_layers, significant
+from bitnet_core.text import finite, in_layers
 
 _PROGRESS, _TABLE = b'"progress"', b'"training"'
 _HEAD_BYTES = 1 << 14
@@ -50,15 +50,15 @@ class Figures:
     """The tokens seen where it took over from an earlier run; 0 if it began anew, None if it has not said."""
     first: float | None = None
     """The first held-out loss of the whole training, if it is known."""
+    before_flip: float | None = field(default=None, compare=False)
+    """The last one before the first flip, if that was read."""
 
     @property
     def worse(self) -> bool:
-        """Whether the held-out loss is above the first one: at the end by anything, before by more than it wavers."""
-        if self.held_out is None or self.first is None:
+        """Whether the held-out loss is above the first one, as the training's health has it."""
+        if self.held_out is None or self.first is None or (self.active and self.settling):
             return False
-        if self.active:
-            return self.held_out > self.first * WORSE and not self.settling
-        return self.held_out > self.first and significant(self.held_out) != significant(self.first)
+        return is_worse(self.held_out, self.first, self.before_flip, ended=not self.active)
 
     @property
     def trend(self) -> str:
@@ -100,7 +100,8 @@ class Figures:
         settling = event.when in _SETTLING or (again and self.settling)
         first = loss if step == 0 and not ramping else self.first
         found = replace(self, held_out=loss, before=before, numerics=numerics, step=step, settling=settling)
-        return replace(found, first=first)
+        before_flip = loss if event.when == "before flip" and self.before_flip is None else self.before_flip
+        return replace(found, first=first, before_flip=before_flip)
 
 
 def _first_of(table: Table) -> float | None:
@@ -165,7 +166,11 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         share = newest.numerics[-1]
         ramping = isinstance(share, float) and share < 1
         last = before.before if before.step == newest.step else before.held_out
-        newest = replace(newest, first=before.first if newest.first is None else newest.first)
+        newest = replace(
+            newest,
+            first=before.first if newest.first is None else newest.first,
+            before_flip=before.before_flip if newest.before_flip is None else newest.before_flip,
+        )
         return newest if ramping or before.numerics != newest.numerics else replace(newest, before=last)
     return replace(
         newest,
@@ -175,6 +180,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         step=before.step,
         settling=before.settling,
         first=before.first,
+        before_flip=before.before_flip,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
         layers=before.layers if newest.bits is None else newest.layers,

@@ -143,6 +143,11 @@ def test_the_end_of_a_training_that_recovered_does_not_advise_what_was_done():
     (said,) = finished(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54).signs.view())
     words = "Done. Held-out rose from 5.64 to 6.54, best at the start; since LR 3e-4 at step 10 it fell from 7.78."
     assert said == Finding("warn", words, "To train from the start under these settings may help.")
+    (said,) = finished(_under(_to(5.64, 5.165), 3e-2, 5.165, 5.38).signs.view())
+    words = "Done. Held-out fell from 5.64 to 5.38, best 5.17 at step 10; since LR 0.03 at step 10 it rose from 5.17."
+    assert (said.level, said.words) == ("warn", words) and "a lower LR" in said.advice
+    (said,) = finished(_under(_to(5.64, 5.165), 3e-4, 5.165, 5.0).signs.view())
+    assert said == Finding("good", "Done. Held-out fell from 5.64 to 5.00.")
     (said,) = finished(_to(5.64, 5.0, 7.61).signs.view())
     assert said.words == "Done. Held-out rose from 5.64 to 7.61, best 5.00 at step 10."
     assert "a lower LR" in said.advice

@@ -90,6 +90,8 @@ def test_one_that_trains_is_worse_only_beyond_a_usual_step_up_and_not_after_a_fl
     assert start.first == 5.64 and not start.worse
     for loss, when, worse in ((5.7, "early", False), (6.54, "early", True), (6.54, "after flip", False)):
         assert start.after(Metric(v=1, t=0.0, seq=0, step=7, heldout_loss=loss, when=when)).worse is worse
+    flipped = start.after(Metric(v=1, t=0.0, seq=0, step=7, heldout_loss=5.0, when="before flip"))
+    assert not flipped.after(Metric(v=1, t=0.0, seq=0, step=9, heldout_loss=6.5, when="checkpoint")).worse
 
 
 def test_a_flip_that_has_reached_some_layers_only_shows_as_such():
