@@ -336,6 +336,8 @@ class ExperimentScreen(
         if told := starting.changed_words(found):
             self.notify(told)
         if not found.starts_again:
+            if self.pane.open == "config":  # what was changed there is being tried now
+                self.call_next(self.pane.choose, "live")
             if awaits:
                 self.notify(awaits)
             return

@@ -67,9 +67,13 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         assert "is not the passphrase of" in words(pilot)
         await pilot.press(*"correct horse", "enter")
         await settled(pilot)
-        assert isinstance(pilot.app.screen, ExperimentScreen)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        await pilot.press("6")
+        await until(pilot, lambda: screen.pane.open == "config")
         await pilot.press("r")
         await settled(pilot)
+        await until(pilot, lambda: screen.pane.open == "live")  # where the changed run is seen
     assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}] * 2
 
 
