@@ -80,7 +80,7 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     user, host = _here()
     copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(_from_home(one.path))} ."
     copy = (
-        "Type this on the other machine to copy it there. "
+        f"Type this on the other machine to copy it there ({key('app.copy')} copies the line whole). "
         f"If {flat(host)} is not found there, put the address of this machine in its place:"
     )
     install, serve, ask = install_line(one.kind), serve_line(one.kind, name), ask_line(one.kind, name)
