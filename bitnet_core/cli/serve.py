@@ -7,6 +7,7 @@ from pathlib import Path
 from bitnet_core.cli.command import Commands, resolution
 from bitnet_core.cli.export import TYPES, patient_threads
 from bitnet_core.cli.piped import question
+from bitnet_core.settings.registry import SECRET_NAMES
 
 _PORT = 8080
 _SLOTS = 4
@@ -50,6 +51,12 @@ def add_to(commands: Commands) -> None:
         help="a GGUF file, a checkpoint or an experiment's folder (default: this experiment)",
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    serve.add_argument(
+        "--demand",
+        choices=sorted(SECRET_NAMES),
+        metavar="NAME",
+        help="setting whose key clients must send (default: none at 127.0.0.1, else LLAMACPP_API_KEY)",
+    )
     serve.add_argument("--port", type=int, default=_PORT, help=f"port to listen on (default: {_PORT}; 0: a free one)")
     serve.add_argument(
         "--parallel", type=int, default=_SLOTS, metavar="N", help=f"answers made at once (default: {_SLOTS})"

@@ -61,12 +61,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C. UsageError for a taken port or no such file, BitnetError for a damaged file."""
     if not 1 <= arguments.parallel <= _MOST_SLOTS:
         raise UsageError(f"--parallel is {arguments.parallel}; give a number from 1 to {_MOST_SLOTS}.")
-    key = _key(arguments)
-    if not key and not is_loopback(arguments.host):
-        raise UsageError(
-            f"At {arguments.host} other machines could use this server without a key; run `bitnet keys set "
-            "LLAMACPP_API_KEY`, which it then demands, or leave out --host."
-        )
+    key, key_name = _key(arguments)
     with _listener(arguments.host, arguments.port) as listener:
         model = _model(arguments)
         server = LlamaServer(
@@ -75,12 +70,17 @@ def serve(arguments: argparse.Namespace) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         with server, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(arguments, server, model, listener, key))
+            asyncio.run(_serve(arguments, server, model, listener, key, key_name))
     return 0
 
 
 async def _serve(
-    arguments: argparse.Namespace, server: LlamaServer, model: _Model, listener: socket.socket, key: str
+    arguments: argparse.Namespace,
+    server: LlamaServer,
+    model: _Model,
+    listener: socket.socket,
+    key: str,
+    key_name: str,
 ) -> None:
     """Until Ctrl-C. BitnetError if llama.cpp ended and can't be started again."""
     behind = KeptUp(server, warn)
@@ -88,7 +88,7 @@ async def _serve(
     front = Front(gate, behind, api_key=server.api_key, parallel=arguments.parallel, context=model.context)
     host, port = listener.getsockname()[:2]
     base_url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    _announce(arguments, server, model, base_url, needs_key=bool(key))
+    _announce(arguments, server, model, base_url, key_name)
     try:
         await asyncio.gather(behind.keep(), front.serve(listener))
     finally:
@@ -176,11 +176,24 @@ def _shared(context: int, keys: Mapping[str, Any], room: int) -> int:
     return min(context, max(most, CONTEXT_STEP))
 
 
-def _key(arguments: argparse.Namespace) -> str:
-    """The key that clients of a llama.cpp server are set to send, if there is one."""
-    name = profile("llamacpp").key_setting
+def _key(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The key that clients must send, and the setting that has it; empty if they need none.
+
+    At a loopback address only a key that is named with --demand is: LLAMACPP_API_KEY is also what this program sends
+    to somebody else's llama.cpp server. UsageError if a key is needed and not set.
+    """
+    name = arguments.demand or ("" if is_loopback(arguments.host) else profile("llamacpp").key_setting)
+    if not name:
+        return "", ""
     found = find_secrets([name], resolution(arguments), ask=ask_passphrase, sent=False)
-    return found[name].value if name in found else ""
+    if name in found:
+        return found[name].value, name
+    if is_loopback(arguments.host):
+        raise UsageError(f"{name} is not set; run `bitnet keys set {name}`, or leave out --demand.")
+    raise UsageError(
+        f"At {arguments.host} other machines could use this server without a key; run `bitnet keys set "
+        f"{name}`, which it then demands, or leave out --host."
+    )
 
 
 def _listener(host: str, port: int) -> socket.socket:
@@ -199,16 +212,16 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _announce(
-    arguments: argparse.Namespace, server: LlamaServer, model: _Model, base_url: str, *, needs_key: bool
+    arguments: argparse.Namespace, server: LlamaServer, model: _Model, base_url: str, key_name: str
 ) -> None:
-    with_key = ", with the key in LLAMACPP_API_KEY" if needs_key else ""
+    with_key = f"with the key in {key_name}" if key_name else "without a key"
     settings = {
         "TEACHER_PROVIDER": "llamacpp",
         "TEACHER_MODEL": model.name,
         "TEACHER_BASE_URL": base_url,
         **({"TOKENIZER_NAME": str(model.tokenizer)} if model.tokenizer else {}),
     }
-    lines = [f"{flat(model.name)} is served at {base_url}{with_key}; Ctrl-C ends it."]
+    lines = [f"{flat(model.name)} is served at {base_url}, {with_key}; Ctrl-C ends it."]
     if model.length and model.context < model.length:
         lines += [f"Its answers share {model.context:,} tokens, as memory allows; it can read {model.length:,}."]
     lines += ["Settings that make it the teacher of another experiment:"]

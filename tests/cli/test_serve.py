@@ -19,6 +19,7 @@ import torch
 from bitnet_core.cli import serving
 from bitnet_core.cli.main import main
 from bitnet_core.cli.students import student_at
+from bitnet_core.errors import UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.settings.dotenv import parse
 from bitnet_core.stages import collect
@@ -181,6 +182,8 @@ def test_a_taken_port_is_refused_before_anything_is_loaded(
         (("--port", "70000"), "from 0 to 65535"),
         (("--parallel", "0"), "--parallel is 0"),
         (("--host", "0.0.0.0"), "LLAMACPP_API_KEY"),  # noqa: S104 - it is refused
+        (("--host", "0.0.0.0", "--demand", "VLLM_API_KEY"), "`bitnet keys set VLLM_API_KEY`"),  # noqa: S104
+        (("--demand", "VLLM_API_KEY"), "VLLM_API_KEY is not set"),
         (("no.gguf", "--port", "0"), "no.gguf does not exist"),
     ],
 )
@@ -328,6 +331,33 @@ def test_a_server_that_ends_by_itself_is_started_again(root: Path) -> None:
     assert said == (
         "bitnet: warning: llama.cpp exited (-11: memory ran out, or a request made it fail); it is started again.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "demanded"),
+    [
+        ([], ("", "")),
+        (["--host", "::1"], ("", "")),
+        (["--demand", "LLAMACPP_API_KEY"], ("the-teachers", "LLAMACPP_API_KEY")),
+        (["--host", "0.0.0.0"], ("the-teachers", "LLAMACPP_API_KEY")),  # noqa: S104
+        (["--host", "0.0.0.0", "--demand", "VLLM_API_KEY"], ("my-own", "VLLM_API_KEY")),  # noqa: S104
+    ],
+)
+def test_the_key_of_a_teachers_server_is_not_demanded_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], demanded: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("LLAMACPP_API_KEY", "the-teachers")
+    monkeypatch.setenv("VLLM_API_KEY", "my-own")
+    told: list[tuple[str, str]] = []
+
+    def ended(*_: object) -> None:
+        raise UsageError("That is all.")
+
+    key_of = serving._key
+    monkeypatch.setattr(serving, "_key", lambda arguments: told.append(key_of(arguments)) or told[0])
+    monkeypatch.setattr(serving, "_listener", ended)
+    assert main(["serve", str(tmp_path / "x.gguf"), *words]) == 2
+    assert told == [demanded]
 
 
 def test_a_key_is_demanded_where_one_is_set(server: LlamaServer) -> None:
