@@ -48,7 +48,7 @@ SCREENS: dict[str, Way] = {
     "reports of a silent run": Way("experiments", "silent", ("3",), "No results yet", "ExperimentScreen"),
     "checkpoints of a silent run": Way("experiments", "silent", ("4",), "No checkpoint yet", "ExperimentScreen"),
     "a setting being changed": Way(
-        "experiments", "silent", ("6", "slash", "l", "r", "enter", "enter"), "counts now", "ExperimentScreen"
+        "experiments", "silent", ("6", "slash", "l", "r", "enter", "enter"), "its value now", "ExperimentScreen"
     ),
     "log of a silent run": Way("experiments", "silent", ("7",), "lines", "ExperimentScreen"),
     "a comparison with a silent run": Way(
