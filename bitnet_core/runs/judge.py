@@ -9,7 +9,7 @@ from bitnet_core.runs.events import Event
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding, Machine
 from bitnet_core.runs.history import Entry, before
 from bitnet_core.runs.record import Run, RunRecord
-from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.stage_health import health, unreadable
 from bitnet_core.runs.vitals import Plan, Vitals, VitalSigns
 from bitnet_core.runs.whole_training import whole_vitals
 
@@ -30,6 +30,8 @@ class Judge:
     ) -> tuple[Finding, ...]:
         """As `health`. Where the training's earlier runs can't be listed, it is judged alone."""
         vitals = self._signs.view()
+        if said := unreadable(record, state, vitals):
+            return said
         if record.stage == "train":
             vitals = self._of_training(vitals, state)
         return health(record.stage, state, vitals, Plan.of(record.settings), machine, silent)

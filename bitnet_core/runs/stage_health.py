@@ -14,10 +14,10 @@ from bitnet_core.runs.health import (
     train_health,
 )
 from bitnet_core.runs.learning import finished, learnt_little, left_off
-from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.settings.presets import TRAINED
-from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, share, size
+from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, share, significant, size
 
 REJECTED = 0.2
 """More rejected answers than this share are a reason to look at the teacher."""
@@ -63,6 +63,21 @@ def health(
     if name == UPLOAD.name:
         found += upload_faults(vitals)
     return (*found, _now(name, vitals, plan))
+
+
+def unreadable(record: RunRecord, state: str, vitals: Vitals) -> tuple[Finding, ...]:
+    """That nothing can be read of a training that has ended, and what its record has of it.
+
+    One whose process is gone may have told nothing.
+    """
+    if record.stage != "train" or vitals.told or state in (*ACTIVE, "interrupted"):
+        return ()
+    loss, step = (finite(record.summary.get(name)) for name in ("heldout_loss", "steps"))
+    at = "" if step is None else f" at step {number(step)}"
+    found = "" if loss is None else f" By its record, held-out was {significant(loss)}{at} in the end."
+    return (
+        Finding("warn", f"This run's events can't be read.{found}", "Restore its events.jsonl, if there is a copy."),
+    )
 
 
 def _judged(vitals: Vitals, plan: Plan) -> Iterator[Finding]:

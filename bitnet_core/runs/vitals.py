@@ -17,6 +17,7 @@ from bitnet_core.runs.events import (
     CheckpointSaved,
     Event,
     Flip,
+    Log,
     Metric,
     Progress,
     SettingsChanged,
@@ -100,6 +101,8 @@ class Vitals:
     """
 
     begins: Beginning | None = None
+    told: bool = False
+    """Whether it has told anything but messages, which may be those that it can't be read."""
     reports: tuple[Report, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     begun: float | None = None
@@ -223,6 +226,7 @@ class VitalSigns:
     _other: list[float] = field(default_factory=lambda: [0, 0])
     """The sum over tokens, and how many tokens."""
     _newest: float | None = None
+    _told: bool = False
     _longest_gap: float = 0.0
 
     def feed(self, event: Event) -> None:
@@ -230,6 +234,7 @@ class VitalSigns:
         if self._newest is not None:
             self._longest_gap = max(self._longest_gap, moment - self._newest)
         self._newest = moment
+        self._told = self._told or not isinstance(event, Log)
         match event:
             case Metric():
                 self._take_metric(event, moment)
@@ -272,6 +277,7 @@ class VitalSigns:
         tokens, kept, answers = self._sums
         return Vitals(
             begins=self._start.begins,
+            told=self._told,
             reports=tuple(_report(*one) for one in self._reports),
             evaluations=tuple(self._evaluations),
             alerts=dict(self._alerts),

@@ -11,7 +11,7 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import resumes
-from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.trend import is_worse
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.text import finite, in_layers
@@ -52,6 +52,10 @@ class Figures:
     """The first held-out loss of the whole training, if it is known."""
     before_flip: float | None = field(default=None, compare=False)
     """The last one before the first flip, if that was read."""
+    told: bool = field(default=False, compare=False)
+    """Whether any of its events could be read."""
+    unreadable: bool = False
+    """Whether the newest training has succeeded and its events can't be read: these are the figures of its record."""
 
     @property
     def worse(self) -> bool:
@@ -134,6 +138,8 @@ class FiguresReader:
         for entry in history.entries:
             if entry.record.stage == "train":
                 found = self._of(entry, end)
+                if newest is None and entry.state == "succeeded" and not found.told:
+                    return _recorded(entry.record, found)
                 newest = found if newest is None else _continued(newest, found)
                 known = found.held_out is not None and (newest.before is not None or newest is not found)
                 known = known or (newest.held_out is not None and not found.goes_on_at)
@@ -159,6 +165,13 @@ def _begins_anew(history: History, entry: Entry, found: Figures) -> bool:
     if found.seen is not None:
         return found.goes_on_at == 0
     return found.active and not resumes(history, entry)
+
+
+def _recorded(record: RunRecord, found: Figures) -> Figures:
+    loss, seen, bits = (
+        finite(record.summary.get(name)) for name in ("heldout_loss", "seen_tokens", "activation_bits")
+    )
+    return replace(found, held_out=loss, seen=seen, bits=bits, unreadable=True)
 
 
 def _continued(newest: Figures, before: Figures) -> Figures:
@@ -222,6 +235,8 @@ def _read(path: Path, before: _Read | None, end: float) -> _Read:
         if figures.goes_on_at is None:  # a training is looked at from its start on, when it has not said that yet
             source.seek(start)
             figures = _begun(figures, source.read(_HEAD_BYTES) if start < first else whole)
+    if not figures.told:
+        figures = replace(figures, told=any(decode(line) for line in reversed(whole.split(b"\n"))))
     for event in _telling(whole):
         if isinstance(event, Table) or (finite(event.seen_tokens) or 0.0) <= end:
             figures = figures.after(event)

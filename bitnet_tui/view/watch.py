@@ -26,7 +26,7 @@ from bitnet_core.runs.learning import finished
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.spent import seconds_before
-from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.stage_health import health, unreadable
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.runs.whole_training import whole_vitals
 from bitnet_core.settings.resolved import Settings
@@ -231,9 +231,11 @@ class ExperimentWatcher:
         plan = Plan.of(record.settings)
         around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         load = self._load.read(around, (run.id, view.revision), gpu=view.device.startswith("cuda"))
-        if stage == "train":
+        findings = () if view.unread else unreadable(record, state, view.vitals)
+        if stage == "train" and not findings:
             view = self._with_earlier_runs(view, history, runs[place:])
-        findings = () if view.unread else health(stage, state, view.vitals, plan, around, silent)
+        if not view.unread:
+            findings = findings or health(stage, state, view.vitals, plan, around, silent)
         if place == 0 and any(one.code == "gates" for one in findings):
             findings = (*self._trained(history), *findings)
         return RunShown(
@@ -264,7 +266,10 @@ class ExperimentWatcher:
         runs = [entry for entry in history.entries if entry.record.stage == "train"]
         if not runs or runs[0].state != "succeeded":
             return ()
-        view = self._with_earlier_runs(self._view(runs[0].run), history, runs)
+        view = self._view(runs[0].run)
+        if view.unread or unreadable(runs[0].record, runs[0].state, view.vitals):
+            return ()
+        view = self._with_earlier_runs(view, history, runs)
         return () if view.unread else finished(view.vitals, "Training: held-out")
 
     def _evaluated_since(self, history: History, pipeline: RunRecord) -> tuple[Table, ...]:

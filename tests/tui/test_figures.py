@@ -8,10 +8,13 @@ import pytest
 
 from bitnet_core.runs.events import Metric
 from bitnet_core.runs.history import History
+from bitnet_core.runs.judge import Judge
+from bitnet_tui.plain import listing
 from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.figures import Figures, FiguresReader
 from bitnet_tui.view.home_columns import BY_ID
 from bitnet_tui.view.spans import unstyled
+from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.view.workspace import ExperimentRow
 from tests.tui.simulated import NOON, SimulatedRun, experiment, save_checkpoint
 
@@ -139,6 +142,25 @@ def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: P
     assert (found.held_out, found.seen) == (6.0, 12 * 745.0)
     _held_out(second, 12, 5.5)
     assert _read(home).held_out == 5.5
+
+
+def test_a_training_whose_events_cannot_be_read_has_the_figures_of_its_record_and_says_so(home: Path):
+    exp = experiment(home, "one")
+    for place, step in enumerate((10, 20)):
+        run = SimulatedRun(exp, "train", NOON + 100 * place)
+        run.train(step - 9, step)
+        _held_out(run, step, 6.0)
+        run.finish(heldout_loss=5.4, seen_tokens=9000, steps=20, activation_bits=4)
+    for data in (b"", b"\x00\xff" * 90 + b"\n"):
+        run.run.events_path.write_bytes(data)
+        found = _read(home)
+        assert (found.unreadable, found.held_out, found.seen, found.bits) == (True, 5.4, 9000, 4)
+        assert "9k of 150k tokens, from its record, as its events can't be read" in listing(home)
+        shown = ExperimentWatcher(exp.root, home).look("train").run
+        assert shown is not None and not shown.view.charted and shown.view.held_out is None
+        words = "This run's events can't be read. By its record, held-out was 5.40 at step 20 in the end."
+        assert [one.words for one in shown.health] == [words]
+        assert [one.words for one in Judge(run.run).findings(run.run.record(), "succeeded")] == [words]
 
 
 @pytest.mark.parametrize("early", [True, False])
