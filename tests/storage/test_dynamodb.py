@@ -319,6 +319,19 @@ def test_replies_that_make_no_sense_end_in_a_sentence(scripted_target: Target, s
             assert str(error).endswith("."), error
 
 
+@pytest.mark.parametrize("body", [b"<html>Log in</html>", b"[1]", b"{", b""])
+def test_what_is_no_reply_of_dynamodb_is_told_at_once(scripted_target: Target, script: Scripted, body: bytes) -> None:
+    """It is not taken for an absent object, nor for one that is stored."""
+    script.replies = [Reply(body=body)]
+    for call in (
+        *_calls(scripted_target),
+        lambda: scripted_target.put("x", b"1"),
+        lambda: scripted_target.delete("x"),
+    ):
+        with pytest.raises(Refused, match=r"DynamoDB at http.* is not .*DYNAMO_ENDPOINT_URL is right"):
+            call()
+
+
 def test_objects_carry_the_time_of_the_service(scripted_target: Target, script: Scripted) -> None:
     """This machine's clock may be wrong by years, and what is old is removed one day."""
     script.replies = [answer({}, Date="Mon, 01 Jan 2035 00:00:00 GMT")]

@@ -4,6 +4,7 @@ The only module of this room that imports boto3. Knows no target.
 """
 
 import contextlib
+import json
 import re
 import shlex
 import threading
@@ -109,6 +110,13 @@ _NONSENSE = (
 """What botocore raises for a reply that no AWS service sends."""
 
 
+class _Sent(threading.local):
+    """What this thread's call has sent so far, and the status of the last answer; 0 = none."""
+
+    requests = 0
+    status = 0
+
+
 class Aws:
     """A service: `title` is its name in messages, `permissions` what the key must allow. Safe to use from threads."""
 
@@ -116,9 +124,12 @@ class Aws:
         self, title: str, service: str, keys: Keys, *, region: str = "", endpoint: str = "", permissions: str
     ) -> None:
         self._title = title
+        self._speaks_json = service == "dynamodb"
+        self._sent = _Sent()
         self._permissions = permissions
         self._masked = Redactor(value for value in keys.values.values() if value)
         self._endpoint = _ENDPOINTS[service] if endpoint else ""
+        self._where = self._endpoint or "AWS_DEFAULT_REGION"
         other = _ENDPOINTS.get(service, "") if not endpoint else ""
         self._elsewhere = f", or set {other} for another server than Amazon's" if other else ""
         host = _host_of(title, endpoint, self._endpoint)
@@ -141,7 +152,6 @@ class Aws:
                     proxies={} if host in LOOPBACK else None,
                 ),
             )
-        self._sent = threading.local()
         self._bound_replies()
         self.is_amazon = ".amazonaws.com" in str(self._client.meta.endpoint_url)
 
@@ -160,11 +170,13 @@ class Aws:
 
     def call(self, operation: str, outcomes: Mapping[str, BitnetError] | None = None, **parameters: Any) -> Any:
         """The parsed reply, a streamed body as bytes. `outcomes` are the errors to raise for some error codes."""
-        self._sent.requests = 0
+        self._sent.requests = self._sent.status = 0
         with self._told(outcomes or {}, parameters.get("Bucket", "")):
             reply = getattr(self._client, operation)(**parameters)
             if operation == "get_object":
                 with contextlib.closing(reply["Body"]) as body:
+                    if "ContentLength" not in reply:
+                        raise Unreachable(f"{self._title} sent an object without its length, so it may be cut.")
                     reply["Body"] = _read(body, reply["ContentLength"])
             return reply
 
@@ -188,6 +200,19 @@ class Aws:
                 break
             token = following
         raise Refused(f"{self._title} sends a listing without an end; check that its address is right.")
+
+    def nonsense(self, expected: str = "a reply of an AWS service") -> Refused:
+        """The error for an answer that is something else than `expected`, as a login page is."""
+        return Refused(
+            f"{self._title} at {self._address} answers with something that is not {expected}; check that "
+            f"{self._where} is right and that this network asks for no login{self._elsewhere}."
+        )
+
+    @property
+    def _address(self) -> str:
+        """Of the server, without a name and a password."""
+        address = urlsplit(str(self._client.meta.endpoint_url))
+        return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()
 
     @contextlib.contextmanager
     def _told(self, outcomes: Mapping[str, BitnetError], bucket: str = "") -> Iterator[None]:
@@ -214,7 +239,11 @@ class Aws:
         except exceptions.NoRegionError as error:
             raise self._refused(error, "set its region (AWS_DEFAULT_REGION)") from error
         except _NONSENSE as error:
-            raise Unreachable(f"{self._title} answered something that is not a reply of an AWS service.") from error
+            if not self._sent.requests:
+                raise self._refused(error, f"check that {self._where} is right") from error
+            if self._sent.status >= 500:
+                raise Unreachable(f"{self._title} is busy (HTTP {self._sent.status}).") from error
+            raise self.nonsense() from error
         except _BROKEN as error:
             # Ctrl-C raises inside a request, and botocore wraps what it does not know.
             if isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), BitnetError):
@@ -242,11 +271,15 @@ class Aws:
             streamed = request.stream_output
             request.stream_output = True  # leaves the body to be read here
             response = send(request)
+            self._sent.status = response.status_code
             failed = response.status_code >= 300
             most_bytes = _MOST_ERROR_BYTES if failed else MOST_BYTES if streamed else MOST_LISTED_BYTES
             response.raw.stream = lambda: _bounded(response.raw, most_bytes)
             if not streamed or failed:
                 _ = response.content
+            # botocore takes what is no JSON for an empty reply, as if all were well.
+            if self._speaks_json and not failed and not _is_object(response.content):
+                raise self.nonsense()
             return response
 
         session.send = send_bounded
@@ -268,10 +301,14 @@ class Aws:
         said = error.response.get("Error", {}).get("Message")
         metadata = error.response.get("ResponseMetadata", {})
         status = int(metadata.get("HTTPStatusCode", 0))
+        named = code not in ("", str(status))  # else it is a server of another kind, or one in its place
+        if self._sent.status == 200:  # botocore makes a 500 of an error that is sent as a success, and of no XML
+            if not named:
+                return self.nonsense()
+            status = 200
         words = self._words(f"{code}: {said}" if said else code or f"HTTP {status}")
         if code in _LATER or status in (408, 429) or (status >= 500 and status not in _NEVER):
             return Unreachable(f"{self._title} is busy ({words}).", wait_of(metadata.get("HTTPHeaders", {})))
-        named = code not in ("", str(status))  # else it is a server of another kind, or one in its place
         otherwise = "check the settings" if named or not self._endpoint else f"check that {self._endpoint} is right"
         fix = _FIXES.get(code) or _FIXES.get(str(status)) or otherwise
         if code not in _FIXES and (status == 403 or code == "AccessDenied"):
@@ -284,8 +321,7 @@ class Aws:
         """The command that creates this bucket, to be pasted into a shell."""
         command = ["aws", "s3", "mb", f"s3://{bucket}"]
         if self._endpoint:
-            address = urlsplit(str(self._client.meta.endpoint_url))
-            command += ["--endpoint-url", address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()]
+            command += ["--endpoint-url", self._address]
         return f"`{shlex.join(command)}`"
 
     def _words(self, said: str) -> str:
@@ -319,6 +355,13 @@ def _code(error: exceptions.ClientError) -> str:
         reasons = [reason for reason in reasons if reason != "None"]
         return "ConditionalCheckFailed" if "ConditionalCheckFailed" in reasons else next(iter(reasons), code)
     return code
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _bounded(raw: Any, most_bytes: int) -> Iterator[bytes]:

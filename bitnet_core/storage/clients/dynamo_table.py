@@ -66,7 +66,7 @@ class Table:
         with contextlib.suppress(NoTable):
             for page in pages:
                 if "Items" not in page:
-                    raise Unreachable("DynamoDB answered something that is not a listing.")
+                    raise self._dynamo.nonsense("a listing")
                 yield from page["Items"]
 
     def exists(self) -> bool:

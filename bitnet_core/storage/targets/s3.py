@@ -13,9 +13,11 @@ from bitnet_core.storage import names
 from bitnet_core.storage.clients.aws import Aws
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
 
 _KEY_BYTES = 1024
+_LARGEST_BYTES = 1 << 60
+"""More than a bucket takes as one object."""
 
 
 @contextlib.contextmanager
@@ -64,7 +66,7 @@ class S3Target:
         if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=checksum, **condition).get(
             "ETag"
         ):
-            raise Unreachable(f"{self.place}{key} was not confirmed as S3 does.")
+            raise self._s3.nonsense("S3's confirmation of an object")
 
     def get(self, key: str) -> bytes:
         reply = self._call("get_object", key)
@@ -77,17 +79,17 @@ class S3Target:
         pages = self._s3.pages(
             "list_objects_v2",
             "ContinuationToken",
-            _next_of,
+            self._next_of,
             Bucket=self._bucket,
             Prefix=self._prefix + prefix,
         )
         for page in pages:
             for entry in page.get("Contents", ()):
-                name, size, modified = str(entry.get("Key")), entry.get("Size"), entry.get("LastModified")
+                name, size, modified = entry.get("Key"), entry.get("Size"), entry.get("LastModified")
+                if not name or size is None or not 0 <= size <= _LARGEST_BYTES:
+                    raise self._s3.nonsense("a listing")
                 key = name.removeprefix(self._prefix)
-                if not name.startswith(self._prefix + prefix) or names.fault(key):
-                    continue
-                if isinstance(size, int) and size >= 0:
+                if name.startswith(self._prefix + prefix) and not names.fault(key):
                     yield Found(key, size, modified.timestamp() if isinstance(modified, datetime) else None)
 
     def delete(self, key: str) -> None:
@@ -98,6 +100,12 @@ class S3Target:
         """Refused if the bucket is not there or the key may not list it; S3 does not say how much it can hold."""
         self._s3.call("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
         return Account()
+
+    def _next_of(self, page: Any) -> object:
+        """What to ask with for the next page; None for the last one. Not every 200 is a listing."""
+        if "IsTruncated" not in page:
+            raise self._s3.nonsense("a listing")
+        return page.get("NextContinuationToken", "") if page["IsTruncated"] else None
 
     def _is_there(self, key: str) -> bool:
         with contextlib.suppress(NoSuchObject):
@@ -113,10 +121,3 @@ class S3Target:
         if there is not None:
             outcomes["PreconditionFailed"] = outcomes["412"] = there
         return self._s3.call(operation, outcomes, Bucket=self._bucket, Key=self._prefix + key, **parameters)
-
-
-def _next_of(page: Any) -> object:
-    """What to ask with for the next page; None for the last one. Not every 200 is a listing."""
-    if "IsTruncated" not in page:
-        raise Unreachable("S3 answered something that is not a listing.")
-    return page.get("NextContinuationToken", "") if page["IsTruncated"] else None
