@@ -100,7 +100,7 @@ ACTIONS: tuple[Action, ...] = (
         "guide",
         ("next", "ctrl+n", "skip", "Next step", "Go to the next step, whatever is missing in this one"),
         ("mend", "ctrl+o", "offered", "Do what is offered", "Press the button that offers something"),
-        ("back", "alt+left,ctrl+b", "back", "Step before", "Go back a step; nothing that was typed is lost"),
+        ("back", "alt+left,ctrl+b", "back", "Previous step", "Go back a step; nothing that was typed is lost"),
         ("test", "ctrl+t", "test", "Test", "Ask the teacher for a few tokens, or try the storage target"),
         ("create", "ctrl+s", "create", "Create", "Create the experiment as it is now"),
         ("leave", "escape", "leave", "Leave", "End a test, or leave; the draft is kept"),

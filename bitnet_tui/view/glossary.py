@@ -45,7 +45,7 @@ MEANINGS = {
     ),
     "QEI": Meaning("Above 1: more quality per byte than the teacher.", _JUDGED),
     "QEI_speed": Meaning("QEI times how many times as fast as the teacher the student is.", _JUDGED),
-    "Q_s/Q_t": Meaning("The student's quality as a part of the teacher's, on the same tasks.", _JUDGED),
+    "Q_s/Q_t": Meaning("The student's quality as a share of the teacher's, on the same tasks.", _JUDGED),
     "imitation": Meaning(
         "How well it predicts text that the teacher wrote and it never saw; not part of QEI.", _EVAL
     ),

@@ -35,7 +35,7 @@ class Rail(_Line):
     """The steps. A click goes to one, and so do the arrows."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        bindings.shared("move.left", "screen.back", "Step before"),
+        bindings.shared("move.left", "screen.back", "Previous step"),
         bindings.shared("move.right", "screen.skip", "Next step"),
     ]
 

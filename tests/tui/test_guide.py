@@ -35,7 +35,7 @@ async def test_after_a_test_that_passed_enter_goes_on_from_any_field(home: Path,
         await press(pilot, *"mine", "ctrl+t")
         await answered(pilot)
         assert pilot.app.focused is field_of(guide, "S3_BUCKET")
-        assert said(pilot, "#hint") == "Enter goes on. Name of the bucket, without s3:// and without a folder."
+        assert said(pilot, "#hint") == "Enter continues. Name of the bucket, without s3:// and without a folder."
         await press(pilot, "enter")
         assert guide._step == "student"
         assert all(name in shown(pilot) for name in ("◉ nano", "○ 135m", "○ 2b4t"))
@@ -105,7 +105,7 @@ async def test_enter_in_a_field_goes_to_the_next_one_and_from_the_last_one_to_th
         assert guide._step == "storage"
         await guide._come_to("student")
         await answered(pilot)
-        assert said(pilot, "#hint").startswith("Enter goes on.")
+        assert said(pilot, "#hint").startswith("Enter continues.")
         await press(pilot, "down")
         assert said(pilot, "#hint").startswith("Enter: next field.")
         assert (guide.draft.model, guide.draft.address) == ("2", "http://127.0.0.1:1/v1")
@@ -335,5 +335,7 @@ async def test_what_enter_does_is_said_at_each_field_and_choice_however_small_th
                     assert "enter" in drawn.lower(), f"{step} {widget.id}: {drawn}"
                     told.setdefault(step, set()).add(drawn.partition(".")[0])
                 elif isinstance(widget, Button):
-                    assert drawn.strip() in ("", "Enter goes on.", "Enter makes it."), f"{step} {widget.id}: {drawn}"
+                    assert drawn.strip() in ("", "Enter continues.", "Enter makes it."), (
+                        f"{step} {widget.id}: {drawn}"
+                    )
         assert all({"Enter: next field"} < words for words in told.values())

@@ -243,7 +243,7 @@ async def test_review_says_all_that_is_wrong_and_its_button_mends_the_first(
         await answered(pilot)
         await press(pilot, "ctrl+t")
         await press(pilot, "enter")
-        assert said(pilot, "#problem") == "The test failed; ctrl+n goes on all the same."
+        assert said(pilot, "#problem") == "The test failed; ctrl+n continues anyway."
         assert guide._step == "storage"
         await guide._come_to("review")
         await answered(pilot)

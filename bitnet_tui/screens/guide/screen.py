@@ -257,7 +257,7 @@ class NewExperimentScreen(CheckedGuide):
 
     def _hint(self, step: Step, widget: Widget) -> str:
         general = {
-            "next": f"Enter makes it.{self.asks_first}" if self._beside(1) is None else "Enter goes on.",
+            "next": f"Enter makes it.{self.asks_first}" if self._beside(1) is None else "Enter continues.",
             "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
             "models": "Enter or a click takes it.",
         }
@@ -277,7 +277,7 @@ class NewExperimentScreen(CheckedGuide):
         leads = isinstance(widget, Input) and not step.passed
         if leads and (self.field_beside(widget, 1, Input) is not None or step.after_fields() is not None):
             return "Enter: next field."
-        return "Enter goes on."
+        return "Enter continues."
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 

@@ -234,7 +234,7 @@ class TestedStep(Step):
         if last and named is not None and named is not focused:
             self.screen.set_focus(named)
         elif last:
-            self.guide.say(f"The test failed; {key_names.key('guide.next')} goes on all the same.", "warn")
+            self.guide.say(f"The test failed; {key_names.key('guide.next')} continues anyway.", "warn")
             self.guide.offer(failed.offer, self.mend_found)
         return last
 

@@ -182,7 +182,7 @@ class TeacherStep(TestedStep):
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
-            "cards": f"Arrows or clicks choose, enter goes on. {'' if self.has_class('-slim') else _PRICES}"
+            "cards": f"Arrows or clicks choose, enter continues. {'' if self.has_class('-slim') else _PRICES}"
             "Pasted “label: value” lines fill it.",
         }.get(name, "")
 
