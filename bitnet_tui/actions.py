@@ -209,8 +209,20 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "traces",
         ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or the rejected answers"),
-        ("worst", "n", "traces('worst')", "Worst token", "Go to the next worst token of this trace"),
-        ("worst-of-all", "N", "traces('worst_of_all')", "Worst of all", "Go to the next worst token of all traces"),
+        (
+            "worst",
+            "n",
+            "traces('worst')",
+            "Worst token",
+            "Go to the next worst token of this trace, or the next least sure",
+        ),
+        (
+            "worst-of-all",
+            "N",
+            "traces('worst_of_all')",
+            "Worst of all",
+            "Go to the next worst token of all traces, or the next least sure",
+        ),
         ("search", "slash", "traces('search')", "Search traces", "Show the traces that have this text"),
         ("order", "o", "traces('order')", "Order", "List traces by number, or by the largest mean"),
         ("shade", "c", "traces('shade')", "Shade by", "Shade tokens by KL of the student or by Other"),

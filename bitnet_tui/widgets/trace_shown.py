@@ -10,9 +10,9 @@ from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
 
-_WORST = (("Worst token", "Worst"), ("Teacher's Other", "Other"))
-_WORST_OF_ALL = (("Worst of all", "Worst of all"), ("Teacher's Other of all", "Other of all"))
-"""What is gone to by KL, and by Other, which says nothing of the student; second, where there is little room."""
+_WORST = (("Worst token", "Worst"), ("Least sure token", "Least sure"))
+_WORST_OF_ALL = (("Worst of all", "Worst of all"), ("Least sure of all", "Least of all"))
+"""What is gone to by KL, and by Other, by which the teacher is least sure; second, where there is little room."""
 
 
 class TraceShown(Vertical):

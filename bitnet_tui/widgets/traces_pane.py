@@ -37,7 +37,7 @@ _LOW = 14
 """Below this height a trace has no head and no legend."""
 _FIELD_CELLS = 16
 _MOST_WORST = 500
-_BY = {"number": ("number",), "kl": ("KL",), "other": ("Other's mass", "Other")}
+_BY = {"number": ("number", "number"), "kl": ("KL", "KL"), "other": ("Other's mass", "Other")}
 """What each order goes by; second, where there is little room."""
 _SCORING = {
     "": ("Score student", "Score"),
@@ -73,7 +73,7 @@ class TracesPane(Vertical):
     def compose(self) -> ComposeResult:
         with KeyBar(field=_FIELD_CELLS):
             yield FilterInput(compact=True, id="trace-search")
-            yield KeyButton("", "traces.order", others=[("by number", "by number")], id="trace-order")
+            yield KeyButton("", "traces.order", others=[("Sorted by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
             yield KeyButton("", "traces.score", others=[*_SCORING.values()], id="trace-score")
         with Container(id="traces-body"):
@@ -221,7 +221,8 @@ class TracesPane(Vertical):
 
     def _draw(self) -> None:
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
-        self.query_one("#trace-order", KeyButton).say(*(f"by {one}" for one in _BY[self._order]))
+        long, short = _BY[self._order]
+        self.query_one("#trace-order", KeyButton).say(f"Sorted by {long}", f"by {short}")
         known = "scored" if self._scored is not None and not self._scored.outdated else ""
         self.query_one("#trace-score", KeyButton).say(*_SCORING["running" if self._scoring.running else known])
         self.query_one("#trace-found", Painted).show((found_line(self._page, self._shown.cells),))

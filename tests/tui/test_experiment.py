@@ -138,7 +138,7 @@ async def test_results_of_finished_runs(home: Path, size: tuple[int, int]):
         await pilot.press("3")
         await settled(pilot)
         assert "The capital of France." in shown(pilot)
-        assert "nothing is running" in shown(pilot) and "f Follow" not in shown(pilot)
+        assert "no stage runs here" in shown(pilot) and "f Follow" not in shown(pilot)
 
 
 async def test_older_runs_of_a_stage(home: Path):

@@ -224,7 +224,7 @@ async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
                 await settled(pilot)
                 assert expected in shown(pilot)
             labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
-            assert "Teacher's Other (f10)" in map(str.strip, labels) and "Teacher's Other of all (N)" in labels
+            assert "Least sure token (f10)" in map(str.strip, labels) and "Least sure of all (N)" in labels
             await pilot.press("escape")
             await settled(pilot)
             assert "f8 sort" in words(pilot)

@@ -95,7 +95,7 @@ async def test_all_stages_and_tabs_are_there_at_64_columns(home: Path):
             await pilot.resize_terminal(cells, 20)
             await settled(pilot)
             head = shown(pilot).split("\n")[0]
-            assert "teacher" in head and "  nothing is running" in head, head
+            assert "teacher" in head and "  no stage runs here" in head, head
         await pilot.resize_terminal(80, 24)
         await settled(pilot)
         await until(pilot, lambda: "6 Config  7 Log" in shown(pilot))

@@ -90,13 +90,13 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
         assert "Shaded by Other" in shown(pilot)
-        assert "Teacher's Other of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
+        assert "Least sure of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
         await pilot.press("G")
         await settled(pilot)
         await click_on(pilot, "Score student (S)")
         order = _worst(made)
-        assert "Score again" in shown(pilot) and "Teacher's Other" not in shown(pilot)
+        assert "Score again" in shown(pilot) and "Least sure" not in shown(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
         listed = pilot.app.screen.query_one(TraceList)
         first_row = listed.row
@@ -167,11 +167,11 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "No answer was rejected." in shown(pilot)
         await pilot.press("escape")
-        await click_on(pilot, "by KL (o)")
-        await click_on(pilot, "by Other's mass (o)")
-        assert "by number (o)" in shown(pilot)
+        await click_on(pilot, "Sorted by KL (o)")
+        await click_on(pilot, "Sorted by Other's mass (o)")
+        assert "Sorted by number (o)" in shown(pilot)
         await pilot.press("o")
-        assert "by KL (o)" in shown(pilot)
+        assert "Sorted by KL (o)" in shown(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
@@ -316,9 +316,9 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await settled(pilot)
         before = _told(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
-        await click_on(pilot, "Teacher's Other (n)")
+        await click_on(pilot, "Least sure token (n)")
         assert _told(pilot) != before
-        await click_on(pilot, "Teacher's Other of all (N)")
+        await click_on(pilot, "Least sure of all (N)")
         assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
         assert by == "Ranked by Other's mass; S scores the newest student."
@@ -337,7 +337,7 @@ async def test_the_smallest_window_has_room_for_candidates(
         token = pilot.app.screen.query_one("#trace-token").region
         assert token.height >= 4
         assert token.bottom <= 14, "the foot's line is the last"
-        assert "Other of all (N)" in shown(pilot)
+        assert "Least of all (N)" in shown(pilot)
 
 
 async def test_damaged_scores_are_said_and_the_traces_are_shown(
