@@ -11,7 +11,6 @@ from bitnet_core.text import (
     UNKNOWN,
     capital,
     count,
-    crop,
     duration,
     finite,
     flat,
@@ -33,7 +32,7 @@ from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
-from bitnet_tui.view.run_fold import RunView, Traces, begins
+from bitnet_tui.view.run_fold import LOG_LEAD, RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import more_parts, prepares
 from bitnet_tui.view.states import look
@@ -382,9 +381,13 @@ def _meanings(table: Table, cells: int) -> list[Line]:
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
     """The newest log lines, for the foot of the Live tab; not the rest of a message whose beginning has no room."""
     newest = run.view.log[-count_of:] if run else ()
-    first = next((place for place, text in enumerate(newest) if begins(text)), 0)
-    lines = newest[first:]
-    return tuple(line(Span(crop(text, cells), "label")) for text in lines)
+    rows = [
+        (begins(text) and not place, row)
+        for text in newest
+        for place, row in enumerate(wrapped(text[:LOG_LEAD], text[LOG_LEAD:], "label", cells))
+    ][-count_of:]
+    first = next((place for place, (is_first, _) in enumerate(rows) if is_first), 0)
+    return tuple(row for _, row in rows[first:])
 
 
 def _fit(parts: Sequence[Span], cells: int) -> Line:

@@ -42,6 +42,8 @@ _SILENT = (Progress, Metric, Trace)
 """Of these there are no lines in the log."""
 _CONTINUED = 10 * " "
 """How a line of the log begins that belongs to the one above it."""
+LOG_LEAD = len(_CONTINUED) + 1
+"""The characters of a line of the log before its words: the time and the mark, or as many spaces."""
 _BITS = ("activation_bits", "layers_at_4_bits", "layers")
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
 _VALUES = attrgetter(*_METRIC_FIELDS)

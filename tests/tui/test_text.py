@@ -236,6 +236,19 @@ def test_the_tail_of_the_log_begins_with_a_message():
     )
 
 
+def test_the_tail_of_the_log_cuts_no_message():
+    fold = RunFold()
+    said = "Only 24 prompts are held out, about 1 in 10, so the held-out figures are rough."
+    fold.feed([event("log", message="Before.", level="info"), event("log", message=said, level="info")])
+    rows = [unstyled(one) for one in panels.log_tail(_run("train", view=fold.view()), 3, 60)]
+    assert len(rows) == 3
+    assert max(map(len, rows)) <= 60
+    assert " ".join(row[11:] for row in rows) == f"Before. {said}"
+    assert rows[2].startswith(11 * " "), "beneath its own words"
+    none = panels.log_tail(_run("train", view=fold.view()), 2, 60)
+    assert "Before." not in unstyled(*none)
+
+
 def test_an_empty_stage_says_what_to_do():
     rows = (StageRow("collect", "Collect traces", "new"), StageRow("train", "Train the student", "new"))
     text = unstyled(*panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
