@@ -30,7 +30,7 @@ class Beginning:
 
     @property
     def resumed(self) -> bool:
-        return self.step is not None and (self.step > 1 or bool(self.after))
+        return bool(self.after) or (self.step is not None and self.step > 1)
 
     @property
     def seam(self) -> float:
@@ -44,6 +44,11 @@ class Start:
 
     begins: Beginning | None = None
     _after: float | None = None
+
+    @property
+    def foreseen(self) -> Beginning | None:
+        """Where it will begin, if it has told after which checkpoint, before its first figure."""
+        return None if self._after is None else Beginning(self._after, None, self._after)
 
     def feed(self, event: Event) -> None:
         if isinstance(event, SettingsChanged) or (isinstance(event, Budget) and event.seen_tokens is not UNSET):

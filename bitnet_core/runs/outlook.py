@@ -47,6 +47,8 @@ class Outlook:
     doubtful: bool = False
     flip: str = ""
     """As `Verdict.flip`."""
+    seen_tokens: int = 0
+    """What had been seen at `step`."""
 
     @property
     def starts_again(self) -> bool:
@@ -90,7 +92,9 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
     anew = collects_first or _collected_since(history, made)
     if verdict.goes_on and (step is not None or not anew):
         newer = tuple(one for one in steps if one > chosen)
-        return Outlook(chosen, verdict.changed, newer, finished=verdict.finished, doubtful=anew, flip=verdict.flip)
+        seen = natural(health.get("seen_tokens")) or 0
+        kept = Outlook(chosen, verdict.changed, newer, flip=verdict.flip, seen_tokens=seen)
+        return replace(kept, finished=verdict.finished, doubtful=anew)
     verdict = replace(verdict, barred={**barred, **({TRACES: ("", "")} if anew else {})})
     if step is not None:
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"
@@ -125,11 +129,17 @@ def continues(history: History, entry: Entry) -> bool:
 
 def resumes(history: History, entry: Entry) -> bool:
     """Whether an active training that has no figures yet goes on with an earlier one, as far as can be foreseen."""
+    return resumes_after(history, entry) is not None
+
+
+def resumes_after(history: History, entry: Entry) -> int | None:
+    """The seen tokens of the checkpoint that it goes on with; None if it begins anew."""
     record = entry.record
     try:
-        return outlook(history, Settings.from_record(record.settings, record.origins)).step is not None
+        found = outlook(history, Settings.from_record(record.settings, record.origins))
     except (UsageError, TypeError, ValueError):
-        return False
+        return None
+    return None if found.step is None else found.seen_tokens
 
 
 def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:

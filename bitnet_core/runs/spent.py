@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -13,7 +13,7 @@ from bitnet_core.runs.chain import Beginning, Start, counted, of_one_training, p
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, Progress, Trace
 from bitnet_core.runs.history import Entry, History
-from bitnet_core.runs.outlook import continues
+from bitnet_core.runs.outlook import continues, resumes_after
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import finite
 
@@ -32,8 +32,9 @@ def together(history: History, run: Entry) -> list[Entry]:
     same = (one for one in history.entries if one.record.stage == run.record.stage and one.place <= run.place)
     foreseen = {_TRAIN: continues, _COLLECT: _goes_on}.get(run.record.stage)
     if foreseen is not None:
-        begun = beginning(run) is not None or foreseen(history, run)
-        return [one.entry for one in of_one_training(map(_Begun, same))] if begun else [run]
+        begins = begins_after(history, run)
+        begun = begins is not None or foreseen(history, run)
+        return [one.entry for one in of_one_training(_begun(same, begins))] if begun else [run]
     before = (one for one in same if one.run != run.run) if stage(run.record.stage).resumes else ()
     return [run, *takewhile(lambda one: _leaves_its_work(one, run), before)]
 
@@ -46,17 +47,20 @@ def _leaves_its_work(one: Entry, to: Entry) -> bool:
 
 def seconds_before(history: History, run: Entry) -> float:
     """How long the runs took that this one goes on with, as far as it does; 0 if it goes on with none."""
-    return sum(one or 0.0 for one in seconds_of(together(history, run))[1:])
+    begins = begins_after(history, run)
+    return sum(one or 0.0 for one in seconds_of(together(history, run), begins=begins)[1:])
 
 
-def seconds_of(newest_first: Sequence[Entry], newest: float | None = None) -> list[float | None]:
+def seconds_of(
+    newest_first: Sequence[Entry], newest: float | None = None, begins: Beginning | None = None
+) -> list[float | None]:
     """How long each of the runs that are one took. Steps that a later run of a training did anew do not count.
 
-    `newest` is as in `seconds`, of the first run.
+    `newest` is as in `seconds` and `begins` as of `begins_after`, both of the first run.
     """
     if not newest_first or newest_first[0].record.stage != _TRAIN:
         return [seconds(one, None if place else newest) for place, one in enumerate(newest_first)]
-    ends = [end for _, end in counted(map(_Begun, newest_first))]
+    ends = [end for _, end in counted(_begun(newest_first, begins))]
     return [
         _up_to(one, end, None if place else newest)
         for place, (one, end) in enumerate(zip(newest_first, ends, strict=True))
@@ -98,8 +102,26 @@ def beginning(run: Entry) -> Beginning | None:
         return None
 
 
+def begins_after(history: History, run: Entry) -> Beginning | None:
+    """As `beginning`; of an active training without a figure, where it has said or is foreseen to go on."""
+    if run.record.stage != _TRAIN or run.state not in ACTIVE:
+        return beginning(run)
+    path = run.run.events_path
+    try:
+        return _beginning(path, os.stat(path).st_ino, Start)  # noqa: PTH116 - asked at each look at an experiment
+    except OSError:
+        told = None
+    except _NoFigure as no_figure:
+        told = no_figure.foreseen
+    after = None if told else resumes_after(history, run)
+    return told if after is None else Beginning(after, None, after)
+
+
+@dataclass
 class _NoFigure(Exception):
     """The run has none yet. Raised because it must not be remembered."""
+
+    foreseen: Beginning | None
 
 
 def _goes_on(history: History, run: Entry) -> bool:
@@ -118,6 +140,7 @@ class _Kept:
     """
 
     begins: Beginning | None = None
+    foreseen: None = None
     _came: int = 0
 
     def feed(self, event: Event) -> None:
@@ -145,17 +168,24 @@ def _beginning(path: Path, _file: int, told: type[Start | _Kept]) -> Beginning:
         for event in events:
             start.feed(event)
     if start.begins is None:
-        raise _NoFigure
+        raise _NoFigure(start.foreseen)
     return start.begins
 
 
 @dataclass(frozen=True)
 class _Begun:
     entry: Entry
+    told: Beginning | None = None
 
     @property
     def begins(self) -> Beginning | None:
-        return beginning(self.entry)
+        return self.told or beginning(self.entry)
+
+
+def _begun(newest_first: Iterable[Entry], begins: Beginning | None) -> Iterator[_Begun]:
+    """The entries with their beginnings; that of the first is known, unless it is None."""
+    for place, entry in enumerate(newest_first):
+        yield _Begun(entry, None if place else begins)
 
 
 @functools.lru_cache(_FILES)

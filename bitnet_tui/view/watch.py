@@ -25,7 +25,7 @@ from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.learning import finished
 from bitnet_core.runs.outlook import continues
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
-from bitnet_core.runs.spent import seconds_before
+from bitnet_core.runs.spent import begins_after, seconds_before
 from bitnet_core.runs.stage_health import health, unreadable
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.runs.whole_training import whole_vitals
@@ -287,9 +287,10 @@ class ExperimentWatcher:
     def _with_earlier_runs(self, view: RunView, history: History, runs: Sequence[Entry]) -> RunView:
         """The view of the first of these with the curves of its whole training."""
         newest, *earlier = runs
-        if view.begins is None and not continues(history, newest):
+        begins = view.begins or begins_after(history, newest)
+        if begins is None and not continues(history, newest):
             return view
-        pieces = of_one_training(self._views(view, earlier))
+        pieces = of_one_training(self._views(replace(view, begins=begins), earlier))
         if len(pieces) == 1:
             return view
         whole = on(joined(pieces), view)

@@ -163,11 +163,11 @@ async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[
     first = SimulatedRun(exp, "train", NOON)
     first.train(0, 190)
     first.finish("cancelled", "train was stopped.")
-    save_checkpoint(exp, 185, bits=4)
+    save_checkpoint(exp, 185, bits=4, seen_tokens=185 * 745)
     live = SimulatedRun(exp, "train", NOON + 500, alive=True)
     try:
         look = ExperimentWatcher(exp.root, home).look
-        assert len(_points(look("train").run.view)["loss"]) == 191  # before the first figure of the new run
+        assert len(_points(look("train").run.view)["loss"]) == 186  # before the first figure of the new run
         live.train(186, 195)
         seen = look("train").run.view
         assert [x for x, _ in _points(seen)["loss"]] == [step * 745.0 for step in range(196)]

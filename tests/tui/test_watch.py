@@ -25,7 +25,7 @@ from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.stage_rows import COPIED, QUEUED
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.view.workspace import row_of
-from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment
+from tests.tui.simulated import LEAVES, NOON, SimulatedRun, experiment, save_checkpoint
 
 
 @pytest.mark.parametrize("stage", ["train", "collect", "eval"])
@@ -303,6 +303,29 @@ def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
     row = look("train").row("train")
     told = figures_of(reader_of("resumed", home).read())["train_seconds"]
     assert row is not None and (row.note, told.value, told.how) == ("2m 35s", 155, "over 3 runs")
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_steps_that_a_resumed_training_threw_away_do_not_count_while_it_prepares(home: Path, *, told: bool):
+    """As it has said, or as its checkpoint tells; its time never runs backwards."""
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    for step in (10, 20):
+        first.emit("metric", 50, step=step, seen_tokens=step * 700, loss=5.0, heldout_loss=6.0 - step / 20)
+    first.finish("failed")
+    save_checkpoint(exp, 10, seen_tokens=7000)
+    later = SimulatedRun(exp, "train", NOON + 2000, alive=True)
+    try:
+        if told:
+            later.emit("budget", 0, tokens=150_000, epoch_tokens=9000, epochs=9.5, seen_tokens=7000)
+        prepares = ExperimentWatcher(exp.root, home).look("train").run
+        later.emit("metric", 0, step=11, seen_tokens=7700, loss=5.0)
+        trains = ExperimentWatcher(exp.root, home).look("train").run
+    finally:
+        later.end_process()
+    assert prepares is not None and trains is not None
+    assert prepares.view.held_out is not None and prepares.view.held_out.step == 10
+    assert prepares.elapsed is not None and trains.elapsed is not None and prepares.elapsed <= trains.elapsed
 
 
 @pytest.mark.parametrize("stage, unit", [("train", "steps"), ("train", "shards"), ("collect", "bytes")])
