@@ -113,7 +113,7 @@ def end_notice(run: Run, record: RunRecord, state: str, experiment: str) -> Noti
     """What a run's end is told with: why it ended, or what came of it, and how long it took. Reads its events."""
     words = [_why(run, record, state)]
     if (seconds := record.seconds()) is not None and record.started is not None:
-        words.append(f"It took {duration(seconds)}.")
+        words.append(f"This run took {duration(seconds)}.")
     return Notice("end", experiment, record.stage, run.id, state, " ".join(filter(None, words)))
 
 

@@ -269,7 +269,7 @@ def test_what_came_of_a_run_is_told_without_the_words_of_its_title(tmp_path: Pat
     run.finish()
     notice = end_notice(run.run, run.run.record(), "succeeded", "kd")
     assert notice.title == "train done: kd"
-    assert notice.text.startswith("Held-out fell from 12.0 to 5.00. It took ")
+    assert notice.text.startswith("Held-out fell from 12.0 to 5.00. This run took ")
 
 
 def test_a_run_tells_of_an_alarm_and_of_its_end_each_once(

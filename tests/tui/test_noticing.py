@@ -210,12 +210,12 @@ async def test_the_newest_notice_is_in_sight_however_many_there_are(home: Path, 
 @pytest.mark.parametrize(
     ("cells", "shown"),
     [
-        (99, "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. It took 2 min."),
+        (99, "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. This run took 2 min."),
         (75, "train done: kd. Held-out rose from 5.64 to 6.54, best at the start."),
         (60, "train done: kd. Held-out rose from 5.64 to 6.54."),
-        (40, "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. It took 2 min."),
+        (40, "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. This run took 2 min."),
     ],
 )
 def test_a_notice_of_one_line_ends_with_a_clause(cells: int, shown: str):
-    text = "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. It took 2 min."
+    text = "train done: kd. Held-out rose from 5.64 to 6.54, best at the start. This run took 2 min."
     assert noticing.whole_clauses(text, 16, cells) == shown
