@@ -145,7 +145,7 @@ class FiguresReader:
                 known = known or (newest.held_out is not None and not found.goes_on_at)
                 if known or _begins_anew(history, entry, found):
                     break
-                if found.goes_on_at is not None and found.seen is not None:
+                if found.goes_on_at is not None and (found.seen is not None or found.active):
                     end = min(end, found.goes_on_at)
         return newest or NO_FIGURES
 

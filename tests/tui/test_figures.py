@@ -144,6 +144,21 @@ def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: P
     assert _read(home).held_out == 5.5
 
 
+def test_a_resumed_training_has_no_figure_of_steps_thrown_away_before_its_first_report(home: Path):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    for step, loss in ((10, 6.0), (20, 5.0)):
+        _held_out(first, step, loss)
+    first.finish("failed")
+    later = SimulatedRun(exp, "train", NOON + 100, alive=True)
+    try:
+        save_checkpoint(exp, 10, seen_tokens=7450)
+        later.emit("budget", 0, tokens=150_000, epoch_tokens=9000, epochs=9.5, seen_tokens=7450)
+        assert _read(home).held_out == 6.0
+    finally:
+        later.end_process()
+
+
 def test_a_training_whose_events_cannot_be_read_has_the_figures_of_its_record_and_says_so(home: Path):
     exp = experiment(home, "one")
     for place, step in enumerate((10, 20)):
