@@ -20,6 +20,7 @@ from bitnet_core.teachers.examine import blank, examine
 from bitnet_core.teachers.identity import Identity, identify_as
 from bitnet_core.teachers.opening import Host, open_teacher
 from bitnet_core.teachers.prices import price_of
+from bitnet_core.teachers.refusals import no_usable_answer
 from bitnet_core.teachers.teacher import Teacher
 
 _T = TypeVar("_T")
@@ -78,7 +79,7 @@ def chat(resolved: Resolution, prompt: str, on_text: Callable[[str], None]) -> C
     try:
         return _ask(resolved, identity, lambda teacher: teacher.chat(request, on_text=on_text))
     except BadReply as error:
-        raise BitnetError(f"{identity.provider.name} gave no usable answer ({error}); try again.") from error
+        raise no_usable_answer(identity.provider.name, error) from error
 
 
 def chat_name(resolved: Resolution) -> str:

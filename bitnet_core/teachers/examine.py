@@ -19,6 +19,7 @@ from bitnet_core.teachers.refusals import (
     SettingsRefused,
     TooManyCandidates,
     UnusableLogprobs,
+    no_usable_answer,
 )
 from bitnet_core.teachers.teacher import Teacher
 
@@ -156,7 +157,8 @@ async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> A
         report |= {"reachable": True, "key_accepted": False, "problem": str(error)}
     except (BitnetError, BadReply) as error:
         answered = isinstance(error, _ANSWERED)
-        report |= {"reachable": True, "problem": str(error)} | ({"key_accepted": True} if answered else {})
+        told = no_usable_answer(report["provider"], error) if isinstance(error, BadReply) else error
+        report |= {"reachable": True, "problem": str(told)} | ({"key_accepted": True} if answered else {})
     else:
         report |= {"reachable": True, "key_accepted": True}
         return found

@@ -345,6 +345,11 @@ class SentRequest:
         return f"HTTP {reply.status}" + (f": {text[:_SHOWN_CHARACTERS]}" if text else "")
 
 
+def no_usable_answer(name: str, error: BadReply) -> BitnetError:
+    """For a teacher or provider whose answer is none."""
+    return BitnetError(f"{name} gave no usable answer ({error}); try again, or choose another model.")
+
+
 def _words(reply: Reply) -> str:
     return f"{reply.words()} {(reply.error or {}).get('param') or ''}".lower()
 

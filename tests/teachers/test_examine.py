@@ -1,5 +1,6 @@
 """The report of a probe on a model: what was measured, and None for what could not be."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -189,3 +190,11 @@ async def test_wrong_logprobs_that_nobody_asked_for_spoil_no_answer_and_are_told
     report = await report_on(serving(0, lambda _: always, always))
     assert (report["chat"], report["logprobs"]) == (True, False)
     assert "can't be used" in report["problem"] and report["problem"].endswith(".")
+
+
+async def test_an_answer_that_is_none_is_told_with_a_name_and_a_fix() -> None:
+    none = Canned({"choices": [], "quoted": "x"})
+    report = await report_on(serving(37, plain=none))
+    said = r"vllm gave no usable answer \(the answer holds no choice\); try again, or choose another model\."
+    assert re.fullmatch(said, report["problem"]), report["problem"]
+    assert (report["reachable"], report["key_accepted"]) == (True, True)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.teachers.answers.parts import text_of
-from bitnet_core.teachers.answers.result import BadReply
+from bitnet_core.teachers.answers.result import BadReply, finish_of
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.profiles import PROVIDERS
@@ -143,3 +143,10 @@ async def test_an_unknown_part_in_a_stream_is_named(provider: str, events: list[
     with pytest.raises(BadReply) as caught:
         await streamed(provider, events)
     assert caught.value.reason == "unknown_part"
+
+
+def test_what_a_server_says_stays_on_one_line() -> None:
+    with pytest.raises(BadReply) as caught:
+        finish_of("error: " + "a\nb" * 1000)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) <= 300

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object
-from bitnet_core.text import is_utf8
+from bitnet_core.text import flat, is_utf8
 from bitnet_core.tokenizer.finish import FILTERED, common_finish, has_ended
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _FROM_GATEWAY = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
 _RETRYABLE = _FROM_GATEWAY | {"no_choice", "no_text"}
-_SHOWN = 200
+_SHOWN = 300
+"""Signs of a detail, which may quote the server."""
 _LONGEST_NAME = 300
 """Signs: a model may be named by the path of its file."""
 _TOKENS_LIMIT = 1 << 31
@@ -69,7 +70,7 @@ class BadReply(Exception):
     """The answer is not what was asked for; `reason` is a short code that is counted."""
 
     def __init__(self, reason: str, detail: str, body: bytes = b"") -> None:
-        super().__init__(detail)
+        super().__init__(flat(detail)[:_SHOWN])
         self.reason = reason
         self.body = body
         """The body that was received, if known: it is kept like every answer."""
@@ -99,8 +100,7 @@ def as_bad_reply(body: bytes) -> Iterator[None]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadReply("not_json", "the answer is not JSON", body) from error
     except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError) as error:
-        detail = f"the answer has an undocumented shape ({error})"
-        raise BadReply("malformed", detail[:_SHOWN], body) from error
+        raise BadReply("malformed", "the answer has an undocumented shape", body) from error
 
 
 Reader = Callable[[bytes, TokenTable | None], ChatResult]

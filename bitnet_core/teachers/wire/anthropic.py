@@ -24,6 +24,8 @@ class _Events(Fold):
 
     def add(self, event: Mapping[str, Any]) -> str:
         kind = event.get("type")
+        if not isinstance(kind, str | None):
+            raise BadReply("malformed", "the type of an event is not a string")
         delta = as_object(event.get("delta"))
         if kind == "message_start" and isinstance(event.get("message"), dict):
             if self._message:

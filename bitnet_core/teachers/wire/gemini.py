@@ -160,7 +160,9 @@ def _reported(result: Any) -> Reported | None:
     tops = as_list(result.get("topCandidates"))
     if len(tops) != len(chosen):
         raise BadReply("malformed_logprobs", "the lists of chosen tokens and of candidates differ in length")
-    candidates = [_object(top).get("candidates") or () for top in tops]
+    candidates = [_object(top).get("candidates") or [] for top in tops]
+    if not all(isinstance(step, list) for step in candidates):
+        raise BadReply("malformed_logprobs", "the candidates of a token are not a list")
     return Reported([_token(one) for one in chosen], [[_token(one) for one in step] for step in candidates])
 
 
