@@ -12,6 +12,9 @@ from bitnet_core.tokenizer.template_sizes import TooMuch
 
 Message = Mapping[str, str]
 _SHOWN_CELLS = 160
+_TELLING = 24
+"""Characters of a message that are not in a rendered prompt by chance, as `a` is in `assistant`."""
+_PROBE = "probe"
 _MERGE_SYSTEM = (
     "{%- set merged = namespace(messages=[], system=[]) %}"
     "{%- for message in messages %}"
@@ -69,6 +72,22 @@ class ChatTemplate:
         if not is_utf8(text):
             raise TemplateRefused(self._owner, "it makes half a character")
         return text
+
+    def require_user(self, messages: Sequence[Message], special_tokens: Mapping[str, str], text: str) -> None:
+        """TemplateRefused if the last message of the user is not in `text`, which `messages` were rendered to.
+
+        A template may change it, by trimming or as JSON; then other messages must render otherwise.
+        """
+        place = max((index for index, one in enumerate(messages) if one["role"] == "user"), default=None)
+        if place is None:
+            return
+        says = messages[place]["content"]
+        if len(says) >= _TELLING and says.strip() in text:
+            return
+        for other in (_PROBE + says, says + _PROBE):  # a part that is cut off is left out, too
+            changed = [*messages[:place], {**messages[place], "content": other}, *messages[place + 1 :]]
+            if self.render(changed, special_tokens) == text:
+                raise TemplateRefused(self._owner, "it leaves out what the user says")
 
 
 def merging_system(template: str) -> str:

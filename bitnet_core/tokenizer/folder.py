@@ -118,6 +118,8 @@ def _template_files(folder: Path) -> dict[str, str]:
     # Read as transformers reads them: a byte order mark would be part of each prompt.
     path = folder / TEMPLATE_FILE
     found = {_DEFAULT: read_text(path, encoding="utf-8")} if is_there(path) else {}
+    if found and not found[_DEFAULT].strip():
+        raise BitnetError(f"The chat template {path} is empty; restore it, remove it, or give one in TEMPLATE.")
     named = sorted(folder.glob(NAMED_TEMPLATES)) if is_there(folder / Path(NAMED_TEMPLATES).parent) else []
     return found | {one.name.removesuffix(".jinja"): read_text(one, encoding="utf-8") for one in named}
 

@@ -232,6 +232,7 @@ class StudentTokenizer:
         text = self.render_prompt(messages)
         if not text:
             raise TemplateRefused(self.name, "it makes no text")
+        self._chat_template.require_user(messages, self.special_tokens, text)
         ids = self.encode(text)
         if not ids:
             raise self._not_tokenized("it makes no token of the text")

@@ -109,6 +109,14 @@ def test_named_templates_without_a_default_are_listed(tmp_path: Path) -> None:
     assert load_tokenizer(folder, PLAIN).template == PLAIN
 
 
+@pytest.mark.parametrize("written", ["", " \n"])
+def test_an_empty_template_file_is_refused_by_name(tmp_path: Path, written: str) -> None:
+    folder = _folder(tmp_path, {_JINJA: written, _CONFIG: _config(chat_template="A")})
+    with pytest.raises(BitnetError, match=rf"{_JINJA} is empty; restore it, remove it, or give one in TEMPLATE"):
+        load_tokenizer(folder)
+    assert load_tokenizer(folder, PLAIN).template == PLAIN
+
+
 def test_a_sentencepiece_folder_has_the_template_and_tokens_of_its_configuration(
     tmp_path: Path, sentencepiece_model: Path
 ) -> None:

@@ -58,6 +58,39 @@ def test_a_prompt_without_text_is_refused_by_its_template(template: str) -> None
     assert caught.value.status == "refused_by_template"
 
 
+SAYS = "Why does the rain in Spain fall?"
+
+
+@pytest.mark.parametrize("says", ["a", "  ", SAYS])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "the same for all",
+        "{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}<|im_start|>assistant",
+        "{{ messages[0].content }}{{ messages | length }}",
+        "{% if 'weather' in messages[-1].content %}rain{% else %}a{% endif %}",
+        "a{{ messages[-1].content[:1] }}",
+        "a{{ messages[-1].content[-1:] }}",
+    ],
+)
+def test_a_prompt_that_leaves_out_what_the_user_says_is_refused(template: str, says: str) -> None:
+    tokenizer = with_template(small_tokenizer(), template)
+    with pytest.raises(TemplateRefused, match="it leaves out what the user says"):
+        tokenizer.encode_prompt([{"role": "system", "content": "Be brief."}, *user(says)])
+
+
+@pytest.mark.parametrize("says", ["a", "  ", f" {SAYS}\n", '"é"\n' * 20])
+@pytest.mark.parametrize("changed_by", ["", " | trim", " | upper", " | tojson", " | e", ".split('\\n') | join(' ')"])
+def test_a_template_may_change_what_the_user_says(changed_by: str, says: str) -> None:
+    tokenizer = with_template(
+        small_tokenizer(),
+        "{% if messages[0].role != 'system' %}{{ raise_exception('no system message') }}{% endif %}"
+        f"a{{{{ messages[1].content{changed_by} }}}}",
+    )
+    chat = [{"role": "system", "content": "Be brief."}, *user(says)]
+    assert tokenizer.encode_prompt(chat).text == tokenizer.render_prompt(chat)
+
+
 @pytest.mark.parametrize(
     ("normalizer", "text"),
     [
