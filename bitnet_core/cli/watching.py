@@ -7,7 +7,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.around import machine
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Event
-from bitnet_core.runs.health import MARKS, Finding
+from bitnet_core.runs.finding import MARKS, Finding
 from bitnet_core.runs.judge import Judge
 from bitnet_core.runs.record import ACTIVE, Run
 from bitnet_core.text import finite, flat

@@ -5,12 +5,12 @@ named here and nowhere else.
 """
 
 import math
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
+from bitnet_core.runs.finding import Finding, Level
+from bitnet_core.runs.report_health import NOW_OF, is_steady, not_finite, slow, spikes, spiking, usual_norm
 from bitnet_core.runs.trend import (
     RISES,
     comparable,
@@ -22,7 +22,7 @@ from bitnet_core.runs.trend import (
     unsettled,
     way_since_change,
 )
-from bitnet_core.runs.vitals import Change, Evaluation, Plan, Report, Vitals
+from bitnet_core.runs.vitals import Change, Evaluation, Plan, Vitals
 from bitnet_core.text import (
     capital,
     count,
@@ -37,22 +37,6 @@ from bitnet_core.text import (
     size,
 )
 
-Level = Literal["good", "calm", "warn", "bad"]
-MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
-"""They differ in shape, not just in colour."""
-
-SPIKE = 5.0
-"""A gradient norm of so many times the usual one is a spike. Clipping takes care of one; several are a warning."""
-STEADY = 2.0
-"""Norms between this part and this many times of the usual one are steady."""
-RECENT = 8
-"""What happened in the last so many reports is going on now."""
-SPIKES = 2
-USUAL_OF = 8
-"""With fewer reports, nothing is known to be usual."""
-SLOW = 0.4
-"""Less than this share of the usual tokens a second is a collapse; an ordinary neighbour costs half."""
-NOW_OF = 3
 SILENT, SILENT_GAPS = 120.0, 5.0
 """A run that reports nothing for two minutes, and for five times its longest silence before, has stalled."""
 DEAD_SILENT = 900.0
@@ -69,16 +53,6 @@ RUINED = 1.5
 """A held-out loss that is so many times the one before the first step means a ruined student."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing to know, in one or two sentences. `code` is that of the alert which says the same."""
-
-    level: Level
-    words: str
-    advice: str = ""
-    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,12 +79,12 @@ def train_health(
     plan = plan.decided(vitals.budget)
     found = [
         *silence(vitals, silent),
-        *_not_finite(vitals),
+        *not_finite(vitals),
         *machine_findings(vitals, machine),
         *_worse(vitals),
         *_rising(vitals),
-        *_spikes(vitals.reports),
-        *_slow(vitals.reports),
+        *spikes(vitals.reports),
+        *slow(vitals.reports),
         *_late_recovery(vitals, plan),
         *_no_flip(vitals, plan),
     ]
@@ -178,9 +152,9 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         yield f"held-out {now.words}{', last measured' if age else ''}{age.partition(',')[0]}{since}"
     else:
         yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}{since}"
-    if any(_spiking(vitals.reports)):
+    if any(spiking(vitals.reports)):
         yield "one gradient spike"
-    elif _steady(vitals.reports) and not (age or since or _untold(vitals)):
+    elif is_steady(vitals.reports) and not (age or since or _untold(vitals)):
         yield "gradient steady"  # left out where the line would need a second one, or it would pass for a verdict
 
 
@@ -209,7 +183,7 @@ def _untold(vitals: Vitals) -> bool:
     held-out prompts there is none, and until the student is ternary none counts: there the gradient tells.
     """
     if not vitals.evaluations:
-        return _usual_norm(vitals.reports) is None
+        return usual_norm(vitals.reports) is None
     return len(since_change(vitals)) < 2
 
 
@@ -255,75 +229,6 @@ def _rising(vitals: Vitals) -> Iterator[Finding]:
         f"If it goes on, {kept}; or lower LR.",
         "heldout_rising",
     )
-
-
-# -- steps -----------------------------------------------------------------------------------------------------------
-
-
-def _not_finite(vitals: Vitals) -> Iterator[Finding]:
-    recent = [one for one in vitals.reports[-RECENT:] if one.refused]
-    rolled_back, alert = vitals.alerts.get("rolled_back"), vitals.alerts.get("nonfinite")
-    unreported = alert is not None and vitals.reports and alert[0].t > vitals.reports[-1].t
-    if not recent and not unreported:
-        return
-    if rolled_back and rolled_back[0].t >= vitals.reports[-RECENT:][0].t:
-        yield Finding("bad", rolled_back[0].message, rolled_back[0].advice, "rolled_back")
-    elif alert:
-        times = f" ({number(alert[1])} times so far)" if alert[1] > 1 else ""
-        level: Level = "bad" if len(recent) >= RISES else "warn"
-        yield Finding(level, f"{alert[0].message.rstrip('.')}{times}.", alert[0].advice, "nonfinite")
-    else:
-        skipped = max(vitals.refused, len(recent))
-        words = f"{number(skipped)} steps were not finite" if skipped > 1 else "A step was not finite"
-        yield Finding("warn", f"{words}, the last before step {number(recent[-1].step)}.", "Lower LR.", "nonfinite")
-
-
-def _usual(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if len(known) >= USUAL_OF else None
-
-
-def _usual_norm(reports: Sequence[Report]) -> float | None:
-    return _usual([one.grad_norm for one in reports])
-
-
-def _steady(reports: Sequence[Report]) -> bool:
-    """Whether the recent gradient norms are about as large as this run's usually are, however large that is."""
-    usual = _usual_norm(reports)
-    recent = [one.grad_norm for one in reports[-RECENT:]]
-    if not usual:
-        return False
-    return all(norm is not None and usual / STEADY <= norm <= usual * STEADY for norm in recent)
-
-
-def _spiking(reports: Sequence[Report]) -> list[Report]:
-    """The recent reports whose gradient norm is far above the usual one."""
-    usual = _usual_norm(reports)
-    recent = reports[-RECENT:] if usual else ()
-    return [one for one in recent if one.grad_norm is not None and usual and one.grad_norm > SPIKE * usual]
-
-
-def _spikes(reports: Sequence[Report]) -> Iterator[Finding]:
-    spikes = _spiking(reports)
-    if len(spikes) >= SPIKES:
-        usual, highest = _usual_norm(reports), max(one.grad_norm or 0 for one in spikes)
-        yield Finding(
-            "warn",
-            f"The gradient norm spiked in {len(spikes)} of the last {RECENT} reports, to {significant(highest)} "
-            f"(usually {significant(usual)}).",
-            "If the loss jumps too, lower LR or GRAD_CLIP_NORM.",
-        )
-
-
-def _slow(reports: Sequence[Report]) -> Iterator[Finding]:
-    usual = _usual([one.tokens_per_s for one in reports[:-NOW_OF]])
-    now = [one.tokens_per_s for one in reports[-NOW_OF:] if one.tokens_per_s is not None]
-    if usual and len(now) == NOW_OF and statistics.median(now) < SLOW * usual:
-        yield Finding(
-            "warn",
-            f"Speed has fallen to {count(statistics.median(now))} tokens/s, from {count(usual)}.",
-            "Look for another program on this machine, heat, or swapping.",
-        )
 
 
 # -- the flip, and the end -------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.chain import of_one_training
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Event
-from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding, Machine
+from bitnet_core.runs.finding import Finding
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine
 from bitnet_core.runs.history import Entry, before
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.runs.stage_health import health, unreadable

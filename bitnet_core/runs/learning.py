@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bitnet_core.runs.ahead import reachable
-from bitnet_core.runs.health import Finding, trained
+from bitnet_core.runs.finding import Finding
+from bitnet_core.runs.health import trained
 from bitnet_core.runs.trend import unsettled
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.text import share, significant

@@ -3,16 +3,8 @@
 from collections.abc import Iterator
 
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
-from bitnet_core.runs.health import (
-    UNKNOWN_MACHINE,
-    Finding,
-    Level,
-    Machine,
-    machine_findings,
-    now_words,
-    silence,
-    train_health,
-)
+from bitnet_core.runs.finding import Finding, Level
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine, machine_findings, now_words, silence, train_health
 from bitnet_core.runs.learning import finished, learnt_little, left_off
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.vitals import Plan, Vitals

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from bitnet_core.runs.changes import changed_words
-from bitnet_core.runs.health import MARKS
+from bitnet_core.runs.finding import MARKS
 from bitnet_core.text import capital
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import by_label, first_setting

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.settings.registry import REGISTRY

@@ -6,7 +6,7 @@ from time import perf_counter
 
 from bitnet_core.results.curves import Curve, until
 from bitnet_core.runs.event_files import EventReader
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.record import Run
 from bitnet_core.runs.vitals import Vitals
 from bitnet_core.text import percent

@@ -20,7 +20,8 @@ from bitnet_core.runs.changes import changes
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
-from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
+from bitnet_core.runs.finding import Finding
+from bitnet_core.runs.health import UNKNOWN_MACHINE
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.learning import finished
 from bitnet_core.runs.outlook import continues

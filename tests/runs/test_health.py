@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.runs import health as limits
+from bitnet_core.runs import report_health
 from bitnet_core.runs.health import Machine, train_health
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.trend import OLD
@@ -87,7 +88,7 @@ def test_what_is_done_between_steps_is_said():
     assert train_health(resumed.view(), Plan())[0].words == "Now: 17,545/60,000 tokens."
 
 
-@pytest.mark.parametrize("steps", [1, limits.USUAL_OF, 60])
+@pytest.mark.parametrize("steps", [1, report_health.USUAL_OF, 60])
 def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps: int):
     training = Training().evaluate(12.2, "start").steps(steps)
     (found,) = training.said()
@@ -98,7 +99,7 @@ def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps:
 
 
 def test_a_training_without_held_out_prompts_is_judged_by_its_gradient():
-    training = Training().steps(limits.USUAL_OF - 1)
+    training = Training().steps(report_health.USUAL_OF - 1)
     assert _worst(training).startswith("Too early to tell. No held-out loss yet, flip in")
     assert _worst(training.steps(1)).startswith("Healthy. No held-out loss yet, gradient steady, flip in")
 
@@ -187,7 +188,7 @@ def test_one_gradient_spike_is_told_and_several_are_a_warning():
     assert "one gradient spike" in _worst(training)
     found = training.steps(3).steps(1, grad_norm=38.0).said()[0]
     assert found.words == "The gradient norm spiked in 2 of the last 8 reports, to 38.0 (usually 1.00)."
-    assert training.steps(limits.RECENT).said()[0].level == "good"
+    assert training.steps(report_health.RECENT).said()[0].level == "good"
 
 
 def test_steps_that_are_not_finite_are_said_once_and_forgotten_later():
@@ -197,7 +198,7 @@ def test_steps_that_are_not_finite_are_said_once_and_forgotten_later():
     )
     found = training.said()[0]
     assert (found.words, found.advice, found.code) == ("The loss was not finite.", "Lower LR.", "nonfinite")
-    assert training.steps(limits.RECENT, nonfinite=1).said()[0].level == "good"
+    assert training.steps(report_health.RECENT, nonfinite=1).said()[0].level == "good"
     assert training.steps(3, nonfinite=4, loss=None).said()[0].level == "bad"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.stage_health import health
 from tests.runs.training import PLAN, Training
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bitnet_core.runs.health import Finding, train_health
+from bitnet_core.runs.finding import Finding
+from bitnet_core.runs.health import train_health
 from bitnet_core.runs.learning import finished
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.whole_training import continued

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_core.storage.status import CopyStatus, Folder
 from bitnet_tui.services.copying import StoredFile
 from bitnet_tui.view import copy as copy_view

@@ -8,7 +8,7 @@ from textual.widgets import Button, Input, TextArea
 from textual.widgets._footer import FooterKey
 
 from bitnet_core.runs.events import Alert, Metric
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_tui.actions import ACTIONS, TITLES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.key_names import keys_text

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
-from bitnet_core.runs.health import Finding
+from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint

@@ -12,7 +12,8 @@ from bitnet_core.cli.watching import HealthLines
 from bitnet_core.results.curves import joined
 from bitnet_core.runs.chain import of_one_training
 from bitnet_core.runs.elapsed import Elapsed
-from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
+from bitnet_core.runs.finding import Finding
+from bitnet_core.runs.health import UNKNOWN_MACHINE
 from bitnet_core.runs.notices import end_notice
 from bitnet_tui import plain
 from bitnet_tui.app import BitnetApp
