@@ -272,6 +272,11 @@ def _gc(arguments: argparse.Namespace) -> int:
         if not look_only:
             gc.remove_unneeded(copy.place, found[0], copy.state.writer, stop)
             gc.remove(copy.target, found[1])
+    if unreadable := found[0].unreadable:
+        warn(
+            f"Nothing of the experiment at {copy.place.place} is removed, as its newest state can't be read "
+            f"({unreadable[0]} is damaged); run `bitnet store push --verify` on the machine that stored it."
+        )
     old, young = ([one for part in found for one in getattr(part, age)] for age in ("old", "young"))
     words = [f"{len(some)} objects, {size(sum(one.size for one in some))}" for some in (old, young)]
     if look_only:

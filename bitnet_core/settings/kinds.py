@@ -99,6 +99,8 @@ class Setting(NamedTuple):
             raise not_allowed from None
         if not -inf < number < inf:  # "inf" would be a limit that limits nothing
             raise ValueError("it must be a finite number")
+        if not number and re.search("[1-9]", text.lower().partition("e")[0]):
+            raise ValueError("it is too small to be told from 0")
         if number > self.high >= _NO_LIMIT:
             raise ValueError(f"it must be at most {self.high:,.0f}")
         misplaced = "_" in text and not re.fullmatch(_GROUPED, text)  # 1_50 may be meant to be 1.50

@@ -23,6 +23,8 @@ class Garbage:
 
     old: list[Found] = field(default_factory=list)
     young: list[Found] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """The newest manifests, if they can't be read: nothing is garbage then."""
 
 
 def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: bool = False) -> Garbage:
@@ -34,7 +36,9 @@ def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: boo
     listed = list(target.list(""))
     require_none_of_an_experiment(target, listed)
     kept = _kept(target, {one.key: one.size for one in listed})
-    return _by_age((one for one in listed if kept and one.key not in kept), now, grace_seconds)
+    found = _by_age((one for one in listed if kept and one.key not in kept), now, grace_seconds)
+    found.unreadable = [] if kept else manifests.damaged(target)
+    return found
 
 
 def find_temporary(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: bool = False) -> Garbage:

@@ -235,7 +235,8 @@ def test_a_damaged_manifest_is_named_and_repaired(
     faults = answer(capsys, "--root", str(exp), "store", "verify", code=1)["faults"]
     assert [one["object"] for one in faults] == [str(newest.relative_to(target / "exp"))]
     kept = stored(target)
-    answer(capsys, "--root", str(exp), "store", "gc", "--older-than", "0")
+    assert main(["--root", str(exp), "store", "gc", "--older-than", "0"]) == 0
+    assert f"can't be read ({newest.relative_to(target / 'exp')} is damaged)" in capsys.readouterr().err
     assert stored(target) == kept, "nothing is garbage while the newest manifest can't be read"
     answer(capsys, "--root", str(exp), "store", "push", "--verify")
     assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []

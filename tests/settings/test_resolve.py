@@ -41,6 +41,13 @@ def test_precedence(tmp_path: Path, strongest: int) -> None:
     assert settings.values["KD_TAU"] == pytest.approx([1.3, 2.1, 2.2, 2.3, 2.4][strongest])
 
 
+def test_a_number_does_not_vanish(tmp_path: Path) -> None:
+    for text in ("1e-400", "0.5E-400"):
+        (problem,) = resolve({"KD_MAX_USD": text}, environ={}, cwd=tmp_path).problems
+        assert "too small to be told from 0" in problem.message
+    assert not resolve({"KD_MAX_USD": "0e5"}, environ={}, cwd=tmp_path).problems
+
+
 @pytest.mark.parametrize("text", ["inf", "nan", "1e999", "-inf", "Infinity", "+INF", "NaN", "-nan", "1_0e4_00"])
 @pytest.mark.parametrize("name", [name for name, setting in REGISTRY.items() if setting.kind == "float"])
 def test_a_number_is_finite(tmp_path: Path, name: str, text: str) -> None:
