@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.errors import BitnetError
-from bitnet_core.tokenizer.chat_template import ChatTemplate, TemplateRefused, merging_system
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.refused import NotTokenized, Refused
-from bitnet_core.tokenizer.student import StudentTokenizer
 
 _STATUSES = (None, None, TemplateRefused.status, NotTokenized.status)
 """The status of a prompt by its verdict."""
@@ -79,16 +78,7 @@ class PromptCheck:
             tokenizer.encode_prompt(request.prompt.messages)
         except Refused as error:
             if self.first is None:
-                merging_helps = error.by == TemplateRefused.by and _merging_helps(tokenizer, request)
+                merging_helps = error.by == TemplateRefused.by and tokenizer.takes_merged(request.prompt.messages)
                 self.first = Refusal(request.prompt_idx, error.by, error.reason, merging_helps)
             return _STATUSES.index(error.status)
         return _ACCEPTED
-
-
-def _merging_helps(tokenizer: StudentTokenizer, request: Request) -> bool:
-    try:
-        merging = ChatTemplate(merging_system(tokenizer.template), tokenizer.name)
-        merging.render(request.prompt.messages, tokenizer.special_tokens)
-    except BitnetError:
-        return False
-    return True

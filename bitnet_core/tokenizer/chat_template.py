@@ -97,6 +97,8 @@ def merging_system(template: str) -> str:
 
 def _reason(error: Exception) -> str:
     """What went wrong, on one line and in few words."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     said = flat(str(error))
     if not said or not isinstance(error, TooMuch | jinja2.TemplateError):
         said = f"{type(error).__name__}: {said}" if said else type(error).__name__

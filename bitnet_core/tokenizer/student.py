@@ -17,7 +17,7 @@ from tokenizers import Encoding, Tokenizer
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
-from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
+from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused, merging_system
 from bitnet_core.tokenizer.folder import CONFIG_FILE, TEMPLATE_FILE
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
@@ -237,6 +237,14 @@ class StudentTokenizer:
         if not ids:
             raise self._not_tokenized("it makes no token of the text")
         return RenderedPrompt(text, ids)
+
+    def takes_merged(self, messages: Sequence[Message]) -> bool:
+        """Whether the template takes these messages with the system's as a part of the user's."""
+        try:
+            ChatTemplate(merging_system(self.template), self.name).render(messages, self.special_tokens)
+        except BitnetError:
+            return False
+        return True
 
     # -- identity ------------------------------------------------------------------------------------
 

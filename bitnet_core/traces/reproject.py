@@ -7,7 +7,7 @@ is made from; it is made again only if something it depends on has changed.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,15 +70,16 @@ def reproject(
     if not projected_folder.is_complete(folder, wanted):
         with projected_folder.replacing(folder) as place:
             vocabulary = Vocabulary(tokenizer, TokenTable())
+            refusals: list[_Refusal] = []
             for done, (index, path) in enumerate(shards.items()):
                 progress(done, len(shards))
                 kept = projected_folder.is_current(place, index, wanted[index])
                 if not kept and not projected_folder.reuse_shard(folder, place, index, wanted[index]):
-                    sequences = _sequences(path, data_dir / schema.sequences_part(index), vocabulary)
+                    sequences = _sequences(path, data_dir / schema.sequences_part(index), vocabulary, refusals)
                     writer.write_shard(place, index, wanted[index], {}, sequences, student_only=True)
                     made += 1
             projected_folder.remove_others(place, wanted)
-            _require_some(place, wanted, tokenizer)
+            _require_some(place, wanted, source, refusals)
             tokenizer.save(place / schema.TOKENIZER_FOLDER)
             record = {"tokenizer": tokenizer.name, "shards": sorted(wanted)}
             files.write_json(place / projected_folder.PROJECTION_FILE, record)
@@ -124,16 +125,29 @@ def _metadata(path: Path, tokenizer: StudentTokenizer) -> TraceMetadata:
     )
 
 
-def _require_some(place: Path, wanted: Mapping[int, TraceMetadata], tokenizer: StudentTokenizer) -> None:
+@dataclass(frozen=True)
+class _Refusal:
+    """The first prompt or answer that is refused; `merging_helps` if TEMPLATE_SYSTEM=merge makes it readable."""
+
+    prompt_idx: int
+    reason: str
+    merging_helps: bool
+
+
+def _require_some(
+    place: Path, wanted: Mapping[int, TraceMetadata], source: str, refusals: Sequence[_Refusal]
+) -> None:
     counts = projected_folder.shard_counts(place, wanted)
     if sum(one.get("sequences", 0) for one in counts):
         return
     rejected = _rejected(counts)
     reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in rejected.items())
-    template = ", or set TEMPLATE_SYSTEM=merge or --template" if TemplateRefused.status in rejected else ""
+    for first in refusals:
+        reasons += f"; prompt {first.prompt_idx}: {first.reason}"
+    merging = "set TEMPLATE_SYSTEM=merge or " if any(one.merging_helps for one in refusals) else ""
+    template = f", or {merging or 'set '}--template" if TemplateRefused.status in rejected else ""
     raise BitnetError(
-        f"The tokenizer {tokenizer.name} can read none of these answers ({reasons or 'there are none'}); {_FIX}"
-        f"{template}."
+        f"The tokenizer {source} can read none of these answers ({reasons or 'there are none'}); {_FIX}{template}."
     )
 
 
@@ -235,7 +249,9 @@ def _numbers(spellings: pa.Array, table: TokenTable) -> Int32:
 # -- the sequences ---------------------------------------------------------------------------------------
 
 
-def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[FinishedSequence]:
+def _sequences(
+    path: Path, part: Path, vocabulary: Vocabulary, refusals: list[_Refusal]
+) -> Iterator[FinishedSequence]:
     """All sequences of a shard of teacher space, including those that an earlier student could not read."""
     try:
         require_columns(part, schema.SEQUENCES)
@@ -253,7 +269,7 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
                 f"{path} holds sequence {stored.prompt_idx} and {part} does not; move both away and {_AGAIN}."
             )
         steps += 0 if row["rejected"] else len(stored.completion)
-        yield _project_stored(row, messages[stored.prompt_idx], stored, vocabulary)
+        yield _project_stored(row, messages[stored.prompt_idx], stored, vocabulary, refusals)
     written = writer.metadata_of(path)
     counted = written.counts.get("steps") if written else None
     if counted is not None and steps != counted:
@@ -265,9 +281,13 @@ def _changed(path: Path, how: str) -> BitnetError:
 
 
 def _project_stored(
-    row: Mapping[str, Any], messages: list[dict[str, str]], stored: _StoredAnswer, vocabulary: Vocabulary
+    row: Mapping[str, Any],
+    messages: list[dict[str, str]],
+    stored: _StoredAnswer,
+    vocabulary: Vocabulary,
+    refusals: list[_Refusal],
 ) -> FinishedSequence:
-    """`row` is the sequence's row of SEQUENCES_FILE."""
+    """`row` is the sequence's row of SEQUENCES_FILE. The first refusal is added to `refusals`."""
     tokenizer = vocabulary.tokenizer
     prompt, rejected, answer, projection = RenderedPrompt("", []), "", None, None
     try:
@@ -278,6 +298,9 @@ def _project_stored(
         rejected = error.reason
     except Refused as error:
         rejected, projection = error.status, None
+        if not refusals:
+            helps = error.by == TemplateRefused.by and tokenizer.takes_merged(messages)
+            refusals.append(_Refusal(stored.prompt_idx, error.reason, helps))
     fields = {name: row[name] for name in STORED_FIELDS} | {"rendered_prompt": prompt.text, "rejected": rejected}
     return FinishedSequence(**fields, prompt_ids=prompt.ids, answer=answer, projection=projection)
 

@@ -41,7 +41,7 @@ def test_another_model_is_said_and_kept(
     assert summary["rejected"] == {}
     alerts = [event["message"] for event in emitted(ctx, "alert") if event["code"] == "another_model"]
     assert len(alerts) == bool(others)
-    assert not others or any(f"the model {other}, where {probed} was probed" in alerts[0] for other in others)
+    assert not others or any(f"the model {other}, but {probed} was probed" in alerts[0] for other in others)
     (path,) = tmp_path.rglob("sequences.parquet")
     probe = json.loads(pq.read_metadata(path).metadata[b"bitnet"])["probe"]
     assert sorted(probe.get("also_served", [])) == sorted(others)

@@ -166,7 +166,7 @@ def test_a_tokenizer_that_reads_no_answer_is_refused_and_one_that_reads_some_cou
     digits = Tokenizer(models.BPE({"1": 0, "2": 1, "</s>": 2}, []))
     digits.add_special_tokens(["</s>"])
     StudentTokenizer(digits, special_tokens={"eos_token": "</s>"}, template=PLAIN, name="digits").save(tmp_path / "d")
-    with pytest.raises(BitnetError, match=r"digits can read none .* \(20 byte without token\); give another"):
+    with pytest.raises(BitnetError, match=r"/d can read none .* \(20 byte without token\); give another"):
         reproject(data, str(tmp_path / "d"))
     assert len(list((data.with_name(f"{data.name}.projected")).glob("[!.]*"))) == 1
 
