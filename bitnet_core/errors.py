@@ -1,6 +1,7 @@
 """Errors that are not bugs: a mistake of the user or a failure outside. One sentence names the thing and the fix."""
 
 import errno
+import os
 import sys
 from pathlib import Path
 
@@ -123,5 +124,6 @@ def is_about_the_machine(error: OSError) -> bool:
 
 def explained(error: OSError, otherwise: str) -> str:
     """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
-    reason = error.strerror or str(error) or type(error).__name__
+    # pyarrow sets the number alone, beside words of its own.
+    reason = error.strerror or (os.strerror(error.errno) if error.errno else str(error)) or type(error).__name__
     return f"({reason}); {(_FIXES | _IN_THE_WAY).get(error.errno or 0, otherwise)}"

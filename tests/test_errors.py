@@ -247,3 +247,10 @@ def test_the_file_is_named_where_the_error_names_none() -> None:
 def test_a_damaged_checkpoint_is_still_called_damaged(isolated: Path) -> None:
     with pytest.raises(BitnetError, match="is truncated or not a checkpoint of this program"):
         checkpoints.load(_path("x.pt"))
+
+
+def test_the_reason_of_a_numbered_error_is_the_systems() -> None:
+    """pyarrow gives the number beside words of its own, as in `Detail: [errno 28] No space left on device`."""
+    error = OSError("Error writing bytes to file")
+    error.errno = errno.ENOSPC
+    assert explained(error, "x") == "(No space left on device); free space there"
