@@ -18,7 +18,7 @@ _MOST_STRETCHES = 20
 _APPS = 5
 """So many at once in the workspace with most screens: the time goes by in waiting."""
 _KEY_SECONDS, _SCREEN_SECONDS, _TRIES = 0.15, 20.0, 3
-"""After a key, what it does is drawn. On a slow machine that comes late, and the next key may find no place to act."""
+"""After a key, what it does is drawn. On a slow machine that comes late, and the next key may come too early."""
 _TYPED = {
     "enter": "\r", "escape": "\x1b", "up": "\x1b[A", "down": "\x1b[B", "home": "\x1b[H", "end": "\x1b[F",
     "slash": "/", "question_mark": "?", "plus": "+", "f3": "\x1bOR", "ctrl+n": "\x0e", "ctrl+p": "\x10",
