@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from textual.drivers._writer_thread import WriterThread
     from textual.message import Message
 
+_ENDING = (
+    *(signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+)
 _READ_BYTES = 4096
 _PAUSE_SECONDS = 0.1
 """Between two looks at whether the rest of what was typed comes. Otherwise nothing wakes the thread but a byte."""
@@ -138,8 +142,8 @@ class EndOfInput(threading.Event):
 class AnyTerminal(LinuxDriver):
     """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide.
 
-    SIGTERM, SIGHUP, SIGINT and the loss of the terminal end the app as a key does, so that the terminal is left in
-    order.
+    Signals that would end the program, and the loss of the terminal, end the app as a key does, so that the terminal
+    is left in order.
     """
 
     def __init__(self, app: "App[Any]", **options: Any) -> None:
@@ -153,7 +157,7 @@ class AnyTerminal(LinuxDriver):
             # The end of a bar that fills a part of a cell would be a sign on it.
             ScrollBarRender.VERTICAL_BARS = [" "]
         self._told_to_leave = self._given_up = False
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in _ENDING:
             signal.signal(number, self._leave)
         self._has_title = self._flooded = False
         self._typist = cast("_Typist", app)

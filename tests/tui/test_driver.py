@@ -211,14 +211,15 @@ _LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h")
 """What gives the terminal back: its own screen, no mouse, a cursor."""
 
 
-def test_a_kill_leaves_the_terminal_in_order(home: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1])
+def test_a_kill_leaves_the_terminal_in_order(home: Path, number: signal.Signals):
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
         before = terminal.modes
         terminal.until("7.28")
         assert terminal.modes != before
-        terminal.signal(signal.SIGTERM)
-        assert terminal.wait() == 128 + signal.SIGTERM
+        terminal.signal(number)
+        assert terminal.wait() == 128 + number
         assert all(code in terminal.written for code in _LEFT)
         assert terminal.modes == before
 
