@@ -1,5 +1,6 @@
 """Chat templates, rendered as transformers renders them (`apply_chat_template`). Knows no file and no tokenizer."""
 
+import time
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -15,6 +16,8 @@ _SHOWN_CELLS = 160
 _TELLING = 24
 """Characters of a message that are not in a rendered prompt by chance, as `a` is in `assistant`."""
 _PROBE = "probe"
+_USUAL_SECONDS, _MOST_OWED = 0.1, 5.0
+"""Three prompts in a row that are refused for their time owe more; one among fast ones does not."""
 _MERGE_SYSTEM = (
     "{%- set merged = namespace(messages=[], system=[]) %}"
     "{%- for message in messages %}"
@@ -51,6 +54,8 @@ class ChatTemplate:
 
     def __init__(self, source: str, owner: str) -> None:
         self._owner = owner
+        self._owed = 0.0
+        """Seconds of slow renderings that fast ones have not made up for."""
         self._sandbox = ChatSandbox()
         try:
             self._template = self._sandbox.chat_template(source)
@@ -61,17 +66,31 @@ class ChatTemplate:
             ) from error
 
     def render(self, messages: Sequence[Message], special_tokens: Mapping[str, str]) -> str:
-        """The prompt text, up to where the assistant's answer begins. TemplateRefused for whatever goes wrong."""
+        """The prompt text, up to where the assistant's answer begins. TemplateRefused for whatever goes wrong.
+
+        BitnetError for a template that is slow with prompt after prompt: no prompt is to blame then.
+        """
         known = {"messages": [dict(message) for message in messages], "tools": None, "documents": None}
         self._sandbox.budget.refill()
+        began = time.thread_time()
         try:
             text = self._template.render({**special_tokens, **known, "add_generation_prompt": True})
         except Exception as error:
             # A template is a program of its own: it may raise anything, or do too much.
+            self._require_fast(time.thread_time() - began)
             raise TemplateRefused(self._owner, _reason(error)) from error
+        self._require_fast(time.thread_time() - began)
         if not is_utf8(text):
             raise TemplateRefused(self._owner, "it makes half a character")
         return text
+
+    def _require_fast(self, seconds: float) -> None:
+        self._owed = max(0.0, self._owed + seconds - _USUAL_SECONDS)
+        if self._owed > _MOST_OWED:
+            raise BitnetError(
+                f"The chat template of {self._owner} takes seconds for each prompt; simplify it or give another one "
+                "in TEMPLATE."
+            )
 
     def require_user(self, messages: Sequence[Message], special_tokens: Mapping[str, str], text: str) -> None:
         """TemplateRefused if the last message of the user is not in `text`, which `messages` were rendered to.

@@ -1,6 +1,7 @@
 """Chat templates render as in transformers; what goes wrong in one is a sentence, in bounded time and memory."""
 
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -250,6 +251,19 @@ def test_a_template_that_never_ends_or_fills_the_memory_is_stopped(
     monkeypatch.setattr(sandbox, "_SECONDS", 0.1)
     with pytest.raises(TemplateRefused):
         ChatTemplate(template, "T").render(CHATS["one"], {})
+
+
+def test_a_template_that_is_slow_with_each_prompt_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(0, 100, 2))
+    template = ChatTemplate("{{ raise_exception('slow') }}", "T")
+    monkeypatch.setattr(time, "thread_time", lambda: next(seconds))
+    monkeypatch.setattr(template._sandbox.budget, "refill", lambda: None)
+    for _ in range(2):
+        with pytest.raises(TemplateRefused):
+            template.render(CHATS["one"], {})
+    with pytest.raises(BitnetError, match="takes seconds for each prompt; simplify it") as caught:
+        template.render(CHATS["one"], {})
+    assert not isinstance(caught.value, TemplateRefused)
 
 
 def test_each_rendering_has_the_whole_budget() -> None:
