@@ -114,7 +114,7 @@ class Front:
             fields = (
                 f"{head.method} {head.path} HTTP/1.1",
                 f"Host: {host}:{port}",
-                f"Authorization: Bearer {self._api_key}",
+                "Authorization: Bearer " + self._api_key,
                 "Content-Type: application/json",
                 f"Content-Length: {len(question)}",
                 "Connection: close",

@@ -295,7 +295,7 @@ def test_the_commands(home: Path, capsys: pytest.CaptureFixture[str]):
     _experiment(home, "one")
     _experiment(home, "two")
     assert "two" in said("experiments")
-    assert said("experiments", "rename", "one", "three").endswith("one is three now\n")
+    assert said("experiments", "rename", "one", "three").endswith("one is now three\n")
     said("experiments", "archive", "three")
     assert "three" not in said("experiments", "list")
     listed = [json.loads(line) for line in said("--json", "experiments", "list", "--all").splitlines()]

@@ -85,7 +85,7 @@ class StorageStep(TestedStep):
             return f"{key('move.up')} and {key('move.down')} show the rest of what the test found."
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
-            return "Arrows or clicks choose, enter continues. Pasted “label: value” lines fill it."
+            return "Arrows or clicks choose, enter continues. Or paste “label: value” lines."
         what = storing.what(setting, self.draft.get(BACKEND))
         if is_address(setting):
             return f"{what} {addresses.ADDED}"

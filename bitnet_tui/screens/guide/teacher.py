@@ -183,7 +183,7 @@ class TeacherStep(TestedStep):
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
             "cards": f"Arrows or clicks choose, enter continues. {'' if self.has_class('-slim') else _PRICES}"
-            "Pasted “label: value” lines fill it.",
+            "Or paste “label: value” lines.",
         }.get(name, "")
 
     def changed(self) -> None:
