@@ -59,7 +59,9 @@ class Gate:
         if method != _ROUTES[path]:
             raise Refused(405, f"{path} takes {_ROUTES[path]} alone.")
         if path != "/health" and self.key and not self._is_known(fields):
-            raise Refused(401, "The key is missing or wrong; send it as 'Authorization: Bearer KEY'.")
+            raise Refused(
+                401, "The key is missing or wrong; send it in the field Authorization, after the word Bearer."
+            )
         if "transfer-encoding" in fields:
             raise Refused(411, "The request has no length; send Content-Length.")
         return Head(method, path, int(fields.get("content-length", "0")))
