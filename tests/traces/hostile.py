@@ -58,7 +58,7 @@ def read_everything(folder: Path) -> None:
     except BitnetError as error:
         assert str(error).count("\n") == 0
     try:
-        for _ in _sequences(folder / schema.teacher_shard(0), folder / schema.sequences_part(0), VOCABULARY):
+        for _ in _sequences(folder / schema.teacher_shard(0), folder / schema.sequences_part(0), VOCABULARY, []):
             pass
     except BitnetError as error:
         assert str(error).count("\n") == 0
