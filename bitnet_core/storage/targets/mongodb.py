@@ -139,6 +139,8 @@ class MongoTarget:
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
+        # A server is looked for first: the time for an object would also be the time to find one that is gone.
+        self._collection.database.command("ping")
         seconds = self._seconds
         try:
             with pymongo.timeout(seconds):
