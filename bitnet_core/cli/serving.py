@@ -20,11 +20,12 @@ from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, kv_bytes
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.writable import writing
+from bitnet_core.network.hosts import is_loopback
 from bitnet_core.process import available_bytes
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.serving.front import Front
 from bitnet_core.serving.kept_up import KeptUp
-from bitnet_core.serving.request import Gate, is_loopback
+from bitnet_core.serving.request import Gate
 from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import MAX_CONTEXT, LlamaServer

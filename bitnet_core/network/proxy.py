@@ -1,14 +1,11 @@
-"""How a server is reached: whether it is on this network, through which proxy, and with which certificates.
+"""How a server is reached: through which proxy, and with which certificates.
 
 Messages name the proxy, so that its faults are not told as the server's. Knows no HTTP client: those of httpx are
 passed in.
 """
 
-import contextlib
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -23,19 +20,6 @@ _STATUS = re.compile(r"(?:^|connection failed: |proxy, got )'?(?:HTTP/\S+ )?([1-
 """Where httpx, requests, http.client and botocore tell how a proxy answered `CONNECT`."""
 _SHOWN = 100
 _Context = TypeVar("_Context")
-
-
-def is_local(host: str) -> bool:
-    """Whether a host belongs to this machine or to its own network."""
-    # The system also takes 134744072, 0x8080808 and 8.526344 for 8.8.8.8.
-    with contextlib.suppress(OSError, ValueError):
-        host = socket.inet_ntoa(socket.inet_aton(host))
-    try:
-        found = ipaddress.ip_address(host)
-    except ValueError:  # a name; names on the internet have a dot
-        return "." not in host or host.lower().endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
-    found = getattr(found, "ipv4_mapped", None) or found
-    return found.is_loopback or found.is_private or found.is_link_local
 
 
 class Proxy(NamedTuple):

@@ -5,7 +5,6 @@ no experiment can take itself off the list, and a renamed, moved or duplicated o
 """
 
 import contextlib
-import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.regular import read_bounded
 from bitnet_core.files.user_folders import NoHome, state_folder
 from bitnet_core.files.writable import writing
+from bitnet_core.network.hosts import is_loopback
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
@@ -162,9 +162,9 @@ def _origin_of_server(address: str) -> str:
 def _is_loopback(origin: str) -> bool:
     try:
         host = urlsplit(origin).hostname or "" if _ORIGIN.fullmatch(origin) else ""
-        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
+    return is_loopback(host)
 
 
 # -- the file --------------------------------------------------------------------------------------------

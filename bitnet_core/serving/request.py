@@ -1,12 +1,13 @@
 """Says which HTTP requests are answered. Pure: a request's head in, a route or a Refused out."""
 
-import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import h11
+
+from bitnet_core.network.hosts import is_loopback
 
 QUESTIONS = ("/v1/chat/completions", "/v1/completions")
 _ROUTES = {"/health": "GET", "/v1/models": "GET"} | dict.fromkeys(QUESTIONS, "POST")
@@ -69,14 +70,6 @@ class Gate:
     def _is_known(self, fields: Mapping[str, str]) -> bool:
         kind, _, given = fields.get("authorization", "").partition(" ")
         return kind.lower() == "bearer" and secrets.compare_digest(given.strip().encode(), self.key.encode())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens at a host, which is an address or a name."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _fields(request: h11.Request) -> dict[str, str]:

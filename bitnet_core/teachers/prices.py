@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import asset, require_regular
 from bitnet_core.files.toml_file import read_toml
-from bitnet_core.network.proxy import is_local
+from bitnet_core.network.hosts import is_local
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.text import finite
 

@@ -2,7 +2,7 @@
 
 import re
 
-from bitnet_core.network.proxy import is_local
+from bitnet_core.network.hosts import is_local
 
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 _CLEARLY = re.compile(r"https?://\S+|(?:\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*):\d{2,5}(?:/\S*)?")
