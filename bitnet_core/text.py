@@ -197,12 +197,13 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
-def left_words(eta_s: str, part: float | None, parts: float | None, first_step_in: str) -> str:
-    """`40 s left`, `40 s left of part 1 of 2`, `part 1 of 3, about 9 min to the first step`; times are in words."""
-    of = f"part {number(part)} of {number(parts)}" if part and parts and parts > 1 else ""
-    if first_step_in:
-        return ", ".join(filter(None, (of, f"about {first_step_in} to the first step")))
-    left = f"{eta_s} left" if eta_s else ""
+def left_words(eta: str, part: object, parts: object, first_step_in_s: object) -> str:
+    """`40 s left`, `40 s left of part 1 of 2`, `part 1 of 3, about 9 min to the first step`; `eta` is in words."""
+    place, places, first = (finite(value) for value in (part, parts, first_step_in_s))
+    of = f"part {number(place)} of {number(places)}" if place and places and places > 1 else ""
+    if first:
+        return ", ".join(filter(None, (of, f"about {roughly(first)} to the first step")))
+    left = f"{eta} left" if eta else ""
     return " of ".join(filter(None, (left, of)))
 
 

@@ -80,9 +80,8 @@ def _words(event: Event) -> str:
 
 def _progress(event: Progress) -> str:
     rate = text.rate_words(event.rate, event.unit) if event.rate else ""
-    part, parts, first = (text.finite(value) for value in (event.part, event.parts, event.first_step_in_s))
     eta = text.finite(event.eta_s)
-    left = text.left_words(text.duration(eta) if eta else "", part, parts, text.roughly(first) if first else "")
+    left = text.left_words(text.duration(eta) if eta else "", event.part, event.parts, event.first_step_in_s)
     told = (event.label, text.progress_words(event.done, event.total, event.unit), rate, left)
     return _GAP.join(text.flat(one) for one in told if one)
 

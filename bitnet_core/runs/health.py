@@ -26,7 +26,6 @@ from bitnet_core.runs.vitals import Change, Evaluation, Plan, Vitals
 from bitnet_core.text import (
     capital,
     count,
-    finite,
     flat,
     left_words,
     number,
@@ -318,9 +317,8 @@ def now_words(vitals: Vitals) -> Finding:
     if progress is None:
         return Finding("calm", "Starting.")
     words = progress_words(progress.done, progress.total, flat(progress.unit)) if progress.unit else ""
-    part, parts, first = (finite(value) for value in (progress.part, progress.parts, progress.first_step_in_s))
     eta = roughly(progress.eta_s) if progress.eta_s else ""
-    left = left_words(eta, part, parts, roughly(first) if first else "")
+    left = left_words(eta, progress.part, progress.parts, progress.first_step_in_s)
     left += " of this part" if eta and left == f"{eta} left" else ""
     told = ", ".join(filter(None, (flat(progress.label), words, left)))
     return Finding("calm", f"Now: {told or 'working'}.")

@@ -31,7 +31,7 @@ from bitnet_core.settings.layers import keeps_no_layers
 from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, LimitOptions
-from bitnet_core.text import finite
+from bitnet_core.text import finite, natural
 
 REPORTS = 64
 """How many reports of steps are kept: enough to know what is usual."""
@@ -254,7 +254,7 @@ class VitalSigns:
                 self._start.feed(event)
                 self._known["budget"] = finite(event.tokens)
                 self._known["cadence"] = Cadence(
-                    _whole(event.evaluates_early_steps), _whole(event.evaluates_every_steps)
+                    natural(event.evaluates_early_steps) or None, natural(event.evaluates_every_steps) or None
                 )
             case CheckpointSaved():
                 self._known["checkpoint_bytes"] = finite(event.bytes)
@@ -363,11 +363,6 @@ def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
 def lowest(*evaluations: Evaluation | None) -> Evaluation | None:
     """The one with the lowest loss, of equal ones the first."""
     return min((one for one in evaluations if one is not None), key=lambda one: one.loss, default=None)
-
-
-def _whole(value: Any) -> int | None:
-    number = _told(value)
-    return int(number) if number and number >= 1 else None
 
 
 def _told(value: Any) -> float | None:
