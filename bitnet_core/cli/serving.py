@@ -70,7 +70,7 @@ def serve(arguments: argparse.Namespace) -> int:
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        with server, contextlib.suppress(KeyboardInterrupt):
+        with server, contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
             asyncio.run(_serve(arguments, server, model, listener, key, key_name))
     return 0
 
@@ -84,6 +84,9 @@ async def _serve(
     key_name: str,
 ) -> None:
     """Until Ctrl-C. BitnetError if llama.cpp ended and can't be started again."""
+    serving = asyncio.current_task()
+    for number in (signal.SIGINT, signal.SIGTERM):  # an exception could be raised in the task of a connection
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)  # type: ignore[union-attr]
     behind = KeptUp(server, warn)
     gate = Gate(key, is_local=is_loopback(arguments.host))
     front = Front(gate, behind, api_key=server.api_key, parallel=arguments.parallel, context=model.context)
