@@ -29,14 +29,22 @@ def together(history: History, run: Entry) -> list[Entry]:
     Of a training these are the runs back to its first step, of a collection those back to its first answer, of a
     pipeline or a baseline those just before it that did not get through. Any other run stands for itself.
     """
+    return _together(history, run, _begins(history, run))
+
+
+def _together(history: History, run: Entry, begins: Beginning | None) -> list[Entry]:
     same = (one for one in history.entries if one.record.stage == run.record.stage and one.place <= run.place)
     foreseen = {_TRAIN: continues, _COLLECT: _goes_on}.get(run.record.stage)
     if foreseen is not None:
-        begins = begins_after(history, run)
         begun = begins is not None or foreseen(history, run)
         return [one.entry for one in of_one_training(_begun(same, begins))] if begun else [run]
     before = (one for one in same if one.run != run.run) if stage(run.record.stage).resumes else ()
     return [run, *takewhile(lambda one: _leaves_its_work(one, run), before)]
+
+
+def _begins(history: History, run: Entry) -> Beginning | None:
+    """As `begins_after`. Other stages tell no beginning, so their events need not be read for one."""
+    return begins_after(history, run) if run.record.stage in (_TRAIN, _COLLECT) else None
 
 
 def _leaves_its_work(one: Entry, to: Entry) -> bool:
@@ -47,8 +55,8 @@ def _leaves_its_work(one: Entry, to: Entry) -> bool:
 
 def seconds_before(history: History, run: Entry) -> float:
     """How long the runs took that this one goes on with, as far as it does; 0 if it goes on with none."""
-    begins = begins_after(history, run)
-    return sum(one or 0.0 for one in seconds_of(together(history, run), begins=begins)[1:])
+    begins = _begins(history, run)
+    return sum(one or 0.0 for one in seconds_of(_together(history, run, begins), begins=begins)[1:])
 
 
 def seconds_of(
@@ -97,8 +105,8 @@ def beginning(run: Entry) -> Beginning | None:
     """
     path, told = run.run.events_path, _Kept if run.record.stage == _COLLECT else Start
     try:
-        return _beginning(path, os.stat(path).st_ino, told)  # noqa: PTH116 - asked at each look at an experiment
-    except (OSError, _NoFigure):
+        return _beginning(path, _inode(path), told)
+    except _NoFigure:
         return None
 
 
@@ -108,9 +116,7 @@ def begins_after(history: History, run: Entry) -> Beginning | None:
         return beginning(run)
     path = run.run.events_path
     try:
-        return _beginning(path, os.stat(path).st_ino, Start)  # noqa: PTH116 - asked at each look at an experiment
-    except OSError:
-        told = None
+        return _beginning(path, _inode(path), Start)
     except _NoFigure as no_figure:
         told = no_figure.foreseen
     after = None if told else resumes_after(history, run)
