@@ -32,23 +32,23 @@ class HalfMade:
     decides: str
 
     def find(self, part: Part) -> dict[str, Any]:
-        """What was kept of this start; empty if nothing was, or of another one, all parts of which are removed."""
+        """What was kept of this start, empty if nothing was. All parts of another start are removed."""
         path = self._path(part)
         try:
             found = load_tensors(path) if path.is_file() else None
         except Exception:  # noqa: BLE001 - a file of any content; then the part begins anew
             found = None
-        if isinstance(found, dict) and found.get("decides") == self.decides:
-            return found
-        if isinstance(found, dict):  # else whoever asks what is there takes another start's parts for this one's
-            remove(self.folder)
+        if not isinstance(found, dict):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             return {}
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        return {}
+        if found.get("decides") != self.decides:
+            remove(self.folder)  # else whoever asks what is there takes another start's parts for this one's
+            return {}
+        return found
 
     def keep(self, part: Part, done: dict[str, Any], reporter: Reporter) -> None:
-        """Keep what is done, in place of what was kept before. A full disk is no reason to end the work."""
+        """Replace what was kept before. The work continues if that fails, as on a full disk."""
         try:
             with files.atomic_path(self._path(part)) as temp:
                 save_tensors(done | {"decides": self.decides}, temp)
@@ -67,11 +67,6 @@ def deciding(student: Student, *tensors: torch.Tensor, **others: Any) -> str:
     for one in (*student.state_dict().values(), *tensors):
         found.update(one.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
-
-
-def is_there(folder: Path) -> bool:
-    """Whether something of a start was kept."""
-    return any(any(folder.glob(pattern)) for _, pattern in HALF_MADE)
 
 
 def remove(folder: Path) -> None:

@@ -13,12 +13,12 @@ from bitnet_core.model.config import A4_POLICIES, StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
-from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.embedding import EmbeddingStart
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.start import SMALLER_MODEL, SMALLER_SHAPE, WarmStart, require_room
 from bitnet_core.pretrained.wanted import wanted
+from bitnet_core.runs.catalog import HALF_MADE
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.resuming import RANDOM_START
 from bitnet_core.settings.values import (
@@ -44,7 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Train the student that the settings describe, or resume its training."""
     options, data = TrainOptions.of(ctx.settings), DataOptions.of(ctx.settings)
     health = checkpoints.newest_health(ctx.experiment.checkpoints)
-    ctx.resumes = bool(health) or half_made.is_there(ctx.experiment.checkpoints)
+    ctx.resumes = bool(health) or ctx.experiment.holds(HALF_MADE)
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)
     configure(hardware)

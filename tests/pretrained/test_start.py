@@ -11,8 +11,8 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
+from bitnet_core.runs.catalog import HALF_MADE
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.history import History
 from bitnet_core.runs.outlook import outlook
@@ -52,6 +52,11 @@ def _traces(sequences: list[TraceSequence], tokenizer: StudentTokenizer, monkeyp
 @pytest.fixture
 def source(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "source"))
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether something of a start is kept there."""
+    return any(any(folder.glob(pattern)) for _, pattern in HALF_MADE)
 
 
 def context(root: Path, tokenizer: StudentTokenizer, **values: str) -> StageContext:
@@ -123,7 +128,7 @@ def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_sa
     said = " ".join(event["message"] for event in events_of(cut.run_dir / "events.jsonl", "log"))
     assert "2 of 5 steps of fitting are done." in said and "layers have read the answers" in said
     assert (again["origin"], same_bits(newest(cut), newest(whole))) == (origin, True)
-    assert not half_made.is_there(folder)
+    assert not is_kept(folder)
     unfitted = context(tmp_path / "unfitted", tokenizer, **(values | {"STUDENT_INIT_FIT_STEPS": "0"}))
     assert "fit" not in train.run(unfitted)["origin"]
     assert not same_bits(newest(unfitted), newest(whole))
@@ -135,11 +140,11 @@ def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(tmp_path: Pat
     assert told.resumes
     assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
     HalfMade(tmp_path, "one").keep("read", {"layers": 3}, told)
-    assert HalfMade(tmp_path, "other").find("read") == {} and not half_made.is_there(tmp_path)
+    assert HalfMade(tmp_path, "other").find("read") == {} and not is_kept(tmp_path)
     HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert HalfMade(tmp_path, "other").find("fit") == {} == HalfMade(tmp_path, "one").find("fit")
     (tmp_path / ".start-fit.pt").write_bytes(b"PK\x03\x04 torn")
-    assert HalfMade(tmp_path, "one").find("fit") == {} and not half_made.is_there(tmp_path)
+    assert HalfMade(tmp_path, "one").find("fit") == {} and not is_kept(tmp_path)
     full = Reporter(resumes=False)
     (tmp_path / "file").touch()
     HalfMade(tmp_path / "file", "one").keep("fit", {"step": 3}, full)
@@ -197,9 +202,9 @@ def test_what_is_half_made_of_a_start_is_forgotten_when_another_one_is_wanted(
     values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
     stop_after(context(tmp_path / "e", tokenizer, **values), 2, monkeypatch, "reading")
     plain = context(tmp_path / "e", tokenizer, MINI_DIM="256")
-    assert half_made.is_there(plain.experiment.checkpoints)
+    assert is_kept(plain.experiment.checkpoints)
     stop_after(plain, 1, monkeypatch)
-    assert not half_made.is_there(plain.experiment.checkpoints)
+    assert not is_kept(plain.experiment.checkpoints)
 
 
 def test_a_stopped_training_says_whether_its_work_is_kept(
