@@ -39,9 +39,30 @@ class Action(NamedTuple):
     footer: bool
 
 
-def _at(where: Where, *rows: tuple[str, str, str, str, str], footer: str = "") -> tuple[Action, ...]:
+Row = tuple[str, str, str, str, str]
+"""An action's name in its place, its keys, its method, its label and its tooltip."""
+
+
+def _at(where: Where, *rows: Row, footer: str = "") -> tuple[Action, ...]:
     """The actions of a place; `footer` names those that its footer shows."""
     return tuple(Action(f"{where}.{row[0]}", *row[1:], where, row[0] in footer.split()) for row in rows)
+
+
+def _looking_at(charts: str) -> tuple[Row, ...]:
+    """The actions that show another part of charts."""
+    return (
+        ("crosshair", "x", "crosshair", "Crosshair", "Show or hide the values at one place"),
+        (
+            "later",
+            "full_stop,greater_than_sign",
+            "chart_move(1)",
+            "Later",
+            f"Move crosshair or {charts} forward; or drag",
+        ),
+        ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", f"Move crosshair or {charts} back; or drag"),
+        ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as much; or turn the wheel"),
+        ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as much; or turn the wheel"),
+    )
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -156,17 +177,7 @@ ACTIONS: tuple[Action, ...] = (
         ("smooth", "m", "smooth", "Smoothing", "Draw curves as they were measured, smoothed, or smoother"),
         ("curves", "o", "curves", "Curves", "Hide or show a curve; or click it, twice to see it alone"),
         ("axis", "b", "axis", "By tokens, step, time", "Draw by tokens seen, by steps, or by training time"),
-        ("crosshair", "x", "crosshair", "Crosshair", "Show or hide the values at one place"),
-        (
-            "later",
-            "full_stop,greater_than_sign",
-            "chart_move(1)",
-            "Later",
-            "Move crosshair or charts forward; or drag",
-        ),
-        ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", "Move crosshair or charts back; or drag"),
-        ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as much; or turn the wheel"),
-        ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as much; or turn the wheel"),
+        *_looking_at("charts"),
         ("whole", "0", "whole", "Whole run", "Show the whole run again"),
         ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage"),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage"),
@@ -185,17 +196,7 @@ ACTIONS: tuple[Action, ...] = (
         ("log-scale", "L", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic"),
         ("smooth", "m", "smooth", "Smoothing", "Draw curves as they were measured, smoothed, or smoother"),
         ("curves", "o", "curves", "Curves", "Hide or show a training's curve; or click it, twice to see it alone"),
-        ("crosshair", "x", "crosshair", "Crosshair", "Show or hide the values at one place"),
-        (
-            "later",
-            "full_stop,greater_than_sign",
-            "chart_move(1)",
-            "Later",
-            "Move crosshair or chart forward; or drag",
-        ),
-        ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", "Move crosshair or chart back; or drag"),
-        ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as much; or turn the wheel"),
-        ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as much; or turn the wheel"),
+        *_looking_at("chart"),
         ("whole", "0", "whole", "Whole run", "Show all of it again"),
         ("down", "down,j", "scroll('down')", "More", "Scroll the tables down a line"),
         ("up", "up,k", "scroll('up')", "Line up", "Scroll the tables up a line"),

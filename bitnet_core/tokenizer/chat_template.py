@@ -77,9 +77,9 @@ class ChatTemplate:
             text = self._template.render({**special_tokens, **known, "add_generation_prompt": True})
         except Exception as error:
             # A template is a program of its own: it may raise anything, or do too much.
-            self._require_fast(time.thread_time() - began)
             raise TemplateRefused(self._owner, _reason(error)) from error
-        self._require_fast(time.thread_time() - began)
+        finally:
+            self._require_fast(time.thread_time() - began)
         if not is_utf8(text):
             raise TemplateRefused(self._owner, "it makes half a character")
         return text
