@@ -19,7 +19,7 @@ LEAST = 5
 COST = 0.1
 """The steps in which an evaluation's time would pass are at most this share of those before it ..."""
 SPARSEST = 1 / 3
-"""... but a curve has a point after this share of all steps, whatever it costs."""
+"""... but evaluations are never further apart than this share of all steps."""
 FORWARD = 1 / 3
 """The time to read a token without learning from it, as a share of the time with it."""
 

@@ -27,7 +27,7 @@ from bitnet_core.secrets.handover import child_environment, refuse_unrecordable,
 from bitnet_core.settings.resolved import Settings
 
 EXPORT = "export"
-"""Stands in the name of the lock for what is no stage."""
+"""Names the lock of an export, which is not a stage."""
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[str]"] = []

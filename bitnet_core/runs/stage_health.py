@@ -129,7 +129,7 @@ def _coverage(vitals: Vitals) -> list[str]:
 
 
 def misses_much(vitals: Vitals) -> bool:
-    """Whether much of the teacher's probability is outside its candidates: that is no matter of the coverage."""
+    """Whether much of the teacher's probability is outside its candidates. Coverage does not tell that."""
     return vitals.answers >= JUDGED and (vitals.other or 0) > OTHER
 
 

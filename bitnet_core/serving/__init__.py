@@ -1,1 +1,1 @@
-"""A model behind OpenAI's API: who is answered, and a server in front of llama.cpp that bears any request."""
+"""A model behind OpenAI's API: who may ask, and the server that protects llama.cpp from bad requests."""

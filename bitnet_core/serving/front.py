@@ -1,7 +1,7 @@
 """The HTTP server in front of llama.cpp: it reads each request whole, passes it on, and passes the answer back.
 
-llama.cpp sees only what `question.py` lets through, and as many requests at once as it has use for. If it ends, those
-that it was answering are asked again one by one, and the one at which it ends again is refused.
+llama.cpp gets only what `question.py` lets through, and no more requests at once than it can use. If it exits, the
+requests that it was answering are sent again one by one, and the one that makes it exit again is refused.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Which bodies of requests llama.cpp gets to see: JSON with the fields that are known here, written anew.
 
-llama.cpp ends at some grammars (50,000 brackets) and is busy for ever with others (twelve times `(a?){99}`): then
-nobody is answered. It makes a grammar of each JSON schema and tool, so there are none of those here either. Pure.
+Some grammars make llama.cpp exit (50,000 brackets), and others keep it busy for ever (twelve times `(a?){99}`). It
+makes a grammar of each JSON schema and each tool, so these are refused, too. Pure.
 """
 
 import orjson
@@ -32,7 +32,7 @@ _SHOWN = 60
 
 
 def rewritten(body: bytes) -> bytes:
-    """The same question as llama.cpp reads it best. Refused, with why, if it is none that it bears."""
+    """The body that is sent to llama.cpp. Refused, with the reason, if llama.cpp must not see it."""
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:

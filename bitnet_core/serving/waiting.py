@@ -1,6 +1,6 @@
-"""Connections whose request is not whole yet: a bounded number, of which the oldest give way to new ones.
+"""Connections whose request has not arrived completely. Their number is bounded: a new one replaces the oldest.
 
-So one that sends slowly, or nothing, keeps out nobody else: who asks at once is never the oldest.
+So a client that sends slowly, or sends nothing, does not keep others out.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class Waiting:
 
     @contextlib.contextmanager
     def kept(self, client: str, connection: asyncio.WriteTransport) -> Iterator[None]:
-        """Count a connection as waiting; another one may be closed for it, and it for another one."""
+        """Count a connection as waiting. The oldest is closed for it if there are too many."""
         self._make_room(client)
         self._open.setdefault(client, {})[connection] = None
         try:

@@ -307,7 +307,7 @@ def is_on(draft: Draft, name: str) -> bool:
 
 
 def _lacks_layers(text: str) -> bool:
-    """Whether the embedded teacher lacks layers that are to be kept. A text that is no list is another fault."""
+    """Whether the embedded teacher lacks layers that are to be kept. A text that is not a list is another fault."""
     if keeps_no_layers(text) or wrong(LAYERS, text):
         return False
     try:
