@@ -12,7 +12,7 @@ from bitnet_core.text import share, significant
 
 COMPLETIONS_CUT = "completions_cut"
 """The code of the alert that sequences end before many answers do."""
-FAR = 0.75
+FIRST_PART = 0.25
 """Before this share of its tokens, nothing is said of a student: all agree on little at first."""
 _MORE = "A larger budget, more answers, or a start from layers of a model (STUDENT_INIT) may help."
 
@@ -42,11 +42,11 @@ def left_off(vitals: Vitals) -> tuple[Finding, ...]:
 
 
 def learnt_little(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
-    """The same of an active training that has seen most of what it will see."""
+    """The same of an active training that is past its first part. The flip may have lowered the agreement."""
     end = reachable(vitals, plan.decided(vitals.budget))
-    if end and vitals.evaluations and vitals.evaluations[-1].seen >= FAR * end and not unsettled(vitals):
+    if end and vitals.evaluations and vitals.evaluations[-1].seen >= FIRST_PART * end and not unsettled(vitals):
         little = _no_better_than_chance(vitals)
-        yield from [Finding("warn", little, _MORE)] if little else []
+        yield from [Finding("warn", little, f"If it stays so: {_MORE[0].lower()}{_MORE[1:]}")] if little else []
 
 
 def _no_better_than_chance(vitals: Vitals) -> str:

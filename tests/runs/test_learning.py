@@ -44,12 +44,14 @@ def test_a_training_of_an_older_version_tells_chance_with_its_table():
     assert _said(training, "succeeded")[1].words == LITTLE
 
 
-def test_an_active_training_is_judged_so_only_once_it_is_far():
-    training = _evaluated(Training(), 0.0, **CHANCE).steps(40)
+def test_an_active_training_is_judged_so_only_after_its_first_part():
+    training = _evaluated(Training(), 0.0, **CHANCE).steps(20)
     assert _said(_evaluated(training, 0.01, **CHANCE), "running")[0].words.startswith("Healthy.")
-    far = _evaluated(training.steps(40), 0.041, **CHANCE)
-    assert [one.words for one in _said(far, "running")] == [LITTLE]
-    assert _said(_evaluated(far.steps(5), 0.3, **CHANCE), "running")[0].level == "good"
+    later = _evaluated(training.steps(10), 0.041, **CHANCE)
+    (found,) = _said(later, "running")
+    assert (found.level, found.words) == ("warn", LITTLE)
+    assert found.advice.startswith("If it stays so: a larger budget, more answers,")
+    assert _said(_evaluated(later.steps(5), 0.3, **CHANCE), "running")[0].level == "good"
 
 
 def test_sequences_that_cut_many_answers_are_told_at_the_end():
