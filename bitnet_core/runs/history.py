@@ -92,6 +92,8 @@ class History:
     experiment: Experiment
     entries: tuple[Entry, ...]
     unreadable: tuple[Unreadable, ...] = ()
+    resumed_after: dict[str, int | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By a run's id, what `outlook.resumes_after` has found: it reads every checkpoint's health, and many ask."""
 
     @classmethod
     def read(cls, experiment: Experiment, cache: RecordCache | None = None) -> "History":

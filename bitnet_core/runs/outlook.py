@@ -12,7 +12,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
-from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.resuming import TRACES, Changes, Reached, Verdict, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
@@ -133,8 +133,14 @@ def resumes(history: History, entry: Entry) -> bool:
 
 
 def resumes_after(history: History, entry: Entry) -> int | None:
-    """The seen tokens of the checkpoint that it goes on with; None if it begins anew."""
-    record = entry.record
+    """The seen tokens of the checkpoint that it goes on with; None if it begins anew. Found once for a history."""
+    known = history.resumed_after
+    if entry.run.id not in known:
+        known[entry.run.id] = _resumes_after(history, entry.record)
+    return known[entry.run.id]
+
+
+def _resumes_after(history: History, record: RunRecord) -> int | None:
     try:
         found = outlook(history, Settings.from_record(record.settings, record.origins))
     except (UsageError, TypeError, ValueError):

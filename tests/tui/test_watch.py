@@ -3,12 +3,14 @@
 import dataclasses
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from bitnet_core import process
 from bitnet_core.results.figures import figures_of
 from bitnet_core.results.finding import reader_of
+from bitnet_core.runs import outlook
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.history import History
 from bitnet_core.text import width
@@ -306,8 +308,12 @@ def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_steps_that_a_resumed_training_threw_away_do_not_count_while_it_prepares(home: Path, *, told: bool):
-    """As it has said, or as its checkpoint tells; its time never runs backwards."""
+def test_steps_that_a_resumed_training_threw_away_do_not_count_while_it_prepares(
+    home: Path, monkeypatch: pytest.MonkeyPatch, *, told: bool
+):
+    """As it has said, or as its checkpoint tells, which are read once a look; no time runs back."""
+    foreseen = Mock(wraps=outlook.outlook)
+    monkeypatch.setattr(outlook, "outlook", foreseen)
     exp = experiment(home, "one")
     first = SimulatedRun(exp, "train", NOON)
     for step in (10, 20):
@@ -319,6 +325,7 @@ def test_steps_that_a_resumed_training_threw_away_do_not_count_while_it_prepares
         if told:
             later.emit("budget", 0, tokens=150_000, epoch_tokens=9000, epochs=9.5, seen_tokens=7000)
         prepares = ExperimentWatcher(exp.root, home).look("train").run
+        assert foreseen.call_count == (0 if told else 1)
         later.emit("metric", 0, step=11, seen_tokens=7700, loss=5.0)
         trains = ExperimentWatcher(exp.root, home).look("train").run
     finally:
