@@ -6,6 +6,7 @@ Seen tokens are the supervised completion tokens of completed optimizer steps.
 from collections.abc import Sequence
 from typing import Any
 
+from bitnet_core.runs.events import Flip
 from bitnet_core.settings.values import FlipOptions
 
 BITS_BEFORE, BITS_AFTER = 8, 4
@@ -26,6 +27,25 @@ def layer_bits(flip: FlipOptions, seen_tokens: int, layers: int) -> tuple[int, .
         # In integers, so that no rounding moves a layer: layer i flips at begin + ⌈i·(end − begin)/(layers − 1)⌉.
         flipped = 1 + (seen_tokens - begin) * (layers - 1) // (end - begin)
     return (BITS_AFTER,) * flipped + (BITS_BEFORE,) * (layers - flipped)
+
+
+def lowered(bits: Sequence[int | None], flip: FlipOptions, seen_tokens: int) -> tuple[int | None, ...]:
+    """Activation bits of each layer, from those of now. None goes back when a larger budget makes it due later."""
+    due = layer_bits(flip, seen_tokens, len(bits))
+    return tuple(old if old is None else min(old, new) for old, new in zip(bits, due, strict=True))
+
+
+def flip_event(bits: Sequence[int | None], step: int, seen_tokens: int, policy: str) -> Flip:
+    """What is told of a flip after which the layers have `bits`."""
+    return Flip(
+        step=step,
+        seen_tokens=seen_tokens,
+        from_bits=BITS_BEFORE,
+        to_bits=BITS_AFTER,
+        layers_flipped=bits.count(BITS_AFTER),
+        layers_total=len(bits),
+        policy=policy,
+    )
 
 
 def flip_report(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bitnet_core.model.precision import Precision, pick_device, pick_precision, 
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained import half_made
 from bitnet_core.runs.cadence import CHANGED, Cadence
-from bitnet_core.runs.events import Event, Flip, Metric
+from bitnet_core.runs.events import Event, Metric
 from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.resuming import RANDOM_START, TRACES, recipe
@@ -30,7 +30,7 @@ from bitnet_core.traces.examples import Examples
 from bitnet_core.training import budget, checkpoints, heldout, ramp, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.fit import require_fit
-from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, layer_bits, recovery_due
+from bitnet_core.training.flip import flip_event, lowered, recovery_due
 from bitnet_core.training.on_policy import author
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.relations import Relations
@@ -255,26 +255,15 @@ class Trainer:
             self._evaluate("ternary")
 
     def _flip_if_due(self) -> None:
-        """Lower the bits of the layers that are due. No layer goes back when a larger budget makes it due later."""
+        """Lower the bits of the layers that are due."""
         state, before = self.state, self.student.layer_bits
-        due = layer_bits(self.options.flip, state.seen_tokens, len(before))
-        after = tuple(old if old is None else min(old, new) for old, new in zip(before, due, strict=True))
+        after = lowered(before, self.options.flip, state.seen_tokens)
         if before == after:
             return
         if state.step and before[0] != after[0] and state.evaluations[-1]["when"] != "before flip":
             self._evaluate("before flip")
         self.student.set_layer_bits(after)
-        self._reporter.emit(
-            Flip(
-                step=state.step,
-                seen_tokens=state.seen_tokens,
-                from_bits=BITS_BEFORE,
-                to_bits=BITS_AFTER,
-                layers_flipped=after.count(BITS_AFTER),
-                layers_total=len(after),
-                policy=self.student.config.a4_policy,
-            )
-        )
+        self._reporter.emit(flip_event(after, state.step, state.seen_tokens, self.student.config.a4_policy))
         if state.step:
             self._evaluate("after flip")
 

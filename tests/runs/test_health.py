@@ -1,7 +1,6 @@
 """How a run is doing, in words: each thing that can be wrong, and that nothing else is said to be."""
 
 import itertools
-import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from bitnet_core.runs import health as limits
 from bitnet_core.runs import report_health
 from bitnet_core.runs.health import Machine, train_health
-from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.trend import OLD
 from bitnet_core.runs.vitals import EVALUATIONS, Plan, VitalSigns
 from bitnet_core.runs.whole_training import continued
@@ -352,55 +350,6 @@ def test_another_machine_is_no_fall_in_speed_and_a_refused_step_is_told_once():
 def test_the_worst_comes_first():
     training = falling().steps(1, grad_norm=9.0).steps(1, grad_norm=9.0)
     assert [one.level for one in training.said(Machine(1e9, 100e9, None))] == ["bad", "warn"]
-
-
-def test_a_loss_that_ends_where_it_began_did_not_rise():
-    training = falling().steps(5).evaluate(5.901, "end")
-    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
-    assert said.words == "Done. Held-out stayed at 5.90, best 5.60 at step 40."
-
-
-def test_a_loss_that_rose_is_no_success():
-    training = falling().steps(5).evaluate(6.2, "end")
-    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
-    assert (said.level, said.words) == ("warn", "Done. Held-out rose from 5.90 to 6.20, best 5.60 at step 40.")
-    assert said.advice
-
-
-def _resumed_and_finished(*rows: list) -> Training:
-    """The last run of a training, which evaluated once; `rows` are those of the table at its end."""
-    training = Training()
-    training.step = 60
-    columns = ["when", "step", "seen tokens", "bits", "held-out loss"]
-    return training.evaluate(7.03, "end").emit("table", name="training", columns=columns, rows=list(rows))
-
-
-def test_a_resumed_training_says_what_all_its_runs_reached():
-    end, extras = ["end", 60, 600, 4, 7.03], [["flip shock", 30, 300, None, 0.01], ["commonest token", *[None] * 4]]
-    training = _resumed_and_finished(["start", 0, 0, 8, 12.2], end, *extras)
-    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
-    assert said.words == "Done. Held-out fell from 12.2 to 7.03."
-    training = _resumed_and_finished(["start", 0, 0, 8, 12.2], ["lowest", 40, 400, 8, 6.9], end, *extras)
-    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
-    assert said.words == "Done. Held-out fell from 12.2 to 7.03, best 6.90 at step 40."
-    ramped = [["start, quantised 0%", 0, 0, 8, 5.0], ["ternary", 9, 90, 8, 11.0]]
-    (said,) = health("train", "succeeded", _resumed_and_finished(*ramped, end).signs.view(), PLAN)
-    assert said.words == "Done. Held-out fell from 11.0 to 7.03."
-
-
-@pytest.mark.parametrize("rows", [[], [[]], [["end"]], [["start", "x", None, {}, math.nan]], [[[], 0, 0, 8, 5.0]]])
-def test_a_table_that_tells_nothing_changes_nothing(rows):
-    (said,) = health("train", "succeeded", _resumed_and_finished(*rows).signs.view(), PLAN)
-    assert said.words == "Done. Held-out stayed at 7.03."
-
-
-def test_a_training_that_has_ended_says_what_it_reached():
-    training = falling().steps(5).evaluate(5.7, "end")
-    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
-    assert said.words == "Done. Held-out fell from 5.90 to 5.70, best 5.60 at step 40."
-    assert health("train", "failed", training.signs.view(), PLAN)[0].words.startswith("So far held-out fell from")
-    (said,) = health("train", "succeeded", training.evaluate(5.601, "end").signs.view(), PLAN)
-    assert said.words == "Done. Held-out fell from 5.90 to 5.60."
 
 
 @pytest.mark.parametrize(("seen", "resumed"), [(0, False), (10, True)])

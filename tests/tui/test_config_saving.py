@@ -1,0 +1,110 @@
+"""What saving another value in the Config tab would do, in words, and that it is saved."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.effects import Effects
+from bitnet_core.runs.outlook import Outlook
+from bitnet_tui.services.config import Preview, preview, save
+from bitnet_tui.view import config
+from bitnet_tui.view.spans import unstyled
+from tests.tui.simulated import ENV, experiment
+
+
+def test_a_value_is_refused_with_the_registrys_own_sentence(home: Path):
+    exp = experiment(home, "one")
+    (error,) = preview(home, exp.root, "LR", "x").errors
+    assert error == "LR=x (.env line 4) is not allowed: it must be a number from 1e-9 to 1."
+    with pytest.raises(UsageError, match="must be a number"):
+        save(home, exp.root, "LR", "x")
+    assert (exp.root / ".env").read_text() == ENV
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("OPENAI_API_KEY", "k", "a key"),
+        ("DRIVE_ROOT", "/x", "another one"),
+        ("DATA_DIR", "${HOME}/x", "in your editor"),
+    ],
+)
+def test_what_is_not_changed_here_says_where(home: Path, name: str, text: str, why: str):
+    (error,) = preview(home, experiment(home, "one").root, name, text).errors
+    assert why in error
+
+
+def test_saving_keeps_every_other_line(home: Path):
+    exp = experiment(home, "one")
+    (exp.root / ".env").write_text("# mine\nLR=0.1 # high\n\nSEED=1\n")
+    assert save(home, exp.root, "LR", "0.01").effects.outdated == ()
+    save(home, exp.root, "SEED", "")
+    save(home, exp.root, "KD_TAU", "2")
+    assert (exp.root / ".env").read_text() == "# mine\nLR=0.01 # high\n\nKD_TAU=2\n"
+
+
+def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
+    exp = experiment(home, "one")
+    monkeypatch.setenv("LR", "0.3")
+    text = unstyled(*config.preview_lines(preview(home, exp.root, "LR", "0.2"), 200, 9))
+    assert (
+        text == "▲ “Learning rate” is also set by the environment, which takes precedence over the experiment's .env."
+    )
+
+
+def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
+    found = preview(home, experiment(home, "one").root, "S3_BUCKET", "b")
+    assert not found.errors
+    assert "has no effect while “Storage target” is local" in unstyled(*config.preview_lines(found, 200, 9))
+
+
+@pytest.mark.parametrize(
+    ("effects", "saved", "told"),
+    [
+        (Effects(), False, "○ No stage's result depends on it."),
+        (Effects(("train",), ("train", "eval")), False, "▲ “Train the student” and “Evaluate” become outdated."),
+        (
+            Effects(("train",), ("train",), training=Outlook(aside=(3,), why_not="it is finished")),
+            False,
+            "▲ “Train the student” becomes outdated.\n"
+            "○ The next training puts its checkpoints aside and begins at step 0: it is finished.",
+        ),
+        (
+            Effects(("train",), ("train",), training=Outlook(120, {"LR": (6e-4, 3e-4)})),
+            False,
+            "▲ “Train the student” becomes outdated.\n"
+            "○ The next training continues from step 120 with “Learning rate” 6e-4 → 3e-4.",
+        ),
+        (
+            Effects(("train",), ("train",), training=Outlook(270, {"TOTAL_STEPS": (270, 60)}, finished=True)),
+            False,
+            "▲ “Train the student” becomes outdated.\n○ The next training adds no step: it is finished at step 270.",
+        ),
+        (
+            Effects(("train",), ("train",), training=Outlook(refused="It can't.")),
+            False,
+            "▲ “Train the student” becomes outdated.\n○ The next training will refuse to start: It can't.",
+        ),
+        (
+            Effects(("eval",), ("eval",), training=Outlook(aside=(3,))),
+            False,
+            "▲ “Evaluate” becomes outdated.",
+        ),
+        (Effects(("eval",), ("eval",)), True, "✓ “Learning rate” is saved.\n▲ “Evaluate” is outdated."),
+        (Effects(("train",), (), ("train",)), False, "✓ “Train the student” counts again."),
+        (
+            Effects(("collect", "train")),
+            False,
+            "○ “Collect traces” and “Train the student” will use it in their next run.",
+        ),
+        (
+            Effects(("train",), (), (), ("train",)),
+            False,
+            "▲ “Train the student” is running: it continues with the value that it started with, "
+            "and is outdated when it ends.",
+        ),
+    ],
+)
+def test_what_a_change_does_is_said_in_words(effects: Effects, saved: bool, told: str):
+    assert unstyled(*config.preview_lines(Preview("LR", "1", effects=effects), 200, 9, saved=saved)) == told
