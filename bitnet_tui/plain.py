@@ -72,8 +72,11 @@ def _facts(row: ExperimentRow) -> list[str]:
     changed = " (outdated)" if row.training_outdated else ""
     trained = []
     if figures.broken or figures.held_out is not None:
+        better = f", {significant(figures.kept[1])} in the best checkpoint" if figures.kept else ""
         rose = f", up from {significant(figures.first)} at the start" if figures.worse and not figures.broken else ""
-        trained.append(f"held-out loss {'NaN' if figures.broken else significant(figures.held_out)}{rose}{changed}")
+        trained.append(
+            f"held-out loss {'NaN' if figures.broken else significant(figures.held_out)}{rose}{better}{changed}"
+        )
     if figures.seen is not None:
         of = f" of {count(figures.budget)}" if figures.budget is not None else ""
         trained.append(f"{count(figures.seen)}{of} tokens")

@@ -18,7 +18,7 @@ from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.unused import unused
 from bitnet_core.settings.values import TrainOptions
-from bitnet_core.text import natural
+from bitnet_core.text import finite, natural
 
 _TRAIN, _COLLECT = "train", "collect"
 _INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
@@ -146,6 +146,16 @@ def _resumes_after(history: History, record: RunRecord) -> int | None:
     except (UsageError, TypeError, ValueError):
         return None
     return None if found.step is None else found.seen_tokens
+
+
+def best_kept(folder: Path) -> tuple[int, float] | None:
+    """Step and held-out loss of the best checkpoint, as the newest one tells, if it is there."""
+    there = _complete(folder)
+    best = there[max(there)][1].get("best") if there else None
+    if not isinstance(best, dict):
+        return None
+    step, loss = natural(best.get("step")), finite(best.get("heldout_loss"))
+    return None if step is None or loss is None or step not in there else (step, loss)
 
 
 def _complete(folder: Path) -> dict[int, tuple[Path, Mapping[str, Any]]]:

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from bitnet_core.text import crop, flat, significant, width, wrap
+from bitnet_core.text import crop, flat, number, significant, width, wrap
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.states import LEGEND, LOW_QEI, ROSE, TRENDS, Look, look
+from bitnet_tui.view.states import BEST_KEPT, LEGEND, LOW_QEI, ROSE, TRENDS, Look, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
@@ -51,9 +51,12 @@ def _cut(spans: Sequence[Span], cells: int) -> Line:
 
 def _more(row: "ExperimentRow") -> str:
     parts = ["archived"] if row.archived else []
-    if row.figures.worse:
-        figures = row.figures
+    figures = row.figures
+    if figures.worse:
         parts.append(f"held-out rose from {significant(figures.first)} to {significant(figures.held_out)}")
+    if figures.kept:
+        step, loss = figures.kept
+        parts.append(f"stopped; the best checkpoint is kept: {significant(loss)} at step {number(step)}")
     if row.qei is not None and row.qei_outdated:
         parts.append("QEI from before a change")
     elif row.qei_too_low or row.gates_failed:
@@ -98,13 +101,16 @@ def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     names = list(LEGEND)
     seen = [row for row in rows if not row.hidden]
     low = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
-    low += [ROSE] if any(row.figures.worse for row in seen) else []
+    low += [ROSE] if any(row.figures.worse and not row.figures.kept for row in seen) else []
     others = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
+    others += [BEST_KEPT] if any(row.figures.kept for row in seen) else []
     others += [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
     for plain in (*_PLAINEST, ""):
         if not cells or not plain or cells_of(_legend(names, others)) <= cells:
             break
         names.remove(plain)
+    while cells and others and cells_of(_legend(names, others)) > cells:
+        others.pop()  # the arrows, which need words least
     return _legend(names, others)
 
 
@@ -117,7 +123,8 @@ def _legend(names: Iterable[str], others: Iterable[Look]) -> Line:
 
 def legend_lines() -> tuple[Line, ...]:
     """What the glyphs mean, one per line."""
-    states = [look(name) for name in LEGEND]
+    low = LOW_QEI._replace(word=f"{LOW_QEI.word}, or {ROSE.word}")
+    states = [*map(look, LEGEND), low, BEST_KEPT, *TRENDS.values()]
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 

@@ -10,9 +10,9 @@ from msgspec import UNSET
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
 from bitnet_core.runs.history import Entry, History
-from bitnet_core.runs.outlook import resumes
+from bitnet_core.runs.outlook import best_kept, resumes
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.runs.trend import is_worse
+from bitnet_core.runs.trend import RISEN, is_worse
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.text import finite, in_layers
 
@@ -41,6 +41,10 @@ class Figures:
     """Those of the first layer."""
     broken: bool = False
     active: bool = False
+    stopped: bool = False
+    """Whether the newest training ended before it was done, and not because it failed."""
+    kept: tuple[int, float] | None = None
+    """Step and held-out loss of the best checkpoint of one that was stopped, if that is below the first loss."""
     layers: str = ""
     """` in 3 of 6 layers` while a flip has reached only some of them; empty otherwise."""
     numerics: tuple[object, ...] = field(default=(), compare=False)
@@ -59,8 +63,13 @@ class Figures:
 
     @property
     def worse(self) -> bool:
-        """Whether the held-out loss is above the first one, as the training's health has it."""
-        if self.held_out is None or self.first is None or (self.active and self.settling):
+        """Whether the held-out loss is above the first one, as the training's health has it.
+
+        The flip raises it for a while, which tells nothing of a training that was stopped then.
+        """
+        if self.held_out is None or self.first is None or (self.settling and (self.active or self.stopped)):
+            return False
+        if self.stopped and self.before_flip is not None and self.held_out > self.before_flip * (1 + RISEN):
             return False
         return is_worse(self.held_out, self.first, self.before_flip, ended=not self.active)
 
@@ -147,7 +156,7 @@ class FiguresReader:
                     break
                 if found.goes_on_at is not None and (found.seen is not None or found.active):
                     end = min(end, found.goes_on_at)
-        return newest or NO_FIGURES
+        return _with_kept(newest, history) if newest is not None else NO_FIGURES
 
     def _of(self, entry: Entry, end: float) -> Figures:
         path = entry.run.events_path
@@ -157,7 +166,16 @@ class FiguresReader:
         except OSError:
             known = before or _Read()
         budget = known.figures.budget or finite(entry.record.settings.get("BUDGET_TOKENS"))
-        return replace(known.figures, budget=budget, active=entry.state in ACTIVE)
+        stopped = entry.state in ("cancelled", "interrupted")
+        return replace(known.figures, budget=budget, active=entry.state in ACTIVE, stopped=stopped)
+
+
+def _with_kept(found: Figures, history: History) -> Figures:
+    """With the best checkpoint, where a training was stopped that had become worse."""
+    if not (found.stopped and found.worse) or found.first is None:
+        return found
+    kept = best_kept(history.experiment.checkpoints)
+    return replace(found, kept=kept) if kept and kept[1] < found.first else found
 
 
 def _begins_anew(history: History, entry: Entry, found: Figures) -> bool:

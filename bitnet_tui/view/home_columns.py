@@ -8,7 +8,7 @@ from typing import Any
 from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import UNTOLD, running
-from bitnet_tui.view.states import LOW_QEI, ROSE, look
+from bitnet_tui.view.states import BEST_KEPT, LOW_QEI, ROSE, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
@@ -79,15 +79,14 @@ def _held_out(row: ExperimentRow, _now: float) -> Line:
         return line(Span("NaN", "bad"))
     if figures.held_out is None:
         return _NOTHING
-    value = Span(significant(figures.held_out), "label" if row.training_outdated else "warn" if figures.worse else "")
+    rose = BEST_KEPT if figures.kept else ROSE if figures.worse else None
+    value = Span(significant(figures.held_out), "label" if row.training_outdated else rose.style if rose else "")
     if figures.trend:
         style = {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
-        return line(
-            value, Span(f" {figures.trend}", style), *([Span(ROSE.glyph, ROSE.style)] if figures.worse else [])
-        )
+        return line(value, Span(f" {figures.trend}", style), *([Span(rose.glyph, rose.style)] if rose else []))
     if row.training_outdated:
         return line(value, _STALE)
-    return line(value, Span(f" {ROSE.glyph}", ROSE.style)) if figures.worse else line(value)
+    return line(value, Span(f" {rose.glyph}", rose.style)) if rose else line(value)
 
 
 def _tokens(row: ExperimentRow, _now: float) -> Line:

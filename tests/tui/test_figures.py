@@ -88,6 +88,27 @@ def test_a_training_that_ended_worse_than_it_began_is_told_by_its_table(home: Pa
     assert (found.first, found.held_out, found.worse) == (5.64, last, worse)
 
 
+def test_a_stopped_training_that_rose_tells_its_best_checkpoint_if_that_is_better(home: Path):
+    exp = experiment(home, "one")
+    run = SimulatedRun(exp, "train")
+    for step, loss in ((0, 5.64), (10, 5.0), (20, 6.54)):
+        run.train(step, step)
+        _held_out(run, step, loss)
+    run.finish("cancelled")
+    assert (found := _read(home)).worse and found.kept is None
+    for step in (10, 20):
+        save_checkpoint(exp, step, best={"step": 10, "heldout_loss": 5.0})
+    assert _read(home).kept == (10, 5.0)
+    assert "held-out loss 6.54, up from 5.64 at the start, 5.00 in the best checkpoint" in listing(home)
+    save_checkpoint(exp, 20, best={"step": 10, "heldout_loss": 5.9})
+    assert _read(home).kept is None
+
+
+def test_a_stop_soon_after_a_flip_makes_no_training_worse():
+    found = Figures(held_out=6.0, first=5.64, before_flip=5.0, stopped=True)
+    assert not found.worse and replace(found, before_flip=None).worse and replace(found, stopped=False).worse
+
+
 def test_one_that_trains_is_worse_only_beyond_a_usual_step_up_and_not_after_a_flip():
     start = Figures(active=True).after(Metric(v=1, t=0.0, seq=0, step=0, heldout_loss=5.64))
     assert start.first == 5.64 and not start.worse

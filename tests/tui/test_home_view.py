@@ -94,8 +94,16 @@ def test_a_training_that_ended_worse_than_it_began_stands_out():
     assert "held-out rose from 5.64 to 6.54 · only on this machine" in unstyled(about(row, 100)[1])
     assert "▲ held-out rose" in unstyled(legend(90, [row]))
     low = replace(row, qei=0.5, qei_gate=1.0)
+    falls = replace(row, figures=Figures(held_out=4.0, before=5.0, active=True))
+    assert cells_of(legend(78, [low, falls, replace(row, figures=replace(row.figures, kept=(1, 5.0)))])) <= 78
     assert "▲ low QEI, held-out rose" in unstyled(legend(110, [low]))
     assert "▲" not in unstyled(legend(90, [replace(row, figures=Figures(held_out=5.0, first=5.636))]))
+    kept = replace(row, figures=replace(row.figures, stopped=True, kept=(80, 4.98)))
+    assert unstyled(BY_ID["heldout"].text(kept, NOON)) == "6.54 ◆"
+    assert "from 5.64 to 6.54 · stopped; the best checkpoint is kept: 4.98 at step 80" in unstyled(
+        about(kept, 100)[1]
+    )
+    assert "◆ best kept" in unstyled(legend(90, [kept])) and "▲" not in unstyled(legend(90, [kept]))
     going = replace(row, figures=replace(row.figures, before=6.0, active=True))
     assert unstyled(BY_ID["heldout"].text(going, NOON)) == "6.54 ↗▲"
 
