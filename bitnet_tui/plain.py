@@ -80,8 +80,8 @@ def _facts(row: ExperimentRow) -> list[str]:
     if figures.seen is not None:
         of = f" of {count(figures.budget)}" if figures.budget is not None else ""
         trained.append(f"{count(figures.seen)}{of} tokens")
-    if figures.unreadable:
-        trained.append("from its record, as its events can't be read")
+    if figures.source:
+        trained.append(figures.source)
     if figures.bits is not None:
         trained.append(f"activations of {figures.bits:.0f} bits{figures.layers}")
     named = [f"{name} {value}" for name, value in (("student", row.student), ("teacher", row.teacher)) if value]

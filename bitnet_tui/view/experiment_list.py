@@ -57,6 +57,7 @@ def _more(row: "ExperimentRow") -> str:
     if figures.kept:
         step, loss = figures.kept
         parts.append(f"stopped; the best checkpoint is kept: {significant(loss)} at step {number(step)}")
+    parts += [figures.source] if figures.source else []
     if row.qei is not None and row.qei_outdated:
         parts.append("QEI from before a change")
     elif row.qei_too_low or row.gates_failed:

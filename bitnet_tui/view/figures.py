@@ -59,7 +59,16 @@ class Figures:
     told: bool = field(default=False, compare=False)
     """Whether any of its events could be read."""
     unreadable: bool = False
-    """Whether the newest training has succeeded and its events can't be read: these are the figures of its record."""
+    """Whether the newest training has ended and its events can't be read: these are the figures of its record."""
+    earlier: bool = False
+    """Whether its record has none either: these are the figures of the training before, which no longer hold."""
+
+    @property
+    def source(self) -> str:
+        """Where the figures come from, if not from the events of the newest training."""
+        if self.earlier:
+            return "figures of an earlier training: the events of the newest one can't be read"
+        return "figures from its record, as its events can't be read" if self.unreadable else ""
 
     @property
     def worse(self) -> bool:
@@ -67,7 +76,12 @@ class Figures:
 
         The flip raises it for a while, which tells nothing of a training that was stopped then.
         """
-        if self.held_out is None or self.first is None or (self.settling and (self.active or self.stopped)):
+        if (
+            self.held_out is None
+            or self.first is None
+            or self.earlier
+            or (self.settling and (self.active or self.stopped))
+        ):
             return False
         if self.stopped and self.before_flip is not None and self.held_out > self.before_flip * (1 + RISEN):
             return False
@@ -143,12 +157,15 @@ class FiguresReader:
         Of that one what it did behind the checkpoint counts no more. One that begins anew has none until its first
         report.
         """
-        newest, end = None, math.inf
+        newest, end, earlier = None, math.inf, False
         for entry in history.entries:
             if entry.record.stage == "train":
                 found = self._of(entry, end)
-                if newest is None and entry.state == "succeeded" and not found.told:
-                    return _recorded(entry.record, found)
+                if newest is None and not found.told and entry.state not in (*ACTIVE, "interrupted"):
+                    recorded = _recorded(entry.record, found)
+                    if entry.state == "succeeded" or recorded.held_out is not None:
+                        return recorded
+                    earlier = True
                 newest = found if newest is None else _continued(newest, found)
                 known = found.held_out is not None and (newest.before is not None or newest is not found)
                 known = known or (newest.held_out is not None and not found.goes_on_at)
@@ -156,7 +173,10 @@ class FiguresReader:
                     break
                 if found.goes_on_at is not None and (found.seen is not None or found.active):
                     end = min(end, found.goes_on_at)
-        return _with_kept(newest, history) if newest is not None else NO_FIGURES
+        if newest is None:
+            return NO_FIGURES
+        earlier = earlier and newest.seen is not None
+        return _with_kept(replace(newest, earlier=earlier), history)
 
     def _of(self, entry: Entry, end: float) -> Figures:
         path = entry.run.events_path

@@ -79,12 +79,13 @@ def _held_out(row: ExperimentRow, _now: float) -> Line:
         return line(Span("NaN", "bad"))
     if figures.held_out is None:
         return _NOTHING
+    old = row.training_outdated or figures.earlier
     rose = BEST_KEPT if figures.kept else ROSE if figures.worse else None
-    value = Span(significant(figures.held_out), "label" if row.training_outdated else rose.style if rose else "")
+    value = Span(significant(figures.held_out), "label" if old else rose.style if rose else "")
     if figures.trend:
         style = {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
         return line(value, Span(f" {figures.trend}", style), *([Span(rose.glyph, rose.style)] if rose else []))
-    if row.training_outdated:
+    if old:
         return line(value, _STALE)
     return line(value, Span(f" {rose.glyph}", rose.style)) if rose else line(value)
 
@@ -93,9 +94,10 @@ def _tokens(row: ExperimentRow, _now: float) -> Line:
     seen, budget = row.figures.seen, row.figures.budget
     if seen is None:
         return _NOTHING
+    told = Span(count(seen), "label" if row.figures.earlier else "")
     if budget is None or seen >= budget:
-        return line(count(seen))
-    return line(count(seen), Span(f"/{count(budget)}", "label"))
+        return line(told)
+    return line(told, Span(f"/{count(budget)}", "label"))
 
 
 def _bits(row: ExperimentRow, _now: float) -> Line:

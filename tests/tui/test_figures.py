@@ -11,6 +11,7 @@ from bitnet_core.runs.history import History
 from bitnet_core.runs.judge import Judge
 from bitnet_tui.plain import listing
 from bitnet_tui.view import figures as figures_module
+from bitnet_tui.view.experiment_list import about
 from bitnet_tui.view.figures import Figures, FiguresReader
 from bitnet_tui.view.home_columns import BY_ID
 from bitnet_tui.view.spans import unstyled
@@ -191,12 +192,34 @@ def test_a_training_whose_events_cannot_be_read_has_the_figures_of_its_record_an
         run.run.events_path.write_bytes(data)
         found = _read(home)
         assert (found.unreadable, found.held_out, found.seen, found.bits) == (True, 5.4, 9000, 4)
-        assert "9k of 150k tokens, from its record, as its events can't be read" in listing(home)
+        assert "9k of 150k tokens, figures from its record, as its events can't be read" in listing(home)
         shown = ExperimentWatcher(exp.root, home).look("train").run
         assert shown is not None and not shown.view.charted and shown.view.held_out is None
         words = "This run's events can't be read. By its record, held-out was 5.40 at step 20 in the end."
         assert [one.words for one in shown.health] == [words]
         assert [one.words for one in Judge(run.run).findings(run.run.record(), "succeeded")] == [words]
+
+
+def test_the_figures_of_the_training_before_one_that_cannot_be_read_are_marked(home: Path):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 10)
+    _held_out(first, 10, 6.0)
+    first.finish()
+    later = SimulatedRun(exp, "train", NOON + 100)
+    later.finish("cancelled")
+    assert not _read(home).earlier
+    later.run.events_path.write_bytes(b"\x00\xff" * 90 + b"\n")
+    found = _read(home)
+    assert (found.earlier, found.held_out, found.seen) == (True, 6.0, 7450)
+    row = ExperimentRow(exp.root, figures=found)
+    assert [unstyled(BY_ID[name].text(row, NOON)) for name in ("heldout", "tokens")] == ["6.00 ↻", "7.5k/150k"]
+    assert [BY_ID[name].text(row, NOON)[0].style for name in ("heldout", "tokens")] == ["label", "label"]
+    words = "figures of an earlier training: the events of the newest one can't be read"
+    assert unstyled(about(row, 120)[1]).startswith(words) and words in listing(home)
+    later.finish("cancelled", heldout_loss=5.5)
+    later.run.events_path.write_bytes(b"")
+    assert (_read(home).earlier, _read(home).held_out) == (False, 5.5)
 
 
 @pytest.mark.parametrize("early", [True, False])
