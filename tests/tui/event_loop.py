@@ -1,8 +1,12 @@
-"""Finds what the app does on its event loop that a disk, a network or a keyring can hold up: then keys wait, too."""
+"""Finds what the app does on its event loop that a disk, a network or a keyring can hold up: then keys wait, too.
+
+And lets them hold up its threads.
+"""
 
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +29,9 @@ _AFTER = {("app.py", "_fatal_error")}
 """Where no key is waited for: the report of a crash."""
 _found: list[str] | None = None
 """What was done while `watched`."""
+_HANG_SECONDS = 60.0
+_hanging: "tuple[threading.Event, Path | None] | None" = None
+"""Until this event, threads wait for each process that they start and, in this folder, for each file."""
 
 
 def _note(what: str, path: object) -> None:
@@ -46,7 +53,31 @@ def _note(what: str, path: object) -> None:
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _found is not None and event in _AUDITED:
-        _note(event, arguments[0] if arguments else "")
+        what = arguments[0] if arguments else ""
+        _hang(event, what)
+        _note(event, what)
+
+
+def _hang(event: str, what: object) -> None:
+    if _hanging is None or threading.current_thread() is threading.main_thread():
+        return
+    over, folder = _hanging
+    is_path = isinstance(what, str | bytes | os.PathLike)
+    if event == "subprocess.Popen" or (folder and is_path and folder in Path(os.fsdecode(what)).parents):
+        over.wait(_HANG_SECONDS)
+
+
+@contextmanager
+def hanging(folder: Path | None = None) -> Iterator[None]:
+    """Meanwhile no thread gets an answer of a process, such as a keyring or a provider, or of a file in `folder`."""
+    global _hanging
+    before, over = _hanging, threading.Event()
+    _hanging = over, folder
+    try:
+        yield
+    finally:
+        _hanging = before
+        over.set()
 
 
 sys.addaudithook(_audit)
@@ -54,6 +85,7 @@ sys.addaudithook(_audit)
 
 def _noting(what: str, call: Callable[..., Any]) -> Callable[..., Any]:
     def noting(path: object, *arguments: Any, **options: Any) -> Any:
+        _hang(what, path)
         _note(what, path)
         return call(path, *arguments, **options)
 
