@@ -9,6 +9,8 @@ from textual.pilot import Pilot
 from bitnet_core.errors import BitnetError
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.view.guide import pasted
+from bitnet_tui.view.guide.draft import Draft
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
 
@@ -18,6 +20,13 @@ GOOD = {
     "largest_k": 20, "logprob_mode": "raw", "problem": None, "models": ["m", "another"],
 }  # fmt: skip
 CHECKED = {"target": "local", "place": "/mnt/copy", "seconds": {"write": 0.01, "read": 0.03}, "free_bytes": 2e9}
+
+
+def taken(text: str, draft: Draft | None = None, *, bare: bool = False) -> tuple[Draft, dict[str, str]]:
+    """The draft and the typed keys with what a pasted text gives."""
+    found = pasted.read(text, draft=draft, bare=bare)
+    assert found is not None
+    return pasted.with_pasted(draft or Draft(), {}, found)
 
 
 async def opened(pilot: Pilot[None], key: str = "n") -> NewExperimentScreen:

@@ -15,55 +15,36 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.labels import label
-from bitnet_tui.view.guide import labelled, pasted, storing
+from bitnet_tui.view.guide import pasted
 from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
-from tests.tui.guides import KEY, answered, app, at, field_of
+from tests.tui.guides import KEY, answered, app, at, field_of, taken
 from tests.tui.pilots import said, shown, until, words
 
 _OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODEL='llama'\nCUSTOM_API_KEY=k1\n"
 
 
-def _taken(text: str, draft: Draft | None = None) -> tuple[Draft, dict[str, str]]:
-    found = pasted.read(text, draft=draft)
-    assert found is not None
-    return pasted.with_pasted(draft or Draft(), {}, found)
-
-
 def test_an_own_server_whose_names_are_ours_or_those_of_openai() -> None:
-    draft, keys = _taken(_OWN_SERVER)
+    draft, keys = taken(_OWN_SERVER)
     assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
     assert keys == {"CUSTOM_API_KEY": "k1"}
-    assert _taken(_OWN_SERVER.replace("CUSTOM", "OPENAI").replace("BASE_URL", "API_BASE")) == (draft, keys)
-    draft, keys = _taken("OPENAI_MODEL=gpt-4o-mini\nOPENAI_API_KEY=k1\nOPENAI_BASE_URL=https://api.openai.com/v1")
+    assert taken(_OWN_SERVER.replace("CUSTOM", "OPENAI").replace("BASE_URL", "API_BASE")) == (draft, keys)
+    draft, keys = taken("OPENAI_MODEL=gpt-4o-mini\nOPENAI_API_KEY=k1\nOPENAI_BASE_URL=https://api.openai.com/v1")
     assert (draft.teacher.name, draft.model, keys) == ("openai", "gpt-4o-mini", {"OPENAI_API_KEY": "k1"})
 
 
 def test_what_is_said_of_any_teacher_is_that_of_the_chosen_one_or_of_an_own_server() -> None:
     of_any = _OWN_SERVER.replace("CUSTOM", "TEACHER")
-    draft, keys = _taken(of_any)
+    draft, keys = taken(of_any)
     assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
     assert keys == {"CUSTOM_API_KEY": "k1"}
-    draft, keys = _taken(f"{of_any}TEACHER_PROVIDER=vllm")
+    draft, keys = taken(f"{of_any}TEACHER_PROVIDER=vllm")
     assert (draft.teacher.name, draft.address, draft.model) == ("vllm", "http://lab:8000/v1", "llama")
     assert keys == {"VLLM_API_KEY": "k1"}
 
 
-@pytest.mark.parametrize("none", ["none", "-", "n/a", "not needed", "no key", "(none)", "None, it is local"])
-@pytest.mark.parametrize("named", ["key: ", "CUSTOM_API_KEY="])
-def test_a_word_for_no_key_is_none(none: str, named: str) -> None:
-    found = pasted.read(f"address: lab:8000/v1\nmodel: llama\n{named}{none}", draft=Draft(step="teacher"))
-    assert found is not None
-    assert found.words(60) == "Taken from what was pasted: Address and Model."
-    draft, keys = pasted.with_pasted(Draft(step="teacher"), {"CUSTOM_API_KEY": "of another server"}, found)
-    assert (draft.address, keys) == ("http://lab:8000/v1", {"CUSTOM_API_KEY": ""})
-    _, keys = _taken(f"model: m\nkey: sk{none}", Draft(step="teacher").having(TEACHER, "custom"))
-    assert keys == {"CUSTOM_API_KEY": f"sk{none}"}, "a key may end so"
-
-
 @pytest.mark.parametrize("called", ["S3_ENDPOINT", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL", "MINIO_ENDPOINT"])
-def test_an_endpoint_by_any_programs_name_and_without_a_scheme_is_taken(called: str) -> None:
-    draft, _ = _taken(f"model: m\naddress: lab\n{called}=127.0.0.1:9000\nS3_BUCKET=b\nAWS_ACCESS_KEY_ID=A")
+def test_an_endpoint_by_any_programs_name_and_without_a_scheme_istaken(called: str) -> None:
+    draft, _ = taken(f"model: m\naddress: lab\n{called}=127.0.0.1:9000\nS3_BUCKET=b\nAWS_ACCESS_KEY_ID=A")
     assert (draft.backend, draft.get("S3_ENDPOINT_URL")) == ("s3", "http://127.0.0.1:9000")
 
 
@@ -82,7 +63,7 @@ def test_an_endpoint_by_any_programs_name_and_without_a_scheme_is_taken(called: 
 def test_the_target_is_the_one_that_the_settings_are_of(
     text: str, step: str, backend: str, values: dict[str, str]
 ) -> None:
-    draft, keys = _taken(text, Draft(step=step))
+    draft, keys = taken(text, Draft(step=step))
     assert draft.get(BACKEND) == backend
     assert {name: draft.get(name) for name in values} == values
     assert set(keys) <= SECRET_NAMES
@@ -90,7 +71,7 @@ def test_the_target_is_the_one_that_the_settings_are_of(
 
 def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     chosen = Draft().having(BACKEND, "dynamodb").having(TEACHER, "vllm").having("LR", "1e-3")
-    draft, _ = _taken("AWS_ACCESS_KEY_ID=A\nS3_BUCKET=b\nVLLM_MODEL=m", chosen)
+    draft, _ = taken("AWS_ACCESS_KEY_ID=A\nS3_BUCKET=b\nVLLM_MODEL=m", chosen)
     assert (draft.get(BACKEND), draft.get(TEACHER), draft.get("LR"), draft.model) == ("dynamodb", "vllm", "1e-3", "m")
     found = pasted.read("LR=fast\nSTORAGE_BACKEND=nowhere\nMY_OWN=1\nMAX_SEQ_LEN=1k")
     assert found is not None
@@ -101,156 +82,9 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
 
 
-@pytest.mark.parametrize(
-    "note",
-    [
-        "address: http://lab:8000/v1\nmodel: llama\nkey: k1",
-        "Base URL = http://lab:8000/v1\rModel name = 'llama'\rAPI key = k1",
-        "- endpoint:http://lab:8000/v1\n- MODEL:llama\n- Token:k1",
-        "host: lab:8000/v1\nmodel: llama\nsecret: k1\nprovider: Custom",
-        "Provider = Other server\nAddress\thttp://lab:8000/v1\nModel\tllama\nKey\tk1",
-        "TEACHER_BASE_URL: http://lab:8000/v1\nTEACHER_MODEL: llama\nTEACHER_API_KEY: k1",
-        "teacher: http://lab:8000/v1\nmodel name: llama\nkey: k1",
-        "server http://lab:8000/v1\nteacher: llama\napi key: k1",
-        "address: http://lab:8000/v1\nmodel: llama\nPAT: Bearer k1",
-        '{"base_url": "http://lab:8000/v1", "model": "llama", "api_key": "k1", "proxy": null}',
-        "{'custom': {'baseURL': 'http://lab:8000/v1', 'model': 'llama', 'apiKey': 'k1'}}",
-        '  "base_url": "http:\\/\\/lab:8000/v1",\n  "model": "llama",\n  "api_key": "k1"',
-    ],
-)
-@pytest.mark.parametrize("chosen", ["embedded", "openai", "custom"])
-def test_a_note_with_the_labels_of_the_teachers_form_fills_it(note: str, chosen: str) -> None:
-    before = Draft(step="teacher").having(TEACHER, chosen)
-    draft, keys = _taken(note, before)
-    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
-    assert keys == {"CUSTOM_API_KEY": "k1"}
-    assert draft.get(BACKEND) == HERE
-
-
-@pytest.mark.parametrize("backend", sorted(KINDS))
-def test_a_note_with_the_labels_of_a_targets_form_fills_it_in_any_step(backend: str) -> None:
-    names = storing.fields(backend)
-    values = {name: f"https://x.example/{name}" if name.endswith("_URL") else f"/v/{name}" for name in names}
-    note = "\n".join(f"{label(name).upper()} : {value}" for name, value in values.items())
-    draft, keys = _taken(note, Draft(step="storage").having(BACKEND, backend))
-    assert {**{name: draft.get(name) for name in names if name not in SECRET_NAMES}, **keys} == values
-    assert draft.backend == backend
-
-
-@pytest.mark.parametrize(
-    ("note", "step", "backend", "taken"),
-    [
-        ("endpoint: http://m:9000\nbucket: b\naccess key: A\nsecret: S", "teacher", "s3", "http://m:9000 b A S"),
-        ("RootUser: A\nRootPass: S\nURL: http://m:9000\nRegion: eu", "storage", "s3", "A S http://m:9000 eu"),
-        ("S3 URL: http://m:9000\nBucket name: b\nS3 key: A\nS3 secret = S", "machine", "s3", "http://m:9000 b A S"),
-        (
-            "Host: m:9000\nS3 bucket = b\nRegion name: eu\nAWS access key ID: A",
-            "storage",
-            "s3",
-            "http://m:9000 b eu A",
-        ),
-        ("url: https://x.example/dav\nuser: me\npassword: P", "teacher", "webdav", "https://x.example/dav me P"),
-        ("S3: http://m:9000\nbucket lab-bucket\nregion eu-1", "machine", "s3", "http://m:9000 lab-bucket eu-1"),
-        ("MinIO m:9000\nS3: lab-bucket", "storage", "s3", "http://m:9000 lab-bucket"),
-        ("folder: /mnt/x", "storage", "local", "/mnt/x"),
-        ("folder: /mnt/x", "teacher", HERE, None),
-        ("user: me", "machine", HERE, None),
-    ],
-)
-def test_a_note_in_other_words_chooses_the_target(note: str, step: str, backend: str, taken: str | None) -> None:
-    found = pasted.read(note, draft=Draft(step=step))
-    if found is None:
-        assert taken is None
-        return
-    draft, keys = pasted.with_pasted(Draft(step=step), {}, found)
-    assert draft.get(BACKEND) == backend
-    filled = {name: value for name, value in {**draft.values, **keys}.items() if name != BACKEND}
-    assert sorted(filled.values()) == sorted((taken or "").split())
-
-
-@pytest.mark.parametrize("step", ["machine", "teacher", "storage"])
-@pytest.mark.parametrize("teacher_first", [True, False])
-def test_a_note_of_teacher_and_target_fills_both(step: str, *, teacher_first: bool) -> None:
-    parts = ["The model\nAddress: http://lab:8000/v1\nModel: llama\nKey: k1"]
-    parts.insert(teacher_first, "Storage\nEndpoint: http://s3:9000\nBucket: b\nAccess key: A\nSecret key: S")
-    draft, keys = _taken("\n\n".join(parts), Draft(step=step))
-    assert (draft.teacher.name, draft.address, draft.model) == ("custom", "http://lab:8000/v1", "llama")
-    assert (draft.backend, draft.get("S3_ENDPOINT_URL"), draft.get("S3_BUCKET")) == ("s3", "http://s3:9000", "b")
-    assert keys == {"CUSTOM_API_KEY": "k1", "AWS_ACCESS_KEY_ID": "A", "AWS_SECRET_ACCESS_KEY": "S"}
-
-
-@pytest.mark.parametrize("step", ["teacher", "storage", "review"])
-def test_what_is_the_teachers_goes_to_no_target_wherever_it_is_pasted(step: str) -> None:
-    before = Draft(step=step).having(BACKEND, "s3").having("S3_ENDPOINT_URL", "http://m:9000")
-    draft, _ = _taken("server: http://h:8091/v1", before)
-    assert (draft.address, draft.get("S3_ENDPOINT_URL")) == ("http://h:8091/v1", "http://m:9000")
-    own = before.having(TEACHER, "custom").having("CUSTOM_BASE_URL", "http://h:8091/api/")
-    draft, _ = _taken("url: h:8091/api", own)
-    assert draft.get("S3_ENDPOINT_URL") == "http://m:9000"
-    draft, keys = _taken("bucket: b\nmodel: llama\naccess key: A\nsecret: S", before)
-    assert (draft.get("S3_BUCKET"), draft.model, len(keys)) == ("b", "llama", 2)
-
-
-def test_one_line_of_the_teachers_is_taken_in_its_step_whatever_the_target() -> None:
-    for backend in ("s3", "webdav"):
-        draft = Draft(step="teacher").having(BACKEND, backend).having(TEACHER, "custom")
-        assert _taken(f"key: {KEY}", draft)[1] == {"CUSTOM_API_KEY": KEY}
-
-
-def test_of_two_lines_for_one_field_its_own_label_counts_and_the_other_line_is_named() -> None:
-    found = pasted.read("Endpoint: http://s3:9000\nBucket: b\nHost: gateway", draft=Draft(step="storage"))
-    assert found is not None
-    assert found.values == {"S3_ENDPOINT_URL": "http://s3:9000", "S3_BUCKET": "b", BACKEND: "s3"}
-    assert found.unknown == ("Host",)
-    found = pasted.read("Provider: nobody\nModel: m", draft=Draft(step="teacher"))
-    assert found is not None
-    assert found.words(48) == f"Taken: Model. Not taken: {label(TEACHER)}."
-
-
-def test_a_note_of_keys_that_no_field_takes_is_refused_without_showing_them() -> None:
-    step = Draft(step="storage").having(BACKEND, "local")
-    found = pasted.read(f"folder: /mnt/x\napi key: {KEY}\nsee the wiki\nfloor: 2", draft=step)
-    assert found is not None
-    assert found.values == {"STORAGE_LOCAL_DIR": "/mnt/x"}
-    assert found.words(48) == "Taken: Folder. Not taken: api key, floor and 1 other line."
-    assert pasted.read(f"Authorization: Bearer {KEY}") == pasted.Pasted({}, {}, ("Authorization",))
-    assert pasted.read(f"secret_key={KEY}") == pasted.Pasted({}, {}, ("secret_key",))
-    assert pasted.read(f"App secret: {KEY}") == pasted.Pasted({}, {}, ("App secret",))
-    assert labelled.only_secret(f" API key: '{KEY}'\n") == KEY
-    assert labelled.only_secret(f"{KEY}:{KEY}") == ""
-    assert labelled.only_secret("user-key:xyz") == "", "it is a key as a whole"
-    for written in (f"Bearer {KEY}", f"Authorization: Bearer {KEY}", f"pat:{KEY}", f'{{"jwt": "{KEY}"}}'):
-        assert labelled.only_secret(written) == KEY
-    assert pasted.read("user-key:xyz") == pasted.Pasted({}, {}, ("user-key",))
-    assert pasted.read("App password hunter22") == pasted.Pasted({}, {}, ("App password",))
-    assert pasted.read('{"a": {"db_pwd": "x"}}') == pasted.Pasted({}, {}, ("db_pwd",))
-
-
-@pytest.mark.parametrize("written", ["http://lab:8000/v1", "lab:8000/v1"])
-def test_lines_without_labels_are_told_by_their_form(written: str) -> None:
-    draft = Draft(step="teacher").having(TEACHER, "custom")
-    found = pasted.read(f"{written}\r\nllama3:8b\r\n{KEY}\r\n", draft=draft, bare=True)
-    assert found is not None
-    filled, keys = pasted.with_pasted(draft, {}, found)
-    assert (filled.address, filled.model, keys) == ("http://lab:8000/v1", "llama3:8b", {"CUSTOM_API_KEY": KEY})
-    only = pasted.read(KEY, draft=draft, bare=True)
-    assert only == pasted.Pasted({}, {"TEACHER_API_KEY": KEY})
-    found = pasted.read(f"{written}\nllama\n{KEY[5:]}", draft=draft, bare=True)
-    assert found == pasted.Pasted({"TEACHER_BASE_URL": "http://lab:8000/v1"}, {}, left=2), "a key of no known form"
-    for neither in ("llama", f"see {KEY}", f"http://me:{KEY}@lab/v1", f"{KEY}\n{KEY}2", "one\ntwo", f"{KEY}\n" * 30):
-        assert pasted.read(neither, draft=draft, bare=True) is None
-    target = Draft(step="storage").having(BACKEND, "s3")
-    found = pasted.read("http://m:9000\nAKIA0123456789ABCDEF\nruns", draft=target, bare=True)
-    assert found is not None
-    assert (found.values["S3_ENDPOINT_URL"], found.keys, found.left) == (
-        "http://m:9000", {"AWS_ACCESS_KEY_ID": "AKIA0123456789ABCDEF"}, 1
-    )  # fmt: skip
-    assert pasted.read("http://m:9000", draft=Draft(step="storage"), bare=True) is None, "of no target"
-
-
 def test_the_file_of_a_service_account_is_one_key() -> None:
     account = {"type": "service_account", "private_key": "-----BEGIN\nx\n", "client_email": "a@b.example"}
-    draft, keys = _taken(json.dumps(account, indent=2), Draft(step="storage"))
+    draft, keys = taken(json.dumps(account, indent=2), Draft(step="storage"))
     assert json.loads(keys.pop("FIREBASE_CREDENTIALS_JSON")) == account
     assert (draft.backend, keys) == ("firebase", {})
 

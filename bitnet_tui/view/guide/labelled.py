@@ -1,24 +1,30 @@
 """Notes that are pasted into the guide: lines such as "Address: …" or "api key = …", made lines of a `.env`."""
 
-import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from bitnet_core.settings import dotenv
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
-from bitnet_core.storage.catalog import KINDS
+from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.labels import label, provider_words
-from bitnet_tui.view.guide import storing
+from bitnet_tui.labels import label
 from bitnet_tui.view.guide.addresses import is_address, looks_like_one, scheme
-from bitnet_tui.view.guide.draft import BACKEND, CHAT, HERE, TEACHER, Draft
+from bitnet_tui.view.guide.draft import BACKEND, CHAT, TEACHER, Draft, step_of
+from bitnet_tui.view.guide.parts import models_in, parts, provider_of
+from bitnet_tui.view.guide.vocabulary import (
+    ADDRESSES,
+    KEYS,
+    OF_A_TEACHER,
+    Told,
+    is_of_target,
+    named,
+    plain,
+    setting_called,
+    tells_a_secret,
+    told,
+    wholly,
+)
 
-_Form = tuple[str, Mapping[str, str]]
-_Labels = Sequence[tuple[int, str]]
-"""The place of each line, and the word that its label is."""
-_Parts = list[tuple[str, dict[str, int]]]
 _LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(\s*(?:=|:(?!\d+(?:/|$)))\s*|\t\s*)(\S.*)")
 """A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
 _SPACED = re.compile(r"(?:[-*•]\s+)?([A-Za-z][\w.'-]{0,20}(?: [\w.'-]{1,20}){0,3})(\s+)((?=\S*\d)\S{6,}|\S{20,})")
@@ -33,81 +39,12 @@ _PAIR = re.compile(
 """A pair of a JSON object or of a dict."""
 _SCHEME = re.compile(r"(?i)(?:bearer|basic|token)\s+(?=\S+$)")
 """What is before a key in a header."""
-_QUOTES = re.compile(r"(['\"`])(.*)\1")
-_NAMES = {
-    "AWS_DEFAULT_REGION": "REGION AWS_REGION S3_REGION MINIO_REGION",
-    "S3_ENDPOINT_URL": (
-        "S3_ENDPOINT S3_URL S3_HOST S3_SERVER S3_ADDRESS AWS_ENDPOINT AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 "
-        "AWS_S3_ENDPOINT AWS_S3_ENDPOINT_URL MINIO_ENDPOINT MINIO_URL MINIO_HOST MINIO_SERVER"
-    ),
-    "S3_BUCKET": "S3_BUCKET_NAME AWS_BUCKET AWS_S3_BUCKET MINIO_BUCKET",
-    "AWS_ACCESS_KEY_ID": (
-        "AWS_ACCESS_KEY AWS_KEY_ID S3_ACCESS_KEY S3_ACCESS_KEY_ID S3_KEY S3_KEY_ID MINIO_ACCESS_KEY MINIO_ROOT_USER"
-    ),
-    "AWS_SECRET_ACCESS_KEY": (
-        "AWS_SECRET AWS_SECRET_KEY S3_SECRET S3_SECRET_KEY S3_SECRET_ACCESS_KEY MINIO_SECRET_KEY MINIO_ROOT_PASSWORD"
-    ),
-    "OPENAI_BASE_URL": "OPENAI_API_BASE",
-}
-_ALSO = {theirs: ours for ours, names in _NAMES.items() for theirs in names.split()}
-"""What other programs call a setting of ours."""
+_QUOTES = re.compile(r"(['\"`]|\*\*)(.*)\1")
 _NOTHING = re.compile(
     r"""(?ix) [(<\[]? (?: [-–—]+ | n/?a | no(?:ne|t)? | null | nil | empty | (?:no|none|not)\ (?:api[ -]?)?(?:key\ ?)?
     (?:(?:is\ )?(?:needed|required|necessary|set|used))? ) \.? [)>\]]? (?: \s+\(.*\) | [,;]\s.* )?"""
 )
 """What people write where there is no key."""
-_ADDRESS = (
-    "address url baseurl serverurl serveraddress serviceurl apibase apiurl apiendpoint apiaddress endpoint "
-    "endpointurl host hostname hosturl server uri link"
-)
-_KEY = (
-    "key apikey token accesstoken apitoken authtoken personalaccesstoken pat bearer secret secretkey password passwd "
-    "pass pwd"
-)
-_USER = "user username login"
-_OF_A_TEACHER = "teacheraddress"
-"""The word for an address that is a teacher's whatever its label."""
-_TEACHERS = {
-    TEACHER: "provider",
-    "TEACHER_MODEL": "model modelname modelid llm",
-    "TEACHER_BASE_URL": f"{_ADDRESS} {_OF_A_TEACHER}",
-    "TEACHER_API_KEY": _KEY,
-}
-_SYNONYMS = {
-    "AWS_ACCESS_KEY_ID": f"accesskeyid keyid key rootuser {_USER}",
-    "AWS_SECRET_ACCESS_KEY": "secretaccesskey rootpassword rootpass secret password passwd pass",
-    "S3_ENDPOINT_URL": _ADDRESS,
-    "NC_APP_PASSWORD": _KEY,
-    "WEBDAV_PASSWORD": _KEY,
-    "SUPABASE_SERVICE_ROLE_KEY": f"servicerolekey {_KEY}",
-    "MONGODB_ATLAS_URI": f"connectionstring {_ADDRESS}",
-    "MONGODB_DB_NAME": "db dbname databasename",
-    "BOX_DEVELOPER_TOKEN": f"developertoken {_KEY}",
-    "DROPBOX_ACCESS_TOKEN": "token",
-    "FIREBASE_CREDENTIALS_JSON": "credentials serviceaccount",
-}
-"""What else people call a setting of a target."""
-_BY_LABEL = {
-    "Address": _ADDRESS,
-    "Username": _USER,
-    "Bucket": "bucketname",
-    "Region": "regionname",
-    "Folder": "path directory dir root",
-}
-_NAMED = {
-    "teacher": ("TEACHER_BASE_URL", "TEACHER_MODEL"),
-    "s3": ("S3_ENDPOINT_URL", "S3_BUCKET"),
-    "minio": ("S3_ENDPOINT_URL", "S3_BUCKET"),
-}
-"""Words for the whole of something: what an address behind them is, and what another value."""
-_ENOUGH_FOR_A_TARGET = 2
-"""So many settings of a target choose it in a step that is about something else."""
-_MOST_IN_TWO = 40
-"""A note of teacher and target has no more lines."""
-_OF_A_SECRET = re.compile(
-    r"(?i)(?:^|[\W_]|api|access|secret|auth|pass|root|user|app)"
-    r"(?:key|token|secret|password|passwd|pass|pwd|passphrase|passcode|credentials|authorization|bearer|pat|jwt)$"
-)
 
 
 class _Labelled(NamedTuple):
@@ -115,12 +52,6 @@ class _Labelled(NamedTuple):
     sign: str
     """What is between label and value, with the blanks around it."""
     value: str
-
-
-def setting_called(written: str) -> str:
-    """The setting that a name in a `.env` or a profile stands for; empty for none."""
-    name = written.upper()
-    return name if name in REGISTRY else _ALSO.get(name, "")
 
 
 def given(name: str, value: str) -> str:
@@ -145,13 +76,15 @@ def as_dotenv(text: str, draft: Draft, *, of_storage: bool = False) -> str:
         if (one := _labelled(written)) and not (setting_called(one.label) and one.sign.strip() == "=")
     }
     taken: dict[str, int] = {}
-    labels = [(place, _word(one, draft)) for place, one in found.items()]
-    for backend, part in _parts(labels, draft, of_storage=of_storage):
+    labels = [(place, _told(one, draft)) for place, one in found.items()]
+    for backend, part in parts(labels, draft, of_storage=of_storage):
         taken |= part
         if part and backend and backend != draft.backend:
             lines.append(f"{BACKEND}={backend}")
+        if not backend and (provider := provider_of(labels, part)):
+            lines.append(f"{TEACHER}={provider}")
     if not of_storage:
-        taken = _models_in(labels, frozenset(taken.values())) | taken
+        taken = models_in(labels, frozenset(taken.values())) | taken
     for place, one in found.items():
         if name := _setting(one, draft):
             taken[name] = place
@@ -208,14 +141,9 @@ def _unquoted(written: str) -> str:
 def may_be_a_value(text: str) -> str:
     """What looks like a label in a text such as `model:7b`, which is a value as a whole; empty for another text."""
     one = _LINE.fullmatch(text.strip())
-    if one is None or one[2] != ":" or "://" in one[3] or setting_called(one[1]) or _plain(one[1]) in _KEY.split():
+    if one is None or one[2] != ":" or "://" in one[3] or setting_called(one[1]) or plain(one[1]) in KEYS:
         return ""
     return one[1]
-
-
-def tells_a_secret(words: str) -> bool:
-    """Whether a label is a word for a key or a password."""
-    return _OF_A_SECRET.search(words) is not None
 
 
 def only_secret(text: str) -> str:
@@ -226,59 +154,14 @@ def only_secret(text: str) -> str:
     return _SCHEME.sub("", _bare(one.value))
 
 
-def _parts(labels: _Labels, draft: Draft, *, of_storage: bool) -> Iterator[tuple[str, dict[str, int]]]:
-    """The parts of a note: of which target each is, empty for the teacher's, and the places of its settings."""
-    forms = _forms(draft, of_storage=of_storage)
-    least = 1 if of_storage or draft.step == "storage" else _ENOUGH_FOR_A_TARGET
-    best = max(forms, key=lambda one: _likely(one, labels, draft, least))
-    two = [] if of_storage or len(labels) > _MOST_IN_TWO else list(_in_two(labels, forms, draft))
-    backend, part = best[0], _filled(best[1], labels)
-    if two and _settings_in(most := max(two, key=_settings_in)) > len(part):
-        yield from most
-    elif not backend or len(part) >= least:
-        yield backend, part
-
-
-def _models_in(labels: _Labels, taken: frozenset[int]) -> dict[str, int]:
-    """The teacher and its model among lines that no form took: no target has such a label."""
-    own = {word: name for name in (TEACHER, "TEACHER_MODEL") for word in _TEACHERS[name].split()}
-    return {own[word]: place for place, word in labels if word in own and place not in taken}
-
-
-def _settings_in(parts: _Parts) -> int:
-    return sum(len(part) for _, part in parts)
-
-
-def _in_two(labels: _Labels, forms: list[_Form], draft: Draft) -> Iterator[_Parts]:
-    """The note as the teacher's part and that of a target, which lacks nothing or is the chosen one."""
-    teacher = next(names for backend, names in forms if not backend)
-    for cut in range(2, len(labels) - 1):
-        for own, other in ((labels[:cut], labels[cut:]), (labels[cut:], labels[:cut])):
-            of_teacher = _filled(teacher, own)
-            if not of_teacher.keys() & {"TEACHER_MODEL", "TEACHER_BASE_URL"}:
-                continue
-            for backend, names in forms:
-                part = _filled(names, other) if backend else {}
-                if len(part) >= _ENOUGH_FOR_A_TARGET and (
-                    backend == draft.backend or part.keys() >= set(KINDS[backend].needs)
-                ):
-                    yield [("", of_teacher), (backend, part)]
-
-
-def _filled(form: Mapping[str, str], labels: _Labels) -> dict[str, int]:
-    """The places of the settings that labels fill. The form's own label goes before another word for a setting."""
-    known = sorted((one for one in labels if one[1] in form), key=lambda one: _is_label(form, one[1]))
-    return {form[word]: place for place, word in known}
-
-
-def _is_label(form: Mapping[str, str], word: str) -> bool:
-    return word in form and _plain(label(form[word])) == word
-
-
-def _word(one: _Labelled, draft: Draft) -> str:
-    """The word that stands for a label in the forms."""
+def _told(one: _Labelled, draft: Draft) -> Told:
+    """What a label says to the forms."""
     name = _setting(one, draft)
-    return _OF_A_TEACHER if name == "TEACHER_BASE_URL" else _plain(label(name) if name else one.label)
+    if name == "TEACHER_BASE_URL":
+        return Told(OF_A_TEACHER, "")
+    if not name:
+        return told(one.label) or Told(plain(one.label), "")
+    return Told(plain(label(name)), {"teacher": "teacher", "storage": "storage"}.get(step_of(name), ""))
 
 
 def _setting(one: _Labelled, draft: Draft) -> str:
@@ -287,62 +170,27 @@ def _setting(one: _Labelled, draft: Draft) -> str:
     Not for the teacher's label that is a setting's name in capitals. An address that ends in /v1, or is the
     teacher's, is never one of a storage target.
     """
-    written, word, value = one.label, _plain(one.label), _bare(one.value)
+    written, value, says = one.label, _bare(one.value), told(one.label)
     if written != written.upper() and written.upper() == CHAT:
         return ""
-    if word in _NAMED:
-        return _NAMED[word][not looks_like_one(value)]
-    if word in _ADDRESS.split() and looks_like_one(value):
+    if says and not says.word:
+        return wholly(says.owner, value)
+    if says and says.word in ADDRESSES and not is_of_target(says.owner) and looks_like_one(value):
         address = f"{scheme(value)}{value}".rstrip("/")
-        if address.endswith("/v1") or address == draft.address.rstrip("/"):
+        if says.owner or address.endswith("/v1") or address == draft.address.rstrip("/"):
             return "TEACHER_BASE_URL"
+    if says and says.owner in PROVIDERS and "_" not in written:
+        return ""  # it is told of any teacher: the address may show that it is another one
     return setting_called(re.sub(r"[\W_]+", "_", written))
-
-
-def _forms(draft: Draft, *, of_storage: bool) -> list[_Form]:
-    """The labels of each form with their settings, and the target that it is of; the likeliest form first."""
-    teacher = ("", {word: name for name, words in _TEACHERS.items() for word in words.split()})
-    order = [one for _, some in storing.groups() for one, _ in some if one != HERE]
-    order.sort(key=lambda one: one != draft.backend)
-    targets: list[_Form] = [(one, _of_target(one)) for one in order]
-    if of_storage:
-        return targets
-    return [*targets, teacher] if draft.step == "storage" else [teacher, *targets]
-
-
-def _likely(form: _Form, labels: _Labels, draft: Draft, least: int) -> tuple[int, int]:
-    """How well a form fits: by the settings that it fills, then by its labels.
-
-    The chosen target counts as one setting more, if it fills at least so many.
-    """
-    backend, names = form
-    filled = len(_filled(names, labels))
-    chosen = filled >= least and backend != "" and backend == draft.backend
-    return filled + chosen, sum(_is_label(names, word) for word in {word for _, word in labels})
-
-
-def _of_target(backend: str) -> dict[str, str]:
-    names = storing.fields(backend)
-    found = {word: name for name in reversed(names) for word in _synonyms(name)}
-    return found | {_plain(label(name)): name for name in names}
-
-
-def _synonyms(name: str) -> list[str]:
-    return f"{_SYNONYMS.get(name, '')} {_BY_LABEL.get(label(name), '')}".split()
-
-
-@functools.lru_cache(1024)
-def _plain(words: str) -> str:
-    return re.sub(r"[\W_]", "", words.lower())
 
 
 def _value(name: str, written: str) -> str:
     value = _bare(written)
     if name in SECRET_NAMES:
         return _SCHEME.sub("", value)
-    if name == TEACHER:
-        return next((one for one in PROVIDERS if _plain(value) in (_plain(one), _plain(provider_words(one)))), value)
-    return value
+    if name == "S3_BUCKET":
+        return re.sub(r"s3://([^/]+)/?", r"\1", value)
+    return (named(value) or value) if name in (TEACHER, BACKEND) else value
 
 
 def _bare(written: str) -> str:

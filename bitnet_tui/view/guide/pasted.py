@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
@@ -27,13 +28,16 @@ from bitnet_tui.view.guide.draft import (
     of_settings,
     wrong,
 )
-from bitnet_tui.view.guide.labelled import setting_called
+from bitnet_tui.view.guide.noted import in_plain_lines
+from bitnet_tui.view.guide.vocabulary import setting_called, tells_a_secret
 from bitnet_tui.view.typed import plain_value
 
-_SECTION = re.compile(r"^[^\S\n]*\[[^\]\n]*\][^\S\n]*$", re.MULTILINE)
+_SECTION = re.compile(r"^[^\S\n]*\[([^\]\n]*)\][^\S\n]*$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
 _FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
 """What only a shell would make a key of."""
+_LIKE_A_KEY = re.compile(r"(?=\D*\d).{16,}")
+_NAME = re.compile(r"[A-Z][A-Z\d]*(?:_[A-Z\d]+)+")
 _NOT_PASTED = ("Place", "Keys", "Notifications")
 """Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
 _ACCOUNT = {"type", "private_key", "client_email"}
@@ -67,12 +71,17 @@ class Pasted:
     def _words(self, most: int, most_left: int) -> str:
         """With so many names of what was taken, and of what was not: those are news."""
         names = [label(name) for name in (*self.values, *(name for name, one in self.keys.items() if one))]
-        rest = [
-            *_shortened(self.unknown, most_left, "name"),
-            *([_number(self.left, "other line")] if self.left else []),
-        ]
+        shown = [one for one in self.unknown if not _may_be_a_key(one)]
+        left = self.left + len(self.unknown) - len(shown)
+        rest = [*_shortened(shown, most_left, "name"), *([_number(left, "other line")] if left else [])]
         said = ("Taken" if rest else "Taken from what was pasted", _shortened(names, most, "setting"))
         return " ".join(f"{what}: {listed(some)}." for what, some in (said, ("Not taken", rest)) if some)
+
+
+def _may_be_a_key(name: str) -> bool:
+    """Whether what is before a sign may itself be a key, as in "17abc…: the key"."""
+    long = any(_LIKE_A_KEY.fullmatch(word) for word in name.split())
+    return Redactor()(name) != name or (long and not _NAME.fullmatch(name))
 
 
 def _number(number: int, noun: str) -> str:
@@ -93,20 +102,20 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
     Only settings of sections whose name begins with `sections` are taken. A text with a key in it is never None.
     With `bare`, lines without labels are taken by their form.
     """
-    lines = _SECTION.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
+    lines = _SECTION.sub(r"# \1", text.replace("\r\n", "\n").replace("\r", "\n"))  # a terminal pastes "\r"
     if bare:
         lines = with_labels(lines, draft or Draft(), of_storage=bool(sections))
     if (account := _json_object(lines)).keys() >= _ACCOUNT:
         return Pasted({}, {"FIREBASE_CREDENTIALS_JSON": json.dumps(account)})
     if whole := labelled.may_be_a_value(lines):
-        return Pasted({}, {}, (whole,)) if labelled.tells_a_secret(whole) else None
-    lines = labelled.unfolded(lines)
+        return Pasted({}, {}, (whole,)) if tells_a_secret(whole) else None
+    lines = in_plain_lines(labelled.unfolded(lines))
     by_name = set(_ASSIGNED.findall(lines))
     lines = labelled.as_dotenv(lines, draft or Draft(), of_storage=bool(sections))
     named = _ASSIGNED.findall(lines)
     labels = [one for one in labelled.labels_of(lines) if one not in named]
     of_keys = [one for one in named if setting_called(one) in SECRET_NAMES]
-    secret = bool(of_keys) or any(map(labelled.tells_a_secret, (*labels, *named)))
+    secret = bool(of_keys) or any(map(tells_a_secret, (*labels, *named)))
     if not secret and not any(map(setting_called, named)):
         return None
     try:
@@ -149,6 +158,8 @@ def _may_be_pasted(name: str, value: str, sections: str) -> bool:
         return False
     if name in SECRET_NAMES:
         return value.isprintable() and not _FOR_A_SHELL.fullmatch(value)
+    if Redactor()(value) != value or (name == "TEACHER_MODEL" and " " in value and not value.startswith("/")):
+        return False  # there is a key in it, or it is a sentence, which may have one
     return not wrong(name, value) and (name != BACKEND or value in KINDS)
 
 
