@@ -32,6 +32,7 @@ and sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedde
 _STATUS = Path("/proc/self/status")
 _SESSION_PRIORITY = Path("/proc/self/autogroup")
 _SESSION_TRIES = 20
+_NAMESPACE = Path("/proc/self/ns/pid")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -69,6 +70,14 @@ def boot_id() -> str:
     import psutil
 
     return f"boot-{int(psutil.boot_time())}"
+
+
+def namespace() -> str:
+    """That of the pids here: containers of one host, which may share its name, don't see each other's processes."""
+    try:
+        return str(_NAMESPACE.readlink())
+    except OSError:  # not Linux
+        return ""
 
 
 def uptime() -> float:

@@ -14,6 +14,7 @@ from bitnet_core.export import card, gguf, gguf_read, hf, model_card, places
 from bitnet_core.export import verify as verifying
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, RuntimeMissing
 from bitnet_core.export.verify import RUNTIME_BITS, Answers, Verification
+from bitnet_core.files import half_written
 from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
@@ -44,7 +45,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        return f"{files.short(self.experiment.name)}-step{self.checkpoint.step}"
+        return f"{half_written.short(self.experiment.name)}-step{self.checkpoint.step}"
 
     @property
     def words(self) -> str:

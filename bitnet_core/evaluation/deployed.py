@@ -5,7 +5,6 @@ benchmarks/bench_decode.py), but the memory and speed of one index must belong t
 """
 
 import json
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files import TEMPORARY_SUFFIX
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
@@ -23,7 +22,6 @@ from bitnet_core.process import last_line, lines_of, pipe_of, start_helper
 from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
-_PREFIX = ".packed-"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def run_deployed(
         "device": device,
     }
     answers: list[Generation] = []
-    with scratch_folder(scratch, _PREFIX) as folder:
+    with scratch_beside(scratch / "packed") as folder:
         path = folder / "student.pt"
         save_packed(packed, path)
         with _child(job | {"path": str(path)}, check_stop) as lines:
@@ -106,19 +104,6 @@ def run_deployed(
                 elif kind == "done":
                     return Deployed(answers=answers, **line)
     raise AssertionError("the process ended normally, but without a result")  # pragma: no cover
-
-
-@contextmanager
-def scratch_folder(run: Path, prefix: str) -> Iterator[Path]:
-    """A folder in that of a run, for as long as the block runs.
-
-    Its name says that it is temporary, so that no copy of the experiment takes it. What a killed evaluation left
-    under this prefix in any run is removed first; only one runs at a time.
-    """
-    for leftover in run.parent.glob(f"*/{prefix}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=run, prefix=prefix, suffix=TEMPORARY_SUFFIX) as folder:
-        yield Path(folder)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.export import card, hf, verify
 from bitnet_core.export.card import Row
 from bitnet_core.export.running import TRANSFORMERS, RuntimeMissing, require_accelerate
 from bitnet_core.export.verify import Answers
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.model.packing import weight_bytes
 from bitnet_core.model.student import Student
 from bitnet_core.process import available_bytes
@@ -16,7 +16,6 @@ from bitnet_core.teachers.opening import Host
 from bitnet_core.text import size
 from bitnet_core.tokenizer.student import StudentTokenizer
 
-_PREFIX = ".in-transformers-"
 _MOST_PARAMETERS = 500_000_000
 """Half a minute on two processors; the answers of a larger student take minutes."""
 _PROGRAM_BYTES = 600_000_000
@@ -48,7 +47,7 @@ def row_in_transformers(
         return card.unverified(TRANSFORMERS, str(error))
     try:
         host.progress(0, None, "steps", "comparing with transformers")
-        with scratch_folder(scratch, _PREFIX) as folder:
+        with scratch_beside(scratch / "in-transformers") as folder:
             path = folder / "student-hf"
             hf.write(packed, tokenizer, path)
             verified = verify.verify_folder(path, packed, tokenizer, own, host.check_stop)

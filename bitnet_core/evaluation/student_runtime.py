@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.evaluation.scorers import SLOTS, server_scorer, student_scorer
 from bitnet_core.evaluation.student_answers import served_answers, student_answers
 from bitnet_core.export import gguf
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.suites.likelihood import TextScorer
@@ -25,7 +25,6 @@ from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 GGUF_TYPE = "TQ2_0"
-_PREFIX = ".exported-"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def student_file(
     if device.type != "cpu" and not embedded:
         yield StudentFile(None, f"it computes on {device.type}, and its teacher is not in llama.cpp")
         return
-    with scratch_folder(scratch, _PREFIX) as folder:
+    with scratch_beside(scratch / "exported") as folder:
         path = folder / f"student-{GGUF_TYPE}.gguf"
         try:
             gguf.write(packed.cpu(), tokenizer, path, GGUF_TYPE)

@@ -2,16 +2,13 @@
 
 import contextlib
 import json
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.files import require_regular
+from bitnet_core.errors import UsageError
+from bitnet_core.files import half_written, require_regular
 from bitnet_core.files.regular import read_bounded
-from bitnet_core.files.writable import require_writable_folder
+from bitnet_core.files.writable import require_writable_folder, writing
 from bitnet_core.runs.exports import MARK
 
 _CONFIG_BYTES = 1 << 20
@@ -24,7 +21,6 @@ def require_free(path: Path, *, folder: bool, force: bool) -> None:
     """
     require_replaceable(path, folder=folder, force=force)
     require_writable_folder(path.parent)
-    files.remove_leftovers(path.parent)  # of an export that was killed
 
 
 def require_replaceable(path: Path, *, folder: bool, force: bool) -> None:
@@ -50,22 +46,11 @@ def complete_folder(path: Path) -> Iterator[Path]:
 
     BitnetError when the disk is full or can't be written; what was there is then left as it was.
     """
-    temp = files.temp_beside(path)
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
-    try:
-        temp.mkdir(parents=True)
-        yield temp
-        if path.exists():
-            path.rename(old)
-        temp.rename(path)
-    except OSError as error:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with half_written.scratch_beside(path, 0o777) as temp:
+            yield temp
+            half_written.replace_folder(temp, path)
 
 
 def _is_export(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError, NameNotUTF8, explained
+from bitnet_core.files.half_written import temp_beside
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
 from bitnet_core.text import is_utf8
 
@@ -21,11 +22,8 @@ _LOCK_POLL_SECONDS = 0.02
 LOCK_SECONDS = 10.0
 """How long to wait for a lock that is only ever held for a moment."""
 _JSON_BYTES = 1 << 24
-_NAME_BYTES = 160
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
-TEMPORARY_SUFFIX = ".part"
-"""Ends the hidden names of files and folders that are being written; none is ever stored."""
 _held: set[tuple[int, int, int]] = set()
 """Threads, and the device and inode number of the folders that they hold."""
 _PACKAGE = Path(__file__).parents[1]
@@ -49,49 +47,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fsync_folder(path.parent)
     finally:
         temp.unlink(missing_ok=True)
-
-
-def temp_beside(path: Path) -> Path:
-    """A new name beside a path, which says whose it is: if this process is killed, `remove_leftovers` knows it."""
-    import secrets
-
-    return path.with_name(f".{short(path.name)}.{_writer(os.getpid())}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
-
-
-def short(name: str) -> str:
-    """The first bytes of a name, so that there is room for more beside them: file systems take 255 bytes."""
-    return os.fsencode(name)[:_NAME_BYTES].decode(errors="ignore")
-
-
-def _writer(pid: int) -> str:
-    import hashlib
-    import socket
-
-    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-    return f"{host}-{pid}"
-
-
-def remove_leftovers(folder: Path, *, below: bool = False, of: str = "") -> list[Path]:
-    """Remove what killed writers have left half-written, files and folders, if their host was this one.
-
-    `below`: in the folders in it, too. `of`: only those of names that begin so.
-
-    Returns what was removed.
-    """
-    import shutil
-
-    from bitnet_core import process
-
-    removed = []
-    for temp in sorted(folder.glob(f"{'**/' if below else ''}.{of}*{TEMPORARY_SUFFIX}")):
-        host, _, pid = temp.name.removesuffix(TEMPORARY_SUFFIX).rpartition(".")[2].rpartition("-")[0].partition("-")
-        if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
-            if temp.is_dir() and not temp.is_symlink():
-                shutil.rmtree(temp, ignore_errors=True)
-            else:
-                temp.unlink(missing_ok=True)
-            removed.append(temp)
-    return removed
 
 
 @contextlib.contextmanager

@@ -28,7 +28,6 @@ ELSEWHERE_SECONDS = 10.0
 ELSEWHERE_REPORTED_SECONDS = 600.0
 """How long to wait for an owner on another host: without, and with a report to the user that this waits."""
 _GUARD = Path("/tmp")  # noqa: S108 - nothing is written there; it is a folder of this host that everybody may lock
-_NAMESPACE = Path("/proc/self/ns/pid")
 _NOT_REGULAR = (errno.ELOOP, errno.ENXIO, errno.EINVAL)
 """What `open_regular` says of a link, of a socket, and of a folder, a pipe or a device."""
 
@@ -51,12 +50,12 @@ class Owner:
 
     @classmethod
     def me(cls) -> "Owner":
-        return cls(**dataclasses.asdict(process.current()), namespace=_namespace(), token=secrets.token_hex(8))
+        return cls(**dataclasses.asdict(process.current()), namespace=process.namespace(), token=secrets.token_hex(8))
 
     def is_elsewhere(self) -> bool:
         here = process.current()
         after_reboot = self.host == here.host and self.boot_id != here.boot_id
-        return not after_reboot and (self.host, self.namespace) != (here.host, _namespace())
+        return not after_reboot and (self.host, self.namespace) != (here.host, process.namespace())
 
     def is_alive(self) -> bool:
         """Whether it still runs. True if that can't be seen from here."""
@@ -209,10 +208,3 @@ def _remove(path: Path, dead: _Seen) -> bool:
         ) from error
     finally:
         os.close(guard)
-
-
-def _namespace() -> str:
-    try:
-        return str(_NAMESPACE.readlink())
-    except OSError:  # not Linux
-        return ""

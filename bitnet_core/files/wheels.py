@@ -14,6 +14,7 @@ from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.network.proxy import through
 from bitnet_core.network.trickle import LEAST_BYTES
 from bitnet_core.process import python, rss_bytes
@@ -61,12 +62,9 @@ def fetch(wheel: Wheel, folder: Path, environment: Mapping[str, str], report: Pr
     target = folder / wheel.filename
     if intact(target, wheel.size, wheel.sha256):
         return target
-    # The lock is ours, so these are left over from a download that was killed.
-    for leftover in folder.glob("fetch-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as temporary:
-        _pip_download(wheel, Path(temporary), environment, report)
-        downloaded = Path(temporary) / wheel.filename
+    with scratch_beside(folder / "fetch") as temporary:
+        _pip_download(wheel, temporary, environment, report)
+        downloaded = temporary / wheel.filename
         if not intact(downloaded, wheel.size, wheel.sha256):
             raise BitnetError(
                 f"The package index delivered a {wheel.requirement} that is not the pinned one; "

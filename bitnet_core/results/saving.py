@@ -4,6 +4,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files import half_written
 from bitnet_core.files.writable import writing
 from bitnet_core.results import metrics_csv
 from bitnet_core.results.receipt import receipt
@@ -19,7 +20,7 @@ _ZOOM = 2.0
 def default_path(subject: Subject, kind: str = FORMATS[0]) -> Path:
     """In the experiment's reports, named after the training, so that each one keeps its own."""
     train = subject.runs.get(TRAIN)
-    return subject.experiment.reports / f"report-{train.id if train else files.short(subject.root.name)}{kind}"
+    return subject.experiment.reports / f"report-{train.id if train else half_written.short(subject.root.name)}{kind}"
 
 
 def save(subject: Subject, path: Path) -> Path:

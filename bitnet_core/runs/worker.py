@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import faulthandler
+import glob
 import platform
 import signal
 import socket
@@ -18,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bitnet_core import files, process
+from bitnet_core import process
 from bitnet_core.errors import (
     FREE_MEMORY,
     BitnetError,
@@ -28,6 +29,7 @@ from bitnet_core.errors import (
     lacks_memory,
     lacks_package,
 )
+from bitnet_core.files import half_written
 from bitnet_core.limits import ask_before_imports
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
@@ -144,8 +146,9 @@ def _take_over(run: Run, context: StageContext) -> RunRecord:
         )
     )
     experiment = context.experiment
-    for folder in (experiment.checkpoints, experiment.data, experiment.reports, experiment.logs):
-        for leftover in files.remove_leftovers(folder, below=True):
+    beside_data = experiment.data.parent.glob(f"{glob.escape(experiment.data.name)}.*")  # such as projections
+    for folder in (experiment.checkpoints, experiment.data, *beside_data, experiment.reports, experiment.logs):
+        for leftover in half_written.remove_leftovers(folder, below=True):
             context.log(f"{leftover} was left unfinished by a run that was killed; removed.")
     return record
 

@@ -251,7 +251,6 @@ def _well_formed(content: dict[str, Any]) -> bool:
 def _store(path: Path, content: dict[str, Any]) -> None:
     content = content | {"sha256": _checksum(content)}
     path = path.resolve()  # a link stays a link
-    files.remove_leftovers(path.parent)
     files.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
 
 

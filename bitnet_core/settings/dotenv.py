@@ -219,8 +219,6 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
     with writing(path, "check its permissions"):
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
         mode &= 0o700 if private else 0o777
-        # A writer that was killed may have left a copy that contains every key of this file.
-        files.remove_leftovers(target.parent)
         files.write_bytes(target, text.encode("utf-8"), mode)
         with contextlib.suppress(OSError):  # a file system without modes
             target.chmod(mode)

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.files import TEMPORARY_SUFFIX, real_path
+from bitnet_core.files import real_path
+from bitnet_core.files.half_written import TEMPORARY_SUFFIX
 from bitnet_core.runs.record import COPIED
 from bitnet_core.secrets import known
 from bitnet_core.settings.registry import REGISTRY

@@ -4,19 +4,20 @@ A file that the target has lost or damaged, or does not let be read, keeps no ot
 at the end.
 """
 
+import contextlib
 import glob
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import fsync_folder
+from bitnet_core.files.half_written import short, temp_beside
 from bitnet_core.files.pieces import write_at
 from bitnet_core.files.writable import writing
 from bitnet_core.runs.experiment import Experiment
@@ -198,8 +199,9 @@ class Pull:
         if entry.name in self._lacking:
             raise LostFile(f"{printable(entry.name)} is missing or changed")
         path = self.here.path_of(entry.name)
-        temp = path.with_name(f".{files.short(path.name)}.{entry.sha256[:16]}.part")
-        with writing(path, "check its permissions"):
+        cut = path.with_name(f".{short(path.name)}.{entry.sha256[:16]}.part")
+        temp = cut if entry.part_bytes else temp_beside(path)
+        with writing(path, "check its permissions"), _removed_if_unwritable(temp):
             self.here.require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry.part_bytes:
@@ -226,7 +228,7 @@ class Pull:
 
     def _bring_whole(self, entry: Stored, temp: Path) -> None:
         data = self.read(entry)
-        with os.fdopen(_opened(temp, os.O_TRUNC), "wb") as out:
+        with os.fdopen(_opened(temp, os.O_EXCL), "wb") as out:
             write_at(out.fileno(), data)
             os.fsync(out.fileno())
         self._on_bytes(entry.name, len(data), entry.size)
@@ -287,9 +289,20 @@ def _shown(some: list[str]) -> str:
     return ", ".join(some[:_SHOWN]) + more
 
 
+@contextlib.contextmanager
+def _removed_if_unwritable(temp: Path) -> Iterator[None]:
+    """Remove a temporary file if the disk is full or faulty. What a target has cut is left for the next pull."""
+    try:
+        yield
+    except OSError:
+        with contextlib.suppress(OSError):
+            temp.unlink(missing_ok=True)
+        raise
+
+
 def _remove_others(temp: Path, path: Path) -> None:
     """Remove what a cut pull has left of another version of a large file."""
-    for other in path.parent.glob(f".{glob.escape(files.short(path.name))}.{'[0-9a-f]' * 16}.part"):
+    for other in path.parent.glob(f".{glob.escape(short(path.name))}.{'[0-9a-f]' * 16}.part"):
         if other != temp:
             other.unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files import half_written
 from bitnet_core.files.writable import writing
 from bitnet_core.runs import clock
 from bitnet_core.storage.layout import Known, Stored
@@ -246,7 +247,7 @@ def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
     folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.remove_leftovers(folder)
+        half_written.remove_leftovers(folder)
         try:
             state = State(path)
         except sqlite3.OperationalError:  # a full disk, or a lock: it is not damaged

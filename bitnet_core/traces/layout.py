@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files import half_written
 from bitnet_core.files.scratch import scratch_folder
 from bitnet_core.files.user_folders import NoHome, cache_folder
 from bitnet_core.text import is_utf8
@@ -198,7 +199,7 @@ def _remove_old(folder: Path) -> None:
     """Remove files that were not read for a month, and what a killed writer left."""
     if not folder.is_dir():
         return
-    files.remove_leftovers(folder)
+    half_written.remove_leftovers(folder)
     for path in folder.glob("*.arrow"):
         if path.stat().st_mtime < time.time() - _KEPT_DAYS * 86_400:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """The folder of a projection: complete or absent, and only what has changed is made again.
 
-A projection is prepared in a hidden folder beside its place and renamed when it is complete. A run that was killed
-leaves the hidden folder, and the next one continues in it.
+A projection is prepared in a hidden folder beside its place and renamed when it is complete. If it fails, the folder
+is removed; if it is stopped or killed, the next one continues in it.
 """
 
 import contextlib
@@ -10,8 +10,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files import half_written
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.schema import TraceMetadata
 
@@ -31,17 +31,18 @@ def require_replaceable(out: Path) -> None:
 @contextlib.contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
     """A folder to work in, which replaces `folder` at the end."""
-    place, aside = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
+    place = folder
     try:
+        place = half_written.continued_beside(folder)
         place.mkdir(parents=True, exist_ok=True)
-        files.remove_leftovers(place)
+        half_written.remove_leftovers(place)
         yield place
-        shutil.rmtree(aside, ignore_errors=True)
-        if folder.exists():
-            folder.rename(aside)
-        place.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
+        half_written.replace_folder(place, folder)
+    except Exception as error:
+        if place != folder:
+            shutil.rmtree(place, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         raise BitnetError(
             f"The projection can't be written to {folder.parent} "
             f"{explained(error, 'check its permissions')}, or name another place in --out."

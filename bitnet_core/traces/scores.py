@@ -85,7 +85,6 @@ class TokenScores:
 def write(path: Path, about: About, scored: Iterable[tuple[int, TokenScores]]) -> None:
     """Write the scores of sequences as they come. BitnetError if they can't be written."""
     key_values = _SCHEMA.with_metadata({_KEY: json.dumps(asdict(about)).encode()})
-    files.remove_leftovers(path.parent)  # of a scoring that was stopped
     with (
         writing(path),
         files.atomic_path(path) as temp,

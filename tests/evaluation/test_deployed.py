@@ -91,18 +91,3 @@ def test_a_child_that_dies_raises(student: Student, tmp_path: Path, monkeypatch:
         run_deployed(
             pack_student(student), PROMPTS, Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path
         )
-
-
-def test_what_a_killed_evaluation_left_is_removed(
-    student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    left, mine = tmp_path / "eval-1" / ".packed-abc", tmp_path / "eval-2"
-    left.mkdir(parents=True)
-    mine.mkdir()
-    (left / "student.pt").write_bytes(b"half")
-    monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(BitnetError, match="ended early"):
-        run_deployed(
-            pack_student(student), PROMPTS, Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=mine
-        )
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["eval-1", "eval-2"]

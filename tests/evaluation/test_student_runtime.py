@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.evaluation.student_runtime import StudentFile, StudentRuntime, student_file, student_runtime
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.suites.run import Answer, Unanswered
@@ -49,7 +49,7 @@ def test_llamacpp_answers_and_scores_as_this_program_does(
         assert file.path is not None and file.path.exists()
         for one in (file, StudentFile(None, "by choice")):
             with student_runtime(one, student, tokenizer, 6, ctx, CPU) as here:
-                with scratch_folder(ctx.run_dir, ".packed-"):  # the measurement in this program has its own
+                with scratch_beside(ctx.run_dir / "packed"):  # the measurement in this program has its own
                     assert file.path.exists()
                 found.append((here.name, here.why, answers(here)))
                 scores.append(here.scorer.score(TEXTS))

@@ -2,10 +2,7 @@
 
 import errno
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,16 +16,6 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.resolve import from_values
-
-_WRITER = """
-import sys, time
-from pathlib import Path
-from bitnet_core import files
-with files.atomic_path(Path(sys.argv[1])) as temp:
-    temp.write_text("half")
-    print("writing", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: socket.socket(socket.AF_UNIX).bind(os.path.relpath(path))])
@@ -54,25 +41,6 @@ def test_an_error_leaves_the_old_file_and_no_temp_file(tmp_path: Path) -> None:
         raise RuntimeError
     assert files.read_json(path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_kill_9_leaves_the_old_file_and_a_temp_file_that_the_next_run_removes(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE)
-    assert writer.stdout is not None
-    writer.stdout.readline()
-    assert files.remove_leftovers(tmp_path) == []
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.communicate()
-    time.sleep(0.05)
-    (tmp_path / ".b.txt.deadbeef-1-00000000.part").write_text("of another host")
-    folder = tmp_path / f".b-hf.{files._writer(writer.pid)}-00000000.part"
-    (folder / "inner").mkdir(parents=True)
-    (folder / "inner" / "c.txt").write_text("half")
-    assert path.read_text() == "old"
-    assert len(files.remove_leftovers(tmp_path)) == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".b.txt.deadbeef-1-00000000.part", "a.txt"]
 
 
 def test_dated_folders_of_one_second_are_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import half_written
 from bitnet_core.runs import presence, worker
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.event_files import EventWriter
@@ -160,12 +160,14 @@ def _in_this_process(
 
 
 @pytest.mark.parametrize(
-    "place", ["data", "data/.sequences", "data/_tokenizer", "checkpoints/superseded/x", "reports", "logs/train-1-ab"]
+    "place",
+    ["data.projected/1a2b", "data/.sequences", "data/_tokenizer", "checkpoints/superseded/x", "reports", "logs/a"],
 )
 def test_what_killed_writers_left_is_removed_in_every_folder(start: Starter, tmp_path: Path, place: str) -> None:
     folder = tmp_path / "exp" / place
+    (tmp_path / "exp" / "data").mkdir(parents=True)
     folder.mkdir(parents=True)
-    dead, foreign = files._writer(2**22 + 1), "deadbeef-1"
+    dead, foreign = half_written._writer(2**22 + 1), "deadbeef-1"
     for name in (f".a.json.{dead}-0.part", f".b.json.{foreign}-0.part"):
         (folder / name).touch()
     followed(start("collect", "done"))

@@ -82,6 +82,7 @@ def test_a_full_disk_here_while_pulling(tmp_path: Path) -> None:
             for name, data in contents.items():
                 path = two.root / name
                 assert not path.exists() or path.read_bytes() == data, name
+            assert not list(two.root.rglob("*.part"))
             subprocess.run(["mount", "-o", "remount,size=16m", str(disk)], check=True)
             Pull(two, target, state, published).run(published.manifest.files)
         assert {name: (two.root / name).read_bytes() for name in contents} == contents
@@ -106,7 +107,7 @@ def test_a_write_that_fails_here_leaves_no_file(tmp_path: Path, monkeypatch: pyt
             patched.setattr(os, call, fail)
             Pull(two, target, state, published).run(published.manifest.files)
         require_a_sentence(failed.value)
-        assert not (two.root / CHECKPOINT).exists()
+        assert not (two.root / CHECKPOINT).exists() and not list(two.root.rglob("*.part"))
         Pull(two, target, state, published).run(published.manifest.files)
     assert {name: (two.root / name).read_bytes() for name in contents} == contents
 

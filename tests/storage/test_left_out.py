@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.evaluation.deployed import scratch_folder
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.secrets import known
 from bitnet_core.storage import left_out
 from bitnet_core.storage.left_out import is_left_out, may_hold_keys
@@ -126,7 +126,7 @@ def test_no_temporary_export_of_an_evaluation_is_stored_and_an_older_one_is_remo
         write(one, new, text)
         push(one, target)
     assert not [one.key for one in target.list("") if ".exported-" in one.key]
-    with scratch_folder(one.logs / "eval-1", ".any-") as folder:
+    with scratch_beside(one.logs / "eval-1" / "any") as folder:
         (folder / "student.gguf").write_bytes(b"g")
         write(one, new, b"4")
         push(one, target)

