@@ -43,7 +43,7 @@ def test_what_is_said_of_any_teacher_is_that_of_the_chosen_one_or_of_an_own_serv
 
 
 @pytest.mark.parametrize("called", ["S3_ENDPOINT", "AWS_ENDPOINT_URL", "S3_ENDPOINT_URL", "MINIO_ENDPOINT"])
-def test_an_endpoint_by_any_programs_name_and_without_a_scheme_istaken(called: str) -> None:
+def test_an_endpoint_by_any_programs_name_and_without_a_scheme_is_taken(called: str) -> None:
     draft, _ = taken(f"model: m\naddress: lab\n{called}=127.0.0.1:9000\nS3_BUCKET=b\nAWS_ACCESS_KEY_ID=A")
     assert (draft.backend, draft.get("S3_ENDPOINT_URL")) == ("s3", "http://127.0.0.1:9000")
 

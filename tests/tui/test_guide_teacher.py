@@ -108,6 +108,12 @@ async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkey
         await press(pilot, "ctrl+o")
         assert guide.query_one("#address", Input).value == f"{root}/v1" == guide.draft.address
         await until(pilot, lambda: len(asked) == 2)
+        guide.query_one("#key", Input).value = KEY
+        await settled(pilot)
+        await choose(pilot, "vllm")
+        assert [guide.query_one(one, Input).value for one in ("#address", "#key")] == [f"{root}/v1", KEY]
+        await choose(pilot, "openai")
+        assert (guide.query_one("#key", Input).value, guide.typed_keys) == ("", {})
 
 
 async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(

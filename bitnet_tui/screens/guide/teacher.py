@@ -200,7 +200,12 @@ class TeacherStep(TestedStep):
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
         if event.option.id and event.option.id != self.draft.teacher.name:
             self.guide.stop_test(self.step)
+            values, keys = teachers.carried(self.draft, self.guide.keys, event.option.id)
             self.guide.change(TEACHER, event.option.id)
+            for name, value in values.items():
+                self.guide.change(name, value)
+            for name, key in keys.items():
+                self.guide.type_key(name, key)
             self._fit()
 
     @on(Input.Changed)
