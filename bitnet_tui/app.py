@@ -217,11 +217,11 @@ class BitnetApp(Leaving, Tidying):
             self.call_from_thread(self.notify, offering(warning), title="Settings", severity="warning")
         return warnings
 
-    def open_experiment(self, root: Path, first: str | None = None) -> None:
+    def open_experiment(self, root: Path, first: str | None = None, at: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen
 
         self.last_opened = root
-        screen = ExperimentScreen(root.absolute(), first)
+        screen = ExperimentScreen(root.absolute(), first, at)
         if self.screen.has_class("welcome"):
             self.switch_screen(screen)
         else:

@@ -143,6 +143,6 @@ class Shell(App[None]):
         """Ask teacher and student of an experiment."""
         raise NotImplementedError
 
-    def open_experiment(self, root: Path, first: str | None = None) -> None:
-        """Show an experiment over the list; `first` is a stage to start as soon as it is shown."""
+    def open_experiment(self, root: Path, first: str | None = None, at: str | None = None) -> None:
+        """Show an experiment over what is open, at a stage; `first` is one to start as soon as it is shown."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ from dataclasses import replace
 from textual.containers import Vertical, VerticalScroll
 from textual.widget import Widget
 
+from bitnet_core.results.verdict import LETTERS
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
@@ -38,6 +39,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         self._chosen = tuple(chosen)
         self._view: CompareView | None = None
         self._ticks = 0
+        self._scrolled = False
 
     def head(self) -> Line:
         cells = max(20, self.app.size.width - 14)
@@ -95,6 +97,7 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
         self.draw_charts()
         if first:
             self.refresh_bindings()
+        self.call_after_refresh(self._scroll_noticed)
 
     def on_resize(self) -> None:
         if self.on_stack and self._view is not None and not self.too_small:
@@ -135,6 +138,42 @@ class CompareScreen(LookingScreen[CompareView], ChartingScreen):
     def action_axis(self) -> None:
         """Along another axis a place is another number."""
         self.look_through(self.lens.next_axis().whole())
+
+    # -- below it, and what was compared ---------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where all is in sight, nothing scrolls, and the line of keys does not say so."""
+        if action == "scroll" and self.complete and not self._scrolls:
+            return False
+        return super().check_action(action, parameters)
+
+    @property
+    def _scrolls(self) -> bool:
+        return self.query_one(_Tables).max_scroll_y > 0
+
+    def _scroll_noticed(self) -> None:
+        if self.on_stack and self._scrolls is not self._scrolled:
+            self._scrolled = self._scrolls
+            self.refresh_bindings()
+
+    def action_open(self, letter: str = "") -> None:
+        """Open that one, or ask which."""
+        found = self._view.comparison if self._view else None
+        subjects = dict(zip(LETTERS, found.subjects if found else (), strict=False))
+        if letter in subjects:
+            one = subjects[letter]
+            self.shell.open_experiment(one.root, at=compared.unevaluated(one) or None)
+            return
+        from bitnet_tui.screens.picking import PickScreen
+
+        entries = [compared.entry(name, one) for name, one in subjects.items()]
+
+        def answered(place: int | None) -> None:
+            if place is not None and self.on_stack:
+                self.action_open(list(subjects)[place])
+
+        if entries:
+            self.app.push_screen(PickScreen("Open", entries), answered)
 
     def action_scroll(self, way: str) -> None:
         getattr(self.query_one("#table-scroll"), f"scroll_{way}")(animate=False)

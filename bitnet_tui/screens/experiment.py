@@ -46,17 +46,17 @@ _FIRST_SECONDS, _SLICE_SECONDS = 0.1, 1.2
 class ExperimentScreen(
     LookingScreen[ExperimentView], ChartingScreen, StoringScreen, StoppingScreen, TabbedScreen, AskingScreen
 ):
-    """`first` is a stage to start as soon as the screen is shown."""
+    """`first` is a stage to start as soon as the screen is shown, `at` one that is chosen."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
     BINDINGS = [*(row for one in TABS for row in bindings.of(one)), *bindings.of("experiment")]  # noqa: RUF012
 
-    def __init__(self, root: Path, first: str | None = None) -> None:
+    def __init__(self, root: Path, first: str | None = None, at: str | None = None) -> None:
         super().__init__()
         self.root = root
         self._first = first
         self._view = ExperimentView(root)
-        self._chosen: str | None = None
+        self._chosen = at
         """None = follow the stage that is running."""
         self._back = 0
         self._launching: str | None = None

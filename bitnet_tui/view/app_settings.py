@@ -8,6 +8,7 @@ from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.text import UNKNOWN, crop, flat, pad, width
+from bitnet_tui.key_names import key
 from bitnet_tui.labels import label
 from bitnet_tui.view.spans import Line, Span, line
 
@@ -82,7 +83,8 @@ def _notice(name: str, found: Resolution, held: "Mapping[str, Held] | None") -> 
         return AppSetting(label(name), value, origin, f"{setting.help} Enter sets it.", "keys")
     origin = found.settings.origin(name)
     origin = f"./{origin}" if origin.startswith(".env line ") else origin
-    where = f"{name} in ./.env is for all experiments; an experiment's Config tab sets it for that one."
+    config = f"an experiment's Config tab ({key('experiment.config')})"
+    where = f"{name} in ./.env is for all experiments; {config} sets it for that one."
     return AppSetting(label(name), as_written(found.settings.values[name]), origin, f"{setting.help} {where}")
 
 

@@ -3,6 +3,7 @@
 `bitnet_core.results` has found all that is said here.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,14 @@ from bitnet_core.results.axes import LABELS
 from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
 from bitnet_core.results.curves import Curve, moved
 from bitnet_core.results.differing import shown
-from bitnet_core.results.subject import Subject, SubjectReader
+from bitnet_core.results.figures import half_widths
+from bitnet_core.results.subject import EVAL, Subject, SubjectReader
 from bitnet_core.results.verdict import LETTERS, settings_words
 from bitnet_core.runs.event_words import FLIP
 from bitnet_core.runs.experiment import Experiment, unreadable_words
 from bitnet_core.text import UNKNOWN, crop, crop_middle, pad, tick, width, wrap
-from bitnet_tui.labels import by_label, title
+from bitnet_tui.key_names import key
+from bitnet_tui.labels import by_label, stage_title, title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import HIDDEN, laid_out, right_room, rights, turns, value_words
@@ -41,6 +44,8 @@ _TITLE_CELLS, _VALUE_CELLS, _LABEL_CELLS, _SETTING_CELLS = 20, 9, 28, 24
 _LEAST_CELLS = 6
 _WHOLE = "compare.whole"
 _DIFFERING = "settings that differ"
+_TO_RUN = re.compile(r"\brun “[^.;]*?” in (?P<letters>[A-H](?:(?:, | and )[A-H])*)")
+"""What is advised: stages to run in some of those compared."""
 _GAP = 3
 _BESIDE = 12
 """Empty cells between two tables beside each other, at most."""
@@ -87,6 +92,19 @@ class CompareView:
             if name in drawn
         ]
         return found or [Chart(*_CHARTS[0][:2], letters)]
+
+
+def unevaluated(subject: Subject) -> str:
+    """The stage to run next, of one that has no evaluation to tell chance by and makes none; else empty."""
+    if subject.evaluates or half_widths(subject) is not None:
+        return ""
+    return next(iter(subject.lacking), EVAL)
+
+
+def entry(letter: str, subject: Subject) -> str:
+    """How it stands in the list of those that can be opened."""
+    missing = unevaluated(subject)
+    return f"{letter} {subject.name}" + (f": run {stage_title(missing)}" if missing else "")
 
 
 @dataclass
@@ -168,7 +186,8 @@ def names_line(view: CompareView, cells: int) -> Line:
     most = _name_cells([width(one.name) for one in subjects], cells - sum(5 + width(mark) for mark in marks))
     parts: list[Span] = []
     for letter, one, mark in zip(LETTERS, subjects, marks, strict=False):
-        parts += [Span(f"{letter} ", f"curve-{letter}"), Span(f"{crop_middle(one.name, most)}{mark}   ")]
+        name, opens = crop_middle(one.name, most), f"open('{letter}')"
+        parts += [Span(f"{letter} ", f"curve-{letter}", opens), Span(f"{name}{mark}", action=opens), Span("   ")]
     return tuple(parts)
 
 
@@ -200,9 +219,34 @@ def sentence_lines(view: CompareView, cells: int, most: int) -> tuple[tuple[Line
 
 
 def reason_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
-    """Whether that can be said, and what else is to be known of it."""
+    """Whether that can be said, and what else is to be known of it. A click on what is to be run opens that one."""
     reasons = view.comparison.verdict.reasons if view.comparison else ""
-    return tuple(line(Span(text, "label")) for text in wrap(in_app(reasons), cells)) if reasons else ()
+    if not reasons:
+        return ()
+    keyed = _TO_RUN.sub(lambda found: f"{found[0]} ({key('compare.open')})", in_app(reasons))
+    lines = wrap(keyed, cells)
+    links = _links(" ".join(lines))
+    painted: list[Line] = []
+    begin = 0
+    for text in lines:
+        parts, at = [], 0
+        for first, end, letter in links:
+            left, right = (max(at, min(len(text), place - begin)) for place in (first, end))
+            parts += [Span(text[at:left], "label"), Span(text[left:right], "accent", f"open('{letter}')")]
+            at = right
+        painted.append(tuple(part for part in (*parts, Span(text[at:], "label")) if part.text))
+        begin += len(text) + 1
+    return tuple(painted)
+
+
+def _links(text: str) -> list[tuple[int, int, str]]:
+    """Where it is advised to run something in one of those compared: first character, end, and the letter."""
+    found: list[tuple[int, int, str]] = []
+    for advice in _TO_RUN.finditer(text):
+        first, *others = range(advice.start("letters"), advice.end("letters"))
+        found.append((advice.start(), first + 1, text[first]))
+        found += [(place, place + 1, text[place]) for place in others if text[place] in LETTERS]
+    return found
 
 
 def table_lines(view: CompareView, cells: int) -> tuple[Line, ...]:

@@ -12,8 +12,11 @@ _HINT_GAP = 2
 
 
 class Span(Struct, frozen=True, gc=False):
+    """`action` is what a click on it does, an action of the screen; empty if nothing."""
+
     text: str
     style: str = ""
+    action: str = ""
 
 
 Line = tuple[Span, ...]
@@ -26,6 +29,16 @@ def line(*parts: str | Span) -> Line:
 def unstyled(*lines: Iterable[Span]) -> str:
     """The text of lines, without their styles."""
     return "\n".join("".join(span.text for span in one) for one in lines)
+
+
+def action_at(spans: Iterable[Span], column: int) -> str:
+    """The action of what stands at a cell of the line."""
+    right = 0
+    for span in spans:
+        right += width(span.text)
+        if column < right:
+            return span.action if column >= 0 else ""
+    return ""
 
 
 def cells_of(spans: Iterable[Span]) -> int:

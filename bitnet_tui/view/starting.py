@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import listed
+from bitnet_tui import key_names
 from bitnet_tui.labels import by_label, stage_title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.launching import Foreseen
@@ -43,9 +44,9 @@ def _in_vain(found: Foreseen, key: Callable[[str], str]) -> str:
 def question(found: Outlook) -> tuple[str, str, str, str]:
     """Whether training may begin anew beside checkpoints, as the texts of a question."""
     why = f"Training can't go on from its checkpoints: {in_app(found.why_not)}. " if found.why_not else ""
-    instead = (
-        " To go on instead, raise the budget, or resume from an earlier one in Checkpoints." if found.finished else ""
-    )
+    budget = f"raise the budget in Config ({key_names.key('experiment.config')})"
+    earlier = f"or resume from an earlier one in Checkpoints ({key_names.key('experiment.checkpoints')})"
+    instead = f" To go on instead, {budget}, {earlier}." if found.finished else ""
     words = f"{why}{aside_words(found.aside, 'The')}{instead}"
     return "Train again from step 0?", words, "Train again", "Keep checkpoints"
 

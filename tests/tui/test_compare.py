@@ -13,6 +13,7 @@ from bitnet_core.results.verdict import LETTERS
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.view.compared import (
     Chosen,
     CompareView,
@@ -106,9 +107,10 @@ def test_a_name_is_cut_only_where_all_of_them_have_no_room(home: Path):
 @pytest.mark.parametrize("size", [(120, 34), (80, 24)])
 async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
     """Without a Tab first; the line of keys says that there is more."""
-    roots = [whole(home, name, loss, LR=f"{loss}e-4") for name, loss in (("a", 5.4), ("b", 5.0), ("c", 5.2))]
+    roots = [whole(home, name, loss, LR=f"{loss}e-4") for name, loss in (("a", 5.4), ("b", 5.0))]
+    trained(unevaluated := made(home, "c", LR="5.2e-4"), 5.2)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
-        pilot.app.compare(roots)  # type: ignore[attr-defined]
+        pilot.app.compare([*roots, unevaluated.root])  # type: ignore[attr-defined]
         await settled(pilot)
         tables = pilot.app.screen.query_one("#table-scroll")
         end = tables.max_scroll_y
@@ -119,6 +121,19 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
             await until(pilot, lambda place=place: tables.scroll_offset.y == place)
         await click_on(pilot, "More")
         assert tables.scroll_offset.y == 1
+        await pilot.resize_terminal(200, 60)
+        await until(pilot, lambda: "More" not in words(pilot) and not tables.max_scroll_y)
+        await pilot.resize_terminal(*size)
+        await until(pilot, lambda: "More" in words(pilot))
+        await click_on(pilot, "“Evaluate” in C (enter)")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        assert (pilot.app.screen.root.name, pilot.app.screen.chosen_stage) == ("c", "teacher")  # type: ignore[attr-defined]
+        await pilot.press("escape", "enter")
+        await until(pilot, lambda: "C c: run “Teacher baseline”" in words(pilot))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        assert pilot.app.screen.root.name == "b"  # type: ignore[attr-defined]
+        await pilot.press("escape")
         for other in ((80, 32), (120, 24), (200, 55), size):
             await pilot.resize_terminal(*other)
             await settled(pilot)
