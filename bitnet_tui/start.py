@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bitnet_core import __version__
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files.typed import typed_path
 from bitnet_core.terminal import safe_streams
 
 NO_TERMINAL = (
@@ -57,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--home", type=Path, metavar="DIR", help="the workspace: a folder of experiments (BITNET_HOME)"
+        "--home", type=typed_path, metavar="DIR", help="the workspace: a folder of experiments (BITNET_HOME)"
     )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment right away")
+    parser.add_argument("--root", type=typed_path, metavar="DIR", help="open this experiment right away")
     parser.add_argument("--plain", action="store_true", help="print the experiments as text and exit")
     parser.add_argument(
         "--web", action="store_true", help="show it in a browser on this machine; needs the extra `web`"

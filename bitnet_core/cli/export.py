@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, open_experiment, warn
 from bitnet_core.errors import UsageError
+from bitnet_core.files.typed import typed_path
 
 if TYPE_CHECKING:
     from bitnet_core.runs.experiment import Experiment
@@ -27,13 +28,15 @@ def add_to(commands: Commands) -> None:
     )
     export.add_argument("--embedding", choices=EMBEDDINGS, help="gguf: type of the embedding (default: Q8_0)")
     _add_checkpoint(export)
-    export.add_argument("--out", type=Path, metavar="PATH", help="folder or file to write (default: in exports/)")
+    export.add_argument(
+        "--out", type=typed_path, metavar="PATH", help="folder or file to write (default: in exports/)"
+    )
     export.add_argument("--force", action="store_true", help="replace an export that is there")
     export.add_argument("--no-verify", action="store_true", help="don't load it and compare")
     verify = commands.add(
         "verify-export", "load an export in its runtime and compare it with its checkpoint", _verify
     )
-    verify.add_argument("path", type=Path, metavar="FOLDER|FILE")
+    verify.add_argument("path", type=typed_path, metavar="FOLDER|FILE")
     _add_checkpoint(verify)
 
 

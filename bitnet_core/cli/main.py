@@ -5,7 +5,6 @@ Imports only the light half, and what a command needs only when it runs, so that
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from bitnet_core import __version__
@@ -26,6 +25,7 @@ from bitnet_core.cli import (
 )
 from bitnet_core.cli.command import Commands, Handler, complain, in_use
 from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory, lacks_package
+from bitnet_core.files.typed import typed_path
 from bitnet_core.runs.presence import Gone
 from bitnet_core.terminal import safe_streams
 
@@ -137,8 +137,8 @@ class _Parser(argparse.ArgumentParser):
 def _shared_parser() -> argparse.ArgumentParser:
     """The global options, parsed first so that they work on either side of the command."""
     parser = _Parser(prog="bitnet", add_help=False, allow_abbrev=False)
-    parser.add_argument("--root", type=Path)
-    parser.add_argument("--env", type=Path)
+    parser.add_argument("--root", type=typed_path)
+    parser.add_argument("--env", type=typed_path)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments")
     parser.add_argument("--json", action="store_true")
     return parser

@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from bitnet_core.cli.command import Commands, answer, answer_table, json_line
 from bitnet_core.errors import UsageError
+from bitnet_core.files.typed import typed_path
 
 
 def add_to(commands: Commands) -> None:
@@ -13,8 +13,10 @@ def add_to(commands: Commands) -> None:
     prompts.add_argument("--count", type=int, metavar="N", help="how many; all are different")
     prompts.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same prompts (default: 0)")
     prompts.add_argument("--topics", default="", metavar="A,B", help="only these topics")
-    prompts.add_argument("--templates", type=Path, metavar="FILE", help="your own template file")
-    prompts.add_argument("--out", type=Path, metavar="FILE", help="write here (JSON lines) instead of to stdout")
+    prompts.add_argument("--templates", type=typed_path, metavar="FILE", help="your own template file")
+    prompts.add_argument(
+        "--out", type=typed_path, metavar="FILE", help="write here (JSON lines) instead of to stdout"
+    )
     prompts.add_argument("--list", action="store_true", help="show the topics instead")
 
 

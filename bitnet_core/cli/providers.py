@@ -5,12 +5,12 @@ Only `ask.py` and `students.py` import the heavy half; they are loaded when a mo
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from bitnet_core.cli.command import Commands, answer, answer_table, resolution, terminal_columns
 from bitnet_core.cli.export import patient_threads
 from bitnet_core.cli.piped import question
+from bitnet_core.files.typed import typed_path
 
 _MOST_MODELS_SHOWN = 8
 _FIELDS = (
@@ -31,7 +31,7 @@ def add_to(commands: Commands) -> None:
     chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question (default: read from stdin)")
     chat.add_argument(
         "--student",
-        type=Path,
+        type=typed_path,
         metavar="RUN",
         help="let the student of an experiment's folder or checkpoint answer too",
     )

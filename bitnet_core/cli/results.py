@@ -1,7 +1,6 @@
 """`bitnet compare` and `bitnet report`: what experiments have left, beside each other and as a file."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitnet_core.cli.command import (
@@ -13,6 +12,7 @@ from bitnet_core.cli.command import (
     terminal_columns,
     warn,
 )
+from bitnet_core.files.typed import typed_path
 
 if TYPE_CHECKING:
     from bitnet_core.results.compare import Comparison
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
     )
     report.add_argument(
         "--to",
-        type=Path,
+        type=typed_path,
         metavar="FILE",
         help="a file that ends in .html, .csv, .svg or .png (default: in its reports)",
     )
@@ -48,7 +48,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from bitnet_core.results.subject import SubjectReader
     from bitnet_core.settings.places import PlaceOptions
 
-    if arguments.subject:
+    if arguments.subject is not None:
         reader = reader_of(arguments.subject, PlaceOptions.of(settings_to_look_with(arguments)).home)
         reader.run = arguments.run or reader.run
     else:

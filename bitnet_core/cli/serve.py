@@ -2,11 +2,11 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from bitnet_core.cli.command import Commands, resolution
 from bitnet_core.cli.export import TYPES, patient_threads
 from bitnet_core.cli.piped import question
+from bitnet_core.files.typed import typed_path
 from bitnet_core.settings.registry import SECRET_NAMES
 
 _PORT = 8080
@@ -46,7 +46,7 @@ def add_to(commands: Commands) -> None:
     serve.add_argument(
         "path",
         nargs="?",
-        type=Path,
+        type=typed_path,
         metavar="PATH",
         help="a GGUF file, a checkpoint or an experiment's folder (default: this experiment)",
     )
@@ -86,7 +86,7 @@ def _answer(arguments: argparse.Namespace) -> int:
 def add_student(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--student",
-        type=Path,
+        type=typed_path,
         metavar="RUN",
         help="an experiment's folder or a checkpoint (default: this experiment's newest)",
     )

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bitnet_core.cli.command import Commands, answer, answer_table, ask_passphrase, terminal_columns, warn
@@ -23,6 +22,7 @@ from bitnet_core.cli.target import (
     with_target,
 )
 from bitnet_core.errors import UsageError
+from bitnet_core.files.typed import typed_path
 from bitnet_core.text import capital
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def add_to(commands: Commands) -> None:
     opened = commands.add("open", "bring an experiment from a storage target to this machine", open_here)
     opened.add_argument("target", metavar="TARGET", help="BACKEND or BACKEND:NAME, such as s3:demo")
     opened.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="a new folder (default: BITNET_HOME/NAME)"
+        "folder", nargs="?", type=typed_path, metavar="FOLDER", help="a new folder (default: BITNET_HOME/NAME)"
     )
 
 

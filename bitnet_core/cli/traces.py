@@ -1,11 +1,13 @@
 """`bitnet traces`: what was collected, its faults, a student on it, and its projection onto another tokenizer."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from bitnet_core.cli.command import Commands, answer, resolution
 from bitnet_core.errors import UsageError
+from bitnet_core.files.typed import typed_path
 from bitnet_core.terminal import safe
 
 _BROWSING = ("list", "show", "worst", "rejects", "browse")
@@ -45,12 +47,22 @@ def add_to(commands: Commands) -> None:
     traces.add_argument("--offset", type=int, default=0, metavar="N", help="list: how many to pass over")
     traces.add_argument("--by", choices=("number", "kl", "other"), default="number", help="list: the largest first")
     traces.add_argument("--all", action="store_true", help="score: all traces, not just those that are held out")
-    traces.add_argument("--requests", type=int, metavar="FD", help="browse: read requests here (default: stdin)")
+    traces.add_argument(
+        "--requests", type=_descriptor, metavar="FD", help="browse: read requests here (default: stdin)"
+    )
     traces.add_argument("--tokenizer", metavar="T", help="project: a folder, a file, or a name on the hub")
     traces.add_argument("--template", default="", help="project: a chat template instead of the tokenizer's")
     traces.add_argument(
-        "--out", type=Path, metavar="DIR", help="project: the folder to write (default: beside the traces)"
+        "--out", type=typed_path, metavar="DIR", help="project: the folder to write (default: beside the traces)"
     )
+
+
+def _descriptor(text: str) -> int:
+    try:
+        os.fstat(int(text))
+    except (ValueError, OSError, OverflowError):
+        raise argparse.ArgumentTypeError("it is not the number of an open file") from None
+    return int(text)
 
 
 def _traces(arguments: argparse.Namespace) -> int:

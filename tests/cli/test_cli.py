@@ -76,6 +76,38 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert captured.out == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--root", "", "runs"],
+        ["train", "--env="],
+        ["prompts", "--count", "2", "--out", ""],
+        ["prompts", "--count", "2", "--templates="],
+        ["export", "gguf", "--out", ""],
+        ["verify-export", ""],
+        ["generate", "--student", "", "Why?"],
+        ["serve", ""],
+        ["open", "local:demo", ""],
+        ["report", "--to", ""],
+        ["traces", "project", "--tokenizer", "t", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_working_folder(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "it is empty; give a path or leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["-1", "7777", "99999999999999999999", "1e1", ""])
+def test_requests_are_read_from_an_open_file_alone(capsys: pytest.CaptureFixture[str], number: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["traces", "browse", f"--requests={number}"])
+    assert caught.value.code == 2
+    assert "argument --requests: it is not the number of an open file" in capsys.readouterr().err
+
+
 def test_a_stage_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--root", "exp", "dryrun", "--json"]) == 0
     events = _json_lines(capsys.readouterr().out)

@@ -75,6 +75,10 @@ assert painted == [[]], painted
 def test_without_a_terminal_the_error_says_so(home: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--home", str(home)]) == 2
     assert "bitnet-tui needs a terminal" in capsys.readouterr().err
+    for option in ("--root", "--home"):
+        with pytest.raises(SystemExit):
+            main([option, ""])
+        assert f"argument {option}: it is empty" in capsys.readouterr().err
 
 
 def test_a_dumb_terminal_is_refused(home: Path):
