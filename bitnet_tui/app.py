@@ -168,7 +168,9 @@ class BitnetApp(Leaving, Tidying):
     async def _type(self, event: Typed) -> None:
         focused, screen = self.focused, self.screen
         if not (
-            isinstance(event, events.Paste) and isinstance(screen, ShellScreen) and await screen.take_in(event.text)
+            isinstance(event, events.Paste)
+            and isinstance(screen, ShellScreen)
+            and await screen.stops_paste(event.text)
         ):
             await super().on_event(event)
         self.keystrokes.sent(focused)

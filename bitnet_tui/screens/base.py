@@ -100,6 +100,14 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         """Whether the screen itself takes a pasted text, so that it does not go into the field with the focus."""
         return False
 
+    async def stops_paste(self, text: str) -> bool:
+        """Whether a pasted text goes no further: the screen took it, or nothing here takes one, which is said."""
+        taken = await self.take_in(text)
+        if taken or hasattr(self.focused, "_on_paste") or not text.strip():  # a field of any kind takes it itself
+            return taken
+        self.app.notify("Nothing was pasted: no field has the focus.", severity="warning")
+        return True
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Until the screen is complete, its keys do nothing but close it."""
         if self.is_mounted and (self.complete or action in ("dismiss", "leave")):

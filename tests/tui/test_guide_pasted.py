@@ -17,7 +17,7 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view.guide import pasted
 from bitnet_tui.view.guide.draft import BACKEND, HERE, TEACHER, Draft, settings
-from tests.tui.guides import KEY, answered, app, at, field_of, taken
+from tests.tui.guides import KEY, answered, app, at, field_of, press, taken
 from tests.tui.pilots import said, shown, until, words
 
 _OWN_SERVER = "# the lab\nexport CUSTOM_BASE_URL=http://lab:8000/v1\nCUSTOM_MODEL='llama'\nCUSTOM_API_KEY=k1\n"
@@ -239,3 +239,8 @@ async def test_no_paste_is_lost_without_a_word(home: Path) -> None:
         made.set()
         await answered(pilot)
         assert guide.draft.get("S3_BUCKET") == "early"
+        await press(pilot, "escape")
+        pilot.app.clear_notifications()
+        await _paste(pilot, "S3_BUCKET=here\n")
+        (told,) = [one.message for one in pilot.app._notifications]
+        assert told.endswith("Nothing was pasted: no field has the focus.")

@@ -75,6 +75,13 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         assert {one.id: one.region for one in guide.query("#guide-body Input")} == before
         await press(pilot, "ctrl+b", "ctrl+n")
         assert guide.query_one("#model", Input).value == "another"
+        await press(pilot, "ctrl+t")
+        for pasted, model in (("a/third\n", "a/third"), ("no model\n", "a/third"), (f"{KEY}\n", "a/third")):
+            guide.query_one("#models").focus()
+            pilot.app.post_message(events.Paste(pasted))
+            await answered(pilot)
+            assert guide.query_one("#model", Input).value == guide.draft.model == model
+            await press(pilot, "ctrl+t")
 
 
 async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(

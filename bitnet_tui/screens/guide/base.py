@@ -13,10 +13,9 @@ from textual.actions import SkipAction
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.known import remember
 from bitnet_core.text import width
-from bitnet_tui.screens.keyed import KeyedScreen
+from bitnet_tui.screens.guide.looking import LookingScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import labelled, pasted
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
@@ -66,7 +65,7 @@ class Trial:
     """Whether it says if what is chosen works: a login does not."""
 
 
-class Guide(KeyedScreen[Made | None]):
+class Guide(LookingScreen[Made | None]):
     """The guide as its steps see it."""
 
     GOES_ON: ClassVar[str] = "#next"
@@ -148,13 +147,17 @@ class Guide(KeyedScreen[Made | None]):
             if key := labelled.only_secret(text):
                 field.value = key
             return bool(key)
-        if found is None and not isinstance(field, Input):
+        if found is None and not isinstance(field, Input) and not self.take_word(text):
             self.say(_NO_LABEL, "warn")
         if found is None:
             return not isinstance(field, Input)
         remember(found.keys.values())
         await self._take(found)
         return True
+
+    def take_word(self, text: str) -> bool:  # noqa: ARG002 - see the new experiment's
+        """Whether a text without labels, pasted where no field has the focus, was put into a field."""
+        return False
 
     async def _take(self, found: pasted.Pasted) -> None:
         """Fill the fields; a test ends with that. Not while it is being made: that has read the draft."""
@@ -252,72 +255,6 @@ class Guide(KeyedScreen[Made | None]):
     def place(self) -> Path:
         """Where the experiment will be."""
         raise NotImplementedError
-
-    # -- look-ups ------------------------------------------------------------------------------------------------
-
-    _looks: dict[str, object]
-    _commands: dict[str, Command]
-
-    def look(
-        self,
-        group: str,
-        work: Callable[[], Any],
-        then: Callable[[Any], object],
-        otherwise: Callable[[str], object] = lambda _: None,
-    ) -> None:
-        """Call `work` in a thread, and `then` with its result.
-
-        Not if another look of the group has begun meanwhile, or it was dropped.
-        """
-        self._looks[group] = token = object()
-        shell = self.shell
-
-        def run() -> None:
-            result, problem = None, ""
-            try:
-                result = work()
-            except (BitnetError, OSError) as error:
-                problem = str(error)
-            shell.call_later(self._looked, group, token, then, otherwise, result, problem)
-
-        self.app.run_worker(run, thread=True, group=f"guide-{group}", description=f"look up: {group}")
-
-    def _looked(
-        self,
-        group: str,
-        token: object,
-        then: Callable[[Any], object],
-        otherwise: Callable[[str], object],
-        result: Any,
-        problem: str,
-    ) -> None:
-        if self._looks.get(group) is not token or not self.on_stack:
-            return
-        del self._looks[group]
-        self._commands.pop(group, None)
-        if problem:
-            otherwise(problem)
-        else:
-            then(result)
-
-    def ask(
-        self,
-        group: str,
-        command: Command,
-        then: Callable[[Any], object],
-        otherwise: Callable[[str], object] = lambda _: None,
-    ) -> None:
-        """As `look`, for a command: the one before it in its group is ended."""
-        self.drop(group)
-        self._commands[group] = command
-        self.look(group, command.run, then, otherwise)
-
-    def drop(self, group: str) -> None:
-        """End what the group asks; its result is ignored."""
-        self._looks.pop(group, None)
-        command = self._commands.pop(group, None)
-        if command is not None:
-            command.cancel()
 
     # -- tests: one at a time, and the vault may be asked for ------------------------------------------------------
 

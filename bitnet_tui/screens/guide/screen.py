@@ -250,6 +250,9 @@ class NewExperimentScreen(CheckedGuide):
         else:
             await self.action_next()
 
+    def take_word(self, text: str) -> bool:
+        return self._current is not None and self._current.take_word(text)
+
     def say_hint(self, widget: Widget) -> None:
         step = self._current
         if step is not None and self._ready:

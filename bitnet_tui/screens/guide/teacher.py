@@ -11,7 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 from textual.widgets.option_list import Option
 
-from bitnet_core.secrets.known import remember
+from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui import key_names
 from bitnet_tui.screens.guide.base import Trial
@@ -235,6 +235,14 @@ class TeacherStep(TestedStep):
         self.query_one("#test").focus()
         self._asked_next, self._goes_on = name if self._goes_on and entry.value != name else "", False
         entry.value = name
+
+    def take_word(self, text: str) -> bool:
+        """One word that is pasted over the list of models is the name of one."""
+        one = len(text.split()) == 1 and redactor()(text) == text
+        if not one or self.screen.focused is not self.query_one("#models"):
+            return False
+        self._take_model(text.strip())
+        return True
 
     # -- testing -------------------------------------------------------------------------------------------------
 
