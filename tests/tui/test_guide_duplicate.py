@@ -13,7 +13,7 @@ from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import drafts
 from bitnet_tui.widgets.table import Table
 from tests.tui.guides import answered, app, choose, opened, press
-from tests.tui.pilots import click_on, settled, shown, until, words
+from tests.tui.pilots import click_on, said, settled, shown, until, words
 
 
 def _at_the_cursor(pilot: Pilot[None]) -> str:
@@ -123,7 +123,12 @@ async def test_a_duplicate_that_would_collect_otherwise_leaves_the_traces(home: 
         guide.change("KD_NUM_PROMPTS", "7")
         await click_on(pilot, "Review")
         assert "☐ with its traces" in shown(pilot)
+        assert "anew" not in said(pilot, "#about"), "it starts from random weights"
+        guide.change("STUDENT_INIT", "teacher")
         await choose(pilot, "create", "#starts")
+        assert said(pilot, "#about").endswith(
+            "Training first makes the start from the teacher anew: a duplicate has no checkpoints."
+        )
         await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert not (home / "first-2" / "data" / "kd_shard_000.parquet").exists()

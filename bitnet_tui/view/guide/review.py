@@ -8,7 +8,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import crop_middle, width
 from bitnet_tui.labels import label, title
-from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
+from bitnet_tui.view.guide.draft import HERE, START, STEPS, Draft, Fault, default, differing, settings
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, wrapped
 
 _DEFAULTS = {"": "empty", HERE: "none"}
@@ -39,6 +39,18 @@ def default_start(draft: Draft, logprobs: bool | None, *, doubtful: bool) -> str
 
 def about(start: str, draft: Draft, logprobs: bool | None) -> str:
     """What will happen."""
+    return f"{_runs(start, draft, logprobs)}{_made_anew(draft)}"
+
+
+def _made_anew(draft: Draft) -> str:
+    """That a copy brings traces, but not the start of its training; empty where training starts from nothing."""
+    if not draft.source or draft.get(START) == default(START):
+        return ""
+    model = "the teacher" if draft.get(START) == "teacher" else "its model"
+    return f" Training first makes the start from {model} anew: a duplicate has no checkpoints."
+
+
+def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:
     if start != ONLY:
         costs = (
             " The provider may charge for it."
