@@ -157,15 +157,18 @@ def test_figures_of_a_changed_draft_are_faint_at_once():
     estimate = Estimate(cast(Guide, guide), lambda: None)
     estimate.make()
     estimate._plan, estimate._asking = PLAN, False
-    before = estimate.lines()
+    before, cost = estimate.lines(), estimate.cost()
     assert {span.style for one in before for span in one} != {"faint"}
     estimate.mark()
-    *figures, last = estimate.lines()
-    assert [unstyled(one) for one in figures] == [unstyled(one) for one in before]
-    assert {span.style for one in figures for span in one} == {"faint"}
-    assert unstyled(last) == "Estimating again…"
+    assert [unstyled(one) for one in estimate.lines()] == [unstyled(one) for one in before]
+    assert {span.style for one in estimate.lines() for span in one} == {"faint"}
+    assert estimate.title() == "What it will take: estimating again…"
+    assert unstyled(estimate.cost()) == "Estimating…"
     estimate.make()
-    assert estimate.lines() == before
+    assert (estimate.lines(), estimate.cost(), estimate.title()) == (before, cost, "What it will take")
+    estimate._problem = "The preset is unknown."
+    estimate.mark()
+    assert "unknown" not in unstyled(*estimate.lines()), "it was said of another draft"
 
 
 def test_figures_of_another_draft_stay_faint_while_a_value_is_wrong():
@@ -175,9 +178,9 @@ def test_figures_of_another_draft_stay_faint_while_a_value_is_wrong():
     estimate.make()
     assert unstyled(*estimate.lines()) == "No estimate: a value is wrong."
     estimate._plan = PLAN
-    *figures, last = estimate.lines()
-    assert {span.style for one in figures for span in one} == {"faint"}
-    assert unstyled(last) == "No estimate: a value is wrong."
+    assert {span.style for one in estimate.lines() for span in one} == {"faint"}
+    assert estimate.title() == "What it will take: a value is wrong"
+    assert unstyled(estimate.cost()) == "No estimate"
 
 
 def test_what_could_not_be_timed_says_why():

@@ -13,6 +13,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.screens.guide.student import StudentStep
 from bitnet_tui.services import keys, planning
 from bitnet_tui.services.storing import Check
 from bitnet_tui.widgets.guide import Cards, Pick, ShareBar
@@ -179,6 +180,8 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         await press(pilot, "left", "left", "shift+left")
         assert guide.draft.get("FLIP_FRACTION") == "0.88"
         assert "88% of the budget" in words(pilot)
+        guide.query_one(StudentStep)._estimate.mark()
+        assert "What it will take: estimating again…" in words(pilot)
 
 
 async def test_what_is_most_likely_meant_is_offered(home: Path):

@@ -356,7 +356,7 @@ def test_a_sequence_that_cuts_answers_has_a_length_that_does_not(length: str, an
 
 
 def test_the_review_repeats_what_is_known_of_time_disk_and_money():
-    def said(plan: dict[str, Any] | None, problem: str = "", *, timing: bool = False) -> str:
+    def said(plan: dict[str, Any] | None, *, problem: bool = False, timing: bool = False) -> str:
         return unstyled(estimates.cost_line(plan, Draft(), timing=timing, problem=problem))
 
     assert said(None) == "Estimating…"
@@ -364,7 +364,7 @@ def test_the_review_repeats_what_is_known_of_time_disk_and_money():
     assert said(PLAN, timing=True) == "Takes 964 MB disk · costs nothing · time: being measured…"
     assert said(TIMED).startswith("Takes at least 26m")
     assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
-    assert said(None, "It failed.") == "No estimate"
+    assert said(None, problem=True) == "No estimate"
 
 
 def test_what_this_machine_can_train_is_said_with_signs():

@@ -26,20 +26,31 @@ class Estimate:
         self._timing = False
         self._changed = False
 
+    def title(self) -> str:
+        """What stands above it."""
+        return estimates.plan_title(self._found, asking=self._behind, wrong=self._asked is None)
+
     def lines(self) -> tuple[Line, ...]:
         """What it says now."""
         return estimates.plan_lines(
             self._found,
             self._guide.draft,
-            asking=self._asking or self._changed,
+            asking=self._behind,
             wrong=self._asked is None,
             timing=self._timing,
-            problem=self._problem,
+            problem="" if self._behind else self._problem,
         )
 
     def cost(self) -> Line:
         """Time, disk and money."""
-        return estimates.cost_line(self._found, self._guide.draft, timing=self._timing, problem=self._problem)
+        none = not self._behind and (self._problem or self._asked is None)
+        plan = None if self._behind else self._found
+        return estimates.cost_line(plan, self._guide.draft, timing=self._timing, problem=bool(none))
+
+    @property
+    def _behind(self) -> bool:
+        """Whether what is known is of another draft than the one that it is being made for, or soon will be."""
+        return self._asking or self._changed
 
     @property
     def _found(self) -> dict[str, Any] | None:

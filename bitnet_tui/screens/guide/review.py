@@ -114,7 +114,8 @@ class ReviewStep(Step):
         guide = self.guide
         self._offer_starts()
         self._offer_traces()
-        self._say_costs()
+        if self._estimate is not None:
+            self._estimate.make()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         wrong = review.Wrong(guide.faults(), guide.doubts())

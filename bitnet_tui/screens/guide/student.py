@@ -32,6 +32,7 @@ from bitnet_tui.view.guide.draft import (
     may_teach_online,
     wrong,
 )
+from bitnet_tui.view.guide.estimates import TITLE
 from bitnet_tui.view.guide.words import about, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
@@ -76,7 +77,7 @@ class StudentStep(Step):
                         classes="entry",
                     )
         with Vertical(classes="pane right"):
-            yield Words("What it will take", classes="title")
+            yield Words(TITLE, classes="title", id="plan-title")
             yield Painted(id="plan")
         with Vertical(id="flip"):
             yield Painted(id="flip-words")
@@ -225,7 +226,12 @@ class StudentStep(Step):
         self._pause = None
         self._estimate.make()
 
+    def changed(self) -> None:
+        """The traces of a copy are known now, which it would begin with."""
+        self._estimate.make()
+
     def _draw(self) -> None:
+        self.query_one("#plan-title", Words).update(self._estimate.title())
         self.lines("#plan").show(self._estimate.lines())
 
     def leave(self) -> None:

@@ -16,6 +16,7 @@ from bitnet_tui.view.spans import Line, Span, line, short
 Record = Mapping[str, Any]
 _LABEL_CELLS = 11
 _NO_TIME: Record = {"seconds": 0.0}
+TITLE = "What it will take"
 _NO_PLAN = "No estimate: a value is wrong."
 
 
@@ -79,10 +80,17 @@ def _fit(words: str, shape: Record, device: str, at_least: str) -> Line:
 # -- the training ----------------------------------------------------------------------------------------------------
 
 
+def plan_title(plan: Record | None, *, asking: bool, wrong: bool) -> str:
+    """What stands above the estimate: that the one shown is of another draft. There it is seen in any window."""
+    if plan is None or not (asking or wrong):
+        return TITLE
+    return f"{TITLE}: {'estimating again…' if asking else 'a value is wrong'}"
+
+
 def plan_lines(
     plan: Record | None, draft: Draft, *, asking: bool, timing: bool, problem: str, wrong: bool = False
 ) -> tuple[Line, ...]:
-    """What the training will take. A plan of another draft is faint: a newer one is made, unless a value is wrong."""
+    """What the training will take. A plan of another draft is faint."""
     if problem:
         return (line(Span("! ", "warn"), Span(plain(problem), "warn")),)
     if plan is None:
@@ -103,7 +111,6 @@ def plan_lines(
     ]
     if asking or wrong:
         lines = [tuple(Span(span.text, "faint") for span in one) for one in lines]
-        lines.append(line(Span("Estimating again…" if asking else _NO_PLAN, "value")))
     return tuple(lines)
 
 
@@ -123,7 +130,7 @@ def _memory(memory: Record | None, room: int | None) -> Line:
     return row("Memory", words, "value" if fits else "bad", f"of {size(room)} free" if room else "")
 
 
-def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
+def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: bool) -> Line:
     """Time, disk and money in one line; what can't be known is left out."""
     if problem or plan is None:
         return line(Span("No estimate" if problem else "Estimating…", "label"))
