@@ -22,7 +22,7 @@ from bitnet_core.storage.catalog import Kind
 from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.redirect import Redirect
-from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.target import Nonsense, Refused, Unreachable
 from bitnet_core.storage.untrusted import text_of
 from bitnet_core.text import finite, flat
 
@@ -34,6 +34,7 @@ _LONGEST_CODE_SECONDS = 3600.0
 _MOST_BYTES = 1 << 16
 _LONGEST_WORDS = 300
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+_ABOUT_A_LOGIN = "about a login"
 _AGAIN = "run `bitnet store login` again"
 _TOKEN = re.compile(r"[!-~]+")
 """What an Authorization header can carry."""
@@ -173,10 +174,7 @@ class _App:
         response = http.send(
             "POST", url, form={"client_id": self.id, **secret, **form}, authorized=False, most_bytes=_MOST_BYTES
         )
-        body = response.json()
-        if not isinstance(body, dict):
-            raise Unreachable(f"{self.title} answered something that is not about a login.")
-        return response, body
+        return response, response.object(_ABOUT_A_LOGIN)
 
     def granted(self, http: Http, form: Mapping[str, str]) -> dict[str, Any]:
         """What the token address gives, with an access token. Refused if it says no."""
@@ -185,10 +183,14 @@ class _App:
         if response.status == 200 and isinstance(token, str) and _TOKEN.fullmatch(token):
             remember([token])
             return body
-        raise self.refused(body, form)
+        raise self.without_token(response, body, form)
+
+    def without_token(self, response: Response, body: Mapping[str, Any], form: Mapping[str, str]) -> Refused:
+        """The error for a response without a token."""
+        return self.refused(body, form) if text_of(body.get("error")) else response.nonsense(_ABOUT_A_LOGIN)
 
     def refused(self, body: Mapping[str, Any], form: Mapping[str, str]) -> Refused:
-        """The error for an answer without a token."""
+        """The error for an answer that says why it has no token."""
         words = self._words(body, form)
         if body.get("error") in ("invalid_client", "unauthorized_client"):
             what = f"{self.title} does not accept the app ({words})"
@@ -209,7 +211,10 @@ class _App:
             words = self._words(body, {}).lower()
             if self.service.authorize and ("client type" in words or "clients of type" in words):
                 return None
-            raise self.refused(body, {})
+            raise self.without_token(response, body, {})
+        is_code = all(text_of(body.get(name)) for name in ("device_code", "user_code"))
+        if not is_code or not _is_web(_page_of(body)):
+            raise response.nonsense("a code for a login")
         return body
 
     def refresh_token(self, given: Mapping[str, Any]) -> str:
@@ -224,10 +229,7 @@ _HIDDEN = ("refresh_token", "code", "code_verifier", "device_code")
 
 
 def _by_device(app: _App, http: Http, code: dict[str, Any], show: Callable[[Prompt], object]) -> dict[str, Any]:
-    url = text_of(code.get("verification_uri") or code.get("verification_url"))
-    device, typed = text_of(code.get("device_code")), text_of(code.get("user_code"))
-    if not (_is_web(url) and device and typed):
-        raise Unreachable(f"{app.title} answered something that is not a login code.")
+    url, device, typed = _page_of(code), code["device_code"], code["user_code"]
     remember([device])
     wait = min(max(finite(code.get("interval")) or 5.0, 1.0), 60.0)
     ends = time.monotonic() + min(finite(code.get("expires_in")) or LOGIN_SECONDS, _LONGEST_CODE_SECONDS)
@@ -237,8 +239,9 @@ def _by_device(app: _App, http: Http, code: dict[str, Any], show: Callable[[Prom
         _pause(wait)
         try:
             response, body = app.ask(http, app.service.token, form)
-        except Unreachable as error:
-            wait = min(max(wait * 2, error.after or 0.0), 60.0)
+        except (Nonsense, Unreachable) as error:
+            after = error.after if isinstance(error, Unreachable) else None
+            wait = min(max(wait * 2, after or 0.0), 60.0)
             continue
         if response.status == 200 and isinstance(body.get("access_token"), str):
             return body
@@ -250,7 +253,7 @@ def _by_device(app: _App, http: Http, code: dict[str, Any], show: Callable[[Prom
         elif error_code in ("expired_token", "code_expired"):
             break
         elif error_code != "authorization_pending":
-            raise app.refused(body, form)
+            raise app.without_token(response, body, form)
     raise Refused(f"{app.title}: nobody logged in while the code was good; {_AGAIN}.")
 
 
@@ -283,6 +286,11 @@ def _by_browser(app: _App, http: Http, show: Callable[[Prompt], object]) -> dict
             raise app.refused(answer, {})
         form = {"grant_type": "authorization_code", "code": answer["code"], "code_verifier": verifier}
         return app.granted(http, {**form, "redirect_uri": redirect.url})
+
+
+def _page_of(code: Mapping[str, Any]) -> str:
+    """The page on which a device code is typed, as Microsoft and as Google name it."""
+    return text_of(code.get("verification_uri") or code.get("verification_url"))
 
 
 def _is_web(url: str) -> bool:

@@ -68,6 +68,22 @@ class Refused(BitnetError):
     """The target said no, and asking again would not help: wrong key, no permission, no space, no such bucket."""
 
 
+class Nonsense(Refused):
+    """What came is no answer of such a service at all."""
+
+
+def nonsense(where: str, expected: str, setting: str = "", elsewhere: str = "") -> Nonsense:
+    """The error for an answer that is something else than `expected`, as a login page is: waiting does not mend it.
+
+    `setting` is the one that gives the address of `where`; empty if none does. `elsewhere` is another fix.
+    """
+    address = f"{setting} is right and that " if setting else ""
+    return Nonsense(
+        f"{where} answers with something that is not {expected}; check that {address}this network asks for no "
+        f"login{elsewhere}."
+    )
+
+
 class Unreachable(BitnetError):
     """The call may succeed later: no connection, a cut one, a busy server. `after` is the wait it asked for, in s.
 

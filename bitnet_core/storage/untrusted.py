@@ -5,7 +5,7 @@ import datetime
 from typing import Any
 
 from bitnet_core.storage.clients.http import Response
-from bitnet_core.storage.target import Unreachable
+from bitnet_core.storage.target import Nonsense, Unreachable
 from bitnet_core.text import is_utf8
 
 _MOST_DIGITS = 18
@@ -19,8 +19,8 @@ def object_of(value: object) -> dict[str, Any]:
 def body_of(response: Response) -> dict[str, Any]:
     """The body as an object; an empty one if it is something else, as a proxy's page is."""
     try:
-        return object_of(response.json())
-    except Unreachable:
+        return response.object("JSON")
+    except (Nonsense, Unreachable):
         return {}
 
 

@@ -118,7 +118,7 @@ def test_a_failed_renewal_is_a_sentence_without_secrets(
     service[1].instead = lambda request: reply if request.path == "/oauth2/token" else None
     given_keys = {**REFRESH, **changed}
     with opened(Running(SETTINGS, given_keys), tmp_path) as target:
-        with pytest.raises(Unreachable if reply and reply.status != 401 else Refused) as raised:
+        with pytest.raises(Unreachable if reply and reply.status == 503 else Refused) as raised:
             target.check()
         assert not any(value in str(raised.value) for value in given_keys.values())
         if reply is None:

@@ -11,7 +11,7 @@ import google_crc32c
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.target import AlreadyThere, Nonsense, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import firebase
 from tests.storage.fakes.google_tokens import TokenServer, service_account
 from tests.storage.fakes.loopback import Loopback
@@ -45,6 +45,10 @@ class Scripted(Loopback):
 def said(status: int, value: Any, **headers: str) -> Reply:
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return status, {"Content-Type": "application/json", **named}, json.dumps(value).encode()
+
+
+def _page(items: object) -> dict[str, object]:
+    return {"kind": "storage#objects", "items": items}
 
 
 def fault(status: int, message: str, **headers: str) -> Reply:
@@ -114,10 +118,10 @@ def test_a_missing_bucket_is_named(server: Scripted, target: Target, call: str) 
 
 def test_missing_permissions_are_named(server: Scripted, target: Target) -> None:
     allowed = {"permissions": ["storage.objects.get", "storage.objects.list"]}
-    server.will(said(200, {"items": []}), said(200, allowed))
+    server.will(said(200, {"kind": "storage#objects"}), said(200, allowed))
     with pytest.raises(Refused, match=r"permissions storage.objects.create, storage.objects.delete; give"):
         target.check()
-    server.will(said(200, {}), said(200, {"permissions": firebase._PERMISSIONS}))
+    server.will(said(200, {"kind": "storage#objects"}), said(200, {"permissions": firebase._PERMISSIONS}))
     assert target.check().free_bytes is None
 
 
@@ -170,24 +174,25 @@ def test_a_body_is_bounded(server: Scripted, target: Target) -> None:
 
 
 def test_a_compressed_body_is_not_unpacked(server: Scripted, target: Target) -> None:
-    server.will((200, {"Content-Encoding": "gzip"}, b"\x1f\x8b not really"))
+    stored = base64.b64encode(google_crc32c.value(b"\x1f\x8b not really").to_bytes(4, "big")).decode()
+    server.will((200, {"Content-Encoding": "gzip", "X-Goog-Hash": f"crc32c={stored}"}, b"\x1f\x8b not really"))
     assert target.get("x") == b"\x1f\x8b not really"
 
 
 def test_a_listing_has_all_pages(server: Scripted, target: Target) -> None:
     server.will(
         said(
-            200, {"items": [{"name": "a", "size": "1", "updated": "2026-11-27T17:00:00.5Z"}], "nextPageToken": "p2"}
+            200, {**_page([{"name": "a", "size": "1", "updated": "2026-11-27T17:00:00.5Z"}]), "nextPageToken": "p2"}
         ),
-        said(200, {"nextPageToken": "p3"}),
-        said(200, {"items": [{"name": "b", "size": "2"}]}),
+        said(200, {"kind": "storage#objects", "nextPageToken": "p3"}),
+        said(200, _page([{"name": "b", "size": "2"}])),
     )
     assert [(one.key, one.size, one.modified) for one in target.list("")] == [("a", 1, 1795798800.5), ("b", 2, None)]
 
 
 def test_objects_of_others_are_not_listed(server: Scripted, target: Target) -> None:
     """Firebase's console makes an object `folder/` for an empty folder."""
-    server.will(said(200, {"items": [{"name": name, "size": "0"} for name in ("folder/", "a/../b", "a//b", "ours")]}))
+    server.will(said(200, _page([{"name": name, "size": "0"} for name in ("folder/", "a/../b", "a//b", "ours")])))
     assert [one.key for one in target.list("")] == ["ours"]
 
 
@@ -195,7 +200,7 @@ def test_a_listing_without_an_end_is_refused(
     server: Scripted, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(firebase, "_MOST_PAGES", 5)
-    server.will(said(200, {"nextPageToken": "again"}))
+    server.will(said(200, {"kind": "storage#objects", "nextPageToken": "again"}))
     with pytest.raises(Refused, match="does not end"):
         list(target.list(""))
 
@@ -205,14 +210,14 @@ def test_a_listing_without_an_end_is_refused(
     [
         (200, {"Content-Type": "application/json"}, b"<html>a proxy"),
         (200, {"Content-Type": "application/json"}, b"[" * 100_000),
-        *(said(200, value) for value in ([], None, "text", {"items": 5}, {"items": [5]}, {"items": [{}]})),
-        *(said(200, {"items": [{"name": "x", "size": size}]}) for size in ("many", None, [1])),
-        said(200, {"items": [{"name": "x", "size": "1", "updated": "soon"}]}),
+        *(said(200, value) for value in ([], None, "text", {}, *(_page(items) for items in (5, [5], [{}])))),
+        *(said(200, _page([{"name": "x", "size": size}])) for size in ("many", None, [1])),
+        said(200, _page([{"name": "x", "size": "1", "updated": "soon"}])),
     ],
 )
 def test_a_listing_of_nonsense_ends_in_a_sentence(server: Scripted, target: Target, reply: Reply) -> None:
     server.will(reply)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Nonsense):
         list(target.list(""))
 
 

@@ -259,13 +259,15 @@ def test_a_token_that_ends_is_renewed(world: World) -> None:
 
 
 def test_a_listing_without_an_end_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.running.instead = lambda request: Reply(200, b'{"nextPageToken": "x"}') if request.host == API else None
+    world.running.instead = lambda request: (
+        Reply(200, b'{"files": [], "nextPageToken": "x"}') if request.host == API else None
+    )
     with pytest.raises(Refused, match="without an end"):
         list(world.target.list(""))
     pages = iter(range(100))
     monkeypatch.setattr(drive_files, "_MOST_PAGES", 5)
     world.running.instead = lambda request: (
-        Reply(200, b'{"nextPageToken": "%d"}' % next(pages)) if request.host == API else None
+        Reply(200, b'{"files": [], "nextPageToken": "%d"}' % next(pages)) if request.host == API else None
     )
     with pytest.raises(Refused, match="without an end"):
         list(world.target.list(""))
@@ -276,14 +278,14 @@ def test_a_listing_without_an_end_ends(world: World, monkeypatch: pytest.MonkeyP
     "change",
     [
         {"description": 5}, {"description": "other"}, {"description": "../x"}, {"description": None},
-        {"appProperties": {}}, {"appProperties": [1]}, {"id": 5}, {"id": "\ud800"},
+        {"appProperties": {}}, {"appProperties": [1]},
         {"size": None}, {"size": -1}, {"size": "many"}, {"size": "9" * 5000},
     ],
 )  # fmt: skip
 def test_files_of_others_are_no_objects(world: World, change: dict[str, Any]) -> None:
     world.target.put("x", b"1")
     file = {**world.fake._described(world.files()[0]), **change}
-    reply = Reply(200, json.dumps({"files": [file, 7, None]}).encode())
+    reply = Reply(200, json.dumps({"files": [file]}).encode())
     world.play("GET", reply)
     assert not list(world.target.list(""))
     if "size" not in change:

@@ -131,5 +131,5 @@ def test_the_body_of_a_redirect_is_not_read_to_its_end() -> None:
 def test_json_that_is_larger_than_a_page_of_a_listing_is_not_decoded() -> None:
     body = b"[" + b"[]," * (3 << 20) + b"0]"
     with pytest.raises(Refused, match=r"host sent 9 MiB where it lists; check that its address is right\."):
-        Response(200, body, {}, "https://host/list").json()
-    assert Response(200, b"[[], 0]" + b" " * (7 << 20), {}, "https://host/list").json() == [[], 0]
+        Response(200, body, {}, "https://host/list").json("a listing")
+    assert Response(200, b"[[], 0]" + b" " * (7 << 20), {}, "https://host/list").json("a listing") == [[], 0]

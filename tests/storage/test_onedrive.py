@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.storage import names
-from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.target import AlreadyThere, Nonsense, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import onedrive
 from bitnet_core.storage.targets.onedrive import _NAMES
 from tests.storage.fakes.graph import CONTENT_HOST, FakeGraph, Refusal, _require_name
@@ -121,9 +121,10 @@ def test_a_conflict_about_a_folder_that_is_being_made_may_pass(world: World) -> 
 
 def test_half_a_surrogate_pair_is_no_id(world: World) -> None:
     world.play("GET", GRAPH, page(id="\ud800", size=1, file={}))
-    world.target.delete("x")
+    with pytest.raises(Nonsense):
+        world.target.delete("x")
     world.play("PUT", GRAPH, Reply(201, rb'{"id": "\ud800", "size": 7}'))
-    with pytest.raises(Unreachable, match="other bytes"):
+    with pytest.raises(Nonsense):
         world.target.put("x", b"1")
 
 
@@ -244,14 +245,13 @@ def test_folders_in_folders_without_end_end(world: World, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "body",
     [
-        b"[]", b"{}", b'{"value": 5}',
-        b'{"value": [1, null, {}, {"name": 5, "file": {}}, {"name": "", "folder": {}}]}',
+        b'{"value": [{"name": "", "folder": {}}]}',
         b'{"value": [{"name": "x", "file": {}, "size": -1}, {"name": "y", "file": {}, "size": "many"}]}',
         b'{"value": [{"name": "..", "folder": {}}, {"name": "a/b", "file": {}, "size": 1}]}',
         b'{"value": [{"name": "n", "size": 1}]}',
     ],
 )  # fmt: skip
-def test_a_listing_of_anything_else_has_no_objects(world: World, body: bytes) -> None:
+def test_what_others_have_there_is_no_object(world: World, body: bytes) -> None:
     world.running.instead = lambda request: Reply(200, body) if request.host == GRAPH else None
     assert not list(world.target.list(""))
 

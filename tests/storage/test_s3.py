@@ -189,7 +189,7 @@ def test_an_error_that_is_sent_as_a_success_is_told_as_any_other(target: Target,
 
 def test_a_server_that_only_says_ok_has_stored_nothing(target: Target, script: Scripted) -> None:
     script.replies = [Reply(body=b"<html>Log in</html>")]
-    with pytest.raises(Refused, match="not S3's confirmation"):
+    with pytest.raises(Refused, match="not a confirmation of the upload"):
         target.put("x", b"1")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.storage import names
 from bitnet_core.storage.catalog import KINDS
-from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.target import AlreadyThere, Nonsense, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import supabase as module
 from tests.storage.cutting_proxy import Cut, cutting_proxy, planned
 from tests.storage.fakes.scripted import Reply as Scripted
@@ -131,7 +131,7 @@ def test_a_service_that_repeats_its_page_ends(service: Supabase, target: Target)
 @pytest.mark.parametrize("said", [{}, None, "x", [1], [{"name": 1}], [{}]])
 def test_what_is_not_a_listing_is_told(service: Supabase, target: Target, said: object) -> None:
     service.fail = [reply(said)]
-    with pytest.raises(Unreachable):
+    with pytest.raises(Nonsense):
         list(target.list(""))
 
 

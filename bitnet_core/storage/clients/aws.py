@@ -31,7 +31,7 @@ from bitnet_core.storage.clients.http import (
     wait_of,
 )
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.target import Nonsense, Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
 MOST_PAGES = 20_000
@@ -124,7 +124,7 @@ class Aws:
         self, title: str, service: str, keys: Keys, *, region: str = "", endpoint: str = "", permissions: str
     ) -> None:
         self._title = title
-        self._speaks_json = service == "dynamodb"
+        self._speaks_json = service in ("dynamodb", "amplify")
         self._sent = _Sent()
         self._permissions = permissions
         self._masked = Redactor(value for value in keys.values.values() if value)
@@ -201,12 +201,9 @@ class Aws:
             token = following
         raise Refused(f"{self._title} sends a listing without an end; check that its address is right.")
 
-    def nonsense(self, expected: str = "a reply of an AWS service") -> Refused:
+    def nonsense(self, expected: str = "a reply of an AWS service") -> Nonsense:
         """The error for an answer that is something else than `expected`, as a login page is."""
-        return Refused(
-            f"{self._title} at {self._address} answers with something that is not {expected}; check that "
-            f"{self._where} is right and that this network asks for no login{self._elsewhere}."
-        )
+        return nonsense(f"{self._title} at {self._address}", expected, self._where, self._elsewhere)
 
     @property
     def _address(self) -> str:
@@ -277,8 +274,8 @@ class Aws:
             response.raw.stream = lambda: _bounded(response.raw, most_bytes)
             if not streamed or failed:
                 _ = response.content
-            # botocore takes what is no JSON for an empty reply, as if all were well.
-            if self._speaks_json and not failed and not _is_object(response.content):
+            # botocore takes what is no JSON of its service for an empty reply, as if all were well.
+            if self._speaks_json and not failed and not _is_object(response):
                 raise self.nonsense()
             return response
 
@@ -357,9 +354,10 @@ def _code(error: exceptions.ClientError) -> str:
     return code
 
 
-def _is_object(body: bytes) -> bool:
+def _is_object(response: Any) -> bool:
     try:
-        return isinstance(json.loads(body), dict)
+        is_json = "json" in response.headers.get("Content-Type", "")
+        return is_json and isinstance(json.loads(response.content), dict)
     except (ValueError, RecursionError):
         return False
 

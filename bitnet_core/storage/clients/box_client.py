@@ -27,11 +27,12 @@ from box_sdk_gen.networking.retries import RetryStrategy
 from bitnet_core.errors import UsageError
 from bitnet_core.storage.clients.sdk_session import NONSENSE
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.target import Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
 _LATER = {"name_temporarily_reserved", "operation_blocked_temporary", "bad_digest"}
 _MOST_PAGES = 1000
+_EXPECTED = "a reply of its API"
 _NEW_LOGIN = "run `bitnet store login`"
 _FIXES = {
     "storage_limit_exceeded": "free some space there, or choose another target",
@@ -98,7 +99,7 @@ class _Kept(TokenStorage):  # type: ignore[misc]
 
     def store(self, token: AccessToken) -> None:
         if not (isinstance(token.access_token, str) and isinstance(token.refresh_token, str)):
-            raise Unreachable("Box answered something that is not of its API.")
+            raise nonsense("Box", _EXPECTED)
         self._keys.keep("BOX_REFRESH_TOKEN", token.refresh_token)
         self._token = token
 
@@ -177,7 +178,7 @@ def failures_explained(what: str) -> Iterator[None]:
     except BoxAPIError as error:
         raise _explained(what, error) from error
     except (BoxSDKError, *NONSENSE) as error:
-        raise Unreachable("Box answered something that is not of its API.") from error
+        raise nonsense("Box", _EXPECTED) from error
 
 
 def _explained(what: str, error: BoxAPIError) -> Refused | Unreachable:
@@ -195,4 +196,4 @@ def _explained(what: str, error: BoxAPIError) -> Refused | Unreachable:
     try:
         return BoxNo(f"{message}; {fix}.", info.status_code, _conflict(info.context_info))
     except ValueError:
-        return Unreachable("Box answered something that is not of its API.")
+        return nonsense("Box", _EXPECTED)

@@ -48,6 +48,8 @@ class Dav:
         response = self.send("PROPFIND", folder, multistatus.ASK, headers, {409}, _LISTING_BYTES)
         if response.status in GONE or response.status in (400, 409):
             return None  # 400: Apache, for a file
+        if response.status == 200:
+            raise response.nonsense("a listing")
         if response.status != 207:
             raise self.refused(f"listing {url}", response)
         try:

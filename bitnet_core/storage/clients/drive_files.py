@@ -62,8 +62,11 @@ class DriveFiles:
         seen: set[str] = set()
         while len(seen) < _MOST_PAGES:
             response = self._http.send("GET", f"{_FILES}?{urlencode(asked)}")
-            page = object_of(self._require(response, "listing").json())
-            yield from (file for file in objects_of(page.get("files")) if text_of(file.get("id")))
+            page = self._require(response, "listing").object("a listing")
+            files = objects_of(page.get("files"))
+            if files != page.get("files") or not all(text_of(file.get("id")) for file in files):
+                raise response.nonsense("a listing")
+            yield from files
             token = text_of(page.get("nextPageToken"))
             if not token:
                 return
@@ -103,11 +106,15 @@ class DriveFiles:
         response = self._http.send("DELETE", f"{_FILES}/{quote(id_, safe='')}")
         if response.status != 404:
             self._require(response, "deleting")
+            if response.body.strip():
+                raise response.nonsense("a confirmation of the deletion")
 
     def account(self) -> Account:
         """The free bytes, where there is a limit. Refused if none are left."""
         response = self._http.send("GET", f"{_API}/drive/v3/about?fields=storageQuota(limit,usage)")
-        quota = object_of(object_of(self._require(response, "opening it").json()).get("storageQuota"))
+        quota = self._require(response, "opening it").object("an account").get("storageQuota")
+        if not isinstance(quota, dict):
+            raise response.nonsense("an account")
         limit, usage = count_of(quota.get("limit")), count_of(quota.get("usage"))
         if limit is None or usage is None:
             return Account()
@@ -155,15 +162,19 @@ def age(file: Mapping[str, Any]) -> tuple[str, str]:
     return text_of(file.get("createdTime")), text_of(file.get("id"))
 
 
+def _file(response: Response) -> dict[str, Any]:
+    file = response.object("a file")
+    if not text_of(file.get("id")):
+        raise response.nonsense("a file")
+    return file
+
+
 def _id(response: Response) -> str:
-    found = text_of(object_of(response.json()).get("id"))
-    if not found:
-        raise Unreachable(f"{TITLE} answered something that is not a file.")
-    return found
+    return text_of(_file(response)["id"])
 
 
 def _holds(response: Response, data: bytes) -> bool:
-    file = object_of(response.json())
+    file = _file(response)
     if count_of(file.get("size")) != len(data):
         return False
     if file.get("sha256Checksum") is not None:

@@ -32,7 +32,7 @@ from bitnet_core.network.proxy import (
     unusable_proxy,
 )
 from bitnet_core.network.trickle import bound_trickle
-from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
+from bitnet_core.storage.target import MIB, OBJECT_BYTES, Nonsense, Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
 CONNECT_SECONDS = 10.0
@@ -67,11 +67,19 @@ class Response:
     headers: Mapping[str, str]
     url: str
     """Where it came from at last, after redirects."""
+    title: str = "The server"
+    setting: str = ""
+    """What gives the server's address; empty if nothing does."""
 
-    def json(self, most_bytes: int = MOST_LISTED_BYTES) -> Any:
-        """The body as JSON. Unreachable if it is none, as when a proxy answers in the server's place.
+    def nonsense(self, expected: str) -> Nonsense:
+        """The error for a response that is something else than `expected`, whatever its status says."""
+        return nonsense(f"{self.title} at {_host(self.url)}", expected, self.setting)
 
-        Refused if it is larger than a page of a listing: decoded, it may take thirty times its size.
+    def json(self, expected: str, most_bytes: int = MOST_LISTED_BYTES) -> Any:
+        """The body as JSON. Refused if it is none, as when a proxy answers in the server's place.
+
+        Refused too if it is larger than a page of a listing: decoded, it may take thirty times its size. Unreachable
+        if its end was lost.
         """
         if len(self.body) > most_bytes:
             raise Refused(
@@ -80,7 +88,17 @@ class Response:
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
-            raise Unreachable(f"{_host(self.url)} answered something that is not JSON.") from None
+            has_end = "content-length" in self.headers or "transfer-encoding" in self.headers
+            if not has_end and self.body.lstrip()[:1] in (b"{", b"["):
+                raise Unreachable(f"{self.title} at {_host(self.url)} sent a part of a reply.") from None
+            raise self.nonsense(expected) from None
+
+    def object(self, expected: str, most_bytes: int = MOST_LISTED_BYTES) -> dict[str, Any]:
+        """The body as a JSON object. Refused and Unreachable as by `json`."""
+        found = self.json(expected, most_bytes)
+        if not isinstance(found, dict):
+            raise self.nonsense(expected)
+        return found
 
     @property
     def words(self) -> str:
@@ -92,8 +110,9 @@ class Response:
 
 
 class Http:
-    """A client for one service; `title` is its name in messages. Safe to use from threads.
+    """A client for one service; `title` is its name in messages, `setting` what gives its address, if anything does.
 
+    Safe to use from threads.
     With `socket`, a server on this machine is reached at that path, whatever host an address names.
     """
 
@@ -102,9 +121,11 @@ class Http:
         title: str,
         authorize: Authorize | None = None,
         *,
+        setting: str = "",
         socket: Path | None = None,
     ) -> None:
         self._title = title
+        self._setting = setting
         self._authorize = authorize
         self._socket = socket
         self._renewing = threading.Lock()
@@ -199,7 +220,7 @@ class Http:
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):
                 raise Unreachable(f"{self._title} sent {len(body)} of {length} bytes.")
-            return Response(response.status_code, bytes(body), found, str(response.url))
+            return Response(response.status_code, bytes(body), found, str(response.url), self._title, self._setting)
 
     def _client(self, url: str) -> httpx.Client:
         outside = _host(url) not in LOOPBACK and self._socket is None

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.storage.clients.http import Http, Response
-from bitnet_core.storage.target import MIB, Refused, Unreachable
+from bitnet_core.storage.target import MIB, Nonsense, Refused, Unreachable
 from bitnet_core.text import flat
 
 # rclone says nothing while it works. Its own time-out begins anew with each byte of its server.
@@ -126,9 +126,8 @@ class Calls:
 
 
 def object_of(response: Response) -> dict[str, Any]:
-    """The JSON object in a response; empty if it is something else."""
-    found = response.json(_MOST_LISTED_BYTES)
-    return found if isinstance(found, dict) else {}
+    """The JSON object in a response. Nonsense if it is something else."""
+    return response.object("a reply of rclone", _MOST_LISTED_BYTES)
 
 
 def is_missing(response: Response) -> bool:
@@ -141,6 +140,6 @@ def _says_missing(response: Response) -> bool:
 
 
 def _error(response: Response) -> str:
-    with contextlib.suppress(Unreachable):
+    with contextlib.suppress(Nonsense, Unreachable):
         return _shapes(flat(str(object_of(response).get("error"))[:_LONGEST_ERROR]))
     return response.words

@@ -14,7 +14,16 @@ from bitnet_core.settings.storage import DropboxOptions
 from bitnet_core.storage.clients.sdk_session import NONSENSE, sdk_session
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.names import FIRST, LAST, Escaping, fault
-from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.target import (
+    Account,
+    AlreadyThere,
+    Found,
+    Limits,
+    NoSuchObject,
+    Refused,
+    Unreachable,
+    nonsense,
+)
 from bitnet_core.text import flat
 
 _IGNORED = rf"(?i:(?:desktop\.ini|thumbs\.db|\.ds_store|\.dropbox(?:\.attr|\.cache)?){LAST}|~\$|\.~|~[^/]*\.tmp)"
@@ -197,4 +206,4 @@ def _failures_explained(what: str) -> Iterator[None]:
         said = f"HTTP {error.status_code}: {flat(str(error.body or ''))[:300]}"
         raise Refused(f"{failed} ({said}); check DROPBOX_ROOT and DROPBOX_APP_KEY.") from error
     except (ValidationError, *NONSENSE) as error:
-        raise Unreachable("Dropbox answered something that is not of its API.") from error
+        raise nonsense("Dropbox", "a reply of its API") from error

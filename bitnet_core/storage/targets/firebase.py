@@ -15,7 +15,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.oauth2 import service_account
 from requests import Response
-from requests.exceptions import RequestException
+from requests.exceptions import JSONDecodeError, RequestException
 from urllib3.exceptions import HTTPError
 
 from bitnet_core.errors import UsageError, explained
@@ -26,7 +26,17 @@ from bitnet_core.storage import names
 from bitnet_core.storage.clients.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of
 from bitnet_core.storage.clients.sdk_session import has_cut_head
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import MIB, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.target import (
+    MIB,
+    Account,
+    AlreadyThere,
+    Found,
+    Limits,
+    NoSuchObject,
+    Refused,
+    Unreachable,
+    nonsense,
+)
 from bitnet_core.text import flat
 
 _KEY = "FIREBASE_CREDENTIALS_JSON"
@@ -36,6 +46,7 @@ _PERMISSIONS = [f"storage.objects.{verb}" for verb in ("create", "delete", "get"
 _ROLE = "give its account the role Storage Object Admin for the bucket"
 _ONE_TRY: dict[str, Any] = {"retry": None, "timeout": (CONNECT_SECONDS, SILENCE_SECONDS)}
 _MOST_PAGES = 10_000
+_NOTHING = (b"", b"null", b"{}")
 
 
 @contextlib.contextmanager
@@ -49,7 +60,7 @@ def opened(options: FirebaseOptions, keys: Keys) -> Iterator["FirebaseTarget"]:
         raise Refused(f"Google knows no user here; run {login}, or `bitnet keys set {_KEY}`.") from None
     # The SDK asks in the background where the bucket is, with retries, and with a permission that is not needed.
     client._bucket_metadata_cache = None
-    client._http.hooks["response"].append(_require_whole_head)
+    client._http.hooks["response"].append(_check_response)
     with client:
         yield FirebaseTarget(client, options.bucket.removeprefix("gs://").strip("/"))
 
@@ -70,13 +81,16 @@ class FirebaseTarget:
         try:
             with self._explained():
                 # The server compares the checksum before the object becomes visible.
-                self._bucket.blob(key).upload_from_string(
+                blob = self._bucket.blob(key)
+                blob.upload_from_string(
                     data,
                     "application/octet-stream",
                     if_generation_match=0 if only_if_absent else None,
                     crc32c_checksum_value=checksum,
                     **_ONE_TRY,
                 )
+                if blob.size != len(data):
+                    raise _nonsense("a confirmation of the upload")
         except PreconditionFailed:
             raise AlreadyThere(f"{self.place}{key} is already there.") from None
         except NotFound as error:
@@ -87,7 +101,10 @@ class FirebaseTarget:
         try:
             with self._explained():
                 # Raw: a compressed body could unpack to any size.
-                self._bucket.blob(key).download_to_file(body, raw_download=True, **_ONE_TRY)
+                blob = self._bucket.blob(key)
+                blob.download_to_file(body, raw_download=True, **_ONE_TRY)
+                if not blob.crc32c:
+                    raise _nonsense("an object, as it has no checksum")
         except NotFound as error:
             if "bucket does not exist" in _words(error):
                 raise self._no_bucket(error) from None
@@ -98,11 +115,12 @@ class FirebaseTarget:
         try:
             with self._explained():
                 found = self._client.list_blobs(
-                    self._bucket, prefix=prefix, fields="items(name,size,updated),nextPageToken", **_ONE_TRY
+                    self._bucket, prefix=prefix, fields="kind,items(name,size,updated),nextPageToken", **_ONE_TRY
                 )
                 for number, page in enumerate(found.pages):
                     if number > _MOST_PAGES:
                         raise Refused(f"The listing of {self.place} does not end; look at it in Google's console.")
+                    _require_listing(page)
                     for blob in page:
                         if not names.fault(blob.name):
                             modified = blob.updated.timestamp() if blob.updated else None
@@ -118,7 +136,8 @@ class FirebaseTarget:
         """Look at one object and ask which permissions there are. Google Cloud Storage has no limit of space."""
         try:
             with self._explained():
-                list(self._client.list_blobs(self._bucket, max_results=1, **_ONE_TRY))
+                for page in self._client.list_blobs(self._bucket, max_results=1, **_ONE_TRY).pages:
+                    _require_listing(page)
         except NotFound as error:
             raise self._no_bucket(error) from None
         with contextlib.suppress(NotFound), self._explained():  # servers for tests don't know the question
@@ -141,6 +160,8 @@ class FirebaseTarget:
             raise self._answer(error) from None
         except RefreshError as error:
             words = flat(str(error.args[0] if error.args else error))[:300]
+            if words.startswith("No access token"):
+                raise nonsense("Google's server for tokens", "a token") from None
             if error.retryable:
                 raise Unreachable(f"Google's server for tokens is busy ({words}).") from None
             raise Refused(f"Google refuses the key of {self.place} ({words}); make a new one for {_KEY}.") from None
@@ -148,13 +169,15 @@ class FirebaseTarget:
             raise Refused(f"{self.place} wants a key; set {_KEY} with `bitnet keys set {_KEY}`.") from None
         except DataCorruption:
             raise Unreachable(f"{self.place} sent something else than it has stored.") from None
+        except (JSONDecodeError, TypeError, KeyError, AttributeError, RecursionError):
+            raise _nonsense("a reply of its API") from None
         except (RequestException, HTTPError, GoogleAuthError, OSError) as error:
             why = "it does not respond" if "timed out" in str(error) else type(error).__name__
             proxy = proxy_of("https://storage.googleapis.com")
             told = proxy.told(why, error) if proxy else f" ({why})"
             raise Unreachable(f"{self.place} can't be reached{told}.") from None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise Unreachable(f"{self.place} sent something unexpected ({type(error).__name__}).") from error
+        except ValueError:
+            raise _nonsense("a reply of its API") from None
 
     def _answer(self, error: GoogleAPICallError) -> Refused | Unreachable:
         code = int(error.code or 0)
@@ -168,9 +191,22 @@ class FirebaseTarget:
         return Refused(f"{self.place} refuses the call ({_words(error)}); {fix}.")
 
 
-def _require_whole_head(response: Response, *_: object, **__: object) -> None:
+def _check_response(response: Response, *_: object, **__: object) -> None:
+    """Raise for what the SDK takes as it comes."""
     if has_cut_head(response):
         raise RequestException("the connection broke")
+    if response.request.method == "DELETE" and response.ok and response.content.strip() not in _NOTHING:
+        raise _nonsense("a confirmation of the deletion")
+
+
+def _require_listing(page: Any) -> None:
+    """Of a page without `items` the SDK makes an empty one, whatever it is."""
+    if page.raw_page.get("kind") != "storage#objects":
+        raise _nonsense("a listing")
+
+
+def _nonsense(expected: str) -> Refused:
+    return nonsense("Google Cloud Storage", expected)
 
 
 class _Bounded(io.BytesIO):

@@ -29,6 +29,7 @@ from bitnet_core.storage.target import (
     NoSuchObject,
     Refused,
     Unreachable,
+    nonsense,
 )
 from bitnet_core.text import finite, flat
 
@@ -42,6 +43,8 @@ _BAD_KEY = {18, 8000}
 _NO_PERMISSION = {13}
 _NO_SPACE = {14031}
 _FULL = re.compile(r"quota|space|storage limit", re.IGNORECASE)
+_NO_MONGODB = re.compile(r"Got (?:response id|opcode)|Message length|Unknown opcode")
+"""What the driver says of a reply in another protocol."""
 _NOW_BUSY = {6, 7, 50, 64, 89, 91, 112, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
 """Codes of a server that steps down, restarts, or took too long."""
 
@@ -197,6 +200,8 @@ def _explained(hosts: str, uri: str) -> Iterator[None]:
             raise Unreachable(f"{where} can't be found ({_words(error, uri)}).") from None
         raise UsageError(f"{_URI} can't be used ({_words(error, uri)}); correct it.") from None
     except errors.ConnectionFailure as error:
+        if _NO_MONGODB.search(str(error)):
+            raise nonsense(where, "MongoDB's protocol", _URI) from None
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise Refused(
                 f"{where} has a certificate that is not trusted; check {_URI}, or tlsCAFile in it."

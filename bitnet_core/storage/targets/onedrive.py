@@ -85,7 +85,7 @@ class OneDriveTarget:
         return self._http.refused(f"storing {printable(key)}", response, "a folder has this name; remove it")
 
     def _verify(self, key: str, data: bytes, response: Response) -> None:
-        stored = object_of(response.json())
+        stored = _item_in(response)
         file = object_of(stored.get("file"))
         given = object_of(file.get("hashes")).get("quickXorHash")
         if stored.get("size") == len(data) and given in (None, quick_xor_hash(data)):
@@ -133,8 +133,11 @@ class OneDriveTarget:
                 return
             if response.status != 200:
                 raise self._refused("listing", response)
-            page = object_of(response.json())
-            yield from objects_of(page.get("value"))
+            page = response.object("a listing")
+            items = objects_of(page.get("value"))
+            if items != page.get("value") or not all(isinstance(item.get("name"), str) for item in items):
+                raise response.nonsense("a listing")
+            yield from items
             link = page.get("@odata.nextLink")
         asked |= pages  # not those of a folder that is to be listed again
 
@@ -146,6 +149,8 @@ class OneDriveTarget:
         response = self._http.send("DELETE", f"{_DRIVE}/items/{quote(id_, safe='!')}")
         if response.status not in (200, 204, 404):
             raise self._refused(f"deleting {printable(key)}", response)
+        if response.status == 200 and response.body.strip():
+            raise response.nonsense("a confirmation of the deletion")
 
     def check(self) -> Account:
         response = self._http.send("GET", f"{_DRIVE}?$select=quota")
@@ -155,7 +160,10 @@ class OneDriveTarget:
             raise self._refused("opening it", response)
         if self._root and self._is_file(""):
             raise Refused(f"{self.place} is a file; set ONEDRIVE_ROOT to another folder.")
-        quota = object_of(object_of(response.json()).get("quota"))
+        drive = response.object("a drive")
+        quota = object_of(drive.get("quota"))
+        if not quota and "@odata.context" not in drive:
+            raise response.nonsense("a drive")
         if quota.get("state") == "exceeded":
             raise Refused(f"{_TITLE} is full; {_FIXES[507]}.")
         return Account(count_of(quota.get("remaining")))
@@ -166,7 +174,7 @@ class OneDriveTarget:
             return None
         if response.status != 200:
             raise self._refused(f"looking for {printable(key)}", response)
-        return object_of(response.json())
+        return _item_in(response)
 
     def _is_file(self, key: str) -> bool:
         return "file" in (self._item(key) or {})
@@ -183,6 +191,13 @@ class OneDriveTarget:
         code = object_of(body_of(response).get("error")).get("code")
         status = 507 if code == "quotaLimitReached" else response.status
         return self._http.refused(what, response, _FIXES.get(status, "see what its message names"))
+
+
+def _item_in(response: Response) -> dict[str, Any]:
+    item = response.object("a file")
+    if not text_of(item.get("id")):
+        raise response.nonsense("a file")
+    return item
 
 
 def _is_graph(link: object) -> TypeGuard[str]:

@@ -27,6 +27,7 @@ from bitnet_core.storage.target import (
     AlreadyThere,
     Found,
     Limits,
+    Nonsense,
     NoSuchObject,
     Refused,
     Unreachable,
@@ -94,7 +95,7 @@ class RcloneTarget:
 
     def _require_room(self, size: int) -> None:
         """Refused if the service has less free space: SFTP servers have no word for a full disk."""
-        with contextlib.suppress(Unreachable):
+        with contextlib.suppress(Nonsense, Unreachable):
             free = self._free_bytes()
             if free is not None and free < size:
                 raise Refused(f"{self.place} has no space left; free space there.")
@@ -157,7 +158,7 @@ class RcloneTarget:
             return
         found = self._calls.done(response, path).get("list", 0)
         if not isinstance(found, list | None):
-            raise Unreachable(f"The listing of {self.place} is not one.")
+            raise response.nonsense("a listing")
         yield from (item for item in found or () if isinstance(item, dict))
 
 

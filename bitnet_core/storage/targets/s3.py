@@ -66,7 +66,7 @@ class S3Target:
         if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=checksum, **condition).get(
             "ETag"
         ):
-            raise self._s3.nonsense("S3's confirmation of an object")
+            raise self._s3.nonsense("a confirmation of the upload")
 
     def get(self, key: str) -> bytes:
         reply = self._call("get_object", key)
@@ -98,7 +98,7 @@ class S3Target:
 
     def check(self) -> Account:
         """Refused if the bucket is not there or the key may not list it; S3 does not say how much it can hold."""
-        self._s3.call("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
+        self._next_of(self._s3.call("list_objects_v2", Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1))
         return Account()
 
     def _next_of(self, page: Any) -> object:
@@ -109,7 +109,8 @@ class S3Target:
 
     def _is_there(self, key: str) -> bool:
         with contextlib.suppress(NoSuchObject):
-            self._call("head_object", key)
+            if not self._call("head_object", key).get("ETag"):
+                raise self._s3.nonsense("a description of an object")
             return True
         return False
 

@@ -25,6 +25,7 @@ _FILES = names.Escaping(r"A-Za-z0-9_!.'()&$@,+ \-")
 """Of the characters that the service takes; `* ; : ?` are left out because proxies read them in their own ways."""
 _PAGE = 100
 """The service's own default; it may cap a larger one."""
+_STORED, _DELETED = "a confirmation of the upload", "a confirmation of the deletion"
 _SERVICE_KEY, _ANON_KEY = "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"
 
 
@@ -42,7 +43,7 @@ def opened(options: SupabaseOptions, keys: Keys) -> Iterator["SupabaseTarget"]:
     def authorize(renew: bool) -> Mapping[str, str]:
         return {} if renew else authorization
 
-    with Http("Supabase", authorize) as http:
+    with Http("Supabase", authorize, setting="SUPABASE_URL") as http:
         yield SupabaseTarget(http, options, name)
 
 
@@ -77,6 +78,8 @@ class SupabaseTarget:
             raise AlreadyThere(f"{key} is already at {self.place}.")
         self._http.require_ready(response)
         self._require(f"storing {key}", response, busy_at={409})
+        if not isinstance(response.object(_STORED).get("Key"), str):
+            raise response.nonsense(_STORED)
 
     def get(self, key: str) -> bytes:
         response = self._http.send("GET", self._url(key, "authenticated/"))
@@ -117,11 +120,11 @@ class SupabaseTarget:
             }
             response = self._json("POST", f"object/list/{quote(self._bucket, safe='')}", ask)
             self._require("listing", response)
-            rows = response.json()
+            rows = response.json("a listing")
             if not isinstance(rows, list) or not all(
                 isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows
             ):
-                raise Unreachable("Supabase answered a listing with something else.")
+                raise response.nonsense("a listing")
             new = [row for row in rows if row["name"] not in seen]
             seen.update(row["name"] for row in new)
             yield from ((row["name"], row) for row in new)
@@ -130,14 +133,18 @@ class SupabaseTarget:
 
     def delete(self, key: str) -> None:
         ask = {"prefixes": [self._name(key)]}
-        self._require(f"deleting {key}", self._json("DELETE", f"object/{quote(self._bucket, safe='')}", ask))
+        response = self._json("DELETE", f"object/{quote(self._bucket, safe='')}", ask)
+        self._require(f"deleting {key}", response)
+        gone = response.json(_DELETED)
+        if not isinstance(gone, list) or not all(isinstance(one, dict) for one in gone):
+            raise response.nonsense(_DELETED)
 
     def check(self) -> Account:
         response = self._json("GET", f"bucket/{quote(self._bucket, safe='')}", None)
         self._require(f"looking for the bucket {self._bucket}", response)
-        bucket = response.json()
-        if not isinstance(bucket, dict):
-            raise Unreachable("Supabase answered something else than a bucket.")
+        bucket = response.object("a bucket")
+        if not isinstance(bucket.get("id"), str):
+            raise response.nonsense("a bucket")
         most = finite(bucket.get("file_size_limit"))
         if most and most < self.limits.object_bytes:
             raise Refused(
@@ -155,6 +162,8 @@ class SupabaseTarget:
         response = self._json("POST", "bucket", {"id": self._bucket, "name": self._bucket, "public": False})
         if _outcome(response)[0] != 409:
             self._require(f"creating the bucket {self._bucket}", response)
+            if not isinstance(response.object("a bucket").get("name"), str):
+                raise response.nonsense("a bucket")
 
     def _json(self, method: str, path: str, ask: object) -> Response:
         content = None if ask is None else json.dumps(ask).encode()

@@ -61,7 +61,7 @@ def opened(options: DavPlace | NextcloudOptions, keys: Keys) -> Iterator["DavTar
     def authorize(renew: bool) -> Mapping[str, str]:
         return {} if renew else authorization
 
-    with Http("Nextcloud" if name == "nextcloud" else "WebDAV", authorize) as http:
+    with Http("Nextcloud" if name == "nextcloud" else "WebDAV", authorize, setting=setting) as http:
         yield DavTarget(name, http, url, options.root)
 
 
@@ -89,6 +89,8 @@ class DavTarget:
                 raise AlreadyThere(f"{key} is already at {self.place}.")
             if moved.status in GONE:
                 raise Unreachable(f"{self._dav.url(temp)} is gone before it was moved.")
+            if moved.status == 200:
+                raise moved.nonsense("a confirmation of the upload")
             if moved.status not in (201, 204):
                 raise self._dav.refused(f"giving {key} its name", moved)
         except BaseException:
@@ -177,6 +179,8 @@ class DavTarget:
         response = self._dav.send("DELETE", self._path(key))
         if response.status not in (200, 202, 204) and response.status not in GONE:
             raise self._dav.refused(f"deleting {key}", response)
+        if response.status == 200 and self._is_there(self._path(key)):
+            raise response.nonsense("a confirmation of the deletion")
 
     def check(self) -> Account:
         found = self._dav.propfind(self._root, "0") or self._dav.propfind(self._dav.base, "0")

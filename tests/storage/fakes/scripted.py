@@ -45,6 +45,7 @@ def scripted() -> Iterator[Scripted]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -63,7 +64,7 @@ def scripted() -> Iterator[Scripted]:
                 for _ in range(reply.times if self.command != "HEAD" else 0):
                     self.wfile.write(reply.body)
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer
+        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_PROPFIND = do_MKCOL = do_MOVE = answer
 
         def log_message(self, *_: object) -> None:
             pass
@@ -71,6 +72,6 @@ def scripted() -> Iterator[Scripted]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         script.port = server.server_port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield script
         server.shutdown()
