@@ -77,6 +77,8 @@ class SafeStream:
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self.holds_all = self._encoding.lower().startswith("utf")
         """Whether its encoding has every character."""
+        self.writes = 0
+        """How often something was written."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -111,6 +113,7 @@ class SafeStream:
             self._give_up(error)
 
     def _send(self, text: str) -> None:
+        self.writes += 1
         try:
             self._stream.write(text)
         except OSError as error:

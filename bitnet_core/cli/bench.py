@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, answer, answer_table, json_line, resolution
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import UsageError
 
 _TELL_SECONDS = 0.5
@@ -105,6 +106,8 @@ def _show_progress(*, as_json: bool) -> Any:
                 sys.stdout.flush()
         elif sys.stderr.isatty():
             safe(sys.stderr).redraw(f"{label}: {100 * done // total} %" if done < total else "")
+        else:
+            doing(label)
 
     return report
 

@@ -6,6 +6,7 @@ from functools import partial
 
 from bitnet_core.cli.ask import CommandHost
 from bitnet_core.cli.command import warn
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import UsageError
 from bitnet_core.evaluation.checks import own_tokenizer
 from bitnet_core.evaluation.scorers import student_scorer, teacher_scorer
@@ -51,6 +52,8 @@ def score(
 
 
 def _scored(task: Task, scorer: TextScorer) -> BenchmarkScore:
+    doing(f"scoring {task.name}, {len(task.items)} items")
+
     def on_done(done: int) -> None:
         if sys.stderr.isatty():
             whole = len(task.items)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bitnet_core import __version__, files
 from bitnet_core.cli.command import answer, open_experiment, terminal_columns, warn
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.evaluation.checks import own_tokenizer, require_ternary
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
@@ -116,6 +117,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
     With `must` they were there before: nothing in them is changed, and a runtime that is not installed is an error.
     """
     student, tokenizer = source.student, source.tokenizer
+    doing("comparing it with the checkpoint" + ("" if must else "; --no-verify leaves that out"))
     prompts = verifying.choose_prompts(student, tokenizer, verifying.LONGER if must else "give --no-verify")
     deployed, answers = _in_process(source, prompts)
     found: dict[str, Verification] = {}

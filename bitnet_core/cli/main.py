@@ -19,6 +19,7 @@ from bitnet_core.cli import (
     results,
     serve,
     settings,
+    silence,
     stages,
     store,
     traces,
@@ -121,7 +122,10 @@ def _run(argv: list[str]) -> int:
     working_folder()  # without it the libraries of torch end the process with words of their own
     ask_before_imports()
     handler: Handler = arguments.handler
-    return handler(arguments)
+    if arguments.json:
+        return handler(arguments)
+    with silence.broken(f"`bitnet {arguments.command}` is at work"):
+        return handler(arguments)
 
 
 class _Parser(argparse.ArgumentParser):

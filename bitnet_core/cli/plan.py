@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, overrides, resolution, terminal_columns
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.settings.presets import PLANNED
 
@@ -107,8 +108,8 @@ def _examined(
         "again": arguments.again,
     }
     environment = PATIENT_THREADS | child_environment(settings.values, ())
-    if time and sys.stderr.isatty():
-        sys.stderr.write("bitnet: timing a few training steps and decoding; --no-probe leaves that out.\n")
+    timing = "timing a few training steps and decoding; --no-probe leaves that out"
+    doing(timing if time else "looking at this machine and the traces")
     with tempfile.TemporaryFile("w+") as log:
         child = start_helper("bitnet_core.planning.probe", job, log, environment)
         try:

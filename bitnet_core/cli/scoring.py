@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bitnet_core.cli.command import answer, json_line, open_experiment, warn
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.checks import own_tokenizer, require_one_tokenizer
 from bitnet_core.evaluation.token_scores import token_scores
@@ -64,6 +65,7 @@ def score(arguments: argparse.Namespace) -> int:
 def _progress(total: int, *, as_json: bool) -> Iterator[Callable[[int], None]]:
     """A line redrawn on a terminal, or JSON lines."""
     live = sys.stderr.isatty() and not as_json
+    doing(f"scoring {total} traces")
 
     def on_progress(done: int) -> None:
         if as_json:

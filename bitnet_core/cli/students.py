@@ -8,6 +8,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.cli.command import answer, json_line, resolution
 from bitnet_core.cli.exporting import Source, open_source
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import UsageError
 from bitnet_core.model.generation import generate_batch
 from bitnet_core.model.precision import pick_device
@@ -61,6 +62,7 @@ def answers_of(
 
     With `streams`, they are written to stdout as they grow; an answer that is cut short ends its line, too.
     """
+    doing("writing its answer" if len(prompts) == 1 else "writing its answers")
     source.student.to(pick_device(DeviceOptions.of(source.experiment.settings)))
 
     def on_text(_row: int, text: str) -> None:

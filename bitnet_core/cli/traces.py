@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bitnet_core.cli.command import Commands, answer, resolution
+from bitnet_core.cli.silence import doing
 from bitnet_core.errors import UsageError
 from bitnet_core.files.typed import typed_path
 from bitnet_core.terminal import safe
@@ -107,6 +108,8 @@ def _project(arguments: argparse.Namespace, data: Path, merge_system: bool) -> i
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             safe(sys.stderr).redraw(f"{done}/{total} shards" if done < total else "")
+        else:
+            doing(f"projecting {total} shards")
 
     made = reproject.reproject(
         data, arguments.tokenizer, arguments.template, arguments.out, progress, merge_system=merge_system
