@@ -39,15 +39,14 @@ def default_start(draft: Draft, logprobs: bool | None, *, doubtful: bool) -> str
 
 def about(start: str, draft: Draft, logprobs: bool | None) -> str:
     """What will happen."""
-    return f"{_runs(start, draft, logprobs)}{_made_anew(draft)}"
+    trains = start in (PIPELINE.name, "train")
+    return f"{_runs(start, draft, logprobs)}{_made_anew(draft) if trains else ''}"
 
 
 def _made_anew(draft: Draft) -> str:
     """That a copy brings traces, but not the start of its training; empty where training starts from nothing."""
-    if not draft.source or draft.get(START) == default(START):
-        return ""
-    model = "the teacher" if draft.get(START) == "teacher" else "its model"
-    return f" Training first makes the start from {model} anew: a duplicate has no checkpoints."
+    random = draft.get(START) == default(START)
+    return "" if random or not draft.source else " The start from a model is made anew."
 
 
 def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:
