@@ -39,6 +39,7 @@ class Request(msgspec.Struct):
     offset: int = 0
     limit: int = 50
     by: str = "number"
+    turned: bool = False
     prompt_idx: int | None = None
     around: int | None = None
 
@@ -157,7 +158,7 @@ def _answers(traces: Traces, request: Request) -> dict[str, Any]:
     def found(browser: Browser) -> dict[str, Any]:
         match request.ask:
             case "list":
-                return browser.page(request.search, offset, limit, request.by, request.around)
+                return browser.page(request.search, offset, limit, request.by, request.around, turned=request.turned)
             case "show":
                 return browser.trace(request.prompt_idx)
             case "worst":

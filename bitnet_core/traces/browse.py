@@ -35,6 +35,8 @@ ANSWER_CHARS = 400
 """Of a rejected answer."""
 MOST_ROWS = 1000
 """Of one page."""
+_LARGEST_FIRST = ("tokens", "other", "kl")
+"""The orders of a page that begin with the largest value, unless they are turned round."""
 _BATCH_ROWS = 1024
 
 
@@ -73,18 +75,26 @@ class Browser:
     # -- many traces -------------------------------------------------------------------------------------
 
     def page(
-        self, search: str = "", offset: int = 0, limit: int = 50, by: str = "number", around: int | None = None
+        self,
+        search: str = "",
+        offset: int = 0,
+        limit: int = 50,
+        by: str = "number",
+        around: int | None = None,
+        *,
+        turned: bool = False,
     ) -> dict[str, Any]:
-        """Some of the traces that have `search` in their prompt or answer, by number or with the largest first.
+        """Some of the traces that have `search` in their prompt or answer, in the order of a column.
 
+        `by` is number, prompt, ended, or one of _LARGEST_FIRST; what has no value comes last, also if it is `turned`.
         `at` is the place among these of the trace with the number `around`, which the page then holds.
         """
         found_S = np.arange(len(self._sequences))
         if search:
             found_S = found_S[self._sequences.matching_S(search)]
-        if by != "number":
-            value_S = self._kl_S if by == "kl" else self._other_S
-            found_S = found_S[np.argsort(-np.nan_to_num(value_S[found_S], nan=-1.0), kind="stable")]
+        value_S = self._values_S(by)[found_S]
+        falls = (by in _LARGEST_FIRST) is not turned
+        found_S = found_S[np.argsort(-value_S if falls else value_S, kind="stable")]  # NaN comes last
         limit = min(limit, MOST_ROWS)
         at = np.flatnonzero(self._prompt_idx_S[found_S] == around) if around is not None else found_S[:0]
         if len(at):
@@ -97,6 +107,23 @@ class Browser:
             "at": int(at[0]) if len(at) else None,
             "sequences": [self._line(int(place)) for place in shown],
         }
+
+    def _values_S(self, by: str) -> Float64:
+        """The numbers that put the traces in this order."""
+        match by:
+            case "number":
+                return np.arange(len(self._sequences), dtype=np.float64)
+            case "prompt":
+                return _ranks([self._prompts.get(index, "") for index in self._prompt_idx_S.tolist()])
+            case "ended":
+                return _ranks(self._sequences.finish_reasons_S().tolist())
+            case "tokens":
+                return self._sequences.completion_lengths_S.astype(np.float64)
+            case "kl":
+                return self._kl_S
+            case "other":
+                return self._other_S
+        raise BitnetError(f"Traces can't be sorted by {by}; use number, prompt, ended, tokens, other or kl.")
 
     def _line(self, place: int) -> dict[str, Any]:
         one = self._sequences[place]
@@ -339,3 +366,9 @@ def _rows(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     except (pa.ArrowException, OSError, KeyError, IndexError) as error:
         raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} is damaged or not Parquet; run `bitnet collect` again to write it.") from error
+
+
+def _ranks(texts: Sequence[str]) -> Float64:
+    """The places of the texts in their order, whatever the case of their letters; equal ones have the same."""
+    order = {text: float(place) for place, text in enumerate(sorted({text.casefold() for text in texts}))}
+    return np.array([order[text.casefold()] for text in texts], dtype=np.float64)

@@ -84,6 +84,10 @@ class MappedSequences(Sequence[TraceSequence]):
         """Which prompts or completions have this text in them, whatever the case of its letters."""
         return self._of_each(lambda batch: batch.matching_S(text)).astype(bool)
 
+    def finish_reasons_S(self) -> Array:
+        """How each completion ended."""
+        return self._of_each(MappedBatch.finish_reasons_S)
+
     def other_mass_S(self) -> Float64:
         """The mean probability outside the candidates, over tokens that have any; NaN where none has."""
         return self._of_each(MappedBatch.other_mass_S).astype(np.float64)

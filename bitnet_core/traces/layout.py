@@ -87,6 +87,11 @@ class MappedBatch:
         """Prompt, completion, finish reason and sequence hash."""
         return [column[row].as_py() for column in self._texts]
 
+    def finish_reasons_S(self) -> Array:
+        """How each completion ended."""
+        found: Array = self._texts[2].to_numpy(zero_copy_only=False)
+        return found
+
     def matching_S(self, text: str) -> Bool:
         """Which prompts or completions have this text in them, whatever the case of its letters."""
         if not is_utf8(text):  # no trace has it, and Arrow can't be asked

@@ -19,8 +19,9 @@ from bitnet_tui.view.spans import Line, Span, line, short, spread
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
+    from bitnet_tui.view.home_columns import Column
     from bitnet_tui.view.home_order import Order
-    from bitnet_tui.view.home_table import Placed
+    from bitnet_tui.view.titles import Placed
     from bitnet_tui.view.workspace import ExperimentRow
     from bitnet_tui.widgets.table import Table, Titles
 
@@ -53,7 +54,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         super().__init__()
         self._rows: tuple[ExperimentRow, ...] | None = None
         self._shown: tuple[ExperimentRow, ...] = ()
-        self._placed: tuple[Placed, ...] = ()
+        self._placed: tuple[Placed[Column], ...] = ()
         self._marked: dict[Path, None] = {}
         """In the order of marking, which the letters of a comparison follow."""
         self._order: Order | None = None
@@ -176,7 +177,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def _redraw(self, *, sort: bool = False) -> None:
         """Draw the table; without `sort`, each row where it is already."""
         from bitnet_tui.view.home_order import Order, in_places, shown
-        from bitnet_tui.view.home_table import header, layout
+        from bitnet_tui.view.home_table import layout
+        from bitnet_tui.view.titles import header
         from bitnet_tui.widgets.table import GUTTER, Row
 
         if not self.on_stack:
@@ -325,7 +327,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     # -- order and filter ------------------------------------------------------------------------------------------
 
     def on_titles_clicked(self, message: "Titles.Clicked") -> None:
-        from bitnet_tui.view.home_table import column_at
+        from bitnet_tui.view.titles import column_at
 
         column = column_at(self._placed, message.cell)
         if column is not None and self._order is not None:

@@ -1,17 +1,15 @@
-"""The table of experiments as lines: which columns fit, how wide each is, and what a cell of it belongs to."""
+"""The table of experiments as lines: which columns fit, and how wide each is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.text import crop, width
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.home_columns import COLUMNS, Column
-from bitnet_tui.view.home_order import Order
 from bitnet_tui.view.spans import Line, Span, cells_of, unstyled
+from bitnet_tui.view.titles import GAP, Placed
 from bitnet_tui.view.workspace import ExperimentRow
 
-GAP = 2
 _USUAL_NAME = 20
 """So much of the names is shown before the other texts get what they need."""
 _FOR_NAMES, _FOR_USUAL_NAMES = ("size", "student"), ("teacher", "stored", "bits")
@@ -20,16 +18,7 @@ _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 """So much of each text is shown before any of them gets more."""
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A column and its first cell."""
-
-    column: Column
-    left: int
-    cells: int
-
-
-def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed, ...]:
+def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed[Column], ...]:
     """The columns that fit side by side. Those that matter least leave first; texts share what room there is."""
     kept = sorted(COLUMNS, key=lambda column: column.rank)
     while len(kept) > 1 and sum(column.least + GAP for column in kept) - GAP > cells:
@@ -68,27 +57,7 @@ def _wanted(column: Column, rows: Sequence[ExperimentRow]) -> int:
     return max(column.least, width(column.title), widest)
 
 
-def header(placed: Sequence[Placed], order: Order) -> Line:
-    """The titles; the one that the table is sorted by has an arrow beside it, in the gap."""
-    spans: list[Span] = []
-    for one in placed:
-        chosen = one.column.id == order.by
-        arrow = ("▾" if order.down else "▴") if chosen else " "
-        title = crop(one.column.title, one.cells)
-        blank = " " * (one.cells - width(title))
-        style = "accent" if chosen else "label"
-        if one.column.right:
-            # The arrow's place is the last cell of the gap before, or of the blank.
-            lead = f"{blank[:-1]}{arrow}" if blank else ""
-            if not blank and spans:
-                spans[-1] = Span(spans[-1].text[:-1] + arrow, "accent" if chosen else spans[-1].style)
-            spans += [Span(lead + title, style), Span(" " * GAP)]
-        else:
-            spans += [Span(f"{title}{arrow}{blank}", style), Span(" " * (GAP - 1))]
-    return tuple(spans)
-
-
-def line_of(row: ExperimentRow, placed: Sequence[Placed], cells: int, now: float) -> Line:
+def line_of(row: ExperimentRow, placed: Sequence[Placed[Column]], cells: int, now: float) -> Line:
     """One experiment. What is wrong with its settings takes the place of its figures."""
     name = placed[0]
     spans = list(fitted(name.column.text(row, now), name.cells))
@@ -108,7 +77,7 @@ class Lines:
         self._version: tuple[object, ...] = ()
         self._kept: dict[Path, tuple[ExperimentRow, Line]] = {}
 
-    def of(self, row: ExperimentRow, placed: tuple[Placed, ...], cells: int, now: float) -> Line:
+    def of(self, row: ExperimentRow, placed: tuple[Placed[Column], ...], cells: int, now: float) -> Line:
         """As `line_of`."""
         version = (placed, cells, now // 60)
         if version != self._version:
@@ -130,11 +99,3 @@ def fitted(text: Line, cells: int, *, right: bool = False) -> Line:
             text = (Span(crop(unstyled(text), cells), first.style),)
     blank = Span(" " * (cells - cells_of(text)))
     return (blank, *text) if right else (*text, blank)
-
-
-def column_at(placed: Sequence[Placed], x: int) -> str | None:
-    """The column whose title, or the gap around it, is at a cell."""
-    for one in placed:
-        if one.left - GAP // 2 <= x < one.left + one.cells + GAP // 2:
-            return one.column.id
-    return None

@@ -10,8 +10,10 @@ from textual.widget import Widget
 
 from bitnet_tui import bindings
 from bitnet_tui.theme import paint
+from bitnet_tui.view.titles import column_at
+from bitnet_tui.view.traces.columns import Order, heading, layout
 from bitnet_tui.view.traces.found import Page, Row
-from bitnet_tui.view.traces.lines import heading, row_line
+from bitnet_tui.view.traces.lines import row_line
 
 PAGE = 100
 _MOST_PAGES = 8
@@ -48,8 +50,16 @@ class TraceList(Widget, can_focus=True):
     class Entered(Message, bubble=True):
         """The user wants to look at the highlighted trace."""
 
+    class TitleClicked(Message, bubble=True):
+        """The title of a column was clicked."""
+
+        def __init__(self, column: str) -> None:
+            super().__init__()
+            self.column = column
+
     def __init__(self) -> None:
         super().__init__(id="trace-list")
+        self._order = Order("number")
         self._pages: dict[int, list[Row]] = {}
         self._asked: set[int] = set()
         self._matched = 0
@@ -76,6 +86,12 @@ class TraceList(Widget, can_focus=True):
         """Begin anew: another search or order, or the traces have changed."""
         self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
         self._sought = None
+
+    def sorted_by(self, order: Order) -> None:
+        """What the titles say of the order."""
+        if order != self._order:
+            self._order = order
+            self.refresh()
 
     def seek(self, prompt_idx: int) -> None:
         """The page with this trace is asked for; when it arrives, its row is highlighted unless one has gone on."""
@@ -117,7 +133,7 @@ class TraceList(Widget, can_focus=True):
 
     def render(self) -> RenderResult:
         cells, rows = self.content_size
-        lines = [heading(cells, scored=self._scored)]
+        lines = [heading(cells, self._order, scored=self._scored)]
         for place in range(self._top, min(self._matched, self._top + rows - 1)):
             chosen = ("chosen" if self.has_focus else "chosen-blurred") if place == self._place else ""
             lines.append(row_line(self._row(place), cells, chosen, scored=self._scored))
@@ -143,7 +159,11 @@ class TraceList(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         at = event.get_content_offset(self)
-        if at is not None and at.y > 0 and self._top + at.y - 1 < self._matched:
+        if at is not None and at.y == 0:
+            column = column_at(layout(self.content_size.width, scored=self._scored), at.x)
+            if column is not None:
+                self.post_message(self.TitleClicked(column))
+        elif at is not None and self._top + at.y - 1 < self._matched:
             self._go(self._top + at.y - 1)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from bitnet_core.errors import BitnetError
 from bitnet_tui.key_names import key
 from bitnet_tui.view.traces import scoring
+from bitnet_tui.view.traces.columns import Order
 from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
@@ -37,14 +38,6 @@ _LOW = 14
 """Below this height a trace has no head and no legend."""
 _FIELD_CELLS = 16
 _MOST_WORST = 500
-_BY = {"number": ("number", "number"), "kl": ("KL", "KL"), "other": ("Other's mass", "Other")}
-"""What each order goes by; second, where there is little room."""
-_SCORING = {
-    "": ("Score student", "Score"),
-    "scored": ("Score again", "Again"),
-    "running": ("Stop scoring", "Stop"),
-}
-"""What the button offers; second, where there is little room."""
 
 
 class TracesPane(Vertical):
@@ -55,8 +48,7 @@ class TracesPane(Vertical):
         self._home, self._root = home, root
         self._requests = TraceRequests(self, home, root)
         self._begun = False
-        self._by = "kl"
-        """Which traces come first. As long as none was scored, this is the order of their numbers."""
+        self._wanted = Order()
         self._page: Page | None = None
         self._scored: Scored | None = None
         self._goto: tuple[int, int] | None = None
@@ -75,7 +67,7 @@ class TracesPane(Vertical):
             yield FilterInput(compact=True, id="trace-search")
             yield KeyButton("", "traces.order", others=[("Sorted by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
-            yield KeyButton("", "traces.score", others=[*_SCORING.values()], id="trace-score")
+            yield KeyButton("", "traces.score", others=[*scoring.OFFERED.values()], id="trace-score")
         with Container(id="traces-body"):
             with Vertical(id="trace-listed"):
                 yield TraceList()
@@ -130,8 +122,8 @@ class TracesPane(Vertical):
         return self.query_one(ScoringLine)
 
     def _list(self, offset: int = 0, around: int | None = None) -> None:
-        search = self.query_one("#trace-search", Input).value
-        request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
+        order, search = self._wanted.fields, self._searched
+        request: Request = {"ask": "list", "search": search, "offset": offset, "limit": PAGE, **order}
         if around is not None:
             self._just_scored = 0
             self._traces.seek(around)
@@ -179,8 +171,8 @@ class TracesPane(Vertical):
                 self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
 
     def _take_page(self, request: Request, page: Page) -> None:
-        if request["search"] != self.query_one("#trace-search", Input).value or request["by"] != self._by:
-            return  # another search since
+        if request["search"] != self._searched or not self._wanted.fields.items() <= request.items():
+            return  # another search or order since
         if not self._stays:
             self._say("")
         if page.scored != self._scored:
@@ -201,7 +193,7 @@ class TracesPane(Vertical):
         if shown and token and shown.prompt_idx == trace.prompt_idx:
             cursor = token.position
         else:
-            cursor = worst if self._order == "kl" else 0
+            cursor = worst if self._order.by == "kl" else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
@@ -221,10 +213,11 @@ class TracesPane(Vertical):
 
     def _draw(self) -> None:
         self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
-        long, short = _BY[self._order]
+        long, short = self._order.words
+        self._traces.sorted_by(self._order)
         self.query_one("#trace-order", KeyButton).say(f"Sorted by {long}", f"by {short}")
         known = "scored" if self._scored is not None and not self._scored.outdated else ""
-        self.query_one("#trace-score", KeyButton).say(*_SCORING["running" if self._scoring.running else known])
+        self.query_one("#trace-score", KeyButton).say(*scoring.OFFERED["running" if self._scoring.running else known])
         self.query_one("#trace-found", Painted).show((found_line(self._page, self._shown.cells),))
         self._shown.draw(self._scored)
 
@@ -260,15 +253,17 @@ class TracesPane(Vertical):
         self.enter()
 
     def _act_order(self) -> None:
-        orders = ["kl" if self._scored else "number", "other", *(["number"] if self._scored else [])]
-        self._by = next_in(orders, self._order) or "kl"
-        self._begin_anew()
+        self._begin_anew(self._wanted.next(scored=self._scored is not None))
+
+    def on_trace_list_title_clicked(self, message: TraceList.TitleClicked) -> None:
+        self._begin_anew(self._order.sorted_by(message.column))
 
     @property
-    def _order(self) -> str:
-        return "number" if self._by == "kl" and self._scored is None else self._by
+    def _order(self) -> Order:
+        return self._wanted.of(scored=self._scored is not None)
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, order: Order | None = None) -> None:
+        self._wanted = order or self._wanted
         self._just_scored = 0
         self._traces.forget()
         self._list()
@@ -351,7 +346,8 @@ class TracesPane(Vertical):
         self._worst = []
         self._goto = None
         self._traces.forget()
-        begins = not ended.problem and self._by == "kl" and not self.leaves  # at the worst trace, as nobody searches
+        # At the worst trace, as nobody searches.
+        begins = not ended.problem and self._wanted == Order() and not self.leaves
         self._list(around=self._trace.prompt_idx if self._trace and not begins else None)
         if self._trace is not None and not begins:
             self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})

@@ -54,6 +54,18 @@ def test_pages_together_are_the_whole_set(data: Path) -> None:
         assert (one["finish_reason"], one["kl"]) == (made.finish_reason, None)
 
 
+@pytest.mark.parametrize("by", ["prompt", "ended", "tokens", "other"])
+def test_a_page_is_in_the_order_of_a_column_either_way(data: Path, by: str) -> None:
+    browser = Browser(data)
+    field = {"ended": "finish_reason"}.get(by, by)
+    found, turned = ([one[field] for one in browser.page(by=by, turned=way)["sequences"]] for way in (False, True))
+    falls = by in ("tokens", "other")
+    assert found == sorted(found, reverse=falls) and turned == sorted(found, reverse=not falls)
+    assert len(set(found)) > 1
+    with pytest.raises(BitnetError, match="can't be sorted by length"):
+        browser.page(by="length")
+
+
 def test_a_page_is_found_by_one_of_its_traces(data: Path) -> None:
     browser = Browser(data)
     found = browser.page(limit=6, around=13)

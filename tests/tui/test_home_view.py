@@ -24,9 +24,10 @@ from bitnet_tui.view.experiment_list import about, counted, legend, nothing_show
 from bitnet_tui.view.figures import Figures
 from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
 from bitnet_tui.view.home_order import Order, in_places, shown
-from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
+from bitnet_tui.view.home_table import layout, line_of
 from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.titles import GAP, column_at, header
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 

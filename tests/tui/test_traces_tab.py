@@ -172,6 +172,13 @@ async def test_a_journey_through_the_traces(
         assert "Sorted by number (o)" in shown(pilot)
         await pilot.press("o")
         assert "Sorted by KL (o)" in shown(pilot)
+        for title, arrow, longest in ((" tok  ended", "▾tok  ended", True), ("▾tok", "▴tok", False)):
+            await click_on(pilot, title)
+            assert arrow in shown(pilot) and "Sorted by tokens (o)" in shown(pilot)
+            first, second = listed._row(0), listed._row(1)
+            assert first is not None and second is not None and (first.tokens >= second.tokens) is longest
+        await click_on(pilot, "Sorted by tokens (o)")
+        assert "▾KL" in shown(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]

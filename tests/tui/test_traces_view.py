@@ -17,6 +17,7 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.view.candidates import bar
 from bitnet_tui.view.spans import cells_of, unstyled
 from bitnet_tui.view.traces import lines, scoring, token
+from bitnet_tui.view.traces.columns import Order, heading
 from bitnet_tui.view.traces.found import (
     Candidate,
     Page,
@@ -113,7 +114,7 @@ def test_the_worst_tokens_follow_one_another_and_come_round(values):
 def test_a_row_fits_its_line_whatever_is_in_it(row: Row, cells: int):
     for one in (row, None):
         assert width(unstyled(lines.row_line(one, cells, scored=True))) == cells
-    assert width(unstyled(lines.heading(cells, scored=False))) == cells
+    assert width(unstyled(heading(cells, Order("number"), scored=False))) == cells
     trace = Trace(**{name: getattr(row, name) for name in Row.__struct_fields__}, positions=[], completion_tokens=3)
     assert all(width(unstyled(one)) <= cells for one in lines.head_lines(trace, cells))
 

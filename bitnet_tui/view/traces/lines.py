@@ -2,11 +2,9 @@
 
 from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, share, significant, width, wrap
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, spread
+from bitnet_tui.view.traces.columns import in_columns
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
 
-_ENDED = 8
-_FIGURES = 30
-_WIDE = 56
 NAMES: dict[Shading, str] = {"kl": "KL", "other": "Other"}
 LEVELS: dict[Shading, tuple[float, ...]] = {"kl": (1.0, 2.5, 5.0, 8.0), "other": (0.02, 0.1, 0.25, 0.5)}
 """From which value on a token has which of the four shades."""
@@ -18,31 +16,19 @@ def shade(value: float | None, shading: Shading) -> str:
     return f"shade-{level}" if level else ""
 
 
-def heading(cells: int, *, scored: bool) -> Line:
-    return line(Span(_columns("N", "prompt", "tok", "ended", "Other", "KL" if scored else "", cells), "label"))
-
-
 def row_line(row: Row | None, cells: int, style: str = "", *, scored: bool) -> Line:
     """One trace in a line of exactly `cells`; None is one that is still being read."""
     if row is None:
         return line(Span(pad("  …", cells), "faint"))
-    ended = flat(row.finish_reason)
-    kl = significant(row.kl) if scored and row.kl is not None else ""
-    text = _columns(str(row.prompt_idx), flat(row.prompt), count(row.tokens), ended, share(row.other), kl, cells)
-    return line(Span(text, style or ("" if row.heldout else "value")))
-
-
-def _columns(place: str, prompt: str, tokens: str, ended: str, other: str, kl: str, cells: int) -> str:
-    """Narrow lists leave out how it ended and then Other."""
-    right = pad(tokens, 5, right=True)
-    if cells >= _WIDE:
-        right += f"  {pad(ended, _ENDED)}"
-    if cells >= _WIDE - _ENDED - 2:
-        right += pad(other, 7, right=True)
-    right += pad(kl, 7, right=True)
-    left = f"{pad(place, 5, right=True)}  "
-    room = max(4, cells - width(left) - width(right))
-    return pad(f"{left}{pad(prompt, room)}{right}", cells)
+    texts = {
+        "number": str(row.prompt_idx),
+        "prompt": flat(row.prompt),
+        "tokens": count(row.tokens),
+        "ended": flat(row.finish_reason),
+        "other": share(row.other),
+        "kl": significant(row.kl) if row.kl is not None else "",
+    }
+    return line(Span(in_columns(texts, cells, scored=scored), style or ("" if row.heldout else "value")))
 
 
 def found_line(page: Page | None, cells: int) -> Line:

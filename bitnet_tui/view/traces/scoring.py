@@ -3,6 +3,13 @@
 from bitnet_core.text import duration, number
 from bitnet_tui.view.traces.found import Page
 
+OFFERED = {
+    "": ("Score student", "Score"),
+    "scored": ("Score again", "Again"),
+    "running": ("Stop scoring", "Stop"),
+}
+"""What the button offers; second, where there is little room."""
+
 
 def running(done: int, total: int | None, seconds: float) -> str:
     """How far scoring is. Loading the student comes first; the seconds tell that it goes on."""
