@@ -56,3 +56,5 @@ class KeyEntryScreen(DialogScreen[str | None]):
         value = self.query_one("#value", Input).value.strip()
         if value:
             self.dismiss(value)
+        else:
+            self.app.notify("The key is empty: type or paste it.", severity="warning")

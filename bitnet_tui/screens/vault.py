@@ -18,6 +18,8 @@ from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
+_ONLY_WAY = " Only its passphrase opens it."
+
 
 class VaultScreen(KeyedScreen[bool]):
     """Returns whether the vault is open now. It stays open until the app ends."""
@@ -39,7 +41,7 @@ class VaultScreen(KeyedScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card form vault"):
             yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
-            yield Words(in_app(self._why))
+            yield Words(in_app(self._why) + (_ONLY_WAY if self._new else ""))
             if str(self._path) not in self._why:
                 yield Words(short(self._path), classes="where")
             yield SecretInput(id="passphrase", placeholder=self._rule())
@@ -61,7 +63,11 @@ class VaultScreen(KeyedScreen[bool]):
 
     def action_open(self) -> None:
         passphrase = self.query_one("#passphrase", Input).value
-        if self.busy or not passphrase:
+        if self.busy:
+            return
+        if not passphrase:
+            self.say("The passphrase is empty: type it.", "warn")
+            self.query_one("#passphrase").focus()
             return
         if self._new and self.query_one("#again", Input).value != passphrase:
             self.say("The two passphrases differ; type the same one twice.", "warn")

@@ -12,7 +12,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
+from bitnet_core.teachers.refusals import missing_key, no_logprobs, too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import doubts, estimates, review, storing, teachers
@@ -64,6 +64,18 @@ def test_a_sentence_of_a_command_is_said_without_names_and_commands(parts):
 def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
     sentence = "AWS_ACCESS_KEY_ID is not set; `bitnet keys set AWS_ACCESS_KEY_ID` keeps it in the OS keyring."
     assert plain(sentence) == "“Access key” is not set; type it into “Access key”."
+    said = plain(str(missing_key(PROVIDERS["groq"])))
+    assert said == "There is no key for groq: type it into “Key”, or choose SmolLM2-135M, which needs none."
+
+
+def test_another_teacher_is_named_as_the_cards_beside_it_are():
+    said = plain(str(no_logprobs("groq", "m")))
+    assert (
+        said
+        == "groq gives no logprobs for m, and traces need them; choose another model, or a teacher that has them."
+    )
+    said = plain(str(unusable_logprobs("custom", "m", "they add up to 2", "choose another model")))
+    assert said.endswith("they add up to 2; choose another model, or another teacher.")
 
 
 def test_two_settings_of_one_field_are_named_once():

@@ -158,6 +158,8 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         assert "BITNET_VAULT" not in words(pilot)
         assert env_file.text() == before
         await click_on(pilot, "m move")
+        await pilot.press("tab", "enter")
+        assert "The passphrase is empty: type it." in words(pilot)
         for field in ("passphrase, at least", "repeat the passphrase"):
             await click_on(pilot, field)
             await pilot.press(*"correct horse")
@@ -182,6 +184,8 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         await settled(pilot)
         assert isinstance(pilot.app.screen, KeyEntryScreen)
         assert "It will be kept in the OS keyring." in words(pilot)
+        await pilot.press("enter")
+        assert [one.message for one in pilot.app._notifications] == ["! The key is empty: type or paste it."]
         await pilot.press(*"typed-canary")
         field = pilot.app.screen.query_one("#value", Input)
         for written, key in (

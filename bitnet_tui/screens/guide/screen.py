@@ -372,7 +372,7 @@ class NewExperimentScreen(CheckedGuide):
             text = f"Not created: the {kept} not kept yet. Press Create again to {way}."
             self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False))
 
-        doing = "Keeping the key…" if typed else "Making it…"
+        doing = f"Keeping the key{'s' if len(typed) > 1 else ''}…" if typed else "Making it…"
         self._on_refusal, self._on_declining = not_made, no_place
         self.attempt(make, made, title="New experiment", doing=doing, **keys.VAULT_INSTEAD)
 

@@ -8,12 +8,23 @@ from bitnet_tui.labels import by_label
 from bitnet_tui.remedies import by_keys
 
 _COMMANDS = (
+    (
+        re.compile(r"store it with `bitnet keys set (\w+)` \([^)]*\), or set it in the environment"),
+        r"type it into \1",
+    ),
     (re.compile(r"`bitnet keys set (\w+)` keeps it in the OS keyring"), r"type it into \1"),
     (re.compile(r"`bitnet store login`"), "Log in"),
     (re.compile(r"\brun Log in\b"), "log in"),
     (re.compile(r" in \.env\b"), " here"),
     (re.compile(r" \(command line\)"), ""),  # what is typed here reaches a command that way
 )
+_TEACHERS = (
+    (re.compile(r"\ba “Teacher” that has them: [^.]+"), "a teacher that has them"),
+    (re.compile(r"\bset another “Teacher”: [^.]+"), "another teacher"),
+    (re.compile(r"\ba “Teacher” that\b"), "a teacher that"),
+    (re.compile(r"; “Teacher” = embedded needs none\b"), ", or choose SmolLM2-135M, which needs none"),
+)
+"""Beside the sentence are cards of all teachers, which say what each gives."""
 
 
 def preset_words(name: str) -> str:
@@ -35,4 +46,7 @@ def plain(sentence: str) -> str:
     """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
     for command, words in _COMMANDS:
         sentence = command.sub(words, sentence)
-    return re.sub(r" {2,}", " ", by_label(by_keys(sentence), keys=True))
+    sentence = by_label(by_keys(sentence), keys=True)
+    for teacher, words in _TEACHERS:
+        sentence = teacher.sub(words, sentence)
+    return re.sub(r" {2,}", " ", sentence)
