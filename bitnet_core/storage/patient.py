@@ -15,6 +15,9 @@ _LONGEST_WAIT = 60.0
 _LONGEST_SECONDS = 900.0
 """Seconds after which a call that failed is not tried again: one that drips fails late each time."""
 
+_STALLED_SECONDS, _STALLED_TRIES = 50.0, 2
+"""A call that fails after so long has met a server that is silent or drips; how often that is tried."""
+
 _T = TypeVar("_T")
 OnRetry = Callable[[str, float], object]
 """Told the reason and the wait in seconds before a call is tried again."""
@@ -24,7 +27,8 @@ class Patient:
     """The calls of `target`, each tried up to `attempts` times.
 
     The waits grow from half a second, or are as long as the target asks, at most a minute. `stop` ends a wait: the
-    failure is raised then. No call is tried again a quarter of an hour after its first try.
+    failure is raised then. A call that fails after a minute is tried twice, and none a quarter of an hour after its
+    first try.
     """
 
     def __init__(
@@ -82,13 +86,15 @@ class Patient:
         return self._patiently(self._target.check)
 
     def _patiently(self, call: Callable[[], _T]) -> _T:
-        began = time.monotonic()
+        began, stalled = time.monotonic(), 0
         for attempt in range(1, self._attempts + 1):
+            tried = time.monotonic()
             try:
                 return call()
             except Unreachable as failure:
                 wait = self._wait(attempt, failure.after)
-                late = time.monotonic() + wait > began + _LONGEST_SECONDS
+                stalled += time.monotonic() >= tried + _STALLED_SECONDS
+                late = stalled == _STALLED_TRIES or time.monotonic() + wait > began + _LONGEST_SECONDS
                 if attempt == self._attempts or late or self._stop.is_set():
                     raise
                 self._on_retry(str(failure), wait)

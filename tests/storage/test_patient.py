@@ -8,7 +8,9 @@ from bitnet_core.storage.target import Unreachable
 from tests.storage.memory import MemoryTarget
 
 
-@pytest.mark.parametrize(("seconds", "attempts"), [(1.0, ATTEMPTS), (181.0, 5), (451.0, 2), (1800.0, 1)])
+@pytest.mark.parametrize(
+    ("seconds", "attempts"), [(1.0, ATTEMPTS), (40.0, ATTEMPTS), (61.0, 2), (451.0, 2), (1800.0, 1)]
+)
 def test_a_server_that_fails_late_is_not_asked_for_hours(
     monkeypatch: pytest.MonkeyPatch, seconds: float, attempts: int
 ) -> None:

@@ -177,7 +177,7 @@ def test_a_listing_of_nonsense_harms_nothing() -> None:
 def test_a_listing_of_another_kind_is_not_taken_for_an_empty_one(answer: Any) -> None:
     with pytest.raises(Nonsense):
         list(target_that(list=(200, answer)).list(""))
-    assert not list(target_that(list=(200, {"list": None})).list(""))
+    assert not list(target_that(list=(200, {"list": None}), stat=(200, {"item": None})).list(""))
 
 
 def test_an_answer_that_is_not_json_is_told() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.storage.clients.http import Http, Response
-from bitnet_core.storage.target import MIB, Nonsense, Refused, Unreachable
+from bitnet_core.storage.target import MIB, Nonsense, Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
 # rclone says nothing while it works. Its own time-out begins anew with each byte of its server.
@@ -43,6 +43,11 @@ _FIXES = (
     (r"\b400\b|read-only|not supported|failed to make Fs|failed to configure|no common algorithm|subsystem request",
      "try the remote with `rclone lsf`"),
 )  # fmt: skip
+_NONSENSE = re.compile(
+    r"XML syntax error|invalid character|deserialization failed|failed to decode|cannot unmarshal"
+    r"|unexpected end of JSON|(?:couldn't list files|read metadata failed): EOF"
+)
+"""What rclone says of a reply that is not one of the service, such as a login page."""
 _PATH = re.compile(r"\S*/\S*")
 _shapes = Redactor()
 
@@ -77,6 +82,10 @@ class Calls:
         if response.status != 200:
             raise self._fault(response, about)
         return object_of(response)
+
+    def nonsense(self) -> Nonsense:
+        """The error for a remote where something else than its service answers."""
+        return nonsense(self._place, "a reply of the remote's service", "its address in `rclone config`")
 
     def upload(self, remote: str, path: str, data: bytes) -> None:
         folder, _, name = path.rpartition("/")
@@ -118,6 +127,8 @@ class Calls:
         # The cause is at the end. Names may contain any word and number.
         words = said if len(said) <= _LONGEST_WORDS else f"… {said[-_LONGEST_WORDS:]}"
         judged = _PATH.sub("", said.replace(about, "") if about else said)
+        if _NONSENSE.search(judged) and not _BUSY.search(_NONSENSE.sub("", judged)):
+            return self.nonsense()
         if not _BUSY.search(judged):
             for pattern, fix in _FIXES:
                 if re.search(pattern, judged, re.IGNORECASE):

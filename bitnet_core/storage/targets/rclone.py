@@ -18,7 +18,7 @@ from bitnet_core.files import is_file
 from bitnet_core.settings.storage import RcloneOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.clients import rcd
-from bitnet_core.storage.clients.http import Http
+from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.clients.rcd_calls import Calls, is_missing, object_of
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import (
@@ -34,6 +34,8 @@ from bitnet_core.storage.target import (
 )
 
 _REMOTE = re.compile(r"([\w.+@][\w.+@ -]*:/?)(.*)")
+_LOST = re.compile(r"object not found|corrupted on transfer")
+"""What rclone says if what it has just stored is not there."""
 _LOCKS = 64
 
 
@@ -69,6 +71,7 @@ class RcloneTarget:
         self._calls = Calls(http, self.place)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         features = self._calls.result("operations/fsinfo", "", fs=remote).get("Features")
+        self._has_folders = isinstance(features, dict) and bool(features.get("CanHaveEmptyDirectories"))
         has = features.get if isinstance(features, dict) else {}.get
         self.limits = Limits(case_sensitive=not has("CaseInsensitive"))
         # A bucket shows complete objects only; for file systems rclone itself writes beside the file and renames.
@@ -80,7 +83,8 @@ class RcloneTarget:
             return
         with self._locks[hash(key) % _LOCKS]:  # so that one of this process's threads wins
             path = self._folder + key
-            if self._calls.result("operations/stat", path, fs=self._remote, remote=path).get("item") is not None:
+            if self._is_there(path):
+                self._require_sense()
                 raise AlreadyThere(f"{self.place}{key} is already there.")
             self._put(key, data)
             if self.get(key) != data:
@@ -89,9 +93,20 @@ class RcloneTarget:
     def _put(self, key: str, data: bytes) -> None:
         try:
             self._put_once(key, data)
-        except Unreachable:
+        except Unreachable as failure:
             self._require_room(len(data))
+            if _LOST.search(str(failure)):
+                self._require_sense()
             raise
+
+    def _is_there(self, path: str) -> bool:
+        return self._calls.result("operations/stat", path, fs=self._remote, remote=path).get("item") is not None
+
+    def _require_sense(self) -> None:
+        """Nonsense if what nobody has stored is there: rclone takes a page for an object or for an empty folder."""
+        path = f"{self._folder}{TEMPORARY}nothing-{secrets.token_hex(8)}"
+        if self._is_there(path) or (self._has_folders and not is_missing(self._ask_list(path))):
+            raise self._calls.nonsense()
 
     def _require_room(self, size: int) -> None:
         """Refused if the service has less free space: SFTP servers have no word for a full disk."""
@@ -151,15 +166,19 @@ class RcloneTarget:
 
     def _listed(self, folder: str, **options: bool) -> Iterator[dict[str, Any]]:
         path = folder.rstrip("/")
-        response = self._calls.ask(
-            "operations/list", fs=self._remote, remote=path, opt={**options, "noMimeType": True}
-        )
+        response = self._ask_list(path, **options)
         if is_missing(response):
             return
         found = self._calls.done(response, path).get("list", 0)
         if not isinstance(found, list | None):
             raise response.nonsense("a listing")
+        if not found:
+            self._require_sense()
         yield from (item for item in found or () if isinstance(item, dict))
+
+    def _ask_list(self, path: str, **options: bool) -> Response:
+        options = {**options, "noMimeType": True}
+        return self._calls.ask("operations/list", fs=self._remote, remote=path, opt=options)
 
 
 def _seconds(text: object) -> float | None:
