@@ -228,7 +228,7 @@ def _parquet(source: Source) -> Iterator[Record]:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except TooLarge as error:
-        raise BitnetError(f"{source}: {error}; write it with fewer rows in a row group.") from error
+        raise BitnetError(f"{source}: {error}; {error.advice}.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, source.path)
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core.errors import NameNotUTF8
@@ -24,6 +25,12 @@ _MOST_COLUMNS = 1000
 _HEADER_BYTES = 1 << 16
 _MOST_NESTING = 16
 _MOST_FOOTER = 1 << 24
+_MOST_ITEMS = 1 << 21
+"""Of all metadata: the footer and the header of each page. More would take many seconds to read."""
+_TEXTS, _FIXED = 6, 7
+"""Kinds of columns whose values are bytes; those of the second have all the same length."""
+_DICTIONARY_PAGE, _PREFIXES = 2, 7
+"""A kind of page, and an encoding of one. In both, a few bytes stand for a long value again and again."""
 _TRIES = 10
 """How often a file is opened that is replaced meanwhile. Collecting replaces one now and then."""
 
@@ -33,6 +40,12 @@ Fields = dict[int, Any]
 
 class TooLarge(pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
     """A part of the file has more than is read at once. It may be sound: some programs write large row groups."""
+
+    advice = "write it with fewer rows in a row group"
+
+
+class _TooMany(TooLarge):
+    advice = "write it with fewer row groups"
 
 
 def open_parquet(path: Path, read: Container[str] | None = None, **options: Any) -> pq.ParquetFile:
@@ -49,8 +62,8 @@ def open_parquet(path: Path, read: Container[str] | None = None, **options: Any)
 def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) -> pq.ParquetFile | None:
     """None if another file was put in its place while it was checked."""
     with open_regular(path) as source, contextlib.ExitStack() as opened:
-        size = os.fstat(source.fileno()).st_size
-        groups = _row_groups(source, size)
+        size, room = os.fstat(source.fileno()).st_size, _Room()
+        groups = _row_groups(source, size, room)
         try:
             file = opened.enter_context(pq.ParquetFile(path, page_checksum_verification=True, **options))
         except UnicodeDecodeError as error:
@@ -61,19 +74,20 @@ def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) ->
             return None
         # Arrow reads a column by its place in the schema: the name that a part of it claims may be another.
         names = [file.schema.column(place).path for place in range(len(file.schema))]
-        for chunks in groups:
+        for group, chunks in enumerate(groups):
             _require(len(chunks) == len(names), f"a row group has {len(chunks)} columns and the schema {len(names)}")
             for name, chunk in zip(names, chunks, strict=True):
                 if read is None or name.partition(".")[0] in read:
-                    _check_chunk(chunk, name, source, size)
+                    repeated = _check_chunk(chunk, name, source, size, room)
+                    _check_repeated(source, group, name, chunk, repeated)
         opened.pop_all()
         return file
 
 
-def _row_groups(source: IO[bytes], size: int) -> list[list[Fields]]:
+def _row_groups(source: IO[bytes], size: int, room: "_Room") -> list[list[Fields]]:
     """The metadata of each row group's columns."""
     # Read here and not with Arrow, which ends the process over some damaged footers.
-    footer = _footer(source, size)
+    footer = _footer(source, size, room)
     found, rows = [], 0
     for group in _structs(footer, 4):
         columns, count = _structs(group, 1), _integer(group, 3)
@@ -87,7 +101,7 @@ def _row_groups(source: IO[bytes], size: int) -> list[list[Fields]]:
     return found
 
 
-def _footer(source: IO[bytes], size: int) -> Fields:
+def _footer(source: IO[bytes], size: int, room: "_Room") -> Fields:
     """The file's metadata. At its end are their length and a mark."""
     _require(size >= 12, f"a file of {size} bytes is too short")
     source.seek(size - 8)
@@ -95,10 +109,11 @@ def _footer(source: IO[bytes], size: int) -> Fields:
     length = int.from_bytes(end[:4], "little")
     _require(end[4:] == b"PAR1" and length <= min(size - 8, _MOST_FOOTER), "its end is not that of a Parquet file")
     source.seek(size - 8 - length)
-    return _Thrift(source.read(length)).struct()
+    return _Thrift(source.read(length), room).struct()
 
 
-def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int) -> None:
+def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int, room: "_Room") -> int:
+    """Check the sizes that it claims. Returns how many bytes its values could take where one is repeated."""
     values, unpacked, packed = (_integer(chunk, number) for number in (5, 6, 7))
     offsets = (chunk.get(number) for number in (9, 11))  # of its first data page, of its dictionary page
     begin = min((offset for offset in offsets if isinstance(offset, int) and offset > 0), default=0)
@@ -106,8 +121,8 @@ def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int) -> None
     _require(unpacked >= 0 and values >= 0, f"column {name} claims {unpacked} bytes and {values} values")
     _require_room(unpacked, MOST_BYTES, f"column {name}", "bytes in a row group")
     _require_room(values, _MOST_VALUES, f"column {name}", "values in a row group")
-    held = 0
-    for header in _pages(source, begin, begin + packed):
+    held = longest = 0
+    for header in _pages(source, begin, begin + packed, room):
         claimed = _integer(header, 2)
         _require(0 <= claimed <= unpacked, f"a page of column {name} claims {claimed} bytes")
         for kind in (5, 8):  # data pages of both versions
@@ -115,6 +130,46 @@ def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int) -> None
                 count = _integer(_struct(header, kind), 1)
                 held += count
                 _require(count >= 0 and held <= values, f"the pages of column {name} claim {held} values")
+        if header.get(1) == _DICTIONARY_PAGE or _encoding(header) == _PREFIXES:
+            longest = max(longest, claimed)
+    return values * longest if chunk.get(1) in (_TEXTS, _FIXED) else 0
+
+
+def _encoding(header: Fields) -> object:
+    """Of the values in a data page of either version."""
+    return next((_struct(header, kind).get(number) for kind, number in ((5, 2), (8, 4)) if kind in header), None)
+
+
+def _check_repeated(source: IO[bytes], group: int, name: str, chunk: Fields, most: int) -> None:
+    """Add up the lengths of a chunk's values without making the values: a text of a dictionary may stand for many.
+
+    `most` is what they could take.
+    """
+    taken, what = most, f"column {name}"
+    if taken > MOST_BYTES and chunk.get(1) == _TEXTS:
+        try:
+            batches = pq.ParquetFile(source, read_dictionary=[name]).iter_batches(
+                1 << 20, row_groups=[group], columns=[name]
+            )
+            taken = sum(map(_text_bytes, batches))
+        except OSError as error:  # Arrow can't make a dictionary of texts that are written by their prefixes
+            if error.errno:
+                raise
+            if "." not in name:  # in a list, a single row may have any number of them
+                rows = max(1, MOST_BYTES // (most // _integer(chunk, 5)))
+                batches = pq.ParquetFile(source).iter_batches(rows, row_groups=[group], columns=[name])
+                taken = 0
+                for batch in batches:
+                    _require_room(taken := taken + batch.nbytes, MOST_BYTES, what, "bytes in a row group")
+    _require_room(taken, MOST_BYTES, what, "bytes in a row group")
+
+
+def _text_bytes(batch: pa.RecordBatch) -> int:
+    array = batch.column(0)
+    while not pa.types.is_dictionary(array.type):
+        array = array.field(0) if pa.types.is_struct(array.type) else array.flatten()
+    lengths = pc.binary_length(array.dictionary)
+    return int(pc.sum(lengths.take(array.indices).cast(pa.int64())).as_py() or 0)
 
 
 def _require_room(claimed: int, most: int, what: str, of: str) -> None:
@@ -130,11 +185,22 @@ def _require(fine: bool, otherwise: str) -> None:
 # -- footer and page headers: Thrift's compact protocol --------------------------------------------------------------
 
 
-def _pages(source: IO[bytes], begin: int, end: int) -> Iterator[Fields]:
+class _Room:
+    """How many more items the metadata of a file may have."""
+
+    left = _MOST_ITEMS
+
+    def take(self, items: int) -> None:
+        self.left -= items
+        if self.left < 0:
+            raise _TooMany(f"its metadata have more than {_MOST_ITEMS:,} items")
+
+
+def _pages(source: IO[bytes], begin: int, end: int, room: _Room) -> Iterator[Fields]:
     """The header of each page between two offsets, its fields by number."""
     while begin < end:
         source.seek(begin)
-        thrift = _Thrift(source.read(_HEADER_BYTES))
+        thrift = _Thrift(source.read(_HEADER_BYTES), room)
         header = thrift.struct()
         packed = _integer(header, 3)
         _require(packed >= 0, "a page has a negative size")
@@ -166,8 +232,8 @@ def _structs(fields: Fields, number: int) -> list[Fields]:
 class _Thrift:
     """Reads structs."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
+    def __init__(self, data: bytes, room: _Room) -> None:
+        self._data, self._room = data, room
         self.at = 0
 
     def struct(self, depth: int = 0) -> Fields:
@@ -179,6 +245,7 @@ class _Thrift:
             step = kind >> 4
             number = number + step if step else self._zigzag()
             fields[number] = self._value(kind & 15, depth)
+        self._room.take(1 + len(fields))
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -204,6 +271,7 @@ class _Thrift:
         head = self._byte()
         length = head >> 4 if head >> 4 < 15 else self._varint()
         kind = head & 15
+        self._room.take(length)
         return [self._byte() if kind in (1, 2) else self._value(kind, depth) for _ in range(length)]
 
     def _byte(self) -> int:

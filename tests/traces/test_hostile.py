@@ -151,15 +151,69 @@ def test_a_column_of_many_values_in_few_bytes_is_refused(tmp_path: Path, monkeyp
 def test_a_page_that_claims_more_than_its_column_is_refused(file: Path) -> None:
     start = pq.read_metadata(file).row_group(0).column(0).dictionary_page_offset
     content = bytearray(file.read_bytes())
-    page = parquet._Thrift(bytes(content[start:]))
+    page = parquet._Thrift(bytes(content[start:]), parquet._Room())
     before = page.struct()[2]
     encoded = bytes(content[start + 3 : start + 5])
     assert content[start + 2] == 0x15  # field 2, an integer
-    assert parquet._Thrift(encoded)._zigzag() == before
+    assert parquet._Thrift(encoded, parquet._Room())._zigzag() == before
     content[start + 3 : start + 5] = b"\xfe\x7f"
     file.write_bytes(content)
     with pytest.raises(pa.ArrowInvalid, match="a page of column number claims 8191 bytes"):
         open_parquet(file)
+
+
+_LONG = "x" * 20_000
+_ONE_OF_MANY = pa.array([_LONG, *map(str, range(5000))])
+
+
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        (pa.array([_LONG] * 5000), {}),
+        (pa.array([_LONG.encode()] * 5000), {"compression": "zstd"}),
+        (pa.array([[_LONG] * 5000]), {}),
+        (pa.array([[{"role": "user", "content": _LONG}] * 50] * 100), {"data_page_version": "2.0"}),
+        (pa.array([b"x" * 20_000] * 5000, pa.binary(20_000)), {}),
+        (pa.array([_LONG] * 5000), {"use_dictionary": False, "column_encoding": {"c": "DELTA_BYTE_ARRAY"}}),
+        (pa.array([[_LONG] * 5000]), {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}),
+    ],
+    ids=["text", "bytes", "list", "messages", "fixed", "prefixes", "list of prefixes"],
+)
+def test_a_long_value_that_is_repeated_is_counted_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(parquet, "MOST_BYTES", 1 << 26)
+    pq.write_table(pa.table({"c": column}), tmp_path / "bomb.parquet", **options)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 1 << 20
+    with pytest.raises(parquet.TooLarge, match=r"column c\S* has [\d,]+ bytes in a row group"):
+        open_parquet(tmp_path / "bomb.parquet")
+    open_parquet(tmp_path / "bomb.parquet", ()).close()
+
+
+@pytest.mark.parametrize("encoding", ["PLAIN", "DELTA_BYTE_ARRAY", None])
+@pytest.mark.parametrize("column", [_ONE_OF_MANY, pa.array([_ONE_OF_MANY.to_pylist()]), pa.array([None, _LONG, ""])])
+def test_one_long_value_among_many_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, encoding: str | None
+) -> None:
+    monkeypatch.setattr(parquet, "MOST_BYTES", 1 << (17 if encoding != "DELTA_BYTE_ARRAY" or len(column) > 1 else 28))
+    options: dict[str, Any] = {"use_dictionary": False, "column_encoding": encoding} if encoding else {}
+    pq.write_table(pa.table({"c": column}), tmp_path / "p.parquet", **options)
+    with open_parquet(tmp_path / "p.parquet") as file:
+        assert file.read().column(0).to_pylist() == column.to_pylist()
+
+
+@pytest.mark.parametrize("kind", [1, 5, 8, 9, 12])
+def test_metadata_of_too_many_items_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    """Empty structs and lists take a byte each; what is made of them takes 64."""
+    monkeypatch.setattr(parquet, "_MOST_ITEMS", 1000)
+    monkeypatch.setattr(parquet._Room, "left", 1000)
+    footer = bytes([0x29, 0xF0 | kind, 0xE9, 0x07]) + bytes(1001) + b"\0"  # field 2: a list of 1001
+    (tmp_path / "p.parquet").write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(parquet.TooLarge, match="its metadata have more than 1,000 items") as caught:
+        open_parquet(tmp_path / "p.parquet")
+    assert caught.value.advice == "write it with fewer row groups"
 
 
 def test_a_shard_whose_footer_is_damaged_counts_as_torn(tmp_path: Path) -> None:
