@@ -11,7 +11,7 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
-from bitnet_core.training.heldout_size import ENOUGH_PROMPTS, MOST_TOKENS
+from bitnet_core.training.heldout_size import ENOUGH_PROMPTS, MOST_TOKENS, HeldOut
 from bitnet_core.training.losses import distill_loss
 from bitnet_core.training.monitor import a4_health
 from bitnet_core.training.online import OnlineTeacher, whole
@@ -29,14 +29,14 @@ def choose(examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
-def prompts(sequences: Sequence[TraceSequence]) -> int:
-    """How many prompts these are, near-identical ones as one; counts to ENOUGH_PROMPTS and no further."""
+def size(sequences: Sequence[TraceSequence]) -> HeldOut:
+    """How much is held out."""
     found: set[str] = set()
     for sequence in sequences:
         found.add(sequence.sequence_hash)
         if len(found) == ENOUGH_PROMPTS:
             break
-    return len(found)
+    return HeldOut(len(sequences), len(found))
 
 
 @torch.no_grad()

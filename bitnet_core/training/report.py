@@ -25,7 +25,7 @@ from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import ramp
 from bitnet_core.training.flip import BITS_AFTER, flip_report, layer_bits
-from bitnet_core.training.heldout_size import ENOUGH_PROMPTS
+from bitnet_core.training.heldout_size import ENOUGH_PROMPTS, HeldOut
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
@@ -41,7 +41,7 @@ def interval(steps: int) -> int:
 
 
 def announce(
-    reporter: Reporter, stepper: Stepper, options: TrainOptions, examples: Examples, *, held_out: int
+    reporter: Reporter, stepper: Stepper, options: TrainOptions, examples: Examples, *, held_out: HeldOut
 ) -> None:
     """Say what MAX_SEQ_LEN cut off, on how few prompts is measured, what computes, and what a compiler costs."""
     limit, cuts = f"MAX_SEQ_LEN={options.max_seq_len}", examples.cuts
@@ -64,17 +64,17 @@ def announce(
             f"{limit} cut the beginning of {cuts.prompts} prompts ({cuts.prompt_tokens} tokens).",
             "Raise MAX_SEQ_LEN so that the student reads the whole prompt.",
         )
-    if not held_out:
+    if not held_out.prompts:
         reporter.alert(
             "warning",
             "no_heldout",
             "The traces have only one prompt, near-identical ones counted as one, so none is held out to measure on.",
             "Collect more prompts (KD_NUM_PROMPTS).",
         )
-    elif held_out < ENOUGH_PROMPTS:
+    elif held_out.prompts < ENOUGH_PROMPTS:
         reporter.log(
-            f"Only {held_out} prompts are held out, about 1 in 10, so the held-out figures are rough; "
-            f"collect more (KD_NUM_PROMPTS) until there are {ENOUGH_PROMPTS}."
+            f"Only {held_out.words} held out (near-identical prompts count as one), so the held-out figures are "
+            f"rough; collect more (KD_NUM_PROMPTS) until there are {ENOUGH_PROMPTS}."
         )
     precision = stepper.precision
     reporter.log(

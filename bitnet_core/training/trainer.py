@@ -87,7 +87,7 @@ class Trainer:
         train, held_out = traces.split()
         examples = self._examples = Examples(train, options.max_seq_len)
         self._first_weights = first_weights
-        self._held_out_prompts = heldout.prompts(held_out)
+        self._held_out_size = heldout.size(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash, self._chance = traces.tokenizer_hash, report.chance(traces)
         precision = precision or pick_precision(DeviceOptions(), device)
@@ -371,7 +371,7 @@ class Trainer:
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce(self._reporter, self.stepper, options, self._examples, held_out=self._held_out_prompts)
+        report.announce(self._reporter, self.stepper, options, self._examples, held_out=self._held_out_size)
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget

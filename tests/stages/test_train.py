@@ -34,9 +34,13 @@ def context(root: Path, **values: str) -> StageContext:
     return stage_context(root, "train", TINY | SHAPE | FLIP | values)
 
 
-def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> None:
+def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path, sequences: list[TraceSequence]) -> None:
     ctx = context(tmp_path / "e")
     summary = train.run(ctx)
+    held_out = [one.sequence_hash for one in sequences if one.heldout]
+    assert len(set(held_out)) > 1
+    few = f"Only {len(set(held_out))} prompts with {len(held_out)} traces are held out (near-identical"
+    assert any(one["message"].startswith(few) for one in emitted(ctx, "log"))
     path = checkpoints.latest(ctx.experiment.checkpoints)
     assert summary["checkpoint"] == str(path)
     assert summary["activation_bits"] == 4

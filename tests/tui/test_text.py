@@ -238,7 +238,7 @@ def test_the_tail_of_the_log_begins_with_a_message():
 
 def test_the_tail_of_the_log_cuts_no_message():
     fold = RunFold()
-    said = "Only 24 prompts are held out, about 1 in 10, so the held-out figures are rough."
+    said = "Only 24 prompts with 30 traces are held out, so the held-out figures are rough."
     fold.feed([event("log", message="Before.", level="info"), event("log", message=said, level="info")])
     rows = [unstyled(one) for one in panels.log_tail(_run("train", view=fold.view()), 3, 60)]
     assert len(rows) == 3
