@@ -157,13 +157,19 @@ RUNNING = "still running"
 
 _REFUSED_KEY = re.compile(r"\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
 _OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
+_CODE = re.compile(r"^[^(]* \(([\w .]{3,24}):")
 _SHORT_CELLS = 60
 
 
 def in_short(problem: str) -> str:
-    """Why something failed, without what to do about it: what is in brackets of what can't be reached."""
+    """Why something failed, without what to do about it: what is in brackets of what can't be reached.
+
+    Of what a server says, which is in brackets, its code.
+    """
     found = _OUTCOME.search(problem)
-    words = found[1] if found else plain(problem).partition("; ")[0].partition(" (")[0].rstrip(".")
+    said = plain(problem).partition("; ")[0]
+    code = _CODE.search(said)
+    words = found[1] if found else f"{said.partition(' (')[0].rstrip('.')}{f' ({code[1]})' if code else ''}"
     return crop(words, _SHORT_CELLS)
 
 
