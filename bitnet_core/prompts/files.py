@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 _JSON_NAMES = (".jsonl", ".json", ".ndjson")
 _PARQUET_NAMES = (".parquet", ".pq")
 _COLUMNS = ("prompt", "messages", "text")
+SYSTEM = ("system", "system_prompt")
+"""What some programs keep beside a prompt. It is not asked there, but as a message."""
+_BESIDE = ("answer", *SYSTEM)
+_MARK = "\ufeff"
+"""Stands at the beginning of what some programs write, so also in the middle of files that were put together."""
 _OTHER_FORMATS = (
     *(".csv", ".tsv", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".odt", ".rtf", ".pdf", ".html", ".htm", ".xml"),
     *(".yaml", ".yml", ".toml", ".zip", ".tar", ".tgz", ".7z", ".zst", ".bz2", ".xz", ".lz4", ".arrow", ".feather"),
@@ -49,14 +54,16 @@ class Source:
     kind: str = "prompts file"
     record: str = "prompt"
     shape: str = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
+    has_plain_texts: bool = False
+    """Whether a column `text` has what a line of a text file has, and not prompts."""
 
     def __str__(self) -> str:
         return str(self.path)
 
     def refusal(self, place: str, reason: str) -> BitnetError:
         """The error for a record that is not one."""
-        columns = ", as columns" if self.path.name.lower().endswith(_PARQUET_NAMES) else ""
-        return BitnetError(f"{self}, {place}: {reason}; write {self.shape}{columns}.")
+        columns = "as columns " if self.path.name.lower().endswith(_PARQUET_NAMES) else ""
+        return BitnetError(f"{self}, {place}: {reason}; write {columns}{self.shape}.")
 
     def unreadable(self, reason: str) -> BitnetError:
         """The error for the file as a whole."""
@@ -85,7 +92,10 @@ def records(source: Source) -> Iterator[Record]:
                 yield from _json(source, text)
             else:
                 for place, line in _lines(source, text):
-                    yield place, line.strip()
+                    line = line.strip()
+                    if line[0] in "{[" and _is_record(line.rstrip(",")):
+                        raise source.unreadable(f"holds JSON ({place}); give it a name that ends in .jsonl or .json")
+                    yield place, line
     except FileNotFoundError as error:
         raise source.unreadable("does not exist; correct its path") from error
     except UnicodeDecodeError as error:
@@ -96,6 +106,16 @@ def records(source: Source) -> Iterator[Record]:
         raise source.unreadable(f"can't be read {explained(error, 'check its path')}") from error
 
 
+def _is_record(line: str) -> bool:
+    """Whether a line of a text is an object as JSON lines have them: it would be asked and paid for as it stands."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, dict) and not one.keys().isdisjoint(_COLUMNS) for one in values)
+
+
 def _lines(source: Source, text: IO[str], number: int = 1, line: str = "") -> Iterator[tuple[str, str]]:
     """The lines that are not blank, from line `number` on; `line` is the beginning of it that is already read."""
     blank = 0
@@ -104,10 +124,11 @@ def _lines(source: Source, text: IO[str], number: int = 1, line: str = "") -> It
             line += text.readline(_LONGEST + 1)
         if not line:
             return
+        line = line.lstrip(_MARK)
         place = f"line {number}"
         if len(line.removesuffix("\n")) > _LONGEST:
             raise _too_long(source, place)
-        blank = 0 if line.strip() else blank + 1
+        blank = blank + 1 if line.isspace() or not line else 0
         _refuse_many(source, place, blank)
         if not blank:
             yield place, line
@@ -207,7 +228,7 @@ def _parquet(source: Source) -> Iterator[Record]:
 
     source.path.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
-        with open_parquet(source.path, _COLUMNS, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
+        with open_parquet(source.path, (*_COLUMNS, *_BESIDE), buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             names = table.schema_arrow.names
             column = next((name for name in _COLUMNS if name in names), None)
             if column is None:
@@ -218,15 +239,25 @@ def _parquet(source: Source) -> Iterator[Record]:
             kind = table.schema_arrow.field(names.index(column)).type
             if not _holds_texts(kind):
                 raise _no_text(source, column, kind)
+            beside = [
+                name
+                for name in _BESIDE
+                if names.count(name) == 1 and _holds_texts(table.schema_arrow.field(name).type)
+            ]
             number = 0
-            for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
+            for batch in table.iter_batches(batch_size=_ROWS, columns=[column, *beside]):
                 try:
-                    values = batch.column(0).to_pylist()
+                    values = batch.column(column).to_pylist()
                 except (ValueError, OverflowError) as error:  # a field is not text, such as a timestamp
                     raise _no_text(source, column, kind) from error
-                for value in values:
+                others = [batch.column(name).to_pylist() for name in beside]
+                for value, *rest in zip(values, *others, strict=True):
                     number += 1
-                    yield f"row {number}", _cell(source, number, column, value)
+                    cell = _cell(source, number, column, value)
+                    if max(map(_length, rest), default=0) > _LONGEST:
+                        raise _too_long(source, f"row {number}")
+                    known = {name: text for name, text in zip(beside, rest, strict=True) if text is not None}
+                    yield f"row {number}", cell if isinstance(cell, str) else known | cell
     except TooLarge as error:
         raise BitnetError(f"{source}: {error}; {error.advice}.") from error
     except (pa.ArrowException, OSError) as error:
@@ -254,8 +285,8 @@ def _holds_texts(kind: "pa.DataType") -> bool:
     return any(is_one(kind) for is_one in texts)
 
 
-def _cell(source: Source, number: int, column: str, value: Any) -> dict[str, Any]:
-    """A row as the object that JSON lines would hold. A column of either name may hold a list of messages."""
+def _cell(source: Source, number: int, column: str, value: Any) -> dict[str, Any] | str:
+    """A row as the record that JSON lines would hold. A column of either name may hold a list of messages."""
     if _length(value) > _LONGEST:
         raise _too_long(source, f"row {number}")
     if column == "messages" and isinstance(value, str):
@@ -264,6 +295,8 @@ def _cell(source: Source, number: int, column: str, value: Any) -> dict[str, Any
         except (ValueError, RecursionError) as error:
             reason = "its messages are not JSON" if isinstance(error, ValueError) else _reason(error)
             raise source.refusal(f"row {number}", reason) from error
+    if column == "text" and isinstance(value, str) and source.has_plain_texts:
+        return value
     return {"messages" if column == "messages" or isinstance(value, list) else "prompt": value}
 
 

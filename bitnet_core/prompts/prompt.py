@@ -12,12 +12,14 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
-from bitnet_core.prompts.files import Source, records
+from bitnet_core.prompts.files import SYSTEM, Source, records
 
 PACKAGED_PROMPTS = "collect.txt"
 """What is collected on without KD_PROMPTS_FILE."""
 DIGEST_BYTES = 16
 """Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
+_MOST_REPEATS, _MOST_COPIES = 1 << 18, 100
+"""So many one after another, and so many of all that came before, may be repeats."""
 FOLDED = "folded:"
 """What a `folded_hash` begins with."""
 _ROLES = ("system", "user", "assistant")
@@ -70,16 +72,29 @@ def iter_prompts(path: Path | None, packaged: str) -> Iterator[Prompt]:
     Reads while it yields: memory holds one record and a digest of each prompt (98 MB after a million, 0.9 GB after
     10 million). BitnetError names the file, and the line or row that is wrong.
     """
-    source = Source(path or asset("prompts", packaged))
+    yield from distinct(Source(path or asset("prompts", packaged)), _prompt, "holds no prompts")
+
+
+def distinct(source: Source, prompt_of: Callable[[Source, str, Any], Prompt], holds_none: str) -> Iterator[Prompt]:
+    """What `prompt_of` makes of each record of a file, its place given, without repeats.
+
+    BitnetError for repeats almost without end: a small packed file, or a column of one text, may have billions.
+    """
     seen: set[bytes] = set()
+    repeats = 0
     for place, record in records(source):
-        prompt = _prompt(source, place, record)
+        prompt = prompt_of(source, place, record)
         digest = bytes.fromhex(prompt.hash)[:DIGEST_BYTES]
         if digest not in seen:
             seen.add(digest)
+            repeats = 0
             yield prompt
+            continue
+        repeats += 1
+        if repeats > max(_MOST_REPEATS, _MOST_COPIES * len(seen)):
+            raise BitnetError(f"{source}, {place}: the last {repeats:,} {source.record}s repeat others; remove them.")
     if not seen:
-        raise source.unreadable("holds no prompts; put at least one line into it")
+        raise source.unreadable(f"{holds_none}; put at least one line into it")
 
 
 def load_prompts(path: Path | None, packaged: str) -> list[Prompt]:
@@ -116,11 +131,22 @@ def _prompt(source: Source, place: str, record: Any) -> Prompt:
         raise refused("this is not a JSON object")
     if isinstance(record.get("prompt"), str) and record["prompt"].strip():
         _refuse_no_text(record["prompt"], refused)
-        return Prompt(({"role": "user", "content": record["prompt"]},))
-    messages = messages_of(record.get("messages"), refused)
+        messages: tuple[dict[str, str], ...] = ({"role": "user", "content": record["prompt"]},)
+    else:
+        messages = messages_of(record.get("messages"), refused)
     if messages[-1]["role"] != "user":
         raise refused("the last message is not the user's")
+    refuse_system(record, messages, refused)
     return Prompt(messages)
+
+
+def refuse_system(
+    record: dict[str, Any], messages: Sequence[dict[str, str]], refused: Callable[[str], BitnetError]
+) -> None:
+    """Refuse a system message beside the messages: it would not be asked, and the answers would be to less."""
+    for name in SYSTEM:
+        if messages[0]["role"] != "system" and record.get(name) not in (None, ""):
+            raise refused(f'its "{name}" is not asked; make it a message with the role system')
 
 
 def messages_of(messages: Any, refused: Callable[[str], BitnetError]) -> tuple[dict[str, str], ...]:

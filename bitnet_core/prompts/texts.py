@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.prompts.files import Source, records
-from bitnet_core.prompts.prompt import DIGEST_BYTES, Given, Prompt, messages_of
+from bitnet_core.prompts.files import Source
+from bitnet_core.prompts.prompt import Given, Prompt, distinct, messages_of, refuse_system
 
 PLAIN_PROMPT = "Write a text."
 """What plain text is the answer to, because a chat model answers something."""
@@ -21,16 +21,8 @@ def iter_texts(path: Path) -> Iterator[Prompt]:
 
     A line of a plain file is a text without an end. BitnetError names the file, and the line or row that is wrong.
     """
-    source = Source(path, "file of texts", "text", _SHAPE)
-    seen: set[bytes] = set()
-    for place, record in records(source):
-        prompt = _prompt(source, place, record)
-        digest = bytes.fromhex(prompt.hash)[:DIGEST_BYTES]
-        if digest not in seen:
-            seen.add(digest)
-            yield prompt
-    if not seen:
-        raise source.unreadable("holds none; put at least one line into it")
+    source = Source(path, "file of texts", "text", _SHAPE, has_plain_texts=True)
+    yield from distinct(source, _prompt, "holds none")
 
 
 def _prompt(source: Source, place: str, record: Any) -> Prompt:
@@ -45,6 +37,8 @@ def _prompt(source: Source, place: str, record: Any) -> Prompt:
     else:
         messages = record.get("messages")
     found = messages_of(messages, refused)
+    if isinstance(record, dict):
+        refuse_system(record, found, refused)
     *asked, last = found
     if last["role"] != "assistant" or not asked or asked[-1]["role"] != "user":
         raise refused("the last message is not an answer to the user's")

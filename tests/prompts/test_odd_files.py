@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.prompts import files, parquet
+from bitnet_core.prompts import files, parquet, prompt
 from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.prompts.texts import iter_texts
 
 MOMENT = pa.array([1], pa.timestamp("ns"))
 MESSAGES = pa.array([[{"role": "user", "content": "Hi", "at": 1}]])
@@ -128,7 +130,74 @@ def test_blank_lines_without_end_are_not_read(
     tmp_path: Path, name: str, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_MOST_BLANK", 1000)
-    (tmp_path / name).write_bytes(gzip.compress(before.encode() + b"\n" * 900 + b'{"prompt": "Ho"}\n'))
+    before = "Hi\n" if before and "txt" in name else before
+    last = b"Ho\n" if "txt" in name else b'{"prompt": "Ho"}\n'
+    (tmp_path / name).write_bytes(gzip.compress(before.encode() + b"\n" * 900 + last))
     assert load_prompts(tmp_path / name, "unused")
     (tmp_path / name).write_bytes(gzip.compress(before.encode() + b"\n" * 10_000))
     refused(tmp_path / name, "blank lines")
+
+
+@pytest.mark.parametrize("name", ["p.txt", "prompts", "p.md", "p.txt.gz"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt": "Hi"}\n',
+        'Hello\n  {"messages": [{"role": "user", "content": "Hi"}]}\n',
+        '[\n{"prompt": "Hi"},\n{"prompt": "Ho"}\n]\n',
+        '[{"text": "Hi"}]\n',
+    ],
+)
+def test_json_under_another_name_is_not_asked_as_it_stands(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    refused(tmp_path / name, r"holds JSON \(line \d\); give it a name that ends in .jsonl or .json")
+
+
+def test_a_prompt_may_be_about_json(tmp_path: Path) -> None:
+    asked = ['{"a": 1}', "[1, 2] is a list?", '{"prompt": is this JSON?', '["prompt"]', "{" * 9000]
+    (tmp_path / "p.txt").write_text("\n".join(asked))
+    assert [one.text for one in load_prompts(tmp_path / "p.txt", "unused")] == asked
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
+def test_the_mark_of_files_that_were_put_together_is_no_text(tmp_path: Path, name: str) -> None:
+    lines = ["Hi", "Ho", ""] if name == "p.txt" else ['{"prompt": "Hi"}', '{"prompt": "Ho"}', ""]
+    (tmp_path / name).write_text("".join(f"\ufeff\ufeff{line}\n" for line in [*lines, *lines]))
+    assert [one.text for one in load_prompts(tmp_path / name, "unused")] == ["Hi", "Ho"]
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl", "p.parquet"])
+def test_repeats_without_end_are_not_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt, "_MOST_REPEATS", 1000)
+
+    def write(prompts: list[str]) -> None:
+        if name == "p.parquet":
+            pq.write_table(pa.table({"prompt": prompts}), tmp_path / name)
+        else:
+            form = "{}\n" if name == "p.txt" else '{{"prompt": "{}"}}\n'
+            (tmp_path / name).write_text("".join(map(form.format, prompts)))
+
+    write(["Hi"] * 1001 + ["Ho"] * 1001)
+    assert len(load_prompts(tmp_path / name, "unused")) == 2
+    write([str(number) for number in range(50)] * 99)
+    assert len(load_prompts(tmp_path / name, "unused")) == 50
+    write(["Hi"] * 2000)
+    refused(tmp_path / name, r"(line|row) 1002: the last 1,001 prompts repeat others; remove them")
+
+
+@pytest.mark.parametrize("field", ["system", "system_prompt"])
+def test_a_system_message_beside_the_prompt_is_not_left_out_in_silence(tmp_path: Path, field: str) -> None:
+    record = {"prompt": "Hi", "answer": "Ho", field: "Be rude."}
+    (tmp_path / "p.jsonl").write_text(json.dumps(record))
+    talk = [{"role": "user", "content": "Hi"}]
+    (tmp_path / "q.jsonl").write_text(json.dumps({"messages": talk, field: "Be rude."}))
+    pq.write_table(pa.Table.from_pylist([record]), tmp_path / "p.parquet")
+    for name in ("p.jsonl", "q.jsonl", "p.parquet"):
+        refused(tmp_path / name, f'its "{field}" is not asked; make it a message with the role system')
+    with pytest.raises(BitnetError, match=f'its "{field}" is not asked'):
+        list(iter_texts(tmp_path / "p.jsonl"))
+    said = [{"role": "system", "content": "Be rude."}, *talk]
+    (tmp_path / "q.jsonl").write_text(json.dumps({"messages": said, field: "Be rude."}))
+    (tmp_path / "p.jsonl").write_text(json.dumps(record | {field: ""}))
+    assert load_prompts(tmp_path / "q.jsonl", "unused")[0].messages == tuple(said)
+    assert load_prompts(tmp_path / "p.jsonl", "unused")[0].text == "Hi"

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
@@ -36,6 +38,10 @@ def test_answers_with_prompts_conversations_and_plain_text(tmp_path: Path) -> No
     found = list(iter_texts(plain))
     assert found == [Prompt(asked, Given(text, ends=False)) for text in ("The sea was calm.", "It rained.")]
     assert len({one.folded_hash for one in found}) == 2
+    pq.write_table(pa.table({"text": [one.given.text for one in found if one.given]}), tmp_path / "b.parquet")
+    assert list(iter_texts(tmp_path / "b.parquet")) == found
+    pq.write_table(pa.table({"prompt": ["Why?"] * 2, "answer": ["Because.", "So."]}), tmp_path / "a.parquet")
+    assert list(iter_texts(tmp_path / "a.parquet")) == [one for one in iter_texts(file) if one.messages == question]
 
 
 def test_answers_to_one_prompt_are_held_out_together_and_prompts_keep_their_hashes() -> None:
