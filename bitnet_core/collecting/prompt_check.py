@@ -70,7 +70,7 @@ class PromptCheck:
     def refuser(self) -> str:
         """What refuses prompts, as the subject of a sentence."""
         by = self.first.by if self.first is not None else TemplateRefused.by
-        return f"The {by} of {self._collection.tokenizer.name}"
+        return self._collection.tokenizer.refuser(by)
 
     def _verdict(self, request: Request) -> int:
         tokenizer = self._collection.tokenizer

@@ -73,7 +73,7 @@ def _rendered(prompts: list[Prompt], tokenizer: StudentTokenizer, reporter: Repo
         try:
             found.append(EvalPrompt(prompt.text, tokenizer.encode_prompt(prompt.messages).ids))
         except Refused as error:
-            refusals.append((f"The {error.by} of {tokenizer.name}", f"prompt {place}: {error.reason}"))
+            refusals.append((tokenizer.refuser(error.by), f"prompt {place}: {error.reason}"))
     if refusals:
         refuser, first = refusals[0]
         if not found:

@@ -44,7 +44,7 @@ class TemplateRefused(Refused):
 
     def __init__(self, owner: str, reason: str) -> None:
         super().__init__(
-            f"The chat template of {owner} can't render a prompt ({reason}); correct TEMPLATE or leave it empty.",
+            f"The chat template of {owner} can't render a prompt ({reason}); correct it or give another in TEMPLATE.",
             reason,
         )
 

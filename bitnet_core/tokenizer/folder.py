@@ -92,34 +92,39 @@ def own_name(folder: Path, config: dict[str, Any]) -> str:
     return name if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and is_utf8(name) else folder.name
 
 
-def own_template(folder: Path, config: dict[str, Any]) -> str:
-    """The chat template for plain conversations; "" if there is none.
+def own_template(folder: Path, config: dict[str, Any]) -> tuple[str, Path] | None:
+    """The chat template for plain conversations, and the file in which it stands; None if there is none.
 
     Files with templates come before the configuration's; `chat_template.json`, which transformers reads for
-    processors alone, comes last. Of several the one named "default" counts: BitnetError if none is.
+    processors alone, comes last. Of several the one named "default" counts: BitnetError if there is none, or if it
+    is blank.
     """
     found = _template_files(folder)
-    found = found or _named_templates(config.get("chat_template"), folder / CONFIG_FILE)
+    named = folder / NAMED_TEMPLATES.replace("*", _DEFAULT)
+    path = named if is_there(named) else folder / TEMPLATE_FILE
+    if not found:
+        path = folder / CONFIG_FILE
+        found = _named_templates(config.get("chat_template"), path)
     if not found:
         path = folder / JSON_TEMPLATE_FILE
         found = _named_templates(_read_object(path).get("chat_template"), path)
     if not found:
-        return ""
+        return None
     if _DEFAULT not in found:
         names = crop(", ".join(sorted(found)), _NAMES_CELLS)
         raise BitnetError(
             f"The tokenizer in {folder} has several chat templates ({names}) and none is named {_DEFAULT}; give one "
             "in TEMPLATE."
         )
-    return found[_DEFAULT]
+    if not found[_DEFAULT].strip():
+        raise BitnetError(f"The chat template in {path} is empty; restore it, remove it, or give one in TEMPLATE.")
+    return found[_DEFAULT], path
 
 
 def _template_files(folder: Path) -> dict[str, str]:
     # Read as transformers reads them: a byte order mark would be part of each prompt.
     path = folder / TEMPLATE_FILE
     found = {_DEFAULT: read_text(path, encoding="utf-8")} if is_there(path) else {}
-    if found and not found[_DEFAULT].strip():
-        raise BitnetError(f"The chat template {path} is empty; restore it, remove it, or give one in TEMPLATE.")
     named = sorted(folder.glob(NAMED_TEMPLATES)) if is_there(folder / Path(NAMED_TEMPLATES).parent) else []
     return found | {one.name.removesuffix(".jinja"): read_text(one, encoding="utf-8") for one in named}
 

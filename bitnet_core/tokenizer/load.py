@@ -70,6 +70,8 @@ class _Template:
 
     source: str
     merge_system: bool
+    file: Path | None = None
+    """Where it stands, if it is the tokenizer's own."""
 
     @property
     def text(self) -> str:
@@ -111,7 +113,8 @@ def _from_folder(folder: Path, wanted: _Template, fix: str) -> StudentTokenizer:
         tokenizer, name = _read_sentencepiece(where, fix), where.name
     else:
         where, tokenizer, name = folder, _read_tokenizer(source, fix), own_name(folder, config)
-    wanted = replace(wanted, source=wanted.source or own_template(folder, config))
+    if not wanted.source and (own := own_template(folder, config)):
+        wanted = replace(wanted, source=own[0], file=own[1])
     return _assemble(tokenizer, special_tokens(folder, config), wanted, where, name, fix)
 
 
@@ -179,9 +182,15 @@ def _assemble(
         special_tokens = {**special_tokens, "eos_token": usual}
     if not template.source:
         raise NoTemplate(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
-    ChatTemplate(template.text, str(where))  # names the folder where it is wrong
+    ChatTemplate(template.text, str(template.file or where))  # names the file where it is wrong
     with _readable(where, fix):
-        made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template.text, name=name)
+        made = StudentTokenizer(
+            tokenizer,
+            special_tokens=special_tokens,
+            template=template.text,
+            name=name,
+            template_file=template.file,
+        )
         made.encode(_ANY_TEXT)
     words = b"".join(map(made.text_bytes, made.encode(_BLANKS))).strip(b" ")
     if words and b" " not in words:

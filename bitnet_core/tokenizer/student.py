@@ -43,8 +43,19 @@ class StudentTokenizer:
     the space that some put before every text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, special_tokens: Mapping[str, str], template: str, name: str) -> None:
-        """`special_tokens` has at least "eos_token"; BitnetError if the vocabulary doesn't contain it."""
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        special_tokens: Mapping[str, str],
+        template: str,
+        name: str,
+        template_file: Path | None = None,
+    ) -> None:
+        """`special_tokens` has at least "eos_token"; BitnetError if the vocabulary doesn't contain it.
+
+        `template_file` is where the template stands, if that is known.
+        """
         tokenizer.no_truncation()
         tokenizer.no_padding()
         if getattr(tokenizer.model, "dropout", None) is not None:  # for training alone: it cuts each text by chance
@@ -54,6 +65,7 @@ class StudentTokenizer:
         self.name = name
         self.special_tokens = dict(special_tokens)
         self.template = template
+        self._template_file = template_file
         eos_token = self.special_tokens["eos_token"]
         # Some vocabularies have gaps in their ids.
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
@@ -77,7 +89,7 @@ class StudentTokenizer:
             [index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special]
             + [eos_id, *([] if unknown_id is None else [unknown_id])]
         )
-        self._chat_template = ChatTemplate(template, name)
+        self._chat_template = ChatTemplate(template, self._template_owner)
         self._uses_pieces = uses_pieces(tokenizer)
         self._bytes_by_id = self._spelled(vocabulary)
         self._longest = max(map(len, self.ids_by_bytes))
@@ -231,12 +243,20 @@ class StudentTokenizer:
         """The rendered prompt and its ids. Refused for one that the template or the tokenizer can't take."""
         text = self.render_prompt(messages)
         if not text:
-            raise TemplateRefused(self.name, "it makes no text")
+            raise TemplateRefused(self._template_owner, "it makes no text")
         self._chat_template.require_user(messages, self.special_tokens, text)
         ids = self.encode(text)
         if not ids:
             raise self._not_tokenized("it makes no token of the text")
         return RenderedPrompt(text, ids)
+
+    @property
+    def _template_owner(self) -> str:
+        return f"{self.name} in {self._template_file}" if self._template_file else self.name
+
+    def refuser(self, by: str) -> str:
+        """What refuses a prompt (`Refused.by`), as the subject of a sentence."""
+        return f"The {by} of {self._template_owner if by == TemplateRefused.by else self.name}"
 
     def takes_merged(self, messages: Sequence[Message]) -> bool:
         """Whether the template takes these messages with the system's as a part of the user's."""

@@ -12,7 +12,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
+from bitnet_core.tokenizer.refused import NoToken
 from tests.fuzzing import fuzz
 from tests.tokenizer.folders import check, hostile_files
 from tests.tokenizer.vocabularies import PLAIN
@@ -42,6 +44,7 @@ def _named(**templates: str) -> list[dict[str, str]]:
 
 _CONFIG, _JINJA, _JSON = "tokenizer_config.json", "chat_template.jinja", "chat_template.json"
 _MORE = "additional_chat_templates/{}.jinja"
+_OWN = _MORE.format("default")
 FORMS = {
     "text": {_CONFIG: _config(chat_template="A{{ eos_token }}")},
     "list": {_CONFIG: _config(chat_template=_named(default="A", tool_use="T", rag="R"))},
@@ -109,12 +112,32 @@ def test_named_templates_without_a_default_are_listed(tmp_path: Path) -> None:
     assert load_tokenizer(folder, PLAIN).template == PLAIN
 
 
-@pytest.mark.parametrize("written", ["", " \n"])
-def test_an_empty_template_file_is_refused_by_name(tmp_path: Path, written: str) -> None:
-    folder = _folder(tmp_path, {_JINJA: written, _CONFIG: _config(chat_template="A")})
-    with pytest.raises(BitnetError, match=rf"{_JINJA} is empty; restore it, remove it, or give one in TEMPLATE"):
+def _with_own_template(folder: Path, file: str, template: str) -> Path:
+    objects = {_CONFIG: _config(chat_template=template), _JSON: {"chat_template": template}}
+    return _folder(folder, {file: objects.get(file, template)})
+
+
+@pytest.mark.parametrize(
+    ("file", "template"), [(_JINJA, ""), (_JINJA, " \n"), (_CONFIG, " \n"), (_OWN, ""), (_JSON, "\t")]
+)
+def test_an_empty_template_is_refused_by_its_file(tmp_path: Path, file: str, template: str) -> None:
+    folder = _with_own_template(tmp_path, file, template)
+    with pytest.raises(BitnetError, match=rf"in .*/{file} is empty; restore it, remove it, or give one in TEMPLATE"):
         load_tokenizer(folder)
     assert load_tokenizer(folder, PLAIN).template == PLAIN
+
+
+@pytest.mark.parametrize("file", [_JINJA, _CONFIG, _JSON, _OWN])
+def test_what_a_template_refuses_names_its_file(tmp_path: Path, file: str) -> None:
+    refusing = load_tokenizer(_with_own_template(tmp_path, file, "{{ raise_exception('no') }}"))
+    with pytest.raises(
+        TemplateRefused, match=rf"of {refusing.name} in {tmp_path}/{file} can't render a prompt \(no\)"
+    ):
+        refusing.encode_prompt(_CHAT)
+    assert refusing.refuser(TemplateRefused.by).endswith(f" in {tmp_path}/{file}")
+    assert refusing.refuser(NoToken.by) == f"The tokenizer of {refusing.name}"
+    with pytest.raises(BitnetError, match=rf"^The chat template of {tmp_path}/{file} is not valid Jinja"):
+        load_tokenizer(_with_own_template(tmp_path, file, "{% if %}"))
 
 
 def test_a_sentencepiece_folder_has_the_template_and_tokens_of_its_configuration(
