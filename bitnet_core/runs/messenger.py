@@ -9,6 +9,7 @@ import errno
 import http.client
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -32,6 +33,9 @@ COMMAND_SECONDS = 30.0
 WEBHOOK_SECONDS = 15.0
 _DISCORD_CHARS = 1900
 _REASON_CELLS = 200
+_PAGE = "a web page came back, as where a network asks for a login"
+_PAGES = re.compile(rb"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+_PAGE_BYTES = 512
 _NO_ADDRESS = "it is not an address"
 _MOST_SAID = 1 << 24
 _LOOK_SECONDS = 0.05
@@ -188,8 +192,8 @@ def _post(request: urllib.request.Request, connections: _Cuttable, seconds: floa
     """Why the request failed; empty if it did not."""
     try:
         local = [urllib.request.ProxyHandler({})] if urlsplit(request.full_url).hostname in LOOPBACK else []
-        with urllib.request.build_opener(_NoRedirect, connections, *local).open(request, timeout=seconds):
-            return ""
+        with urllib.request.build_opener(_NoRedirect, connections, *local).open(request, timeout=seconds) as reply:
+            return _PAGE if _is_page(reply) else ""
     except urllib.error.HTTPError as error:
         return f"it answered {error.code}"
     except (http.client.InvalidURL, UnicodeError):
@@ -203,6 +207,15 @@ def _post(request: urllib.request.Request, connections: _Cuttable, seconds: floa
         if status := status_of_proxy(reason):
             return answer_of_proxy(status)
         return crop(flat(str(getattr(reason, "strerror", None) or type(reason).__name__)), _REASON_CELLS)
+
+
+def _is_page(reply: Any) -> bool:
+    """Whether a login page came, which a network gives in everyone's place. A service may call a word or two HTML."""
+    if "html" not in reply.headers.get("Content-Type", ""):
+        return False
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return bool(_PAGES.match(reply.read1(_PAGE_BYTES)))
+    return False
 
 
 def _in_time(request: urllib.request.Request, seconds: float) -> str:

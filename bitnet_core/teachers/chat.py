@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from bitnet_core.errors import BitnetError
 from bitnet_core.network.proxy import through_in_the_clear
 from bitnet_core.prompts.prompt import Given
+from bitnet_core.teachers.answers.body import list_of_models
 from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import whole_characters
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
@@ -357,7 +358,7 @@ class HttpChat(ABC):
     async def models(self) -> list[str]:
         """See `Chat.models`. OpenAI's format, which most servers imitate; Together sends the bare list."""
         payload = await self._listed(self.models_path)
-        entries = as_list(payload if isinstance(payload, list) else as_object(payload).get("data"))
+        entries = list_of_models({"data": payload} if isinstance(payload, list) else payload, "data")
         return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
 
     async def _listed(self, path: str) -> Any:

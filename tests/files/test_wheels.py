@@ -96,6 +96,15 @@ def test_an_index_that_sends_a_byte_now_and_then_is_left(tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
+FIX = "check PIP_INDEX_URL, and that this network asks for no login"
+NONE = (
+    "pip can't download something (endless==1.0, 0 MB) from the package index, "
+    "which has none for this Python or is none"
+)
+ANOTHER = (
+    "The package index delivered a endless==1.0 that is not the pinned one; point pip at another index "
+    "(PIP_INDEX_URL) and try again."
+)
 FULL = f"The disk is too full to download something ({WHEEL.size / 1e6:.0f} MB); free some space and try again."
 
 
@@ -107,13 +116,21 @@ FULL = f"The disk is too full to download something ({WHEEL.size / 1e6:.0f} MB);
         ("ERROR: connection reset by peer", WHEEL.size - 1, FULL),
         ("ERROR: [Errno 28] No space left on device", 1 << 40, FULL),
         ("ERROR: [Errno 122] Disk quota exceeded", 1 << 40, FULL),
-        ("", WHEEL.size, "pip can't download something (endless==1.0): no message."),
-        ("ERROR: it broke.", 1 << 40, "pip can't download something (endless==1.0): it broke."),
+        ("", WHEEL.size, f"pip can't download something (endless==1.0): no message; {FIX}."),
+        ("ERROR: it broke.", 1 << 40, f"pip can't download something (endless==1.0): it broke; {FIX}."),
+        (
+            "ERROR: No matching distribution found for endless==1.0",
+            1 << 40,
+            f"{NONE}: go online, {FIX}.",
+        ),
+        ("ERROR: Wheel 'endless' located at /x is invalid.", 1 << 40, ANOTHER),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE FILE.", 1 << 40, ANOTHER),
     ],
 )
-def test_a_full_disk_is_named_though_pip_could_not_write_why(
+def test_why_pip_failed_is_told_though_it_could_not_write_it(
     words: str, free: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(wheels, "through", lambda _: "")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=free))
     assert wheels._pip_failure(WHEEL, io.StringIO(words), tmp_path) == said

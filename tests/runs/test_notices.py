@@ -144,6 +144,10 @@ def test_a_webhook_is_told_and_its_address_is_never_shown(
         (b"garbage\r\n\r\n", "it does not speak HTTP"),
         (b"\0\0\x12\x04\0\0\0\0\0", "it does not speak HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", "it does not speak HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<!DOCTYPE html><title>Log in",
+            "a web page came back, .*",
+        ),
         (b"", "the connection broke"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://[::\r\n\r\n", "it answered 302"),
         (b"HTTP/1.1 308 \x1b[31m\r\nLocation: \x1b[31m\r\n\r\n", "it answered 308"),

@@ -144,11 +144,14 @@ async def test_a_refused_key_and_a_missing_model_end_the_report() -> None:
 
 
 async def test_a_server_that_lists_no_models_may_still_answer() -> None:
-    def answer(_number: int, asked: Asked) -> Canned:
-        return refusal(404, "no such path") if asked.path.endswith("/models") else step(5)
+    """Neither does an answer of another kind list any."""
+    for listed in (refusal(404, "no such path"), *map(Canned, ({"data": 5}, 5, {"object": "list"}, "models"))):
 
-    report = await report_on(ChatServer(answer))
-    assert (report["models"], report["chat"], report["largest_k"]) == (None, True, 5)
+        def answer(_number: int, asked: Asked, listed: Canned = listed) -> Canned:
+            return listed if asked.path.endswith("/models") else step(5)
+
+        report = await report_on(ChatServer(answer))
+        assert (report["models"], report["chat"], report["largest_k"]) == (None, True, 5)
 
 
 @pytest.mark.parametrize("model", ["", "m"])

@@ -198,7 +198,7 @@ async def test_dialects(provider: str, model: str, wanted: dict[str, Any]) -> No
             },
             ["g"],
         ),
-        ("custom", {"nothing": 1}, []),
+        ("custom", {"data": None}, []),
     ],
 )
 async def test_models_are_listed(provider: str, body: Any, found: list[str]) -> None:

@@ -163,3 +163,14 @@ def _from_lists(logprobs: _Logprobs) -> Reported:
             for token, top, index in zip(tokens, tops, known, strict=True)
         ],
     )
+
+
+def list_of_models(payload: Any, name: str) -> list[Any]:
+    """The list of this name in an answer. BadReply for an answer of another kind.
+
+    Some servers give null, or an empty object, where there are none.
+    """
+    given = payload.get(name, None if payload == {} else 0) if isinstance(payload, dict) else 0
+    if not isinstance(given, list | None):
+        raise BadReply("not_json", "what it sends is no list of models")
+    return given or []

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from bitnet_core.teachers.answers.body import list_of_models
 from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
@@ -126,10 +127,10 @@ class GeminiContent(HttpChat):
         found: list[str] = []
         page = ""
         for _ in range(_PAGES):
-            payload = as_object(await self._listed(f"/models?pageSize=1000{page}"))
+            payload = await self._listed(f"/models?pageSize=1000{page}")
             found += [
                 str(entry.get("name", "")).removeprefix("models/")
-                for entry in map(as_object, as_list(payload.get("models")))
+                for entry in map(as_object, list_of_models(payload, "models"))
                 if "generateContent" in as_list(entry.get("supportedGenerationMethods"))
             ]
             following = payload.get("nextPageToken")
