@@ -1,7 +1,8 @@
 """The contrast of what a screen shows: of each text against the ground that is drawn under it."""
 
-from collections.abc import Iterator
-from types import UnionType
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import NamedTuple
 
 from rich.color import Color as Drawn
 from rich.color import ColorType
@@ -33,26 +34,36 @@ def _luminance(colour: Color) -> float:
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def drawn(
-    screen: Screen[object],
-    terminal: str = "VGA on black",
-    of: type[Widget] | UnionType = Widget,
-    *,
-    coloured: bool = True,
-) -> Iterator[tuple[str, float]]:
-    """Each piece of text in one style, with its contrast on one of TERMINALS, or in greys.
+class Piece(NamedTuple):
+    """Text in one style, and the widget that draws it."""
 
-    Only what a widget `of` this kind draws. Not what is dimmed behind a dialog, and not what is disabled.
-    """
+    text: str
+    widget: Widget
+    ink: Drawn
+    ground: Drawn
+
+    def contrast(self, terminal: str = "VGA on black", *, coloured: bool = True) -> float:
+        """On one of TERMINALS, or in greys."""
+        return _contrast(self.ink, self.ground, terminal, coloured)
+
+
+@cache
+def _contrast(ink: Drawn, ground: Drawn, terminal: str, coloured: bool) -> float:
     colours, *usual = TERMINALS[terminal]
+    text, under = (_seen(one, colours, otherwise) for one, otherwise in zip((ink, ground), usual, strict=True))
+    return contrast(under, text) if coloured else contrast(under.monochrome, text.monochrome)
 
-    def seen(colour: Drawn, otherwise: int) -> Color:
-        if colour.is_default:
-            return Color.parse(colours[otherwise])
-        if colour.type is ColorType.STANDARD and colour.number is not None:
-            return Color.parse(colours[colour.number])
-        return Color.from_rich_color(colour)
 
+def _seen(colour: Drawn, colours: Sequence[str], otherwise: int) -> Color:
+    if colour.is_default:
+        return Color.parse(colours[otherwise])
+    if colour.type is ColorType.STANDARD and colour.number is not None:
+        return Color.parse(colours[colour.number])
+    return Color.from_rich_color(colour)
+
+
+def drawn(screen: Screen[object]) -> Iterator[Piece]:
+    """Each piece of text in one style. Not what is dimmed behind a dialog, and not what is disabled."""
     cards = [one.region for one in screen.walk_children()]
     for y, strip in enumerate(screen._compositor.render_strips()):
         x = 0
@@ -65,9 +76,5 @@ def drawn(
             if not any(card.contains(start, y) for card in cards):
                 continue
             widget, _ = screen.get_widget_at(start, y)
-            if not isinstance(widget, of) or widget.disabled or widget.has_class("-disabled"):
-                continue
-            ink, ground = map(seen, (style.color, style.bgcolor), usual)
-            if not coloured:
-                ink, ground = ink.monochrome, ground.monochrome
-            yield segment.text.strip(), contrast(ground, ink)
+            if not widget.disabled and not widget.has_class("-disabled"):
+                yield Piece(segment.text.strip(), widget, style.color, style.bgcolor)

@@ -38,13 +38,13 @@ def cut_words(screen: Screen[object], brought: str) -> list[str]:
 
     A word before an ellipsis may be cut. `brought` has the words that the test and the machine bring along.
     """
-    theirs = {word.lower() for word in re.findall(_LETTERS, brought)}
+    known = _known() | {word.lower() for word in re.findall(_LETTERS, brought)}
     cards = [one.region for one in screen.walk_children() if one.is_attached and _displayed(one)]
     found = []
     for y, strip in enumerate(screen._compositor.render_strips()):
         for word in _WORD.finditer(strip.text):
             x = width(strip.text[: word.start()])
-            if any(card.contains(x, y) for card in cards) and word[1].lower() not in _known() | theirs:
+            if word[1].lower() not in known and any(card.contains(x, y) for card in cards):
                 found.append(f"{word[1]!r} in {strip.text.strip()!r}")
     return found
 

@@ -152,17 +152,18 @@ async def _stands_out(pilot: Pilot[None]) -> None:
     for theme in _THEMES:
         pilot.app.theme = theme
         await settled(pilot)
+        said = [one for one in drawn(pilot.app.screen) if any(map(str.isalnum, one.text))]
+        assert said
         for coloured, least in ((True, _LEAST_CONTRAST), (False, _LEAST_IN_GREYS)):
-            said = [one for one in drawn(pilot.app.screen, coloured=coloured) if any(map(str.isalnum, one[0]))]
-            assert said
-            assert not [(theme, coloured, text, round(found, 2)) for text, found in said if found < least]
+            found = [(one.text, round(one.contrast(coloured=coloured), 2)) for one in said]
+            assert not [(theme, coloured, text, contrast) for text, contrast in found if contrast < least]
     pilot.app.theme = TERMINAL.name
     await settled(pilot)
+    said = list(drawn(pilot.app.screen))
     for terminal in TERMINALS:
-        found = drawn(pilot.app.screen, terminal)
-        assert not [(terminal, text, round(least, 2)) for text, least in found if least < _LEAST_IN_16]
-        found = drawn(pilot.app.screen, terminal, Button | CommandList | Input)
-        assert not [(terminal, text, round(least, 2)) for text, least in found if least < _LEAST_ON_GREY]
+        for one in said:
+            on_grey = isinstance(one.widget, Button | CommandList | Input)
+            assert one.contrast(terminal) >= (_LEAST_ON_GREY if on_grey else _LEAST_IN_16), (terminal, one.text)
 
 
 def _named_keys(screen: Screen[Any]) -> dict[str, tuple[str, str]]:
