@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ ERRORS = (NoSuchObject, Corrupt, AlreadyThere, Refused, Unreachable)
 LONG = os.environ.get("STORAGE_LONG") == "1"
 
 
+@cache
 def content(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
