@@ -126,6 +126,14 @@ def size(value: float | None) -> str:
     return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
 
 
+def size_of(part: float, whole: float) -> str:
+    """`6.1/8.3 GB`, `  6/8.3 GB`, ` 6.1/25.3 GB`, `0.9/8.3 GB`: both in the unit of the whole."""
+    figure, _, unit = size(whole).partition(" ")
+    longest = len("9.9") if len(figure.partition(".")[0]) == 1 else len("99.9")
+    of_unit = next((scale for scale, letter in _THOUSANDS if unit == f"{letter}B"), 1.0)
+    return f"{count(part / of_unit):>{longest}}/{figure} {unit}"
+
+
 def in_layers(some: float | None, layers: float | None) -> str:
     """` in 3 of 6 layers`; empty if it is none or all of them, or if that is not known."""
     return f" in {some:.0f} of {layers:.0f} layers" if some and layers and some < layers else ""

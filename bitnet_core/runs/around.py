@@ -11,13 +11,12 @@ from pathlib import Path
 
 from bitnet_core import process
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Machine
-from bitnet_core.text import count, finite_in, percent, size
+from bitnet_core.text import finite_in, percent, size_of
 
 _LOAD_SECONDS = 3.0
 _ASK_GPU = ("nvidia-smi", "--query-gpu=utilization.gpu,memory.used,memory.total", "--format=csv,noheader,nounits")
 _GPU_SECONDS = 2.0
 _MIB = float(1 << 20)
-_BYTES_IN = {"B": 1e0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 
 def machine(root: Path, host: str) -> Machine:
@@ -54,11 +53,11 @@ class Load:
         """
         free, memory = self.machine.memory_free, self.machine.memory
         if free is not None and memory:
-            yield f"memory {_of(max(0.0, memory - free), memory)}"
+            yield f"memory {size_of(max(0.0, memory - free), memory)}"
         if self.gpus:
             busy = "/".join(_share(one.busy) for one in self.gpus)
             used, memory = sum(one.used for one in self.gpus), sum(one.memory for one in self.gpus)
-            yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {_of(used, memory)}"
+            yield f"{'GPU' if len(self.gpus) == 1 else 'GPUs'} {busy}, {size_of(used, memory)}"
         if self.machine != UNKNOWN_MACHINE:
             yield f"CPU {_share(self.cpu)}"
 
@@ -111,13 +110,6 @@ class LoadReader:
             busy, used, memory = ([finite_in(word) for word in line.split(",")] + [None] * 3)[:3]
             if used is not None and memory:
                 yield Gpu(None if busy is None else busy / 100, used * _MIB, memory * _MIB)
-
-
-def _of(part: float, whole: float) -> str:
-    """`6.1/8.3 GB`, `  6/8.3 GB`, ` 6.1/25.3 GB`, `0.9/8.3 GB`: both in the unit of the whole."""
-    figure, _, unit = size(whole).partition(" ")
-    longest = len("9.9") if len(figure.partition(".")[0]) == 1 else len("99.9")
-    return f"{count(part / _BYTES_IN[unit]):>{longest}}/{figure} {unit}"
 
 
 def _counted_twice(times: tuple[float, ...]) -> int:
