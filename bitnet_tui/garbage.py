@@ -12,7 +12,9 @@ from collections.abc import Callable
 from textual._styles_cache import StylesCache
 
 from bitnet_tui.shell import Shell
+from bitnet_tui.strips import lighten
 
+lighten()
 _LOADED_SECONDS = 5.0
 """After so long, what the first screen needs has been imported."""
 _YOUNG = 5_000

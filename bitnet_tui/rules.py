@@ -1,13 +1,17 @@
-"""Which rules of the stylesheets hold for a widget: on each key, many widgets look for theirs."""
+"""The rules of the stylesheets: each is read once, and on each key many widgets look for those that hold for them."""
 
 from collections.abc import Iterable
 from typing import Any
 
+from textual.cache import LRUCache
 from textual.css.match import _check_selectors
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.css.types import Specificity3
 from textual.dom import DOMNode
+
+_SHEETS = 1000
+"""More than there are: each class of widgets has one."""
 
 
 class Rules(Stylesheet):
@@ -21,6 +25,17 @@ class Rules(Stylesheet):
     """By the names of a widget that occur in any rule: the rules that have one of them, in their order."""
     _named: list[RuleSet] | None = None
     """Those that may hold for the widget that is being styled."""
+
+    def __init__(self, *, variables: dict[str, str] | None = None) -> None:
+        super().__init__(variables=variables)
+        self._parse_cache = LRUCache(_SHEETS)
+
+    def reparse(self) -> None:
+        """As in Textual, which forgets what it has parsed and so parses all sheets at the first opening of a screen.
+
+        Those with other variables are not among it.
+        """
+        self.parse()
 
     @property
     def rules(self) -> list[RuleSet]:

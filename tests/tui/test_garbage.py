@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from rich.segment import Segment
+from textual.cache import FIFOCache
 from textual.strip import Strip
 from textual.widgets._footer import FooterKey
 
@@ -55,6 +57,18 @@ def test_what_is_there_is_left_out_and_the_rest_comes_in_steps():
     finally:
         gc.set_threshold(*thresholds)
         gc.unfreeze()
+
+
+def test_a_line_has_no_cache_before_it_uses_it():
+    line = Strip([Segment("a line")], 6)
+    assert line.text == "a line" and line.cell_length == 6 and not _caches(line)
+    part = line.crop(0, 3)
+    assert line.crop(0, 3) is part and part.text == "a l" and len(_caches(line)) == 1
+    assert not hasattr(line, "no_such_part")
+
+
+def _caches(line: Strip) -> list[FIFOCache]:
+    return [one for one in gc.get_referents(line) if isinstance(one, FIFOCache)]
 
 
 async def test_what_was_drawn_goes_with_its_screen_and_nothing_keeps_what_is_gone(home: Path):

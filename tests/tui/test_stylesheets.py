@@ -5,13 +5,17 @@ That of the list is there from the start. The app finds the rules of a widget it
 
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from textual.app import App
+from textual.color import Color
+from textual.css import stylesheet
 from textual.css.stylesheet import Stylesheet
 
 import bitnet_tui
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.rules import Rules
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
@@ -19,6 +23,7 @@ from tests.tui.simulated import finished_experiment
 
 _SHARED = {"cards", "guide", "storage"}
 """How a card looks, on each dialog; a rail with its steps, and the step about storage, in the guide and alone."""
+_TEXTUALS = Stylesheet._parse_rules  # before a fixture puts another in its place
 _ALL = sorted(Path(bitnet_tui.__file__).parent.rglob("*.tcss"))
 
 
@@ -63,6 +68,23 @@ async def test_a_screen_looks_as_textual_alone_has_it_when_every_other_one_has_b
             if old != new
         }
         assert changed == {}
+
+
+def test_a_sheet_is_parsed_once_until_a_variable_changes(monkeypatch: pytest.MonkeyPatch):
+    parsed = Mock(wraps=stylesheet.parse)
+    monkeypatch.setattr(stylesheet, "parse", parsed)
+    monkeypatch.setattr(Stylesheet, "_parse_rules", _TEXTUALS)
+    rules = Rules(variables={"wanted": "red"})
+    for number in range(100):
+        rules.add_source(f"#one-{number} {{ color: $wanted; }}", ("", f"Widget{number}"))
+    rules.parse()
+    rules.add_source("#last { color: $wanted; }", ("", "Last"))
+    rules.reparse()
+    assert (parsed.call_count, len(rules.rules)) == (101, 101)
+    rules.set_variables({"wanted": "blue"})
+    rules.reparse()
+    assert parsed.call_count == 202
+    assert {rule.styles.color for rule in rules.rules} == {Color.parse("blue")}
 
 
 def test_a_screen_has_one_stylesheet_of_its_own_and_what_several_share_is_named():

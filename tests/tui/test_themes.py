@@ -8,10 +8,10 @@ from rich.color import Color as RichColor
 from rich.color import ColorSystem
 from rich.console import Console
 from textual.color import Color
-from textual.css.stylesheet import Stylesheet
 from textual.theme import Theme
 
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.rules import Rules
 from bitnet_tui.services import preferences
 from bitnet_tui.theme import CURVES, STYLES, lettered, plot_styles
 from bitnet_tui.themes import THEMES, instead
@@ -270,8 +270,8 @@ async def test_the_first_theme_is_there_without_reading_the_styles_again(
     home: Path, monkeypatch: pytest.MonkeyPatch, theme: str
 ):
     read_again: list[str] = []
-    reparse = Stylesheet.reparse
-    monkeypatch.setattr(Stylesheet, "reparse", lambda self: (read_again.append(""), reparse(self))[1])
+    reparse = Rules.reparse
+    monkeypatch.setattr(Rules, "reparse", lambda self: (read_again.append(""), reparse(self))[1])
     monkeypatch.setenv("TEXTUAL_THEME", theme)
     experiment(home, "kd")
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
