@@ -12,6 +12,7 @@ import torch
 from msgspec import UNSET
 
 from bitnet_core import process
+from bitnet_core.files import sha256_file
 from bitnet_core.runs.events import Metric
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import launch
@@ -78,6 +79,14 @@ def metrics(runs: list[Run]) -> dict[tuple[Any, ...], list[Any]]:
     return found
 
 
+def newest_saved(runs: list[Run]) -> int:
+    """The step of the newest checkpoint that they have told of, which is whole; 0 = none."""
+    saved = [event for run in runs for event in events_of(run.events_path) if event["kind"] == "checkpoint"]
+    for event in saved[-1:]:
+        assert sha256_file(Path(event["path"])) == event["sha256"]
+    return saved[-1]["step"] if saved else 0
+
+
 def last_checkpoint(root: Path) -> Any:
     folder = Experiment.from_settings(resolve(root=root, environ={}, cwd=root).checked()).checkpoints
     newest = max(folder.glob("mini_bitnet_step_*.pt"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
@@ -115,15 +124,19 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(
     seed = random.randrange(1 << 30)  # other steps each time; a failure names the seed
     draw = random.Random(seed)
     moments = sorted([*(draw.randrange(2, steps - 1) for _ in range(KILLS - 1)), flips[0] + draw.randrange(3)])
-    runs = []
+    runs, saved = [], []
     for moment in moments:
         runs.append(start(killed))
         wait(runs[-1], kill_at=moment)
+        saved.append(newest_saved(runs))
     runs.append(start(killed))
     wait(runs[-1], kill_at=None)
     assert runs[-1].state() == "succeeded", f"seed {seed}, killed at {moments}"
     assert "interrupted" in [one.state() for one in runs]
     assert metrics(runs) == uninterrupted, f"seed {seed}, killed at {moments}"
+    begun = [min(step for step, when, _ in metrics([run]) if when is None) for run in runs[1:]]
+    assert all(step > last for step, last in zip(begun, saved, strict=True)), f"seed {seed}: {saved}, {begun}"
+    assert saved[-1], "before the flip, a checkpoint was saved"
     names, states = zip(*(last_checkpoint(root) for root in (whole, killed)), strict=True)
     assert names[0] == names[1]
     for part in ("model", "optimizer", "rng", "sampler", "step", "seen_tokens", "activation_bits", "recipe"):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -37,7 +36,7 @@ TOTAL_STEPS=12
 BUDGET_TOKENS=240
 FLIP_FRACTION=0.5
 LOG_INTERVAL=1
-CHECKPOINT_INTERVAL=3
+CHECKPOINT_INTERVAL=6
 EVAL_MAX_PROMPTS=1
 EVAL_MAX_NEW_TOKENS=4
 EVAL_SUITE=arithmetic
@@ -228,26 +227,3 @@ def test_the_second_pipeline_has_nothing_to_do(done: Path) -> None:
     }
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert _bitnet(done, "pipeline").stdout.rstrip().endswith("✓ done")
-
-
-def test_kill_9_in_the_middle_of_training_loses_no_checkpoint(done: Path) -> None:
-    """A longer training is killed after a checkpoint. The next run continues from that checkpoint."""
-    run_id = _bitnet(
-        done, "train", "--detach", "--set", "TOTAL_STEPS=400", "--set", "BUDGET_TOKENS=100000"
-    ).stdout.strip()
-    run = Run(done / "logs" / run_id)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(e["kind"] == "checkpoint" for e in events_of(run.events_path)):
-        time.sleep(0.05)
-    pid = run.record().pid
-    assert pid is not None
-    os.killpg(pid, signal.SIGKILL)
-    while run.is_active():
-        time.sleep(0.02)
-    assert run.state() == "interrupted"
-    kept = [e for e in events_of(run.events_path) if e["kind"] == "checkpoint"][-1]
-    assert sha256_file(Path(kept["path"])) == kept["sha256"]
-    shown = _bitnet(done, "train", "--set", f"TOTAL_STEPS={kept['step'] + 2}", "--set", "BUDGET_TOKENS=100000")
-    assert shown.returncode == 0, shown.stdout
-    steps = [m["step"] for m in _events(done, "train", "metric") if m.get("loss") is not None]
-    assert steps[0] == kept["step"] + 1
