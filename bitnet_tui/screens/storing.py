@@ -26,7 +26,7 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
     "pull": (
         "Pull the copy into this experiment?",
         "Stored files that are missing here are fetched, and older ones here are replaced with newer stored ones. "
-        "Files that were changed here since then stay as they are.",
+        "Files that were changed here stay as they are.",
         "Pull it",
         "Don't pull",
     ),
@@ -45,8 +45,8 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
     ),
     "overwrite": (
         "Replace the copy with what is here?",
-        "What another machine has stored leaves the copy, and files that are damaged there and missing here are "
-        "lost. Every stored byte is compared first.",
+        "What another machine has stored is removed from the copy, and files that are damaged there and missing here "
+        "are lost. Every stored byte is compared first.",
         "Push mine",
         "Keep copy",
     ),

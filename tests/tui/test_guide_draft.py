@@ -243,7 +243,7 @@ def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_se
     shown = [unstyled(one) for one in lines]
     assert all(width(one) <= cells for one in shown)
     text = " ".join(" ".join(shown).split())
-    assert "vLLM server key is kept apart, not in this file" in text
+    assert "vLLM server key is kept elsewhere, not in this file" in text
     assert "→ the environment says openai, which takes precedence" in text
     at = next(one for one in shown if "VLLM_BASE_URL=" in one)
     assert at.startswith("• VLLM_BASE_URL=htt")

@@ -48,7 +48,7 @@ async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeyp
     monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
         await reviewed_with_a_key(pilot)
-        assert "OpenAI key is kept apart, not in this file" in " ".join(said(pilot, "#env").split())
+        assert "OpenAI key is kept elsewhere, not in this file" in " ".join(said(pilot, "#env").split())
         await press(pilot, "ctrl+s")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)

@@ -235,7 +235,7 @@ async def test_no_paste_is_lost_without_a_word(home: Path) -> None:
         pilot.app.post_message(events.Paste("S3_BUCKET=late\n"))
         await until(pilot, lambda: bool(pilot.app._notifications))
         (told,) = [one.message for one in pilot.app._notifications]
-        assert "Not taken: What was pasted came while something else was being done" in told
+        assert "Not taken: Something else was running when this was pasted" in told
         made.set()
         await answered(pilot)
         assert guide.draft.get("S3_BUCKET") == "early"

@@ -296,7 +296,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         await pilot.press("5")
         await settled(pilot)
         await _click(pilot, "Choose a target (W)")
-        await until(pilot, lambda: "Where this experiment is kept as well" in shown(pilot))
+        await until(pilot, lambda: "Where a copy of this experiment is kept" in shown(pilot))
         await pilot.press("down", "enter", "enter")
         await until(pilot, lambda: "Folder: needed for this target." in words(pilot))
         await pilot.press(*str(target))
@@ -307,7 +307,7 @@ async def test_an_experiment_is_given_a_target_and_loses_it_again(home: Path, is
         assert text.startswith("# mine\nLR=1e-3\nS3_BUCKET=other\n") and f"STORAGE_LOCAL_DIR={target}" in text
         await until(pilot, lambda: "Nothing is stored yet" in words(pilot))
         await pilot.press("W")
-        await until(pilot, lambda: "Where this experiment is kept as well" in shown(pilot))
+        await until(pilot, lambda: "Where a copy of this experiment is kept" in shown(pilot))
         await _click(pilot, "Only on this machine")
         await _click(pilot, " Save ")
         await until(pilot, lambda: "No storage target is set" in words(pilot))

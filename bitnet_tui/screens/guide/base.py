@@ -34,7 +34,7 @@ _AGAIN_SECONDS = 0.1
 _WIDEST, _OTHER_BUTTONS = 132, 36
 """Cells of the foot in a large window, and those that a button there leaves to the others."""
 _NO_LABEL = "Nothing taken: write each line as “label: value”, such as “Model: …”."
-_NOT_TAKEN = "What was pasted came while something else was being done; paste it again after that."
+_NOT_TAKEN = "Something else was running when this was pasted; paste it again once that has ended."
 
 
 @dataclass(frozen=True)

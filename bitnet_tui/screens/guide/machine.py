@@ -13,7 +13,7 @@ _NEXT = (
     "The next steps ask for a teacher, a place for a second copy, and a student. "
     "Each has sensible defaults: Enter alone goes through."
 )
-_VAULT = "\n\nKeys will be in a vault, an encrypted file; its passphrase is asked for at the end."
+_VAULT = "\n\nKeys will be kept in a vault, an encrypted file; its passphrase is asked for at the end."
 
 
 class MachineStep(Step):

@@ -95,7 +95,7 @@ class ReviewStep(Step):
     def hint(self, name: str) -> str:
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
-            "traces": "With them come the teacher's baseline and all that it has answered, so nothing is paid twice.",
+            "traces": "They bring the teacher's baseline and answers along, so that nothing is paid for twice.",
             "starts": f"Arrows or a click choose; enter does it.{self.guide.asks_first}",
             "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")

@@ -190,7 +190,7 @@ class StudentStep(Step):
             self.guide.say("The teacher is asked while training.", "label")
             self.guide.offer("Use its traces alone", lambda: self._enter(ONLINE, default(ONLINE)))
         elif may_teach_online(self.draft):
-            self.guide.say("This teacher can give every token's probability.", "label")
+            self.guide.say("This teacher can give the probability of every token.", "label")
             self.guide.offer("Ask while training", lambda: self._enter(ONLINE, "1"))
 
     def _start_from(self, source: str, also: Mapping[str, str] | None = None) -> None:

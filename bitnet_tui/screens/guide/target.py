@@ -15,7 +15,7 @@ from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft
 class TargetScreen(TargetForm):
     """`draft` has the settings that the experiment has now; `told` is called with a sentence on what was saved."""
 
-    TITLE_WORDS = "Where this experiment is kept as well"
+    TITLE_WORDS = "Where a copy of this experiment is kept"
     ACT, DOES = "Save", "saves it"
 
     def __init__(self, root: Path, draft: Draft, told: Callable[[str], object]) -> None:

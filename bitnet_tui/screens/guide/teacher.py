@@ -181,7 +181,7 @@ class TeacherStep(TestedStep):
             )
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
-            "model": "The name as the provider spells it; List models asks for its own list.",
+            "model": "The model's name as the provider spells it; List models shows what there is.",
             "cards": f"Arrows or clicks choose, enter continues. {'' if self.has_class('-slim') else _PRICES}"
             "Or paste “label: value” lines.",
         }.get(name, "")

@@ -22,6 +22,7 @@ from bitnet_core.settings.unused import unused_of_start
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.prices import is_own
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_tui.labels import label
 from bitnet_tui.view.guide.words import preset_words
 
 STEPS = {
@@ -49,7 +50,7 @@ _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 LONGEST_NAME = 64
 _PROMPT_TOKENS = 128
 """Room for a usual prompt in its chat template."""
-_ELSEWHERE = "this teacher's weights are not here"
+_ELSEWHERE = "this teacher's weights are not on this machine"
 _KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
 """The end of a model's name that tells no two teachers apart."""
 _CALLED = {EMBEDDED: "smollm2", "custom": "teacher", "hf": "teacher"}
@@ -368,7 +369,7 @@ def _start_faults(draft: Draft) -> Iterator[Fault]:
     if online and elsewhere:
         yield Fault(step_of(ONLINE), ONLINE, _ELSEWHERE, default(ONLINE))
     if is_on(draft, OWN_ANSWERS) and not online:
-        yield Fault(step_of(OWN_ANSWERS), OWN_ANSWERS, "needs a teacher asked while training", default(OWN_ANSWERS))
+        yield Fault(step_of(OWN_ANSWERS), OWN_ANSWERS, f"needs “{label(ONLINE)}”", default(OWN_ANSWERS))
     if draft.get(START) == "teacher" and draft.teacher.name == EMBEDDED and _lacks_layers(draft.get(LAYERS)):
         yield Fault(step_of(LAYERS), LAYERS, f"the teacher has {EMBEDDED_LAYERS} layers")
     if "MINI_PRESET" in unused_of_start(draft.values):

@@ -280,5 +280,5 @@ def _number(draft: Draft, name: str) -> float | None:
 def colour_words(system: str | None, *, no_color: bool) -> str:
     """How the terminal shows colours."""
     if no_color or system is None:
-        return "none, signs instead"
+        return "none; signs instead"
     return {"truecolor": "true colour", "256": "256"}.get(system, "16")

@@ -140,7 +140,7 @@ def env_lines(
         if name in above and above[name] != value:
             lines += wrapped("  → ", f"the environment says {above[name]}, which takes precedence", "warn", cells)
     for name in sorted(names):
-        lines += wrapped("  ", f"{title(name)} is kept apart, not in this file", "label", cells)
+        lines += wrapped("  ", f"{title(name)} is kept elsewhere, not in this file", "label", cells)
     return tuple(cut(one, cells) for one in lines)
 
 

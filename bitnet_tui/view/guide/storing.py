@@ -25,10 +25,10 @@ _GROUPS = {
 _ABOUT = {
     HERE: "Results stay in the workspace. A second copy can be added later.",
     "local": "A folder on another disk, or one that is mounted.",
-    "s3": "AWS, or any server with its API.",
-    "rclone": "One of the remotes of your own rclone.",
+    "s3": "AWS, or any server with the same API.",
+    "rclone": "A remote of your own rclone.",
     "icloud": "Its folder on this machine; macOS uploads it.",
-    "dynamodb": "A table; with a bucket, contents go there.",
+    "dynamodb": "A table; with a bucket, the contents go there.",
 }
 _IN_FORM = {
     ("local", "STORAGE_LOCAL_DIR"): "The folder for copies, best on another disk.",
@@ -61,7 +61,7 @@ def about(backend: str) -> str:
     """One sentence on a target."""
     if backend in _ABOUT:
         return _ABOUT[backend]
-    return "Name the app that you registered there, then log in below." if KINDS[backend].login else ""
+    return "Enter the app that you registered there, then log in below." if KINDS[backend].login else ""
 
 
 def fields(backend: str) -> tuple[str, ...]:
@@ -195,7 +195,7 @@ def create_question(draft: Draft) -> tuple[str, str, str, str]:
     made = (
         f"It will be a private bucket at {server}, made with your key."
         if kind.created == "bucket"
-        else "It is made on this machine, with the folders above it. If its disk is not mounted, mount that first."
+        else "It is made on this machine, with its parent folders. If its disk is not mounted, mount that first."
     )
     return (
         f"{create(backend)} {draft.get(kind.creates)}?",

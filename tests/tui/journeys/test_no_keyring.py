@@ -51,7 +51,9 @@ async def test_without_a_keyring_the_key_goes_to_a_vault(
             await press(pilot, *["ctrl+b"] * 4)
         else:
             await click_on(pilot, "● Machine")
-        assert "Keys will be in a vault, an encrypted file; its passphrase is asked for at the end." in words(pilot)
+        assert "Keys will be kept in a vault, an encrypted file; its passphrase is asked for at the end." in words(
+            pilot
+        )
         if by == "keys":
             await press(pilot, "ctrl+s")
         else:
