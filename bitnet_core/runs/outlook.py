@@ -13,7 +13,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.runs.resuming import TRACES, Changes, Reached, Verdict, changes, judge, recipe, words
+from bitnet_core.runs.resuming import STARTS_AGAIN, TRACES, Changes, Reached, Verdict, changes, judge, recipe, words
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.unused import unused
@@ -24,6 +24,8 @@ _TRAIN, _COLLECT = "train", "collect"
 _INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
 _BESIDE = (*_INIT, "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
 """Settings of what else a training starts from; a checkpoint has hashes of them."""
+_OF_START = ("MAX_SEQ_LEN", "SEED", "A4_POLICY")
+"""Besides those, what decides a start that is half made."""
 _NO_SHAPE = ("TOKENIZER_NAME", "TEMPLATE", "TEMPLATE_SYSTEM", "STUDENT_QUANTIZE", *_BESIDE)
 
 
@@ -146,6 +148,16 @@ def _resumes_after(history: History, record: RunRecord) -> int | None:
     except (UsageError, TypeError, ValueError):
         return None
     return None if found.step is None else found.seen_tokens
+
+
+def would_use(history: History, entry: Entry, *, start_alone: bool = False) -> bool:
+    """Whether a training with the settings of now goes on with what this one has saved, as far as they tell.
+
+    `start_alone`: that is a part of its start and no step.
+    """
+    settings = history.experiment.settings
+    deciding = (*_shape_settings(), *_BESIDE, *(_OF_START if start_alone else STARTS_AGAIN))
+    return not _others(entry, settings, deciding) and not _collected_since(history, entry)
 
 
 def best_kept(folder: Path) -> tuple[int, float] | None:

@@ -124,8 +124,7 @@ def _legend(names: Iterable[str], others: Iterable[Look]) -> Line:
 
 def legend_lines() -> tuple[Line, ...]:
     """What the glyphs mean, one per line."""
-    low = LOW_QEI._replace(word=f"{LOW_QEI.word}, or {ROSE.word}")
-    states = [*map(look, LEGEND), low, BEST_KEPT, *TRENDS.values()]
+    states = [*map(look, LEGEND), LOW_QEI, ROSE, BEST_KEPT, *TRENDS.values()]
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 

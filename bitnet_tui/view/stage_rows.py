@@ -7,7 +7,8 @@ from pathlib import Path
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.catalog import HALF_MADE, PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
-from bitnet_core.runs.history import History, StageStatus
+from bitnet_core.runs.history import Entry, History, StageStatus
+from bitnet_core.runs.outlook import would_use
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.spent import seconds, seconds_before
 from bitnet_core.text import duration, finite, percent, progress_words, roughly
@@ -46,7 +47,9 @@ class StageRow:
     eta: str = ""
     error: str = ""
     keeps: bool = True
-    """Whether the next run goes on with the work of this one, if it is stopped now or has been."""
+    """Whether the work of this one is saved, if it is stopped now or has been."""
+    used: bool = True
+    """Whether the next run goes on with it: after some changes of settings it begins anew."""
     waits_for: str = ""
     in_pipeline: bool = False
 
@@ -110,21 +113,25 @@ def _row(history: History, status: StageStatus) -> StageRow:
     last = status.last
     lacking = history.lacking(status.stage) if status.state == "new" else ()
     row = StageRow(status.stage, stage(status.stage).title, status.state, "", last.run.id if last else None, lacking)
-    row = replace(row, keeps=last is None or _keeps(history, status))
+    row = replace(row, keeps=stage(status.stage).resumes)
     if last is None:
         here = status.stage in STAGES and history.is_complete(status.stage)
         return replace(row, note=COPIED) if here else row
+    progress = _last_progress(last.run.events_path) if row.active else None
+    if status.stage == _TRAIN and last.state != "succeeded":
+        row = _training(row, history, last, progress)
     if row.active:
-        return row.at_work(_last_progress(last.run.events_path))
+        return row.at_work(progress)
     took = seconds(last) if last.record.ended is not None else None
     note = "" if took is None else duration(took + seconds_before(history, last))
     return replace(row, note=note, error=cut_text(last.error))
 
 
-def _keeps(history: History, status: StageStatus) -> bool:
-    """Whether the next run goes on with what is there. Of a training, it may be a part of its start."""
-    left = status.stage != _TRAIN or history.is_complete(_TRAIN) or history.experiment.holds(HALF_MADE)
-    return stage(status.stage).resumes and left
+def _training(row: StageRow, history: History, last: Entry, progress: Progress | None) -> StageRow:
+    """With what it has saved: checkpoints or, while its start is being made, a part of that."""
+    if history.is_complete(_TRAIN) or (progress is not None and not prepares(_TRAIN, progress)):
+        return replace(row, used=would_use(history, last))
+    return replace(row, keeps=history.experiment.holds(HALF_MADE) and would_use(history, last, start_alone=True))
 
 
 def _queued(rows: Sequence[StageRow]) -> list[StageRow]:

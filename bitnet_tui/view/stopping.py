@@ -19,6 +19,8 @@ def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str, str]
     saves, goes_on, also = "saves its work first", "continues from there", ""
     if not keeps(name, ending):
         saves, goes_on = "loses its work so far", "starts it from the beginning"
+    elif not all(row.used for row in ending):
+        goes_on = "starts it from the beginning, as settings or traces have changed since"
     if name == PIPELINE.name:
         why = f"The running stage {saves}; {pipeline} {goes_on}."
     elif any(row.name == PIPELINE.name for row in ending):

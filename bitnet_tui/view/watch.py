@@ -70,7 +70,7 @@ class RunShown:
     load: Load = field(default_factory=Load)
     """What its machine does, while it is active."""
     keeps: bool = True
-    """As `StageRow.keeps`."""
+    """Whether the next run goes on with what this one has saved."""
     since: tuple[Table, ...] = ()
     """The tables of an evaluation that succeeded after this pipeline."""
 
@@ -185,7 +185,7 @@ class ExperimentWatcher:
         shown, copy = self._shown(history, stage, back, stopping=stopping), self._copied(history, problem)
         rows = tuple(_as_shown(row, shown) for row in rows)
         if shown is not None:
-            shown = replace(shown, keeps=next((row.keeps for row in rows if row.name == stage), True))
+            shown = replace(shown, keeps=next((row.keeps and row.used for row in rows if row.name == stage), True))
         rows = tuple(replace(row, eta="") for row in rows) if stopping else rows
         outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
         changed = changes(history, stage) if outdated else ()

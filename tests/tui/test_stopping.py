@@ -12,7 +12,7 @@ from bitnet_tui.view.stage_rows import QUEUED, StageRow, ending_with
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, until, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, ready
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, ready, save_checkpoint
 
 _FITTING = Progress(done=168, total=512, unit="steps", label="fitting the student to the model it starts from")
 
@@ -61,13 +61,35 @@ def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step
     assert "It saves its work first; r continues from there." in stopping.question("train", [stepped])[1]
 
 
-def test_a_training_whose_start_is_half_made_goes_on_from_there(home: Path):
+def _trained(root: Path, home: Path) -> StageRow:
+    return next(one for one in ExperimentWatcher(root, home).look(None).rows if one.name == "train")
+
+
+def test_a_training_whose_start_is_half_made_goes_on_from_there_unless_another_is_wanted(home: Path):
     exp = experiment(home, "half")
-    SimulatedRun(exp, "train").emit("progress", done=168, total=512, unit="steps", label=_FITTING.label)
+    run = SimulatedRun(exp, "train")
+    run.emit("progress", done=168, total=512, unit="steps", label=_FITTING.label)
     for kept in (False, True):
-        row = next(one for one in ExperimentWatcher(exp.root, home).look(None).rows if one.name == "train")
+        row = _trained(exp.root, home)
         assert (row.state, row.keeps) == ("interrupted", kept)
         (exp.checkpoints / ".start-read.pt").touch()
+    env = (exp.root / ".env").read_text()
+    for changed, kept in (
+        ("LR=3e-4", True),
+        ("TRAIN_BATCH_SIZE=3", True),
+        ("MAX_SEQ_LEN=96", False),
+        ("SEED=7", False),
+    ):
+        (exp.root / ".env").write_text(f"{env}\n{changed}\n")
+        assert _trained(exp.root, home).keeps is kept, changed
+    run.train(1, 2)
+    save_checkpoint(exp, 2)
+    for changed, used in (("LR=3e-4", True), ("TRAIN_BATCH_SIZE=3", False), ("MINI_DIM=512", False)):
+        (exp.root / ".env").write_text(f"{env}\n{changed}\n")
+        row = _trained(exp.root, home)
+        assert (row.keeps, row.used) == (True, used), changed
+        told = "starts it from the beginning, as settings or traces have changed since."
+        assert (told in stopping.question("train", [row])[1]) is not used
 
 
 @pytest.mark.parametrize("reached", [False, True])
