@@ -27,8 +27,8 @@ _MOST_NESTING = 16
 _MOST_FOOTER = 1 << 24
 _MOST_ITEMS = 1 << 21
 """Of all metadata: the footer and the header of each page. More would take many seconds to read."""
-_TEXTS, _FIXED = 6, 7
-"""Kinds of columns whose values are bytes; those of the second have all the same length."""
+_TEXTS, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
+"""Kinds of columns whose values are bytes; those of the second have all the length that the schema says."""
 _DICTIONARY_PAGE, _PREFIXES = 2, 7
 """A kind of page, and an encoding of one. In both, a few bytes stand for a long value again and again."""
 _TRIES = 10
@@ -72,14 +72,15 @@ def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) ->
             raise NameNotUTF8(path) from error
         if not os.path.samestat(os.fstat(source.fileno()), path.stat()):  # Arrow has opened it by its name
             return None
-        # Arrow reads a column by its place in the schema: the name that a part of it claims may be another.
-        names = [file.schema.column(place).path for place in range(len(file.schema))]
+        # Arrow reads a column by its place in the schema: what a part of it claims of itself may be another's.
+        columns = [file.schema.column(place) for place in range(len(file.schema))]
         for group, chunks in enumerate(groups):
-            _require(len(chunks) == len(names), f"a row group has {len(chunks)} columns and the schema {len(names)}")
-            for name, chunk in zip(names, chunks, strict=True):
-                if read is None or name.partition(".")[0] in read:
-                    repeated = _check_chunk(chunk, name, source, size, room)
-                    _check_repeated(source, group, name, chunk, repeated)
+            many = len(columns)
+            _require(len(chunks) == many, f"a row group has {len(chunks)} columns and the schema {many}")
+            for column, chunk in zip(columns, chunks, strict=True):
+                if read is None or column.path.partition(".")[0] in read:
+                    longest = _check_chunk(chunk, column.path, source, size, room)
+                    _check_repeated(source, group, column, _integer(chunk, 5), longest)
         opened.pop_all()
         return file
 
@@ -113,7 +114,7 @@ def _footer(source: IO[bytes], size: int, room: "_Room") -> Fields:
 
 
 def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int, room: "_Room") -> int:
-    """Check the sizes that it claims. Returns how many bytes its values could take where one is repeated."""
+    """Check the sizes that it claims. Returns how many bytes a text of it can have that stands for many values."""
     values, unpacked, packed = (_integer(chunk, number) for number in (5, 6, 7))
     offsets = (chunk.get(number) for number in (9, 11))  # of its first data page, of its dictionary page
     begin = min((offset for offset in offsets if isinstance(offset, int) and offset > 0), default=0)
@@ -132,7 +133,7 @@ def _check_chunk(chunk: Fields, name: str, source: IO[bytes], size: int, room: "
                 _require(count >= 0 and held <= values, f"the pages of column {name} claim {held} values")
         if header.get(1) == _DICTIONARY_PAGE or _encoding(header) == _PREFIXES:
             longest = max(longest, claimed)
-    return values * longest if chunk.get(1) in (_TEXTS, _FIXED) else 0
+    return longest
 
 
 def _encoding(header: Fields) -> object:
@@ -140,13 +141,15 @@ def _encoding(header: Fields) -> object:
     return next((_struct(header, kind).get(number) for kind, number in ((5, 2), (8, 4)) if kind in header), None)
 
 
-def _check_repeated(source: IO[bytes], group: int, name: str, chunk: Fields, most: int) -> None:
+def _check_repeated(source: IO[bytes], group: int, column: Any, values: int, longest: int) -> None:
     """Add up the lengths of a chunk's values without making the values: a text of a dictionary may stand for many.
 
-    `most` is what they could take.
+    `column` is that of the schema. `longest` is the length of a text at most.
     """
-    taken, what = most, f"column {name}"
-    if taken > MOST_BYTES and chunk.get(1) == _TEXTS:
+    name, kind = column.path, column.physical_type
+    taken = most = values * {_TEXTS: longest, _FIXED: column.length}.get(kind, 0)
+    what = f"column {name}"
+    if taken > MOST_BYTES and kind == _TEXTS:
         try:
             batches = pq.ParquetFile(source, read_dictionary=[name]).iter_batches(
                 1 << 20, row_groups=[group], columns=[name]
@@ -156,7 +159,7 @@ def _check_repeated(source: IO[bytes], group: int, name: str, chunk: Fields, mos
             if error.errno:
                 raise
             if "." not in name:  # in a list, a single row may have any number of them
-                rows = max(1, MOST_BYTES // (most // _integer(chunk, 5)))
+                rows = max(1, MOST_BYTES // (most // values))
                 batches = pq.ParquetFile(source).iter_batches(rows, row_groups=[group], columns=[name])
                 taken = 0
                 for batch in batches:

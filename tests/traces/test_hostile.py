@@ -174,10 +174,11 @@ _ONE_OF_MANY = pa.array([_LONG, *map(str, range(5000))])
         (pa.array([[_LONG] * 5000]), {}),
         (pa.array([[{"role": "user", "content": _LONG}] * 50] * 100), {"data_page_version": "2.0"}),
         (pa.array([b"x" * 20_000] * 5000, pa.binary(20_000)), {}),
+        (pa.array([[b"x" * 20_000] * 5000], pa.list_(pa.binary(20_000))), {}),
         (pa.array([_LONG] * 5000), {"use_dictionary": False, "column_encoding": {"c": "DELTA_BYTE_ARRAY"}}),
         (pa.array([[_LONG] * 5000]), {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}),
     ],
-    ids=["text", "bytes", "list", "messages", "fixed", "prefixes", "list of prefixes"],
+    ids=["text", "bytes", "list", "messages", "fixed", "list of fixed", "prefixes", "list of prefixes"],
 )
 def test_a_long_value_that_is_repeated_is_counted_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, options: dict[str, Any]
@@ -200,6 +201,15 @@ def test_one_long_value_among_many_is_read(
     pq.write_table(pa.table({"c": column}), tmp_path / "p.parquet", **options)
     with open_parquet(tmp_path / "p.parquet") as file:
         assert file.read().column(0).to_pylist() == column.to_pylist()
+
+
+def test_many_short_values_of_one_length_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of traces are half-precision numbers: a dictionary of some thousands, and millions of values."""
+    monkeypatch.setattr(parquet, "MOST_BYTES", 1 << 17)
+    column = pa.array(np.arange(20_000, dtype=np.uint16).view(np.float16))
+    pq.write_table(pa.table({"c": column}), tmp_path / "p.parquet")
+    with open_parquet(tmp_path / "p.parquet") as file:
+        assert file.read().num_rows == len(column)
 
 
 @pytest.mark.parametrize("kind", [1, 5, 8, 9, 12])
