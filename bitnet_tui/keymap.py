@@ -147,7 +147,8 @@ def _together(name: str, actions: tuple[Action, ...]) -> list[str]:
 def _clash(usable: Mapping[str, str], actions: tuple[Action, ...]) -> tuple[str, str, str] | None:
     """Two actions that would be on one key where they meet, and are not meant to be; one of them was remapped."""
     for one, other in combinations(actions, 2):
-        if not _meet(one, other) or other.id in _together(one.id, actions) or not {one.id, other.id} & set(usable):
+        together = (one.where, one.keys) == (other.where, other.keys)
+        if together or usable.keys().isdisjoint((one.id, other.id)) or not _meet(one, other):
             continue
         meant = set(one.keys.split(",")) & set(other.keys.split(","))
         keys = [set(usable.get(action.id, action.keys).split(",")) for action in (one, other)]
