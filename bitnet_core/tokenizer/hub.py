@@ -1,8 +1,10 @@
 """Download from the Hugging Face hub, into the hub's own cache. Knows no tokenizer and no model."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError, explained, is_about_the_machine
 from bitnet_core.files.user_folders import NoHome
@@ -10,6 +12,9 @@ from bitnet_core.network.proxy import through
 from bitnet_core.tokenizer.hub_answers import Answers
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+_NONSENSE = (json.JSONDecodeError, RecursionError, TypeError, AssertionError, AttributeError, KeyError)
+"""What the library raises over an answer of another kind of server."""
 
 
 def is_hub_name(text: str) -> bool:
@@ -53,6 +58,13 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
         if isinstance(error, OSError) and (is_about_the_machine(error) or isinstance(error, PermissionError)):
             why = explained(error, "set HF_HOME to a folder of your own")
             raise BitnetError(f"The {kind} {name} can't be kept in {cache} {why}.") from error
+        if isinstance(error, _NONSENSE):
+            way, host = through(constants.ENDPOINT), urlsplit(constants.ENDPOINT).hostname
+            raise BitnetError(
+                f"The {kind} {name} can't be downloaded{way}: {host} answers with something that is not the hub's; "
+                "check that HF_ENDPOINT is right and that this network asks for no login, or give a folder with its "
+                "files."
+            ) from error
         # No network, a bad proxy: the library raises errors of many families.
         where = f"the hub{through(constants.ENDPOINT)} ({type(error).__name__})"
         raise BitnetError(

@@ -78,6 +78,13 @@ def test_a_wait_in_milliseconds(milliseconds: str, seconds: float | None) -> Non
     assert requested_wait(Reply(429, b"", None, headers={"retry-after-ms": milliseconds})) == seconds
 
 
+@pytest.mark.parametrize("text", ["0", "0.0", "-5", "-0.5", "Sun, 29 Nov 2026 10:00:00 GMT", "1790000000"])
+def test_a_moment_that_has_passed_asks_for_no_wait(text: str) -> None:
+    """The pace says then how long a request waits, and a server that is down is not asked again at once."""
+    headers = {"retry-after": text, "date": "Sun, 29 Nov 2026 11:00:00 GMT"}
+    assert requested_wait(Reply(429, b"", None, headers=headers)) is None
+
+
 def test_a_moment_in_every_format() -> None:
     moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
     for text in (format_datetime(moment, usegmt=True), moment.isoformat(), str(moment.timestamp()), "1m30s", "90"):

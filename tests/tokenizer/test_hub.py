@@ -68,6 +68,11 @@ def _headers(mirror: _Mirror, status: int, **headers: str) -> None:
     mirror.end_headers()
 
 
+def _sends(mirror: _Mirror, body: bytes) -> None:
+    _headers(mirror, 200, Content_Length=str(len(body)))
+    mirror.wfile.write(body)
+
+
 def _next_page(mirror: _Mirror) -> None:
     body = b"[]"
     _headers(mirror, 200, Content_Length="2", Link=f'<http://{mirror.headers["Host"]}{mirror.path}>; rel="next"')
@@ -88,6 +93,10 @@ _MISDEEDS: dict[str, Callable[[_Mirror], object]] = {
     "endless": _endless,
     "bomb": lambda mirror: _endless(mirror, coding="gzip"),
     "endless list": lambda mirror: _endless(mirror, before=b"[" + b" " * 100),
+    "page": lambda mirror: _sends(mirror, b"<html>Log in</html>"),
+    "number": lambda mirror: _sends(mirror, b"5"),
+    "nothing": lambda mirror: _sends(mirror, b""),
+    "object": lambda mirror: _sends(mirror, b'{"a": [1]}'),
     "pages": lambda mirror: _next_page(mirror) if "/tree/" in mirror.path else mirror.answer(),
     "a petabyte": lambda mirror: _headers(mirror, 200, Content_Length=str(10**15), ETag=ETAG, X_Repo_Commit=SHA),
     "endless error": lambda mirror: (_headers(mirror, 404), mirror.wfile.write(bytes(1 << 26))),
@@ -156,6 +165,10 @@ def test_a_hash_that_leads_out_of_the_cache_is_refused(
         ("GET api", "endless error", "sends more than it announced"),
         ("GET api", "wait", "takes no requests for 11d"),
         ("GET api", "wait for a rate", "takes no requests for 24h"),
+        ("GET api", "page", "answers with something that is not the hub's; check that HF_ENDPOINT is right"),
+        ("GET api", "number", "answers with something that is not the hub's"),
+        ("GET api", "nothing", "answers with something that is not the hub's"),
+        ("GET api", "object", "answers with something that is not the hub's"),
         ("GET api", "silence", "can't be downloaded from the hub"),
     ],
 )

@@ -278,14 +278,14 @@ def wait_until_reset(headers: Mapping[str, str]) -> float:
 
 
 def requested_wait(reply: Reply) -> float | None:
-    """Seconds to wait according to Retry-After, or to Google's RetryInfo in the body; None if neither is there."""
+    """Seconds to wait by Retry-After, or by Google's RetryInfo in the body; None if neither asks for a wait."""
     wait = seconds_until(reply.headers.get("retry-after", ""), _server_time(reply.headers))
     if wait is None:
         wait = seconds_until(f"{reply.headers.get('retry-after-ms', '')}ms")
     for detail in as_list((reply.error or {}).get("details")) if wait is None else ():
         if isinstance(detail, dict) and "retryDelay" in detail:
             wait = seconds_until(str(detail["retryDelay"]))
-    return None if wait is None else min(wait, _LONGEST_WAIT)
+    return min(wait, _LONGEST_WAIT) if wait else None
 
 
 def _server_time(headers: Mapping[str, str]) -> dt.datetime | None:
