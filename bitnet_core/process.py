@@ -69,7 +69,10 @@ def boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     import psutil
 
-    return f"boot-{int(psutil.boot_time())}"
+    try:
+        return f"boot-{int(psutil.boot_time())}"
+    except OSError:  # a /proc with processes alone
+        return "boot-unknown"
 
 
 def namespace() -> str:
@@ -92,9 +95,10 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def current() -> ProcessIdentity:
+    """BitnetError on Linux without /proc, where no process can be told from a later one of the same pid."""
     me = identify(os.getpid())
-    if me is None:  # pragma: no cover - a running process has a start time
-        raise RuntimeError("this process has no start time")
+    if me is None:
+        raise BitnetError("/proc is not mounted, so a running stage can't be recognised; mount it.")
     return me
 
 
@@ -345,9 +349,15 @@ def memory() -> tuple[int, int]:
     """`available_bytes`, and the memory of the machine, or what the container may use of it."""
     import psutil
 
-    machine, limits = psutil.virtual_memory(), list(_memory_limits())
-    free = min([int(machine.available), *(limit - used for limit, used in limits)])
-    return max(0, free), min([int(machine.total), *(limit for limit, _ in limits)])
+    try:
+        machine = psutil.virtual_memory()
+        available, total = int(machine.available), int(machine.total)
+    except OSError:  # no /proc, or one with processes alone
+        page = os.sysconf("SC_PAGE_SIZE")
+        available, total = os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+    limits = list(_memory_limits())
+    free = min([available, *(limit - used for limit, used in limits)])
+    return max(0, free), min([total, *(limit for limit, _ in limits)])
 
 
 def oom_kills() -> int | None:

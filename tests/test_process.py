@@ -1,5 +1,6 @@
 """Processes: their memory, and children that answer, hang or die."""
 
+import errno
 import fcntl
 import os
 import resource
@@ -9,10 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.around import LoadReader
 
 _HANGING = """
 import subprocess, sys, time
@@ -179,6 +182,7 @@ _FIRST = """
 import os, pathlib, sys
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.around import LoadReader
 process.let_others_go_first(int(sys.argv[1]))
 group = pathlib.Path("/proc/self/autogroup")
 print(os.nice(0), *(group.read_text().split() if group.exists() else []))
@@ -215,3 +219,23 @@ except OSError:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "refused\nno file\n"
+
+
+def test_what_a_proc_without_the_system_s_files_lacks_is_found_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `mount -t proc -o subset=pid` makes it; where nothing is mounted there, no process can be recognised."""
+
+    def absent(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/stat")
+
+    known = process.memory()[1]
+    monkeypatch.setattr(process, "_BOOT_ID", Path("/nowhere"))
+    for name in ("boot_time", "virtual_memory", "cpu_times"):
+        monkeypatch.setattr(psutil, name, absent)
+    assert process.boot_id.__wrapped__() == "boot-unknown"
+    available, total = process.memory()
+    assert 0 < available < total
+    assert total == pytest.approx(known, rel=0.05)
+    assert LoadReader()._cpu() is None
+    monkeypatch.setattr(process, "identify", lambda _: None)
+    with pytest.raises(BitnetError, match=r"^/proc is not mounted, so .*; mount it\.$"):
+        process.current()

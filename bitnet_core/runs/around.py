@@ -89,7 +89,10 @@ class LoadReader:
         """The share of the processors' time since the last call in which they worked."""
         import psutil
 
-        times = psutil.cpu_times()
+        try:
+            times = psutil.cpu_times()
+        except OSError:  # a /proc with processes alone
+            return None
         idle, whole = times.idle + getattr(times, "iowait", 0.0), sum(times[: len(times) - _counted_twice(times)])
         before, self._times = self._times, (idle, whole)
         if before is None or whole <= before[1]:
