@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from textual._styles_cache import StylesCache
 
+from bitnet_tui.loading import load_next, modules
 from bitnet_tui.shell import Shell
 from bitnet_tui.strips import lighten
 
@@ -23,6 +24,8 @@ _STEPS, _LOOKS = 5, 1
 """Looks at new objects before one at those that outlived them, and such ones before one at all, if no rest comes. All
 are those of the open screens, and of closed ones at most what these looks let through."""
 _EVERY_SECONDS, _REST_SECONDS, _LONG_SECONDS = 5.0, 1.0, 600.0
+_UNUSED_SECONDS, _PAUSE_SECONDS = 2.0, 0.02
+"""How long nobody works before modules are imported, and how long keys are taken between two steps of that."""
 
 
 class Tidying(Shell):
@@ -30,8 +33,19 @@ class Tidying(Shell):
 
     def on_mount(self) -> None:
         if not self.is_headless:
+            self._to_load = modules()
+            self.set_timer(_UNUSED_SECONDS, self._load)
             self.set_timer(_LOADED_SECONDS, in_small_steps)
             self.set_interval(_EVERY_SECONDS, AtRest(lambda: self.idle_seconds, lambda: self._at_home).look)
+
+    def _load(self) -> None:
+        """Import some of what other screens need, as long as nobody works."""
+        if self.idle_seconds < _UNUSED_SECONDS:
+            self.set_timer(_UNUSED_SECONDS, self._load)
+        elif load_next(self._to_load):
+            self.set_timer(_PAUSE_SECONDS, self._load)
+        elif self._at_home:
+            gc.freeze()  # else the next look goes through all that these modules have made
 
     @property
     def _at_home(self) -> bool:
