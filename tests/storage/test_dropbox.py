@@ -220,6 +220,9 @@ def test_a_lock_on_the_account_is_unreachable(proxy: Proxy, target: Target) -> N
         Reply(403, b"{}", _JSON),
         Reply(400, b"\x1b[31mbad", {"Content-Type": "text/plain"}),
         Reply(418, b"teapot"),
+        Reply(302, b"", {"Location": "http://127.0.0.1:1/x"}),
+        Reply(307, b"", {"Location": "ftp://host/x"}),
+        Reply(307, b"", {"Location": "https://["}),
         Reply(200, b"x" * 100, {"Content-Type": "application/json"}, cut=50),
     ],
 )

@@ -152,6 +152,13 @@ def test_a_condition_that_fails_is_no_error_of_the_server(server: Scripted, targ
         target.put("x", b"1", only_if_absent=True)
 
 
+@pytest.mark.parametrize("call", ["put", "get", "list", "delete", "check"])
+def test_a_condition_that_nobody_set_is_a_refusal(server: Scripted, target: Target, call: str) -> None:
+    server.will(fault(412, "At least one of the pre-conditions you specified did not hold."))
+    with pytest.raises(Refused, match="refuses the call"):
+        calls(target)[call]()
+
+
 def test_bytes_that_are_not_those_stored_are_not_returned(server: Scripted, target: Target) -> None:
     stored = base64.b64encode(google_crc32c.value(b"as it was").to_bytes(4, "big")).decode()
     server.will((200, {"X-Goog-Hash": f"crc32c={stored}"}, b"as it Was"))

@@ -18,8 +18,16 @@ from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENC
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
 
-NONSENSE = (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError)
-"""What an SDK may raise over a reply that is not of its service's API."""
+NONSENSE = (
+    requests.RequestException,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    RecursionError,
+)
+"""What an SDK may raise over a reply that is not of its service's API, or redirects to no address."""
 _POOL = 16
 _BUSY = {408, 425, 429}
 _FINAL = {501, 505, 507, 508}
@@ -31,7 +39,8 @@ def sdk_session(title: str) -> requests.Session:
     session.headers["Accept-Encoding"] = "identity"  # compressed bodies could unpack to any size
     session.auth = _as_it_is
     session.verify = os.environ.get("SSL_CERT_FILE") or True
-    session.mount("https://", _Once(title))
+    for scheme in ("https://", "http://"):  # the latter only by a redirect
+        session.mount(scheme, _Once(title))
     return session
 
 
@@ -60,6 +69,10 @@ class _Once(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         where = f"{self._title} at {urlsplit(str(request.url)).hostname}"
+        if urlsplit(str(request.url)).scheme != "https":
+            raise Refused(
+                f"{self._title} redirects to another server without TLS; check that this network asks for no login."
+            )
         options.update(stream=True, timeout=(CONNECT_SECONDS, SILENCE_SECONDS))
         try:
             response = super().send(request, **options)

@@ -79,7 +79,7 @@ class FirebaseTarget:
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         checksum = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
         try:
-            with self._explained():
+            with self._explained(conditional=only_if_absent):
                 # The server compares the checksum before the object becomes visible.
                 blob = self._bucket.blob(key)
                 blob.upload_from_string(
@@ -150,13 +150,15 @@ class FirebaseTarget:
         return Refused(f"The bucket {self.place} is not there ({_words(error)}); create it, or correct {_BUCKET}.")
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """NotFound and PreconditionFailed are left to the caller."""
+    def _explained(self, *, conditional: bool = False) -> Iterator[None]:
+        """NotFound is left to the caller, and of a conditional call PreconditionFailed."""
         try:
             yield
-        except (NotFound, PreconditionFailed):
+        except NotFound:
             raise
         except GoogleAPICallError as error:
+            if conditional and isinstance(error, PreconditionFailed):
+                raise
             raise self._answer(error) from None
         except RefreshError as error:
             words = flat(str(error.args[0] if error.args else error))[:300]
