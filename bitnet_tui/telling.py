@@ -56,7 +56,7 @@ class Telling(Noticing):
             self._driver.set_title()
 
     def tell(self, news: "News") -> None:
-        """Show the news; the terminal also tells somebody who looks elsewhere. A stop from here is none."""
+        """Show the news unless the screen does; the terminal tells somebody who looks elsewhere. A stop is none."""
         notice = news.notice
         if notice.kind == "end":
             self.take_back(notice.run)
@@ -67,7 +67,8 @@ class Telling(Noticing):
         severity: SeverityLevel = "information"
         if notice.is_bad:
             severity = "warning" if notice.kind == "alarm" else "error"
-        self.notify_beside(notice.text, title=notice.title, severity=severity)
+        if not self._is_in_sight(notice.run):
+            self.notify_beside(notice.text, title=notice.title, severity=severity)
         terminal = self._driver
         if not isinstance(terminal, AnyTerminal):
             return
@@ -77,6 +78,11 @@ class Telling(Noticing):
             self.bell()
         if desktop:
             terminal.tell_desktop(notice.title, notice.text)
+
+    def _is_in_sight(self, run: str) -> bool:
+        """Whether the screen that is looked at shows the run, and so what there is to tell of it."""
+        shows = getattr(self.screen, "shows_run", None)
+        return shows is not None and bool(shows(run))
 
 
 def bell_and_desktop(news: "News", hour: int) -> tuple[bool, bool]:

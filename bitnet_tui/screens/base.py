@@ -79,6 +79,10 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         """Whether it is on top, or only dialogs are above it."""
         return self.is_active or (self.is_current and self.app.screen.styles.background.a < 1)
 
+    def shows_run(self, run: str) -> bool:  # noqa: ARG002 - for screens that show one
+        """Whether it shows how the run with this id is doing, so that nothing else need tell its end."""
+        return False
+
     def ask_on_top(self, dialog: Screen[_Answer], answered: Callable[[_Answer | None], None], late: str) -> None:
         """Ask in a dialog; while another screen is above this one, the question waits, and `late` says that it does.
 

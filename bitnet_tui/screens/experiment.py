@@ -175,6 +175,9 @@ class ExperimentScreen(
     def run_shown(self) -> RunShown | None:
         return self._view.run
 
+    def shows_run(self, run: str) -> bool:
+        return self.complete and self.pane.open == "live" and self._view.run is not None and self._view.run.id == run
+
     @property
     def rows_shown(self) -> tuple[StageRow, ...]:
         return self._view.rows

@@ -41,8 +41,11 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "The loss was not finite." in text
             assert "690" in text
             assert "following what runs" in text and "f Follow" not in text
+            shows = pilot.app.screen.shows_run  # type: ignore[attr-defined]
+            assert shows(live.run.id)
             await pilot.press("up")
             await until(pilot, lambda: "f follows what runs" in shown(pilot) and "f Follow" in shown(pilot))
+            await until(pilot, lambda: not shows(live.run.id))
             await pilot.press("down")  # back to what runs, which following would show
             await until(pilot, lambda: "follow" not in said(pilot, "#head") and "74.5k of 150k" in shown(pilot))
             await pilot.press("up")

@@ -128,6 +128,9 @@ async def test_a_stop_from_here_is_no_news_but_all_else_is(home: Path, monkeypat
             app.tell(News(notice, NotifyOptions()))
         assert told == ["train stopped: kd", "train alarm: kd", "train done: kd", "train stopped: kd"]
         assert app.confirmed == set()
+        monkeypatch.setattr(type(app.screen), "shows_run", lambda _, run: run == "train-2")
+        app.tell(News(others[0], NotifyOptions()))
+        assert len(told) == 4, "what is on the screen is not said beside it too"
 
 
 @pytest.mark.parametrize(
