@@ -35,7 +35,7 @@ _OF_TEACHER = [
     "| address | {A} |\n| model | {M} |\n| key | {K} |",
     "| Setting | Value |\n|---|:--|\n| **Address** | {A} |\n| Model | {M} |\n| Key | `{K}` |",
     "> address: <{A}>\n> model: {M}\n> key: {K}",
-    "address is {A}\nmodel is {M}\nkey is {K}",
+    "address is {A}\nmodel is {M}\nkey is {K}, ask Jo.",
     "LLM url: {A}\nLLM model: {M}\nLLM key: {K}",
     "model server: {A}\nmodel id: {M}\naccess token: {K}",
     "Address (teacher): {A}\nModel (teacher): {M}\nKey (teacher): {K}",
@@ -47,6 +47,13 @@ _OF_TEACHER = [
     "Teacher: {A}, model {M}, key {K}",
     "🔗 address: {A}\n🤖 model: {M}\n🔑 key: {K}",
     "teacher address / model: {A} / {M}\nteacher key: {K}",
+    "address={A} model={M} key={K}",
+    "teacher address: {A} model: {M} API key: {K}",
+    "curl {A}/chat/completions -H 'Authorization: Bearer {K}' -d '{{\"model\": \"{M}\"}}'",
+    'client = OpenAI(base_url="{A}", api_key="{K}")\nclient.chat.completions.create(model="{M}")',
+    "set CUSTOM_BASE_URL={A}\r\nset CUSTOM_MODEL={M}\r\nset CUSTOM_API_KEY={K}",
+    '$env:CUSTOM_BASE_URL = "{A}"\n$env:CUSTOM_MODEL = "{M}"\n$env:CUSTOM_API_KEY = "{K}"',
+    "environment:\n  - CUSTOM_BASE_URL={A}\n  - CUSTOM_MODEL={M}\n  - CUSTOM_API_KEY={K}",
 ]
 _OF_TARGET = [
     "s3 endpoint: {E}\ns3 bucket: {B}\ns3 user: {U}\ns3 password: {P}",
@@ -67,6 +74,7 @@ _OF_TARGET = [
     "AccessKeyId: {U}\nSecretAccessKey: {P}\nBucket: {B}\nEndpoint: {E}",
     "s3.endpoint: {E}\ns3.bucket: {B}\ns3.access_key: {U}\ns3.secret_key: {P}",
     "s3:\n  endpoint: {E}\n  bucket: {B}\n  credentials:\n    access_key: {U}\n    secret_key: {P}",
+    "[default]\naccess_key = {U}\nsecret_key = {P}\nhost_base = {E}\nbucket = {B}",
     "- `S3_ENDPOINT_URL={E}`\n- `S3_BUCKET={B}`\n- AWS_ACCESS_KEY_ID={U}\n- AWS_SECRET_ACCESS_KEY={P}",
 ]
 _OF_BOTH = [
@@ -138,9 +146,29 @@ def test_what_is_not_understood_is_said_and_nothing_that_may_be_a_key_is_shown()
         f"teacher address: {_A}\n{KEY[3:]}: the key",
         f"S3: {KEY}\nbucket: runs",
         f"teacher address: http://me:{KEY}@lab:8000/v1\nkey: {_K}",
+        f"address={_A} floor=2 key={KEY[3:]}",
+        f"bucket: runs, secret {KEY[3:]}",
     ):
         found = pasted.read(note, draft=Draft(step="teacher"), bare=True)
         assert found is None or KEY[3:12] not in f"{found.values} {found.words(200)}", note
+
+
+def test_a_line_with_a_key_in_it_is_left_to_no_field_that_shows_it() -> None:
+    for text, names in (
+        (f"Jo says that its key is {KEY[3:]}, or was", ("key",)),
+        (f"vllm serve qwen --api-key {KEY[3:]} --port 8000", ("api-key",)),
+        (f"Hi! The model's password {KEY[3:]} is new.", ("password",)),
+    ):
+        assert pasted.read(text) == pasted.Pasted({}, {}, names)
+    for text in ("the key is in the safe", "keys: 12", "token budget 100k", "secret sauce"):
+        assert pasted.read(text) is None
+
+
+def test_the_file_of_an_aws_key_is_read_by_its_columns() -> None:
+    rows = f'\ufeff"User name","Access key ID","Secret access key"\r\n"jo","{_U}","{_P}"\r\n'
+    draft, keys = taken(rows, Draft(step="storage"))
+    assert keys == {"AWS_ACCESS_KEY_ID": _U, "AWS_SECRET_ACCESS_KEY": _P}
+    assert draft.backend == "s3"
 
 
 @pytest.mark.parametrize("none", ["none", "-", "n/a", "not needed", "no key", "(none)", "None, it is local"])

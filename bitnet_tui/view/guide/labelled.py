@@ -141,7 +141,14 @@ def _unquoted(written: str) -> str:
 def may_be_a_value(text: str) -> str:
     """What looks like a label in a text such as `model:7b`, which is a value as a whole; empty for another text."""
     one = _LINE.fullmatch(text.strip())
-    if one is None or one[2] != ":" or "://" in one[3] or setting_called(one[1]) or plain(one[1]) in KEYS:
+    if (
+        one is None
+        or one[2] != ":"
+        or "://" in one[3]
+        or one[3].startswith("//")
+        or setting_called(one[1])
+        or plain(one[1]) in KEYS
+    ):
         return ""
     return one[1]
 

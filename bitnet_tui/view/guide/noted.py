@@ -4,6 +4,7 @@ Below a heading, each label gets the word for the teacher or the target that the
 Only lines whose labels are known change: of lists and tables, with emphasis or arrows, or with two settings.
 """
 
+import csv
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from bitnet_tui.view.guide.vocabulary import (
 )
 
 _LABEL = r"([A-Za-z][\w .,'()/&+-]{0,48}?)"
+_SENTENCE = re.compile(r"^(\S+?)[,;.]?(?:(?<=[,;.])\s.*)?$")
 _SIGNS = (
     re.compile(rf"{_LABEL}\s*(?:=>?|:(?!\d+(?:/|$))|：|[-—]>|→|⇒)\s*(\S.*)"),
     re.compile(rf"{_LABEL}(?:\t\s*|\s+(?:[-–—]|is)\s+)(\S.*)"),
@@ -37,6 +39,10 @@ _RULE = re.compile(r"[-=|: ]*(?:--|==)[-=|: ]*")
 _CELLS = re.compile(r"\|([^|]+)\|([^|]+)\|.*")
 _IN_BRACKETS = re.compile(r"(.+?)\s*\(([^()]+)\)")
 _NEXT = re.compile(r"[,;]\s+(?=[A-Za-z])")
+_BEFORE_A_SIGN = re.compile(r"[,;]?\s+(?=[A-Za-z][\w.-]*\s*[:=](?!\d|//))")
+"""Where the last word of a label begins that is in the middle of a line."""
+_WORD = re.compile(r"[\w.-]+")
+_SHELLS = re.compile(r"(?:set\s+|export\s+|\$env:)(?=\w+\s*=)", re.IGNORECASE)
 _AND = re.compile(r"\s*(?:/|&|\+|,|\band\b)\s*")
 _BETWEEN = tuple(map(re.compile, (r"\s+(?:/|&|\+|:|\||and)\s+", r"[,;]\s*", r"\s+", r"/", r":")))
 """What is between two values, the surest first: a key may have a slash in it."""
@@ -48,7 +54,9 @@ _NO_WORD = re.compile(r"[^\w.-]+")
 _ASSIGNED = re.compile(r"(\w+)\s*=")
 _FOLDER = re.compile(r"(?i)folder|path|dir|root|mounted")
 _MOST_LINES, _LONGEST = 400, 4000
-_ADDRESS_AND_MODEL = 2
+_ADDRESS_AND_MODEL = _TWO_ROWS = 2
+_MOST_BEFORE = 2
+"""So many words of a label come before its last one."""
 _ENOUGH = 3
 """So much has to tell that a text is a note before a word and a value in a row are a setting of it."""
 
@@ -68,7 +76,7 @@ def in_plain_lines(text: str) -> str:
     lines = text.split("\n")
     if sum(bool(line.strip()) for line in lines) > _MOST_LINES or len(max(lines, key=len)) > _LONGEST:
         return text
-    lines = list(_joined(_ruled(lines)))
+    lines = list(_joined(_ruled(_rows(lines))))
     found = [one for line in lines for one in _settings_in(line, loose=True)]
     loose = sum(1 + (one.told.owner != "") for one in found) + sum(bool(_owner(one)) for one in lines) >= _ENOUGH
     plain, owner = [], ""
@@ -82,6 +90,17 @@ def in_plain_lines(text: str) -> str:
         else:
             plain.append(_unmarked(line) if _assigns(_unmarked(line)) else line)
     return "\n".join(plain)
+
+
+def _rows(lines: list[str]) -> list[str]:
+    """The two rows of a file such as AWS's `accessKeys.csv` as lines; any other lines as they are."""
+    filled = [line for line in lines if line.strip()]
+    if len(filled) != _TWO_ROWS or "," not in filled[0]:
+        return lines
+    labels, values = csv.reader([filled[0].lstrip("\ufeff"), filled[1]])
+    if len(labels) != len(values) or not all(map(told, labels)):
+        return lines
+    return [f"{one}: {value}" for one, value in zip(labels, values, strict=True)]
 
 
 def _ruled(lines: list[str]) -> Iterator[str]:
@@ -98,7 +117,7 @@ def _joined(lines: Iterator[str]) -> Iterator[str]:
     waiting = ""
     for line in lines:
         if waiting and line.strip():
-            alone = not _settings_in(line, loose=True) and _owner(line) is None
+            alone = not (_settings_in(line, loose=True) or _assigns(_unmarked(line))) and _owner(line) is None
             yield from [f"{waiting} {line.strip()}"] if alone else [waiting, line]
             waiting = ""
         elif (known := told(_unmarked(line).removesuffix(":"))) and known.word and line.rstrip().endswith(":"):
@@ -138,6 +157,7 @@ def _unmarked(line: str) -> str:
     """A line of a list, a table or a quotation without its marks and the emphasis of its label."""
     bare = line.strip()
     bare = _MARKS.sub("", bare, count=1) if _MARKS.match(bare) else bare
+    bare = _SHELLS.sub("", bare, count=1) if _SHELLS.match(bare) else bare
     if cells := _CELLS.fullmatch(bare):
         name = _EMPHASIS.sub(r"\2", cells[1].strip()).rstrip(":")
         bare = f"{name}: {cells[2].strip()}"
@@ -151,17 +171,37 @@ def _settings_in(line: str, *, loose: bool) -> list[_Said]:
     bare = _unmarked(line)
     if _assigns(bare):
         return []
-    pieces = _NEXT.split(bare)
-    each = [_read(one, loose=loose) for one in pieces]
-    if len(pieces) > 1 and all(each):
-        return [one for some in each for one in some]
-    return _read(bare, loose=loose)
+    whole = _read(bare, loose=loose)
+    if len(whole) > 1:
+        return whole
+    for pieces, sign in ((_NEXT.split(bare), False), (_inline(bare), True)):
+        each = [_read(one, loose=loose and not sign) for one in pieces]
+        if len(pieces) > 1 and all(each):
+            return [one for some in each for one in some]
+    return whole
+
+
+def _inline(bare: str) -> list[str]:
+    """The settings of a line such as "address: … access key: …", each with all the words of its label."""
+    *pieces, last = _BEFORE_A_SIGN.split(bare)
+    found: list[str] = []
+    for piece in reversed(pieces):
+        words, key = piece.split(), _WORD.match(last)
+        most = next((one for one in range(_MOST_BEFORE, 0, -1) if key and told(" ".join([*words[-one:], key[0]]))), 0)
+        kept, moved = words[: len(words) - most], words[len(words) - most :]
+        found.append(" ".join([*moved, last]))
+        last = " ".join(kept)
+    return [one for one in (last, *reversed(found)) if one]
 
 
 def _read(bare: str, *, loose: bool) -> list[_Said]:
     for pattern in (*_SIGNS, *([_NO_SIGN] if loose else [])):
         one = pattern.fullmatch(bare)
-        found = _said(one[1].strip(), _alone(one[2], one[1])) if one else []
+        value = _alone(one[2], one[1]) if one else ""
+        if pattern is _SIGNS[1]:  # in a sentence, what follows is no part of it
+            value = _SENTENCE.sub(r"\1", value)
+            one = one if len(value.split()) == 1 else None
+        found = _said(one[1].strip(), value) if one else []
         if found and (pattern is not _NO_SIGN or found[0].told.word or looks_like_one(found[0].value)):
             return found
     return []

@@ -15,7 +15,8 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed, wrap
 from bitnet_tui.labels import label
-from bitnet_tui.view.guide import labelled, storing
+from bitnet_tui.view.guide import calls, labelled, storing
+from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.bare import with_labels
 from bitnet_tui.view.guide.draft import (
     BACKEND,
@@ -38,6 +39,10 @@ _FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
 """What only a shell would make a key of."""
 _LIKE_A_KEY = re.compile(r"(?=\D*\d).{16,}")
 _NAME = re.compile(r"[A-Z][A-Z\d]*(?:_[A-Z\d]+)+")
+_BEFORE_SIGNS = re.compile(r"([A-Za-z][\w-]{0,40})\s*[:=]")
+_BEFORE_A_KEY = re.compile(
+    r"([A-Za-z][\w-]{0,40})(?:\s*[:=]\s*|\s+(?:is\s+)?)(?:(?i:bearer)\s+)?(?=[\"']?\S*\d)\S{6,}"
+)
 _NOT_PASTED = ("Place", "Keys", "Notifications")
 """Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
 _ACCOUNT = {"type", "private_key", "client_email"}
@@ -109,7 +114,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
         return Pasted({}, {"FIREBASE_CREDENTIALS_JSON": json.dumps(account)})
     if whole := labelled.may_be_a_value(lines):
         return Pasted({}, {}, (whole,)) if tells_a_secret(whole) else None
-    lines = in_plain_lines(labelled.unfolded(lines))
+    lines = in_plain_lines(labelled.unfolded(calls.in_lines(lines)))
     by_name = set(_ASSIGNED.findall(lines))
     lines = labelled.as_dotenv(lines, draft or Draft(), of_storage=bool(sections))
     named = _ASSIGNED.findall(lines)
@@ -117,7 +122,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
     of_keys = [one for one in named if setting_called(one) in SECRET_NAMES]
     secret = bool(of_keys) or any(map(tells_a_secret, (*labels, *named)))
     if not secret and not any(map(setting_called, named)):
-        return None
+        return _refused(lines)
     try:
         parsed = dotenv.parse(lines, Path("the pasted text"))
     except UsageError:
@@ -142,6 +147,12 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
     )
 
 
+def _refused(text: str) -> Pasted | None:
+    """Of a text that nothing is taken from, the words for keys in it, which a field would show; None for others."""
+    found = tuple(one for one in _BEFORE_A_KEY.findall(text) if tells_a_secret(one))
+    return Pasted({}, {}, found) if found else None
+
+
 def _json_object(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return {}
@@ -158,8 +169,10 @@ def _may_be_pasted(name: str, value: str, sections: str) -> bool:
         return False
     if name in SECRET_NAMES:
         return value.isprintable() and not _FOR_A_SHELL.fullmatch(value)
-    if Redactor()(value) != value or (name == "TEACHER_MODEL" and " " in value and not value.startswith("/")):
-        return False  # there is a key in it, or it is a sentence, which may have one
+    if Redactor()(value) != value or any(map(tells_a_secret, _BEFORE_SIGNS.findall(value))):
+        return False  # there is a key in it
+    if " " in value and (is_address(name) or (name == "TEACHER_MODEL" and not value.startswith("/"))):
+        return False  # it is a sentence, which may have one
     return not wrong(name, value) and (name != BACKEND or value in KINDS)
 
 

@@ -56,7 +56,7 @@ TEACHERS: Mapping[str, str] = {word: name for name, words in _TEACHERS.items() f
 _SYNONYMS = {
     "AWS_ACCESS_KEY_ID": f"access accessid accesskeyid id keyid key rootuser {_USER}",
     "AWS_SECRET_ACCESS_KEY": "secretaccesskey rootpassword rootpass secret password passwd pass pwd",
-    "S3_ENDPOINT_URL": _ADDRESS,
+    "S3_ENDPOINT_URL": f"{_ADDRESS} hostbase",
     "NC_APP_PASSWORD": _KEY,
     "WEBDAV_PASSWORD": _KEY,
     "SUPABASE_SERVICE_ROLE_KEY": f"servicerolekey {_KEY}",
