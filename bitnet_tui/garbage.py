@@ -8,10 +8,12 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 from textual._styles_cache import StylesCache
 
 from bitnet_tui.loading import load_next, modules
+from bitnet_tui.rules import Rules
 from bitnet_tui.shell import Shell
 from bitnet_tui.strips import lighten
 
@@ -33,19 +35,19 @@ class Tidying(Shell):
 
     def on_mount(self) -> None:
         if not self.is_headless:
-            self._to_load = modules()
+            self._to_load, self._to_parse = modules(), cast("Rules", self.stylesheet).ahead()
             self.set_timer(_UNUSED_SECONDS, self._load)
             self.set_timer(_LOADED_SECONDS, in_small_steps)
             self.set_interval(_EVERY_SECONDS, AtRest(lambda: self.idle_seconds, lambda: self._at_home).look)
 
     def _load(self) -> None:
-        """Import some of what other screens need, as long as nobody works."""
+        """Import some of what other screens need, and then parse their sheets, as long as nobody works."""
         if self.idle_seconds < _UNUSED_SECONDS:
             self.set_timer(_UNUSED_SECONDS, self._load)
-        elif load_next(self._to_load):
+        elif load_next(self._to_load) or next(self._to_parse, False):
             self.set_timer(_PAUSE_SECONDS, self._load)
         elif self._at_home:
-            gc.freeze()  # else the next look goes through all that these modules have made
+            gc.freeze()  # else the next look goes through all that these have made
 
     @property
     def _at_home(self) -> bool:

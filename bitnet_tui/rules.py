@@ -1,6 +1,7 @@
 """The rules of the stylesheets: each is read once, and on each key many widgets look for those that hold for them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from textual.cache import LRUCache
@@ -9,6 +10,7 @@ from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
 from textual.css.types import Specificity3
 from textual.dom import DOMNode
+from textual.widget import Widget
 
 _SHEETS = 1000
 """More than there are: each class of widgets has one."""
@@ -36,6 +38,16 @@ class Rules(Stylesheet):
         Those with other variables are not among it.
         """
         self.parse()
+
+    def ahead(self) -> Iterator[bool]:
+        """Parse the sheets of all widgets that are imported and of all screens, one a step, before one needs them."""
+        for kind in dict.fromkeys(_below(Widget)):
+            for read_from, css, tie_breaker, scope in kind.__new__(kind)._get_default_css():
+                self._parse_rules(css, read_from, is_default_rules=True, tie_breaker=tie_breaker, scope=scope)
+            yield True
+        for path in sorted((Path(__file__).parent / "screens").rglob("*.tcss")):
+            self._parse_rules(path.read_text(encoding="utf-8"), (str(path), ""))
+            yield True
 
     @property
     def rules(self) -> list[RuleSet]:
@@ -70,3 +82,9 @@ class Rules(Stylesheet):
         for one in rule_set.selector_set:
             if one.selectors[-1].check(widget) and _check_selectors(one.selectors, css_path_nodes):
                 yield one.specificity
+
+
+def _below(kind: type[Widget]) -> Iterator[type[Widget]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _below(one)

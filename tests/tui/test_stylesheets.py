@@ -5,6 +5,7 @@ That of the list is there from the start. The app finds the rules of a widget it
 
 import re
 from pathlib import Path
+from typing import cast
 from unittest.mock import Mock
 
 import pytest
@@ -15,10 +16,11 @@ from textual.css.stylesheet import Stylesheet
 
 import bitnet_tui
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.loading import load_next, modules
 from bitnet_tui.rules import Rules
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled
+from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
 
 _SHARED = {"cards", "guide", "storage"}
@@ -85,6 +87,21 @@ def test_a_sheet_is_parsed_once_until_a_variable_changes(monkeypatch: pytest.Mon
     rules.reparse()
     assert parsed.call_count == 202
     assert {rule.styles.color for rule in rules.rules} == {Color.parse("blue")}
+
+
+async def test_what_was_parsed_ahead_is_not_parsed_when_its_screen_opens(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Stylesheet, "_parse_rules", _TEXTUALS)
+    finished_experiment(home, "kd")
+    names = modules()
+    while load_next(names):
+        pass
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert len(list(cast("Rules", pilot.app.stylesheet).ahead())) > 100
+        monkeypatch.setattr(stylesheet, "parse", Mock(side_effect=AssertionError))
+        await pilot.press("enter", "7")
+        await settled(pilot)
+        assert "follow" in shown(pilot)
 
 
 def test_a_screen_has_one_stylesheet_of_its_own_and_what_several_share_is_named():
