@@ -4,6 +4,7 @@ Everything about a run is in its files (`record.py`, `history.py`), so any proce
 runs inside the process.
 """
 
+import atexit
 import contextlib
 import os
 import shlex
@@ -31,6 +32,13 @@ EXPORT = "export"
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[str]"] = []
+
+
+@atexit.register
+def _leave_running() -> None:
+    """Wait for no stage: it outlives this process. With PYTHONWARNINGS=error, Python would complain of each."""
+    for child in _children:
+        child.returncode = child.returncode or 0
 
 
 def lock_path(experiment: Experiment, stage: str) -> Path:

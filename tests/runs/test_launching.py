@@ -3,6 +3,9 @@
 import errno
 import os
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,3 +112,13 @@ def test_a_folder_named_like_the_settings_is_no_experiment(tmp_path: Path) -> No
     with pytest.raises(UsageError, match=r"\.env is the name of a settings file; give --root .*exp\.$"):
         Experiment.open(tmp_path / "exp" / ".env").ensure()
     assert not (tmp_path / "exp").exists()
+
+
+def test_a_stage_that_goes_on_is_no_complaint_of_python_at_the_end() -> None:
+    code = (
+        "import subprocess; from bitnet_core.runs import launch\n"
+        "launch._children.append(subprocess.Popen(['sleep', '9'])); print(launch._children[0].pid)"
+    )
+    ended = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    os.kill(int(ended.stdout), signal.SIGKILL)
+    assert ended.stderr == ""
