@@ -1,6 +1,6 @@
 """Whether the limits on this process leave room for the libraries that compute, asked before each is imported.
 
-Where they don't, OpenBLAS and torch end the process in words of their own, or crash it. Knows nothing of stages.
+Where they don't, OpenBLAS and torch end the process with messages of their own, or crash it. Knows nothing of stages.
 """
 
 import contextlib

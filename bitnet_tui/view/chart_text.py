@@ -34,10 +34,10 @@ BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
 _NONE = "none"
-"""There is no value in a gap of a curve, nor before its first or behind its last point."""
+"""There is no value in a gap of a curve, nor before its first point or after its last."""
 _RESUMED = "resumed"
 _ENDS_A_CURVE = ("value", "faint")
-"""The looks of what is told last of one: its value or, if it is hidden, its name."""
+"""The styles of what comes last of a curve: its value or, if it is hidden, its name."""
 _SHOWS_ALL = " shows all"
 _PLACE_CELLS = 10
 """`│ 12.3k`, `│ 12m 05s` or `tokens →`, and a blank before it."""
@@ -68,7 +68,7 @@ def value_words(figure: str, curve: Curve, chart: Chart, view: RunView, lens: Le
 def title(
     chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool, letters: bool = False
 ) -> Line:
-    """One line. Signs to turn to other charts are there when it is shown `alone`.
+    """One line. It has the signs that turn to other charts when the chart is shown `alone`.
 
     What does not fit is shortened or left out. With `letters`, each curve is marked with its letter, as where there
     are no colours.
@@ -111,7 +111,7 @@ def laid_out(
 
 
 def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whole") -> list[Line]:
-    """What may stand at the right end, the longest first; the last is told in any case, and may be nothing.
+    """What may stand at the right end, the longest first; the last is shown in any case, and may be empty.
 
     `whole` is the action that shows all again. The way back from a stretch is last: there it stays,
     whatever the crosshair is at.
@@ -170,7 +170,7 @@ def turns(name: str) -> Line:
 
 
 def _roomy(view: RunView) -> Chart:
-    """Of many charts, the one that tells for all what the lines mark: the second, as the first names many curves."""
+    """Of several charts, the one whose title says what the lines mark: the second, as the first names many curves."""
     return [CHARTS[0], *shown_charts(view)[:2]][-1]
 
 

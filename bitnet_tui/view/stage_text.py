@@ -52,7 +52,7 @@ def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
         if sum(map(cells_of, with_notes)) <= cells:
             return with_notes
     bare = [_part(row, row.name == chosen, "", focused=focused) for row in rows]
-    return bare if sum(map(cells_of, bare)) <= cells else [part[:-1] for part in bare]  # without what stands between
+    return bare if sum(map(cells_of, bare)) <= cells else [part[:-1] for part in bare]  # without the gaps
 
 
 def _part(row: StageRow, chosen: bool, note: str, *, focused: bool) -> Line:
