@@ -1,6 +1,8 @@
 """Notes that are pasted into the guide, as people write them: the labels of their lines are those of its forms."""
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
@@ -162,6 +164,36 @@ def test_a_line_with_a_key_in_it_is_left_to_no_field_that_shows_it() -> None:
         assert pasted.read(text) == pasted.Pasted({}, {}, names)
     for text in ("the key is in the safe", "keys: 12", "token budget 100k", "secret sauce"):
         assert pasted.read(text) is None
+
+
+_PIECES = [
+    "teacher",
+    "key",
+    "s3",
+    "bucket",
+    "address",
+    _A,
+    ":",
+    "=",
+    "-",
+    "**",
+    "`",
+    "|",
+    "\n",
+    " ",
+    ",",
+    "(",
+    "#",
+    "is",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@example(["a,b", "\n", '"c', "\n"])
+@given(st.lists(st.sampled_from([*_PIECES, KEY, "/", "[s3]", "1.", "curl ", "'", '"', "\t", "\r"]), max_size=30))
+def test_whatever_is_pasted_a_key_is_not_named_in_what_is_said(pieces: list[str]) -> None:
+    found = pasted.read(" ".join(pieces), draft=Draft(step="storage"), bare=True)
+    assert found is None or KEY[3:18] not in found.words(200)
 
 
 def test_the_file_of_an_aws_key_is_read_by_its_columns() -> None:

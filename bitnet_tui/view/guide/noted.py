@@ -97,7 +97,7 @@ def _rows(lines: list[str]) -> list[str]:
     filled = [line for line in lines if line.strip()]
     if len(filled) != _TWO_ROWS or "," not in filled[0]:
         return lines
-    labels, values = csv.reader([filled[0].lstrip("\ufeff"), filled[1]])
+    labels, values = (next(csv.reader([one]), []) for one in (filled[0].lstrip("\ufeff"), filled[1]))
     if len(labels) != len(values) or not all(map(told, labels)):
         return lines
     return [f"{one}: {value}" for one, value in zip(labels, values, strict=True)]

@@ -134,7 +134,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
         name = setting_called(written)
         value = labelled.given(name, plain_value(name, as_typed)) if name else as_typed
         if not name or not _may_be_pasted(name, value, sections):
-            unknown.append(written if written in by_name else label(name))
+            unknown.append(written if written in by_name or not name else label(name))
         elif name in SECRET_NAMES:
             keys[name] = value
         else:
@@ -171,7 +171,8 @@ def _may_be_pasted(name: str, value: str, sections: str) -> bool:
         return value.isprintable() and not _FOR_A_SHELL.fullmatch(value)
     if Redactor()(value) != value or any(map(tells_a_secret, _BEFORE_SIGNS.findall(value))):
         return False  # there is a key in it
-    if " " in value and (is_address(name) or (name == "TEACHER_MODEL" and not value.startswith("/"))):
+    no_blank = is_address(name) or name.endswith("_BUCKET")
+    if " " in value and (no_blank or (name == "TEACHER_MODEL" and not value.startswith("/"))):
         return False  # it is a sentence, which may have one
     return not wrong(name, value) and (name != BACKEND or value in KINDS)
 
