@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from time import monotonic
 
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
-from textual.events import Key, Paste, Resize
+from textual.events import AppBlur, AppFocus, Key, Paste, Resize
 from textual.keys import Keys
 from textual.message import Message
 from textual.messages import InBandWindowResize
@@ -51,7 +51,24 @@ class AnySequences(XTermParser):
         """Whether the end of the last paste is still to come, if it ever does."""
 
     def feed(self, data: str) -> Iterable[Message]:
-        """As in Textual. The parser itself never sees what is pasted."""
+        """As in Textual, but of reports of the focus that follow one another only the last.
+
+        For each of them every widget is styled anew, and a flood of them kept the app busy for half a minute.
+        """
+        focus: AppFocus | AppBlur | None = None
+        for message in self._messages(data):
+            if isinstance(message, AppFocus | AppBlur):
+                focus = message
+                continue
+            if focus:
+                yield focus
+            focus = None
+            yield message
+        if focus:
+            yield focus
+
+    def _messages(self, data: str) -> Iterable[Message]:
+        """The parser itself never sees what is pasted."""
         if self._ended_late and BRACKETED_PASTE_END in data.partition(BRACKETED_PASTE_START)[0]:
             self._pasted, self._ended_late = [], False
         while data:

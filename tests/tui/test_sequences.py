@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from textual.events import Key, MouseMove, Paste
+from textual.events import AppBlur, AppFocus, Key, MouseMove, Paste
 from textual.message import Message
 
 from bitnet_tui.app import BitnetApp
@@ -73,6 +73,13 @@ def test_a_size_that_is_typed_is_not_told_and_moves_no_mouse(size: str):
 
 
 _PASTES = "ab\x1b[200~x\x1b[31m" + "rxq" * 40 + "\x1b[201~q\x1b[B\x1b[200~\x1b[20\x00\x1b[201~\x1b[200~\x1b[201~r"
+
+
+def test_of_a_flood_of_focus_reports_the_last_counts():
+    parser = AnySequences()
+    assert [type(one) for one in parser.feed("\x1b[I\x1b[O" * 500 + "\x1b[I" + "a")] == [AppFocus, Key]
+    assert [type(one) for one in parser.feed("\x1b[Ob" + "\x1b[I\x1b[O" * 500)] == [AppBlur, Key, AppBlur]
+    assert [type(one) for one in parser.feed("\x1b[I")] == [AppFocus]
 
 
 def test_what_is_pasted_is_never_keys():
