@@ -5,7 +5,6 @@ On the event loop, where nothing else imports meanwhile, and so no module is eve
 
 import contextlib
 import importlib
-import pkgutil
 import sys
 from collections.abc import Iterator
 
@@ -45,6 +44,8 @@ _PACKAGES = ("view", "services", "widgets", "screens")
 def modules() -> Iterator[str]:
     """Their names; the packages are read from disk."""
     yield from _FIRST
+    import pkgutil  # not before the first paint
+
     for package in _PACKAGES:
         path = importlib.import_module(f"bitnet_tui.{package}").__path__
         yield from (one.name for one in pkgutil.walk_packages(path, f"bitnet_tui.{package}."))
