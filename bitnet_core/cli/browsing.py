@@ -18,6 +18,7 @@ from bitnet_core import files
 from bitnet_core.cli.command import answer, json_line, resolution, terminal_columns, warn
 from bitnet_core.cli.piped import piped_lines
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.json_faults import json_fault
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DataOptions
@@ -183,7 +184,8 @@ def _browse(traces: Traces, requests: int | None) -> int:
             except BitnetError as error:
                 found = {"problem": str(error)}
             except (msgspec.MsgspecError, RecursionError) as error:
-                found = {"problem": f"The request can't be read ({error})."}
+                reason = json_fault(error, str(line).encode(errors="replace"))
+                found = {"problem": f"The request can't be read ({reason})."}
             sys.stdout.write(json_line(found) + "\n")
             sys.stdout.flush()
     return 0

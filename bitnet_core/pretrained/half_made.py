@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from bitnet_core import __version__, files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import load_tensors, save_tensors
 from bitnet_core.runs.catalog import HALF_MADE
@@ -32,11 +32,15 @@ class HalfMade:
     decides: str
 
     def find(self, part: Part) -> dict[str, Any]:
-        """What was kept of this start, empty if nothing was. All parts of another start are removed."""
+        """What was kept of this start, empty if nothing was. All parts of another start are removed.
+
+        OSError if the disk or the memory keeps it from being read: hours of work are not removed for that.
+        """
         path = self._path(part)
         try:
             found = load_tensors(path) if path.is_file() else None
-        except Exception:  # noqa: BLE001 - a file of any content; then the part begins anew
+        except Exception as error:  # noqa: BLE001 - a file of any content; then the part begins anew
+            raise_if_not_the_file(error, path)
             found = None
         if not isinstance(found, dict):
             with suppress(OSError):

@@ -18,7 +18,8 @@ from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MARKS = ("checkpoints", "data", "reports", "logs")
+_MARKS = ("checkpoints", "data", "reports", "logs", "data.journal", "data.projected")
+"""Folders that an experiment has. A pull that was killed has brought one of them, and perhaps no other."""
 ARCHIVED = ".archived"
 """A file in the folder of an experiment that lists leave out."""
 
@@ -107,7 +108,7 @@ class Changes(dict[str, float]):
 
 
 def is_experiment(folder: Path, changes: Changes | None = None) -> bool:
-    """Whether the folder has an experiment's `.env` or one of its subfolders. OSError if it may not be entered."""
+    """Whether the folder has an experiment's `.env` or one of its folders. OSError if it may not be entered."""
     env = f"{folder}/.env"
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         status = os.lstat(env)

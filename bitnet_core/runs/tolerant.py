@@ -9,10 +9,11 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from bitnet_core.files.json_faults import json_fault
+
 _T = TypeVar("_T")
 _DEEPEST = 50
 """Levels of nesting that are read. Deeper values exhaust the stack of whoever walks them."""
-_REASON_CHARS = 200
 
 
 def may_be_deep(data: bytes) -> bool:
@@ -35,10 +36,8 @@ def decode(data: bytes, kind: type[_T]) -> _T:
             if not isinstance(raw, dict):
                 raise
             return _without_odd_fields(raw, kind)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)[:_REASON_CHARS]) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(json_fault(error, data)) from error
 
 
 def _without_odd_fields(raw: dict[str, Any], kind: type[_T]) -> _T:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.json_faults import json_fault
 from bitnet_core.files.regular import read_bounded
 from bitnet_core.text import flat
 
@@ -53,6 +54,7 @@ def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
 
 def load_outside(path: Path) -> OutsideScores:
     """The scores in a file. BitnetError if it can't be read, or says anything else than the module's docstring."""
+    data = b""
     try:
         data = read_bounded(path, _BYTES).removeprefix(codecs.BOM_UTF8)
         found = msgspec.json.decode(data, type=OutsideScores)
@@ -60,7 +62,9 @@ def load_outside(path: Path) -> OutsideScores:
     except OSError as error:
         raise BitnetError(f"{path} (EVAL_SCORES) can't be read {explained(error, 'correct the path')}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Repeated) as error:
-        raise BitnetError(f"{path} (EVAL_SCORES) is not a file of scores: {error}; correct it.") from error
+        raise BitnetError(
+            f"{path} (EVAL_SCORES) is not a file of scores: {json_fault(error, data)}; correct it."
+        ) from error
     for side, scores in (("student", found.student), ("teacher", found.teacher)):
         for name, one in scores.items():
             if not one.interval[0] <= one.score <= one.interval[1]:

@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.json_faults import json_fault
 from bitnet_core.suites.benchmarks import Benchmark, Kind, find
 from bitnet_core.suites.fetch import opened
 
@@ -121,7 +122,7 @@ def decoded(line: bytes, kind: type[_T], name: str, place: int) -> _T:
     try:
         return msgspec.json.decode(line, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BitnetError(f"{name}: line {place} is not as expected ({error}); {AGAIN}") from error
+        raise BitnetError(f"{name}: line {place} is not as expected ({json_fault(error, line)}); {AGAIN}") from error
 
 
 def _item(benchmark: Benchmark, requests: list[_Request]) -> Item:

@@ -1,9 +1,13 @@
 """Trainings that start from a model: same seed same bits, resume without the source, what the records say."""
 
 import dataclasses
+import errno
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.runs.catalog import HALF_MADE
 from bitnet_core.runs.context import StageContext
@@ -134,7 +139,9 @@ def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_sa
     assert not same_bits(newest(unfitted), newest(whole))
 
 
-def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(tmp_path: Path) -> None:
+def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = Reporter(resumes=False)
     HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert told.resumes
@@ -143,6 +150,12 @@ def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(tmp_path: Pat
     assert HalfMade(tmp_path, "other").find("read") == {} and not is_kept(tmp_path)
     HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert HalfMade(tmp_path, "other").find("fit") == {} == HalfMade(tmp_path, "one").find("fit")
+    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
+    for number in (errno.EIO, errno.ESTALE, errno.ENOMEM):  # the file may be sound, and took hours
+        with monkeypatch.context() as faulty, pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            faulty.setattr(half_made, "load_tensors", Mock(side_effect=OSError(number, os.strerror(number))))
+            HalfMade(tmp_path, "one").find("fit")
+    assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
     (tmp_path / ".start-fit.pt").write_bytes(b"PK\x03\x04 torn")
     assert HalfMade(tmp_path, "one").find("fit") == {} and not is_kept(tmp_path)
     full = Reporter(resumes=False)

@@ -90,7 +90,9 @@ def test_a_file_that_cannot_be_read_stops_every_command(
         assert said.err.startswith(f"bitnet: {path.absolute() if place != '--env' else ''}")
 
 
-def test_an_experiment_is_known_by_a_pipe_and_not_by_a_folder_of_that_name(isolated: Path) -> None:
+def test_an_experiment_is_known_by_a_pipe_or_any_folder_of_its_own_and_not_by_a_folder_of_that_name(
+    isolated: Path,
+) -> None:
     """Virtual environments are called `.env`, too."""
     for name, make, expected in (
         ("piped", lambda path: os.mkfifo(path), True),
@@ -100,6 +102,9 @@ def test_an_experiment_is_known_by_a_pipe_and_not_by_a_folder_of_that_name(isola
         (isolated / name).mkdir()
         make(isolated / name / ".env")
         assert is_experiment(isolated / name) == expected
+    for name, expected in (("data.projected", True), ("data.journal", True), ("data.notes", False)):
+        (isolated / f"only {name}" / name).mkdir(parents=True)
+        assert is_experiment(isolated / f"only {name}") == expected
 
 
 @pytest.mark.parametrize("command", [["keys", "set", KEY, "--plain-text"], ["keys", "move", KEY]])

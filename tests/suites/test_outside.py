@@ -52,7 +52,7 @@ def test_anything_else_is_refused(tmp_path: Path, content: Any) -> None:
 def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     path.write_text(json.dumps({"student": {"mmlé": GOOD}}, ensure_ascii=False), encoding="latin-1")
-    with pytest.raises(BitnetError, match=r"\(EVAL_SCORES\) is not a file of scores: 'utf-8' codec"):
+    with pytest.raises(BitnetError, match=r"\(EVAL_SCORES\) is not a file of scores: it is not UTF-8 text"):
         load_outside(path)
 
 
