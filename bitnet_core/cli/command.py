@@ -7,6 +7,7 @@ function.
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
 in_use = Presence("the command")
 """The experiment that this process's command is about."""
+_LONGEST_WORD, _LONGEST_LINE = 200, 1000
+"""In terminal cells, of the command line that a complaint quotes."""
 CHECKPOINT_HELP = "best, latest, a step, or a file (default: latest)"
 
 
@@ -197,11 +200,17 @@ def terminal_columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def complain(text: str) -> None:
-    """Write to stderr with every key masked that this process has met."""
+def complain(text: str, *, quotes: bool = False) -> None:
+    """Write to stderr with every key masked that this process has met; what `quotes` the command line is cut."""
     from bitnet_core.secrets.known import redactor
 
-    sys.stderr.write(redactor()(text))
+    shown = redactor()(text)  # first: of a key that was cut, a part would be shown
+    if quotes:
+        from bitnet_core.text import crop_middle
+
+        shown = re.sub(r"\S+", lambda word: crop_middle(word[0], _LONGEST_WORD), shown)
+        shown = "\n".join(crop_middle(line, _LONGEST_LINE) for line in shown.split("\n"))
+    sys.stderr.write(shown)
 
 
 def warn(sentence: str, severity: str = "warning") -> None:

@@ -129,11 +129,11 @@ def _run(argv: list[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Masks keys in argparse's complaints, which quote the command line."""
+    """Masks keys in argparse's complaints, which quote the command line, and cuts what is quoted at length."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stderr:
-            complain(message)
+            complain(message, quotes=True)
         else:
             super()._print_message(message, file)
 

@@ -16,6 +16,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError, NameNotUTF8, explained
 from bitnet_core.files.half_written import temp_beside
 from bitnet_core.files.regular import open_for_fsync, open_regular, read_bounded, refuse_special
+from bitnet_core.files.repeated import Repeated, refuse_repeats
 from bitnet_core.text import is_utf8
 
 _LOCK_POLL_SECONDS = 0.02
@@ -280,18 +281,20 @@ def utf8_name(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. BitnetError when it is missing, unreadable, longer than 16 MiB or not JSON."""
+    """Read a JSON file. BitnetError if it is missing, unreadable, longer than 16 MiB, not JSON, or repeats a name."""
     import json
 
     try:
         require_regular(path)
-        return json.loads(read_bounded(path, _JSON_BYTES).decode())
+        return json.loads(read_bounded(path, _JSON_BYTES).decode(), object_pairs_hook=refuse_repeats)
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist.") from error
     except OSError as error:
         raise BitnetError(
             f"{path} can't be read {explained(error, 'check its permissions, or move it away')}."
         ) from error
+    except Repeated as error:
+        raise BitnetError(f"{path} is damaged: {error}; move it away and run the stage again.") from error
     except (ValueError, RecursionError) as error:
         raise BitnetError(f"{path} is not valid JSON; move it away and run the stage again.") from error
 

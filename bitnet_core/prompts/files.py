@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.files.repeated import Repeated, refuse_repeats
 from bitnet_core.text import crop
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _json(source: Source, text: IO[str]) -> Iterator[Record]:
         return
     for place, whole in _lines(source, text, blank + 1, line):
         try:
-            value = json.loads(whole)
+            value = json.loads(whole, object_pairs_hook=refuse_repeats)
         except (ValueError, RecursionError) as error:
             raise source.refusal(place, _reason(error)) from error
         if isinstance(value, str):  # a bare string is a prompt in a JSON array, but not on a line
@@ -173,12 +174,14 @@ def _json(source: Source, text: IO[str]) -> Iterator[Record]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, Repeated):
+        return str(error)
     return "this is nested too deeply" if isinstance(error, RecursionError) else "this is not JSON"
 
 
 def _array(source: Source, text: IO[str], buffer: str) -> Iterator[Record]:
     """The values of an array after its opening bracket; `buffer` is the text already read from there."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=refuse_repeats)
     number = 0
     buffer = _ahead(text, buffer)
     while not buffer.startswith("]"):
@@ -188,7 +191,7 @@ def _array(source: Source, text: IO[str], buffer: str) -> Iterator[Record]:
             try:
                 value, end = decoder.raw_decode(buffer)
                 break
-            except RecursionError as error:
+            except (RecursionError, Repeated) as error:
                 raise source.refusal(place, _reason(error)) from error
             except ValueError as error:
                 # Its end may not have been read yet. Doubling the buffer keeps the attempts few.
@@ -291,9 +294,9 @@ def _cell(source: Source, number: int, column: str, value: Any) -> dict[str, Any
         raise _too_long(source, f"row {number}")
     if column == "messages" and isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value, object_pairs_hook=refuse_repeats)
         except (ValueError, RecursionError) as error:
-            reason = "its messages are not JSON" if isinstance(error, ValueError) else _reason(error)
+            reason = "its messages are not JSON" if isinstance(error, json.JSONDecodeError) else _reason(error)
             raise source.refusal(f"row {number}", reason) from error
     if column == "text" and isinstance(value, str) and source.has_plain_texts:
         return value

@@ -16,6 +16,7 @@ import msgspec
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.repeated import require_no_repeats
 from bitnet_core.files.writable import is_read_only
 from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs import clock, tolerant
@@ -148,7 +149,10 @@ class Run:
     def record(self) -> RunRecord:
         """Read `run.json`, less odd optional fields; NoRecord if it is missing, BitnetError if it is no record."""
         try:
-            return tolerant.decode(read_bounded(self.record_path, RECORD_BYTES), RunRecord)
+            data = read_bounded(self.record_path, RECORD_BYTES)
+            record = tolerant.decode(data, RunRecord)
+            require_no_repeats(data)
+            return record
         except FileNotFoundError as error:
             problem = f"{self.record_path} does not exist; if the run was removed, start it again."
             raise NoRecord(problem) from error

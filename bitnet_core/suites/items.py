@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import asset
 from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.repeated import Repeated, require_no_repeats
 from bitnet_core.suites.refusals import plain
 from bitnet_core.suites.schema import refuse_schema
 from bitnet_core.text import is_utf8
@@ -162,11 +163,14 @@ def _item(line: bytes, where: str) -> Item:
         if _may_be_deep(line):
             raise RecursionError
         item = msgspec.json.decode(line, type=Item)
+        require_no_repeats(line)
         fault = "" if is_utf8(item.prompt + item.reference) else "it holds half a character"
     except RecursionError:
         fault = "it is nested too deeply"
     except UnicodeDecodeError:
         fault = "it is not UTF-8"
+    except Repeated as error:
+        fault = str(error)
     except msgspec.ValidationError as error:
         fault = str(error)
     except msgspec.DecodeError as error:

@@ -5,10 +5,8 @@ The file is a JSON object with "student", "teacher" or both; each has, by the be
 """
 
 import codecs
-import json
-from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -16,7 +14,7 @@ from msgspec import Meta
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.json_faults import json_fault
 from bitnet_core.files.regular import read_bounded
-from bitnet_core.text import flat
+from bitnet_core.files.repeated import Repeated, require_no_repeats
 
 _BYTES = 1 << 20
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -41,27 +39,16 @@ class OutsideScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     teacher: _Scores = {}
 
 
-class _Repeated(Exception):
-    """The message names what stands twice."""
-
-
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
-    """Of a name that stands twice, msgspec would keep the last value without a word."""
-    for name, count in Counter(name for name, _ in pairs).items():
-        if count > 1:
-            raise _Repeated(f"{flat(name)} stands in it {count} times")
-
-
 def load_outside(path: Path) -> OutsideScores:
     """The scores in a file. BitnetError if it can't be read, or says anything else than the module's docstring."""
     data = b""
     try:
         data = read_bounded(path, _BYTES).removeprefix(codecs.BOM_UTF8)
         found = msgspec.json.decode(data, type=OutsideScores)
-        json.loads(data, object_pairs_hook=_refuse_repeats)
+        require_no_repeats(data)
     except OSError as error:
         raise BitnetError(f"{path} (EVAL_SCORES) can't be read {explained(error, 'correct the path')}.") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, _Repeated) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, Repeated) as error:
         raise BitnetError(
             f"{path} (EVAL_SCORES) is not a file of scores: {json_fault(error, data)}; correct it."
         ) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.files.regular import read_bounded, version
+from bitnet_core.files.repeated import refuse_repeats
 
 
 @dataclass
@@ -20,7 +21,7 @@ class JsonFiles:
         try:
             now = version(path.stat())
             if self._known.get(path, ((),))[0] != now:
-                found = json.loads(read_bounded(path, self.most_bytes))
+                found = json.loads(read_bounded(path, self.most_bytes), object_pairs_hook=refuse_repeats)
                 self._known[path] = now, found if isinstance(found, dict) else {}
             return self._known[path][1]
         except (OSError, ValueError, RecursionError):

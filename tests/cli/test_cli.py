@@ -253,6 +253,25 @@ def test_a_command_that_was_not_given_has_no_parser_and_still_its_help(capsys: p
     assert "invalid choice: 'tracse' (choose from" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [["x" * 5000], ["runs", "x" * 5000], ["runs", *["x"] * 5000], ["serve", f"--port={'9' * 5000}x"]],
+    ids=["command", "argument", "arguments", "value"],
+)
+def test_a_complaint_does_not_repeat_a_long_command_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    complaint = capsys.readouterr().err
+    assert "…" in complaint
+    assert max(map(len, complaint.split("\n"))) <= 1000
+
+
+def test_a_key_is_masked_before_a_complaint_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["runs", "x" * 90 + "?" + "sk-ant-api03-" + "Ab1" * 60])
+    assert "Ab1Ab1" not in capsys.readouterr().err
+
+
 def test_a_mistake_in_the_settings_keeps_no_run_from_being_seen_and_stopped(
     isolated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

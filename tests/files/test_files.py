@@ -54,7 +54,14 @@ def test_dated_folders_of_one_second_are_different(tmp_path: Path, monkeypatch: 
         files.new_dated_folder(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("text", "sentence"), [(None, "does not exist"), ("{", "is not valid JSON")])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "does not exist"),
+        ("{", "is not valid JSON"),
+        ('{"a": 1, "a": 2}', 'damaged: "a" stands in one object 2'),
+    ],
+)
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sentence: str) -> None:
     if text is not None:
         (tmp_path / "x.json").write_text(text)

@@ -201,3 +201,21 @@ def test_a_system_message_beside_the_prompt_is_not_left_out_in_silence(tmp_path:
     (tmp_path / "p.jsonl").write_text(json.dumps(record | {field: ""}))
     assert load_prompts(tmp_path / "q.jsonl", "unused")[0].messages == tuple(said)
     assert load_prompts(tmp_path / "p.jsonl", "unused")[0].text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("p.jsonl", '{"prompt": "Hi"}\n{"prompt": "Ho", "prompt": "Hu"}\n', "line 2"),
+        ("p.jsonl", '{"prompt": "Hi"}\n{"prompt": "Ho", "\\u0070rompt": "Hu"}\n', "line 2"),
+        ("p.json", '[{"prompt": "Hi"},\n{"prompt": "Ho", "prompt": "Ho"}]', "object 2"),
+        ("p.ndjson", '{"messages": [{"role": "user", "content": "Hi", "content": "Ho"}]}', "line 1"),
+        ("p.parquet", '[{"role": "user", "role": "system", "content": "Hi"}]', "row 1"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused_with_its_place(tmp_path: Path, name: str, text: str, place: str) -> None:
+    if name == "p.parquet":
+        pq.write_table(pa.table({"messages": [text]}), tmp_path / name)
+    else:
+        (tmp_path / name).write_text(text)
+    refused(tmp_path / name, rf'{place}: "\w+" stands in one object 2 times')

@@ -99,6 +99,9 @@ def test_any_bytes_are_a_record_or_a_sentence(tmp_path_factory: pytest.TempPathF
         (json.dumps(GOOD | {"id": "x"}).encode().replace(b"x", b"\xe9"), "it is not UTF-8 text"),
         (b"[" * 200_000 + b"]" * 200_000, "nested too deeply"),
         (json.dumps(GOOD)[:-1].encode() + b',"summary":' + b'{"a":' * 60 + b"1" + b"}" * 61, "nested too deeply"),
+        (json.dumps(GOOD)[:-1].encode() + b',"host":"other"}', '"host" stands in one object 2 times'),
+        (json.dumps(GOOD)[:-1].encode() + b',"settings":{}}', '"settings" stands in one object 2 times'),
+        (json.dumps(GOOD)[:-1].encode() + b',"summary":{"a":[{"b":1,"\\u0062":2}]}}', '"b" stands in one'),
         (b" " * (RECORD_BYTES + 1), "longer than 4 MiB"),
     ],
 )  # fmt: skip

@@ -112,6 +112,9 @@ FAULTS = [
     (check(kind="text", contains=["a", "**"]), "nothing to look for"),
     (check(kind="text", contains=["a"], case="title"), "title"),
     (check(kind="text", contains=["a"], words=[1]), "length"),
+    (json.dumps(GOOD | {"id": "b"})[:-1] + ', "prompt": "What is 2 + 2?"}', '"prompt" stands in one object 2 times'),
+    (json.dumps(check(kind="number", value="2"))[:-1].replace('"2"', '"2", "value": "3"') + "}", '"value" stands'),
+    (json.dumps(GOOD | {"id": "b"})[:-1] + ', "x": {"y": 1, "y": 1}}', '"y" stands in one object 2 times'),
     ('{"id": "b", "x": ' + "[" * 5000 + "]" * 5000 + "}", "nested too deeply"),
     ('{"id": "b", "prompt": "\\ud800", "check": {"kind": "number", "value": "2"}, "reference": "2"}', ""),
 ]
