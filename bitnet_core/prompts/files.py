@@ -227,7 +227,7 @@ def _ahead(text: IO[str], buffer: str) -> str:
 def _parquet(source: Source) -> Iterator[Record]:
     import pyarrow as pa
 
-    from bitnet_core.prompts.parquet import TooLarge, open_parquet
+    from bitnet_core.prompts.parquet import NotRead, open_parquet
 
     source.path.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
@@ -261,7 +261,7 @@ def _parquet(source: Source) -> Iterator[Record]:
                         raise _too_long(source, f"row {number}")
                     known = {name: text for name, text in zip(beside, rest, strict=True) if text is not None}
                     yield f"row {number}", cell if isinstance(cell, str) else known | cell
-    except TooLarge as error:
+    except NotRead as error:
         raise BitnetError(f"{source}: {error}; {error.advice}.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, source.path)

@@ -27,6 +27,8 @@ _MOST_NESTING = 16
 _MOST_FOOTER = 1 << 24
 _MOST_ITEMS = 1 << 21
 """Of all metadata: the footer and the header of each page. More would take many seconds to read."""
+_CRYPTO = 8
+"""The field of a column in a row group that says how it is encrypted."""
 _TEXTS, _FIXED = "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"
 """Kinds of columns whose values are bytes; those of the second have all the length that the schema says."""
 _DICTIONARY_PAGE, _PREFIXES = 2, 7
@@ -38,8 +40,14 @@ Fields = dict[int, Any]
 """A struct of the file's metadata: values by the numbers that `parquet.thrift` gives them."""
 
 
-class TooLarge(pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
-    """A part of the file has more than is read at once. It may be sound: some programs write large row groups."""
+class NotRead(pa.ArrowInvalid):  # type: ignore[misc] # pyarrow has no types
+    """The file may be sound, and is of a kind that is not read. `advice` says how to write it."""
+
+    advice = "write it without encryption"
+
+
+class TooLarge(NotRead):
+    """A part of the file has more than is read at once: some programs write large row groups."""
 
     advice = "write it with fewer rows in a row group"
 
@@ -51,7 +59,7 @@ class _TooMany(TooLarge):
 def open_parquet(path: Path, read: Container[str] | None = None, **options: Any) -> pq.ParquetFile:
     """The file, to be closed. `read`: the names of the columns that may be read from it; by default all.
 
-    OSError, NameNotUTF8, TooLarge, or another ArrowException for what is not Parquet.
+    OSError, NameNotUTF8, NotRead, or another ArrowException for what is not Parquet.
     """
     for _ in range(_TRIES):
         if (file := _opened(path, read, options)) is not None:
@@ -79,14 +87,16 @@ def _opened(path: Path, read: Container[str] | None, options: dict[str, Any]) ->
             _require(len(chunks) == many, f"a row group has {len(chunks)} columns and the schema {many}")
             for column, chunk in zip(columns, chunks, strict=True):
                 if read is None or column.path.partition(".")[0] in read:
+                    if chunk is None:
+                        raise NotRead(f"column {column.path} is encrypted")
                     longest = _check_chunk(chunk, column.path, source, size, room)
                     _check_repeated(source, group, column, _integer(chunk, 5), longest)
         opened.pop_all()
         return file
 
 
-def _row_groups(source: IO[bytes], size: int, room: "_Room") -> list[list[Fields]]:
-    """The metadata of each row group's columns."""
+def _row_groups(source: IO[bytes], size: int, room: "_Room") -> list[list[Fields | None]]:
+    """The metadata of each row group's columns; None for an encrypted one."""
     # Read here and not with Arrow, which ends the process over some damaged footers.
     footer = _footer(source, size, room)
     found, rows = [], 0
@@ -96,7 +106,7 @@ def _row_groups(source: IO[bytes], size: int, room: "_Room") -> list[list[Fields
         _require(count >= 0, f"a row group claims {count} rows")
         _require_room(count, _MOST_VALUES, "a row group", "rows")
         rows += count
-        found.append([_struct(column, 3) for column in columns])
+        found.append([None if _CRYPTO in column else _struct(column, 3) for column in columns])
     claimed = _integer(footer, 3)
     _require(rows == claimed, f"it claims {claimed} rows and its row groups {rows}")
     return found
@@ -108,6 +118,8 @@ def _footer(source: IO[bytes], size: int, room: "_Room") -> Fields:
     source.seek(size - 8)
     end = source.read(8)
     length = int.from_bytes(end[:4], "little")
+    if end[4:] == b"PARE":
+        raise NotRead("it is encrypted")
     _require(end[4:] == b"PAR1" and length <= min(size - 8, _MOST_FOOTER), "its end is not that of a Parquet file")
     source.seek(size - 8 - length)
     return _Thrift(source.read(length), room).struct()

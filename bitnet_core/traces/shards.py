@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
-from bitnet_core.prompts.parquet import open_parquet
+from bitnet_core.prompts.parquet import NotRead, open_parquet
 from bitnet_core.tokenizer.arrays import Array, Bool, Int64
 from bitnet_core.tokenizer.finish import cut_by_filter
 from bitnet_core.traces import places, schema
@@ -169,6 +169,8 @@ def _opened(path: Path, read: Container[str] | None) -> Iterator[pq.ParquetFile]
             yield file
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
+    except NotRead as error:
+        raise BitnetError(f"{path}: {error}; {error.advice}.") from error
     except (pa.ArrowException, OSError) as error:
         raise_if_not_the_file(error, path)
         raise torn(path) from error

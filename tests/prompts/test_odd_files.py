@@ -1,5 +1,6 @@
 """Prompts files that are not what their reader expects: refused before anything is asked and paid for."""
 
+import base64
 import datetime as dt
 import gzip
 import json
@@ -8,12 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
 import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts import files, parquet, prompt
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.prompts.texts import iter_texts
+from bitnet_core.traces.shards import require_whole
 
 MOMENT = pa.array([1], pa.timestamp("ns"))
 MESSAGES = pa.array([[{"role": "user", "content": "Hi", "at": 1}]])
@@ -122,6 +125,39 @@ def test_a_column_that_is_named_otherwise_where_its_pages_are_is_no_smaller(
     path.write_bytes(before + b"qrompt" + after)
     assert pq.read_table(path).column_names == ["prompt"]
     refused(path, r"column prompt has [\d,]+ bytes in a row group")
+
+
+class Keys(pe.KmsClient):
+    """Hands out every key as it is."""
+
+    def wrap_key(self, key: bytes, name: str) -> bytes:
+        return base64.b64encode(key)
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "said"),
+    [
+        ({"column_keys": {"k": ["prompt"]}}, "it is encrypted; write it without encryption"),
+        ({"uniform_encryption": True}, "it is encrypted; write it without encryption"),
+        (
+            {"column_keys": {"k": ["prompt"]}, "plaintext_footer": True},
+            "column prompt is encrypted; write it without",
+        ),
+        ({"column_keys": {"k": ["image"]}, "plaintext_footer": True}, ""),
+    ],
+)
+def test_an_encrypted_file_is_not_called_damaged(tmp_path: Path, encrypted: dict[str, Any], said: str) -> None:
+    path, table = tmp_path / "p.parquet", pa.table({"prompt": ["Hi"], "image": [b"x"]})
+    keys = pe.EncryptionConfiguration(footer_key="k", **encrypted)
+    properties = pe.CryptoFactory(lambda _: Keys()).file_encryption_properties(pe.KmsConnectionConfig(), keys)
+    with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+    if said:
+        refused(path, said)
+        with pytest.raises(BitnetError, match=said):
+            require_whole(path)
+    else:
+        assert load_prompts(path, "unused")[0].text == "Hi"
 
 
 @pytest.mark.parametrize("name", ["p.txt.gz", "p.jsonl.gz", "p.json.gz"])
