@@ -6,7 +6,6 @@ SIGCONT that follows no SIGTSTP starts its threads twice, and then it never ends
 terminal without echo and reporting the mouse; and it waits for ever for a terminal that is gone or takes no output.
 """
 
-import asyncio
 import codecs
 import contextlib
 import os
@@ -17,14 +16,14 @@ import sys
 import threading
 import unicodedata
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
 from textual.drivers.linux_driver import LinuxDriver
-from textual.events import InputEvent
 
 from bitnet_core.terminal import SIGNS
 from bitnet_core.text import flat, printable
+from bitnet_tui.flood import Bounded
 from bitnet_tui.sequences import AnySequences
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from textual.app import App
     from textual.drivers._writer_thread import WriterThread
-    from textual.message import Message
 
 _ENDING = (
     *(signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT),
@@ -43,8 +41,6 @@ _READ_BYTES = 4096
 _PAUSE_SECONDS = 0.1
 """Between two looks at whether the rest of what was typed comes. Otherwise nothing wakes the thread but a byte."""
 _WAIT_SECONDS = 0.1
-MOST_WAITING = 1000
-"""Nobody types so many keys: they are a text whose paste is not marked, or a file shown by mistake."""
 _LONGEST_SILENCE_SECONDS = 2.0
 """How long a terminal that takes no output keeps the app that is to end."""
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
@@ -67,20 +63,6 @@ def _is_told_to_be_plain(environment: "Mapping[str, str]") -> bool:
     if environment.get("PYTHONUTF8") or environment.get("PYTHONIOENCODING"):
         return False
     return (environment.get("LC_ALL") or environment.get("LANG")) in ("C", "POSIX")
-
-
-class _Keystrokes(Protocol):
-    def __len__(self) -> int: ...
-    def forget(self) -> None: ...
-    def say_that_some_are_lost(self) -> None: ...
-
-
-class _Typist(Protocol):
-    """The app, as far as it knows of keys."""
-
-    keystrokes: "_Keystrokes"
-
-    def leaves(self, event: "Message") -> bool: ...
 
 
 class _Output:
@@ -139,7 +121,7 @@ class EndOfInput(threading.Event):
             os.read(self._read_end, _READ_BYTES)
 
 
-class AnyTerminal(LinuxDriver):
+class AnyTerminal(Bounded, LinuxDriver):
     """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide.
 
     Signals that would end the program, and the loss of the terminal, end the app as a key does, so that the terminal
@@ -159,10 +141,7 @@ class AnyTerminal(LinuxDriver):
         self._told_to_leave = self._given_up = False
         for number in _ENDING:
             signal.signal(number, self._leave)
-        self._has_title = self._flooded = False
-        self._typist = cast("_Typist", app)
-        self._sent = self._posted = 0
-        """Messages to the app, and those of them that are in its queue or have been."""
+        self._has_title = False
         self._size = self._get_terminal_size()  # until the first event tells it
 
     def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
@@ -210,7 +189,7 @@ class AnyTerminal(LinuxDriver):
             while not self.exit_event.is_set():
                 ready = selector.select(_PAUSE_SECONDS if parser.waits or self._flooded else None)
                 if not ready:
-                    self._flooded = self._flooded and self._waiting > 0
+                    self.look_whether_it_is_over()
                 elif not self.exit_event.is_set():
                     typed = self._typed()
                     if not typed:
@@ -220,35 +199,6 @@ class AnyTerminal(LinuxDriver):
                         self.process_message(message)
                 for message in parser.tick():
                     self.process_message(message)
-
-    def process_message(self, message: "Message") -> None:
-        """As in Textual, but of a flood of keys only the first are taken, until all have done their work.
-
-        One that ends the app is taken, and the others that wait are dropped: each needs about 1.6 kB and 2 ms.
-        """
-        if isinstance(message, InputEvent):
-            if not self._flooded and self._waiting >= MOST_WAITING:
-                self._flooded = True
-                self._loop.call_soon_threadsafe(self._typist.keystrokes.say_that_some_are_lost)
-            if self._flooded and not self._typist.leaves(message):
-                return
-            if self._flooded:
-                self._loop.call_soon_threadsafe(self._typist.keystrokes.forget)
-        super().process_message(message)
-
-    def send_message(self, message: "Message") -> None:
-        """As in Textual."""
-        self._sent += 1
-        posted = asyncio.run_coroutine_threadsafe(self._app._post_message(message), self._loop)
-        posted.add_done_callback(self._count_posted)
-
-    def _count_posted(self, _posted: object) -> None:
-        self._posted += 1
-
-    @property
-    def _waiting(self) -> int:
-        """How many messages from the terminal have not done their work, about."""
-        return self._sent - self._posted + self._app._message_queue.qsize() + len(self._typist.keystrokes)
 
     def _get_terminal_size(self) -> tuple[int, int]:
         return _drawable(*super()._get_terminal_size())

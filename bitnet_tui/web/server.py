@@ -28,6 +28,8 @@ from bitnet_core.process import python
 from bitnet_tui.web.gate import COOKIE, Gate
 
 _END_SECONDS = 5.0
+_URGE_SECONDS = 1.5
+"""How long the app of a page that is closed is waited for before it is urged to end."""
 _SILENT_SECONDS = 10.0
 """How long a connection may take to make its first request."""
 _IDLE_SECONDS = 75.0
@@ -67,6 +69,8 @@ class GuardedServer:
         self._command = "exec " + shlex.join(command)
         self._downloads = DownloadManager()
         self._open: set[web.WebSocketResponse] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+        """The apps of pages that are closed."""
         self._silent: set[web.RequestHandler[web.Request]] = set()
         """Connections that have made no request yet."""
 
@@ -79,6 +83,7 @@ class GuardedServer:
             access_log=None,
             keepalive_timeout=_IDLE_SECONDS,
             shutdown_timeout=_END_SECONDS,
+            handler_cancellation=True,  # when a page is gone; one that waits for its app would not notice
         )
         await runner.setup()
         handler = runner.server
@@ -99,6 +104,7 @@ class GuardedServer:
                 server.close()  # no `async with`: that waits for the connections, which only the next line closes
         finally:
             await runner.cleanup()
+            await asyncio.gather(*self._ending)
 
     def _close_if_silent(self, connection: "web.RequestHandler[web.Request]") -> None:
         if connection in self._silent:
@@ -178,7 +184,9 @@ class GuardedServer:
         except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
             await connection.close()  # what no terminal sends
         finally:
-            await _end(page)
+            self._ending.add(ending := asyncio.create_task(_end(page)))
+            ending.add_done_callback(self._ending.discard)
+            await asyncio.shield(ending)  # a lost connection cancels what waits here
 
     async def _close_pages(self, _: web.Application) -> None:
         for connection in set(self._open):
@@ -225,12 +233,26 @@ def _cells(value: object, otherwise: int) -> int:
 
 
 async def _end(page: AppService) -> None:
-    """Ask the app to end, and kill it if it does not."""
-    try:
-        await asyncio.wait_for(page.stop(), _END_SECONDS)
-    except TimeoutError:
-        if page._process is not None and page._process.returncode is None:
-            page._process.kill()
+    """Ask the app to end, then tell it by a signal, which overtakes what is typed, and at last kill it.
+
+    Meanwhile what it draws is read: else it would wait for that.
+    """
+    process, showing = page._process, page._task
+    if process is None or showing is None:
+        return
+    showing.cancel()
+    await asyncio.wait([showing])
+    page.stdin.close()
+    ending = asyncio.create_task(process.communicate())
+    for urge in (process.terminate, process.kill):
+        if (await asyncio.wait([ending], timeout=_URGE_SECONDS))[0]:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            urge()
+    if (await asyncio.wait([ending], timeout=_URGE_SECONDS))[0]:
+        sys.stderr.write(ending.result()[1].decode(errors="replace"))
+    else:
+        ending.cancel()
 
 
 def _refusal() -> web.Response:

@@ -18,7 +18,8 @@ from textual.events import Key
 import bitnet_tui
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.driver import MOST_WAITING, AnyTerminal, EndOfInput, in_cells
+from bitnet_tui.driver import AnyTerminal, EndOfInput, in_cells
+from bitnet_tui.flood import MOST_WAITING
 from bitnet_tui.widgets import chart
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment

@@ -3,15 +3,21 @@
 import asyncio
 import base64
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
+from bitnet_tui.browser import InBrowser
+from bitnet_tui.flood import MOST_WAITING
 from bitnet_tui.start import main
 from bitnet_tui.web.gate import COOKIE, Gate
 from tests.tui.serving import get, serving
@@ -221,6 +227,86 @@ async def test_a_connection_that_asks_for_nothing_is_closed(monkeypatch: pytest.
             writer.write(f"{asked}Cookie: {COOKIE}={gate.session}\r\n\r\n".encode())
             assert (await reader.readuntil(b"</html>\n")).startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.3)  # longer than a silent one
+
+
+_SAYS_THAT_IT_IS_THERE = r"printf '__GANGLION__\nD\0\0\0\1x'; "
+_APPS = {
+    "ends when nothing more is typed": ("cat", 60, 0),
+    "draws, and nobody looks": ("head -c 1000000 /dev/zero; cat", 60, 0),
+    "reads nothing": ("exec sleep 600", 0.1, -signal.SIGTERM),
+    "ends at no signal": ("while :; do sleep 0.01; done", 0.1, -signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("kind", _APPS)
+async def test_the_app_of_a_closed_page_ends(kind: str, monkeypatch: pytest.MonkeyPatch):
+    """It is asked, then told by SIGTERM, then killed."""
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    from textual_serve.app_service import AppService
+
+    from bitnet_tui.web import server
+
+    command, patience, code = _APPS[kind]
+    monkeypatch.setattr(server, "_URGE_SECONDS", patience)
+    if code == -signal.SIGKILL:
+        command = f"trap '' TERM; {_SAYS_THAT_IT_IS_THERE}{command}"
+    else:
+        command = _SAYS_THAT_IT_IS_THERE + command
+    shown, never = asyncio.Event(), asyncio.Event()
+
+    async def show(_: object) -> None:
+        shown.set()
+        await never.wait()
+
+    anything: Any = None
+    page = AppService(command, write_bytes=show, write_str=show, close=anything, download_manager=anything)
+    await page.start(80, 24)
+    process = page._process
+    assert process is not None
+    async with asyncio.timeout(60):
+        await shown.wait()
+        await server._end(page)
+        assert await process.wait() == code
+
+
+def test_what_is_typed_in_a_closing_app_is_not_read(monkeypatch: pytest.MonkeyPatch):
+    """One that read on outlived its server for a minute."""
+    driver = InBrowser.__new__(InBrowser)
+    driver._debug, driver.exit_event = False, threading.Event()
+    driver._input_reader = [b"D" + (1 << 20).to_bytes(4, "big"), b"a" * (1 << 20), b""]  # type: ignore[assignment]
+    taken: list[object] = []
+
+    def take(message: object) -> None:
+        taken.append(message)
+        driver.exit_event.set()
+
+    monkeypatch.setattr(driver, "process_message", take)
+    driver._read()
+    assert 0 < len(taken) <= 4096
+
+
+async def test_a_flood_of_keys_in_a_page_is_cut_and_its_app_ends_with_it(served: str):
+    import aiohttp
+
+    address = urlsplit(served)
+    servers = psutil.Process().children()
+    async with (
+        asyncio.timeout(120),
+        aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser,
+    ):
+        async with browser.get(served) as page:
+            assert page.status == 200
+        own = f"http://{address.netloc}"
+        async with browser.ws_connect(f"ws://{address.netloc}{address.path}ws", origin=own) as page:
+            drawn = b""
+            while b"7.28" not in drawn:
+                drawn += await page.receive_bytes()
+            (app,) = (one for server in servers for one in server.children())
+            await page.send_json(["stdin", "\x1b[" + "1;" * 10 * MOST_WAITING])
+            while b"Too many keys came at once" not in drawn:
+                drawn += await page.receive_bytes()
+            await page.send_json(["stdin", "a" * 3_000_000])
+        assert psutil.wait_procs([app], timeout=60)[0] == [app]
 
 
 async def test_half_a_character_in_a_paste_is_typed_as_a_sign():
