@@ -22,7 +22,7 @@ from bitnet_tui.view.guide.vocabulary import (
 _LABEL = r"([A-Za-z][\w .,'()/&+-]{0,48}?)"
 _SENTENCE = re.compile(r"^(\S+?)[,;.]?(?:(?<=[,;.])\s.*)?$")
 _SIGNS = (
-    re.compile(rf"{_LABEL}\s*(?:=>?|:(?!\d+(?:/|$))|：|[-—]>|→|⇒)\s*(\S.*)"),
+    re.compile(rf"{_LABEL}\s*(?:=>?|:(?!\d+(?:/|$))|：|[-—]>|→|\u21d2)\s*(\S.*)"),
     re.compile(rf"{_LABEL}(?:\t\s*|\s+(?:[-–—]|is)\s+)(\S.*)"),
 )
 """What is between a label and its value; what has a port behind a colon is a host."""
