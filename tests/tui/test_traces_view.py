@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,8 +161,18 @@ def test_a_piece_of_a_teachers_token_and_what_the_student_would_say_are_told():
     )  # fmt: skip
     told = unstyled(*token.token_lines(first, 9, 80, 9))
     assert "KL 2.00" in told
-    assert "student's own ␣rasp 0.50" in told
+    assert "student's first ␣rasp 0.50   ␣straw 0.010" in told
     assert "0.900" in told
+
+
+def test_what_the_student_would_say_first_is_told_though_its_row_is_out_of_sight():
+    candidates = [Candidate(f"c{place}", 0.1, 0.3 if place == 7 else 0.0) for place in range(8)]
+    top = [Candidate("c7", 0.3), Candidate("2", 0.06)]
+    shown = Token(3, "c0", "c0", candidates=candidates, other=0.2, student_other=0.5, student_top=top)
+    assert "student's first c7 0.30   2 0.060" in unstyled(*token.token_lines(shown, 9, 80, 6))
+    all_in_sight = msgspec.structs.replace(shown, student_top=top[:1])
+    assert "student's first" in unstyled(*token.token_lines(all_in_sight, 9, 80, 10))
+    assert "student's first" not in unstyled(*token.token_lines(all_in_sight, 9, 80, 11))
 
 
 def test_shades_differ_at_their_limits_and_the_legend_says_of_which_student():

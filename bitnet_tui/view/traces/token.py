@@ -1,5 +1,7 @@
 """One token of a trace: what the teacher and the student give to its candidates, as bars."""
 
+from collections.abc import Sequence
+
 from bitnet_core.text import crop, number, pad, significant, width
 from bitnet_tui.view.candidates import CHOSEN, STYLES, VALUE, bar_cells, likely, spelled
 from bitnet_tui.view.spans import Line, Span, line
@@ -7,6 +9,7 @@ from bitnet_tui.view.traces.found import Candidate, Token
 
 _NAME = 16
 _SHOWN = 4
+_FIRST = "student's first "
 _LOW = 4
 """In so many rows, bars of the teacher alone have no heading."""
 OTHER = "Other tokens"
@@ -22,13 +25,14 @@ def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...
         )
         if token.student is not None:
             lines.append(line(Span(f"student gives it {significant(token.student)}", "label")))
-        return tuple([*lines, *_own(token, cells)][:rows])
+        return tuple([*lines, *_first(token, (), cells)][:rows])
     both = token.student_top is not None
     room = bar_cells((cells - _NAME) // 2 - 2 if both else cells - _NAME - 2)
-    own = _own(token, cells)
     headed = both or rows > _LOW
-    most = max(1, rows - len(lines) - headed - 1 - len(own))
+    most = max(1, rows - len(lines) - headed - 1)
     shown = _shown(token, most)
+    if first := _first(token, shown, cells):
+        shown = _shown(token, max(1, most - 1))
     part = f"{len(shown)} of {len(token.candidates)}" if len(shown) < len(token.candidates) else ""
     if headed:
         lines.append(_heading(part, room, both=both))
@@ -37,7 +41,7 @@ def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...
     lines += [_row(one, room, both=both, sampled=one.token == token.token) for one in shown]
     rest = Candidate(OTHER, token.other, token.student_other)
     lines.append(_row(rest, room, both=both, sampled=False, style="label"))
-    return tuple([*lines, *own][:rows])
+    return tuple([*lines, *first][:rows])
 
 
 def _shown(token: Token, most: int) -> list[Candidate]:
@@ -82,11 +86,10 @@ def _row(one: Candidate, room: int, *, both: bool, sampled: bool, style: str = "
     return tuple(spans)
 
 
-def _own(token: Token, cells: int) -> list[Line]:
-    """What the student finds likelier than it should: its own first tokens that the teacher does not have."""
-    known = {one.token for one in token.candidates or ()}
-    own = [one for one in token.student_top or () if one.token not in known][:_SHOWN]
-    if not own:
+def _first(token: Token, shown: Sequence[Candidate], cells: int) -> list[Line]:
+    """The student's likeliest tokens, the teacher's among them; no line where all of them have a row."""
+    own = (token.student_top or [])[:_SHOWN]
+    if {one.token for one in own} <= {one.token for one in shown}:
         return []
     text = "   ".join(f"{spelled(one.token)} {significant(one.probability, 2)}" for one in own)
-    return [line(Span("student's own ", "label"), Span(crop(text, max(0, cells - 14)), "flip"))]
+    return [line(Span(_FIRST, "label"), Span(crop(text, max(0, cells - width(_FIRST))), "flip"))]
