@@ -117,7 +117,7 @@ def _row(history: History, status: StageStatus) -> StageRow:
     if last is None:
         here = status.stage in STAGES and history.is_complete(status.stage)
         return replace(row, note=COPIED) if here else row
-    progress = _last_progress(last.run.events_path) if row.active else None
+    progress = last_progress(last.run.events_path) if row.active else None
     if status.stage == _TRAIN and last.state != "succeeded":
         row = _training(row, history, last, progress)
     if row.active:
@@ -183,7 +183,7 @@ def more_parts(progress: Progress) -> bool:
     return part is not None and part[0] < part[1]
 
 
-def _last_progress(path: Path) -> Progress | None:
+def last_progress(path: Path) -> Progress | None:
     """The newest progress near the end of a file that may be growing; unreadable lines are skipped."""
     try:
         with open_regular(path) as source:

@@ -39,7 +39,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import Comparison, CopyView, KnownCopy, Upload, ended_since, place_of, target_of
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.run_reading import RunReading, being_read
-from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
+from bitnet_tui.view.stage_rows import StageRow, last_progress, running, stage_rows
 from bitnet_tui.view.training import on
 from bitnet_tui.view.workspace import teacher_name
 
@@ -312,7 +312,8 @@ class ExperimentWatcher:
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
     """The stage that is running, else the one that ran last; a pipeline that succeeded comes before its stages.
 
-    So what is shown stays where a pipeline was stopped or failed, and while it goes on to the next stage.
+    So what is shown stays where a pipeline was stopped or failed, and while it goes on to the next stage. That may be
+    a run that had begun before the pipeline, which waited for it.
     """
     at_work = running(rows)
     if at_work and at_work.name != PIPELINE.name:
@@ -321,9 +322,19 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
     newest = next((entry for entry in history.entries if entry.record.stage in STAGES), None)
     if newest is None or pipeline is None:
         return newest.record.stage if newest else PIPELINE.name
-    if newest.record.argv == [f"pipeline {pipeline.run.id}"]:  # what a pipeline starts says so
-        return PIPELINE.name if pipeline.state == "succeeded" else newest.record.stage
-    return max(newest, pipeline, key=lambda entry: entry.place).record.stage
+    started = newest.record.argv == [f"pipeline {pipeline.run.id}"]  # what a pipeline starts says so
+    if not started and newest.place > pipeline.place:
+        return newest.record.stage
+    if pipeline.state == "succeeded":
+        return PIPELINE.name
+    return _ended_with(history, pipeline) or (newest.record.stage if started else PIPELINE.name)
+
+
+def _ended_with(history: History, pipeline: Entry) -> str:
+    """The stage that the pipeline waited for last, unless it succeeded; else empty."""
+    progress = last_progress(pipeline.run.events_path)
+    awaited = next((entry for entry in history.entries if progress and entry.run.id == progress.run), None)
+    return awaited.record.stage if awaited and awaited.state != "succeeded" else ""
 
 
 def _teacher_and_preset(settings: Settings) -> tuple[str, str]:

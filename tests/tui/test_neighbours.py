@@ -204,6 +204,17 @@ def test_the_stage_worth_seeing_is_the_one_launched_last(home: Path, argvs: dict
     assert worth_seeing(rows, _history(home, **argvs)) == seen
 
 
+def test_what_a_pipeline_waited_for_stays_in_view_when_both_are_stopped(home: Path):
+    exp = experiment(home, "one")
+    train, pipeline = SimulatedRun(exp, "train"), SimulatedRun(exp, "pipeline", NOON + 5)
+    collect = SimulatedRun(exp, "collect", NOON + 6, by=pipeline).finish()
+    pipeline.emit("progress", done=1, total=5, unit="stages", label="collect", run=collect.run.id)
+    pipeline.emit("progress", done=2, total=5, unit="stages", label="train", run=train.run.id)
+    train.finish("cancelled")
+    pipeline.finish("cancelled")
+    assert worth_seeing((), History.read(exp)) == "train"
+
+
 def test_events_that_cannot_be_read_harm_only_their_run(home: Path):
     exp = finished_experiment(home)
     (trained,) = exp.logs.glob("train-*")
