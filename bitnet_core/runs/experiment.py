@@ -4,13 +4,14 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files.half_written import scratch_beside
 from bitnet_core.files.inputs import has_to_be_waited_for, is_present
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings import dotenv
@@ -167,8 +168,11 @@ class Workspace(NamedTuple):
             unreadable[self.home] = unreadable_words(self.home, error)
             return []
 
-    def create(self, name: str, env_text: str = "") -> Path:
-        """Make an experiment with `env_text` as its `.env`. UsageError for a name that is malformed or taken."""
+    def create(self, name: str, env_text: str = "", fill: Callable[[Path], object] = lambda _folder: None) -> Path:
+        """Make an experiment with `env_text` as its `.env`, and with what `fill` puts into the folder given to it.
+
+        All of it is there, or nothing, even after a kill. UsageError for a name that is malformed or taken.
+        """
         if not is_name(name):
             raise UsageError(
                 f"{name!r} is not a valid name; use up to 64 letters, digits, dots, dashes or underscores."
@@ -176,16 +180,16 @@ class Workspace(NamedTuple):
         root = self.home / name
         try:
             self.home.mkdir(parents=True, exist_ok=True)
-            with files.folder_held(self.home):  # an empty folder would be replaced by one that is renamed
-                if os.path.lexists(root):
-                    raise UsageError(f"{root} already exists; choose another name or open that experiment.")
-                root.mkdir()
-                try:
-                    files.write_text(root / ".env", env_text or dotenv.new_text(name, {}))
-                except BaseException:
-                    with contextlib.suppress(OSError):
-                        root.rmdir()  # else its name would be taken by nothing
-                    raise
+            _require_free(root)  # before long work
+            with scratch_beside(root) as scratch:
+                made = scratch / name
+                made.mkdir()
+                files.write_text(made / ".env", env_text or dotenv.new_text(name, {}))
+                fill(made)
+                with files.folder_held(self.home):  # an empty folder would be replaced by one that is renamed
+                    _require_free(root)
+                    made.rename(root)
+            files.fsync_folder(self.home)
         except OSError as error:
             raise BitnetError(f"{root} can't be created {explained(error, 'choose another workspace')}.") from error
         return root
@@ -203,6 +207,11 @@ class Workspace(NamedTuple):
             if (root / ".env").exists():  # another command or app has just made it
                 return root, False
             raise
+
+
+def _require_free(root: Path) -> None:
+    if os.path.lexists(root):
+        raise UsageError(f"{root} already exists; choose another name or open that experiment.")
 
 
 def last_change(path: Path | str) -> float:

@@ -154,7 +154,10 @@ def _why_it_ended(run: Run, stage: str, code: int) -> tuple[int, str]:
         how = f"{stage} did not start: its process was killed by {_signal_name(-code)}"
         if -code == signal.SIGKILL:
             how += ", as the system does when memory runs out"
-    where = f"{run.output_path} has its output" if run.has_output() else "it wrote nothing; start it again"
+    if words := run.last_words():
+        where = f"it said: {words}"
+    else:
+        where = f"{run.output_path} has its output" if run.has_output() else "it wrote nothing; start it again"
     return 128 - code if code < 0 else code or 1, f"{how}; {where}."
 
 

@@ -24,13 +24,18 @@ from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.event_files import EventReader, EventWriter, each_event
 from bitnet_core.runs.events import Event, Progress, RunFinished, cut
 from bitnet_core.runs.experiment import is_name
+from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.presence import Gone
+from bitnet_core.text import flat
 
 ACTIVE = ("starting", "running")
 COPIED = ".copied"
 """A file in the folder of a run that was brought from a storage target: its process is none of this folder's."""
 BALLAST = ".ballast"
 """A file in the folder of a run that has recorded no end."""
+_SAID = b"bitnet: "
+"""Begins each line of `output.log` that is a sentence for people."""
+_LAST_BYTES, _LAST_CHARS = 1 << 12, 500
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 KILL_SECONDS = 5.0
@@ -224,9 +229,20 @@ class Run:
         except OSError:
             return False
 
+    def last_words(self) -> str:
+        """What its process said last beside its events, without the full stop: why it can't record its end, if so."""
+        said: list[bytes] = []
+        with contextlib.suppress(OSError):
+            for line in LineReader(self.output_path, last_bytes=_LAST_BYTES).read_new():
+                is_said = (line.data or b"").startswith(_SAID)
+                said = [*said, (line.data or b"").removeprefix(_SAID)] if is_said else []
+        return cut(flat(b" ".join(said).decode(errors="replace")), _LAST_CHARS).removesuffix(".")
+
     def gone(self, record: RunRecord | None = None) -> str:
         """The clause for a run whose process is gone without an end: where none can be recorded, it says so."""
         clause = (record or self.record()).gone
+        if words := self.last_words():
+            return f"{clause}; it said: {words}"
         return f"{clause}, and its disk is read-only now" if is_read_only(self.path) else clause
 
     def is_active(self) -> bool:

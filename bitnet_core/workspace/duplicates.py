@@ -8,7 +8,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -59,23 +59,29 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
         experiment = Experiment.from_settings(resolve_and_remember(home, root=source).settings)
         if traces and not has_traces(experiment):
             raise UsageError(f"{source.name} has no traces; leave out --traces, or collect them in it first.")
-    root = Workspace(source.parent).create(name, dotenv.new_text(name, copied.values))
-    if not traces:
-        return Duplicate(root, copied.keys)
-    try:
-        with _not_collecting(experiment), files.folder_watched(source):
-            target = Experiment.from_settings(resolve_and_remember(home, root=root).settings)
+    made = Duplicate(source.with_name(name), copied.keys)
+
+    def fill(folder: Path) -> None:
+        nonlocal made
+        target = Experiment.from_settings(resolve_and_remember(home, root=folder).settings)
+        with _not_collecting(experiment), files.folder_watched(source), _copying():
             baseline = _bring_baseline(experiment, target)
-            brought = _bring(experiment, target)
-    except BaseException as error:
-        trees.remove(root)
-        if isinstance(error, OSError):
-            named = f": {error.filename}" if error.filename else ""
-            raise BitnetError(
-                f"The traces can't be copied{named} {explained(error, 'check its permissions, or leave the traces')}."
-            ) from error
-        raise
-    return Duplicate(root, copied.keys, brought, baseline)
+            made = replace(made, traces=_bring(experiment, target), baseline=baseline)
+
+    text = dotenv.new_text(name, copied.values)
+    Workspace(source.parent).create(name, text, fill if traces else lambda _folder: None)
+    return made
+
+
+@contextlib.contextmanager
+def _copying() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        named = f": {error.filename}" if error.filename else ""
+        raise BitnetError(
+            f"The traces can't be copied{named} {explained(error, 'check its permissions, or leave the traces')}."
+        ) from error
 
 
 @contextlib.contextmanager

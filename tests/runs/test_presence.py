@@ -144,7 +144,11 @@ def test_an_end_that_the_disk_does_not_take_is_told_in_the_log(
     assert _in_this_process(run, monkeypatch, stage) == 1
     said = ["bitnet: The teacher does not answer; start it."] if fails else []
     said.append("bitnet: How train ended can't be recorded (Input/output error); check the disk.")
-    assert capsys.readouterr().err.splitlines() == said
+    written = capsys.readouterr().err
+    assert written.splitlines() == said
+    run.output_path.write_text(f"bitnet: an earlier word\nnoise\n{written}")
+    told = " ".join(said).replace("bitnet: ", "").removesuffix(".")
+    assert run.gone() == f"its process is gone; it said: {told}"
 
 
 def _in_this_process(

@@ -144,12 +144,16 @@ def test_a_worker_killed_while_it_starts_is_said_to_be_killed(start: Starter, nu
     assert followed(run)[-1]["error"] == record.error
 
 
-@pytest.mark.parametrize(("code", "words"), [(3, ""), (0, ""), (1, "no module named moon")])
+@pytest.mark.parametrize(
+    ("code", "words"), [(3, ""), (0, ""), (1, "no module named moon"), (1, "bitnet: The disk is full.\n")]
+)
 def test_a_worker_that_ends_while_it_starts_says_where_its_output_is(start: Starter, code: int, words: str) -> None:
     run = start("train", f"exit on import {code} {words}")
     record = run.record()
     assert (record.state, record.exit_code) == ("failed", code or 1)
     end = f"{run.output_path} has its output." if words else "it wrote nothing; start it again."
+    if words.startswith("bitnet: "):
+        end = "it said: The disk is full."
     assert record.error == f"train did not start: its process ended with exit code {code}; {end}"
 
 

@@ -1,6 +1,8 @@
 """A duplicate has the settings of its source and, if they are wanted, its traces; neither writes into the other."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,19 @@ def test_a_copy_that_fails_leaves_nothing(
     with pytest.raises(BitnetError, match=f"The traces can't be copied{told}"):
         duplicate(source, "two", traces=True)
     assert [one.name for one in home.iterdir()] == ["one"]
+
+
+def test_a_copy_that_is_killed_takes_no_name_and_is_removed_by_the_next_one(home: Path, source: Path):
+    script = (
+        "import os, sys; from pathlib import Path; from bitnet_core.workspace import duplicates\n"
+        "duplicates.shutil.copyfile = lambda *_: os.kill(os.getpid(), 9)\n"
+        "duplicates.duplicate(Path(sys.argv[1]), 'two', traces=True)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(source)], check=False)
+    assert killed.returncode == -9
+    assert [one.name for one in Workspace(home).experiments()] == ["one"]
+    assert duplicate(source, "two", traces=True).traces is not None
+    assert sorted(one.name for one in home.iterdir()) == ["one", "two"]
 
 
 def test_the_command_says_what_was_brought(home: Path, source: Path, capsys: pytest.CaptureFixture[str]):
