@@ -198,7 +198,7 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
 
     Empty for a single step, whose label says all: 0 of 1, or none of nobody knows how many, tells nothing.
     """
-    if unit == _STEPS and (total == 1 or (total is None and not done)):
+    if (unit == _STEPS and total == 1) or (unit in (_STEPS, "") and total is None and not done):
         return ""
     if unit == BYTES:
         return size(done) + (f" of {size(total)}" if total is not None else "")

@@ -95,7 +95,8 @@ class StageRow:
 
     @property
     def resumable(self) -> bool:
-        return self.state in ("cancelled", "interrupted")
+        """Whether another start goes on where its last run stopped."""
+        return self.state in ("cancelled", "interrupted") and self.keeps and self.used
 
 
 def stage_rows(history: History) -> tuple[StageRow, ...]:

@@ -1,5 +1,6 @@
 """What is asked before a run is stopped: it promises only what the stage keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_a_stop_promises_what_the_stage_keeps(name: str, active: tuple[str, ...]
     question, why, *_ = stopping.question(name, rows)
     assert (question, why.removesuffix("Leaving the app (q) does not stop it.")) == (asked, told)
     assert stopping.keeps(name, rows) == ("saves" in told)
+    if len(rows) == 1:  # and its key then is “Resume”, else “Run stage”
+        assert replace(rows[0], state="cancelled").resumable == ("saves" in told)
 
 
 def test_a_training_whose_start_is_being_made_keeps_nothing_until_its_first_step():

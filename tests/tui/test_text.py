@@ -135,8 +135,8 @@ def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in unstyled(gauge.gauge(_run("teacher", view=view), 80))
     assert unstyled(gauge.gauge(_run("teacher"), 80)) == "waiting for the first progress…"
-    for total in (1, None):
-        single = RunView(progress=Progress(done=0, total=total, unit="steps", label="converting the tokenizer"))
+    for total, unit in ((1, "steps"), (None, "steps"), (None, "")):
+        single = RunView(progress=Progress(done=0, total=total, unit=unit, label="converting the tokenizer"))
         assert unstyled(gauge.gauge(_run("teacher", view=single), 80)) == "converting the tokenizer"
     assert unstyled(gauge.gauge(_run("teacher", "failed"), 80)) == "It ended before its first progress."
     assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
