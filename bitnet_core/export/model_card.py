@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitnet_core.export.verify import Verification
-from bitnet_core.runs.exports import HF, ask_code, install_line
+from bitnet_core.runs.exports import INSTALL_TRANSFORMERS, ask_code
 from bitnet_core.text import crop, finite, flat, number, share, significant, size
 
 _CELLS = 200
@@ -46,7 +46,7 @@ def text(
             if origin.get("step") == 0
             else []
         ),
-        f"## How to run it\n\n```\n{install_line(HF)}\n```\n\nIn this folder:\n\n```python\n"
+        f"## How to run it\n\n```\n{INSTALL_TRANSFORMERS}\n```\n\nIn this folder:\n\n```python\n"
         + "\n".join(ask_code("."))
         + "\n```\n\n"
         'Without a C++ compiler, call `torch.compiler.set_stance("force_eager")` first. '

@@ -25,6 +25,8 @@ _BEGINNING, _MOST_HEAD, _MOST_CONFIG = 1 << 16, 1 << 24, 1 << 20
 _MOST = 1000
 _ASKED = [{"role": "user", "content": "What is an apple?"}]
 _ASKED_TOKENS = 64
+INSTALL_TRANSFORMERS = "pip install 'transformers[serving]'"
+"""What to type on another machine to have what runs a folder of transformers."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,6 @@ def _text(head: bytes, name: str) -> str | None:
 def serve_line(kind: str, path: str) -> str:
     """What to type to serve an export with OpenAI's API."""
     return f"bitnet serve {shlex.quote(path)}" if kind == GGUF else f"transformers serve {shlex.quote(path)}"
-
-
-def install_line(kind: str) -> str:
-    """What to type on another machine to have what serves an export: in a copy of this program's folder for GGUF."""
-    return "pip install ." if kind == GGUF else "pip install 'transformers[serving]'"
 
 
 def ask_line(kind: str, path: str) -> str:

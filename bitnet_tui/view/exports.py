@@ -7,15 +7,19 @@ import socket
 import time
 from pathlib import Path
 
-from bitnet_core.runs.exports import GGUF, HF, Exported, ask_line, install_line, llamacpp_line, serve_line
+import bitnet_tui
+from bitnet_core.runs.exports import GGUF, HF, INSTALL_TRANSFORMERS, Exported, ask_line, llamacpp_line, serve_line
 from bitnet_core.text import ago, duration, flat, printable, size, width
 from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = (
-    "Serve it. To let others reach it, set a key there (bitnet keys set LLAMACPP_API_KEY) and add --host 0.0.0.0:"
+    "Then serve it. To let others reach it, set a key there (bitnet keys set LLAMACPP_API_KEY) "
+    "and add --host 0.0.0.0:"
 )
 _PARTS = re.compile(r"[^\s/]*(?:/+|\s+)|[^\s/]+")
+_OF_PROGRAM = "pyproject.toml README.md LICENSE assets bitnet_core bitnet_tui"
+"""What it is installed from."""
 _INDENT = "  "
 _RUNTIME = {GGUF: "llama.cpp", HF: "transformers"}
 
@@ -78,26 +82,36 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     """What each command that is typed on the other machine is for, and the command."""
     name = one.path.name
     user, host = _here()
-    copied = f"scp {'-r ' if one.kind == HF else ''}{user}{host}:{shlex.quote(_from_home(one.path))} ."
+    there = f"{user}{host}"
+    copied = f"scp {'-r ' if one.kind == HF else ''}{there}:{shlex.quote(_from_home(one.path))} ."
     copy = (
         f"Type this on the other machine to copy it there ({key('app.copy')} copies the line whole). "
         f"If {flat(host)} is not found there, put the address of this machine in its place:"
     )
-    install, serve, ask = install_line(one.kind), serve_line(one.kind, name), ask_line(one.kind, name)
+    serve, ask = serve_line(one.kind, name), ask_line(one.kind, name)
     if one.kind == HF:
         after: tuple[tuple[str, str], ...] = (
-            ("Install there what runs it:", install),
+            ("Install there what runs it:", INSTALL_TRANSFORMERS),
             ("Ask it something. Loading takes a minute on a machine without a GPU:", ask),
             ("Or serve it:", serve),
         )
     else:
         after = (
-            ("Copy the folder of bitnet-tui there as well, and type this in it:", install),
-            (_SERVED, serve),
-            ("Or serve it with llama.cpp, without bitnet-tui:", llamacpp_line(name)),
+            ("Serve it with llama.cpp, without bitnet-tui:", llamacpp_line(name)),
             ("Ask the server something, in a second terminal:", ask),
+            ("Or serve it with bitnet-tui. Install that there first, without your experiments:", _install(there)),
+            (_SERVED, serve),
         )
     return ((copy, printable(copied)), *((what, printable(command)) for what, command in after))
+
+
+def _install(there: str) -> str:
+    """What installs this program on the other machine: from its folder here, if it runs from one."""
+    program = Path(bitnet_tui.__file__).parent.parent
+    if program.name.endswith("-packages"):  # pip has put it there
+        return "pip install bitnet-tui"
+    sent = shlex.quote(f"tar -cf - -C {shlex.quote(_from_home(program))} {_OF_PROGRAM}")
+    return f"mkdir -p bitnet-tui && ssh {there} {sent} | tar -xf - -C bitnet-tui && pip install ./bitnet-tui"
 
 
 def _from_home(path: Path) -> str:

@@ -1,8 +1,10 @@
 """Export in the Checkpoints tab while it runs, and the page with what to type."""
 
 import getpass
+import os
 import re
 import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
+import bitnet_tui
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_core.text import size, width
@@ -27,6 +30,8 @@ from tests.tui.conftest import RecordingLaunch
 from tests.tui.exports import Exporting
 from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import NOON
+
+_FOLDERS = ("assets", "bitnet_core", "bitnet_tui")
 
 
 async def begin_export(pilot: Pilot[None]) -> None:
@@ -57,12 +62,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
         export.may_end.set()
         await until(pilot, lambda: pilot.app.exports[saved.root].ended)  # type: ignore[attr-defined]
-        for told in (
-            export.made.name,
-            "scp ",
-            f"bitnet serve {export.made.name}",
-            "pip install .",
-        ):
+        for told in (export.made.name, "scp ", f"llama-server -m {export.made.name}", "curl "):
             assert told in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
@@ -79,7 +79,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
             pilot.app.clipboard
             == f"scp {getpass.getuser()}@{socket.gethostname()}:experiments/one/exports/{export.made.name} ."
         )
-        await pilot.press("down", "down", "enter")
+        await pilot.press("down", "down", "down", "down", "enter")
         assert pilot.app.clipboard == f"bitnet serve {export.made.name}"
         await click_on(pilot, "llama-server -m")
         assert pilot.app.clipboard == f"llama-server -m {export.made.name}"
@@ -232,16 +232,38 @@ def test_what_an_export_wrote_is_told_from_what_was_there_by_any_clock(tmp_path:
 
 def test_a_command_names_the_file_as_it_is_called():
     one = Exported(Path("/my  lab/a  b.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    copied, install, served, other, asked = (command for _, command in commands(one))
+    copied, other, asked, _, served = (command for _, command in commands(one))
     assert copied.endswith(f"'{one.path}' .")
     assert served == f"bitnet serve '{one.path.name}'"
     assert other == f"llama-server -m '{one.path.name}'"
-    assert install == "pip install ."
     assert asked.startswith("curl http://127.0.0.1:8080/v1/chat/completions ")
     _, install, asked, served = (command for _, command in commands(replace(one, kind=HF)))
     assert install == "pip install 'transformers[serving]'", "before what needs it"
     assert f'"{one.path.name}"' in asked
     assert served == f"transformers serve '{one.path.name}'"
+
+
+def test_the_line_that_installs_this_program_elsewhere_sends_it_without_experiments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    program, there = tmp_path / "my  lab", tmp_path / "there"
+    for name in ("pyproject.toml", "README.md", "LICENSE", *(f"{one}/x" for one in _FOLDERS), "experiments/one/x"):
+        (program / name).parent.mkdir(parents=True, exist_ok=True)
+        (program / name).touch()
+    there.mkdir()
+    for name, code in (("ssh", 'sh -c "$2"'), ("pip", 'echo "$@" > installed')):
+        (there / name).write_text(f"#!/bin/sh\n{code}\n")
+        (there / name).chmod(0o755)
+    monkeypatch.setattr(bitnet_tui, "__file__", str(program / "bitnet_tui" / "__init__.py"))
+    monkeypatch.setenv("PATH", f"{there}:{os.environ['PATH']}")
+    one = Exported(Path("/a.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
+    install = next(command for _, command in commands(one) if "pip" in command)
+    subprocess.run(["sh", "-c", install], check=True, cwd=there)
+    assert (there / "installed").read_text() == "install ./bitnet-tui\n"
+    assert (there / "bitnet-tui" / "bitnet_core" / "x").is_file()
+    assert not (there / "bitnet-tui" / "experiments").exists()
+    monkeypatch.setattr(bitnet_tui, "__file__", "/usr/lib/python3/site-packages/bitnet_tui/__init__.py")
+    assert "pip install bitnet-tui" in [command for _, command in commands(one)]
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):
@@ -259,7 +281,7 @@ async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, s
         last.on_click()  # before it is marked
         await settled(pilot)
         assert pilot.app.clipboard == last.command
-        await until(pilot, lambda: any("Copied “curl" in one.message for one in pilot.app._notifications))
+        await until(pilot, lambda: any("Copied “bitnet serve" in one.message for one in pilot.app._notifications))
         for size in ((20, 5), (110, 30)):
             await pilot.resize_terminal(*size)
             await settled(pilot)
