@@ -8,11 +8,15 @@ import codecs
 import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bitnet_core.errors import BitnetError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _REDRAW = "\r\x1b[K"
 _ASCII = "".join(map(chr, range(128)))
@@ -59,6 +63,60 @@ SIGNS = {
     "…": "...",
 }
 """What is written for a sign that the output's encoding lacks; for any other it is `?`."""
+
+
+class Waiting(io.FileIO):
+    """A descriptor that waits for its reader or writer, also if a program that shares it has made it non-blocking.
+
+    Python's own text streams drop what a non-blocking pipe or terminal has no room for, without an error.
+    """
+
+    def write(self, data: "ReadableBuffer") -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left:
+            sent: int | None = super().write(left)
+            if sent is None:
+                select.select([], [self], [])
+            else:
+                left = left[sent:]
+        return size
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        while (got := cast("int | None", super().readinto(buffer))) is None:
+            select.select([self], [], [])
+        return got
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self.read(1 << 16), b""))
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or size < 0:
+            return self.readall()
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(buffer)])
+
+
+def waiting(stream: TextIO) -> TextIO:
+    """The same stream on the same descriptor, `Waiting`; or the stream itself if it is none of the three."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    try:
+        number = stream.fileno()
+        stream.flush()
+    except (OSError, ValueError):  # it has none, or can't be written, as whoever writes next will hear
+        return stream
+    if number > 2 or not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
+        return stream
+    raw = Waiting(number, stream.buffer.mode, closefd=False)
+    whole: Any = io.BufferedReader(raw) if raw.readable() else raw if stream.write_through else io.BufferedWriter(raw)
+    return io.TextIOWrapper(
+        whole,
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 class OutputClosed(BitnetError):
@@ -152,13 +210,14 @@ class safe_streams:
         if isinstance(sys.stdin, io.TextIOWrapper):
             # In one encoding a bad byte would be an error, in another a lone surrogate: `cli/piped.py` knows these.
             sys.stdin.reconfigure(errors="surrogateescape")
-        self._before = sys.stdout, sys.stderr
+        self._before = sys.stdin, sys.stdout, sys.stderr
+        sys.stdin, sys.stdout, sys.stderr = map(waiting, self._before)
         sys.stdout = cast("TextIO", safe(sys.stdout))
         sys.stderr = cast("TextIO", SafeStream(sys.stderr, must_arrive=False))
 
     def __exit__(self, *_: object) -> None:
         sys.stderr.flush()
-        sys.stdout, sys.stderr = self._before
+        sys.stdin, sys.stdout, sys.stderr = self._before
 
 
 def _writes_text(encoding: str) -> bool:

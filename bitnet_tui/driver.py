@@ -8,6 +8,7 @@ terminal without echo and reporting the mouse; and it waits for ever for a termi
 
 import codecs
 import contextlib
+import io
 import os
 import queue
 import selectors
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rich.cells import cell_len
 from textual.drivers.linux_driver import LinuxDriver
 
-from bitnet_core.terminal import SIGNS
+from bitnet_core.terminal import SIGNS, Waiting
 from bitnet_core.text import flat, printable
 from bitnet_tui.flood import Bounded
 from bitnet_tui.sequences import AnySequences
@@ -73,7 +74,8 @@ class _Output:
     """
 
     def __init__(self, stream: "TextIO", lost: "Callable[[], None]") -> None:
-        self._stream = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
+        own = io.BufferedWriter(Waiting(os.dup(stream.fileno()), "wb"))
+        self._stream = io.TextIOWrapper(own, encoding=stream.encoding, errors=stream.errors)
         self.drawn_in = "ascii" if _is_told_to_be_plain(os.environ) else stream.encoding
         """The encoding whose signs are drawn."""
         self._lost = lost

@@ -4,7 +4,10 @@ import errno
 import io
 import json
 import os
+import select
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -151,3 +154,35 @@ def test_a_codec_that_writes_no_text_is_not_used(codec: str, monkeypatch: pytest
         sys.stdout.write("✓ done\n")
         sys.stdout.flush()
     assert raw.getvalue() == "✓ done\n".encode()
+
+
+_COPY = """
+import sys
+from bitnet_core.terminal import safe_streams
+with safe_streams():
+    for line in [*sys.stdin.readline().splitlines(), *sys.stdin.read().splitlines()]:
+        sys.{sink}.write(line + "\\n")
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("sink", ["stdout", "stderr"])
+def test_a_pipe_that_another_program_made_non_blocking_loses_nothing(sink: str, unbuffered: str) -> None:
+    sent = b"".join(b"%06d\n" % number for number in range(30_000))  # more than a pipe holds
+    (asked, question), (answer, told) = os.pipe(), os.pipe()
+    os.set_blocking(asked, False)
+    os.set_blocking(told, False)
+    with subprocess.Popen(
+        [sys.executable, "-c", _COPY.format(sink=sink)],
+        stdin=asked,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        **{sink: told},  # type: ignore[call-overload] # mypy: any of the arguments
+    ) as copying:
+        os.close(asked)
+        with os.fdopen(question, "wb") as typed:
+            typed.write(sent)
+        while copying.poll() is None and select.select([], [told], [], 0)[1]:
+            time.sleep(0.01)  # until it has filled the pipe
+        os.close(told)
+        with os.fdopen(answer, "rb") as got:
+            assert got.read() == sent
