@@ -48,7 +48,6 @@ STYLES = {
     "shade-3": "$on-shade-3 on $shade-3",
     "shade-4": "bold underline $on-shade-4 on $shade-4",
     **{f"chosen-shade-{step}": f"bold $shade-{step} on $on-shade-{step}" for step in range(1, 5)},
-    **{f"chosen-blurred-shade-{step}": f"bold italic $on-shade-{step} on $shade-{step}" for step in range(1, 5)},
     **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
 

@@ -55,7 +55,7 @@ def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
         line(Span(crop(about, cells), "label")),
         legend("other", None, cells),
         line(Span(crop(f"› {flat(newest.prompt or str(newest.prompt_idx))}", cells), "title")),
-        *laid.drawn(0, len(laid.lines), -1, "other", ""),
+        *laid.drawn(0, len(laid.lines), -1, "other"),
     )
 
 

@@ -76,9 +76,7 @@ class TokenText(Widget, can_focus=True):
             self.go(self._cursor)
 
     def render(self) -> RenderResult:
-        chosen = "chosen" if self.has_focus else "chosen-blurred"
-        rows = self.content_size.height
-        return paint(self._laid.drawn(self._top, rows, self._cursor, self._shading, chosen))
+        return paint(self._laid.drawn(self._top, self.content_size.height, self._cursor, self._shading))
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
@@ -107,9 +105,3 @@ class TokenText(Widget, can_focus=True):
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
         self.action_rows(-1)
-
-    def on_focus(self) -> None:
-        self.refresh()
-
-    def on_blur(self) -> None:
-        self.refresh()

@@ -63,11 +63,11 @@ def test_every_token_is_in_the_text_once_and_where_it_is_clicked(texts: list[str
     assert list(seen) == list(range(len(texts)))
     assert laid.at(0, len(laid.lines)) is None
     for top in range(len(laid.lines)):
-        some = laid.drawn(top, 2, 0, "other", "chosen")
+        some = laid.drawn(top, 2, 0, "other")
         signs = [one[-1].text if one[-1].style == "key" else "" for one in some]
         assert signs == ["↑" if top else "", "↓" if top + 2 < len(laid.lines) else ""][: len(some)]
         assert all(cells_of(one) == cells + SIGN_CELLS for one, sign in zip(some, signs, strict=True) if sign)
-    drawn = unstyled(*laid.drawn(0, len(laid.lines), 0, "other", "chosen"))
+    drawn = unstyled(*laid.drawn(0, len(laid.lines), 0, "other"))
     assert "\x1b" not in drawn
     for place, text in enumerate(texts):
         assert laid.lines[laid.row(place)][0].begin == 0
@@ -77,13 +77,13 @@ def test_every_token_is_in_the_text_once_and_where_it_is_clicked(texts: list[str
 
 def test_the_cursor_shows_the_shade_of_its_token():
     laid = Laid([Token(0, "The", "The", kl=17.0), Token(1, " end", " end", kl=0.1)], 12)
-    assert [one.style for one in laid.drawn(0, 9, 0, "kl", "chosen")[0]] == ["chosen-shade-4", ""]
-    assert [one.style for one in laid.drawn(0, 9, 1, "kl", "chosen")[0]] == ["shade-4", "chosen"]
+    assert [one.style for one in laid.drawn(0, 9, 0, "kl")[0]] == ["chosen-shade-4", ""]
+    assert [one.style for one in laid.drawn(0, 9, 1, "kl")[0]] == ["shade-4", "chosen"]
 
 
 def test_words_stay_whole_and_lines_end_where_the_text_does():
     laid = Laid(_tokens(["The", " straw", "berry", " is", "\n", "\n", "red"]), 12)
-    assert unstyled(*laid.drawn(0, 9, -1, "other", "chosen")) == "The\nstrawberry\nis↵\n↵\nred"
+    assert unstyled(*laid.drawn(0, 9, -1, "other")) == "The\nstrawberry\nis↵\n↵\nred"
     assert laid.moved(2, -1) == 0
     assert laid.moved(0, 1) == 1
     assert laid.moved(6, 5) == 6

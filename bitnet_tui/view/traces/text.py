@@ -88,8 +88,8 @@ class Laid:
         found = self.at(begin, target)
         return position if found is None else found
 
-    def drawn(self, first: int, rows: int, cursor: int, shading: Shading, chosen: str) -> tuple[Line, ...]:
-        """Lines from `first` on. The cursor's token has the style `chosen`, or the one that has its shade as well.
+    def drawn(self, first: int, rows: int, cursor: int, shading: Shading) -> tuple[Line, ...]:
+        """Lines from `first` on. The cursor's token is inverted, in its shade if it has one, wherever the focus is.
 
         Behind the first and the last line stands a sign where there is more text.
         """
@@ -97,9 +97,7 @@ class Laid:
         lines: list[Line] = []
         for row, pieces in enumerate(found):
             above, below = not row and first > 0, row == rows - 1 and first + rows < len(self.lines)
-            spans = (
-                Span(one.text, self._style(one, shading, chosen if one.position == cursor else "")) for one in pieces
-            )
+            spans = (Span(one.text, self._style(one, shading, chosen=one.position == cursor)) for one in pieces)
             lines.append((*spans, *self._more(pieces, above=above, below=below)))
         return tuple(lines)
 
@@ -110,9 +108,9 @@ class Laid:
         sign = "↕" if above and below else "↑" if above else "↓"
         return Span(" " * (self.cells - pieces[-1].end + SIGN_CELLS - 1)), Span(sign, "key")
 
-    def _style(self, piece: Piece, shading: Shading, chosen: str) -> str:
+    def _style(self, piece: Piece, shading: Shading, *, chosen: bool) -> str:
         shaded = shade(self.tokens[piece.position].value(shading), shading)
-        return f"{chosen}-{shaded}" if chosen and shaded else chosen or shaded
+        return shaded if not chosen else f"chosen-{shaded}" if shaded else "chosen"
 
 
 def _words(tokens: Sequence[Token]) -> Iterator[list[tuple[int, str]]]:
