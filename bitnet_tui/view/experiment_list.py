@@ -95,29 +95,32 @@ def qei(row: "ExperimentRow") -> str:
 
 
 def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
-    """What the glyphs mean, in one line; with `cells`, only as many as have room, the plainest left out first.
+    """What the glyphs mean, in one line; with `cells`, what has room: the plainest that no row has leave first.
 
     The signs of a low QEI, and of a held-out loss that rose or where it goes, stand there if a row has them.
     """
-    names = list(LEGEND)
     seen = [row for row in rows if not row.hidden]
     low = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
     low += [ROSE] if any(row.figures.worse and not row.figures.kept for row in seen) else []
-    others = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
-    others += [BEST_KEPT] if any(row.figures.kept for row in seen) else []
-    others += [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
-    for plain in (*_PLAINEST, ""):
-        if not cells or not plain or cells_of(_legend(names, others)) <= cells:
+    signs = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
+    signs += [BEST_KEPT] if any(row.figures.kept for row in seen) else []
+    arrows = [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
+    there = {look(stage.shown_state) for row in seen for stage in row.stages[1:]}
+    plain = [look(name) for name in _PLAINEST]
+    by_need = [*(one for one in plain if one not in there), *(one for one in plain[:2] if one in there)]
+    by_need += reversed(arrows)  # beside a figure, they tell what they are
+    by_need += [one for one in plain if one not in by_need] + signs[::-1]
+    told = [*map(look, LEGEND), *signs, *arrows]
+    for one in by_need if cells else ():
+        if cells_of(_legend(told)) <= cells:
             break
-        names.remove(plain)
-    while cells and others and cells_of(_legend(names, others)) > cells:
-        others.pop()  # the arrows, which need words least
-    return _legend(names, others)
+        told.remove(one)
+    return _legend(told)
 
 
-def _legend(names: Iterable[str], others: Iterable[Look]) -> Line:
+def _legend(looks: Iterable[Look]) -> Line:
     parts: list[Span] = []
-    for one in (*map(look, names), *others):
+    for one in looks:
         parts += [Span(f"{'  ' if parts else ''}{one.glyph} ", one.style), Span(one.word, "label")]
     return line(*parts)
 

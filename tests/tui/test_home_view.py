@@ -84,6 +84,8 @@ def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, fail
 def test_the_legend_tells_the_sign_of_where_the_held_out_loss_goes():
     row = ExperimentRow(Path("/w/a"), figures=Figures(held_out=4.0, before=5.0, active=True))
     assert "↘ falling" in unstyled(legend(90, [row]))
+    trains = replace(row, stages=(StageRow("pipeline", "", "new"), StageRow("train", "", "running")))
+    assert "▸ running" in unstyled(legend(76, [trains])), "it is left out only where nothing runs"
     assert "falling" not in unstyled(legend(90, [replace(row, figures=Figures(held_out=4.0))]))
     assert all(cells_of(legend(cells, [row])) <= cells for cells in (52, 72))
 
