@@ -105,7 +105,17 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
 async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkeypatch: pytest.MonkeyPatch):
     root = "http://127.0.0.1:8091"
     report = {"provider": "llamacpp", "base_url": root, "reachable": True, "answers_at": f"{root}/v1"}
-    asked = answering(monkeypatch, Probe, {**report, "problem": "set LLAMACPP_BASE_URL to it."})
+    answers = threading.Event()
+    answers.set()
+    asked: list[Probe] = []
+
+    def run(probe: Probe) -> Any:
+        asked.append(probe)
+        while not (probe.cancelled or answers.wait(0.01)):
+            pass
+        return {**report, "problem": "set LLAMACPP_BASE_URL to it."}
+
+    monkeypatch.setattr(Probe, "run", run)
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "llamacpp")
@@ -113,9 +123,15 @@ async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkey
         await press(pilot, "ctrl+t")
         assert f"✗ Correct “Address”: {root}/v1 answers." in said(pilot, "#found")
         assert guide.query_one("#offer", Button).label.plain == f"Use {root}/v1 (ctrl+o)"
-        await press(pilot, "ctrl+o")
-        assert guide.query_one("#address", Input).value == f"{root}/v1" == guide.draft.address
+        answers.clear()
+        await pilot.press("ctrl+o")
         await until(pilot, lambda: len(asked) == 2)
+        await pilot.pause()
+        assert guide.query_one("#address", Input).value == f"{root}/v1" == guide.draft.address
+        answers.set()
+        await settled(pilot)
+        assert not asked[1].cancelled, "the new text in its field ends no test"
+        assert "Correct “Address”" in said(pilot, "#found"), "its answer is shown"
         guide.query_one("#key", Input).value = KEY
         await settled(pilot)
         await choose(pilot, "vllm")
