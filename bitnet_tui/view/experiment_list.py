@@ -53,7 +53,11 @@ def _more(row: "ExperimentRow") -> str:
     parts = ["archived"] if row.archived else []
     figures = row.figures
     if figures.worse:
-        parts.append(f"held-out rose from {significant(figures.first)} to {significant(figures.held_out)}")
+        now, first = significant(figures.held_out), significant(figures.first)
+        falls = figures.trend == "↘"
+        parts.append(
+            f"held-out {now}, still above {first} at the start" if falls else f"held-out rose from {first} to {now}"
+        )
     if figures.kept:
         step, loss = figures.kept
         parts.append(f"stopped; the best checkpoint is kept: {significant(loss)} at step {number(step)}")

@@ -157,7 +157,7 @@ class FiguresReader:
         Of that one what it did behind the checkpoint counts no more. One that begins anew has none until its first
         report.
         """
-        newest, end, earlier = None, math.inf, False
+        newest, end, earlier, known = None, math.inf, False, False
         for entry in history.entries:
             if entry.record.stage == "train":
                 found = self._of(entry, end)
@@ -166,10 +166,12 @@ class FiguresReader:
                     if entry.state == "succeeded" or recorded.held_out is not None:
                         return recorded
                     earlier = True
-                newest = found if newest is None else _continued(newest, found)
-                known = found.held_out is not None and (newest.before is not None or newest is not found)
-                known = known or (newest.held_out is not None and not found.goes_on_at)
-                if known or _begins_anew(history, entry, found):
+                if newest is not None:
+                    newest = _with_first(newest, found) if known else _continued(newest, found)
+                newest = newest or found
+                known = known or (found.held_out is not None and (newest.before is not None or newest is not found))
+                complete = newest.first is not None if found.goes_on_at else newest.held_out is not None
+                if (complete and (known or not found.goes_on_at)) or _begins_anew(history, entry, found):
                     break
                 if found.goes_on_at is not None and (found.seen is not None or found.active):
                     end = min(end, found.goes_on_at)
@@ -217,11 +219,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         share = newest.numerics[-1]
         ramping = isinstance(share, float) and share < 1
         last = before.before if before.step == newest.step else before.held_out
-        newest = replace(
-            newest,
-            first=before.first if newest.first is None else newest.first,
-            before_flip=before.before_flip if newest.before_flip is None else newest.before_flip,
-        )
+        newest = _with_first(newest, before)
         return newest if ramping or before.numerics != newest.numerics else replace(newest, before=last)
     return replace(
         newest,
@@ -235,6 +233,15 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
         layers=before.layers if newest.bits is None else newest.layers,
+    )
+
+
+def _with_first(newest: Figures, before: Figures) -> Figures:
+    """With what an earlier run of the training began from."""
+    return replace(
+        newest,
+        first=before.first if newest.first is None else newest.first,
+        before_flip=before.before_flip if newest.before_flip is None else newest.before_flip,
     )
 
 
@@ -282,10 +289,12 @@ def _read(path: Path, before: _Read | None, end: float) -> _Read:
 
 
 def _begun(figures: Figures, data: bytes) -> Figures:
-    """With what is told once: the budget, and where it goes on."""
-    for event in (decode(line) for line in data.split(b"\n") if b'"budget"' in line):
+    """With what is told once: the budget, where it goes on, and the held-out loss before the first step."""
+    for event in (decode(line) for line in data.split(b"\n") if b'"budget"' in line or b'"heldout_loss"' in line):
         if isinstance(event, Budget):
-            return replace(figures, budget=finite(event.tokens), goes_on_at=finite(event.seen_tokens))
+            figures = replace(figures, budget=finite(event.tokens), goes_on_at=finite(event.seen_tokens))
+        elif isinstance(event, Metric) and event.step == 0:
+            figures = replace(figures, first=Figures().after(event).first or figures.first)
     return figures
 
 

@@ -83,7 +83,7 @@ def _held_out(row: ExperimentRow, _now: float) -> Line:
     rose = BEST_KEPT if figures.kept else ROSE if figures.worse else None
     value = Span(significant(figures.held_out), "label" if old else rose.style if rose else "")
     if figures.trend:
-        style = {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
+        style = "label" if rose else {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
         return line(value, Span(f" {figures.trend}", style), *([Span(rose.glyph, rose.style)] if rose else []))
     if old:
         return line(value, _STALE)

@@ -110,6 +110,27 @@ def test_a_stop_soon_after_a_flip_makes_no_training_worse():
     assert not found.worse and replace(found, before_flip=None).worse and replace(found, stopped=False).worse
 
 
+@pytest.mark.parametrize("tail", [1 << 16, 300])
+def test_what_a_resumed_training_began_from_is_that_of_its_first_run(home: Path, monkeypatch, tail: int):
+    monkeypatch.setattr(figures_module, "_TAIL_BYTES", tail)
+    exp = experiment(home, "one")
+    budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
+    for at, losses in enumerate(((5.43, 9.0, 12.2), (12.2, 9.0, 8.21))):
+        run = SimulatedRun(exp, "train", NOON + 100 * at, alive=at == 1)
+        run.emit("budget", seen_tokens=20 * 745 * at, **budget)
+        for place, loss in enumerate(losses):
+            step = 20 * at + 10 * place
+            run.train(step, step + 5)
+            _held_out(run, step, loss)
+        if at == 0:
+            run.finish("cancelled")
+    try:
+        found = _read(home)
+        assert (found.first, found.held_out, found.trend, found.worse) == (5.43, 8.21, "↘", True)
+    finally:
+        run.end_process()
+
+
 def test_one_that_trains_is_worse_only_beyond_a_usual_step_up_and_not_after_a_flip():
     start = Figures(active=True).after(Metric(v=1, t=0.0, seq=0, step=0, heldout_loss=5.64))
     assert start.first == 5.64 and not start.worse

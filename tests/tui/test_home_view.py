@@ -109,6 +109,9 @@ def test_a_training_that_ended_worse_than_it_began_stands_out():
     assert "◆ best kept" in unstyled(legend(90, [kept])) and "▲" not in unstyled(legend(90, [kept]))
     going = replace(row, figures=replace(row.figures, before=6.0, active=True))
     assert unstyled(BY_ID["heldout"].text(going, NOON)) == "6.54 ↗▲"
+    falling = replace(row, figures=replace(row.figures, before=7.0, active=True))
+    assert [span.style for span in BY_ID["heldout"].text(falling, NOON)] == ["warn", "label", "warn"]
+    assert "held-out 6.54, still above 5.64 at the start" in unstyled(about(falling, 100)[1])
 
 
 def test_what_an_evaluation_did_not_reach_is_told_of_its_experiment(home: Path):
