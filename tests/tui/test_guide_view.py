@@ -1,6 +1,5 @@
 """What the guide says: on cards, in the review, and of the answers of commands."""
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -203,19 +202,6 @@ def test_any_server_of_ones_own_stands_with_the_others():
         "Chat and baseline only": ("anthropic", "groq"),
     }
     assert unstyled(teachers.card(PROVIDERS["custom"], None)).endswith("address")
-
-
-def test_what_was_typed_for_one_own_server_stays_for_another_and_reaches_no_other_party():
-    own = dict(teachers.groups())["Your own server"]
-    for before, after in itertools.permutations(PROVIDERS, 2):
-        ours, theirs = PROVIDERS[before], PROVIDERS[after]
-        draft = Draft().having("TEACHER_PROVIDER", before).having(ours.model_setting, "m")
-        draft = draft.having(ours.base_url_setting, "http://lab:8000/v1")
-        found = teachers.carried(draft, {ours.key_setting: "k", "OPENAI_API_KEY": "o"}, after)
-        filled = {theirs.model_setting: "m", theirs.base_url_setting: "http://lab:8000/v1"}
-        both = before in own and after in own
-        assert found == (filled if both else {}, {theirs.key_setting: "k"} if both else {}), (before, after)
-    assert teachers.carried(Draft().having("TEACHER_PROVIDER", "vllm"), {}, "ollama") == ({}, {}), "usual addresses"
 
 
 def test_more_candidates_than_a_teacher_gives_are_a_fault_with_the_number_that_is_right():

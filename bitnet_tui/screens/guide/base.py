@@ -18,6 +18,7 @@ from bitnet_core.text import width
 from bitnet_tui.screens.guide.looking import LookingScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import labelled, pasted
+from bitnet_tui.view.guide.carrying import Carried
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import plain
@@ -75,6 +76,8 @@ class Guide(LookingScreen[Made | None]):
     draft: Draft
     keys: dict[str, str]
     """Typed keys, by setting, until the experiment is made. They are kept nowhere before."""
+    carried: dict[str, Carried]
+    """What the card of each own server got from that of another one."""
     held: "dict[str, Held] | None" = None
     """Where each key is kept; None while that is being asked."""
     keeper = "the OS keyring"

@@ -43,7 +43,7 @@ class KeptGuide(Guide):
         super().__init__()
         self._source = source
         self.draft = Draft(source=source.name if source else "")
-        self.keys, self.tested, self.shared = {}, {}, {}
+        self.keys, self.tested, self.shared, self.carried = {}, {}, {}, {}
         self._looks, self._commands = {}, {}
         self._seen: frozenset[str] = frozenset()
         self._touched: set[str] = set()

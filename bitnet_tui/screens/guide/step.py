@@ -172,6 +172,9 @@ class TestedStep(Step):
         raise NotImplementedError
 
     @on(Input.Blurred)
+    def _left_field(self) -> None:
+        self.complete()
+
     def complete(self) -> None:
         """Put a scheme before each address that was typed without one."""
         for name, entry in self.address_fields():

@@ -17,7 +17,7 @@ from bitnet_tui import key_names
 from bitnet_tui.screens.guide.base import Trial
 from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
-from bitnet_tui.view.guide import addresses, teachers, used
+from bitnet_tui.view.guide import addresses, carrying, teachers, used
 from bitnet_tui.view.guide.draft import TEACHER, asks_address
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Line, Span, line
@@ -28,6 +28,7 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _MODEL, _KEY, _ADDRESS = "#model", "#key", "#address"
+_OTHER_SERVER = "Key is empty now: it was typed for the server at another address."
 _PRICES = "Prices: the cheapest known model's, per million input tokens. "
 
 
@@ -109,6 +110,14 @@ class TeacherStep(TestedStep):
 
     def address_fields(self) -> Iterable[tuple[str, Input]]:
         return [(self.draft.teacher.base_url_setting, self.query_one(_ADDRESS, Input))]
+
+    def complete(self) -> None:
+        """A key that came along with an address is not for another server."""
+        super().complete()
+        if carrying.strayed(self.draft, self.guide.keys, self.guide.carried):
+            self.guide.type_key(self.draft.teacher.key_setting, "")
+            self._fit()
+            self.guide.say(_OTHER_SERVER, "warn")
 
     def field(self, name: str) -> Widget | None:
         provider = self.draft.teacher
@@ -200,7 +209,8 @@ class TeacherStep(TestedStep):
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
         if event.option.id and event.option.id != self.draft.teacher.name:
             self.guide.stop_test(self.step)
-            values, keys = teachers.carried(self.draft, self.guide.keys, event.option.id)
+            guide, name = self.guide, event.option.id
+            values, keys, guide.carried[name] = carrying.carried(self.draft, guide.keys, name, guide.carried)
             self.guide.change(TEACHER, event.option.id)
             for name, value in values.items():
                 self.guide.change(name, value)

@@ -37,20 +37,6 @@ def _group(provider: Provider) -> str:
     return own if asks_address(provider) else here if provider.local else hosted
 
 
-def carried(draft: Draft, keys: Mapping[str, str], chosen: str) -> tuple[dict[str, str], dict[str, str]]:
-    """What stays in the fields when the card of another own server is chosen: settings, and typed keys.
-
-    Nothing goes to a hosted provider, nor from one: a key must not reach another party.
-    """
-    ours, theirs = draft.teacher, PROVIDERS[chosen]
-    if not (asks_address(ours) and asks_address(theirs)):
-        return {}, {}
-    moved = {ours.base_url_setting: theirs.base_url_setting, ours.model_setting: theirs.model_setting}
-    key = keys.get(ours.key_setting, "")
-    values = {to: draft.values[name] for name, to in moved.items() if name in draft.values}
-    return values, {theirs.key_setting: key} if key else {}
-
-
 def short_name(provider: Provider) -> str:
     if provider.name == EMBEDDED:
         return "SmolLM2-135M"
