@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.effects import Effects, effects
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
+from bitnet_core.runs.outlook import Outlook, outlook
+from bitnet_core.runs.record import ACTIVE
 from bitnet_core.secrets.known import redactor, resolve_and_remember
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.settings.resolved import Resolution
+from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_tui.remedies import by_keys
 from bitnet_tui.services.settings import overrides, require_experiment, resolved
 
@@ -41,6 +43,15 @@ def others(home: Path, root: Path) -> list[Path]:
     """The workspace's other experiments, the most recently changed first."""
     here = root.absolute()
     return [one for one in Workspace(home).experiments() if one.absolute() != here]
+
+
+def next_training(settings: Settings) -> Outlook:
+    """What a training with these settings would do. Nothing can be told while one runs, which saves on."""
+    try:
+        history = History.read(Experiment.from_settings(settings))
+        return Outlook() if history.status("train").state in ACTIVE else outlook(history, settings)
+    except BitnetError:  # it is told where the settings or the runs are shown
+        return Outlook()
 
 
 def preview(home: Path, root: Path, name: str, text: str) -> Preview:

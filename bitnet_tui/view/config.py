@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
@@ -18,7 +18,7 @@ from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui import key_names
 from bitnet_tui.labels import by_label, stage_title, title
 from bitnet_tui.remedies import in_app
-from bitnet_tui.services.config import OF_THE_PLACE, Preview
+from bitnet_tui.services.config import OF_THE_PLACE, Preview, next_training
 from bitnet_tui.services.settings import require_experiment, resolved
 from bitnet_tui.view.spans import Line, Span, cells_of, first_lines, line, wrapped
 
@@ -64,11 +64,15 @@ class Row:
 
 @dataclass(frozen=True)
 class ConfigView:
-    """`against` is the experiment that this one is compared with; empty if the defaults are."""
+    """`against` is the experiment that this one is compared with; empty if the defaults are.
+
+    `training` is what the next training would do; nothing is known of it while one runs.
+    """
 
     rows: tuple[Row, ...] = ()
     problem: str = ""
     against: str = ""
+    training: Outlook = field(default_factory=Outlook)
 
     def row(self, name: str | None) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -85,7 +89,7 @@ def read_config(home: Path, root: Path, against: Path | None = None) -> ConfigVi
     except OSError as error:
         return ConfigView(problem=unreadable_words(root, error))
     rows = tuple(replace(row, origin=_short(row.origin, root)) for row in rows_of(found, from_values({}), other))
-    return ConfigView(rows, "", against.name if against else "")
+    return ConfigView(rows, "", against.name if against else "", next_training(found.settings))
 
 
 def _short(origin: str, root: Path) -> str:
@@ -212,19 +216,23 @@ def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
     return first_lines((line(*names, f"  {beside}"), *(line(one) for one in more)), most, cells)
 
 
-def now_lines(row: Row | None, cells: int, most: int, against: str = "") -> tuple[Line, ...]:
+def now_lines(row: Row | None, view: ConfigView, cells: int, most: int) -> tuple[Line, ...]:
     """While nothing is typed: the whole value, where it comes from, and what can be done.
 
-    `against` is the experiment with which it is compared, whose value is told if it is another one.
+    The value of the experiment with which it is compared is told if it is another one, and what the next training
+    does if this one is another than the checkpoint's.
     """
     if row is None:
         return ()
     if row.fixed:
         return first_lines([line(Span(one, "label")) for one in wrap(row.fixed, cells)], most, cells)
     where = "by default" if row.origin == "default" else f"from {row.origin}"
-    theirs = f" In {against} it is {row.other or 'not set'}." if against and row.differs else ""
+    theirs = f" In {view.against} it is {row.other or 'not set'}." if view.against and row.differs else ""
     text = f"{_shown(row.text) if row.text else 'Not set'}, {where}.{theirs} Enter changes it."
-    return first_lines([line(Span(one, "label")) for one in wrap(flat(text), cells)], most, cells)
+    lines = [line(Span(one, "label")) for one in wrap(flat(text), cells)]
+    if row.name in view.training.changed and (words := training_words(view.training)):
+        lines += wrapped("○ ", flat(words), "label", cells)
+    return first_lines(lines, most, cells)
 
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
@@ -273,8 +281,11 @@ def _elsewhere(origin: str) -> str:
     return f"./{origin}" if origin.startswith(".env line ") else origin
 
 
-def training_words(found: Outlook) -> str:
-    """What the next training will do that is not what it did so far; empty if it just goes on."""
+def training_words(found: Outlook, *, running: bool = False) -> str:
+    """What the next training will do that is not what it did so far; empty if it just goes on.
+
+    One that is `running` saves where it stops, so that the newest checkpoint is not where the next one continues.
+    """
     if found.refused:
         return f"The next training will refuse to start: {in_app(found.refused)}"
     if found.starts_again:
@@ -282,6 +293,8 @@ def training_words(found: Outlook) -> str:
         return f"The next training puts its checkpoints aside and begins at step 0{why}."
     if found.finished and found.step is not None:
         return f"The next training adds no step: it is finished at step {found.step:,}."
+    if found.changed and found.step is not None and running:
+        return f"Stop it and resume: it continues from where it stops, with {by_label(found.changed_words)}."
     if found.changed and found.step is not None:
         return f"The next training continues from step {found.step:,} with {by_label(found.changed_words)}."
     return ""
@@ -308,7 +321,7 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
         goes = "continues with the value that it started with" if one else "continue with the value they started with"
         yield "▲", f"{_stages(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
     told = [*found.outdated, *found.current, *found.running]
-    if "train" in found.concerned and (words := training_words(found.training)):
+    if "train" in found.concerned and (words := training_words(found.training, running="train" in found.running)):
         yield "○", words, "label"
         told.append("train")
     later = [name for name in found.concerned if name not in told]

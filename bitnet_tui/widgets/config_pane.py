@@ -197,7 +197,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         elif row is not None and self._found.name == row.name and (self.editing or self._saved):
             lines = config.preview_lines(self._found, cells, most_said, saved=self._saved)
         else:
-            lines = config.now_lines(row, cells, most_said, self._config.against)
+            lines = config.now_lines(row, self._config, cells, most_said)
         self.query_one("#config-said", Painted).show(lines)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------

@@ -104,6 +104,13 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
             "▲ “Train the student” is running: it continues with the value that it started with, "
             "and is outdated when it ends.",
         ),
+        (
+            Effects(("train",), (), (), ("train",), Outlook(80, {"LR": (1e-3, 5e-4)})),
+            False,
+            "▲ “Train the student” is running: it continues with the value that it started with, "
+            "and is outdated when it ends.\n"
+            "○ Stop it and resume: it continues from where it stops, with “Learning rate” 1e-3 → 5e-4.",
+        ),
     ],
 )
 def test_what_a_change_does_is_said_in_words(effects: Effects, saved: bool, told: str):

@@ -7,20 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Input, OptionList
 
+from bitnet_core.runs.resuming import recipe
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import resolve
+from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import preview, save
 from bitnet_tui.view import config
-from bitnet_tui.view.config import Row, read_config, sections
+from bitnet_tui.view.config import ConfigView, Row, read_config, sections
 from bitnet_tui.view.spans import unstyled
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, said, settled, shown, until, words
-from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
+from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
@@ -78,12 +80,34 @@ def test_a_row_fits_its_line_whatever_is_in_it(name: str, text: str, origin: str
 def test_the_value_of_the_other_experiment_is_told_whole():
     long = "a-model-" * 12
     row = Row("OPENAI_MODEL", "", "default", differs=True, other=long)
+    view = ConfigView(against="other")
     assert (
-        unstyled(*config.now_lines(row, 200, 4, "other"))
+        unstyled(*config.now_lines(row, view, 200, 4))
         == f"Not set, by default. In other it is {long}. Enter changes it."
     )
-    assert "In other it is not set." in unstyled(*config.now_lines(Row("LR", "1", ".env", True, ""), 200, 4, "other"))
-    assert "other" not in unstyled(*config.now_lines(Row("LR", "1", ".env", False, "1"), 200, 4, "other"))
+    assert "In other it is not set." in unstyled(*config.now_lines(Row("LR", "1", ".env", True, ""), view, 200, 4))
+    assert "other" not in unstyled(*config.now_lines(Row("LR", "1", ".env", False, "1"), view, 200, 4))
+
+
+def test_a_value_that_is_not_the_checkpoints_tells_from_where_training_continues_with_it(home: Path):
+    exp = experiment(home, "one")
+    stopped = SimulatedRun(exp, "train", NOON)
+    stopped.finish("cancelled")
+    save_checkpoint(exp, 126, recipe=recipe(TrainOptions.of(exp.settings)), seen_tokens=9)
+    (exp.root / ".env").write_text(ENV + "LR=5e-4\n")
+
+    def told(name: str) -> str:
+        view = config.read_config(home, exp.root)
+        return unstyled(*config.now_lines(view.row(name), view, 200, 4))
+
+    continues = "○ The next training continues from step 126 with “Learning rate” 6e-4 → 5e-4."
+    assert told("LR") == f"5e-4, from .env line 4. Enter changes it.\n{continues}"
+    assert "training" not in told("SEED")
+    running = SimulatedRun(exp, "train", NOON + 60, alive=True)
+    try:
+        assert "training" not in told("LR"), "it may run with this value already"
+    finally:
+        running.end_process()
 
 
 def test_a_key_that_one_experiment_has_and_the_other_has_not_differs(home: Path, isolated: Path):
