@@ -5,7 +5,7 @@ All layers are trained together, so that the head turns their last state into th
 needs no labels, and a part of the head is enough: the loss of a position is the KL divergence over the tokens that
 occur in the text, a few thousand of the vocabulary, so a step takes a fraction of training's. Only what follows the
 prompts counts: prompts are few, come again and again, and a student is never asked to write them. The embedding
-stays as it is.
+stays as it is. A penalty keeps what the down projections read fit for 8 bits (`peaks.py`).
 
 Shapes: R rows, T positions, D hidden, N asked positions, W tokens that the text has.
 """
@@ -22,6 +22,7 @@ from bitnet_core.model.layers import Layer, Rotation, bit_linears
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import sub_norms
 from bitnet_core.pretrained.half_made import HalfMade
+from bitnet_core.pretrained.peaks import inputs_of_down, unevenness
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.runs.reporter import Reporter
 
@@ -31,6 +32,8 @@ _PACE = 0.01
 """Largest step of a weight, as a share of the root mean square of its tensor."""
 _WARM_UP_STEPS = 100
 """Gradients are some thirty times as long at first as later, and full steps along them cost more than they gain."""
+_PEAK_WEIGHT = 0.03
+"""Of the penalty on peaks in what the down projections read, beside a divergence in nats (docs/RESULTS.md)."""
 _KEPT = 4
 """How often the fit is kept, so that a killed one loses a part of its steps; a stop keeps all of them."""
 _READING = "reading the answers with the model it starts from"
@@ -149,10 +152,12 @@ def reconstruct(
                 group["lr"] = rate * (min(1.0, (step + 1) / warm_up) * (1 - 0.9 * step / steps))
             row = next(passes)
             asked_T, length = text.asked_RT[row], lengths[row]
-            out_ND = student(text.ids_RT[row, None, :length])[0, asked_T[:length]]
+            with inputs_of_down(student) as inputs:
+                out_ND = student(text.ids_RT[row, None, :length])[0, asked_T[:length]]
             loss = divergence(out_ND, wanted_RTD[row, asked_T], head_WD)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            total = loss + _PEAK_WEIGHT * unevenness(inputs)
+            total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses.append(loss.detach())
             reporter.progress(step + 1, steps, "steps", _FITTING)

@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM
 from bitnet_core.errors import Stopped
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.choose import open_source
+from bitnet_core.pretrained.peaks import inputs_of_down, unevenness
 from bitnet_core.pretrained.reconstruct import Text, divergence, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import Source
@@ -106,6 +107,23 @@ def test_fitting_brings_every_student_nearer_to_its_source_and_gives_the_same_bi
         assert all(one.grad is None and one.requires_grad for one in student.parameters())
         fitted.append(student.state_dict())
     assert all(torch.equal(one, fitted[1][name]) for name, one in fitted[0].items())
+
+
+def test_fitting_lowers_the_peaks_of_what_down_reads(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    def after(weight: float) -> float:
+        monkeypatch.setattr("bitnet_core.pretrained.reconstruct._PEAK_WEIGHT", weight)
+        student = student_of(source)
+        with torch.no_grad():
+            for layer in student.model.layers:
+                layer.mlp.ffn_sub_norm.weight[3] *= 30
+        some = text(student)
+        reconstruct(student, wanted(source, some), some, 40, Reporter())
+        with torch.no_grad(), inputs_of_down(student) as inputs:
+            student(some.ids_RT)
+        assert len(inputs) == len(student.model.layers)
+        return float(unevenness(inputs))
+
+    assert after(4.0) < 0.5 * after(0.0)
 
 
 def test_what_the_source_says_of_a_prompt_and_what_follows_an_answer_change_nothing(source: Source) -> None:
