@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bitnet_core import files
 from bitnet_core.cli.command import answer, json_line, resolution
@@ -43,8 +44,12 @@ def _with(arguments: argparse.Namespace, root: Path | None, path: Path | None) -
 
 def generate(arguments: argparse.Namespace, prompts: Sequence[str]) -> int:
     """Answer prompts: one is streamed, several are shown one after the other when all have their answers."""
+    given = _given(arguments)  # before a student is loaded, which may take a minute
     source = student_at(arguments, arguments.student)
-    decoding, seed = _decoding(arguments, source)
+    options = EvalOptions.of(source.experiment.settings)
+    own, seed = options.sampling, options.seed if arguments.seed is None else arguments.seed
+    kept = {"max_tokens": own.max_tokens, "temperature": own.temperature, "top_p": own.top_p}
+    decoding = Decoding(**kept | given)
     streams = len(prompts) == 1 and not arguments.json
     texts = answers_of(source, prompts, decoding, stop=arguments.stop, seed=seed, streams=streams)
     if arguments.json:
@@ -103,16 +108,11 @@ class Beside:
         return {"name": self._source.name, "text": text}
 
 
-def _decoding(arguments: argparse.Namespace, source: Source) -> tuple[Decoding, int]:
-    """What the command says, else the settings. UsageError for a value out of range."""
-    options = EvalOptions.of(source.experiment.settings)
-    own = options.sampling
-    given = {name: getattr(arguments, name) for name in ("max_tokens", "temperature", "top_p")}
-    kept = {name: getattr(own, name) if value is None else value for name, value in given.items()}
-    decoding = Decoding(
-        **kept, top_k=arguments.top_k, min_p=arguments.min_p, repetition_penalty=arguments.repetition_penalty
-    )
-    seed = options.seed if arguments.seed is None else arguments.seed
-    if not 0 <= seed < _SEEDS:
-        raise UsageError(f"--seed is {seed}; give a number from 0 to {_SEEDS - 1:,}.")
-    return decoding, seed
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How the command says to decode. UsageError for a value out of range, of the seed too."""
+    names = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    Decoding(**{"max_tokens": 1} | given)
+    if arguments.seed is not None and not 0 <= arguments.seed < _SEEDS:
+        raise UsageError(f"--seed is {arguments.seed}; give a number from 0 to {_SEEDS - 1:,}.")
+    return given

@@ -286,6 +286,7 @@ class Journal:
                 f"{self.path} was written by a newer version of bitnet-tui; update this one, or collect into another "
                 "experiment."
             )
+        journal_file.require_own_tables(self._db, self.path)
         with journal_file.transaction(self._db):
             for statement in _SCHEMA + _TO_VERSION_1 if version < 1 else _SCHEMA:
                 self._db.execute(statement)

@@ -65,6 +65,13 @@ def connect(path: Path, stack: contextlib.ExitStack, mode: str = "rwc") -> tuple
     return db, lockable
 
 
+def require_own_tables(db: sqlite3.Connection, path: Path) -> None:
+    """BitnetError for a database of another program: a journal's tables would be added to it."""
+    names = {name for (name,) in db.execute("select name from sqlite_master where type = 'table'")}
+    if names and names.isdisjoint(_TABLES):
+        raise BitnetError(f"{path} is a database of another program; move it away.")
+
+
 def _make_own(path: Path) -> None:
     """Give a journal that has a second name, as `cp -al` makes one, a file of its own.
 
@@ -214,6 +221,10 @@ def explained(path: Path) -> Iterator[None]:
         beside = (path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm", "-journal"))
         if odd := next((one for one in beside if one.exists() and not one.is_file()), None):
             raise BitnetError(f"{odd} is in the place of a file of the journal; move it away.") from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:  # a statement does not fit what is there
+            raise BitnetError(
+                f"The tables of {path} are not those of a journal ({error}); restore a backup, or move it away."
+            ) from error
         raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
     except sqlite3.DatabaseError as error:
         raise BitnetError(

@@ -271,8 +271,13 @@ def test_the_student_generates_and_streams(root: Path, capsys: pytest.CaptureFix
     assert second["prompt"] == "then"
     assert main([*words, "--stop", text[2:5]]) == 0
     assert capsys.readouterr().out == text[: text.index(text[2:5])] + "\n"
-    assert main([*words, "--top-p", "2"]) == 2
-    assert capsys.readouterr().err == "bitnet: top_p is 2.0; give a number above 0 and at most 1.\n"
+    for wrong, said in (
+        ("--top-p=2", "top_p is 2.0; give a number above 0 and at most 1"),
+        ("--temperature=nan", "temperature is nan; give a number 0 or more"),
+        ("--seed=-1", "--seed is -1; give a number from 0 to 4,294,967,295"),
+    ):  # told before a student is looked for
+        assert main([*words, wrong, "--student", "nowhere"]) == 2
+        assert capsys.readouterr().err == f"bitnet: {said}.\n"
 
 
 def test_a_newer_checkpoint_that_is_a_pipe_is_named_when_the_student_generates(

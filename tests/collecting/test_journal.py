@@ -1,5 +1,6 @@
 """The journal: a stored answer is never lost, not even to kill -9."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -173,6 +174,39 @@ def test_a_damaged_journal_is_named_with_the_fix(tmp_path: Path, content: bytes)
     with pytest.raises(BitnetError, match=r"keep it, .* \.recover"):
         Journal(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "pragma user_version = 0",
+        "drop table answers",
+        "alter table answers rename to others",
+        "alter table answers drop column crc",
+    ],
+)
+def test_tables_that_are_not_a_journals_are_not_blamed_on_permissions(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.put("a", StoredAnswer("ok", b"x"))
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(change)
+        db.commit()
+    said = r"^The tables of .*journal\.sqlite are not those of a journal \(.*\); restore a backup, or move it away"
+    with pytest.raises(BitnetError, match=said), Journal(path) as journal:
+        journal.put("b", StoredAnswer("ok", b"x"))
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16"])
+def test_a_database_of_another_program_gets_no_tables_of_a_journal(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(f"pragma encoding = '{encoding}'")
+        db.execute("create table users (name)")
+        db.commit()
+        with pytest.raises(BitnetError, match=r"journal\.sqlite is a database of another program; move it away\.$"):
+            Journal(path)
+        assert db.execute("select name from sqlite_master").fetchall() == [("users",)]
 
 
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
