@@ -14,6 +14,7 @@ _STAGES = ("teacher", "collect", "train", "eval", "dryrun")
 _SAID = (
     (r"`bitnet --root (?:'[^']*'|\S+) ", "`bitnet "),
     (r"start again with `bitnet train --from 0`", "train again from step 0 ({experiment.run})"),
+    (r"`bitnet train --from (?:0|STEP)`", "{experiment.checkpoints} Checkpoints, {checkpoints.resume}"),
     (r"`bitnet train --from \w+`", "Resume in Checkpoints ({experiment.checkpoints})"),
     (r"`bitnet pipeline --gate` then ends with exit code 3",
      "With “Gates end the pipeline” in Config ({experiment.config}), it then fails"),

@@ -13,6 +13,7 @@ from bitnet_core.runs.finding import Finding, Level
 from bitnet_core.runs.report_health import NOW_OF, is_steady, not_finite, slow, spikes, spiking, usual_norm
 from bitnet_core.runs.trend import (
     RISES,
+    RUINED,
     comparable,
     is_worse,
     old,
@@ -48,8 +49,6 @@ DISK_LEAST = 500e6
 """And as much for whatever else is written, while a checkpoint's size is not known."""
 RECOVERY = 0.5
 """A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
-RUINED = 1.5
-"""A held-out loss that is so many times the one before the first step means a ruined student."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
 
@@ -111,10 +110,9 @@ def trained(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ..
     if not worse and since != "rose":
         return (Finding("good", f"{words}."),)
     again = "To train from the start under these settings may help."
+    fewer = "A" if vitals.epochs is not None and vitals.epochs <= 1 else "Fewer epochs, a"
     return (
-        Finding(
-            "warn", f"{words}.", again if since == "fell" else "Fewer epochs, a lower LR or more answers may help."
-        ),
+        Finding("warn", f"{words}.", again if since == "fell" else f"{fewer} lower LR or more answers may help."),
     )
 
 

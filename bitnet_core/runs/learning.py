@@ -6,12 +6,13 @@ from dataclasses import replace
 from bitnet_core.runs.ahead import reachable
 from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.health import trained
-from bitnet_core.runs.trend import unsettled
+from bitnet_core.runs.trend import RUINED, is_worse, unsettled
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.text import share, significant
 
 COMPLETIONS_CUT = "completions_cut"
 """The code of the alert that sequences end before many answers do."""
+_RATE = "LR"
 FIRST_PART = 0.25
 """Before this share of its tokens, nothing is said of a student: all agree on little at first."""
 _MORE = "A larger budget, more answers, or a start from layers of a model (STUDENT_INIT) may help."
@@ -37,8 +38,25 @@ def left_off(vitals: Vitals) -> tuple[Finding, ...]:
     if before is not None and unsettled(vitals):
         now = significant(vitals.evaluations[-1].loss)
         return (Finding("calm", f"So far held-out is {now} after the flip, {significant(before.loss)} before it."),)
-    found = trained(vitals, "So far held-out")
-    return tuple(replace(one, level="calm") if one.level == "good" else one for one in found)
+    first, last = vitals.first, vitals.evaluations[-1]
+    if first is None or not is_worse(last.loss, first.loss, ended=True):
+        found = trained(vitals, "So far held-out")
+        return tuple(replace(one, level="calm") if one.level == "good" else one for one in found)
+    ruined = last.loss > first.loss * RUINED
+    found = trained(vitals, "Ruined: so far held-out" if ruined else "So far held-out")
+    return tuple(replace(one, level="bad" if ruined else one.level, advice=_begin_again(vitals)) for one in found)
+
+
+def _begin_again(vitals: Vitals) -> str:
+    """What to do instead of going on with a student that is worse than at the start.
+
+    Where the learning rate has just been changed, the next training has another one already.
+    """
+    rate = "" if vitals.changed and _RATE in vitals.changed.words.split() else f" with a lower {_RATE}"
+    best, first = vitals.best, vitals.first
+    if best and first and best.step and best.loss < first.loss:
+        return f"Go on from an earlier checkpoint{rate} (`bitnet train --from STEP`)."
+    return f"Begin again from step 0{rate} ({'`bitnet train --from 0`' if vitals.starts_saved else 'RESUME_STEP=0'})."
 
 
 def learnt_little(vitals: Vitals, plan: Plan) -> Iterator[Finding]:

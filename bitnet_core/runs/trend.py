@@ -19,6 +19,8 @@ RISEN = 0.005
 """A smaller rise, as a share of the loss, is none."""
 WORSE = 1.02
 """A held-out loss that is so many times the one before the first step means a worse student."""
+RUINED = 1.5
+"""One that is so many times it means a ruined student."""
 _LEAST_PACE = 0.0095
 LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""

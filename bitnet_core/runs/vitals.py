@@ -118,6 +118,10 @@ class Vitals:
     share: float | None = None
     """How much of the quantisers acts; below 1 the student is not ternary yet, and no evaluation counts."""
     budget: float | None = None
+    epochs: float | None = None
+    """How many times the budget goes over the traces."""
+    starts_saved: bool = False
+    """Whether the checkpoint of step 0 was saved, as that of a start from a model is."""
     cadence: Cadence = field(default_factory=Cadence)
     """When it measures besides at its checkpoints, its flip and its end."""
     refused: float = 0
@@ -252,12 +256,13 @@ class VitalSigns:
                 )
             case Budget():
                 self._start.feed(event)
-                self._known["budget"] = finite(event.tokens)
+                self._known["budget"], self._known["epochs"] = finite(event.tokens), finite(event.epochs)
                 self._known["cadence"] = Cadence(
                     natural(event.evaluates_early_steps) or None, natural(event.evaluates_every_steps) or None
                 )
             case CheckpointSaved():
                 self._known["checkpoint_bytes"] = finite(event.bytes)
+                self._known["starts_saved"] = self._known.get("starts_saved", False) or event.step == 0
             case Alert():
                 times = self._alerts.pop(event.code, (event, 0))[1]
                 self._alerts[event.code] = event, times + 1

@@ -52,4 +52,6 @@ def continued(earlier: Vitals, later: Vitals, seen: float) -> Vitals:
         bits=earlier.bits if later.bits is None else later.bits,
         share=earlier.share if later.share is None else later.share,
         budget=earlier.budget if later.budget is None else later.budget,
+        epochs=earlier.epochs if later.epochs is None else later.epochs,
+        starts_saved=earlier.starts_saved or later.starts_saved,
     )

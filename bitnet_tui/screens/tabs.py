@@ -56,7 +56,7 @@ class TabbedScreen(ExportingScreen):
         """Whether the student is being trained now."""
         raise NotImplementedError
 
-    def start_stage(self, name: str, values: Mapping[str, str] | None = None) -> None:
+    def start_stage(self, name: str, values: Mapping[str, str] | None = None, *, agreed: bool = False) -> None:
         raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -202,8 +202,8 @@ class TabbedScreen(ExportingScreen):
             self._train_from(step)
 
     def _train_from(self, step: int) -> None:
-        self._say_there("value", f"Training continues from step {step}.")
-        self.start_stage(_TRAIN, {"RESUME_STEP": str(step)})
+        self._say_there("value", f"Training {'continues' if step else 'begins again'} from step {step}.")
+        self.start_stage(_TRAIN, {"RESUME_STEP": str(step)}, agreed=not step)  # the question has been answered
 
     def _say_there(self, style: str, words: str) -> None:
         if self.on_stack:

@@ -280,6 +280,8 @@ def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...
 
 def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
     """What resuming from here does, as the texts of a question."""
+    if not row.step:
+        return starting.question(found)
     return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", "Don't resume"
 
 
@@ -313,8 +315,6 @@ def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bo
         return f"The student of step {row.step} is not ternary yet; train on, or choose a later one."
     if what == "export":
         return ""
-    if not row.step:
-        return "Step 0 is where every training begins; choose a later checkpoint, or start the training."
     if training:
         return f"The training is running; stop it first with {key_names.key('experiment.stop')}."
     if what == "flip" and not row.fraction:

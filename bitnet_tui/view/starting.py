@@ -47,7 +47,8 @@ def question(found: Outlook) -> tuple[str, str, str, str]:
     budget = f"raise the budget in Config ({key_names.key('experiment.config')})"
     earlier = f"or resume from an earlier one in Checkpoints ({key_names.key('experiment.checkpoints')})"
     instead = f" To go on instead, {budget}, {earlier}." if found.finished else ""
-    words = f"{why}{aside_words(found.aside, 'The')}{instead}"
+    moved = aside_words(found.aside, "The") if found.aside else "No checkpoint is moved."
+    words = f"{why}{moved}{instead}"
     return "Train again from step 0?", words, "Train again", "Keep checkpoints"
 
 

@@ -166,6 +166,21 @@ def test_a_training_that_was_stopped_keeps_what_was_known_of_it():
     (changed,) = said(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54), "interrupted")
     assert "; since LR 3e-4 at step 10 it fell from 7.78." in changed.words
     assert said(_to(5.64)) == said(Training()) == ()
+    (ruined,) = said(_to(5.43, 12.2))
+    assert ruined.level == "bad" and ruined.words.startswith("Ruined: so far held-out rose from 5.43 to 12.2")
+    assert ruined.advice == "Begin again from step 0 with a lower LR (RESUME_STEP=0)."
+    from_model = _under(_to(5.43, 12.2), 3e-4, 12.2, 8.6).emit("checkpoint", step=0)
+    (lowered,) = said(from_model)
+    assert (lowered.level, lowered.advice) == ("bad", "Begin again from step 0 (`bitnet train --from 0`).")
+    assert "an earlier checkpoint" in said(_to(5.43, 5.0, 6.0))[0].advice
+
+
+def test_fewer_epochs_are_no_advice_to_a_training_of_less_than_one():
+    training = _to(5.64, 7.61)
+    for epochs, fewer in ((3.0, True), (0.58, False)):
+        training.emit("budget", tokens=1000, epoch_tokens=500, epochs=epochs, flip_at_tokens=900)
+        (said,) = finished(training.signs.view())
+        assert ("ewer epochs" in said.advice, "lower LR" in said.advice) == (fewer, True)
 
 
 def test_a_stop_after_the_flip_blames_no_setting():

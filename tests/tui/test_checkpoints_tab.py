@@ -23,7 +23,7 @@ from bitnet_tui.view.exports import question
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.pilots import click_on, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, save_checkpoint
 
 
@@ -89,8 +89,10 @@ def test_a_checkpoint_before_the_first_step_is_not_trained(home: Path, saved: Ex
     assert row is not None and "not trained" in unstyled(checkpoints.row_line(row, 100, NOON + 160))
     about = " ".join(map(unstyled, checkpoints.about_lines(view, row, 100, 9)))
     assert "it has the weights that training starts from" in about
-    for what, refused in (("export", False), ("flip", True), ("resume", True)):  # RESUME_STEP=0 begins anew
+    for what, refused in (("export", False), ("flip", True), ("resume", False)):
         assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
+    title, why, *_ = checkpoints.resume_question(row, Outlook(aside=(100, 150)))
+    assert (title, why[:41]) == ("Train again from step 0?", "The checkpoints (those of steps 100, 150)")
     assert question(0, ()) == "Export the student of step 0, not trained yet"
 
 
@@ -213,6 +215,7 @@ async def test_flip_from_a_chosen_checkpoint_by_keyboard(home: Path, saved: Expe
 
 async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch):
     launch, exported = RecordingLaunch(warning=""), []
+    save_checkpoint(saved, 0)
 
     def run(one: Export) -> dict[str, object]:
         exported.append(one.arguments[2:])
@@ -240,3 +243,7 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
         await settled(pilot)
         assert launch.values == [{"RESUME_STEP": "150"}]
         assert "1 Live" in shown(pilot)
+        await pilot.press("4", "end", "T")
+        await until(pilot, lambda: "Train again from step 0?" in words(pilot))
+        await pilot.press("y")
+        await until(pilot, lambda: launch.values[1:] == [{"RESUME_STEP": "0"}])
