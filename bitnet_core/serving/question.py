@@ -28,6 +28,9 @@ _NOTES = ("user", "store", "metadata", "service_tier", "safety_identifier", "pro
 """They change no answer."""
 FIELDS = frozenset({"model", "prompt", *_SAMPLING, *_LENGTH, *_ANSWER, *_CHAT, *_NOTES})
 _FORMATS = ({"type": "text"}, {"type": "json_object"})
+_REASONING = ("none", "auto", "deepseek", "deepseek-legacy")
+_TEXTS = ("role", "name", "reasoning_content", "tool_call_id")
+"""Fields of a message."""
 _SHOWN = 60
 
 
@@ -45,7 +48,32 @@ def rewritten(body: bytes) -> bytes:
             raise Refused(400, f"This server does not accept {flat(name)[:_SHOWN]!r}; leave it out.")
     if given.get("response_format", _FORMATS[0]) not in _FORMATS:
         raise Refused(400, "This server can't answer by a JSON schema; use the response_format json_object.")
+    if given.get("reasoning_format", "none") not in _REASONING:
+        raise Refused(400, f"reasoning_format is none of {', '.join(_REASONING)}; use one of them.")
+    if isinstance(messages := given.get("messages"), list):
+        given["messages"] = [_checked(message, number) for number, message in enumerate(messages, 1)]
     try:
         return orjson.dumps(given)
     except TypeError:  # orjson writes fewer levels than it reads
         raise Refused(400, "The body is nested too deeply.") from None
+
+
+def _checked(message: object, number: int) -> dict[str, object]:
+    """The message without what is null. Refused if llama.cpp would call it a fault of the server."""
+    if not isinstance(message, dict):
+        raise Refused(400, f"Message {number} is not a JSON object.")
+    given = {name: value for name, value in message.items() if value is not None or name == "content"}
+    for name in _TEXTS:
+        if not isinstance(given.get(name, None if name == "role" else ""), str):
+            raise Refused(400, f"The {name} of message {number} is not a text.")
+    if given.get("tool_calls"):
+        raise Refused(400, f"Message {number} has tool calls, and this server knows no tools; leave them out.")
+    parts = given.get("content")
+    for part in parts if isinstance(parts, list) else ():
+        kind = part.get("type") if isinstance(part, dict) else part
+        if kind != "text":
+            shown = flat(str(kind))[:_SHOWN]
+            raise Refused(400, f"Message {number} has a part of the type {shown!r}; this server reads text alone.")
+        if not isinstance(part.get("text"), str):
+            raise Refused(400, f"A part of message {number} has no text.")
+    return given

@@ -36,6 +36,8 @@ def test_what_clients_ask_is_passed_on() -> None:
         ("response_format", {"type": "json_schema", "json_schema": {"schema": {"$ref": "#"}}}),
         ("response_format", {"type": "json_object", "schema": {"minItems": 10**9}}),
         ("response_format", 5),
+        ("reasoning_format", "zz"),
+        ("reasoning_format", []),
         ("metadata", json.loads("[" * 300 + "]" * 300)),
     ],
 )
@@ -44,6 +46,47 @@ def test_what_it_does_not_bear_is_refused_by_name(field: str, value: object) -> 
         rewritten(json.dumps({"prompt": "a", field: value}).encode())
     assert refused.value.status == 400
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (5, "Message 2 is not a JSON object."),
+        ({"content": "a"}, "The role of message 2 is not a text."),
+        ({"role": None, "content": "a"}, "The role of message 2 is not a text."),
+        ({"role": "user", "content": "a", "name": 5}, "The name of message 2 is not a text."),
+        (
+            {"role": "assistant", "content": "a", "reasoning_content": []},
+            "The reasoning_content of message 2 is not a text.",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"a": 1}]},
+            "Message 2 has tool calls, and this server knows no tools; leave them out.",
+        ),
+        (
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}]},
+            "Message 2 has a part of the type 'image_url'; this server reads text alone.",
+        ),
+        (
+            {"role": "user", "content": [{"type": "\x1b[2J" + "x" * 99}]},
+            f"Message 2 has a part of the type '·[2J{'x' * 56}'; this server reads text alone.",
+        ),
+        ({"role": "user", "content": [5]}, "Message 2 has a part of the type '5'; this server reads text alone."),
+        ({"role": "user", "content": [{"type": "text", "text": None}]}, "A part of message 2 has no text."),
+    ],
+)
+def test_a_message_that_is_more_than_text_is_refused_by_its_number(message: object, said: str) -> None:
+    """llama.cpp calls most of them a fault of the server, so clients ask again and again."""
+    with pytest.raises(Refused) as refused:
+        rewritten(json.dumps({"messages": [{"role": "user", "content": "a"}, message]}).encode())
+    assert (refused.value.status, str(refused.value)) == (400, said)
+
+
+def test_what_is_null_in_a_message_is_left_out() -> None:
+    """Clients send back an answer as they have read it."""
+    sent = {"role": "assistant", "content": None, "name": None, "tool_calls": [], "audio": None, "annotations": []}
+    passed = json.loads(rewritten(json.dumps({"messages": [sent]}).encode()))["messages"]
+    assert passed == [{"role": "assistant", "content": None, "tool_calls": [], "annotations": []}]
 
 
 @pytest.mark.parametrize(
