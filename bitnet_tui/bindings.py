@@ -18,13 +18,16 @@ def one(name: str) -> Binding:
     return _binding(by_id(name))
 
 
-def shared(name: str, does: str, label: str = "", keys: str = "", *, priority: bool = False) -> Binding:
+def shared(
+    name: str, does: str, label: str = "", keys: str = "", *, priority: bool = False, footer: bool = False
+) -> Binding:
     """A binding of an action that many widgets have and each does in its own way.
 
-    `keys` where they differ; `priority` where it comes before those of the widget that has the focus.
+    `keys` where they differ; `priority` where it comes before those of the widget that has the focus; `footer` where
+    the line of keys names it.
     """
     action = by_id(name)
-    return Binding(keys or action.keys, does, label or action.label, show=False, id=action.id, priority=priority)
+    return Binding(keys or action.keys, does, label or action.label, show=footer, id=action.id, priority=priority)
 
 
 def scrolling() -> list[BindingType]:

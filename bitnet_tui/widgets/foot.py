@@ -14,7 +14,7 @@ _ALWAYS = (
     *("app.help", "help", "dismiss", "leave", "clear", "app.quit", "quit"),
     *(f"{tab}('leave')" for tab in _TABS),
 )
-_FIRST_TO_LEAVE = ("app.keys", "keys")
+_FIRST_TO_LEAVE = ("app.keys", "keys", "screen.move_stage(1)")
 _PADDING = 3
 
 

@@ -21,7 +21,7 @@ class StageList(Widget, can_focus=True):
         bindings.shared("move.up", "screen.move_stage(-1)", "Stage before"),
         bindings.shared("move.left", "screen.move_stage(-1)", "Stage before"),
         bindings.shared("move.down", "screen.move_stage(1)", "Next stage"),
-        bindings.shared("move.right", "screen.move_stage(1)", "Next stage"),
+        bindings.shared("move.right", "screen.move_stage(1)", "Next stage", footer=True),
     ]
 
     class Chosen(Message):

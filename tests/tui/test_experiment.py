@@ -301,6 +301,7 @@ async def test_a_turn_of_a_tab_draws_only_what_differs(home: Path, monkeypatch: 
         await settled(pilot)
         made = list(pilot.app.screen.query(FooterKey))
         assert "Run stage" not in _named(pilot)
+        assert "Next stage" in _named(pilot)
         pilot.app.screen.refresh_bindings()
         await pilot.press("up", "m")
         await settled(pilot)
