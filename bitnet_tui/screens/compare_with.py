@@ -91,7 +91,8 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
         )
         if not self._choices:
             entries.add_option(Option(_NOTHING, disabled=True))
-        entries.highlighted = 0 if self._choices else None
+        nearest = next((place for place, one in enumerate(self._choices) if one.nearest), 0)
+        entries.highlighted = nearest if self._choices else None
 
     def _line(self, place: int) -> Line:
         one = self._choices[place]

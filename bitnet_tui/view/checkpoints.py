@@ -263,8 +263,7 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int,
         facts.append("it was not written completely, and training skips it")
     lines = wrapped("", " · ".join(facts), "label", cells)
     if row.exported:
-        key = key_names.key("checkpoints.export")
-        lines += wrapped("", f"Exported: {names(row.exported)}; {key} shows how to run it.", "label", cells)
+        lines += wrapped("", f"Exported: {names(row.exported)}.", "label", cells)
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
     return first_lines(lines, most, cells)

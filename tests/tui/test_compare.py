@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from bitnet_core.results.differing import Difference
 from bitnet_core.results.verdict import LETTERS
+from bitnet_core.runs.experiment import Workspace
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.view.choices import choices
 from bitnet_tui.view.compared import (
     Chosen,
     CompareView,
@@ -38,6 +40,15 @@ def view(home: Path) -> CompareView:
     half = made(home, "half")
     trained(half, 5.4, last=STEPS // 2, state="cancelled")
     return CompareWatcher([*map(Chosen, roots), *[Chosen(roots[0])] * 4, Chosen(half.root)], home).look()
+
+
+def test_what_to_compare_with_begins_at_the_one_with_the_nearest_settings(home: Path):
+    settings = {"new": "LR=1", "source": "LR=2\nKD_TAU=1", "one": "LR=2\nKD_TAU=2"}
+    made = {name: Workspace(home).create(name, text) for name, text in settings.items()}
+    others = choices(made["one"], home, 0.0)
+    assert {one.name: one.nearest for one in others} == {"new": False, "source": True}
+    (made["one"] / ".env").unlink()
+    assert sum(one.nearest for one in choices(made["one"], home, 0.0)) == 1
 
 
 def test_values_that_are_spelt_like_settings_are_told_as_they_are(view: CompareView):
