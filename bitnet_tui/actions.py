@@ -329,7 +329,7 @@ ACTIONS: tuple[Action, ...] = (
         ("up", "up,k", "", "Up", "The row, line, stage or choice above; on a chart, zoom in"),
         ("down", "down,j", "", "Down", "The one below; on a chart, zoom out"),
         ("left", "left,h", "", "Left", "The previous stage, token, value or button; on a chart, earlier"),
-        ("right", "right,l", "", "Right", "The next stage, token, value or button, or into the row; on a chart, later"),
+        ("right", "right,l", "", "Right", "The next one, or into the row; on a chart, later"),
         ("far_left", "shift+left,minus", "", "Far left", "Ten steps left on the flip's bar"),
         ("far_right", "shift+right,plus", "", "Far right", "Ten steps right on the flip's bar"),
         ("page_up", "pageup", "", "Page up", "A page up"),
