@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 _FIRST = (
     "bitnet_core.settings.resolve",
@@ -47,16 +48,20 @@ def modules() -> Iterator[str]:
     import pkgutil  # not before the first paint
 
     for package in _PACKAGES:
-        path = importlib.import_module(f"bitnet_tui.{package}").__path__
-        yield from (one.name for one in pkgutil.walk_packages(path, f"bitnet_tui.{package}."))
+        path = [str(Path(__file__).parent / package)]
+        found = pkgutil.walk_packages(path, f"bitnet_tui.{package}.", onerror=lambda _: None)
+        yield from (one.name for one in found)
     yield "bitnet_tui.palette"
 
 
 def load_next(names: Iterator[str]) -> bool:
-    """Import the first of these that is not there yet; whether there was one. One that can't be is passed over."""
+    """Import the first of these that is not there yet; whether there was one.
+
+    One that can't be is passed over. While a newer version is installed, a module may raise anything.
+    """
     for name in names:
         if name not in sys.modules:
-            with contextlib.suppress(ImportError, OSError, SyntaxError):  # opening its screen says what is wrong
+            with contextlib.suppress(Exception):  # opening its screen says what is wrong
                 importlib.import_module(name)
             return True
     return False

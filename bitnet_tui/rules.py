@@ -1,5 +1,6 @@
 """The rules of the stylesheets: each is read once, and on each key many widgets look for those that hold for them."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,18 @@ class Rules(Stylesheet):
         self.parse()
 
     def ahead(self) -> Iterator[bool]:
-        """Parse the sheets of all widgets that are imported and of all screens, one a step, before one needs them."""
+        """Parse the sheets of all widgets that are imported and of all screens, one a step, before one needs them.
+
+        One that can't be read or parsed is passed over: opening its screen says what is wrong.
+        """
         for kind in dict.fromkeys(_below(Widget)):
-            for read_from, css, tie_breaker, scope in kind.__new__(kind)._get_default_css():
-                self._parse_rules(css, read_from, is_default_rules=True, tie_breaker=tie_breaker, scope=scope)
+            with contextlib.suppress(Exception):
+                for read_from, css, tie_breaker, scope in kind.__new__(kind)._get_default_css():
+                    self._parse_rules(css, read_from, is_default_rules=True, tie_breaker=tie_breaker, scope=scope)
             yield True
         for path in sorted((Path(__file__).parent / "screens").rglob("*.tcss")):
-            self._parse_rules(path.read_text(encoding="utf-8"), (str(path), ""))
+            with contextlib.suppress(Exception):  # while a newer version is installed, files come and go
+                self._parse_rules(path.read_text(encoding="utf-8"), (str(path), ""))
             yield True
 
     @property

@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
-from bitnet_tui.loading import load_next
+import pytest
+
+from bitnet_tui import loading
+from bitnet_tui.loading import load_next, modules
 
 _MOST = 15
 """Modules of a step: some 10 ms of processor time."""
@@ -30,7 +34,15 @@ def test_every_screen_is_imported_at_rest_and_little_at_a_time():
     assert 0 < int(most) <= _MOST
 
 
-def test_a_module_that_cannot_be_imported_is_passed_over():
-    names = iter(["bitnet_tui.no_such_module", "bitnet_tui.loading"])
+@pytest.mark.parametrize("text", ["import no_such", "sys.no_such", "int('x')", "raise OSError", "("])
+def test_a_module_that_cannot_be_imported_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str):
+    (tmp_path / "half_upgraded.py").write_text(f"import sys\n{text}\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = iter(["half_upgraded", "bitnet_tui.loading"])
     assert load_next(names)
     assert not load_next(names)
+
+
+def test_a_package_that_is_gone_is_passed_over(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loading, "_PACKAGES", ("no_such_package", "widgets"))
+    assert {"bitnet_tui.widgets.foot", "bitnet_tui.palette"} <= {*modules()}

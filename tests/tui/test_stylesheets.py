@@ -12,7 +12,7 @@ import pytest
 from textual.app import App
 from textual.color import Color
 from textual.css import stylesheet
-from textual.css.stylesheet import Stylesheet
+from textual.css.stylesheet import Stylesheet, StylesheetError
 
 import bitnet_tui
 from bitnet_tui.app import BitnetApp
@@ -102,6 +102,24 @@ async def test_what_was_parsed_ahead_is_not_parsed_when_its_screen_opens(home: P
         await pilot.press("enter", "7")
         await settled(pilot)
         assert "follow" in shown(pilot)
+
+
+def test_a_sheet_that_cannot_be_read_or_parsed_is_passed_over(monkeypatch: pytest.MonkeyPatch):
+    rules, parsed, sheets = Rules(), [], [path for path in _ALL if path.parent.name == "screens"]
+    gone, wrong = sheets[:2]
+
+    def read(path: Path, **_: object) -> str:
+        return "".join([] if path != gone else path.with_name("gone").open())
+
+    def parse(_: str, read_from: tuple[str, str], **__: object) -> None:
+        if read_from[0] == str(wrong):
+            raise StylesheetError
+        parsed.append(read_from[0])
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(rules, "_parse_rules", parse)
+    assert len([*rules.ahead()]) > len(sheets)
+    assert {str(path) for path in sheets} - {*parsed} == {str(gone), str(wrong)}
 
 
 def test_a_screen_has_one_stylesheet_of_its_own_and_what_several_share_is_named():
