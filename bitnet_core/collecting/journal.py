@@ -238,9 +238,7 @@ class Journal:
     def spent(self) -> Spent:
         """The sum over all requests sent; those that found no connection ("unsent") don't count as requests."""
         with self._lock, self._explain_errors():
-            row = self._db.execute(
-                "select total(state <> 'unsent'), total(prompt_tokens + completion_tokens), total(usd) from sendings"
-            ).fetchone()
+            row = self._db.execute(journal_file.SPENT).fetchone()
         if not all(0 <= one < _MOST_SPENT for one in row):
             raise BitnetError(f"{self.path} is damaged: it counts impossible costs; restore it from a backup.")
         return Spent(int(row[0]), int(row[1]), float(row[2]))

@@ -34,6 +34,12 @@ _TAKE_ANSWERS = """
     crc = excluded.crc, attempts = max(attempts, excluded.attempts)
     where status <> 'ok' and (excluded.status = 'ok' or excluded.at > at)
 """
+SPENT = """
+    select total(state <> 'unsent'), total(prompt_tokens + completion_tokens), total(usd),
+    -total('blob' in (t, c, u) or 'text' in (t, c, u))
+    from (select *, typeof(prompt_tokens) t, typeof(completion_tokens) c, typeof(usd) u from sendings)
+"""
+"""Requests, tokens and dollars of all requests sent. The last number is below 0 if a cost is no number: it adds 0."""
 _COLUMNS = "key, prompt_tokens, completion_tokens, usd, state"
 _TAKE_SENDINGS_OF_ANOTHER = f"insert into sendings ({_COLUMNS}) select {_COLUMNS} from taken.sendings"  # noqa: S608
 _TAKE_SENDINGS_OF_A_COPY = (

@@ -231,7 +231,7 @@ def test_a_body_of_another_type_costs_one_answer(tmp_path: Path, body: str, crc:
 
 
 @pytest.mark.parametrize("column", ["prompt_tokens", "usd"])
-@pytest.mark.parametrize("value", ["-1000000000", "9e999", "-9e999", "1e30"])
+@pytest.mark.parametrize("value", ["-1000000000", "9e999", "-9e999", "1e30", "'free'", "x'00'", "''"])
 def test_impossible_costs_lift_no_limit(tmp_path: Path, column: str, value: str) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
