@@ -56,9 +56,9 @@ class TracesPane(Vertical):
         """The trace and the token to go to as soon as it is there."""
         self._worst: list[tuple[int, int]] = []
         self._goes_to_worst = False
-        """Whether to go to the worst of all tokens as soon as they are known."""
+        """Whether to go to the worst of all tokens as soon as they are known, unless one goes elsewhere before."""
         self._just_scored = 0
-        """How many traces were scored, until the first of the list is shown at its worst token, or something else."""
+        """How many traces were scored, until the list shows it: the key to the worst token works from then on."""
         self._stays = False
         """Whether what is said at the foot stays until one goes on, or only until the list is read."""
 
@@ -125,7 +125,6 @@ class TracesPane(Vertical):
         order, search = self._wanted.fields, self._searched
         request: Request = {"ask": "list", "search": search, "offset": offset, "limit": PAGE, **order}
         if around is not None:
-            self._just_scored = 0
             self._traces.seek(around)
             request["around"] = around
         self._requests.ask(request)
@@ -164,8 +163,7 @@ class TracesPane(Vertical):
             case "worst":
                 self._worst = [(one.prompt_idx, one.position) for one in of_answer(Worst, found).tokens]
                 if self._goes_to_worst:
-                    self._goes_to_worst = False
-                    self._go_to_worst(self._worst[0] if self._worst else None)
+                    self._go_to_worst(self._worst[0] if self._worst else None, anew=True)
             case "rejects":
                 cells = max(20, self.content_size.width - 2)
                 self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
@@ -184,6 +182,9 @@ class TracesPane(Vertical):
         if not page.matched:
             self._say("No trace has this text; change the search.", "label")
         self._draw()
+        if self._just_scored:
+            self._say_scored(self._just_scored)
+            self._just_scored = 0
 
     def _take_trace(self, trace: Trace) -> None:
         if trace.scored != self._scored:
@@ -197,10 +198,6 @@ class TracesPane(Vertical):
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
             self._say(self._once_there)
-        elif self._just_scored and (first := self._traces.first) and first.prompt_idx == trace.prompt_idx:
-            cursor = worst
-            self._say_scored(self._just_scored)
-            self._just_scored = 0
         self._shown.show(trace, cursor)
         self.call_after_refresh(self._draw)  # what was hidden has no width yet
 
@@ -264,7 +261,7 @@ class TracesPane(Vertical):
 
     def _begin_anew(self, order: Order | None = None) -> None:
         self._wanted = order or self._wanted
-        self._just_scored = 0
+        self._goes_to_worst = False
         self._traces.forget()
         self._list()
         self._draw()
@@ -318,16 +315,17 @@ class TracesPane(Vertical):
         )
         return self._goto or shown
 
-    def _go_to_worst(self, found: tuple[int, int] | None) -> None:
+    def _go_to_worst(self, found: tuple[int, int] | None, *, anew: bool = False) -> None:
+        """With `anew`, what is shown may be from before the scoring."""
+        self._goes_to_worst = False
         if found is None:
             self._say("No token has a value to rank by.", "label")
             return
-        self._just_scored = 0
         at = self._worst.index(found)
         place = at + 1, (at + 1) % len(self._worst) + 1
         keys = key("traces.score"), key("traces.worst-of-all")
         words = scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running)
-        if self._goto is None and found[0] == self._here[0]:
+        if not anew and self._goto is None and found[0] == self._here[0]:
             self._say(words)
             self._shown.text.go(found[1])
             return
@@ -346,8 +344,9 @@ class TracesPane(Vertical):
         self._worst = []
         self._goto = None
         self._traces.forget()
-        # At the worst trace, as nobody searches.
+        # At the worst token, as nobody searches.
         begins = not ended.problem and self._wanted == Order() and not self.leaves
+        self._goes_to_worst = False
         self._list(around=self._trace.prompt_idx if self._trace and not begins else None)
         if self._trace is not None and not begins:
             self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
@@ -356,12 +355,16 @@ class TracesPane(Vertical):
             self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
             return
         self._shown.forget_shading()
-        self._say_scored(ended.scored)
-        self._just_scored = ended.scored if begins else 0
+        self._say(f"{self._scored_words(ended.scored)}.")
+        self._just_scored = ended.scored
+        if begins:
+            self._find_worst()
 
     def _say_scored(self, traces: int) -> None:
-        words = scoring.ended(traces, self._page.total if self._page else None)
-        self._say(f"{words}; {key('traces.worst-of-all')} goes to the worst token.")
+        self._say(f"{self._scored_words(traces)}; {key('traces.worst-of-all')} goes to the worst token.")
+
+    def _scored_words(self, traces: int) -> str:
+        return scoring.ended(traces, self._page.total if self._page else None)
 
     # -- messages of its parts ---------------------------------------------------------------------------------------
 
@@ -374,7 +377,7 @@ class TracesPane(Vertical):
         if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
             self._say("")  # the first one is nobody's choice, and of one that is shown again nothing is new
         if message.row != self._traces.first:
-            self._just_scored = 0
+            self._goes_to_worst = False
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 
