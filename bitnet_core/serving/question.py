@@ -31,6 +31,8 @@ _FORMATS = ({"type": "text"}, {"type": "json_object"})
 _REASONING = ("none", "auto", "deepseek", "deepseek-legacy")
 _TEXTS = ("role", "name", "reasoning_content", "tool_call_id")
 """Fields of a message."""
+_MOST_BREAKERS = 16
+"""llama.cpp compares each with each token of the vocabulary, and answers nobody meanwhile."""
 _SHOWN = 60
 
 
@@ -50,6 +52,9 @@ def rewritten(body: bytes) -> bytes:
         raise Refused(400, "This server can't answer by a JSON schema; use the response_format json_object.")
     if given.get("reasoning_format", "none") not in _REASONING:
         raise Refused(400, f"reasoning_format is none of {', '.join(_REASONING)}; use one of them.")
+    breakers = given.get("dry_sequence_breakers")
+    if isinstance(breakers, list) and len(breakers) > _MOST_BREAKERS:
+        raise Refused(400, f"dry_sequence_breakers has more than {_MOST_BREAKERS} texts; leave some out.")
     if isinstance(messages := given.get("messages"), list):
         given["messages"] = [_checked(message, number) for number, message in enumerate(messages, 1)]
     try:

@@ -38,6 +38,7 @@ def test_what_clients_ask_is_passed_on() -> None:
         ("response_format", 5),
         ("reasoning_format", "zz"),
         ("reasoning_format", []),
+        ("dry_sequence_breakers", ["x"] * 17),
         ("metadata", json.loads("[" * 300 + "]" * 300)),
     ],
 )
