@@ -17,12 +17,14 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.events import CheckpointSaved
+from bitnet_core.runs.strict_json import strict
 from bitnet_core.training.ramp import FIELD
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bitnet_core.model.student import Student
+    from bitnet_core.runs.reporter import Reporter
 
 _FORMAT = "bitnet-core student"
 _VERSION = 1
@@ -103,6 +105,19 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
     size, digest = path.stat().st_size, files.sha256_file(path)
     files.write_json(health_of(path), {"checkpoint": path.name, "sha256": digest, "bytes": size} | health)
     return CheckpointSaved(step=checkpoint.step, path=str(path), bytes=size, sha256=digest)
+
+
+_MEASURED_AT = ("step", "activation_bits", "layers_at_4_bits", FIELD)
+
+
+def tell_measured(path: Path | None, evaluation: dict[str, Any], reporter: "Reporter") -> None:
+    """Write an evaluation into the health file of the checkpoint if it is of it, and the first one of its step."""
+    health = read_health(path) if path else {}
+    kept = health.get("heldout")
+    same = bool(health) and all(health.get(name) == evaluation.get(name) for name in _MEASURED_AT)
+    if path and same and not (isinstance(kept, dict) and kept.get("step") == evaluation["step"]):
+        files.write_json(health_of(path), {**health, "heldout": strict(evaluation)})
+        reporter.artifact(health_of(path), "health")
 
 
 def found(folder: Path) -> list[Path]:

@@ -337,6 +337,7 @@ class Trainer:
         state.evaluations.append(row)
         state.unmeasured = None
         if self._held_out:
+            checkpoints.tell_measured(self.last_checkpoint, row, self._reporter)
             report.warn_if_rising(self._reporter, state)
 
     # -- checkpoints -----------------------------------------------------------------------------------

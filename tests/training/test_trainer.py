@@ -75,6 +75,23 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: Make, stopped: int
     assert summary["resumed_from"] == str(second.resumed_from)
 
 
+def test_a_checkpoint_that_is_measured_after_it_was_saved_has_its_held_out_loss(make_trainer: Make) -> None:
+    first = make_trainer(name="cut", resume=True)
+    stop_after(first, 3)
+    with pytest.raises(Stopped):
+        first.run()
+    assert first.last_checkpoint is not None
+    assert checkpoints.read_health(first.last_checkpoint)["heldout"]["step"] < 3
+    second = make_trainer({"LR": "1e-4"}, name="cut", resume=True)
+    stop_after(second, 4)
+    with pytest.raises(Stopped):
+        second.run()
+    (measured,) = [one for one in events(second, "metric") if one.get("when") == "changed"]
+    health = checkpoints.read_health(first.last_checkpoint)
+    assert (health["heldout"]["step"], health["heldout"]["heldout_loss"]) == (3, measured["heldout_loss"])
+    assert checkpoints.is_complete(first.last_checkpoint)
+
+
 def test_checkpoints_removed_under_a_training_are_saved_once_more_before_it_ends(make_trainer: Make) -> None:
     trainer = make_trainer({"TOTAL_STEPS": "8", "CHECKPOINT_INTERVAL": "2"})
     folder = trainer.ctx.experiment.checkpoints
