@@ -27,7 +27,7 @@ Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
 in_use = Presence("the command")
 """The experiment that this process's command is about."""
-_LONGEST_WORD, _LONGEST_LINE = 200, 1000
+_LONGEST_WORD, _LONGEST_LINE = 500, 2000
 """In terminal cells, of the command line that a complaint quotes."""
 CHECKPOINT_HELP = "best, latest, a step, or a file (default: latest)"
 

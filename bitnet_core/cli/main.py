@@ -71,7 +71,7 @@ def _guarded(argv: list[str]) -> int:
         finally:
             sys.stdout.flush()
     except BitnetError as error:
-        complain("".join(f"bitnet: {line}\n" for line in str(error).split("\n")))
+        complain("".join(f"bitnet: {line}\n" for line in str(error).split("\n")), quotes=True)
         return error.exit_code
     except OSError as error:
         what = "memory" if lacks_memory(error) and not error.filename else error.filename or "a file"
