@@ -35,10 +35,18 @@ _FIXES = {
 }
 
 
+_LONGEST = 20_000
+"""Characters of a message. What it quotes from a file or a reply can be of any length."""
+
+
 class BitnetError(Exception):
-    """`str(error)` is the complete message. It is shown as it is, without a traceback."""
+    """`str(error)` is the complete message, less the middle of a very long one. It is shown without a traceback."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 class UsageError(BitnetError):

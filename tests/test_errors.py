@@ -254,3 +254,11 @@ def test_the_reason_of_a_numbered_error_is_the_systems() -> None:
     error = OSError("Error writing bytes to file")
     error.errno = errno.ENOSPC
     assert explained(error, "x") == "(No space left on device); free space there"
+
+
+def test_a_very_long_message_loses_its_middle_and_keeps_its_fix() -> None:
+    told = str(BitnetError(f"{'x' * 20_000_000} is not a shape; correct it."))
+    assert len(told) < 21_000
+    assert told.startswith("xxx")
+    assert told.endswith("x is not a shape; correct it.")
+    assert str(UsageError("short; mend it.")) == "short; mend it."

@@ -113,4 +113,4 @@ def _weights(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise BitnetError(f"{path} is not a whole safetensors file ({error}); download it again.") from error
+        raise BitnetError(f"{path} is not a whole safetensors file ({error!s:.200}); download it again.") from error

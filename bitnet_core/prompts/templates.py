@@ -6,6 +6,7 @@ of numbers. The fillings of a template are numbered, so that they need not be li
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -189,9 +190,9 @@ def _list(name: str, written: Any, where: str) -> Values:
                 f"{where} goes from {values.first} to {values.last}; write up to {_LARGEST_RANGE:,} numbers"
             )
         return range(values.first, values.last + 1, values.step)
-    repeated = next((one for place, one in enumerate(values) if one in values[:place]), None)
-    if repeated is not None:
-        raise _Refused(f"{where} holds {repeated!r:.60} twice; remove one of the two")
+    commonest, times = Counter(values).most_common(1)[0]
+    if times > 1:
+        raise _Refused(f"{where} holds {commonest!r:.60} twice; remove one of the two")
     return tuple(values)
 
 

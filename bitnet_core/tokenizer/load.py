@@ -4,6 +4,7 @@ Needs `tokenizers` and `jinja2` alone for the usual case, so that loading takes 
 """
 
 import contextlib
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ _SPM_UNIGRAM, _SPM_CONTROL, _SPM_USER_DEFINED = 1, 3, 4
 _ANY_TEXT = "a é\n東\U0010fffd"
 """Has a character that no vocabulary knows: some models can't encode it."""
 _BLANKS = "a b c"
+_LETTERS = string.ascii_letters + string.digits
 _MOST_GROWTH = 256
 """What a character may become; usual normalizers replace a sign by one to three others."""
 _USUAL_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
@@ -195,6 +197,9 @@ def _assemble(
     words = b"".join(map(made.text_bytes, made.encode(_BLANKS))).strip(b" ")
     if words and b" " not in words:
         raise BitnetError(f"The tokenizer in {where} drops the blanks between words; {fix}.")
+    known = "".join(sign for sign in _LETTERS if sign.encode() in made.ids_by_bytes)
+    if dropped := made.dropped(known):
+        raise BitnetError(f"The tokenizer in {where} drops {dropped!r} without a word; {fix}.")
     return made
 
 

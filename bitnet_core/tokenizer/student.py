@@ -18,6 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused, merging_system
+from bitnet_core.tokenizer.dropped import first_dropped
 from bitnet_core.tokenizer.folder import CONFIG_FILE, TEMPLATE_FILE
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
@@ -128,6 +129,10 @@ class StudentTokenizer:
             ids += self.encode_plain(text) if text else []
             ids += self._longest_tokens(raw)
         return ids
+
+    def dropped(self, text: str) -> str:
+        """The first sign of a rendered prompt that no id stands for; "" if there is none."""
+        return first_dropped(text, self._cut(self._tokenizer, text).offsets)
 
     @cached_property
     def opening_ids(self) -> list[int]:
@@ -245,10 +250,12 @@ class StudentTokenizer:
         if not text:
             raise TemplateRefused(self._template_owner, "it makes no text")
         self._chat_template.require_user(messages, self.special_tokens, text)
-        ids = self.encode(text)
-        if not ids:
+        encoded = self._cut(self._tokenizer, text)
+        if not encoded.ids:
             raise self._not_tokenized("it makes no token of the text")
-        return RenderedPrompt(text, ids)
+        if dropped := first_dropped(text, encoded.offsets):
+            raise self._not_tokenized(f"it drops {dropped!r} without a word")
+        return RenderedPrompt(text, list(encoded.ids))
 
     @property
     def _template_owner(self) -> str:

@@ -216,3 +216,11 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.
 def test_slots_without_an_end_are_text_and_not_searched_one_by_one() -> None:
     text = "${a} and " + "${" * 500_000
     assert Template("", (text,), (("a", ("x",)),)).fill(0) == {"prompt": text.replace("${a}", "x")}
+
+
+def test_a_long_list_is_not_searched_for_each_of_its_values(tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(
+        f"[topics.a]\ntemplates = ['${{b}}']\n[lists]\nb = {[str(n) for n in range(300_000)]}"
+    )
+    (topic,) = load_topics(tmp_path / "t.toml")
+    assert topic.templates[0].size == 300_000

@@ -324,6 +324,14 @@ def test_a_tokenizer_that_drops_blanks_is_refused(tmp_path: Path, pre_tokenizer:
         load_tokenizer(byte_level_folder(tmp_path, pre_tokenizer=pre_tokenizer))
 
 
+@pytest.mark.parametrize("pattern", [{"String": "b"}, {"Regex": "."}, {"Regex": "[a-c]"}])
+def test_a_tokenizer_that_drops_letters_is_refused(tmp_path: Path, pattern: Any) -> None:
+    """Prompts would be stored without them, and answers not."""
+    removing = {"type": "Split", "pattern": pattern, "behavior": "Removed", "invert": False}
+    with pytest.raises(BitnetError, match=r"drops '[a-zA-Z0-9]' without a word; correct TOKENIZER_NAME"):
+        load_tokenizer(byte_level_folder(tmp_path, pre_tokenizer={"type": "Sequence", "pretokenizers": [removing]}))
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_sentencepiece_model_that_is_a_pipe_is_not_waited_for(tmp_path: Path, *, named: bool) -> None:
     os.mkfifo(tmp_path / "tokenizer.model")

@@ -1,14 +1,18 @@
 """Prompts and texts that a tokenizer or its template can't take are refused, each with its reason."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.chat_template import TemplateRefused
+from bitnet_core.tokenizer.dropped import first_dropped
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.refused import NotTokenized, Refused
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -105,6 +109,27 @@ def test_a_prompt_without_a_token_is_refused_by_its_tokenizer(normalizer: Any, t
     with pytest.raises(NotTokenized, match="no token of the text") as caught:
         changed(normalizer=normalizer).encode_prompt(user(text))
     assert caught.value.status == "refused_by_tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sign"), [("é", "é"), (r"\?", "?"), ("[東京]", "東"), ("🙂", "🙂"), (r"\d", "3")]
+)
+def test_a_prompt_of_which_a_sign_gets_no_token_is_refused(pattern: str, sign: str) -> None:
+    kept = small_tokenizer()._tokenizer.pre_tokenizer
+    removing = pre_tokenizers.Split(Regex(pattern), "removed")
+    tokenizer = changed(pre_tokenizer=pre_tokenizers.Sequence([removing, kept]))
+    assert tokenizer.encode_prompt(user("the rain")).ids
+    with pytest.raises(NotTokenized, match=f"it drops '{re.escape(sign)}' without a word"):
+        tokenizer.encode_prompt(user(f"the {sign} rain"))
+
+
+@given(st.lists(st.sampled_from(["the ", "é", "東", "?", "\n", "\u0301", "\x00", "🙂", " "]), max_size=8), st.data())
+def test_the_first_sign_outside_all_spans_is_found(parts: list[str], data: st.DataObject) -> None:
+    text = "".join(parts)
+    held = [data.draw(st.booleans()) for _ in text]
+    spans = [(place, place + 1) for place, is_held in enumerate(held) if is_held]
+    lost = [one for one, is_held in zip(text, held, strict=True) if not is_held and one not in "\n \u0301\x00"]
+    assert first_dropped(text, data.draw(st.permutations(spans))) == "".join(lost[:1])
 
 
 def test_a_prompt_is_its_text_and_its_ids() -> None:
