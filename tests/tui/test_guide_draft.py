@@ -21,6 +21,7 @@ from bitnet_core.text import width
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import draft_record, review, storing, teachers
 from bitnet_tui.view.guide.draft import ALWAYS, BACKEND, HERE, STEPS, STUDENT_FIELDS, SYNC, TEACHER, Draft
+from bitnet_tui.view.guide.keylike import may_be_shown
 from bitnet_tui.view.spans import unstyled
 
 NOBODY: frozenset[str] = frozenset()
@@ -178,7 +179,9 @@ def test_a_draft_comes_back_from_its_record(values, step, had_keys):
     allowed = {
         name: text
         for name, text in values.items()
-        if name not in SECRET_NAMES and (not REGISTRY[name].choices or text in REGISTRY[name].choices)
+        if name not in SECRET_NAMES
+        and may_be_shown(name, text)
+        and (not REGISTRY[name].choices or text in REGISTRY[name].choices)
     }
     draft = made("mine", **allowed)
     draft = Draft(draft.values, "mine", step, "from", had_keys=had_keys)

@@ -190,12 +190,11 @@ async def test_pasted_settings_fill_the_steps_and_other_text_goes_into_the_field
         assert said(pilot, "#problem").startswith("Nothing taken: write each line as “label: value”")
         assert KEY not in shown(pilot)
         field_of(guide, "ADDRESS").focus()
-        for written in (f"{KEY}4", f"use {KEY}4 for it"):
-            await _paste(pilot, written)
-            assert KEY not in shown(pilot)
-            (told,) = [one.message for one in pilot.app._notifications]
-            assert "looks like a key, and this field would show it" in told
-            pilot.app.clear_notifications()
+        await _paste(pilot, f"{KEY}4")
+        assert KEY not in shown(pilot)
+        (told,) = [one.message for one in pilot.app._notifications]
+        assert "looks like a key, and this field would show it" in told
+        pilot.app.clear_notifications()
         field_of(guide, "KEY").focus()
         for written, key in (
             (f"{KEY}5", f"{KEY}5"),

@@ -13,11 +13,11 @@ from textual.actions import SkipAction
 from textual.widget import Widget
 from textual.widgets import Input
 
-from bitnet_core.secrets.known import remember
+from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.text import width
 from bitnet_tui.screens.guide.looking import LookingScreen
 from bitnet_tui.services.commands import Command
-from bitnet_tui.view.guide import labelled, pasted
+from bitnet_tui.view.guide import keylike, labelled, pasted
 from bitnet_tui.view.guide.carrying import Carried
 from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
@@ -35,7 +35,13 @@ _AGAIN_SECONDS = 0.1
 _WIDEST, _OTHER_BUTTONS = 132, 36
 """Cells of the foot in a large window, and those that a button there leaves to the others."""
 _NO_LABEL = "Nothing taken: write each line as “label: value”, such as “Model: …”."
+_ONE_VALUE = "Nothing taken: paste one value alone, without words around it."
 _NOT_TAKEN = "Something else was running when this was pasted; paste it again once that has ended."
+
+
+def _one_key(text: str) -> bool:
+    """Whether a text is a key of a known form alone, which the field itself refuses."""
+    return len(text.split()) == 1 and redactor()(text) != text
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,9 @@ class Guide(LookingScreen[Made | None]):
             return bool(key)
         if found is None and not isinstance(field, Input) and not self.take_word(text):
             self.say(_NO_LABEL, "warn")
+        if found is None and isinstance(field, Input) and not keylike.is_one_value(text) and not _one_key(text):
+            self.say(_ONE_VALUE, "warn")
+            return True
         if found is None:
             return not isinstance(field, Input)
         remember(found.keys.values())

@@ -6,11 +6,12 @@ from bitnet_tui.view.guide.vocabulary import told
 
 _CURL = re.compile(r"\s*(?:\$\s+)?curl\s")
 _IN_CURL = {
-    "address": re.compile(
+    "teacher address": re.compile(
         r"(https?://[^\s'\"]+?)(?:/(?:chat/completions|completions|models|embeddings))?/?(?=[\s'\"]|$)"
     ),
-    "key": re.compile(r"(?i)\bbearer\s+([^\s'\"]+)"),
-    "model": re.compile(r"[\"']model[\"']\s*:\s*[\"']([^\"'\n]+)[\"']"),
+    "teacher key": re.compile(r"(?i)\b(?:bearer\s+|(?:x-)?api-key:\s*)([^\s'\"]+)"),
+    "login password": re.compile(r"\s(?:-u|--user)[\s=]*[\"']?[^\s:'\"]+:([^\s'\"]+)"),
+    "teacher model": re.compile(r"[\"']model[\"']\s*:\s*[\"']([^\"'\n]+)[\"']"),
 }
 _ARGUMENT = re.compile(r"""\b([A-Za-z]\w*)\s*=\s*(["'])([^"'\n]+)\2""")
 _ENOUGH = 2
@@ -20,6 +21,6 @@ def in_lines(text: str) -> str:
     """What a call says of its server, a line each; the text as it is if it is no call."""
     if _CURL.match(text):
         found = {name: one[1] for name, pattern in _IN_CURL.items() if (one := pattern.search(text))}
-        return "\n".join(f"teacher {name}: {value}" for name, value in found.items())
+        return "\n".join(f"{name}: {value}" for name, value in found.items())
     arguments = [(name, value) for name, _, value in _ARGUMENT.findall(text) if told(name)] if "(" in text else []
     return "\n".join(f"{name}: {value}" for name, value in arguments) if len(arguments) >= _ENOUGH else text

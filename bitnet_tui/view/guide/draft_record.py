@@ -5,18 +5,24 @@ from dataclasses import replace
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.text import is_utf8
 from bitnet_tui.view.guide.draft import BACKEND, LONGEST_NAME, STEPS, Draft, default, fitted_last
+from bitnet_tui.view.guide.keylike import may_be_shown, may_hold_a_key
 
 _MOST_VALUES, _LONGEST_VALUE = 500, 30_000
 
 
 def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The draft as JSON. What JSON can't hold, or holds one of `secrets` in a wrong field, is left out."""
+    """The draft as JSON. Left out is what JSON can't hold, and what has one of `secrets` or may have another key."""
 
     def may_be_kept(text: str) -> bool:
         return is_utf8(text) and not any(secret in text for secret in secrets if secret)
 
-    values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
+    values = {
+        name: value
+        for name, value in draft.values.items()
+        if name not in SECRET_NAMES and may_be_kept(value) and may_be_shown(name, value)
+    }
     name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
+    name = "" if may_hold_a_key(name) else name
     return {
         "version": 1,
         "name": name,

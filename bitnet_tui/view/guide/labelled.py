@@ -10,6 +10,7 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide.addresses import is_address, looks_like_one, scheme
 from bitnet_tui.view.guide.draft import BACKEND, CHAT, TEACHER, Draft, step_of
+from bitnet_tui.view.guide.keylike import VALUE, tells_a_secret
 from bitnet_tui.view.guide.parts import models_in, parts, provider_of
 from bitnet_tui.view.guide.vocabulary import (
     ADDRESSES,
@@ -20,14 +21,13 @@ from bitnet_tui.view.guide.vocabulary import (
     named,
     plain,
     setting_called,
-    tells_a_secret,
     told,
     wholly,
 )
 
 _LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(\s*(?:=|:(?!\d+(?:/|$)))\s*|\t\s*)(\S.*)")
 """A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
-_SPACED = re.compile(r"(?:[-*•]\s+)?([A-Za-z][\w.'-]{0,20}(?: [\w.'-]{1,20}){0,3})(\s+)((?=\S*\d)\S{6,}|\S{20,})")
+_SPACED = re.compile(rf"(?:[-*•]\s+)?([A-Za-z][\w.'-]{{0,20}}(?: [\w.'-]{{1,20}}){{0,3}})(\s+)({VALUE})")
 """The same without a sign between them, as `Bearer 1f9c…`; only a word for a key is a label then."""
 _WORD = re.compile(
     r"(?i)(?:[-*•]\s+)?(bucket|region|model|teacher|s3|minio|address|endpoint|host|server|url)(\s+)(\S+)"

@@ -16,7 +16,6 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed, wrap
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import calls, labelled, storing
-from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.bare import with_labels
 from bitnet_tui.view.guide.draft import (
     BACKEND,
@@ -29,20 +28,16 @@ from bitnet_tui.view.guide.draft import (
     of_settings,
     wrong,
 )
+from bitnet_tui.view.guide.keylike import is_long, labels_of_keys, may_be_shown, tells_a_secret
 from bitnet_tui.view.guide.noted import in_plain_lines
-from bitnet_tui.view.guide.vocabulary import setting_called, tells_a_secret
+from bitnet_tui.view.guide.vocabulary import setting_called
 from bitnet_tui.view.typed import plain_value
 
 _SECTION = re.compile(r"^[^\S\n]*\[([^\]\n]*)\][^\S\n]*$", re.MULTILINE)
 _ASSIGNED = re.compile(r"^[^\S\n]*(?:export[^\S\n]+)?(\w+)[^\S\n]*=", re.MULTILINE)
 _FOR_A_SHELL = re.compile(r"\$\{?\w+\}?|.*;\s*(?:export|set)\s.*")
 """What only a shell would make a key of."""
-_LIKE_A_KEY = re.compile(r"(?=\D*\d).{16,}")
 _NAME = re.compile(r"[A-Z][A-Z\d]*(?:_[A-Z\d]+)+")
-_BEFORE_SIGNS = re.compile(r"([A-Za-z][\w-]{0,40})\s*[:=]")
-_BEFORE_A_KEY = re.compile(
-    r"([A-Za-z][\w-]{0,40})(?:\s*[:=]\s*|\s+(?:is\s+)?)(?:(?i:bearer)\s+)?(?=[\"']?\S*\d)\S{6,}"
-)
 _NOT_PASTED = ("Place", "Keys", "Notifications")
 """Sections of one machine or user. A program that a notification starts is not to come with a text of others."""
 _ACCOUNT = {"type", "private_key", "client_email"}
@@ -85,7 +80,7 @@ class Pasted:
 
 def _may_be_a_key(name: str) -> bool:
     """Whether what is before a sign may itself be a key, as in "17abc…: the key"."""
-    long = any(_LIKE_A_KEY.fullmatch(word) for word in name.split())
+    long = any(map(is_long, name.split()))
     return Redactor()(name) != name or (long and not _NAME.fullmatch(name))
 
 
@@ -149,7 +144,7 @@ def read(text: str, sections: str = "", draft: Draft | None = None, *, bare: boo
 
 def _refused(text: str) -> Pasted | None:
     """Of a text that nothing is taken from, the words for keys in it, which a field would show; None for others."""
-    found = tuple(one for one in _BEFORE_A_KEY.findall(text) if tells_a_secret(one))
+    found = labels_of_keys(text)
     return Pasted({}, {}, found) if found else None
 
 
@@ -169,12 +164,7 @@ def _may_be_pasted(name: str, value: str, sections: str) -> bool:
         return False
     if name in SECRET_NAMES:
         return value.isprintable() and not _FOR_A_SHELL.fullmatch(value)
-    if Redactor()(value) != value or any(map(tells_a_secret, _BEFORE_SIGNS.findall(value))):
-        return False  # there is a key in it
-    no_blank = is_address(name) or name.endswith("_BUCKET")
-    if " " in value and (no_blank or (name == "TEACHER_MODEL" and not value.startswith("/"))):
-        return False  # it is a sentence, which may have one
-    return not wrong(name, value) and (name != BACKEND or value in KINDS)
+    return may_be_shown(name, value) and not wrong(name, value) and (name != BACKEND or value in KINDS)
 
 
 def with_pasted(draft: Draft, keys: Mapping[str, str], pasted: Pasted) -> tuple[Draft, dict[str, str]]:

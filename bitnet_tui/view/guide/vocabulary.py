@@ -85,10 +85,6 @@ _OWNERS = {
 _FILLERS = ("the", "my", "our", "your")
 _AROUND = frozenset({*_FILLERS, "for", "server", "settings", "config", "access", "login", "credentials", "account"})
 """Words that a heading may have beside its owner."""
-_OF_A_SECRET = re.compile(
-    r"(?i)(?:^|[\W_]|api|access|secret|auth|pass|root|user|app)"
-    r"(?:key|token|secret|password|passwd|pass|pwd|passphrase|passcode|credentials|authorization|bearer|pat|jwt)$"
-)
 
 
 class Told(NamedTuple):
@@ -102,11 +98,6 @@ def setting_called(written: str) -> str:
     """The setting that a name in a `.env` or a profile stands for; empty for none."""
     name = written.upper()
     return name if name in REGISTRY else _ALSO.get(name, "")
-
-
-def tells_a_secret(words: str) -> bool:
-    """Whether a label is a word for a key or a password."""
-    return _OF_A_SECRET.search(words) is not None
 
 
 @functools.lru_cache(1024)
