@@ -6,17 +6,21 @@ from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.stage_rows import COPIED, StageRow
 from bitnet_tui.view.states import look
 
+_SIGNS, _APART = 5, 1
+"""Cells for the sign and the gaps of a line; and one more between title and note, or they read as one sentence."""
+
 
 def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> tuple[Line, ...]:
     """One line per stage; the pipeline is on top, with an empty line below it."""
     lines: list[Line] = []
+    room = cells - _SIGNS - _APART
     for index, row in enumerate(rows):
         state = look(row.shown_state)
         note = crop(row.due_note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
-        fuller = [f"{note} {row.eta}"] if row.eta and note == row.note else []
-        fits = (one for one in (*fuller, note) if width(f"{row.title}{one}") <= cells - 5)
+        fuller = f"{note} {row.eta}" if row.eta and note == row.note else note
+        fits = (one for one in (fuller, _brief(fuller), note) if width(f"{row.title}{one}") <= room)
         note = next(fits, row.brief_note or note)
-        name = pad(row.title, max(4, cells - width(note) - 5))
+        name = pad(row.title, max(4, cells - width(note) - _SIGNS))
         if row.name == chosen:
             style = "chosen" if focused else "chosen-blurred"
             lines.append(line(Span(pad(f" {state.glyph} {name} {note} ", cells), style)))
@@ -32,6 +36,11 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
         if index == 0:
             lines.append(())
     return tuple(lines)
+
+
+def _brief(note: str) -> str:
+    """With the time in fewer cells: `22% 16m`, `in 1h 10m`."""
+    return note.replace(" min", "m").replace(" h", "h")
 
 
 def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:

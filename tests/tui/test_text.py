@@ -299,7 +299,11 @@ def test_the_stages_as_a_column_and_as_a_strip():
     assert column[1] == ""
     assert column[4] == " ▸ Train the student        58% "
     timed = tuple(replace(row, eta="4 min") if row.name == "train" else row for row in _ROWS)
-    for cells, train in ((32, " ▸ Train the student  58% 4 min "), (30, " ▸ Train the student      58% ")):
+    for cells, train in (
+        (32, " ▸ Train the student  58% 4 min "),
+        (31, " ▸ Train the student    58% 4m "),
+        (26, " ▸ Train the student  58% "),
+    ):
         assert unstyled(*stage_text.column(timed, "train", cells, focused=True)).split("\n")[4] == train
     for note, eta, told in (("part 1/2 58%", "", "1/2 58%"), (PREPARING, "9 min", "in 9 min")):
         rows = tuple(replace(row, note=note, eta=eta) if row.name == "train" else row for row in _ROWS)
