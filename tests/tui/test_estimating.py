@@ -224,6 +224,7 @@ def test_the_fit_before_training_is_a_part_of_its_own():
     shown._asked, shown._plan = {}, {**PLAN, "preparation": fit, "time": timed}
     assert "Layer fit  9m 20s  512 steps" in map(unstyled, shown.lines())
     assert "9m 17s + 9m 20s to fit the layers" in unstyled(shown.cost())
+    assert shown.first == "9m 20s"
     shown._plan = {**shown._plan, "preparation": fit | {"exact": False}}
     assert "Layer fit  at most 9m 20s  512 steps" in map(unstyled, shown.lines())
     untimed = timed | {"evaluations": {"times": 4, "seconds": 3.0}}

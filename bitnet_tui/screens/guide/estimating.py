@@ -48,6 +48,11 @@ class Estimate:
         return estimates.cost_line(plan, self._guide.draft, timing=self._timing, problem=bool(none))
 
     @property
+    def first(self) -> str:
+        """How long training takes to its first step, where that is known."""
+        return estimates.first_words(self._found) if self._found is not None and not self._behind else ""
+
+    @property
     def _behind(self) -> bool:
         """Whether what is known is of another draft than the one that it is being made for, or soon will be."""
         return self._asking or self._changed

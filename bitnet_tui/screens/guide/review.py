@@ -66,6 +66,7 @@ class ReviewStep(Step):
     def _say_costs(self) -> None:
         if self._estimate is not None:
             self.lines("#costs").show((self._estimate.cost(),))
+            self._say_about()
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
@@ -141,7 +142,9 @@ class ReviewStep(Step):
 
     def _say_about(self) -> None:
         if self.start:
-            self.lines("#about").show((line(Span(review.about(self.start, self.draft, self._logprobs), "label")),))
+            first = self._estimate.first if self._estimate is not None else ""
+            words = review.about(self.start, self.draft, self._logprobs, first)
+            self.lines("#about").show((line(Span(words, "label")),))
 
     @on(OptionList.OptionHighlighted, "#starts")
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:

@@ -137,8 +137,8 @@ def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: bool)
     words, style, _ = _time(plan, draft, timing=timing)
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":
-        first = plan.get("preparation")
-        parts.insert(0, f"{words} + {_fit_words(first)} to fit the layers" if first and _fit_words(first) else words)
+        first = first_words(plan)
+        parts.insert(0, f"{words} + {first} to fit the layers" if first else words)
     elif timing:
         parts.append("time: being measured…")
     return line(Span(f"Takes {' · '.join(parts)}", "label"))
@@ -162,6 +162,12 @@ def _fit_first(plan: Record) -> tuple[Line, ...]:
         return ()
     steps, words = f"{found['fit_steps']:,} steps", _fit_words(found)
     return (row("Layer fit", words, "value", steps) if words else row("Layer fit", steps),)
+
+
+def first_words(plan: Record) -> str:
+    """How long a training that starts from a model takes to its first step; empty where that is not known."""
+    found = plan.get("preparation")
+    return _fit_words(found) if found else ""
 
 
 def _fit_words(found: Record) -> str:

@@ -37,16 +37,17 @@ def default_start(draft: Draft, logprobs: bool | None, *, doubtful: bool) -> str
     return ONLY if doubtful or _untraceable(draft, logprobs) or _asked(draft) else PIPELINE.name
 
 
-def about(start: str, draft: Draft, logprobs: bool | None) -> str:
-    """What will happen."""
+def about(start: str, draft: Draft, logprobs: bool | None, first: str = "") -> str:
+    """What will happen. `first` is how long training takes to its first step, where that is known."""
     trains = start in (PIPELINE.name, "train")
-    return f"{_runs(start, draft, logprobs)}{_made_anew(draft) if trains else ''}"
+    return f"{_runs(start, draft, logprobs)}{_made_anew(draft, first) if trains else ''}"
 
 
-def _made_anew(draft: Draft) -> str:
+def _made_anew(draft: Draft, first: str) -> str:
     """That a copy brings traces, but not the start of its training; empty where training starts from nothing."""
     random = draft.get(START) == default(START)
-    return "" if random or not draft.source else " The start from a model is made anew."
+    takes = f": {first}" if first else ""
+    return "" if random or not draft.source else f" Its start from a model is made anew, not copied{takes}."
 
 
 def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:
