@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.database_faults import database_fix
 
 _COPY = "journal.copy-"
 _SQLITE_LOCKS = 512, 0x40000000
@@ -231,7 +232,7 @@ def explained(path: Path) -> Iterator[None]:
             raise BitnetError(
                 f"The tables of {path} are not those of a journal ({error}); restore a backup, or move it away."
             ) from error
-        raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
+        raise BitnetError(f"{path} can't be used ({error}); {database_fix(error)}.") from error
     except sqlite3.DatabaseError as error:
         raise BitnetError(
             f"{path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {path} "

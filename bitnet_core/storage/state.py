@@ -16,6 +16,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import half_written
+from bitnet_core.files.database_faults import database_fix
 from bitnet_core.files.writable import writing
 from bitnet_core.runs import clock
 from bitnet_core.storage.layout import Known, Stored
@@ -223,7 +224,7 @@ class State:
         try:
             yield
         except sqlite3.Error as error:
-            raise BitnetError(f"{self._path} can't be used ({error}); free space there.") from error
+            raise BitnetError(f"{self._path} can't be used ({error}); {database_fix(error)}.") from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -258,7 +259,8 @@ def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
                 log.unlink(missing_ok=True)
             state = State(path)
     except (OSError, sqlite3.Error) as error:
-        why = explained(error, "free space there") if isinstance(error, OSError) else f"({error}); free space there"
+        of_call = explained(error, "free space there") if isinstance(error, OSError) else ""
+        why = of_call or f"({error}); {database_fix(error)}"
         raise BitnetError(f"{folder} can't be written {why}.") from error
     with contextlib.closing(state):
         state.belong_to(root)

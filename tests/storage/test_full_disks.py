@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -142,14 +143,11 @@ def test_a_state_that_has_no_space_to_open_is_kept(tmp_path: Path, monkeypatch: 
     with opened_state(one.root, "memory") as state:
         state.remember("manifest", "the last one")
 
-    def full(*_: object, **__: object) -> sqlite3.Connection:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    with monkeypatch.context() as patched, pytest.raises(BitnetError) as failed:
-        patched.setattr(states.sqlite3, "connect", full)
-        with opened_state(one.root, "memory"):
-            pass
-    require_a_sentence(failed.value)
+    for said, fix in {"database or disk is full": "free space", "disk I/O error": "check the disk."}.items():
+        with monkeypatch.context() as patched, pytest.raises(BitnetError, match=rf"\({said}\); {fix}"):
+            patched.setattr(states.sqlite3, "connect", Mock(side_effect=sqlite3.OperationalError(said)))
+            with opened_state(one.root, "memory"):
+                pass
     with opened_state(one.root, "memory") as state:
         assert state.note("manifest") == "the last one"
     (path,) = (one.root / ".storage").glob("*.sqlite")
