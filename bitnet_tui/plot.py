@@ -58,6 +58,7 @@ def draw(
     joined = _joined(curves)
     cells |= {at: (letters.get(name, dot), name) for at, (dot, name) in joined.items()} if without_dots else joined
     cells |= _letters(drawing, curves, letters)
+    cells |= _of_flips(drawing)
     cells |= {(x.cell(bad), 0): ("x", "bad") for bad in drawing.not_finite}
     return [*_rows(drawing, cells), *_below(drawing)]
 
@@ -156,6 +157,16 @@ def _letters(
         for column in chosen:
             rows = sorted(columns[column])
             found[column, rows[len(rows) // 2]] = letters[name], name
+    return found
+
+
+def _of_flips(drawing: Drawing) -> dict[Cell, Run]:
+    """Beside the upper end of each flip the letters of the curves that it is of."""
+    x, top, found = drawing.x, drawing.y.cells - 1, dict[Cell, Run]()
+    for place, names in zip(drawing.flips, drawing.flip_names, strict=False):
+        column = x.cell(place)
+        first = column + 1 if column + len(names) < x.cells else max(0, column - len(names))
+        found |= {(first + at, top): (name, name) for at, name in enumerate(names)}
     return found
 
 

@@ -12,7 +12,7 @@ Label = Callable[[float, float], str]
 """Writes a value on an axis whose labels are so far apart."""
 LABELS: Mapping[str, Label] = {**dict.fromkeys(SHARES, share_tick), "lr": rate_tick}
 """What writes the labels of a figure that `tick` does not write."""
-_FROM_ZERO = 0.4
+_FROM_ZERO = 0.2
 _LEAST_SPAN = 1e-290
 """A shorter axis could not be divided into steps."""
 

@@ -32,6 +32,8 @@ class Drawing:
     log: bool
     left: int
     """Columns left of the curves: the numbers, and the axis."""
+    flip_names: tuple[str, ...] = ()
+    """The letters of the curves whose flips these are; empty, or one for each flip."""
 
 
 def drawing(
@@ -75,7 +77,9 @@ def drawing(
         return tuple(place for place in map(axis.place, seen) if first <= place <= last)
 
     marks = on_axis(view.flips), on_axis(view.seams), on_axis(bad)
-    return Drawing(curves, x, y, x_ticks, y_ticks, *marks, log, before)
+    named = zip(view.flips, view.flip_names, strict=False)
+    names = tuple(letters for seen, letters in named if on_axis([seen]))
+    return Drawing(curves, x, y, x_ticks, y_ticks, *marks, log, before, names)
 
 
 def smoothed(segments: tuple[Segment, ...], back: float) -> tuple[Segment, ...]:

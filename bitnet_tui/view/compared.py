@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,11 +63,16 @@ class Chosen:
 class Overlay(RunView):
     """Curves of several trainings, each named by its letter. Their x are what the axis shows."""
 
-    marked: tuple[float, ...] = ()
+    marked: Mapping[float, str] = field(default_factory=dict)
+    """The letters of the trainings that flip there."""
 
     @property
     def flips(self) -> tuple[float, ...]:
-        return self.marked
+        return tuple(self.marked)
+
+    @property
+    def flip_names(self) -> tuple[str, ...]:
+        return tuple(self.marked.values())
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class CompareWatcher:
 def overlay(view: CompareView, chart: Chart, by: By) -> tuple[Overlay, Axis]:
     """The curves of one chart, each along its own steps or times. A training without these is left out."""
     curves: list[Curve] = []
-    flips: list[float] = []
+    flips: dict[float, str] = {}
     for letter, subject in zip(LETTERS, view.comparison.subjects if view.comparison else (), strict=False):
         training = subject.training
         axis = Axis.of(RunView(curves=training.curves, seams=training.seams), by)
@@ -151,9 +156,10 @@ def overlay(view: CompareView, chart: Chart, by: By) -> tuple[Overlay, Axis]:
         along = moved(curve, axis.place)
         curves.append(Curve(letter, along.segments, along.not_finite))
         if training.flip is not None:
-            flips.append(axis.place(float(training.flip.seen_tokens)))
+            place = axis.place(float(training.flip.seen_tokens))
+            flips[place] = flips.get(place, "") + letter
     shown = Axis(by) if by == "tokens" else Axis(by, (0.0, 1.0), (0.0, 1.0))
-    return Overlay(curves=tuple(curves), marked=tuple(dict.fromkeys(flips))), shown
+    return Overlay(curves=tuple(curves), marked=flips), shown
 
 
 def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int) -> Line:
@@ -254,15 +260,16 @@ def table_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     found = view.comparison
     if found is None:
         return ()
+    legend = _legend(found)  # above both: it must be in sight where the first marks are
     results = _results(found, cells)
     settings = _settings(found, cells)
     left, right = _cells(results), _cells(settings)
     if left + right + _GAP > cells:
-        return (*results, (), *settings)
+        return (*legend, *results, (), *settings)
     apart = min(_BESIDE, cells - left - right)
     many = max(len(results), len(settings))
     pairs = ((_at(results, row), _at(settings, row)) for row in range(many))
-    return tuple((*one, Span(" " * (left + apart - cells_of(one))), *other) for one, other in pairs)
+    return (*legend, *((*one, Span(" " * (left + apart - cells_of(one))), *other) for one, other in pairs))
 
 
 def _results(found: Comparison, cells: int) -> list[Line]:
@@ -274,11 +281,15 @@ def _results(found: Comparison, cells: int) -> list[Line]:
             line(Span(f"{crop(row.measure.title, _TITLE_CELLS):<{_TITLE_CELLS}}", "label"), *_values(row, places))
             for row in found.shown
         ]
+    return lines[1:]
+
+
+def _legend(found: Comparison) -> list[Line]:
+    """What the signs of the results mean, as far as they are there."""
     legend = LEGEND.split("   ")
     signs = {sign for row in found.shown for place in range(len(found.subjects)) for sign in row.cell(place)}
     used = [words for words in legend if words[0] in signs]
-    what = [line(Span("   ".join(words.split(":")[0] for words in used), "faint"))] if used else []
-    return [lines[1], *what, *lines[2:]]  # it must be in sight where the first marks are
+    return [line(Span("   ".join(words.split(":")[0] for words in used), "faint"))] if used else []
 
 
 def _values(row: Row, places: Sequence[int]) -> list[Span]:

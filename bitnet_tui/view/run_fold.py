@@ -122,6 +122,11 @@ class RunView:
         """Where flips are marked, in seen tokens."""
         return (float(self.flip.seen_tokens),) if self.flip else ()
 
+    @property
+    def flip_names(self) -> tuple[str, ...]:
+        """Whose each flip is, as the letters of its curves; none where there is one training."""
+        return ()
+
 
 @dataclass
 class RunFold:

@@ -8,18 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.results.curves import Curve
 from bitnet_core.results.differing import Difference
 from bitnet_core.results.verdict import LETTERS
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.plot import draw
 from bitnet_tui.screens.compare import CompareScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.choices import choices
 from bitnet_tui.view.compared import (
     Chosen,
     CompareView,
     CompareWatcher,
+    Overlay,
     _blocks,
     names_line,
     overlay,
@@ -70,7 +74,28 @@ def test_each_training_has_its_own_curve_along_each_axis(view: CompareView):
     assert ends["tokens"] == [STEPS * TOKENS] * 7 + [STEPS * TOKENS / 2]
     assert ends["step"] == pytest.approx([STEPS] * 7 + [STEPS / 2])
     assert ends["time"][-1] < ends["time"][0]
-    assert overlay(view, heldout, "step")[0].flips == pytest.approx((STEPS * 9 // 10,))
+    marked = overlay(view, heldout, "step")[0]
+    assert marked.flips == pytest.approx((STEPS * 9 // 10,))
+    assert marked.flip_names == (LETTERS[:7],)
+
+
+def test_each_flip_has_the_letter_of_its_curve_beside_its_upper_end():
+    curves = tuple(Curve(name, (((0.0, 5.0), (100.0, high)),), ()) for name, high in (("A", 1.2), ("B", 2.0)))
+    seen = Overlay(curves=curves, marked={-5.0: "C", 60.0: "A", 100.0: "B"})
+    picture = drawing(seen, ("A", "B"), 60, 12, log=False)
+    assert picture is not None and picture.y.low > 0, "no part of it is empty"
+    assert "┊A" in (top := "".join(signs for signs, _ in draw(picture)[0]))
+    assert "┊B" in top
+    last = replace(picture, flips=(picture.x.value(picture.x.cells - 1),), flip_names=("AB",))
+    assert "".join(signs for signs, _ in draw(last)[0]).endswith("AB┊"), "where there is no room on the other side"
+    assert "C" not in top
+
+
+def test_what_the_signs_of_the_results_mean_stands_above_the_tables(view: CompareView):
+    for cells in (76, 196):
+        legend, heads, *_ = map(unstyled, table_lines(view, cells))
+        assert legend.endswith("– not measured")
+        assert heads.startswith("results")
 
 
 def test_no_line_of_the_tables_is_wider_than_there_is_room(view: CompareView):
