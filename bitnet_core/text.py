@@ -363,6 +363,11 @@ def escaped(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def rejection(code: str) -> str:
+    """Why an answer can't be used, in words: `no logprobs`, `text differs from its tokens`."""
+    return "text differs from its tokens" if code == "text_differs" else code.replace("_", " ")
+
+
 def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

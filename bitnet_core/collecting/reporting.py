@@ -26,7 +26,7 @@ from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
-from bitnet_core.text import capital
+from bitnet_core.text import capital, rejection
 
 _MIN_JUDGED = 8
 """The number of answers after which a teacher that has given no usable one is given up."""
@@ -71,7 +71,7 @@ class Tally:
         """BitnetError if no answer so far can be used; `in_flight` answers get the benefit of the doubt."""
         judged = self._rejected.total()
         if not self.usable and judged >= _MIN_JUDGED + in_flight:
-            reason = self._rejected.most_common(1)[0][0].replace("_", " ")
+            reason = rejection(self._rejected.most_common(1)[0][0])
             raise BitnetError(
                 f"None of the first {judged} answers of {model} can be used ({reason}); choose another model or "
                 "TEACHER_PROVIDER=embedded."
@@ -290,10 +290,13 @@ class SessionReporter:
     def shard_progress(self, done: int) -> None:
         self.reporter.progress(done, self.collection.shards, "shards", "writing")
 
-    def summary(self, summary: Summary, limit: LimitReached | None, given_up: int) -> None:
-        """Alerts and a table about the whole trace set. BitnetError if it holds no usable answer."""
+    def summary(self, summary: Summary, limit: LimitReached | None, given_up: int, asked: int) -> None:
+        """Alerts and a table about the whole trace set. BitnetError if it holds no usable answer.
+
+        `asked`: how many answers this run got itself. Of earlier or copied ones nobody need be warned again.
+        """
         rejected = summary.rejected.total()
-        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.rejected.most_common())
+        reasons = ", ".join(f"{n} {rejection(reason)}" for reason, n in summary.rejected.most_common())
         if not summary.sequences:
             model = self.collection.identity.model
             raise BitnetError(
@@ -307,8 +310,9 @@ class SessionReporter:
                 "They are written and usable.",
             )
         if rejected:
+            harmless = not asked or rejected <= (self.collection.options.most_invalid or 0.0) * self.collection.total
             self.reporter.alert(
-                "warning",
+                "info" if harmless else "warning",
                 "sequences_rejected",
                 f"{rejected} of {self.collection.total} answers can't be used: {reasons}.",
                 self._advice(summary.rejected, given_up),

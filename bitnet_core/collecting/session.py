@@ -325,7 +325,7 @@ class CollectSession:
         summary = self._shards.write_sequences(verdict)
         self.reporter.artifact(self.data / schema.SEQUENCES_FILE, "traces")
         self._report.shard_progress(collection.shards)
-        self._report.summary(summary, self._limit, given_up)
+        self._report.summary(summary, self._limit, given_up, self._tally.answers)
         return summary.record() | {
             "logprob_mode": verdict.mode,
             "config_hash": collection.config_hash,

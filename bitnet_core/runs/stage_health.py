@@ -9,7 +9,19 @@ from bitnet_core.runs.learning import finished, learnt_little, left_off
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.vitals import Plan, Vitals
 from bitnet_core.settings.presets import TRAINED
-from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, share, significant, size
+from bitnet_core.text import (
+    count,
+    dollars,
+    finite,
+    flat,
+    number,
+    percent,
+    progress_words,
+    rejection,
+    share,
+    significant,
+    size,
+)
 
 REJECTED = 0.2
 """More rejected answers than this share are a reason to look at the teacher."""
@@ -172,7 +184,7 @@ def _rejects(vitals: Vitals) -> str:
     if not reasons:
         return ""
     many = len(reasons) > 1
-    named = [f"{f'{number(n)} ' if many else ''}{flat(why).replace('_', ' ')}" for why, n in reasons[:_MOST_REASONS]]
+    named = [f"{f'{number(n)} ' if many else ''}{rejection(flat(why))}" for why, n in reasons[:_MOST_REASONS]]
     return f"{number(_rejected(vitals))} rejected ({', '.join(named)})"
 
 

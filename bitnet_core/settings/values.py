@@ -181,6 +181,8 @@ class CollectOptions(Group):
     prices_file: Path | None = setting("KD_PRICES_FILE")
     tokenizer: TokenizerOptions = nested(TokenizerOptions)
     seed: int = setting("SEED")
+    most_invalid: float | None = setting("GATE_INVALID_ROWS")
+    """The share of rejected answers that does no harm."""
 
 
 class StudentOptions(Group):

@@ -148,9 +148,10 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
 
 def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
-    style = "bad" if alert.severity in ("error", "critical") else "warn"
+    mark, style = ("· ", "label") if alert.severity == "info" else ("! ", "warn")
+    style = "bad" if alert.severity in ("error", "critical") else style
     times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = wrapped("! ", in_app(alert.message) + times, style, cells)
+    lines = wrapped(mark, in_app(alert.message) + times, style, cells)
     return lines + (wrapped("  ", offering(alert.advice), "label", cells) if alert.advice else [])
 
 

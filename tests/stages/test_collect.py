@@ -285,7 +285,33 @@ def test_a_bad_step_rejects_its_sequence_and_no_other(
     rejected = [row for row in pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist() if row["rejected"]]
     assert [row["rejected"] for row in rejected] == [reason]
     assert sum(reason in event["dropped"] for event in emitted(ctx, "trace")) == 1
-    assert "sequences_rejected" in [event["code"] for event in emitted(ctx, "alert")]
+    assert _rejections(ctx) == ["warning"]
+
+
+def _rejections(ctx: StageContext) -> list[str]:
+    """The severities of the alerts that answers can't be used."""
+    return [event["severity"] for event in emitted(ctx, "alert") if event["code"] == "sequences_rejected"]
+
+
+@pytest.mark.parametrize("values", [{"KD_MAX_ATTEMPTS": "1"}, {"GATE_INVALID_ROWS": "0.09"}])
+def test_rejects_of_earlier_runs_and_a_harmless_share_of_them_raise_no_alarm(
+    tmp_path: Path, tokenizer: StudentTokenizer, values: dict[str, str]
+) -> None:
+    bad: list[str] = []
+
+    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
+        prompt = asked.body["messages"][-1]["content"]
+        if not is_probe(asked) and (not bad or prompt in bad):
+            bad.append(prompt)
+            body["choices"][0]["message"]["content"] += " and more"
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        collect.run(ctx := context(tmp_path, server))
+        assert _rejections(ctx) == ["warning"]
+        collect.run(ctx := context(tmp_path, server, **values))
+    assert _rejections(ctx) == ["info"]
+    messages = [event["message"] for event in emitted(ctx, "alert")]
+    assert "1 of 12 answers can't be used: 1 text differs from its tokens." in messages
 
 
 def test_missing_steps_reject_the_sequence(tmp_path: Path, tokenizer: StudentTokenizer) -> None:

@@ -1,6 +1,6 @@
 """The list of traces, the head of one, the sentence below them, and rejected answers. Values in, lines out."""
 
-from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, share, significant, width, wrap
+from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, rejection, share, significant, width, wrap
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, spread
 from bitnet_tui.view.traces.columns import in_columns
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
@@ -88,7 +88,7 @@ def reject_lines(rejects: Rejects, cells: int) -> tuple[Line, ...]:
         return (line(Span("No answer was rejected.", "label")),)
     lines: list[Line] = []
     for reason in rejects.rejected:
-        what = flat(reason.reason).replace("_", " ")
+        what = rejection(flat(reason.reason))
         times = f"  {number(reason.answers)} {'answer' if reason.answers == 1 else 'answers'}"
         lines.append(line(Span(what, "title"), Span(times, "warn")))
         for one in reason.examples:
