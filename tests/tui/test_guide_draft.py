@@ -238,7 +238,7 @@ def test_the_file_marks_what_is_wrong_and_names_what_is_missing():
 
 
 @pytest.mark.parametrize("cells", [24, 36, 44, 60, 99])
-def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_seen(cells):
+def test_a_long_value_of_the_file_goes_on_in_a_second_line(cells):
     address = "http://127.0.0.1:8091/v1"
     draft = made(TOTAL_STEPS="-5", SEED="7", VLLM_MODEL="m", VLLM_BASE_URL=address, **{TEACHER: "vllm"})
     wrong = review.Wrong(drafted.faults(draft, frozenset()))
@@ -248,9 +248,12 @@ def test_each_setting_of_the_file_takes_one_line_and_both_ends_of_a_value_are_se
     text = " ".join(" ".join(shown).split())
     assert "vLLM server key is kept elsewhere, not in this file" in text
     assert "→ the environment says openai, which takes precedence" in text
-    at = next(one for one in shown if "VLLM_BASE_URL=" in one)
+    at, rest = next((one, shown[at + 1]) for at, one in enumerate(shown) if "VLLM_BASE_URL=" in one)
     assert at.startswith("• VLLM_BASE_URL=htt")
-    assert at.endswith("v1" if cells < 60 else address)
+    assert at.endswith(address) or at.removeprefix("• VLLM_BASE_URL=") + rest.strip() == address
+    long = review.env_lines(draft.having("VLLM_BASE_URL", f"http://{'a' * 200}/v1"), (), {}, cells=cells)
+    assert all(width(unstyled(one)) <= cells for one in long)
+    assert next(one for one in map(unstyled, long) if one.endswith("a/v1")).count("…") == 1
 
 
 def test_a_random_start_asks_nothing_of_a_model():

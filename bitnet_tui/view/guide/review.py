@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.text import crop_middle, width
+from bitnet_core.text import crop_middle, head, width
 from bitnet_tui.labels import label, title
 from bitnet_tui.view.guide.draft import HERE, START, STEPS, Draft, Fault, default, differing, settings
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, wrapped
@@ -14,6 +14,8 @@ from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, wrapped
 _DEFAULTS = {"": "empty", HERE: "none"}
 _LEAST_VALUE = 8
 """Cells of a value that are shown beside what is wrong with it."""
+_GOES_ON = " " * 4
+"""Before the rest of a value that is longer than its line."""
 ONLY = "create"
 """Start nothing."""
 
@@ -137,7 +139,7 @@ def env_lines(
         if name in marked:
             mark = marked[name][1]
             told = Span(f"   {marked[name][0].why}", mark.style)
-        lines.append(_assignment(mark, name, dotenv.quoted(value), told, cells))
+        lines += _assignment(mark, name, dotenv.quoted(value), told, cells)
         if name in above and above[name] != value:
             lines += wrapped("  → ", f"the environment says {above[name]}, which takes precedence", "warn", cells)
     for name in sorted(names):
@@ -145,14 +147,21 @@ def env_lines(
     return tuple(cut(one, cells) for one in lines)
 
 
-def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> Line:
-    """A setting in one line. If not all fits, what it was before goes first, then the value's middle."""
+def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> tuple[Line, ...]:
+    """A setting; what it was before is left out if not all fits into the line.
+
+    A longer value goes on in a second line, and loses its middle only if it is too long for that too.
+    """
     before = (mark, Span(f"{name}=", "label"))
     room = cells - cells_of(before)
     if width(value) + width(told.text) > room and told.style == "faint":
         told = Span("")
-    shown = crop_middle(value, max(_LEAST_VALUE, room - width(told.text)))
-    return (*before, Span(shown, "value"), told)
+    if width(value) + width(told.text) <= room or told.text or room < _LEAST_VALUE:
+        shown = crop_middle(value, max(_LEAST_VALUE, room - width(told.text)))
+        return ((*before, Span(shown, "value"), told),)
+    first = head(value, room)
+    rest = crop_middle(value.removeprefix(first), cells - width(_GOES_ON))
+    return (*before, Span(first, "value")), (Span(_GOES_ON), Span(rest, "value"))
 
 
 def fault_words(fault: Fault) -> str:
