@@ -37,9 +37,9 @@ _HEADING = re.compile(r"#{1,6}\s+\S.*|\S.*:|(\*{1,2}|__)\S.*\1:?")
 _RULE = re.compile(r"[-=|: ]*(?:--|==)[-=|: ]*")
 """Below a heading or the first row of a table."""
 _CELLS = re.compile(r"\|([^|]+)\|([^|]+)\|.*")
-_IN_BRACKETS = re.compile(r"(.+?)\s*\(([^()]+)\)")
+_IN_BRACKETS = re.compile(r"(.*\S)\s*\(([^()]+)\)")
 _NEXT = re.compile(r"[,;]\s+(?=[A-Za-z])")
-_BEFORE_A_SIGN = re.compile(r"[,;]?\s+(?=[A-Za-z][\w.-]*\s*[:=](?!\d|//))")
+_BEFORE_A_SIGN = re.compile(r"(?:[,;]|(?<!\s))\s+(?=[A-Za-z][\w.-]*\s*[:=](?!\d|//))")
 """Where the last word of a label begins that is in the middle of a line."""
 _WORD = re.compile(r"[\w.-]+")
 _SHELLS = re.compile(r"(?:set\s+|export\s+|\$env:)(?=\w+\s*=)", re.IGNORECASE)
