@@ -1,39 +1,52 @@
-"""Imports at rest, a few modules at a time, what Home does without: at its first use it would hold up a key.
+"""Imports a few modules at a time what would hold up a key: what Home needs after its first paint, the rest at rest.
 
 On the event loop, where nothing else imports meanwhile, and so no module is ever seen half made.
 """
 
+import asyncio
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_FIRST = (
-    "bitnet_core.settings.resolve",
+HOME = (
+    "bitnet_tui.services.sizes",
     "bitnet_core.settings.values",
-    "bitnet_core.secrets.redaction",
-    "bitnet_core.secrets.inventory",
     "bitnet_core.runs.catalog",
     "bitnet_core.runs.events",
+    "bitnet_core.runs.record",
+    "bitnet_core.runs.history",
+    "bitnet_core.runs.outlook",
+    "bitnet_core.runs.spent",
+    "bitnet_tui.view.stage_rows",
+    "bitnet_core.storage.layout",
+    "bitnet_core.storage.status",
+    "bitnet_core.settings.storage",
+    "bitnet_tui.view.copy",
+    "bitnet_core.runs.trend",
+    "bitnet_tui.view.figures",
+    "bitnet_tui.view.workspace",
+    "bitnet_tui.view.home_table",
+    "bitnet_tui.widgets.table",
+    "bitnet_tui.widgets.inputs",
+    "bitnet_tui.widgets.links",
+)
+"""Of what Home needs after its first paint, some at a time."""
+_FIRST = (
+    "bitnet_core.settings.resolve",
+    "bitnet_core.secrets.redaction",
+    "bitnet_core.secrets.inventory",
     "bitnet_core.runs.resuming",
     "bitnet_core.results.curves",
     "bitnet_core.runs.vitals",
     "bitnet_core.runs.health",
-    "bitnet_core.runs.record",
-    "bitnet_core.runs.history",
-    "bitnet_core.runs.spent",
     "bitnet_core.runs.notices",
-    "bitnet_core.settings.storage",
-    "bitnet_core.storage.layout",
     "bitnet_core.results.subject",
     "bitnet_core.results.verdict",
     "bitnet_core.results.compare",
     "bitnet_core.teachers.profiles",
     "bitnet_tui.view.run_fold",
-    "bitnet_tui.view.figures",
-    "bitnet_tui.view.workspace",
-    "bitnet_tui.view.copy",
     "bitnet_tui.view.collecting",
     "bitnet_tui.view.guide.draft",
 )
@@ -44,7 +57,7 @@ _PACKAGES = ("view", "services", "widgets", "screens")
 
 def modules() -> Iterator[str]:
     """Their names; the packages are read from disk."""
-    yield from _FIRST
+    yield from (*HOME, *_FIRST)
     import pkgutil  # not before the first paint
 
     for package in _PACKAGES:
@@ -65,3 +78,10 @@ def load_next(names: Iterator[str]) -> bool:
                 importlib.import_module(name)
             return True
     return False
+
+
+async def load(names: Iterable[str]) -> None:
+    """Import these, with keys taken in between."""
+    for name in names:
+        if load_next(iter([name])):
+            await asyncio.sleep(0)

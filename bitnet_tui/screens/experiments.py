@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_tui import bindings, key_names
+from bitnet_tui.loading import HOME, load
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
@@ -77,6 +78,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
+        await load(HOME)
+        if not self.on_stack:
+            return
         from bitnet_tui.services.sizes import Sizes
         from bitnet_tui.view.home_table import Lines
         from bitnet_tui.view.workspace import WorkspaceWatcher

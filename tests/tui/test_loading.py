@@ -1,4 +1,4 @@
-"""That what the app imports at rest is all that its screens need, some modules at a time."""
+"""That the app imports some modules at a time: what Home needs, and at rest all that its other screens need."""
 
 import subprocess
 import sys
@@ -12,11 +12,15 @@ from bitnet_tui.loading import load_next, modules
 _MOST = 15
 """Modules of a step: some 10 ms of processor time."""
 _PROGRAM = """
-import sys
+import inspect, re, sys
 from bitnet_tui import app
-from bitnet_tui.loading import load_next, modules
+from bitnet_tui.loading import HOME, load_next, modules
 from bitnet_tui.screens import experiments
-names, counts = modules(), [len(sys.modules)]
+home, names, counts = iter(HOME), modules(), [len(sys.modules)]
+while load_next(home):
+    counts.append(len(sys.modules))
+needed = re.findall("from (bitnet_[a-z._]+) import", inspect.getsource(experiments.ExperimentsScreen.furnish))
+assert needed and {*needed} <= {*sys.modules}
 while load_next(names):
     counts.append(len(sys.modules))
 there = set(sys.modules)
