@@ -6,9 +6,9 @@ from typing import NamedTuple
 from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.finding import MARKS
 from bitnet_core.text import capital
-from bitnet_tui.key_names import key
 from bitnet_tui.labels import by_label, first_setting
 from bitnet_tui.remedies import in_app, offering
+from bitnet_tui.view.offered import clickable, keyed
 from bitnet_tui.view.panels import figures, short_figures
 from bitnet_tui.view.run_fold import ShownAlert
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -17,6 +17,7 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
 """The style of a run's health."""
+_OPENS, _RUNS_AGAIN = "opens Reports", "runs it again"
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _LEAST_SAID = 2
@@ -99,8 +100,8 @@ def health_lines(run: RunShown | None, cells: int, most: int, tab: str = "live")
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         elsewhere = finding.code == "gates" and tab != "reports"
-        where = f" {key('experiment.reports')} opens Reports." if elsewhere else ""
-        fresh = wrapped(mark, in_app(finding.words) + where, style, cells)
+        where = f" {keyed('experiment.reports', _OPENS)}." if elsewhere else ""
+        fresh = clickable(wrapped(mark, in_app(finding.words) + where, style, cells), "experiment.reports", _OPENS)
         fresh += wrapped("  ", offering(finding.advice), "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
@@ -112,11 +113,11 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """That the results shown were made before a change."""
     if not view.outdated or view.run is None or not view.run.view.tables:
         return ()
-    again = f"{key('experiment.run')} runs it again."
+    again = f"{keyed('experiment.run', _RUNS_AGAIN)}."
     text = f"Settings or input have changed since these results; {again}"
     if view.changes:
         text = f"Since these results: {by_label(changed_words(view.changes))}; {again}"
-    return tuple(wrapped("↻ ", text, "warn", cells))
+    return tuple(clickable(wrapped("↻ ", text, "warn", cells), "experiment.run", _RUNS_AGAIN))
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
@@ -131,9 +132,9 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
         goes_on = "resumes from what was saved" if run.keeps else "starts it from the beginning"
-        offer = f"; {key('experiment.resume')} {goes_on}" if run.position == 1 else ""
+        offer = f"; {keyed('experiment.resume', goes_on)}" if run.position == 1 else ""
         text = f"{capital(run.error)}{offer}."
-        lines += wrapped("! ", text, "bad", cells)
+        lines += clickable(wrapped("! ", text, "bad", cells), "experiment.resume", goes_on)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
         if alert.alert.code in said or (not (run and run.active) and alert.alert.code in _OF_THE_PRESENT):

@@ -32,6 +32,7 @@ from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.glossary import MEANINGS
+from bitnet_tui.view.offered import a_key, clickable, keyed
 from bitnet_tui.view.run_fold import LOG_LEAD, RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import more_parts, prepares
@@ -249,12 +250,14 @@ def summary(view: ExperimentView, cells: int, launching: str | None = None) -> t
         lines += wrapped("› ", newest.prompt, "label", cells)[:3]
         lines += wrapped("  ", newest.text, "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
-        follow = f"{key('experiment.follow')} follows the one that is running."
-        lines += wrapped("", f"Its stages run one after the other; {follow}", "label", cells)
+        follows = "follows the one that is running"
+        text = f"Its stages run one after the other; {keyed('experiment.follow', follows)}."
+        lines += clickable(wrapped("", text, "label", cells), "experiment.follow", follows)
     if not lines and view.stage == "train" and view.run.active and not seen.unread:
         text = "No step yet. The curves begin with the first one."
-        before = f" {key('experiment.older')} shows the run before." if view.run.position < view.run.of else ""
-        lines += wrapped("", text + before, "label", cells)
+        before = "shows the run before"
+        text += f" {keyed('experiment.older', before)}." if view.run.position < view.run.of else ""
+        lines += clickable(wrapped("", text, "label", cells), "experiment.older", before)
     return tuple(lines)
 
 
@@ -286,9 +289,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
     if soon := coming(view.rows, one.name, launching=launching):
         lines += wrapped("", soon, "", cells)
     elif one.name == PIPELINE.name:
-        lines.append(
-            line("Press ", Span(key("experiment.pipeline"), "key"), " to run all five stages, one after the other.")
-        )
+        lines.append(line("Press ", a_key("experiment.pipeline"), " to run all five stages, one after the other."))
     elif own is not None and own.lacking:
         has = "has" if len(own.lacking) == 1 else "have"
         first = f"It can run once {listed([f'“{stage(name).title}”' for name in own.lacking])} {has} run"
@@ -300,8 +301,8 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
             lines.append(line("What it makes was copied from another experiment; it need not run."))
         lines.append(
             line(
-                *("Press ", Span(key("experiment.run"), "key"), " to run it, or "),
-                *(Span(key("experiment.pipeline"), "key"), " for the whole pipeline."),
+                *("Press ", a_key("experiment.run"), " to run it, or "),
+                *(a_key("experiment.pipeline"), " for the whole pipeline."),
             )
         )
     return tuple(lines)
