@@ -14,6 +14,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.resuming import STARTS_AGAIN, TRACES, Changes, Reached, Verdict, changes, judge, recipe, words
+from bitnet_core.runs.trend import is_worse
 from bitnet_core.settings.registry import in_sections
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.unused import unused
@@ -51,6 +52,8 @@ class Outlook:
     """As `Verdict.flip`."""
     seen_tokens: int = 0
     """What had been seen at `step`."""
+    worse: tuple[float, float] | None = None
+    """The held-out losses before the first step and at `step`, if it is worse there and step 0 was saved too."""
 
     @property
     def starts_again(self) -> bool:
@@ -96,12 +99,23 @@ def outlook(history: History, settings: Settings, *, collects_first: bool = Fals
         newer = tuple(one for one in steps if one > chosen)
         seen = natural(health.get("seen_tokens")) or 0
         kept = Outlook(chosen, verdict.changed, newer, flip=verdict.flip, seen_tokens=seen)
-        return replace(kept, finished=verdict.finished, doubtful=anew)
+        return replace(kept, finished=verdict.finished, doubtful=anew, worse=_worse(there, chosen))
     verdict = replace(verdict, barred={**barred, **({TRACES: ("", "")} if anew else {})})
     if step is not None:
         how = "restore the old values" if verdict.barred else "choose an earlier step, or raise the budget"
         return Outlook(refused=f"Training can't go on from step {step}: {verdict.why_not}; {how}.")
     return Outlook(aside=steps, why_not=verdict.why_not, finished=not verdict.barred)
+
+
+def _worse(there: Mapping[int, tuple[Path, Mapping[str, Any]]], step: int) -> tuple[float, float] | None:
+    """As `Outlook.worse`. After the flip, which raises the loss, nothing is said."""
+    health = there[step][1]
+    found = [there[one][1].get("heldout") for one in (0, step) if one in there]
+    first, *now = (finite(one.get("heldout_loss")) if isinstance(one, dict) else None for one in found)
+    flipped = health.get("activation_bits") == 4 or health.get("layers_at_4_bits")
+    if not step or not now or first is None or now[0] is None or flipped:
+        return None
+    return (first, now[0]) if is_worse(now[0], first, ended=False) else None
 
 
 def _verdict(health: Mapping[str, Any], made: Entry | None, settings: Settings, options: TrainOptions) -> Verdict:

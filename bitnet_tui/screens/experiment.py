@@ -336,7 +336,7 @@ class ExperimentScreen(
         if isinstance(found, tuple):
             self.ask_to_fetch(name, values, found, self._waits(name))
             return
-        if told := starting.changed_words(found):
+        if told := " ".join(filter(None, (starting.changed_words(found), starting.worse_words(found)))):
             self.notify(told)
         if not found.starts_again:
             if self.pane.open == "config":  # what was changed there is being tried now

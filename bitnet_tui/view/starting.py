@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.outlook import Outlook
-from bitnet_core.text import listed
+from bitnet_core.text import listed, significant
 from bitnet_tui import key_names
 from bitnet_tui.labels import by_label, stage_title
 from bitnet_tui.remedies import in_app
@@ -75,3 +75,15 @@ def changed_words(found: Outlook) -> str:
     if found.step is None or not found.changed:
         return ""
     return f"Training continues from step {found.step:,} with {by_label(found.changed_words)}."
+
+
+def worse_words(found: Outlook) -> str:
+    """That a training goes on with a student that is worse than at the start, and how to begin again; else empty."""
+    if found.worse is None or found.finished:
+        return ""
+    first, now = map(significant, found.worse)
+    stop, again, there = map(key_names.key, ("experiment.stop", "checkpoints.resume", "experiment.checkpoints"))
+    return (
+        f"It goes on from a held-out loss of {now}, above {first} at the start; to begin again instead, stop it "
+        f"({stop}) and press {again} at step 0 in Checkpoints ({there})."
+    )

@@ -212,3 +212,16 @@ def test_traces_that_were_collected_again_may_be_others(home: Path):
 
 def test_many_steps_are_not_all_named():
     assert starting.aside_words(range(9), "The").startswith("The checkpoints (those of steps 0, 1, 2, 3, 4, …) are")
+
+
+@pytest.mark.parametrize(("loss", "bits", "told"), [(12.2, 8, True), (5.0, 8, False), (12.2, 4, False)])
+def test_a_training_that_goes_on_worse_than_it_began_says_how_to_begin_again(
+    home: Path, loss: float, bits: int, *, told: bool
+):
+    exp = experiment(home, "one")
+    leave_traces(exp)
+    for step, found in ((0, 5.43), (23, loss)):
+        save_checkpoint(exp, step, bits, heldout={"step": step, "heldout_loss": found})
+    said = starting.worse_words(foresee(home, exp.root, "train").training)
+    assert said.startswith("It goes on from a held-out loss of 12.2, above 5.43 at the start; ") == told
+    assert ("press T at step 0 in Checkpoints (4)" in said) == told
