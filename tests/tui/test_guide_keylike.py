@@ -14,7 +14,7 @@ from bitnet_core.files.user_folders import state_folder
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.view.guide import keylike, pasted
 from bitnet_tui.view.guide.draft import TEACHER, Draft
-from bitnet_tui.view.guide.draft_record import to_record
+from bitnet_tui.view.guide.draft_record import from_record, to_record
 from tests.tui.guides import answered, app, at, choose, field_of, press, taken
 from tests.tui.pilots import said, shown, until
 
@@ -102,6 +102,9 @@ def test_whatever_is_around_a_key_it_comes_into_no_visible_field_and_no_draft(
 def test_a_short_password_among_words_that_are_typed_is_not_kept(name: str) -> None:
     for text in ("http://gpu passwort hunter2", "qwen;hunter2", "my model, pw hunter2"):
         assert "hunter2" not in json.dumps(to_record(Draft().having(name, text))), text
+        earlier = from_record({"values": {name: text}})
+        assert earlier is not None
+        assert not earlier.values, "as an earlier version kept it"
     assert to_record(Draft().having(name, "hunter2"))["values"] == {name: "hunter2"}
 
 

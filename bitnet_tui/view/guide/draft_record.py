@@ -43,6 +43,7 @@ def from_record(record: object) -> Draft | None:
         for name, value in list(record["values"].items())[:_MOST_VALUES]
         if name in REGISTRY and name not in SECRET_NAMES and isinstance(value, str) and len(value) < _LONGEST_VALUE
     }
+    values = {name: value for name, value in values.items() if may_be_shown(name, value)}
     draft = Draft(source=source) if isinstance(source := record.get("source"), str) else Draft()
     for name, value in fitted_last(values):
         if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
