@@ -209,6 +209,9 @@ def test_a_word_for_no_key_is_none(none: str, named: str) -> None:
     found = pasted.read(f"address: lab:8000/v1\nmodel: llama\n{named}{none}", draft=Draft(step="teacher"))
     assert found is not None
     assert found.words(60) == "Taken from what was pasted: Address and Model."
+    stored = pasted.read("STORAGE_BACKEND=s3\nS3_BUCKET=runs", draft=Draft(step="storage"))
+    assert stored is not None
+    assert stored.words(70) == "Taken from what was pasted: Storage target and Bucket.", "“Target” is no field"
     draft, keys = pasted.with_pasted(Draft(step="teacher"), {"CUSTOM_API_KEY": "of another server"}, found)
     assert (draft.address, keys) == ("http://lab:8000/v1", {"CUSTOM_API_KEY": ""})
     _, keys = taken(f"model: m\nkey: sk{none}", Draft(step="teacher").having(TEACHER, "custom"))

@@ -14,7 +14,7 @@ from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import crop, listed, wrap
-from bitnet_tui.labels import label
+from bitnet_tui.labels import label, title
 from bitnet_tui.view.guide import calls, labelled, storing
 from bitnet_tui.view.guide.bare import with_labels
 from bitnet_tui.view.guide.draft import (
@@ -70,7 +70,8 @@ class Pasted:
 
     def _words(self, most: int, most_left: int) -> str:
         """With so many names of what was taken, and of what was not: those are news."""
-        names = [label(name) for name in (*self.values, *(name for name, one in self.keys.items() if one))]
+        taken = (*self.values, *(name for name, one in self.keys.items() if one))
+        names = [title(name) if name == BACKEND else label(name) for name in taken]  # that one is no field
         shown = [one for one in self.unknown if not _may_be_a_key(one)]
         left = self.left + len(self.unknown) - len(shown)
         rest = [*_shortened(shown, most_left, "name"), *([_number(left, "other line")] if left else [])]
