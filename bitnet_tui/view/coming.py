@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
-from bitnet_tui.view.stage_rows import QUEUED, UNTOLD, StageRow
+from bitnet_tui.view.stage_rows import PREPARING, QUEUED, UNTOLD, StageRow
 
 
 def coming(rows: Sequence[StageRow], *names: str, launching: str | None = None) -> str:
@@ -18,6 +18,8 @@ def _coming(rows: Sequence[StageRow], name: str, launching: str | None) -> str:
     title = stage(name).title
     row = next((one for one in rows if one.name == name), None)
     if row is not None and row.active:
+        if row.note == PREPARING:
+            return f"{title} {row.due_note if row.eta else 'is preparing'}."
         told = [row.note if row.note != UNTOLD else "", f"{row.eta} left" if row.eta else ""]
         how_far = ", ".join(filter(None, told))
         return f"{title} is running: {how_far}." if how_far else f"{title} is running."

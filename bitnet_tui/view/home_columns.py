@@ -7,7 +7,7 @@ from typing import Any
 
 from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
 from bitnet_tui.view.spans import Line, Span, line
-from bitnet_tui.view.stage_rows import UNTOLD, running
+from bitnet_tui.view.stage_rows import UNTOLD, running, short_time
 from bitnet_tui.view.states import BEST_KEPT, LOW_QEI, ROSE, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
@@ -64,7 +64,7 @@ def _stages(row: ExperimentRow, _now: float) -> Line:
     marks = [Span(look(stage.shown_state).glyph, look(stage.shown_state).style) for stage in row.stages[1:]]
     at_work = running(row.stages)
     note = at_work.brief_note if at_work else ""
-    note = note if width(note) <= _NOTE_CELLS else UNTOLD
+    note = next((one for one in (note, short_time(note)) if width(one) <= _NOTE_CELLS), UNTOLD)
     return (*marks, *([Span(f" {note}", "accent")] if note else []))
 
 

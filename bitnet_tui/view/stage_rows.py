@@ -85,18 +85,25 @@ class StageRow:
 
     @property
     def brief_note(self) -> str:
-        """The note in fewer cells: `…9 min`, `1/2 58%`."""
-        return f"{UNTOLD}{self.eta}" if self.note == PREPARING else self.note.removeprefix("part ")
+        """The note in fewer cells: `in 9 min`, `1/2 58%`."""
+        if self.note == PREPARING:
+            return f"in {self.eta}" if self.eta else UNTOLD
+        return self.note.removeprefix("part ")
 
     @property
     def due_note(self) -> str:
-        """The note; of a preparation, when the stage's own work begins, where that is known: `in 9 min`."""
-        return f"in {self.eta}" if self.note == PREPARING and self.eta else self.note
+        """The note; of a preparation, when the stage's own work begins, where that is known: `starts in 9 min`."""
+        return f"starts in {self.eta}" if self.note == PREPARING and self.eta else self.note
 
     @property
     def resumable(self) -> bool:
         """Whether another start goes on where its last run stopped."""
         return self.state in ("cancelled", "interrupted") and self.keeps and self.used
+
+
+def short_time(note: str) -> str:
+    """With the time in fewer cells: `22% 16m`, `in 1h 10m`."""
+    return note.replace(" min", "m").replace(" h", "h")
 
 
 def stage_rows(history: History) -> tuple[StageRow, ...]:

@@ -3,7 +3,7 @@
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.stage_rows import COPIED, StageRow
+from bitnet_tui.view.stage_rows import COPIED, StageRow, short_time
 from bitnet_tui.view.states import look
 
 _SIGNS, _APART = 5, 1
@@ -16,9 +16,9 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
     room = cells - _SIGNS - _APART
     for index, row in enumerate(rows):
         state = look(row.shown_state)
-        note = crop(row.due_note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
+        note = crop(row.due_note or (state.word if row.state in ("failed", "interrupted") else ""), 16)
         fuller = f"{note} {row.eta}" if row.eta and note == row.note else note
-        fits = (one for one in (fuller, _brief(fuller), note) if width(f"{row.title}{one}") <= room)
+        fits = (one for one in (fuller, short_time(fuller), note) if width(f"{row.title}{one}") <= room)
         note = next(fits, row.brief_note or note)
         name = pad(row.title, max(4, cells - width(note) - _SIGNS))
         if row.name == chosen:
@@ -36,11 +36,6 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
         if index == 0:
             lines.append(())
     return tuple(lines)
-
-
-def _brief(note: str) -> str:
-    """With the time in fewer cells: `22% 16m`, `in 1h 10m`."""
-    return note.replace(" min", "m").replace(" h", "h")
 
 
 def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:

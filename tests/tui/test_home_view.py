@@ -26,7 +26,7 @@ from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
 from bitnet_tui.view.home_order import Order, in_places, shown
 from bitnet_tui.view.home_table import layout, line_of
 from bitnet_tui.view.spans import cells_of, unstyled
-from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.stage_rows import StageRow, short_time
 from bitnet_tui.view.titles import GAP, column_at, header
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -204,7 +204,7 @@ def test_no_column_moves_as_a_stage_begins_and_no_usual_name_is_cut(cells: int, 
         placed = layout([row, at_work], cells)
         assert placed == idle
         shown = unstyled(line_of(at_work, placed, cells, NOON))
-        assert at_work.stages[-1].brief_note in shown
+        assert short_time(at_work.stages[-1].brief_note) in shown
         long_yet = replace(at_work, stages=(*rest, StageRow("train", "Train", "running", "preparing", "1 h 10 min")))
         assert "▸ … " in unstyled(line_of(long_yet, placed, cells, NOON)), "no part of a figure"
         assert row.name in shown or long > 20

@@ -309,7 +309,9 @@ def test_the_stages_as_a_column_and_as_a_strip():
         rows = tuple(replace(row, note=note, eta=eta) if row.name == "train" else row for row in _ROWS)
         train = unstyled(*stage_text.column(rows, "train", 32, focused=True)).split("\n")[4]
         assert train == f" ▸ Train the student{told:>11} "
-        assert f"train {told} " in unstyled(stage_text.strip(rows, "train", 80, focused=True))
+        assert f" {told} " in unstyled(stage_text.strip(rows, "train", 80, focused=True))
+        if note == PREPARING:
+            assert f"train starts {told} " in unstyled(stage_text.strip(rows, "train", 120, focused=True))
     strip = unstyled(stage_text.strip(_ROWS, "train", 80, focused=True))
     assert len(strip) <= 80
     assert "▸ train 58%" in strip

@@ -219,7 +219,8 @@ def test_the_progress_of_a_preparation_is_not_that_of_the_stage(home: Path, stag
             told = {"part": 1, "parts": 3, "first_step_in_s": 540.0}
             run.emit("progress", 1, done=3, total=30, unit="layers", eta_s=200.0, label="reading", **told)
             row = look(stage).row(stage)
-            assert row is not None and (row.note, row.eta, row.brief_note) == ("preparing", "9 min", "…9 min")
+            assert row is not None and (row.note, row.eta, row.brief_note) == ("preparing", "9 min", "in 9 min")
+            assert coming(look(stage).rows, stage) == "Train the student starts in 9 min."
         shown = look(stage).run
         assert shown is not None and "ETA 0" not in " ".join(unstyled(*figures(shown, 100)).split())
         own = {"unit": "tokens", "step": 3} if stage == "train" else {"unit": "sequences"}
