@@ -15,6 +15,7 @@ from bitnet_core.runs.trend import (
     RISES,
     RUINED,
     comparable,
+    is_late,
     is_worse,
     old,
     rises,
@@ -47,8 +48,6 @@ DISK_CHECKPOINTS = 2.0
 """A new checkpoint is complete before an old one is removed, so the disk needs room for two."""
 DISK_LEAST = 500e6
 """And as much for whatever else is written, while a checkpoint's size is not known."""
-RECOVERY = 0.5
-"""A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
 SHORT_OF_FLIP = 0.98
 """Steps that will see less than this share of the tokens until the flip will never reach it."""
 
@@ -235,10 +234,7 @@ def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     before, begun, found = vitals.before_flip, vitals.flip_at, comparable(vitals)
     if before is None or begun is None or plan.flip is None or not found:
         return
-    room = plan.flip.budget - begun
-    if room <= 0 or not unsettled(vitals):
-        return
-    if found[-1].seen - begun >= RECOVERY * room:
+    if unsettled(vitals) and is_late(found[-1].seen - begun, plan.flip.budget - begun):
         yield Finding(
             "warn",
             f"Not recovered from the flip: held-out {significant(found[-1].loss)}, {significant(before.loss)} "

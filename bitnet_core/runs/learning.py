@@ -6,8 +6,8 @@ from dataclasses import replace
 from bitnet_core.runs.ahead import reachable
 from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.health import trained
-from bitnet_core.runs.trend import RUINED, is_worse, unsettled
-from bitnet_core.runs.vitals import Plan, Vitals
+from bitnet_core.runs.trend import RISES, RUINED, comparable, is_late, is_worse, rises, stays_raised, unsettled
+from bitnet_core.runs.vitals import Evaluation, Plan, Vitals
 from bitnet_core.text import share, significant
 
 COMPLETIONS_CUT = "completions_cut"
@@ -32,12 +32,10 @@ def finished(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, .
 
 def left_off(vitals: Vitals) -> tuple[Finding, ...]:
     """How a training stands that ended before it was done. The flip may have raised its loss for a while."""
-    before = vitals.before_flip
     if len(vitals.evaluations) < 2:
         return ()
-    if before is not None and unsettled(vitals):
-        now = significant(vitals.evaluations[-1].loss)
-        return (Finding("calm", f"So far held-out is {now} after the flip, {significant(before.loss)} before it."),)
+    if vitals.before_flip is not None and unsettled(vitals):
+        return (_since_flip(vitals, vitals.before_flip),)
     first, last = vitals.first, vitals.evaluations[-1]
     if first is None or not is_worse(last.loss, first.loss, ended=True):
         found = trained(vitals, "So far held-out")
@@ -45,6 +43,25 @@ def left_off(vitals: Vitals) -> tuple[Finding, ...]:
     ruined = last.loss > first.loss * RUINED
     found = trained(vitals, "Ruined: so far held-out" if ruined else "So far held-out")
     return tuple(replace(one, level="bad" if ruined else one.level, advice=_begin_again(vitals)) for one in found)
+
+
+def _since_flip(vitals: Vitals, before: Evaluation) -> Finding:
+    """How one stands that ended above its held-out loss before the flip."""
+    found, begun = comparable(vitals), vitals.flip_at or 0.0
+    losses, first = [one.loss for one in found], vitals.first.loss if vitals.first else None
+    words = f"held-out loss is {significant(losses[-1])} after the flip, {significant(before.loss)} before it."
+    late = vitals.budget is not None and is_late(found[-1].seen - begun, vitals.budget - begun)
+    if not stays_raised(losses, first, late=late):
+        return Finding("calm", f"So far the {words}")
+    ruined = first is not None and losses[-1] > first * RUINED
+    times = rises(losses)
+    rose = f" It rose for {times} evaluations." if times >= RISES else ""
+    return Finding(
+        "bad" if ruined or times >= 2 * RISES else "warn",
+        f"{'Ruined' if ruined else 'Not recovered from the flip'}: so far the {words}{rose}",
+        "Go on from a checkpoint before the flip (`bitnet train --from STEP`), with a lower LR or a flip layer by "
+        "layer (FLIP_POLICY=ramp).",
+    )
 
 
 def _begin_again(vitals: Vitals) -> str:

@@ -21,6 +21,8 @@ WORSE = 1.02
 """A held-out loss that is so many times the one before the first step means a worse student."""
 RUINED = 1.5
 """One that is so many times it means a ruined student."""
+RECOVERY = 0.5
+"""A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
 _LEAST_PACE = 0.0095
 LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""
@@ -84,6 +86,19 @@ def unsettled(vitals: Vitals) -> bool:
     """Whether it has flipped, and the held-out loss has not been back where it was before."""
     before, lowest = vitals.before_flip, vitals.best_since_flip
     return before is not None and (lowest is None or lowest.loss > before.loss * (1 + RISEN))
+
+
+def is_late(since_flip: float, left_at_flip: float) -> bool:
+    """Whether a student should have recovered from its flip by so many tokens after it, of those left at it."""
+    return left_at_flip > 0 and since_flip >= RECOVERY * left_at_flip
+
+
+def stays_raised(losses: Sequence[float], first: float | None, *, late: bool) -> bool:
+    """Whether a flip no longer explains that the held-out loss is above the one before it.
+
+    `losses` are those since the flip. It explains a rise for a while, but none that goes on or goes far.
+    """
+    return late or rises(losses) >= RISES or (first is not None and losses[-1] > first * RUINED)
 
 
 def way_since_change(vitals: Vitals) -> tuple[Literal["fell", "rose", ""], float]:

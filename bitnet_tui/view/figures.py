@@ -12,7 +12,7 @@ from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import best_kept, resumes
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.runs.trend import RISEN, is_worse
+from bitnet_core.runs.trend import RISEN, is_late, is_worse, stays_raised
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.text import finite, in_layers
 
@@ -56,6 +56,12 @@ class Figures:
     """The first held-out loss of the whole training, if it is known."""
     before_flip: float | None = field(default=None, compare=False)
     """The last one before the first flip, if that was read."""
+    flip_at: float | None = field(default=None, compare=False)
+    """The tokens seen at it."""
+    measured_at: float = field(default=0.0, compare=False)
+    """The tokens seen at the newest evaluation."""
+    rising: tuple[float, ...] = field(default=(), compare=False)
+    """The held-out losses, of the same numerics, of which each is above the one before; the newest is the last."""
     told: bool = field(default=False, compare=False)
     """Whether any of its events could be read."""
     unreadable: bool = False
@@ -76,16 +82,20 @@ class Figures:
 
         The flip raises it for a while, which tells nothing of a training that was stopped then.
         """
-        if (
-            self.held_out is None
-            or self.first is None
-            or self.earlier
-            or (self.settling and (self.active or self.stopped))
-        ):
+        if self.held_out is None or self.first is None or self.earlier or (self.settling and self.active):
             return False
-        if self.stopped and self.before_flip is not None and self.held_out > self.before_flip * (1 + RISEN):
+        if self.stopped and self._raised_by_flip(self.held_out):
             return False
         return is_worse(self.held_out, self.first, self.before_flip, ended=not self.active)
+
+    def _raised_by_flip(self, loss: float) -> bool:
+        above = self.before_flip is not None and loss > self.before_flip * (1 + RISEN)
+        if not above and not self.settling:
+            return False
+        late = False
+        if self.flip_at is not None and self.budget is not None:
+            late = is_late(self.measured_at - self.flip_at, self.budget - self.flip_at)
+        return not stays_raised(self.rising or (loss,), self.first, late=late)
 
     @property
     def trend(self) -> str:
@@ -127,8 +137,12 @@ class Figures:
         settling = event.when in _SETTLING or (again and self.settling)
         first = loss if step == 0 and not ramping else self.first
         found = replace(self, held_out=loss, before=before, numerics=numerics, step=step, settling=settling)
-        before_flip = loss if event.when == "before flip" and self.before_flip is None else self.before_flip
-        return replace(found, first=first, before_flip=before_flip)
+        rising = self.rising[:-1] if again else self.rising
+        rising = (*rising, loss) if before is not None and rising and loss > rising[-1] else (loss,)
+        found = replace(found, first=first, measured_at=finite(event.seen_tokens) or 0.0, rising=rising)
+        if event.when != "before flip" or self.before_flip is not None:
+            return found
+        return replace(found, before_flip=loss, flip_at=finite(event.seen_tokens))
 
 
 def _first_of(table: Table) -> float | None:
@@ -230,6 +244,9 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         settling=before.settling,
         first=before.first,
         before_flip=before.before_flip,
+        flip_at=before.flip_at,
+        measured_at=before.measured_at,
+        rising=before.rising,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
         layers=before.layers if newest.bits is None else newest.layers,
@@ -242,6 +259,7 @@ def _with_first(newest: Figures, before: Figures) -> Figures:
         newest,
         first=before.first if newest.first is None else newest.first,
         before_flip=before.before_flip if newest.before_flip is None else newest.before_flip,
+        flip_at=before.flip_at if newest.before_flip is None else newest.flip_at,
     )
 
 

@@ -187,4 +187,25 @@ def test_a_stop_after_the_flip_blames_no_setting():
     training = _to(6.0, 5.0).evaluate(5.0, "before flip").emit("flip", step=10, seen_tokens=100)
     training.evaluate(6.5, "after flip")
     (said,) = health("train", "cancelled", training.signs.view(), PLAN)
-    assert said == Finding("calm", "So far held-out is 6.50 after the flip, 5.00 before it.")
+    assert said == Finding("calm", "So far the held-out loss is 6.50 after the flip, 5.00 before it.")
+
+
+@pytest.mark.parametrize(
+    ("losses", "budget", "level", "begins"),
+    [
+        ((5.6, 6.4), 1000, "calm", "So far the"),
+        ((5.6, 6.4, 6.9, 7.2), 1000, "warn", "Not recovered from the flip: so far the"),
+        ((5.6, 6.4), 140, "warn", "Not recovered from the flip: so far the"),
+        ((5.6, 6.4, 9.1, 9.8), 1000, "bad", "Ruined: so far the"),
+    ],
+)
+def test_a_stop_long_after_the_flip_or_far_above_is_not_calm(losses, budget: int, level: str, begins: str):
+    training = _to(5.43, 4.88).evaluate(4.88, "before flip").emit("flip", step=10, seen_tokens=100)
+    training.emit("budget", tokens=budget, epoch_tokens=budget, epochs=1.0, flip_at_tokens=100)
+    for place, loss in enumerate(losses):
+        training.steps(10 if place else 0, activation_bits=4).evaluate(loss, "checkpoint" if place else "after flip")
+        training.steps(10 if place == len(losses) - 2 and budget < 200 else 0)
+    (said,) = health("train", "cancelled", training.signs.view(), PLAN)
+    assert (said.level, said.words.startswith(begins)) == (level, True)
+    assert f"{losses[-1]:.2f} after the flip, 4.88 before it." in said.words
+    assert ("before the flip (`bitnet train --from STEP`)" in said.advice) == (level != "calm")

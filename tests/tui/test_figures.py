@@ -110,6 +110,19 @@ def test_a_stop_soon_after_a_flip_makes_no_training_worse():
     assert not found.worse and replace(found, before_flip=None).worse and replace(found, stopped=False).worse
 
 
+@pytest.mark.parametrize(
+    ("losses", "worse"), [((5.6, 6.4), False), ((5.6, 6.4, 6.9, 7.2), True), ((9.8,), True), ((5.6, 6.4, 6.4), True)]
+)
+def test_a_stop_long_after_a_flip_or_far_above_makes_it_worse(losses: tuple[float, ...], *, worse: bool):
+    """The third evaluation after the flip is made in the second half of what was left."""
+    found = Figures(first=5.43, budget=240.0, stopped=True)
+    for place, loss in enumerate((4.88, *losses)):
+        when = ("before flip", "after flip", "checkpoint")[min(place, 2)]
+        told = {"step": place, "seen_tokens": 100 + 35 * max(0, place - 1), "activation_bits": 4 if place else 8}
+        found = found.after(Metric(v=1, t=0.0, seq=place, heldout_loss=loss, when=when, **told))
+    assert found.worse is worse
+
+
 @pytest.mark.parametrize("tail", [1 << 16, 300])
 def test_what_a_resumed_training_began_from_is_that_of_its_first_run(home: Path, monkeypatch, tail: int):
     monkeypatch.setattr(figures_module, "_TAIL_BYTES", tail)
