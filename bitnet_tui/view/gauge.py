@@ -36,7 +36,8 @@ def gauge(run: RunShown, cells: int) -> Line:
         return ()
     if run.view.progress is None and run.view.unread:
         return ()
-    return _work(run.view.progress, cells, ended=not run.active)
+    told = run.stage == "train" and run.active  # the sentence above the bar begins with what is being done
+    return _work(run.view.progress, cells, ended=not run.active, labelled=not told)
 
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
@@ -82,7 +83,7 @@ def _badge(run: RunShown, flip: FlipOptions, policy: str) -> list[Span]:
     return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}{policy}", "label")]
 
 
-def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
+def _work(progress: Progress | None, cells: int, *, ended: bool, labelled: bool) -> Line:
     if progress is None:
         return line(
             Span("It ended before its first progress." if ended else "waiting for the first progress…", "label")
@@ -91,6 +92,7 @@ def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
     label = f"  {flat(progress.label)}" if progress.label else ""
     if not text:
         return line(Span(label.strip(), "value"))
+    label = label if labelled else ""
     if not progress.total or progress.total < 0:
         return line(Span(text, "value"), Span(label, "label"))
     right = [Span(f"  {percent(progress.done, progress.total)}", "value"), Span(label, "label")]

@@ -134,6 +134,8 @@ def test_figures_stay_in_their_places_while_they_change(figures):
 def test_the_gauge_of_other_stages():
     view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in unstyled(gauge.gauge(_run("teacher", view=view), 80))
+    for stage, told in (("teacher", True), ("train", False)):  # of a training, the sentence above it tells that
+        assert ("fetching the teacher" in unstyled(gauge.gauge(_run(stage, view=view), 80))) is told
     assert unstyled(gauge.gauge(_run("teacher"), 80)) == "waiting for the first progress…"
     for total, unit in ((1, "steps"), (None, "steps"), (None, "")):
         single = RunView(progress=Progress(done=0, total=total, unit=unit, label="converting the tokenizer"))
