@@ -194,7 +194,7 @@ def _worse(vitals: Vitals) -> Iterator[Finding]:
     since = f"{significant(first.loss)} before the first step"
     at = f"{significant(last.loss)} at step {number(last.step)}"
     ruined = last.loss > first.loss * RUINED
-    advice = "LR is probably too large: stop and lower it." if ruined else "Lower LR if it stays so."
+    advice = "LR is probably too large: stop, lower it and begin again." if ruined else "Lower LR if it stays so."
     direction, at_change = way_since_change(vitals)
     if change and direction == "fell":
         way = f"{significant(at_change)} → {significant(last.loss)}, still above {significant(first.loss)}"

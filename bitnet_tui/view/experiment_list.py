@@ -7,7 +7,7 @@ from bitnet_core.text import crop, flat, number, significant, width, wrap
 from bitnet_tui.key_names import key
 from bitnet_tui.remedies import in_app
 from bitnet_tui.view.spans import Line, Span, cells_of, line
-from bitnet_tui.view.states import BEST_KEPT, LEGEND, LOW_QEI, ROSE, TRENDS, Look, look
+from bitnet_tui.view.states import BEST_KEPT, LEGEND, LOW_QEI, ROSE, RUINED, TRENDS, Look, look
 
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
@@ -54,9 +54,11 @@ def _more(row: "ExperimentRow") -> str:
     figures = row.figures
     if figures.worse:
         now, first = significant(figures.held_out), significant(figures.first)
-        falls = figures.trend == "↘"
+        falls, how = figures.trend == "↘", "ruined: " if figures.ruined else ""
         parts.append(
-            f"held-out {now}, still above {first} at the start" if falls else f"held-out rose from {first} to {now}"
+            f"held-out {now}, still above {first} at the start"
+            if falls
+            else f"{how}held-out rose from {first} to {now}"
         )
     if figures.kept:
         step, loss = figures.kept
@@ -105,7 +107,7 @@ def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     """
     seen = [row for row in rows if not row.hidden]
     low = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
-    low += [ROSE] if any(row.figures.worse and not row.figures.kept for row in seen) else []
+    low += [ROSE] if any(row.figures.worse and not (row.figures.kept or row.figures.ruined) for row in seen) else []
     signs = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
     signs += [BEST_KEPT] if any(row.figures.kept for row in seen) else []
     arrows = [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
@@ -114,7 +116,10 @@ def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     by_need = [*(one for one in plain if one not in there), *(one for one in plain[:2] if one in there)]
     by_need += reversed(arrows)  # beside a figure, they tell what they are
     by_need += [one for one in plain if one not in by_need] + signs[::-1]
-    told = [*map(look, LEGEND), *signs, *arrows]
+    failed = look("failed")
+    if any(row.figures.ruined and not row.figures.kept for row in seen):
+        failed = failed._replace(word=f"{failed.word}, {RUINED.word}")
+    told = [*(failed if name == "failed" else look(name) for name in LEGEND), *signs, *arrows]
     for one in by_need if cells else ():
         if cells_of(_legend(told)) <= cells:
             break
@@ -131,7 +136,7 @@ def _legend(looks: Iterable[Look]) -> Line:
 
 def legend_lines() -> tuple[Line, ...]:
     """What the glyphs mean, one per line."""
-    states = [*map(look, LEGEND), LOW_QEI, ROSE, BEST_KEPT, *TRENDS.values()]
+    states = [*map(look, LEGEND), LOW_QEI, ROSE, RUINED, BEST_KEPT, *TRENDS.values()]
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 

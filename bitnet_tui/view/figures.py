@@ -12,7 +12,7 @@ from bitnet_core.runs.events import Budget, Metric, Progress, Table, decode
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.outlook import best_kept, resumes
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.runs.trend import RISEN, is_late, is_worse, stays_raised
+from bitnet_core.runs.trend import RISEN, RUINED, is_late, is_worse, stays_raised
 from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.text import finite, in_layers
 
@@ -96,6 +96,13 @@ class Figures:
         if self.flip_at is not None and self.budget is not None:
             late = is_late(self.measured_at - self.flip_at, self.budget - self.flip_at)
         return not stays_raised(self.rising or (loss,), self.first, late=late)
+
+    @property
+    def ruined(self) -> bool:
+        """Whether it is worse by so much that Live calls the student ruined: not while it recovers, nor when done."""
+        if not self.worse or self.held_out is None or self.first is None:
+            return False
+        return self.held_out > self.first * RUINED and (self.stopped or self.trend in ("→", "↗"))
 
     @property
     def trend(self) -> str:

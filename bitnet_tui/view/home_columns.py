@@ -8,7 +8,7 @@ from typing import Any
 from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import UNTOLD, running, short_time
-from bitnet_tui.view.states import BEST_KEPT, LOW_QEI, ROSE, look
+from bitnet_tui.view.states import BEST_KEPT, LOW_QEI, ROSE, RUINED, look
 from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _NOTHING = line(Span(UNKNOWN, "faint"))
@@ -80,7 +80,7 @@ def _held_out(row: ExperimentRow, _now: float) -> Line:
     if figures.held_out is None:
         return _NOTHING
     old = row.training_outdated or figures.earlier
-    rose = BEST_KEPT if figures.kept else ROSE if figures.worse else None
+    rose = BEST_KEPT if figures.kept else RUINED if figures.ruined else ROSE if figures.worse else None
     value = Span(significant(figures.held_out), "label" if old else rose.style if rose else "")
     if figures.trend:
         style = "label" if rose else {"↘": "good", "↗": "warn"}.get(figures.trend, "label")

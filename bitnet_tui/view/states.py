@@ -24,6 +24,8 @@ LOW_QEI = Look("▲", "low QEI", "warn")
 """Of a QEI below its gate."""
 ROSE = Look("▲", "held-out rose", "warn")
 """Of a held-out loss above that at the start of the training."""
+RUINED = Look("✗", "ruined", "bad")
+"""Of one that is far above that, and does not fall."""
 BEST_KEPT = Look("◆", "best kept", "label")
 """Of a training that was stopped when its held-out loss had risen: the best checkpoint has a lower one."""
 TRENDS = {

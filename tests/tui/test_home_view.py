@@ -109,6 +109,12 @@ def test_a_training_that_ended_worse_than_it_began_stands_out():
     assert "◆ best kept" in unstyled(legend(90, [kept])) and "▲" not in unstyled(legend(90, [kept]))
     going = replace(row, figures=replace(row.figures, before=6.0, active=True))
     assert unstyled(BY_ID["heldout"].text(going, NOON)) == "6.54 ↗▲"
+    ruined = replace(row, figures=Figures(held_out=12.2, first=5.43, stopped=True))
+    assert unstyled(BY_ID["heldout"].text(ruined, NOON)) == "12.2 ✗"
+    assert "ruined: held-out rose from 5.43 to 12.2" in unstyled(about(ruined, 100)[1])
+    assert "✗ failed, ruined" in unstyled(legend(90, [ruined])) and "▲" not in unstyled(legend(90, [ruined]))
+    recovers = replace(ruined, figures=replace(ruined.figures, stopped=False, before=13.0, active=True))
+    assert unstyled(BY_ID["heldout"].text(recovers, NOON)) == "12.2 ↘▲"
     falling = replace(row, figures=replace(row.figures, before=7.0, active=True))
     assert [span.style for span in BY_ID["heldout"].text(falling, NOON)] == ["warn", "label", "warn"]
     assert "held-out 6.54, still above 5.64 at the start" in unstyled(about(falling, 100)[1])
