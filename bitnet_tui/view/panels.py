@@ -6,10 +6,9 @@ from math import floor, log10
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
 from bitnet_core.settings.kinds import as_written
-from bitnet_core.tables import cell, table_parts
+from bitnet_core.tables import cell
 from bitnet_core.text import (
     UNKNOWN,
-    capital,
     count,
     duration,
     finite,
@@ -28,11 +27,10 @@ from bitnet_core.text import (
     width,
 )
 from bitnet_tui.key_names import key
-from bitnet_tui.remedies import by_keys, in_app
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
-from bitnet_tui.view.glossary import MEANINGS
 from bitnet_tui.view.offered import a_key, clickable, keyed
+from bitnet_tui.view.result_tables import in_order, table_lines
 from bitnet_tui.view.run_fold import LOG_LEAD, RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.stage_rows import more_parts, prepares
@@ -41,14 +39,10 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
-_FIRST_TABLES = ("qei", "gates", "quality", "imitation")
-_OF_SENTENCES = ("qei", "gates")
-"""Tables whose text is all the core's; others have names and texts of models."""
 _WIDE = 78
 _ETA = "ETA"
 _ROOM = {"lr": 17, _ETA: 7}
 """The cells that values of these names rarely exceed: what follows stays in its place while they change."""
-_EXPLAINED = ("QEI", "imitation")
 """The figures whose meaning stands below their table."""
 
 
@@ -334,49 +328,6 @@ def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
 
 def _tables(view: RunView, cells: int) -> list[Line]:
     return [one for table in in_order(view.tables) for one in (*table_lines(table, cells), ())]
-
-
-def in_order(tables: Sequence[Table]) -> list[Table]:
-    """QEI first, then what it is made of."""
-    return sorted(tables, key=_importance)
-
-
-def _importance(table: Table) -> tuple[int, str]:
-    name = table.name.lower()
-    return next((place for place, word in enumerate(_FIRST_TABLES) if word in name), len(_FIRST_TABLES)), name
-
-
-def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
-    """Name, heading, rule and rows; `bitnet_core.text` does the layout."""
-    name = "QEI" if table.name == "qei" else flat(table.name.replace("_", " "))
-    title = line(Span(name, "title"))
-    if not table.columns and not any(table.rows):
-        return title, line(Span("empty", "label"))
-    as_said = in_app if table.name in _OF_SENTENCES else by_keys
-    ordered = sorted(table.rows, key=_met) if table.name == "gates" else table.rows
-    said = [[as_said(one) if isinstance(one, str) else one for one in row] for row in ordered]
-    heading, rule, rows = table_parts(table.columns, said, cells)
-    names = (line(Span(text, "label")) for text in heading)
-    return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)
-
-
-def _met(row: Sequence[object]) -> int:
-    """The place of a gate among the others: those that failed come first, those that were met last."""
-    verdicts = ("fail", "not measurable", "pass")
-    return verdicts.index(row[1]) if len(row) > 1 and row[1] in verdicts else 1
-
-
-def _meanings(table: Table, cells: int) -> list[Line]:
-    """What the figures of the `qei` table mean."""
-    if table.name != "qei":
-        return []
-    first = {flat(str(row[0])) for row in table.rows if row}
-    return [
-        one
-        for name in _EXPLAINED
-        if name in first and (what := MEANINGS[name].what)
-        for one in wrapped("", f"{capital(name)}: {what[0].lower()}{what[1:]}", "label", cells)
-    ]
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:

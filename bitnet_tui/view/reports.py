@@ -16,7 +16,7 @@ from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run
 from bitnet_core.text import ago, crop, flat, pad, wrap
 from bitnet_tui.services.settings import experiment_at, require_experiment
-from bitnet_tui.view import panels
+from bitnet_tui.view import panels, result_tables
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.run_fold import RunFold
@@ -167,7 +167,7 @@ def report_lines(run: RunShown | None, view: ReportsView, cells: int) -> tuple[L
 
 
 def _report_lines(report: Report, shown: set[str], cells: int) -> list[Line]:
-    tables = [table for table in panels.in_order(report.tables) if table.name not in shown]
+    tables = [table for table in result_tables.in_order(report.tables) if table.name not in shown]
     if not tables:
         return []
     when = f"  {ago(report.ended, time.time())}" if report.ended else ""
@@ -177,7 +177,7 @@ def _report_lines(report: Report, shown: set[str], cells: int) -> list[Line]:
         heading.append(Span(f"  {state.glyph} {state.word}: settings or input have changed since", state.style))
     lines: list[Line] = [tuple(heading), ()]
     for table in tables:
-        lines += [*panels.table_lines(table, cells), ()]
+        lines += [*result_tables.table_lines(table, cells), ()]
     return lines
 
 
