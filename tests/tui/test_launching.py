@@ -18,7 +18,7 @@ from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
 from tests.tui.pilots import SIZES, notices, said, settled, shown, until, words
-from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces
+from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
 def keys_sent(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, str]]:
@@ -104,6 +104,7 @@ async def test_a_launch_whose_copy_alone_needs_the_vault_asks_as_well(
 async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
     exp = experiment(home, "stopped")
     leave_traces(exp)
+    save_checkpoint(exp, 10)
     SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped.")
     async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
