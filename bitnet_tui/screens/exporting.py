@@ -48,7 +48,10 @@ class ExportingScreen(ShellScreen[None]):
             else:
                 self._begin_export(row, form)
 
-        names = [exports.choice(form, FORMATS[form], here.get(form)) for form in forms]
+        compared = self.query_one(CheckpointsPane).compared(row)
+        names = [
+            exports.choice(form, FORMATS[form], here.get(form), compared=here.get(form) in compared) for form in forms
+        ]
         self.app.push_screen(PickScreen(exports.question(row.step, row.exported), names), answered)
 
     def _show_page(self, exported: Exported) -> None:
@@ -78,12 +81,12 @@ class ExportingScreen(ShellScreen[None]):
         export = self.shell.exports.get(self.root)
         if export is None or (pane := self.query_one_optional(CheckpointsPane)) is None:
             return
-        row = pane.view.row(str(export.step))
-        made = row.exported if row is not None else ()
+        pane.export = export
+        written = bool(pane.compared(pane.view.row(str(export.step))))
         said = (
             exports.ended(*export.said)
             if export.ended
-            else exports.running(export.step, export.form, export.seconds, written=export.has_written(made))
+            else exports.running(export.step, export.form, export.seconds, written=written)
         )
         if said != self._told_of_export:
             self._told_of_export = said

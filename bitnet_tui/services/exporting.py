@@ -41,9 +41,9 @@ class Export(Command):
         """Since it began."""
         return time.monotonic() - self._begun
 
-    def has_written(self, now: tuple[Exported, ...]) -> bool:
-        """Whether it has written its files, by the exports of the step that are there now."""
-        return any(one.kind == self.form and one not in self._before for one in now)
+    def written(self, now: tuple[Exported, ...]) -> tuple[Exported, ...]:
+        """What it has written and now compares with the student, of the exports of the step that are there now."""
+        return () if self.ended else tuple(one for one in now if one.kind == self.form and one not in self._before)
 
     def exported(self) -> tuple[Path, str]:
         """Run it; where the export is, and whether it was verified. BitnetError if there is none."""

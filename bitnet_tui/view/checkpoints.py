@@ -199,8 +199,11 @@ def heading(cells: int) -> Line:
     return line(Span(crop(titles, cells), "label"))
 
 
-def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
-    """A row in the columns of `heading`, then its copy, and whether it is the newest or the best one."""
+def row_line(row: Saved, cells: int, now: float | None = None, *, compared: tuple[Exported, ...] = ()) -> Line:
+    """A row in the columns of `heading`, then its copy, and whether it is the newest or the best one.
+
+    Its exports that are still `compared` with the student do not count yet.
+    """
     mark = "◆" if row.best else "•" if row.newest else " "
     figures = (
         count(row.step),
@@ -220,7 +223,7 @@ def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
         "not trained": not row.step,
         "not ternary yet": not row.ternary,
         "incomplete": not row.whole,
-        "exported": bool(row.exported),
+        "exported": len(row.exported) > len(compared),
     }
     notes = [one for one, holds in told.items() if holds]
     rest = max(0, cells - 2 - sum(width for _, width in _COLUMNS))
@@ -243,8 +246,18 @@ def bits_words(row: Saved) -> str:
     return "A8→A4" if in_layers(row.layers_at_4_bits, row.layers) else f"A{row.bits}"
 
 
-def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int, soon: str = "") -> tuple[Line, ...]:
-    """What else is known of a checkpoint; without any, what makes one. `soon` says how training comes or goes on."""
+def about_lines(
+    view: CheckpointsView,
+    row: Saved | None,
+    cells: int,
+    most: int,
+    soon: str = "",
+    compared: tuple[Exported, ...] = (),
+) -> tuple[Line, ...]:
+    """What else is known of a checkpoint; without any, what makes one. `soon` says how training comes or goes on.
+
+    Its exports that are still `compared` with the student do not count yet.
+    """
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
     if row is None:
@@ -262,8 +275,10 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int,
     if not row.whole:
         facts.append("it was not written completely, and training skips it")
     lines = wrapped("", " · ".join(facts), "label", cells)
-    if row.exported:
-        lines += wrapped("", f"Exported: {names(row.exported)}.", "label", cells)
+    if done := tuple(one for one in row.exported if one not in compared):
+        lines += wrapped("", f"Exported: {names(done)}.", "label", cells)
+    if compared:
+        lines += wrapped("", f"Written, being compared: {names(compared)}.", "label", cells)
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
     return first_lines(lines, most, cells)

@@ -35,9 +35,12 @@ def question(step: int, here: tuple[Exported, ...]) -> str:
     return f"{'Run or export' if here else 'Export'} the student of step {step}{trained}"
 
 
-def choice(kind: str, what: str, here: Exported | None) -> str:
-    """One format as an entry of a list: what it is for, or that it is there already."""
-    return f"{kind:<6}{what}" if here is None else f"{kind:<6}✓ exported, {size(here.bytes)}: how to run it"
+def choice(kind: str, what: str, here: Exported | None, *, compared: bool = False) -> str:
+    """One format as an entry of a list: what it is for, or that it is there, and whether it is still `compared`."""
+    if here is None:
+        return f"{kind:<6}{what}"
+    state = "▸ written, being compared" if compared else "✓ exported"
+    return f"{kind:<6}{state}, {size(here.bytes)}: how to run it"
 
 
 def running(step: int, kind: str, seconds: float, *, written: bool) -> tuple[str, str]:

@@ -8,6 +8,8 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_core.runs.exports import Exported
+from bitnet_tui.services.exporting import Export
 from bitnet_tui.theme import paint
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
@@ -31,6 +33,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._drawn: tuple[Line, ...] | None = None
         self._said: tuple[str, str] | None = None
         self.view = CheckpointsView()
+        self.export: Export | None = None
+        """The one that runs, or has ended."""
         self._soon = ""
         """That training runs, or comes by itself."""
 
@@ -69,6 +73,12 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._said = style, words
         self._draw()
 
+    def compared(self, row: Saved | None) -> tuple[Exported, ...]:
+        """Of the exports of a checkpoint, what is written and not verified yet."""
+        if row is None or self.export is None or row.step != self.export.step:
+            return ()
+        return self.export.written(row.exported)
+
     @property
     def chosen(self) -> Saved | None:
         entries = self.query_one(Entries)
@@ -81,7 +91,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
             return
         rows = self.view.rows
         self.query_one("#checkpoints-heading", Painted).show((checkpoints.heading(cells),) if rows else ())
-        lines = tuple(checkpoints.row_line(row, cells) for row in rows)
+        lines = tuple(checkpoints.row_line(row, cells, compared=self.compared(row)) for row in rows)
         if lines != self._drawn:
             self._drawn = lines
             before, entries = self.chosen, self.query_one(Entries)
@@ -95,7 +105,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         cells = max(20, self.content_size.width - 2)
         exported = self.chosen is not None and self.chosen.exported
         self.query_one("#checkpoints-export", KeyButton).say(*(_EXPORTED if exported else ("Export",)))
-        about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon)
+        compared = self.compared(self.chosen)
+        about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon, compared)
         self.query_one("#checkpoints-about", Painted).show(about)
         if self._said is not None:
             said = checkpoints.said_lines(*self._said, cells, _SAID_LINES)

@@ -58,7 +58,10 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         assert "Export (E)" not in words(pilot)
         assert "Exporting" not in words(pilot)
         await until(pilot, lambda: re.search(r"student, (?!0s)\d", words(pilot)) is not None)  # it goes on
-        await pilot.press("E", "enter")  # it is there already
+        assert f"Written, being compared: {export.made.name}" in words(pilot) and "Exported: " not in words(pilot)
+        await pilot.press("E")  # it is there already
+        await until(pilot, lambda: "▸ written, being compared, " in words(pilot))
+        await pilot.press("enter")
         await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
         export.may_end.set()
         await until(pilot, lambda: pilot.app.exports[saved.root].ended)  # type: ignore[attr-defined]
@@ -67,6 +70,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await pilot.press("escape")
         await settled(pilot)
         assert "✓ Exported step 200, verified: " in words(pilot)
+        assert "Exported: " in words(pilot) and "being compared" not in words(pilot)
         assert "Exporting" not in words(pilot)
         assert not pilot.app._notifications
         await pilot.press("E")
@@ -226,8 +230,11 @@ def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, 
 def test_what_an_export_wrote_is_told_from_what_was_there_by_any_clock(tmp_path: Path):
     old, other = (Exported(Path("/one"), kind, 200, "a" * 64, 1000, 4e9) for kind in (GGUF, HF))
     export = Export(tmp_path, tmp_path, GGUF, 200, tmp_path, before=(old,), again=True)
-    assert not export.has_written((old, other))
-    assert export.has_written((replace(old, written=NOON), other))
+    assert not export.written((old, other))
+    again = replace(old, written=NOON)
+    assert export.written((again, other)) == (again,)
+    export.ended = True
+    assert not export.written((again, other)), "it is verified"
 
 
 def test_a_command_names_the_file_as_it_is_called():
