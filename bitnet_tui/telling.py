@@ -82,7 +82,7 @@ class Telling(Noticing):
     def _is_in_sight(self, run: str) -> bool:
         """Whether the screen that is looked at shows the run, and so what there is to tell of it."""
         shows = getattr(self.screen, "shows_run", None)
-        return shows is not None and bool(shows(run))
+        return shows is not None and not getattr(self.screen, "too_small", False) and bool(shows(run))
 
 
 def bell_and_desktop(news: "News", hour: int) -> tuple[bool, bool]:

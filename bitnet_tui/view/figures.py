@@ -60,6 +60,8 @@ class Figures:
     """The tokens seen at it."""
     measured_at: float = field(default=0.0, compare=False)
     """The tokens seen at the newest evaluation."""
+    lowest: float | None = field(default=None, compare=False)
+    """The lowest held-out loss that was read, once it has flipped of those since."""
     rising: tuple[float, ...] = field(default=(), compare=False)
     """The held-out losses, of the same numerics, of which each is above the one before; the newest is the last."""
     told: bool = field(default=False, compare=False)
@@ -89,8 +91,9 @@ class Figures:
         return is_worse(self.held_out, self.first, self.before_flip, ended=not self.active)
 
     def _raised_by_flip(self, loss: float) -> bool:
-        above = self.before_flip is not None and loss > self.before_flip * (1 + RISEN)
-        if not above and not self.settling:
+        """Whether it has flipped, has not been back where it was before, and may still recover."""
+        lowest = loss if self.lowest is None else self.lowest
+        if not self.settling if self.before_flip is None else lowest <= self.before_flip * (1 + RISEN):
             return False
         late = False
         if self.flip_at is not None and self.budget is not None:
@@ -147,9 +150,9 @@ class Figures:
         rising = self.rising[:-1] if again else self.rising
         rising = (*rising, loss) if before is not None and rising and loss > rising[-1] else (loss,)
         found = replace(found, first=first, measured_at=finite(event.seen_tokens) or 0.0, rising=rising)
-        if event.when != "before flip" or self.before_flip is not None:
-            return found
-        return replace(found, before_flip=loss, flip_at=finite(event.seen_tokens))
+        if event.when == "before flip" and self.before_flip is None:
+            return replace(found, before_flip=loss, flip_at=finite(event.seen_tokens), lowest=None)
+        return replace(found, lowest=loss if self.lowest is None else min(self.lowest, loss))
 
 
 def _first_of(table: Table) -> float | None:
@@ -253,6 +256,7 @@ def _continued(newest: Figures, before: Figures) -> Figures:
         before_flip=before.before_flip,
         flip_at=before.flip_at,
         measured_at=before.measured_at,
+        lowest=before.lowest,
         rising=before.rising,
         seen=before.seen if newest.seen is None else newest.seen,
         bits=before.bits if newest.bits is None else newest.bits,
@@ -262,8 +266,10 @@ def _continued(newest: Figures, before: Figures) -> Figures:
 
 def _with_first(newest: Figures, before: Figures) -> Figures:
     """With what an earlier run of the training began from."""
+    known = [one for one in (newest.lowest, before.lowest) if one is not None]
     return replace(
         newest,
+        lowest=min(known, default=None) if newest.before_flip is None else newest.lowest,
         first=before.first if newest.first is None else newest.first,
         before_flip=before.before_flip if newest.before_flip is None else newest.before_flip,
         flip_at=before.flip_at if newest.before_flip is None else newest.flip_at,

@@ -131,6 +131,10 @@ async def test_a_stop_from_here_is_no_news_but_all_else_is(home: Path, monkeypat
         monkeypatch.setattr(type(app.screen), "shows_run", lambda _, run: run == "train-2")
         app.tell(News(others[0], NotifyOptions()))
         assert len(told) == 4, "what is on the screen is not said beside it too"
+        await pilot.resize_terminal(50, 12)
+        await until(pilot, lambda: app._too_small)
+        app.tell(News(others[0], NotifyOptions()))
+        assert len(told) == 5, "a screen without room shows nothing"
 
 
 @pytest.mark.parametrize(
