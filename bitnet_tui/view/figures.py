@@ -17,7 +17,8 @@ from bitnet_core.runs.vitals import MEASURED
 from bitnet_core.text import finite, in_layers
 
 _PROGRESS, _TABLE = b'"progress"', b'"training"'
-_HEAD_BYTES = 1 << 14
+_HEAD_BYTES = 1 << 18
+"""Fitting a student to its teacher tells of itself many times before the budget and the first evaluation."""
 _TAIL_BYTES = 1 << 16
 _LONGEST_TAIL_BYTES = 1 << 22
 """Where evaluations are rare, it is read further back, but no further than this."""

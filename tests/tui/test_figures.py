@@ -137,6 +137,8 @@ def test_what_a_resumed_training_began_from_is_that_of_its_first_run(home: Path,
     budget = {"tokens": 150_000, "epoch_tokens": 150_000, "epochs": 1.0, "flip_at_tokens": 135_000}
     for at, losses in enumerate(((5.43, 9.0, 12.2), (12.2, 9.0, 8.21))):
         run = SimulatedRun(exp, "train", NOON + 100 * at, alive=at == 1)
+        for done in range(200):
+            run.emit("progress", done=done, total=200, unit="steps", label="fitting the student to the teacher")
         run.emit("budget", seen_tokens=20 * 745 * at, **budget)
         for place, loss in enumerate(losses):
             step = 20 * at + 10 * place
