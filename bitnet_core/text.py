@@ -182,11 +182,15 @@ def dollars(value: float | None) -> str:
     return f"${whole}.{decimals:0<2}"
 
 
+_NO_LETTER = 1e15
+"""Beyond the largest of _THOUSANDS a number would have as many digits as it likes."""
+
+
 def tick(value: float, step: float) -> str:
     """A label on an axis whose labels are `step` apart: no more decimals than they need to differ."""
     if abs(value) <= step / 2:  # both are 0 for steps that a float can't hold
         return "0"
-    if step < 1e-4 and abs(value) < 1:
+    if (step < 1e-4 and abs(value) < 1) or abs(value) >= _NO_LETTER:
         return scientific(value, max(2, 1 + math.floor(math.log10(abs(value))) - math.floor(math.log10(step) + 1e-9)))
     unit, letter = next((one for one in _THOUSANDS if abs(value) >= one[0] * (1 - 1e-9)), (1, ""))
     text = f"{value / unit:.{max(0, -math.floor(math.log10(step / unit) + 1e-9))}f}"

@@ -246,3 +246,5 @@ def test_the_labels_of_an_axis_differ(low: float, share: float, most: int):
 
 def test_a_step_that_a_float_cannot_hold_has_a_label():
     assert words.tick(0.0, 0.0) == "0"
+    assert [words.tick(value, 1e40) for value in (1e40, 1.2e41)] == ["1.0e40", "1.2e41"]
+    assert words.tick(9e14, 1e14) == "900T"

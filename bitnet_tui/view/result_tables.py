@@ -37,7 +37,10 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     said = [[as_said(one) if isinstance(one, str) else one for one in row] for row in ordered]
     heading, rule, rows = table_parts(table.columns, said, cells)
     names = (line(Span(text, "label")) for text in heading)
-    shown = (_judged(text, heading[0].find("verdict")) if table.name == "gates" else line(text) for text in rows)
+    at = (
+        heading[0].find(str(table.columns[1])) if table.name == "gates" and heading and len(table.columns) > 1 else -1
+    )
+    shown = (_judged(text, at) for text in rows)
     return title, *names, line(Span(rule, "faint")), *shown, *_meanings(table, cells)
 
 

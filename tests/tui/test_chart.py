@@ -37,6 +37,7 @@ def _view(losses, flip_at=None):
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(_loss, max_size=300), st.booleans(), st.integers(24, 120), st.integers(6, 40))
+@example([2.0, 1.2e-77], True, 24, 15)
 def test_every_curve_is_drawn_at_its_size(losses, log, columns, rows):
     picture = drawing(_view(losses), CURVES, columns, rows, log=log)
     if all(y is None for y in losses):

@@ -97,6 +97,6 @@ def test_the_table_of_qei_says_what_its_figures_mean():
 
 def test_the_verdict_of_a_gate_has_its_colour_and_no_other_word_of_its_line():
     rows = [["QEI", verdict, "why it may pass or fail"] for verdict in ("fail", "not measurable", "pass")]
-    lines = table_lines(Table(name="gates", columns=["gate", "verdict", "why"], rows=rows), 90)
+    lines = table_lines(Table(name="gates", columns=["gate", "result", "why"], rows=rows), 90)
     coloured = [(span.text.strip(), span.style) for line in lines for span in line if span.style in ("good", "bad")]
     assert coloured == [("fail", "bad"), ("pass", "good")]

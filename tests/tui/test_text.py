@@ -16,6 +16,7 @@ from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
+from bitnet_tui.view.result_tables import table_lines
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.spans import action_at, cells_of, line, unstyled
 from bitnet_tui.view.stage_rows import COPIED, PREPARING, StageRow
@@ -394,5 +395,5 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     assert action_at(whole, unstyled(whole).index("Reports")) and not action_at(whole, 3)
     assert unstyled(*above.health_lines(run, 70, 4, "reports")) == "▲ 1 of 2 gates met; failed: QEI."
     rows = [["QEI_speed", "pass"], ["rows", "not measurable"], ["QEI", "fail"], ["Q", "fail"]]
-    told = unstyled(*panels.table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))
+    told = unstyled(*table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))
     assert [one.split()[0] for one in told.splitlines()[3:]] == ["QEI", "Q", "rows", "QEI_speed"]
