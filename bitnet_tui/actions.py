@@ -204,7 +204,7 @@ ACTIONS: tuple[Action, ...] = (
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll the tables back"),
         ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning of the tables"),
         ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end of the tables"),
-        ("open", "enter", "open", "Open", "Open one of them, at the evaluation if it has none; or click its name"),
+        ("open", "enter", "open", "Open", "Open an experiment, at the evaluation if it has none; or click its name"),
         ("back", "escape", "dismiss", "Back", "Back to where you came from"),
         footer="curve axis down open back",
     ),

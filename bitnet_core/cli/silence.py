@@ -11,7 +11,7 @@ _say: "_Speaker | None" = None
 
 @contextlib.contextmanager
 def broken(label: str) -> Iterator[None]:
-    """For as long as a command runs: what it does is `label`, until it says more exactly with `doing`."""
+    """Around a command: call what it does `label`, until `doing` says it more exactly."""
     global _say
     _say = _Speaker()
     try:

@@ -210,7 +210,7 @@ def _post(request: urllib.request.Request, connections: _Cuttable, seconds: floa
 
 
 def _is_page(reply: Any) -> bool:
-    """Whether a login page came, which a network gives in everyone's place. A service may call a word or two HTML."""
+    """Whether the login page of a network came instead of the site. A service may call a word or two HTML."""
     if "html" not in reply.headers.get("Content-Type", ""):
         return False
     with contextlib.suppress(OSError, http.client.HTTPException):

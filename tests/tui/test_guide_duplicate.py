@@ -127,7 +127,7 @@ async def test_a_duplicate_that_would_collect_otherwise_leaves_the_traces(home: 
         guide.change("STUDENT_INIT", "teacher")
         await choose(pilot, "create", "#starts")
         await choose(pilot, "pipeline", "#starts")
-        assert "resumed. Its start from a model is made anew, not copied." in words(pilot), shown(pilot)
+        assert "resumed. Its initial student is built again, not copied." in words(pilot), shown(pilot)
         await choose(pilot, "create", "#starts")
         await press(pilot, "enter")
         assert isinstance(pilot.app.screen, ExperimentScreen)

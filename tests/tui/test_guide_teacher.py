@@ -60,7 +60,7 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         await press(pilot, "enter", "enter")
         key = guide.query_one("#key", Input)
         assert (pilot.app.focused, key.placeholder) == (key, "only if it asks for one")
-        assert said(pilot, "#hint").startswith("Enter: to the empty field.")
+        assert said(pilot, "#hint").startswith("Enter goes to the empty field.")
         await press(pilot, "enter")
         assert "Model is empty: type a name, or press List models (ctrl+t)." in said(pilot, "#problem")
         assert guide.query_one("#model").has_focus

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.text import width
-from bitnet_tui.screens.guide.looking import LookingScreen
+from bitnet_tui.screens.guide.looking import LookupScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import keylike, labelled, pasted
 from bitnet_tui.view.guide.carrying import Carried
@@ -72,7 +72,7 @@ class Trial:
     """Whether it says if what is chosen works: a login does not."""
 
 
-class Guide(LookingScreen[Made | None]):
+class Guide(LookupScreen[Made | None]):
     """The guide as its steps see it."""
 
     GOES_ON: ClassVar[str] = "#next"

@@ -10,7 +10,7 @@ from bitnet_tui.services.commands import Command
 _Result = TypeVar("_Result")
 
 
-class LookingScreen(KeyedScreen[_Result], Generic[_Result]):
+class LookupScreen(KeyedScreen[_Result], Generic[_Result]):
     """A screen that shows what it looks up, as soon as that is known."""
 
     _looks: dict[str, object]

@@ -11,7 +11,7 @@ from bitnet_tui.widgets.words import Words
 
 _NEXT = (
     "The next steps ask for a teacher, a place for a second copy, and a student. "
-    "Each has sensible defaults: Enter alone goes through."
+    "Each has a sensible default: Enter keeps it and continues."
 )
 _VAULT = "\n\nKeys will be kept in a vault, an encrypted file; its passphrase is asked for at the end."
 

@@ -281,7 +281,7 @@ class NewExperimentScreen(CheckedGuide):
         if leads and (self.field_beside(widget, 1, Input) is not None or step.after_fields() is not None):
             return "Enter: next field."
         if leads and (missing := step.missing()) is not None:
-            return "Enter continues once it is filled." if missing is widget else "Enter: to the empty field."
+            return "Enter continues once it is filled." if missing is widget else "Enter goes to the empty field."
         return "Enter continues."
 
     # -- testing and leaving --------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def _made_anew(draft: Draft, first: str) -> str:
     """That a copy brings traces, but not the start of its training; empty where training starts from nothing."""
     random = draft.get(START) == default(START)
     takes = f": {first}" if first else ""
-    return "" if random or not draft.source else f" Its start from a model is made anew, not copied{takes}."
+    return "" if random or not draft.source else f" Its initial student is built again, not copied{takes}."
 
 
 def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:

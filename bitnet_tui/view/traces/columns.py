@@ -64,7 +64,7 @@ class Order:
         return {"by": self.by, "turned": self.turned}
 
     def of(self, *, scored: bool) -> "Order":
-        """What it comes to."""
+        """The order to use: without scores there is none by KL, so it is by number."""
         return self if scored or self.by != "kl" else Order("number")
 
     def sorted_by(self, column: str) -> "Order":
