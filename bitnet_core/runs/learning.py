@@ -38,10 +38,10 @@ def left_off(vitals: Vitals) -> tuple[Finding, ...]:
         return (_since_flip(vitals, vitals.before_flip),)
     first, last = vitals.first, vitals.evaluations[-1]
     if first is None or not is_worse(last.loss, first.loss, ended=True):
-        found = trained(vitals, "So far held-out")
+        found = trained(vitals, "So far the held-out loss")
         return tuple(replace(one, level="calm") if one.level == "good" else one for one in found)
     ruined = last.loss > first.loss * RUINED
-    found = trained(vitals, "Ruined: so far held-out" if ruined else "So far held-out")
+    found = trained(vitals, "Ruined: so far the held-out loss" if ruined else "So far the held-out loss")
     return tuple(replace(one, level="bad" if ruined else one.level, advice=_begin_again(vitals)) for one in found)
 
 

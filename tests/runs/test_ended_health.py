@@ -52,6 +52,8 @@ def test_a_training_that_has_ended_says_what_it_reached():
     training = falling().steps(5).evaluate(5.7, "end")
     (said,) = health("train", "succeeded", training.signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.70, best 5.60 at step 40."
-    assert health("train", "failed", training.signs.view(), PLAN)[0].words.startswith("So far held-out fell from")
+    assert health("train", "failed", training.signs.view(), PLAN)[0].words.startswith(
+        "So far the held-out loss fell from"
+    )
     (said,) = health("train", "succeeded", training.evaluate(5.601, "end").signs.view(), PLAN)
     assert said.words == "Done. Held-out fell from 5.90 to 5.60."

@@ -159,15 +159,20 @@ def test_a_training_that_was_stopped_keeps_what_was_known_of_it():
         return health("train", state, training.signs.view(), PLAN)
 
     (risen,) = said(_to(5.64, 7.61))
-    assert (risen.level, risen.words) == ("warn", "So far held-out rose from 5.64 to 7.61, best at the start.")
+    assert (risen.level, risen.words) == (
+        "warn",
+        "So far the held-out loss rose from 5.64 to 7.61, best at the start.",
+    )
     assert "a lower LR" in risen.advice
     (fallen,) = said(_to(5.64, 5.0), "failed")
-    assert fallen == Finding("calm", "So far held-out fell from 5.64 to 5.00.")
+    assert fallen == Finding("calm", "So far the held-out loss fell from 5.64 to 5.00.")
     (changed,) = said(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54), "interrupted")
     assert "; since LR 3e-4 at step 10 it fell from 7.78." in changed.words
     assert said(_to(5.64)) == said(Training()) == ()
     (ruined,) = said(_to(5.43, 12.2))
-    assert ruined.level == "bad" and ruined.words.startswith("Ruined: so far held-out rose from 5.43 to 12.2")
+    assert ruined.level == "bad" and ruined.words.startswith(
+        "Ruined: so far the held-out loss rose from 5.43 to 12.2"
+    )
     assert ruined.advice == "Begin again from step 0 with a lower LR (RESUME_STEP=0)."
     from_model = _under(_to(5.43, 12.2), 3e-4, 12.2, 8.6).emit("checkpoint", step=0)
     (lowered,) = said(from_model)

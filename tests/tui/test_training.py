@@ -222,7 +222,7 @@ def test_a_resumed_training_is_as_healthy_as_it_was_wherever_it_is_told(home: Pa
         assert watched() == [words]
         monkeypatch.setattr(plain, "ExperimentWatcher", lambda *given: ExperimentWatcher(*given, elapsed))
         assert f"      {words}\n" in plain.listing(home)
-        assert _told(look("train", 1).run.health) == ["So far held-out fell from 9.50 to 8.50."]
+        assert _told(look("train", 1).run.health) == ["So far the held-out loss fell from 9.50 to 8.50."]
         live.emit("metric", step=62, seen_tokens=46_190, heldout_loss=8.25, when="end")
         live.finish()
         ended = ["Done. Held-out fell from 9.50 to 8.25."]
