@@ -47,7 +47,7 @@ STYLES = {
     "shade-2": "$on-shade-2 on $shade-2",
     "shade-3": "$on-shade-3 on $shade-3",
     "shade-4": "bold underline $on-shade-4 on $shade-4",
-    **{f"chosen-shade-{step}": f"bold $shade-{step} on $on-shade-{step}" for step in range(1, 5)},
+    **{f"chosen-shade-{step}": f"bold $on-at-shade-{step} on $at-shade-{step}" for step in range(1, 5)},
     **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
 

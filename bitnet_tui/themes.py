@@ -177,8 +177,17 @@ _OWN = (
     "curve-format",
 )
 """Variables that Textual does not know."""
+
+
+def _inverted(colours: Mapping[str, str]) -> dict[str, str]:
+    """Ground and text of a token that is looked at, by its shade."""
+    grounds = {f"at-shade-{step}": colours.get(f"on-shade-{step}", colours["foreground"]) for step in range(1, 5)}
+    return grounds | {f"on-at-shade-{step}": colours[f"shade-{step}"] for step in range(1, 5)}
+
+
 DEFAULTS: Mapping[str, str] = {
     **_DARK,
+    **_inverted(_DARK),
     **dict.fromkeys(_ON_GROUNDS, _DARK["foreground"]),
     "divider": _DARK["surface"],
     "chosen": _DARK["panel"],
@@ -205,6 +214,7 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "border-blurred": edge,
         **{name: colours.get(name, colours["foreground"]) for name in _ON_GROUNDS},
         **{name: colours[name] for name in _OWN},
+        **_inverted(colours),
         "chosen": colours.get("chosen", colours["panel"]),
         "on-chosen": colours.get("on-chosen", colours["foreground"]),
     }
@@ -273,8 +283,13 @@ def instead(theme: Theme, *, no_color: bool, few: bool) -> dict[str, str]:
     With `few`, 16, the shades of tokens of a dark theme; those of a light one stay apart.
     """
     if no_color:
-        return dict(_GREYS if theme.dark else _GREYS_ON_WHITE)
-    return dict(_SHADES_OF_16) if few and theme.dark and not theme.ansi else {}
+        greys = _GREYS if theme.dark else _GREYS_ON_WHITE
+        # Inverted, a dark grey would be the ground of the text around it.
+        cursor = {f"at-shade-{step}": greys["accent"] for step in range(1, 5)}
+        return {**greys, **cursor, **{f"on-at-shade-{step}": greys["on-accent"] for step in range(1, 5)}}
+    if not few or not theme.dark or theme.ansi:
+        return {}
+    return _SHADES_OF_16 | {f"on-at-{name}": colour for name, colour in _SHADES_OF_16.items()}
 
 
 LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))

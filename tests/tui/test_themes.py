@@ -168,6 +168,8 @@ def test_without_colours_the_shades_of_tokens_are_in_the_order_of_their_brightne
     assert _contrast(of["accent"], ground) > steps[-1]
     for step in range(1, 5):
         assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
+        assert _contrast(of[f"on-at-shade-{step}"], of[f"at-shade-{step}"]) >= 7
+        assert _contrast(of[f"at-shade-{step}"], ground) > steps[-1], "the token that is looked at stands out most"
 
 
 @pytest.mark.parametrize("theme", _MADE)
