@@ -33,6 +33,9 @@ _UNUSED_SECONDS, _PAUSE_SECONDS = 2.0, 0.02
 class Tidying(Shell):
     """The part of the app that looks for garbage in small steps, where the app has its process for itself."""
 
+    _used = False
+    """Whether somebody has worked since the last step of loading."""
+
     def on_mount(self) -> None:
         if not self.is_headless:
             self._to_load, self._to_parse = modules(), cast("Rules", self.stylesheet).ahead()
@@ -43,11 +46,17 @@ class Tidying(Shell):
     def _load(self) -> None:
         """Import some of what other screens need, and then parse their sheets, as long as nobody works."""
         if self.idle_seconds < _UNUSED_SECONDS:
+            self._used = True
             self.set_timer(_UNUSED_SECONDS, self._load)
-        elif load_next(self._to_load) or next(self._to_parse, False):
-            self.set_timer(_PAUSE_SECONDS, self._load)
-        elif self._at_home:
+            return
+        if self._used and gc.get_freeze_count():
+            gc.collect()  # what is frozen stays, also what closed screens have left
+        elif not (load_next(self._to_load) or next(self._to_parse, False)):
+            return
+        self._used = False
+        if self._at_home:
             gc.freeze()  # else the next look goes through all that these have made
+        self.set_timer(_PAUSE_SECONDS, self._load)
 
     @property
     def _at_home(self) -> bool:

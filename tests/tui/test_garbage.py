@@ -5,6 +5,7 @@ import sys
 import weakref
 from pathlib import Path
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from rich.segment import Segment
@@ -13,7 +14,7 @@ from textual.strip import Strip
 from textual.widgets._footer import FooterKey
 
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.garbage import AtRest, in_small_steps, let_go
+from bitnet_tui.garbage import AtRest, Tidying, in_small_steps, let_go
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
 from tests.tui.simulated import finished_experiment
@@ -44,6 +45,27 @@ def test_a_rest_is_when_all_that_is_new_is_looked_at_and_new_modules_stay(monkey
     monkeypatch.setitem(sys.modules, "another", sys)
     acted, at_home = now + 1.0, False
     assert after(6.0) == ["collect"], "what an open screen has made will be garbage when it is closed"
+
+
+def test_what_closed_screens_have_left_goes_before_what_is_loaded_stays(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    for name in ("collect", "freeze"):
+        monkeypatch.setattr(gc, name, lambda name=name: done.append(name))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)
+    app = Mock(idle_seconds=2.0, _used=False, _to_load=iter(()), _to_parse=iter([True, True]), _at_home=True)
+
+    def after(seconds: float, at_home: bool = True) -> list[str]:
+        app.idle_seconds, app._at_home = seconds, at_home
+        done.clear()
+        Tidying._load(app)
+        return done
+
+    assert after(2.0) == ["freeze"]
+    assert after(0.0) == []
+    assert after(2.0) == ["collect", "freeze"]
+    assert after(2.0, at_home=False) == []
+    assert app.set_timer.call_count == 4
+    assert after(2.0) == [] and app.set_timer.call_count == 4, "all is loaded"
 
 
 def test_what_is_there_is_left_out_and_the_rest_comes_in_steps():
