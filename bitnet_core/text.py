@@ -182,8 +182,7 @@ def dollars(value: float | None) -> str:
     return f"${whole}.{decimals:0<2}"
 
 
-_NO_LETTER = 1e15
-"""Beyond the largest of _THOUSANDS a number would have as many digits as it likes."""
+_NO_LETTER = 1e15  # _THOUSANDS end before it
 
 
 def tick(value: float, step: float) -> str:
