@@ -7,15 +7,14 @@ _MAY_GO = "CZM"
 """Kinds of signs that tokenizers change on purpose: controls, blanks, and marks on the sign before."""
 
 
-def first_dropped(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """The first sign of `text` that no span [first, last) holds, blanks, controls and marks apart; "" if none."""
-    place = 0
+def outside(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The signs of `text` that no span [first, last) holds, in their order; blanks, controls and marks apart."""
+    place, found = 0, ""
     for first, last in sorted(spans):
-        if lost := _first_sign(text[place:first]):
-            return lost
+        found += _signs(text[place:first])
         place = max(place, last)
-    return _first_sign(text[place:])
+    return found + _signs(text[place:])
 
 
-def _first_sign(text: str) -> str:
-    return next((sign for sign in text if unicodedata.category(sign)[0] not in _MAY_GO), "")
+def _signs(text: str) -> str:
+    return "".join(sign for sign in text if unicodedata.category(sign)[0] not in _MAY_GO)

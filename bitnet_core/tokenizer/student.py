@@ -18,7 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused, merging_system
-from bitnet_core.tokenizer.dropped import first_dropped
+from bitnet_core.tokenizer.dropped import outside
 from bitnet_core.tokenizer.folder import CONFIG_FILE, TEMPLATE_FILE
 from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
@@ -132,7 +132,19 @@ class StudentTokenizer:
 
     def dropped(self, text: str) -> str:
         """The first sign of a rendered prompt that no id stands for; "" if there is none."""
-        return first_dropped(text, self._cut(self._tokenizer, text).offsets)
+        return self._dropped(text, self._cut(self._tokenizer, text))
+
+    def _dropped(self, text: str, encoded: Encoding) -> str:
+        told = b"".join(map(self.token_bytes, encoded.ids))
+        for sign in outside(text, encoded.offsets):  # the library's offsets are off behind a sign without a token
+            if self._can_spell(sign) and told.count(sign.encode()) < text.count(sign):
+                return sign
+        return ""
+
+    def _can_spell(self, sign: str) -> bool:
+        """Whether the vocabulary has the sign, or each of its bytes: then a rule of the tokenizer leaves it out."""
+        data = sign.encode()
+        return data in self.ids_by_bytes or all(bytes([byte]) in self.ids_by_bytes for byte in data)
 
     @cached_property
     def opening_ids(self) -> list[int]:
@@ -253,7 +265,7 @@ class StudentTokenizer:
         encoded = self._cut(self._tokenizer, text)
         if not encoded.ids:
             raise self._not_tokenized("it makes no token of the text")
-        if dropped := first_dropped(text, encoded.offsets):
+        if dropped := self._dropped(text, encoded):
             raise self._not_tokenized(f"it drops {dropped!r} without a word")
         return RenderedPrompt(text, list(encoded.ids))
 

@@ -52,7 +52,7 @@ SCREENS: dict[str, Way] = {
     ),
     "log of a silent run": Way("experiments", "silent", ("7",), "lines", "ExperimentScreen"),
     "a comparison with a silent run": Way(
-        "experiments", "silent", ("V", "enter"), "can't be compared on", "CompareScreen"
+        "experiments", "silent", ("V", "enter"), "none is called better yet", "CompareScreen"
     ),
     "traces of a silent run": Way("experiments", "silent", ("2",), "There are no traces", "ExperimentScreen"),
     "playground": Way("experiments", "fresh", ("P",), "There is no student yet", "PlaygroundScreen"),

@@ -327,7 +327,7 @@ def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_default(
     assert review.about(review.ONLY, drafts["custom"], None).endswith("start it: a run asks your server for answers.")
     assert review.about(review.ONLY, drafts["openai"], None).endswith("start it: a run may cost money.")
     copy = Draft({"STUDENT_INIT": "teacher"}, source="one")
-    assert review.about("train", copy, None, "at most 17m").endswith(" made anew, not copied: at most 17m.")
+    assert review.about("train", copy, None, "at most 17m").endswith(" built again, not copied: at most 17m.")
     assert "anew" not in review.about(review.ONLY, copy, None, "at most 17m")
     assert "pipeline" not in dict(review.starts(Draft(), False))
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))

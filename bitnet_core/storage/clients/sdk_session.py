@@ -53,6 +53,8 @@ class _Once(HTTPAdapter):
     def __init__(self, title: str) -> None:
         super().__init__(pool_connections=_POOL, pool_maxsize=_POOL, max_retries=0)
         self._title = title
+        self.plain = False
+        """Whether a server without TLS is asked, too."""
 
     def init_poolmanager(self, *given: Any, **options: Any) -> None:
         super().init_poolmanager(*given, **options)
@@ -69,7 +71,7 @@ class _Once(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         where = f"{self._title} at {urlsplit(str(request.url)).hostname}"
-        if urlsplit(str(request.url)).scheme != "https":
+        if urlsplit(str(request.url)).scheme != "https" and not self.plain:
             raise Refused(
                 f"{self._title} redirects to another server without TLS; check that this network asks for no login."
             )

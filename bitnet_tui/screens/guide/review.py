@@ -45,7 +45,7 @@ class ReviewStep(Step):
             yield Painted(id="wrong")
             yield Button("Mend it", id="mend", name="mend")
         with Vertical(classes="pane right"):
-            yield Words("Its .env, without keys (• = differs from the default)", classes="title")
+            yield Words("Its .env, no keys (• = not default)", classes="title")
             with VerticalScroll(id="file"):
                 yield Painted(id="env")
 

@@ -9,7 +9,7 @@ _IN_CURL = {
     "teacher address": re.compile(
         r"(https?://[^\s'\"]+?)(?:/(?:chat/completions|completions|models|embeddings))?/?(?=[\s'\"]|$)"
     ),
-    "teacher key": re.compile(r"(?i)\b(?:bearer\s+|(?:x-)?api-key:\s*)([^\s'\"]+)"),
+    "teacher key": re.compile(r"(?i)\b(?:bearer\s+|(?:x-)?api[-]key:\s*)([^\s'\"]+)"),
     "login password": re.compile(r"\s(?:-u|--user)[\s=]*[\"']?[^\s:'\"]+:([^\s'\"]+)"),
     "teacher model": re.compile(r"[\"']model[\"']\s*:\s*[\"']([^\"'\n]+)[\"']"),
 }

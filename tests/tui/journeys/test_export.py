@@ -34,7 +34,7 @@ async def test_from_the_list_to_the_command_that_serves_the_export(
             await hand.do(["enter"], "gguf")
         assert isinstance(pilot.app.screen, ExportedScreen)
         assert export.made.name in shown(pilot)
-        await hand.do(["down", "down", "y"], "bitnet serve ")
-        assert pilot.app.clipboard == f"bitnet serve {export.made.name}"
+        await hand.do(["down", "y"], "llama-server ")
+        assert pilot.app.clipboard == f"llama-server -m {export.made.name}"
         await hand.do(["escape"], "  Close  ")
         assert isinstance(pilot.app.screen, ExperimentScreen)

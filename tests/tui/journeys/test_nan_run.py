@@ -6,7 +6,7 @@ from bitnet_tui.app import BitnetApp
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.journeys.hand import Hand, by_each
 from tests.tui.pilots import settled, shown, words
-from tests.tui.simulated import SimulatedRun, experiment, leave_traces
+from tests.tui.simulated import SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
 @by_each
@@ -15,6 +15,7 @@ async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed(
 ):
     exp = experiment(home, "shared")
     leave_traces(exp)
+    save_checkpoint(exp, 10)
     live = SimulatedRun(exp, "train", alive=True)
     live.train(0, 60, bad_at=31)
     try:

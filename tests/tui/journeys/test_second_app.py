@@ -10,13 +10,14 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.services.launching import Launched
 from tests.tui.journeys.hand import Hand, by_each
 from tests.tui.pilots import settled, shown
-from tests.tui.simulated import SimulatedRun, experiment, leave_traces
+from tests.tui.simulated import SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
 @by_each
 async def test_a_run_is_stopped_from_a_second_app_resumed_and_followed_when_the_first_is_gone(home: Path, by: str):
     exp = experiment(home, "shared")
     leave_traces(exp)
+    save_checkpoint(exp, 10)
     runs: list[SimulatedRun] = []
 
     def launch(_: Path, __: Path, stage: str, ___: Mapping[str, str] | None = None, /) -> Launched:
