@@ -110,11 +110,17 @@ _NONSENSE = (
 """What botocore raises for a reply that no AWS service sends."""
 
 
+_ROOT = re.compile(rb"<\?xml[^>]{0,200}>\s{0,9}(?:<!DOCTYPE[^>]{0,400}>\s{0,9})?<([\w:.-]{1,80})")
+"""The beginning of an XML document."""
+
+
 class _Sent(threading.local):
     """What this thread's call has sent so far, and the status of the last answer; 0 = none."""
 
     requests = 0
     status = 0
+    cut = False
+    """Whether that answer began as XML of a service, and has no end."""
 
 
 class Aws:
@@ -171,6 +177,7 @@ class Aws:
     def call(self, operation: str, outcomes: Mapping[str, BitnetError] | None = None, **parameters: Any) -> Any:
         """The parsed reply, a streamed body as bytes. `outcomes` are the errors to raise for some error codes."""
         self._sent.requests = self._sent.status = 0
+        self._sent.cut = False
         with self._told(outcomes or {}, parameters.get("Bucket", "")):
             reply = getattr(self._client, operation)(**parameters)
             if operation == "get_object":
@@ -273,7 +280,7 @@ class Aws:
             most_bytes = _MOST_ERROR_BYTES if failed else MOST_BYTES if streamed else MOST_LISTED_BYTES
             response.raw.stream = lambda: _bounded(response.raw, most_bytes)
             if not streamed or failed:
-                _ = response.content
+                self._sent.cut = _is_cut(response.content)
             # botocore takes what is no JSON of its service for an empty reply, as if all were well.
             if self._speaks_json and not failed and not _is_object(response):
                 raise self.nonsense()
@@ -300,6 +307,8 @@ class Aws:
         status = int(metadata.get("HTTPStatusCode", 0))
         named = code not in ("", str(status))  # else it is a server of another kind, or one in its place
         if self._sent.status == 200:  # botocore makes a 500 of an error that is sent as a success, and of no XML
+            if not named and self._sent.cut:
+                return Unreachable(f"{self._title} sent a part of an answer.")
             if not named:
                 return self.nonsense()
             status = 200
@@ -352,6 +361,12 @@ def _code(error: exceptions.ClientError) -> str:
         reasons = [reason for reason in reasons if reason != "None"]
         return "ConditionalCheckFailed" if "ConditionalCheckFailed" in reasons else next(iter(reasons), code)
     return code
+
+
+def _is_cut(body: bytes) -> bool:
+    """Whether an XML document that is no page ends before its root does."""
+    root = _ROOT.match(body)
+    return root is not None and root[1].lower() != b"html" and not body.rstrip().endswith(b"</" + root[1] + b">")
 
 
 def _is_object(response: Any) -> bool:
