@@ -25,7 +25,7 @@ from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher
 from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import burst, processed, settled, shown, until
-from tests.tui.simulated import experiment, finished_experiment
+from tests.tui.simulated import experiment, finished_experiment, leave_traces
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,7 @@ async def test_what_is_typed_in_a_burst_goes_where_its_first_key_leads(
 @pytest.mark.usefixtures("patient_keys")
 async def test_what_is_typed_in_a_burst_reaches_the_fields_of_tabs(home: Path):
     exp = finished_experiment(home, "kd")
+    leave_traces(exp)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
 
