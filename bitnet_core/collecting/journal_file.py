@@ -40,7 +40,7 @@ SPENT = """
     -total('blob' in (t, c, u) or 'text' in (t, c, u))
     from (select *, typeof(prompt_tokens) t, typeof(completion_tokens) c, typeof(usd) u from sendings)
 """
-"""Requests, tokens and dollars of all requests sent. The last number is below 0 if a cost is no number: it adds 0."""
+"""Requests, tokens and dollars of all requests sent. The last is below 0 if a cost is not a number, which adds 0."""
 _COLUMNS = "key, prompt_tokens, completion_tokens, usd, state"
 _TAKE_SENDINGS_OF_ANOTHER = f"insert into sendings ({_COLUMNS}) select {_COLUMNS} from taken.sendings"  # noqa: S608
 _TAKE_SENDINGS_OF_A_COPY = (

@@ -1,7 +1,7 @@
 """Names of what is being written, files and folders, and the removal of what failed or killed writers leave.
 
-A name says whose it is. What a writer that is gone has left in a folder is removed by the next one that writes there,
-whatever it writes. Knows nothing of experiments.
+A name says whose it is. The next writer in a folder removes what dead writers have left there. Knows nothing of
+experiments.
 """
 
 import contextlib
@@ -97,7 +97,8 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
 
 
 def _half_written(folder: Path) -> list[Path]:
-    return sorted(one for one in folder.iterdir() if one.name[0] == "." and one.name.endswith(TEMPORARY_SUFFIX))
+    names = os.listdir(folder)  # noqa: PTH208 - before each write: of thousands of files no `Path` is made
+    return [folder / one for one in sorted(names) if one[0] == "." and one.endswith(TEMPORARY_SUFFIX)]
 
 
 def _named(path: Path, suffix: str) -> Path:
@@ -107,7 +108,7 @@ def _named(path: Path, suffix: str) -> Path:
 
 
 def _read(left: Path) -> tuple[str, str]:
-    """The name of what was written, and its writer; texts without a sense for a file that is not ours."""
+    """The name of what was written, and its writer; any texts for a file that is not ours."""
     name, _, mark = left.name.removesuffix(TEMPORARY_SUFFIX).removesuffix(".old").rpartition(".")
     return name[1:], mark.rpartition("-")[0]
 

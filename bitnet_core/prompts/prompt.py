@@ -19,7 +19,7 @@ PACKAGED_PROMPTS = "collect.txt"
 DIGEST_BYTES = 16
 """Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
 _MOST_REPEATS, _MOST_COPIES = 1 << 18, 100
-"""So many one after another, and so many of all that came before, may be repeats."""
+"""The most repeats in a row: this many, or this many times the different prompts before them."""
 FOLDED = "folded:"
 """What a `folded_hash` begins with."""
 _ROLES = ("system", "user", "assistant")

@@ -69,7 +69,7 @@ class Refused(BitnetError):
 
 
 class Nonsense(Refused):
-    """What came is no answer of such a service at all."""
+    """Something other than the service has answered."""
 
 
 def nonsense(where: str, expected: str, setting: str = "", elsewhere: str = "") -> Nonsense:

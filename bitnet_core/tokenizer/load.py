@@ -199,7 +199,7 @@ def _assemble(
         raise BitnetError(f"The tokenizer in {where} drops the blanks between words; {fix}.")
     known = "".join(sign for sign in _LETTERS if sign.encode() in made.ids_by_bytes)
     if dropped := made.dropped(known):
-        raise BitnetError(f"The tokenizer in {where} drops {dropped!r} without a word; {fix}.")
+        raise BitnetError(f"The tokenizer in {where} leaves {dropped!r} out of texts; {fix}.")
     return made
 
 

@@ -266,7 +266,7 @@ class StudentTokenizer:
         if not encoded.ids:
             raise self._not_tokenized("it makes no token of the text")
         if dropped := self._dropped(text, encoded):
-            raise self._not_tokenized(f"it drops {dropped!r} without a word")
+            raise self._not_tokenized(f"it leaves {dropped!r} out")
         return RenderedPrompt(text, list(encoded.ids))
 
     @property

@@ -34,7 +34,7 @@ BACK, ON = "‹", "›"
 HIDDEN = "○"
 """In place of a curve's mark."""
 _NONE = "none"
-"""There is no value in a gap of a curve, nor before its first point or after its last."""
+"""For a place where a curve has no value: in a gap, before its first point, or after its last."""
 _RESUMED = "resumed"
 _ENDS_A_CURVE = ("value", "faint")
 """The styles of what comes last of a curve: its value or, if it is hidden, its name."""

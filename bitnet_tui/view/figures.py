@@ -64,7 +64,7 @@ class Figures:
     lowest: float | None = field(default=None, compare=False)
     """The lowest held-out loss that was read, once it has flipped of those since."""
     rising: tuple[float, ...] = field(default=(), compare=False)
-    """The held-out losses, of the same numerics, of which each is above the one before; the newest is the last."""
+    """The newest held-out losses of the same numerics that rose one after another, oldest first."""
     told: bool = field(default=False, compare=False)
     """Whether any of its events could be read."""
     unreadable: bool = False

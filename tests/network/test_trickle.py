@@ -58,7 +58,6 @@ def by_http(url: str) -> bytes:
 def by_sdk_session(url: str) -> bytes:
     with sdk_session("The server") as session:
         session.mount("http://", session.adapters["https://"])
-        session.adapters["http://"].plain = True  # type: ignore[attr-defined]
         session.trust_env = False
         return session.get(url).content
 

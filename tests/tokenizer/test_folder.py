@@ -328,7 +328,7 @@ def test_a_tokenizer_that_drops_blanks_is_refused(tmp_path: Path, pre_tokenizer:
 def test_a_tokenizer_that_drops_letters_is_refused(tmp_path: Path, pattern: Any) -> None:
     """Prompts would be stored without them, and answers not."""
     removing = {"type": "Split", "pattern": pattern, "behavior": "Removed", "invert": False}
-    with pytest.raises(BitnetError, match=r"drops '[a-zA-Z0-9]' without a word; correct TOKENIZER_NAME"):
+    with pytest.raises(BitnetError, match=r"leaves '[a-zA-Z0-9]' out of texts; correct TOKENIZER_NAME"):
         load_tokenizer(byte_level_folder(tmp_path, pre_tokenizer={"type": "Sequence", "pretokenizers": [removing]}))
 
 

@@ -120,7 +120,7 @@ class _Sent(threading.local):
     requests = 0
     status = 0
     cut = False
-    """Whether that answer began as XML of a service, and has no end."""
+    """Whether that answer was cut off, as `_is_cut` says."""
 
 
 class Aws:
@@ -364,7 +364,7 @@ def _code(error: exceptions.ClientError) -> str:
 
 
 def _is_cut(body: bytes) -> bool:
-    """Whether an XML document that is no page ends before its root does."""
+    """Whether it is an XML document, and no HTML page, that ends before its root element does."""
     root = _ROOT.match(body)
     return root is not None and root[1].lower() != b"html" and not body.rstrip().endswith(b"</" + root[1] + b">")
 

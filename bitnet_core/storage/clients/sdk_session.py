@@ -39,8 +39,8 @@ def sdk_session(title: str) -> requests.Session:
     session.headers["Accept-Encoding"] = "identity"  # compressed bodies could unpack to any size
     session.auth = _as_it_is
     session.verify = os.environ.get("SSL_CERT_FILE") or True
-    for scheme in ("https://", "http://"):  # the latter only by a redirect
-        session.mount(scheme, _Once(title))
+    session.mount("https://", _Once(title))
+    session.mount("http://", _WithoutTls(title))
     return session
 
 
@@ -49,12 +49,23 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
+class _WithoutTls(HTTPAdapter):
+    """For an address that no SDK asks by itself: the service, or what answers in its place, has redirected to it."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+
+    def send(self, *_: Any, **__: Any) -> requests.Response:
+        raise Refused(
+            f"{self._title} redirects to another server without TLS; check that this network asks for no login."
+        )
+
+
 class _Once(HTTPAdapter):
     def __init__(self, title: str) -> None:
         super().__init__(pool_connections=_POOL, pool_maxsize=_POOL, max_retries=0)
         self._title = title
-        self.plain = False
-        """Whether a server without TLS is asked, too."""
 
     def init_poolmanager(self, *given: Any, **options: Any) -> None:
         super().init_poolmanager(*given, **options)
@@ -71,10 +82,6 @@ class _Once(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
         where = f"{self._title} at {urlsplit(str(request.url)).hostname}"
-        if urlsplit(str(request.url)).scheme != "https" and not self.plain:
-            raise Refused(
-                f"{self._title} redirects to another server without TLS; check that this network asks for no login."
-            )
         options.update(stream=True, timeout=(CONNECT_SECONDS, SILENCE_SECONDS))
         try:
             response = super().send(request, **options)

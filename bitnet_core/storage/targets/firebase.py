@@ -202,7 +202,7 @@ def _check_response(response: Response, *_: object, **__: object) -> None:
 
 
 def _require_listing(page: Any) -> None:
-    """Of a page without `items` the SDK makes an empty one, whatever it is."""
+    """Nonsense for what is not a listing: the SDK takes any JSON without `items` for an empty one."""
     if page.raw_page.get("kind") != "storage#objects":
         raise _nonsense("a listing")
 

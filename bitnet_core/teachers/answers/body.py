@@ -172,5 +172,5 @@ def list_of_models(payload: Any, name: str) -> list[Any]:
     """
     given = payload.get(name, None if payload == {} else 0) if isinstance(payload, dict) else 0
     if not isinstance(given, list | None):
-        raise BadReply("not_json", "what it sends is no list of models")
+        raise BadReply("not_json", "the reply is not a list of models")
     return given or []

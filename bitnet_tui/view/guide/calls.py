@@ -18,7 +18,7 @@ _ENOUGH = 2
 
 
 def in_lines(text: str) -> str:
-    """What a call says of its server, a line each; the text as it is if it is no call."""
+    """The settings of the server that a call names, one a line; any other text as it is."""
     if _CURL.match(text):
         found = {name: one[1] for name, pattern in _IN_CURL.items() if (one := pattern.search(text))}
         return "\n".join(f"{name}: {value}" for name, value in found.items())

@@ -56,9 +56,9 @@ _FOLDER = re.compile(r"(?i)folder|path|dir|root|mounted")
 _MOST_LINES, _LONGEST = 400, 4000
 _ADDRESS_AND_MODEL = _TWO_ROWS = 2
 _MOST_BEFORE = 2
-"""So many words of a label come before its last one."""
+"""The most words of a label before its last one."""
 _ENOUGH = 3
-"""So much has to tell that a text is a note before a word and a value in a row are a setting of it."""
+"""How many labels and headings a text must have before a word and a value beside it are read as a setting."""
 
 
 class _Said(NamedTuple):
@@ -198,7 +198,7 @@ def _read(bare: str, *, loose: bool) -> list[_Said]:
     for pattern in (*_SIGNS, *([_NO_SIGN] if loose else [])):
         one = pattern.fullmatch(bare)
         value = _alone(one[2], one[1]) if one else ""
-        if pattern is _SIGNS[1]:  # in a sentence, what follows is no part of it
+        if pattern is _SIGNS[1]:  # in a sentence, the rest is not part of the value
             value = _SENTENCE.sub(r"\1", value)
             one = one if len(value.split()) == 1 else None
         found = _said(one[1].strip(), value) if one else []

@@ -15,7 +15,7 @@ _Labels = Sequence[tuple[int, Told]]
 _Part = tuple[str, dict[str, int]]
 """A target, empty for the teacher, and the places of its settings."""
 _ENOUGH_FOR_A_TARGET = 2
-"""So many settings of a target choose it in a step that is about something else."""
+"""How many of its settings choose a target in a step that is about something else."""
 _MOST_IN_TWO = 40
 """A note of teacher and target has no more lines."""
 

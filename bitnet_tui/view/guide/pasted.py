@@ -71,7 +71,7 @@ class Pasted:
     def _words(self, most: int, most_left: int) -> str:
         """With so many names of what was taken, and of what was not: those are news."""
         taken = (*self.values, *(name for name, one in self.keys.items() if one))
-        names = [title(name) if name == BACKEND else label(name) for name in taken]  # that one is no field
+        names = [title(name) if name == BACKEND else label(name) for name in taken]  # no field has that name
         shown = [one for one in self.unknown if not _may_be_a_key(one)]
         left = self.left + len(self.unknown) - len(shown)
         rest = [*_shortened(shown, most_left, "name"), *([_number(left, "other line")] if left else [])]
