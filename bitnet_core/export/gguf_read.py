@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import math
 import mmap
+import os
 import struct
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ _FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?"
 _STRING, _ARRAY = 8, 9
 _TYPES = {one.number: one for one in (*LINEAR_TYPES.values(), *EMBEDDING_TYPES.values(), F32)}
 _VERSIONS = (2, 3)
+_LATEST = 99
+"""No version of the format is later: a file that says so is damaged."""
 _MOST_DIMENSIONS = 4
 _MOST_THINGS = 1 << 21
 """Keys, tensors and strings of lists, together. A file with holes may claim any number of empty ones."""
@@ -87,17 +90,25 @@ def require_as_written(path: Path) -> None:
 def opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
     """The file's bytes. BitnetError for what can't be opened, or is found damaged inside the block."""
     try:
-        with open_regular(path) as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data
+        with open_regular(path) as source:
+            if not os.fstat(source.fileno()).st_size:
+                raise Damaged("it is empty")
+            with mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                yield data
     except OtherFormat as error:
         fix = "convert its model again with llama.cpp's convert_hf_to_gguf.py"
         raise BitnetError(f"{path} can't be read ({error}); {fix}.") from error
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         raise_if_not_the_file(error, path)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if isinstance(error, struct.error):
-            reason = "its end is missing"
-        raise BitnetError(f"{path} is not a whole GGUF{whose} ({reason}); {fix}.") from error
+        raise BitnetError(f"{path} is not a whole GGUF{whose} ({_reason(error)}); {fix}.") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, struct.error):
+        return "its end is missing"
+    if isinstance(error, UnicodeDecodeError):
+        return "a text in it is not UTF-8"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 class Cursor:
@@ -177,6 +188,8 @@ def _require_version(version: int) -> None:
         return
     if int.from_bytes(version.to_bytes(4, "little"), "big") in _VERSIONS:
         raise OtherFormat("it is a big-endian GGUF")
+    if not 0 < version <= _LATEST:
+        raise Damaged(f"its header is damaged: it claims version {version}")
     raise OtherFormat(f"it is a GGUF of version {version}, and those of version 2 and 3 are read")
 
 

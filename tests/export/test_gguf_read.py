@@ -1,5 +1,7 @@
 """A GGUF of unknown origin is read, or refused in one sentence."""
 
+import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,27 @@ def test_another_format_is_named_and_not_called_damaged(path: Path, version: byt
     path.write_bytes(b"GGUF" + version + path.read_bytes()[8:])
     with pytest.raises(BitnetError, match=rf"student\.gguf can't be read \({reason}.*\); convert its model again"):
         gguf_read.look(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"PK\3\4" + bytes(99), "it does not begin as one"),
+        (b"GGUF", "its end is missing"),
+        (b"GGUF" + b"\xde\xad\xbe\xef" * 99, "its header is damaged: it claims version 4022250974"),
+        (b"GGUF" + bytes(99), "its header is damaged: it claims version 0"),
+        (b"GGUF\3\0\0\0" + b"\xff" * 99, "it claims more than it holds"),
+        (b"GGUF\3\0\0\0" + bytes(8) + struct.pack("<QQ", 1, 2) + b"\xff" * 99, "a text in it is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_garbage_is_named_with_what_is_wrong(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "garbage.gguf"
+    path.write_bytes(content)
+    for read, fix in ((gguf_read.look, "export it again"), (gguf_read.read_keys, "give a whole GGUF file")):
+        with pytest.raises(BitnetError) as refused:
+            read(path)
+        assert re.fullmatch(rf"{path} is not a whole GGUF[^;]* \({reason}\); {fix}\.", str(refused.value))
 
 
 def test_a_key_with_two_values_has_none(path: Path) -> None:
