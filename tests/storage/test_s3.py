@@ -178,6 +178,39 @@ def test_what_is_no_listing_is_told_at_once(target: Target, script: Scripted, re
     sentence(told)
 
 
+_WHOLE = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated></ListBucketResult>
+"""
+
+
+@pytest.mark.parametrize("end", range(_WHOLE.index(b" xmlns"), _WHOLE.index(b"\n", 60), 9))
+def test_an_answer_that_is_cut_in_the_middle_may_be_whole_the_next_time(
+    target: Target, script: Scripted, end: int
+) -> None:
+    """Its connection ended as it should, and it says no length: so it looks like an answer of another service."""
+    script.replies = [Reply(body=_WHOLE[:end], length=-1)]
+    with pytest.raises(Unreachable, match=r"^S3 sent a part of an answer\.$"):
+        list(target.list(""))
+    script.replies = [Reply(body=_WHOLE, length=-1)]
+    assert not list(target.list(""))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<?xml version="1.0"?><html><body>Log in',
+        b'<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0">\n<HTML><head>',
+        b"<ListBucketResult><IsTruncated>",  # S3 begins with a declaration
+        b'<?xml version="1.0"?>' + b" " * 99,
+        b'<?xml version="1.0"?><a></b></a>',
+    ],
+)
+def test_a_page_that_is_cut_is_still_no_answer_of_s3(target: Target, script: Scripted, body: bytes) -> None:
+    script.replies = [Reply(body=body, length=-1)]
+    with pytest.raises(Refused, match="answers with something that is not"):
+        list(target.list(""))
+
+
 def test_an_error_that_is_sent_as_a_success_is_told_as_any_other(target: Target, script: Scripted) -> None:
     script.replies = [error("AccessDenied", status=200)]
     with pytest.raises(Refused, match="s3:ListBucket"):
