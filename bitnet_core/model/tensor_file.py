@@ -10,9 +10,15 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+_CHUNK_BYTES = 1 << 20
+
 
 class Oversized(ValueError):
     """The file claims more than it holds."""
+
+
+class Changed(ValueError):
+    """The file is not as it was written: a part has another checksum."""
 
 
 def save_tensors(payload: Any, path: Path) -> None:
@@ -27,21 +33,35 @@ def save_tensors(payload: Any, path: Path) -> None:
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What `torch.save` wrote, on a device. Raises what zipfile, torch and pickle raise, or Oversized."""
-    _require_stored(path)
+    """What `torch.save` wrote, on a device. Raises what zipfile, torch and pickle raise, Oversized or Changed.
+
+    torch itself compares no checksums: a weight with a changed byte would be read as any other.
+    """
+    _require_whole(path)
     # Mapped first: storages are then parts of the file, and nothing is allocated for what the pickle claims.
     _require_backed(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
     return torch.load(path, map_location=device, weights_only=True)
 
 
-def _require_stored(path: Path) -> None:
-    """Its parts are not packed, so that none is larger than the file."""
+def _require_whole(path: Path) -> None:
+    """Its parts are not packed, so that none is larger than the file, and each has the bytes that were written."""
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
-        raise Oversized("it has packed parts")
-    if sum(part.file_size for part in parts) > path.stat().st_size:
-        raise Oversized("its parts are larger than the file")
+        if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+            raise Oversized("it has packed parts")
+        if sum(part.file_size for part in parts) > path.stat().st_size:
+            raise Oversized("its parts are larger than the file")
+        for part in parts:
+            _require_as_written(archive, part)
+
+
+def _require_as_written(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    try:
+        with archive.open(part) as data:
+            while data.read(_CHUNK_BYTES):
+                pass
+    except zipfile.BadZipFile as error:  # by its CRC-32, or another name in its own header
+        raise Changed("a byte in it was changed") from error
 
 
 def _require_backed(payload: Any) -> None:

@@ -270,8 +270,8 @@ def prune(folder: Path, best_step: int | None) -> list[Path]:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint into CPU memory; BitnetError for a missing, truncated or foreign file."""
-    from bitnet_core.model.tensor_file import load_tensors
+    """Read a checkpoint into CPU memory; BitnetError for a missing, truncated, changed or foreign file."""
+    from bitnet_core.model.tensor_file import Changed, load_tensors
     from bitnet_core.training.kept import odd_field
 
     advice = "move it away to use the checkpoint before it"
@@ -281,7 +281,8 @@ def load(path: Path) -> Checkpoint:
         raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
     except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
         raise_if_not_the_file(error, path)
-        raise BitnetError(f"{path} is truncated or not a checkpoint of this program; {advice}.") from error
+        why = f"damaged: {error}" if isinstance(error, Changed) else "truncated or not a checkpoint of this program"
+        raise BitnetError(f"{path} is {why}; {advice}.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")
     if payload.get("version") != _VERSION:

@@ -41,6 +41,19 @@ def test_a_student_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("place", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_changed_byte_is_found_without_a_health_file(tmp_path: Path, place: float) -> None:
+    """torch reads such a weight as any other."""
+    path = Path(checkpoints.save(tmp_path, checkpoint(1), {}).path)
+    checkpoints.health_of(path).unlink()
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    assert torch.load(path, weights_only=True)["step"] == 1
+    with pytest.raises(BitnetError, match=rf"^{path} is damaged: a byte in it was changed; move it away"):
+        checkpoints.load(path)
+
+
 @pytest.mark.parametrize("bits", [[], [8, 8], [4], [None], ["8"], [True], [16], 8, None, {}], ids=str)
 def test_damaged_bits_of_the_layers_are_one_sentence(bits: object) -> None:
     damaged = dataclasses.replace(checkpoint(1), counters={"layer_bits": bits})
