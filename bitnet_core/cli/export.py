@@ -3,10 +3,11 @@
 import argparse
 import functools
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, open_experiment, warn
+from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, answer, answer_table, open_experiment, warn
 from bitnet_core.errors import UsageError
 from bitnet_core.files.typed import typed_path
 
@@ -22,7 +23,8 @@ def add_to(commands: Commands) -> None:
     export = commands.add(
         "export", "write the student for transformers (hf) or llama.cpp (gguf), and verify it", _export
     )
-    export.add_argument("formats", nargs="+", choices=FORMATS, metavar="FORMAT", help="hf, gguf, or both")
+    export.add_argument("formats", nargs="*", type=_format, metavar="FORMAT", help="hf, gguf, or both")
+    export.add_argument("--list", action="store_true", help="list what is in exports/, and write nothing")
     export.add_argument(
         "--type", choices=TYPES, default=TYPES[0], help="gguf: type of the linears (default: TQ2_0, for CPUs)"
     )
@@ -40,11 +42,21 @@ def add_to(commands: Commands) -> None:
     _add_checkpoint(verify)
 
 
+def _format(text: str) -> str:
+    if text not in FORMATS:  # with `choices`, argparse refuses an empty list as well
+        raise argparse.ArgumentTypeError(f"{text!r} is not a format; give {' or '.join(FORMATS)}")
+    return text
+
+
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="WHICH", help=CHECKPOINT_HELP)
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        return _list(arguments)
+    if not arguments.formats:
+        raise UsageError("No format is named; give hf, gguf or both.")
     if arguments.out is not None and len(arguments.formats) > 1:
         raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
     if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
@@ -57,6 +69,32 @@ def _export(arguments: argparse.Namespace) -> int:
     waiting = functools.cache(lambda: warn(f"Another export of {experiment.root} is running; this one waits for it."))
     with export_lock(experiment, on_wait=waiting):
         return exporting.export(arguments, experiment, path)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    """Show which exports are in the experiment, the newest first; one that can't be used is named with the reason."""
+    from bitnet_core.runs import exports
+    from bitnet_core.text import BYTES, ago
+
+    damaged: dict[Path, str] = {}
+    experiment = open_experiment(arguments)
+    found = exports.of(experiment.root, damaged)
+    records = [
+        {"path": str(one.path), "format": one.kind, "step": one.step, "bytes": one.bytes, "problem": None}
+        for one in found
+    ]
+    records += [{"path": str(path), "problem": why} for path, why in damaged.items()]
+    if not arguments.json:
+        for path, why in damaged.items():
+            warn(exports.unusable_words(path, why))
+    if not found and not arguments.json:
+        none = "no export that can be used" if damaged else "no export; `bitnet export hf gguf` writes two"
+        answer(arguments, {}, f"{experiment.root / exports.FOLDER} holds {none}")
+        return 0
+    now = time.time()
+    rows: list[list[Any]] = [[one.path.name, one.kind, one.step, one.bytes, ago(one.written, now)] for one in found]
+    answer_table(arguments, "exports", ["export", "format", "step", BYTES, "written"], rows, records)
+    return 0
 
 
 def _source(arguments: argparse.Namespace) -> "tuple[Experiment, Path]":

@@ -18,8 +18,10 @@ FOLDER = "exports"
 GGUF, HF = "gguf", "hf"
 MARK = "bitnet_core"
 """In an exported `config.json` the key, in a GGUF the first word of the keys, with what is kept of the checkpoint."""
-_HF_ENDING, _GGUF_ENDING, _HF_CONFIG = "-hf", ".gguf", "config.json"
-_ARCHITECTURE = b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet"
+_HF_ENDING, _GGUF_ENDING, _HF_CONFIG, _HF_WEIGHTS = "-hf", ".gguf", "config.json", "model.safetensors"
+_STEP, _SHA256 = "step", "checkpoint_sha256"
+_ANY_ARCHITECTURE = b"general.architecture"
+_ARCHITECTURE = _ANY_ARCHITECTURE + struct.pack("<IQ", 8, 6) + b"bitnet"
 _BEGINNING, _MOST_HEAD, _MOST_CONFIG = 1 << 16, 1 << 24, 1 << 20
 """Bytes. The keys are in the beginning; in files of earlier versions the vocabulary stands before them."""
 _MOST = 1000
@@ -51,13 +53,23 @@ def default_path(root: Path, experiment: str, step: int, kind: str, type_name: s
     return root / FOLDER / file_name(experiment, step, kind, type_name)
 
 
-def of(root: Path) -> tuple[Exported, ...]:
-    """The exports of an experiment, the newest first; those in other places are not known. OSError as `Path.stat`."""
-    found = sorted(_found(root / FOLDER), key=lambda one: one.written, reverse=True)
+def of(root: Path, damaged: dict[Path, str] | None = None) -> tuple[Exported, ...]:
+    """The exports of an experiment, the newest first; those in other places are not known. OSError as `Path.stat`.
+
+    Why an export can't be used goes into `damaged`; what another program wrote is none.
+    """
+    found = sorted(
+        _found(root / FOLDER, {} if damaged is None else damaged), key=lambda one: one.written, reverse=True
+    )
     return tuple(found)
 
 
-def _found(folder: Path) -> Iterator[Exported]:
+def unusable_words(path: Path, why: str) -> str:
+    """A sentence about an export that can't be used, and the fix."""
+    return f"The export {path.name} can't be used ({why}); move it away, and export it again."
+
+
+def _found(folder: Path, damaged: dict[Path, str]) -> Iterator[Exported]:
     for number, path in enumerate(folder.iterdir() if folder.is_dir() else ()):
         if number == _MOST:
             return
@@ -65,41 +77,64 @@ def _found(folder: Path) -> Iterator[Exported]:
             continue
         if path.suffix == _GGUF_ENDING and path.is_file():
             kind, says, files = GGUF, path, [path]
-        elif path.is_dir() and (path / _HF_CONFIG).is_file():
+        elif path.is_dir() and any((path / name).is_file() for name in (_HF_CONFIG, _HF_WEIGHTS)):
             kind, says, files = HF, path / _HF_CONFIG, [one for one in path.iterdir() if one.is_file()]
         else:
             continue
-        status = says.stat()
-        origin = _origin(kind, says, status.st_size, status.st_mtime_ns)
-        if origin is not None:  # else it is another program's
-            sizes = sum(one.stat().st_size for one in files)
-            yield Exported(path, kind, *origin, sizes, path.stat().st_mtime)
+        try:
+            status = says.stat()
+            origin = _origin(kind, says, status.st_size, status.st_mtime_ns)
+        except FileNotFoundError:
+            damaged[path] = f"{says.name} is missing"
+        except _Damaged as error:
+            damaged[path] = str(error)
+        else:
+            if origin is not None:  # else it is another program's
+                sizes = sum(one.stat().st_size for one in files)
+                yield Exported(path, kind, *origin, sizes, path.stat().st_mtime)
+
+
+class _Damaged(Exception):
+    """An export does not say what it was made from; the words follow its name."""
 
 
 @functools.lru_cache(maxsize=_MOST)
 def _origin(kind: str, path: Path, _bytes: int, _changed: int) -> tuple[int, str] | None:
     """The step and the hash of the checkpoint that an export says it was made from; None if it is not an export."""
     try:
-        step, sha256 = _in_config(path) if kind == HF else _in_gguf(path)
-    except (OSError, ValueError, RecursionError, struct.error):
+        found = _in_config(path) if kind == HF else _in_gguf(path)
+    except OSError as error:
+        raise _Damaged(f"{path.name} can't be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError, struct.error) as error:
+        raise _Damaged(f"{path.name} is damaged") from error
+    if found is None:
         return None
-    return (step, sha256) if type(step) is int and step >= 0 and isinstance(sha256, str) else None
+    step, sha256 = found
+    if type(step) is int and step >= 0 and isinstance(sha256, str):
+        return step, sha256
+    raise _Damaged(f"{path.name} does not say which checkpoint it was made from")
 
 
-def _in_config(path: Path) -> tuple[object, object]:
+def _in_config(path: Path) -> tuple[object, object] | None:
     config = json.loads(read_bounded(path, _MOST_CONFIG))
-    own = config.get(MARK) if isinstance(config, dict) else None
-    return (own.get("step"), own.get("checkpoint_sha256")) if isinstance(own, dict) else (None, None)
+    if not isinstance(config, dict) or MARK not in config:
+        return None
+    own = config[MARK]
+    return (own.get(_STEP), own.get(_SHA256)) if isinstance(own, dict) else (None, None)
 
 
-def _in_gguf(path: Path) -> tuple[object, object]:
+def _in_gguf(path: Path) -> tuple[object, object] | None:
     with open_regular(path) as source:
         head = source.read(_BEGINNING)
-        if not head.startswith(b"GGUF") or _ARCHITECTURE not in head:
-            return None, None
-        if _key("step") not in head:
+        if not head.startswith(b"GGUF") or _ANY_ARCHITECTURE not in head:
+            raise ValueError("it is not a GGUF")
+        if _ARCHITECTURE not in head:
+            return None
+        if _key(_STEP) not in head:
             head += source.read(_MOST_HEAD)
-    return _number(head, "step"), _text(head, "checkpoint_sha256")
+    if not any(_key(name) in head for name in (_STEP, _SHA256)):
+        return None
+    return _number(head, _STEP), _text(head, _SHA256)
 
 
 def _key(name: str) -> bytes:

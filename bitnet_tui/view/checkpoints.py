@@ -88,11 +88,15 @@ class Saved:
 
 @dataclass(frozen=True)
 class CheckpointsView:
-    """Newest first. `aside` counts the sets of older checkpoints that were moved to `superseded`."""
+    """Newest first. `aside` counts the sets of older checkpoints that were moved to `superseded`.
+
+    `unusable` has a sentence about each export that can't be used.
+    """
 
     rows: tuple[Saved, ...] = ()
     problem: str = ""
     aside: int = 0
+    unusable: tuple[str, ...] = ()
 
     def row(self, step: str | None) -> Saved | None:
         return next((row for row in self.rows if str(row.step) == step), None)
@@ -135,10 +139,12 @@ class CheckpointReader:
             if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
         ]
         rows = [replace(row, copy="stays") if row.copy == "here" and row.step in alone else row for row in rows]
-        made = exports.of(self.root)
+        damaged: dict[Path, str] = {}
+        made = exports.of(self.root, damaged)
         rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
-        return CheckpointsView(tuple(rows), "", aside)
+        unusable = tuple(exports.unusable_words(path, why) for path, why in sorted(damaged.items()))
+        return CheckpointsView(tuple(rows), "", aside, unusable)
 
 
 def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) -> tuple[Exported, ...]:
@@ -260,10 +266,11 @@ def about_lines(
     """
     if view.problem:
         return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
+    unusable = [one for words in view.unusable for one in wrapped("▲ ", flat(in_app(words)), "warn", cells)]
     if row is None:
         saves = "Training saves one at regular intervals, when it is stopped, and at its end."
         text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
-        return first_lines(wrapped("", text, "label", cells), most, cells)
+        return first_lines([*unusable, *wrapped("", text, "label", cells)], most, cells)
     facts = [row.path.name]
     facts += ["it has the weights that training starts from"] if not row.step else []
     facts += [f"agreement with the teacher {share(row.agreement)}"] if row.agreement is not None else []
@@ -279,6 +286,7 @@ def about_lines(
         lines += wrapped("", f"Exported: {names(done)}.", "label", cells)
     if compared:
         lines += wrapped("", f"Written, being compared: {names(compared)}.", "label", cells)
+    lines += unusable
     if view.aside:
         lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
     return first_lines(lines, most, cells)

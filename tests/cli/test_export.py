@@ -110,6 +110,31 @@ def test_nothing_is_overwritten_unless_asked(root: Path, capsys: pytest.CaptureF
     assert (file.read_bytes(), sorted(one.name for one in folder.iterdir())) == before
 
 
+def test_exports_are_listed_and_one_that_can_not_be_used_is_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = export(root, "--list")
+    assert main(listed) == 0
+    assert "exports holds no export; `bitnet export hf gguf` writes two" in capsys.readouterr().out
+    assert main(export(root, "hf", "gguf", "--no-verify")) == 0
+    folder, file = (root / "exports" / name for name in ("experiment-step2-hf", "experiment-step2-TQ2_0.gguf"))
+    (folder / hf.CONFIG_FILE).write_text("{")
+    capsys.readouterr()
+    assert main(listed) == 0
+    told = capsys.readouterr()
+    assert told.err == (
+        f"bitnet: warning: The export {folder.name} can't be used (config.json is damaged); move it away, and export "
+        "it again.\n"
+    )
+    assert file.name in told.out
+    assert folder.name not in told.out
+    assert main([*listed, "--json"]) == 0
+    told = capsys.readouterr()
+    records = {Path(one["path"]): one["problem"] for one in map(json.loads, told.out.splitlines())}
+    assert (records, told.err) == ({file: None, folder: "config.json is damaged"}, "")
+    assert "give hf, gguf or both" in refused(capsys, *export(root), code=2)
+
+
 def test_each_checkpoint_can_be_exported_and_the_answer_names_it(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

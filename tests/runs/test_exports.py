@@ -50,35 +50,70 @@ def test_exports_are_found_by_what_they_say_the_newest_first(tmp_path: Path):
     assert found[1].bytes == 98 + len(json.dumps(own))
 
 
+_BITNET = b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet"
+_NO_ORIGIN = "demo-step20-TQ2_0.gguf does not say which checkpoint it was made from"
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "why"),
     [
-        b"",
-        b"GGUF",
-        b"x" * 100,
-        b"GGUF" + b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet",
-        b"GGUF" + b"general.architecture" + struct.pack("<IQ", 8, 6) + b"bitnet" + struct.pack("<Q", 16)
-        + b"bitnet_core.step",
+        (b"", "demo-step20-TQ2_0.gguf is damaged"),
+        (b"GGUF", "demo-step20-TQ2_0.gguf is damaged"),
+        (b"GGUF" + b"\xde\xad\xbe\xef" * 99, "demo-step20-TQ2_0.gguf is damaged"),
+        (b"x" + _BITNET * 9, "demo-step20-TQ2_0.gguf is damaged"),
+        (b"GGUF" + _BITNET + struct.pack("<Q", 16) + b"bitnet_core.step", "demo-step20-TQ2_0.gguf is damaged"),
+        (b"GGUF" + _BITNET + struct.pack("<Q", 16) + b"bitnet_core.step" + bytes(99), _NO_ORIGIN),
+        (b"GGUF" + _BITNET, None),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_export_is_none(tmp_path: Path, content: bytes):
+def test_a_file_that_can_not_be_used_is_named_with_the_reason(tmp_path: Path, content: bytes, why: str | None):
     folder = tmp_path / exports.FOLDER
     folder.mkdir()
     (folder / "demo-step20-TQ2_0.gguf").write_bytes(content)
-    assert exports.of(tmp_path) == ()
+    damaged: dict[Path, str] = {}
+    for _ in range(2):
+        assert exports.of(tmp_path, damaged) == ()
+        assert damaged == ({folder / "demo-step20-TQ2_0.gguf": why} if why else {})
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (None, "config.json is missing"),
+        ("{", "config.json is damaged"),
+        ("", "config.json is damaged"),
+        ("[" * 100_000, "config.json is damaged"),
+        (" " * (1 << 21), "config.json can't be read (it is longer than 1 MiB)"),
+        ('{"bitnet_core": {"step": "7", "checkpoint_sha256": "cd"}}', "config.json does not say which checkpoint"),
+        ('{"bitnet_core": {"step": 7}}', "config.json does not say which checkpoint"),
+        ('{"bitnet_core": 7}', "config.json does not say which checkpoint"),
+    ],
+)
+def test_a_folder_that_can_not_be_used_is_named_with_the_reason(tmp_path: Path, config: str | None, why: str):
+    path = tmp_path / exports.FOLDER / "a-step7-hf"
+    _folder(path.parent, path.name, {})
+    (path / "config.json").unlink()
+    if config is not None:
+        (path / "config.json").write_text(config)
+    damaged: dict[Path, str] = {}
+    assert exports.of(tmp_path, damaged) == ()
+    assert list(damaged) == [path]
+    assert damaged[path].startswith(why)
 
 
 def test_what_other_programs_wrote_is_no_export(tmp_path: Path):
     folder = tmp_path / exports.FOLDER
     _gguf(folder, "demo-step20-TQ2_0.gguf", {"general.architecture": "llama", **_origin(20)})
     _gguf(folder, "demo-step30-TQ2_0.gguf", {**_STUDENT, **_VOCABULARY})
-    for name, config in (("a-step7-hf", {}), ("b-hf", []), ("c-hf", {"bitnet_core": {"step": "7"}})):
+    for name, config in (("a-step7-hf", {}), ("b-hf", []), ("c-hf", {"model_type": "bitnet"})):
         _folder(folder, name, config)
     for other in (".half-step3-hf", "empty-step4-hf", "notes.txt"):
         (folder / other).mkdir()
     (folder / "d-hf").mkdir()
     (folder / "d-hf" / "config.json").mkdir()
-    assert exports.of(tmp_path) == ()
+    damaged: dict[Path, str] = {}
+    assert exports.of(tmp_path, damaged) == ()
+    assert not damaged
     _gguf(folder, "demo-step30-TQ2_0.gguf", {**_STUDENT, **_VOCABULARY, **_origin(30)})  # replaced by one that is
     assert [one.step for one in exports.of(tmp_path)] == [30]
 

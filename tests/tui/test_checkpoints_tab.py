@@ -38,6 +38,17 @@ def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Exp
     assert line.split() == ["◆", "100", "70k", "5.100", "A8", "1.1", "kB", "1", "min", "ago", "best"]
 
 
+def test_an_export_that_can_not_be_used_is_told_beside_every_checkpoint(home: Path, saved: Experiment):
+    path = saved.root / "exports" / "one-step200-TQ2_0.gguf"
+    path.parent.mkdir()
+    path.write_bytes(b"GGUF" + b"\xde\xad" * 99)
+    view = CheckpointReader(saved.root, home).read()
+    said = f"▲ The export {path.name} can't be used ({path.name} is damaged); move it away, and export it again."
+    for row in (*view.rows, None):
+        assert not row or not row.exported
+        assert said in " ".join(map(unstyled, checkpoints.about_lines(view, row, 150, 3)))
+
+
 @pytest.mark.parametrize(("flipped", "words"), [(0, "A8"), (1, "A8→A4"), (5, "A8→A4"), (6, "A4")])
 def test_a_checkpoint_in_the_middle_of_a_flip_says_so(home: Path, saved: Experiment, flipped: int, words: str):
     shape = {"num_hidden_layers": 6}
