@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.cli import main as command
-from bitnet_core.collecting import journal
+from bitnet_core.collecting import bodies
 from bitnet_core.errors import (
     BitnetError,
     NameNotUTF8,
@@ -132,7 +132,7 @@ def test_a_paid_answer_is_not_lost_for_lack_of_memory(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(zlib, "decompress", fails)
     with pytest.raises(MemoryError):
-        journal._unpack(b"anything")
+        bodies.unpack(b"anything")
 
 
 @pytest.mark.parametrize("error", SHORT, ids=str)

@@ -18,21 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pyarrow as pa
-
-from bitnet_core.collecting import journal_file
-from bitnet_core.errors import BitnetError, lacks_memory
+from bitnet_core.collecting import bodies, journal_file, journal_repair
+from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.runs.presence import CUT, GoneWithCopy, Presence
 from bitnet_core.traces import places
 
 T = TypeVar("T")
 
-_ZSTD = pa.Codec("zstd", 9)
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_LENGTH_BYTES = 8
-_MAX_BODY_BYTES = 1 << 30
-"""A stored length above this means that the row is damaged."""
 _MOST_SPENT = 1e15
 """Requests, tokens or dollars: no limit would hold if they could be endless or less than nothing."""
 MANY_TOKENS = 1 << 16
@@ -63,6 +56,7 @@ _TO_VERSION_1 = (
     "alter table answers add column crc integer",
 )
 """Adds how many runs asked for the answer, and the CRC-32 of its stored body."""
+_SET_VERSION = f"pragma user_version = {_VERSION}"
 
 Note = tuple[str, str]
 """The name of a note and its text."""
@@ -121,6 +115,8 @@ class Journal:
         """Damaged answers found since the journal was opened; they count as not answered."""
         self.taken_in: list[Path] = []
         """The copies whose answers were taken in when the journal was opened."""
+        self.repaired: list[journal_repair.Repaired] = []
+        """Of the journal and these copies, those that were damaged when they were opened."""
         self._lock = threading.Lock()
         self._gone: GoneWithCopy | None = None
         self._open(path)
@@ -181,7 +177,7 @@ class Journal:
         if row is None or row[0] == _DAMAGED:
             return None
         status, packed, checksum = row
-        body = _unpack(packed) if checksum is None or checksum == zlib.crc32(packed) else None
+        body = bodies.unpack(packed) if checksum is None or checksum == zlib.crc32(packed) else None
         if body is not None:
             return StoredAnswer(status, body)
         self.damaged += 1
@@ -200,7 +196,7 @@ class Journal:
 
         Everything is on disk when this returns. A usable answer is never replaced.
         """
-        packed = _pack(entry.body)
+        packed = bodies.pack(entry.body)
         row = key, entry.status, packed, time.time(), zlib.crc32(packed)
 
         def store() -> None:
@@ -285,18 +281,30 @@ class Journal:
                 "experiment."
             )
         journal_file.require_own_tables(self._db, self.path)
+        journal_repair.require_sound(self._db)
         with journal_file.transaction(self._db):
             for statement in _SCHEMA + _TO_VERSION_1 if version < 1 else _SCHEMA:
                 self._db.execute(statement)
             name = (journal_file.ID_NOTE, secrets.token_hex(16))
             self._db.execute("insert or ignore into notes values (?, ?)", name)
-            self._db.execute(f"pragma user_version = {_VERSION}")
+            self._db.execute(_SET_VERSION)
 
     def _open(self, path: Path) -> None:
         journal_file.require_no_broken_link(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         real = path.resolve()  # SQLite's WAL is beside the file that links lead to
-        with contextlib.ExitStack() as stack, journal_file.explained(path):
+        with journal_file.explained(path):
+            try:
+                self._open_file(path, real)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                schema = (*_SCHEMA, *_TO_VERSION_1, _SET_VERSION)
+                self.repaired.append(journal_repair.repair(real, error, schema))
+                self._open_file(path, real)
+
+    def _open_file(self, path: Path, real: Path) -> None:
+        with contextlib.ExitStack() as stack:
             self._db, self.has_record_locks = journal_file.connect(real, stack)
             self._upgrade()
             self._presence, self._wal_presence = Presence("collect"), Presence("collect")
@@ -305,7 +313,9 @@ class Journal:
             self.path, self._stack = path, stack.pop_all()
 
     def _take_in(self, copy: Path) -> None:
-        Journal(copy)._stack.close()  # an earlier version's copy is migrated, and a damaged one is named
+        opened = Journal(copy)  # an earlier version's copy is migrated
+        opened._stack.close()
+        self.repaired += opened.repaired
         with self._explain_errors():
             journal_file.take_in(self._db, copy)
         self.taken_in.append(copy)
@@ -373,25 +383,3 @@ class Journal:
 
     def _explain_errors(self) -> contextlib.AbstractContextManager[None]:
         return journal_file.explained(self.path)
-
-
-def _pack(body: bytes) -> bytes:
-    """The stored form of a body: its length, then zstd."""
-    packed: bytes = _ZSTD.compress(body, asbytes=True)
-    return len(body).to_bytes(_LENGTH_BYTES, "little") + packed
-
-
-def _unpack(packed: bytes) -> bytes | None:
-    """The body; None if it can't be unpacked."""
-    try:
-        if packed[_LENGTH_BYTES : _LENGTH_BYTES + 4] == _ZSTD_MAGIC:
-            size = int.from_bytes(packed[:_LENGTH_BYTES], "little")
-            if size > _MAX_BODY_BYTES:
-                return None
-            found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
-            return found
-        return zlib.decompress(packed)  # how the first versions stored bodies
-    except (zlib.error, OSError, pa.ArrowException) as error:
-        if lacks_memory(error):  # the answer is sound and paid for
-            raise
-        return None

@@ -115,6 +115,15 @@ class SessionReporter:
         )
 
     def journal(self, journal: Journal) -> None:
+        for one in journal.repaired:
+            lost = f"; what {one.lost_sendings} requests cost is lost, so limits count too little"
+            self.reporter.alert(
+                "warning",
+                "journal_damaged",
+                f"{one.path} is damaged ({one.why}). Its {one.answers} answers that can be read are in a new "
+                f"file{lost if one.lost_sendings else ''}; the damaged one is kept as {one.kept.name}.",
+                "Check that disk. Missing answers are asked for again; a backup of the file would save their cost.",
+            )
         for copy in journal.taken_in:
             self.reporter.log(f"The answers in {copy} were added to {journal.path}.")
         if not journal.has_record_locks:
