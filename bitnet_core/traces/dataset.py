@@ -17,8 +17,8 @@ import pyarrow as pa
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Array, Bool, Float32, Float64, Int32, Int64
 from bitnet_core.traces.layout import MappedBatch, OnShard, mapped_batches
-from bitnet_core.traces.shards import open_shards
 from bitnet_core.traces.split import with_both_sides
+from bitnet_core.traces.trace_set import open_shards
 
 
 @dataclass(frozen=True)

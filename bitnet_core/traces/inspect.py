@@ -15,7 +15,8 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import places, schema
 from bitnet_core.traces.browse import Browser, own_tokenizer
 from bitnet_core.traces.rules import faults
-from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration, require_whole
+from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_whole
+from bitnet_core.traces.trace_set import copies, lacking, require_one_configuration
 
 _SHOWN_CANDIDATES = 5
 _COLUMNS = ("at", "token", "json", "other")
@@ -35,12 +36,12 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
     tokenizer = own_tokenizer(data_dir) if places.tokenizer(data_dir).is_dir() else None
     count_and_first: dict[tuple[Path, str], list[int]] = {}
     problems: list[dict[str, Any]] = []
-    first: Shard | None = None
+    opened: list[Shard] = []
     for path in kd_shards(data_dir):
         try:
             shard = Shard(path)
-            first = first or shard
-            require_one_configuration(shard, first)
+            opened.append(shard)
+            require_one_configuration(shard, opened[0])
             for window in shard.windows():
                 broken = list(faults(shard, window))
                 if tokenizer and not broken and (rows := _rows_with_other_text(window, tokenizer)):
@@ -50,6 +51,9 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
                     entry[0] += len(fault.rows)
         except BitnetError as error:
             problems.append(_unreadable(path, error))
+    problems += [_unreadable(shard.path, why) for shard, why in copies(opened)]
+    if not problems and (incomplete := lacking(data_dir, opened)):
+        problems.append(_unreadable(data_dir / schema.SEQUENCES_FILE, incomplete))
     beside = (files.matching(data_dir, name) for name in (schema.SEQUENCES_FILE, "teacher_shard_*.parquet"))
     for path in itertools.chain.from_iterable(beside):
         try:

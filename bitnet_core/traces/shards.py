@@ -5,6 +5,7 @@ Shapes: S sequences of a window, N of its KD rows.
 """
 
 import contextlib
+import re
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,7 @@ from bitnet_core.traces import places, schema
 
 AGAIN = "move it away and run `bitnet collect` again (the answers that were paid for are kept)"
 _OTHER_FOLDER = "name another folder in KD_DATA_PATH, or move it away and run `bitnet collect`"
+_OWN_NAME = re.compile(r"kd_shard_\d{3,}\.parquet", re.ASCII)
 UNKNOWN, EARLIER = -1, -2
 _WINDOW_SEQUENCES = 1024
 _WINDOW_TOKENS = 1 << 16
@@ -97,6 +99,10 @@ class Shard:
         written = require_columns(path, schema.KD)
         self.metadata = _require_metadata(path, written.metadata)
         _require_all_rows(path, written, self.metadata.counts.get("rows"))
+        if is_renamed(path) and not self.stream_path.exists():
+            raise BitnetError(
+                f"{path} may be a copy of another shard: it has no {self.stream_path.name}; move it away."
+            )
         only = pa.schema([schema.STREAM.field("finish_reason")])
         with _opened(self.stream_path, only.names) as streams:
             written = _with_columns(self.stream_path, streams, schema.STREAM)
@@ -124,17 +130,9 @@ class Shard:
             yield Window(schema.STREAM.empty_table(), first, table, first_row, sequence_N)
 
 
-def open_shards(data_dir: Path) -> list[Shard]:
-    """All shards of a trace set, in order; BitnetError if there are none or they differ in their settings."""
-    shards = [Shard(path) for path in kd_shards(data_dir)]
-    for shard in shards[1:]:
-        require_one_configuration(shard, shards[0])
-    return shards
-
-
 def kd_shards(data_dir: Path) -> list[Path]:
-    """The KD files of a trace set, in order; BitnetError if there are none."""
-    found = files.matching(data_dir, "kd_shard_*.parquet")
+    """The KD files of a trace set, in order, those with names of others last; BitnetError if there are none."""
+    found = sorted(files.matching(data_dir, "kd_shard_*.parquet"), key=is_renamed)
     if not found:
         journals = (places.journal(data_dir), places.old_journal(data_dir))
         if journal := next(filter(Path.is_file, journals), None):
@@ -146,10 +144,9 @@ def kd_shards(data_dir: Path) -> list[Path]:
     return found
 
 
-def require_one_configuration(shard: Shard, first: Shard) -> None:
-    ours, its = shard.metadata, first.metadata
-    if (ours.config_hash, ours.tokenizer_hash) != (its.config_hash, its.tokenizer_hash):
-        raise BitnetError(f"{shard.path} was made with other settings than {first.path.name}; {AGAIN}.")
+def is_renamed(path: Path) -> bool:
+    """Whether a shard has another name than this program gives."""
+    return _OWN_NAME.fullmatch(path.name) is None
 
 
 # -- files -------------------------------------------------------------------------------------------

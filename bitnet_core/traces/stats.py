@@ -16,8 +16,9 @@ from bitnet_core.text import UNKNOWN, number, share
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults
-from bitnet_core.traces.shards import Shard, Window, filtered_S, open_shards
+from bitnet_core.traces.shards import Shard, Window, filtered_S
 from bitnet_core.traces.split import is_heldout
+from bitnet_core.traces.trace_set import open_shards
 
 _EDGES = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the histogram of Other's mass."""

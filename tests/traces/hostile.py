@@ -11,7 +11,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.reproject import _sequences
 from bitnet_core.traces.rules import faults
-from bitnet_core.traces.shards import open_shards
+from bitnet_core.traces.trace_set import open_shards
 from bitnet_core.traces.writer import metadata_of
 from tests.traces.sets import ORIGIN, VOCABULARY, metadata, sequence
 

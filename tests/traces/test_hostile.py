@@ -22,7 +22,7 @@ from bitnet_core.prompts import parquet
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.traces import schema
 from bitnet_core.traces.reproject import reproject
-from bitnet_core.traces.shards import open_shards
+from bitnet_core.traces.trace_set import open_shards
 from bitnet_core.traces.writer import metadata_of
 from tests.fuzzing import fuzz
 from tests.traces.hostile import check_metadata, check_shards, sound_metadata, sound_set

@@ -11,6 +11,7 @@ import pytest
 from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import inspect, schema
+from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.split import is_heldout
 from bitnet_core.traces.stats import rejected_tokens, stats_text, trace_stats
 from tests.traces.samples import rows_of
@@ -117,6 +118,35 @@ def test_an_unreadable_file_does_not_hide_the_others(data: Path) -> None:
     assert torn["rows"] is None
     assert Path(other["file"]).name == schema.kd_shard(1)
     assert schema.kd_shard(0) in inspect.validate_text(data, [torn, other])
+
+
+@pytest.mark.parametrize("number", ["000 (1)", "001-LAPTOP", "000 copy", "002", "1000"])
+def test_a_copy_of_a_shard_is_refused_and_not_trained_on_twice(data: Path, number: str) -> None:
+    """As a cloud folder leaves one where two machines wrote, and a backup that is unpacked beside what is there."""
+    source = int(number[:3]) % 2
+    copy, stream = data / f"kd_shard_{number}.parquet", data / f"kd_stream_{number}.parquet"
+    shutil.copy(data / schema.kd_shard(source), copy)
+    if not number.isdigit():
+        with pytest.raises(
+            BitnetError, match=r"may be a copy of another shard: it has no kd_stream_.*; move it away"
+        ):
+            load_traces(data, TOP_K)
+    shutil.copy(data / schema.kd_stream(source), stream)
+    with pytest.raises(BitnetError, match=f"has answers that {schema.kd_shard(source)} has, too") as refused:
+        load_traces(data, TOP_K)
+    assert str(copy) in str(refused.value)
+    assert [(one["file"], one["reason"]) for one in inspect.validate(data)] == [(str(copy), str(refused.value))]
+    copy.unlink()
+    assert len(load_traces(data, TOP_K).sequences) == 20
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_set_that_was_copied_in_part_is_not_trained_on(data: Path, index: int) -> None:
+    (data / schema.kd_shard(index)).unlink()
+    there = 8 if index == 0 else 12
+    with pytest.raises(BitnetError, match=f"has {there} of the 20 sequences that were collected") as refused:
+        load_traces(data, TOP_K)
+    assert [one["reason"] for one in inspect.validate(data)] == [str(refused.value)]
 
 
 @pytest.mark.parametrize("name", [schema.SEQUENCES_FILE, schema.teacher_shard(0), schema.teacher_shard(1)])
