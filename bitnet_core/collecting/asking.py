@@ -153,6 +153,7 @@ class Asker:
             except BadReply as error:
                 await account.answered(None)
                 bad_replies += 1
+                attempts = 1  # each may have been billed
                 if not error.retryable or bad_replies >= _MAX_BAD_REPLIES:
                     return _Outcome(StoredAnswer(error.reason, error.body), error=self._failing_gateway(error))
             except BitnetError as error:

@@ -1,7 +1,9 @@
 """Prompts without answers: is the prompt, the teacher or the line to blame, and what does finding out cost?"""
 
 import asyncio
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,29 @@ def test_many_refused_prompts_do_not_end_a_run(tmp_path: Path, tokenizer: Studen
             summary = collect.run(sequential_context(tmp_path, server, **values))
             assert (summary["sequences"], summary["rejected"]) == (8, {"refused_prompt": 12})
             assert summary["given_up"] == given_up
+
+
+def test_answers_in_a_form_that_cannot_be_read_are_not_asked_for_again_and_again(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each was generated, and is billed."""
+    monkeypatch.setattr(health, "_PAUSE_SECONDS", 0.02)
+    forms: list[Callable[[bytes], bytes]] = [
+        lambda body: body * 2,
+        lambda body: body[:-1],
+        lambda body: body.decode().encode("utf-16"),
+    ]
+    bad = dict(zip([prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)[3:6]], forms, strict=True))
+
+    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> Canned | None:
+        form = bad.get(asked.body["messages"][-1]["content"])
+        return Canned(form(json.dumps(body).encode())) if form else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="6", KD_CONCURRENCY="3"))
+        asked = [one.body["messages"][-1]["content"] for one in server.asked]
+    assert (summary["sequences"], summary["rejected"]) == (3, {"not_json": 3})
+    assert [asked.count(text) for text in bad] == [3, 3, 3]
 
 
 # -- outages ---------------------------------------------------------------------------------------------

@@ -74,6 +74,11 @@ _NOT_IMPLEMENTED = 501
 _OVERLOADED = frozenset({503, 529})
 """The server did not start on the request."""
 
+_EVENTS, _NOT_UTF8 = "a stream of events", "text that is not UTF-8"
+_SEVERAL, _BROKEN = "several JSON values", "a broken JSON text"
+_LIKE_ANSWERS = frozenset({_EVENTS, _NOT_UTF8, _SEVERAL, _BROKEN})
+"""Kinds of bodies that a server may have made of an answer."""
+
 _LONGEST_WAIT = 3600.0
 """Seconds until a server is asked again that wants a longer wait."""
 _MOST_SECONDS = 2 * 86400.0
@@ -195,6 +200,11 @@ class Reply:
         )
 
     @property
+    def like_an_answer(self) -> bool:
+        """Whether it may be an answer in a form that can't be read, and no page of a gateway."""
+        return self.status == 200 and self.payload is None and self.body_kind in _LIKE_ANSWERS
+
+    @property
     def refused(self) -> bool:
         """Whether the server refused before it did any work. A gateway may fail after the answer was billed."""
         return (400 <= self.status < 500 and self.status != 408) or self.status in _OVERLOADED
@@ -220,11 +230,11 @@ class Reply:
         if start.startswith((b"<!doctype", b"<html")):
             return "a web page"
         if start.startswith((b"data:", b"event:", b": ")):
-            return "a stream of events"
+            return _EVENTS
         if start and not is_utf8(self.body.decode(errors="surrogateescape")):
-            return "text that is not UTF-8"
+            return _NOT_UTF8
         if start.startswith(b"{"):
-            return "several JSON values" if _begins_with_json(self.body) else "a broken JSON text"
+            return _SEVERAL if _begins_with_json(self.body) else _BROKEN
         return "something" if start else "an empty body"
 
     def words(self) -> str:

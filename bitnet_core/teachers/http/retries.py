@@ -13,6 +13,8 @@ from bitnet_core.teachers.http.reply import Reply, requested_wait
 ATTEMPTS = 6
 MAX_TIMEOUTS = 3
 """Fewer than ATTEMPTS, because an answer that came too late may still have been generated and billed."""
+MAX_UNREADABLE = 2
+"""Of replies that look like an answer and can't be read: each was probably billed."""
 MAX_RATE_LIMITED = 60
 """Rate-limited attempts don't count as failed, but their number is limited, too."""
 MAX_RATE_LIMITED_SECONDS = 900.0
@@ -152,6 +154,7 @@ class RetryPolicy:
     def __init__(self, attempts: int) -> None:
         self._attempts_left = attempts
         self._timeouts_left = MAX_TIMEOUTS
+        self._unreadable_left = MAX_UNREADABLE
         self._rate_limited_left = MAX_RATE_LIMITED
         self._rate_limited_until: float | None = None
 
@@ -162,7 +165,8 @@ class RetryPolicy:
             return self._may_wait_longer(failure.wait or 0.0)
         self._attempts_left -= 1
         self._timeouts_left -= isinstance(failure, NoAnswerInTime)
-        return self._attempts_left > 0 and self._timeouts_left > 0
+        self._unreadable_left -= failure.reply is not None and failure.reply.like_an_answer
+        return min(self._attempts_left, self._timeouts_left, self._unreadable_left) > 0
 
     def _may_wait_longer(self, requested_wait: float) -> bool:
         now = time.monotonic()
