@@ -8,11 +8,14 @@ import http.client
 import io
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 SECONDS = 60.0
 LEAST_BYTES = 1 << 14
+Patience = Callable[[], float]
+"""Gives the seconds to wait for a response since its request was sent; it is asked again while nothing comes."""
+_LOOK_SECONDS, _LEAST_SECONDS = 1.0, 0.001
 
 
 class Flow:
@@ -68,15 +71,25 @@ class _Stream:
         self._given = given
         self._flow = Flow()
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data: bytes = self._given.read(max_bytes, timeout)
+    def read(self, max_bytes: int, timeout: float | Patience | None = None) -> bytes:
+        # httpcore's own error, which httpx knows; a library may bring a copy of both.
+        late = sys.modules[type(self._given).__module__.partition(".")[0]].ReadTimeout
+        data = self._patient(max_bytes, timeout, late) if callable(timeout) else self._given.read(max_bytes, timeout)
         try:
             self._flow.take(len(data))
         except TimeoutError as error:
-            # httpcore's own error, which httpx knows; a library may bring a copy of both.
-            core = sys.modules[type(self._given).__module__.partition(".")[0]]
-            raise core.ReadTimeout(str(error)) from error
-        return data
+            raise late(str(error)) from error
+        return bytes(data)
+
+    def _patient(self, max_bytes: int, patience: Patience, late: type[Exception]) -> Any:
+        begun = time.monotonic()
+        while True:
+            left = begun + patience() - time.monotonic()
+            try:
+                return self._given.read(max_bytes, min(max(left, _LEAST_SECONDS), _LOOK_SECONDS))
+            except late:
+                if left <= _LOOK_SECONDS:
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._flow.begin()

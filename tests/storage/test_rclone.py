@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import psutil
 import pytest
 
 from bitnet_core.errors import UsageError
-from bitnet_core.storage.clients import rcd
+from bitnet_core.storage.clients import rcd, rcd_calls
 from bitnet_core.storage.clients.rcd_calls import Calls
 from bitnet_core.storage.pull import Incomplete
 from bitnet_core.storage.push import Conflict, Pushed
@@ -147,6 +148,37 @@ def test_an_encrypted_configuration_needs_its_password(
     monkeypatch.setenv("RCLONE_CONFIG_PASS", "open-sesame-1")
     with opened(disk, tmp_path) as target:
         target.put("x", b"1")
+
+
+def test_an_upload_that_drips_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its server takes a byte now and then, which to rclone is as good as any number."""
+    monkeypatch.setattr(rcd_calls, "_CALL_SECONDS", 1.0)
+    monkeypatch.setattr(rcd_calls, "_SLOWEST_BYTES", 1_000_000)  # by its size alone, it may take 34 s
+    taken = []
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            while data := connection.recv(50):
+                taken.append(data)
+                time.sleep(0.1)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        threading.Thread(target=serve, daemon=True).start()
+        remote = settings(tmp_path, "bucket:it", s3_config(server.getsockname()[1]))
+        with opened(Running(remote), tmp_path) as target:
+            begun = time.monotonic()
+            with pytest.raises(Unreachable, match=r"^rclone's remote bucket:it does not respond\.$"):
+                target.put("x", bytes(32 << 20))
+            assert taken
+            assert time.monotonic() - begun < 25
 
 
 def test_a_missing_program_is_named(disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from bitnet_core.network.trickle import Patience
 from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import Found, Nonsense, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
@@ -17,10 +18,12 @@ class Answers(Http):
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         super().__init__("rclone")
         self.seconds: dict[str, float] = {}
+        self.patience: Patience = lambda: 0.0
         self._answers = {"fsinfo": (200, {"Features": {"BucketBased": True}}), **answers}
 
     def send(self, method: str, url: str, **options: Any) -> Response:
         self.seconds[url.partition("?")[0].rpartition("/")[2]] = options["silence_seconds"]
+        self.patience = options.get("patience", self.patience)
         status, value = self._answers.get(url.partition("?")[0].rpartition("/")[2], (404, {"error": "not found"}))
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         return Response(status, body, {}, url)
@@ -96,6 +99,18 @@ def test_a_service_that_drips_is_not_waited_for_as_long_as_one_that_lists() -> N
     assert 1000 < answers.seconds["uploadfile"] < 2000
     list(target.list(""))
     assert 600 < answers.seconds["list"] < 1000
+
+
+def test_an_upload_must_go_on_where_it_is_known_how_far_it_is() -> None:
+    """rclone itself says nothing of it, and a drip of 32 MiB would be waited for half an hour."""
+    written, answers = [1000], Answers({"uploadfile": (200, {})})
+    RcloneTarget(answers, "it:", "place/", lambda: written[-1]).put("x", bytes(1_000_000))
+    assert answers.patience() == 180
+    for more, seconds in ((20_000, 181), (400_000, 200), (5_000_000, 230)):
+        written.append(1000 + more)
+        assert answers.patience() == seconds
+    RcloneTarget(answers, "it:", "place/", lambda: None).put("x", bytes(1_000_000))
+    assert answers.patience() == 230
 
 
 def test_the_words_of_a_name_decide_nothing() -> None:

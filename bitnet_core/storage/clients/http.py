@@ -31,7 +31,7 @@ from bitnet_core.network.proxy import (
     trusted,
     unusable_proxy,
 )
-from bitnet_core.network.trickle import bound_trickle
+from bitnet_core.network.trickle import Patience, bound_trickle
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Nonsense, Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
@@ -150,21 +150,25 @@ class Http:
         busy: bool = True,
         most_bytes: int = MOST_BYTES,
         silence_seconds: float = SILENCE_SECONDS,
+        patience: Patience | None = None,
     ) -> Response:
         """Send a request and return the response, whatever its status says.
 
         Unreachable without a complete response and, with `busy`, for a status that asks for patience (409, 423, 429,
         5xx …). Refused for an untrusted certificate and a 401 that renewing does not mend. Redirects are followed,
         without the authorization where they lead to another host; Refused for one that makes a GET of another method.
+        With `patience` it says how long to wait for the response, instead of `silence_seconds`.
         """
+        read = cast(float, patience or silence_seconds)  # what httpx passes on as it is
+        timeout = httpx.Timeout(silence_seconds, read=read, connect=CONNECT_SECONDS, pool=None)
         given = self._authorize(False) if authorized and self._authorize else {}
-        response = self._send(method, url, content, headers or {}, given, form, most_bytes, silence_seconds)
+        response = self._send(method, url, content, headers or {}, given, form, most_bytes, timeout)
         if response.status == 401 and authorized and self._authorize:
             with self._renewing:
                 newer = self._authorize(False)
                 renewed = newer if newer != given else self._authorize(True)
             if renewed:
-                response = self._send(method, url, content, headers or {}, renewed, form, most_bytes, silence_seconds)
+                response = self._send(method, url, content, headers or {}, renewed, form, most_bytes, timeout)
         if busy:
             self.require_ready(response)
         return response
@@ -187,10 +191,9 @@ class Http:
         authorized: Mapping[str, str],
         form: Mapping[str, str] | None,
         most_bytes: int,
-        silence_seconds: float,
+        timeout: httpx.Timeout,
     ) -> Response:
         headers = {**headers, **authorized}
-        timeout = httpx.Timeout(silence_seconds, connect=CONNECT_SECONDS, pool=None)
         extensions = {"keys": (tuple(authorized), url)}
         with (
             self._failures_explained(url),

@@ -25,6 +25,8 @@ from bitnet_core.text import flat
 _START_SECONDS = 30
 _END_SECONDS = 5
 _LONGEST_SOCKET = 100
+_WRITTEN = "wchar:"
+"""In Linux's account of a process, the bytes that it has written to files and connections."""
 _OPTIONS = (
     "--rc-no-auth",
     "--rc-serve",
@@ -47,6 +49,7 @@ folder=$1; shift
 exec 3<&0 </dev/null
 "$@" 3<&- &
 child=$!
+echo "$child" >"$folder/pid"
 { read -r _ <&3; kill -9 "$child"; } 2>/dev/null &
 watch=$!
 exec 3<&-
@@ -89,6 +92,15 @@ def running(config: Path | None) -> Iterator[Path]:
         finally:
             _end(keeper)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def written_bytes(address: Path) -> int | None:
+    """How many bytes the rclone with this socket has written so far, to any place; None where no system tells."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        pid = int(address.with_name("pid").read_text())
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith(_WRITTEN)).removeprefix(_WRITTEN))
+    return None
 
 
 def _program() -> str:

@@ -4,9 +4,11 @@ import contextlib
 import json
 import re
 import secrets
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from bitnet_core.network.trickle import Patience
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import MIB, Nonsense, Refused, Unreachable, nonsense
@@ -55,9 +57,11 @@ _shapes = Redactor()
 class Calls:
     """The calls to one rclone; `place` is the remote, for messages. `about` is the name a call is about."""
 
-    def __init__(self, http: Http, place: str) -> None:
+    def __init__(self, http: Http, place: str, written: Callable[[], int | None] = lambda: None) -> None:
+        """`written` tells how many bytes rclone has written so far, if that is known."""
         self._http = http
         self._place = place
+        self._written = written
 
     def ask(self, command: str, **parameters: object) -> Response:
         """A command's response, whatever its status says."""
@@ -103,8 +107,23 @@ class Calls:
             headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
             busy=False,
             silence_seconds=_CALL_SECONDS + len(data) / _SLOWEST_BYTES,
+            patience=self._patience(len(data)),
         )
         self.done(response, path)
+
+    def _patience(self, size: int) -> Patience:
+        """How long an upload may take: it must bring so many bytes a second, and what it has brought shows whether.
+
+        Where that is not known, it may take as long as the slowest one.
+        """
+        before = self._written()
+
+        def seconds() -> float:
+            now = self._written()
+            brought = size if before is None or now is None else min(size, now - before)
+            return _CALL_SECONDS + brought / _SLOWEST_BYTES
+
+        return seconds
 
     def download(self, remote: str, path: str) -> bytes | None:
         """A file's bytes; None if there is none."""

@@ -5,11 +5,12 @@ believe that they won.
 """
 
 import contextlib
+import functools
 import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -49,7 +50,8 @@ def opened(options: RcloneOptions, keys: Keys) -> Iterator["RcloneTarget"]:  # n
     title = f"rclone's remote {options.remote}"  # rclone itself responds; what is slow is behind it
     with rcd.running(options.config) as socket, Http(title, socket=socket) as http:
         try:
-            target = RcloneTarget(http, found[1], f"{path}/" if path else "")
+            folder = f"{path}/" if path else ""
+            target = RcloneTarget(http, found[1], folder, functools.partial(rcd.written_bytes, socket))
         except Refused:
             # Remotes may come from the environment alone, and then a missing file is none.
             if options.config and not is_file(options.config):
@@ -63,12 +65,14 @@ class RcloneTarget:
 
     name = "rclone"
 
-    def __init__(self, http: Http, remote: str, folder: str) -> None:
+    def __init__(
+        self, http: Http, remote: str, folder: str, written: Callable[[], int | None] = lambda: None
+    ) -> None:
         self.place = remote + folder
         # Of a remote with a path, rclone asks at once whether that is a file, and takes a dead S3 server for a yes.
         self._remote = remote
         self._folder = folder
-        self._calls = Calls(http, self.place)
+        self._calls = Calls(http, self.place, written)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         features = self._calls.result("operations/fsinfo", "", fs=remote).get("Features")
         self._has_folders = isinstance(features, dict) and bool(features.get("CanHaveEmptyDirectories"))
