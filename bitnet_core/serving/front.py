@@ -16,6 +16,7 @@ from bitnet_core.serving.incoming import SHARE, SHARE_SECONDS, Incoming
 from bitnet_core.serving.kept_up import KeptUp
 from bitnet_core.serving.question import rewritten
 from bitnet_core.serving.request import Gate, Head, Refused
+from bitnet_core.serving.room import Room
 from bitnet_core.serving.waiting import Waiting
 
 _LEAST_BODY, _BYTES_A_TOKEN = 1 << 20, 32
@@ -39,6 +40,8 @@ class Front:
         self._waiting = Waiting()
         self._passed_on = 2 * parallel  # the next question is there when an answer ends
         self._free = asyncio.Semaphore(self._passed_on)
+        # Of 1 MiB, llama.cpp makes 100 MiB before it sees that the context is shorter.
+        self._room = Room(self._longest)
         self._alone = asyncio.Lock()
         self._held = self._asked = 0
 
@@ -93,7 +96,7 @@ class Front:
             self._asked, self._held = self._asked - 1, self._held - length
 
     async def _pass_on(self, head: Head, question: bytes, writer: asyncio.StreamWriter) -> None:
-        async with self._free:
+        async with self._free, self._room.taken(len(question)):
             if await self._exchange(head, question, writer):
                 return
         await self._behind.settle()

@@ -33,6 +33,8 @@ _TEXTS = ("role", "name", "reasoning_content", "tool_call_id")
 """Fields of a message."""
 _MOST_BREAKERS = 16
 """llama.cpp compares each with each token of the vocabulary, and answers nobody meanwhile."""
+_MOST_PROMPTS, _MOST_MESSAGES = 256, 2048
+"""llama.cpp keeps several kB for each prompt before it answers the first, and reads many messages for minutes."""
 _SHOWN = 60
 
 
@@ -55,7 +57,12 @@ def rewritten(body: bytes) -> bytes:
     breakers = given.get("dry_sequence_breakers")
     if isinstance(breakers, list) and len(breakers) > _MOST_BREAKERS:
         raise Refused(400, f"dry_sequence_breakers has more than {_MOST_BREAKERS} texts; leave some out.")
+    prompts = given.get("prompt")
+    if isinstance(prompts, list) and sum(type(one) is not int for one in prompts) > _MOST_PROMPTS:
+        raise Refused(413, f"The request has more than {_MOST_PROMPTS} prompts; send them in several.")
     if isinstance(messages := given.get("messages"), list):
+        if len(messages) > _MOST_MESSAGES:
+            raise Refused(413, f"The request has more than {_MOST_MESSAGES:,} messages; leave the oldest out.")
         given["messages"] = [_checked(message, number) for number, message in enumerate(messages, 1)]
     try:
         return orjson.dumps(given)

@@ -50,6 +50,27 @@ def test_what_it_does_not_bear_is_refused_by_name(field: str, value: object) -> 
 
 
 @pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"prompt": ["a"] * 257}, "The request has more than 256 prompts; send them in several."),
+        ({"prompt": [[5]] * 257}, "The request has more than 256 prompts; send them in several."),
+        ({"prompt": [5, "a"] * 257}, "The request has more than 256 prompts; send them in several."),
+        ({"messages": [{}] * 2049}, "The request has more than 2,048 messages; leave the oldest out."),
+    ],
+)
+def test_many_questions_in_one_are_refused(asked: dict[str, object], said: str) -> None:
+    """For each of 200,000 prompts llama.cpp kept some kB at once, and memory ran out."""
+    with pytest.raises(Refused) as refused:
+        rewritten(json.dumps(asked).encode())
+    assert (refused.value.status, str(refused.value)) == (413, said)
+
+
+@pytest.mark.parametrize("prompt", ["a" * 999_999, list(range(100_000)), ["a"] * 256, [list(range(999))] * 256])
+def test_a_long_prompt_is_one(prompt: object) -> None:
+    assert json.loads(rewritten(json.dumps({"prompt": prompt}).encode()))["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
     ("message", "said"),
     [
         (5, "Message 2 is not a JSON object."),
