@@ -40,7 +40,7 @@ _EDGES = 2
 _CLAUSE_END = re.compile(r"[.;,] ")
 _MOST_LINES = 6
 """As the stylesheet has it; more are scrolled."""
-_PRESSED = "Button, Input, TextArea, Select, Tabs, StageList, Foot, Titles"
+_PRESSED = "Button, Input, TextArea, Tabs, StageList, Foot, Titles"
 _READ = "#health, #alerts, Table, #checkpoints-heading"
 """What must be in sight while something happens."""
 

@@ -273,7 +273,7 @@ def _outlived_by(run: "Run", bitnet: str) -> Iterator[None]:
         raise OutputClosed(f"{error} {_going_on(run, bitnet)}".rstrip()) from None
 
 
-def _going_on(run: "Run", bitnet: str = "bitnet") -> str:
+def _going_on(run: "Run", bitnet: str) -> str:
     """That the run goes on and how to stop it; empty if it has ended or its record is gone."""
     if not _is_active(run):
         return ""

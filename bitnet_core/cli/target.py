@@ -64,7 +64,7 @@ def experiment_of(resolved: "Resolution", *, must_exist: bool = False) -> "Exper
 
 @contextlib.contextmanager
 def copy_of(
-    arguments: argparse.Namespace, *, must_exist: bool = False, look_only: bool = False
+    arguments: argparse.Namespace, *, look_only: bool, must_exist: bool = False
 ) -> Iterator[tuple["Copy", "Experiment", threading.Event]]:
     """The copy of the experiment that the command is about; Ctrl-C ends what is done with it."""
     from bitnet_core.cli.transfer import stoppable

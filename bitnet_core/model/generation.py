@@ -76,7 +76,7 @@ def generate_batch(
     *,
     stop: Sequence[str] = (),
     seeds: Sequence[int],
-    on_text: Callable[[int, str], None] = lambda _row, _text: None,
+    on_text: Callable[[int, str], None],
     on_token: OnToken = lambda _row, _id, _logits_V: None,
 ) -> list[str]:
     """Answer several prompts together, with a seed for each; see `generate` and `decode_rows`.

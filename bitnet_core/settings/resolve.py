@@ -84,9 +84,9 @@ def working_folder() -> Path:
         raise UsageError(f"The working folder is gone or can't be entered {why}.") from error
 
 
-def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:
+def from_values(values: Mapping[str, str]) -> Settings:
     """The defaults with `values` in their place; reads neither files nor the environment."""
-    return resolve(values, environ={}, cwd=cwd, read_files=False).checked()
+    return resolve(values, environ={}, read_files=False).checked()
 
 
 # -- layers ----------------------------------------------------------------------------------------------

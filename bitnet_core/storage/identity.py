@@ -20,7 +20,7 @@ def experiment_id(root: Path) -> str:
     return found if len(found) == 32 and found.isalnum() else ""
 
 
-def keep_id(root: Path, published: Published | None = None) -> str:
+def keep_id(root: Path, published: Published | None) -> str:
     """Give the folder the id of a manifest, or a new one, and return it."""
     found = published.manifest.experiment if published else secrets.token_hex(16)
     files.write_text(_path(root), f"{found}\n")

@@ -56,9 +56,9 @@ def is_own(provider: Provider, address: str | None) -> bool:
     return bool(provider.local or (provider.name == "custom" and address)) and _is_local(address)
 
 
-def lowest_price(provider: Provider, file: Path | None = None) -> tuple[str, Price] | None:
-    """The provider's cheapest model, by its input tokens, and its price; None if the file has none of it."""
-    path = file or asset("prices.toml")
+def lowest_price(provider: Provider) -> tuple[str, Price] | None:
+    """The provider's cheapest model, by its input tokens, and its price by the packaged file, if that has one."""
+    path = asset("prices.toml")
     table = _read(path).get(provider.name, {})
     named = {name: row for name, row in table.items() if not name.endswith("*")} if isinstance(table, dict) else {}
     priced = [(name, _price(path, provider.name, name, row)) for name, row in named.items()]

@@ -40,7 +40,6 @@ from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _MOST_BYTES = 1 << 20
-_WIDE = 74
 _STORED = {
     "stored": ("✓ stored", "good"),
     "waiting": ("▲ waits", "warn"),

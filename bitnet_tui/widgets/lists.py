@@ -1,4 +1,4 @@
-"""Lists and selects that take any key and click at any time.
+"""Lists that take any key and click at any time.
 
 Textual's fail if a page is turned before their first layout, or if the entry that is clicked has just been removed.
 """
@@ -6,12 +6,10 @@ Textual's fail if a page is turned before their first layout, or if the entry th
 from typing import ClassVar, Literal
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.command import CommandList
 from textual.containers import VerticalScroll
-from textual.widgets import OptionList, Select
-from textual.widgets._select import SelectCurrent, SelectOverlay
+from textual.widgets import OptionList
 
 from bitnet_tui import bindings
 
@@ -65,17 +63,3 @@ class Commands(CommandList, can_focus=False):
 
     _move_page = _turn_page
     _on_click = _take_click
-
-
-class _Choices(SelectOverlay):
-    _move_page = _turn_page
-    _on_click = _take_click
-
-
-class Choice(Select[str]):
-    """A field with choices."""
-
-    def compose(self) -> ComposeResult:
-        """As in Textual, with a list of ours."""
-        yield SelectCurrent(self.prompt)
-        yield _Choices(type_to_search=self._type_to_search).data_bind(compact=Select.compact)

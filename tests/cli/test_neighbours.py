@@ -215,10 +215,12 @@ def test_a_long_error_leaves_room_for_the_other_runs(
 def test_who_watches_a_run_is_told_how_to_stop_it(host: str) -> None:
     me = process.current()
     run = add("train-1", state="running", host=host, pid=me.pid, process_start=me.start, boot_id=me.boot_id)
-    assert stages._going_on(run) == "train-1 keeps running; `bitnet stop train-1` stops it."  # renamed, but here
+    assert (
+        stages._going_on(run, "bitnet") == "train-1 keeps running; `bitnet stop train-1` stops it."
+    )  # renamed, but here
     assert "`bitnet --root x stop train-1`" in stages._going_on(run, "bitnet --root x")
     run = add("train-2", state="running", host=host, pid=1, process_start=0.5)
-    said = stages._going_on(run)
+    said = stages._going_on(run, "bitnet")
     assert said == ("train-2 keeps running; stop it on elsewhere, where it runs." if host == "elsewhere" else "")
 
 

@@ -18,7 +18,6 @@ import psutil
 from tests.tui.terminal import Terminal
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-_REPO = Path(__file__).parents[2]
 _UP_S, _PATIENCE_S = 60, 300
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.teachers.answers.repair import repaired
-from bitnet_core.teachers.answers.reported import Reported, ReportedToken, columns, lenient_token
+from bitnet_core.teachers.answers.reported import Reported, ReportedToken, compared, lenient_token
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
 from tests.teachers.server import chat_body, read_payload, steps_of
@@ -48,7 +48,7 @@ def test_columns_equal_the_slow_twin(content: list[dict[str, Any]], finish: str)
     table = TokenTable()
     for _ in range(2):  # the second time, every token was seen before
         try:
-            steps = repaired(columns(reported, table), text, finish).steps
+            steps = repaired(compared(reported, table)[0], text, finish).steps
             assert steps is not None
             found: Any = [sorted_step(steps.step(row)) for row in range(len(steps))]
         except BadReply as error:

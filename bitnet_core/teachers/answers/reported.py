@@ -52,18 +52,12 @@ def lenient_token(logprob: Any, index: Any, token: Any, data: Any = None) -> Rep
     )
 
 
-def columns(reported: Reported, table: TokenTable) -> Completion:
-    """The tokens as columns, with candidates in the order reported. BadReply for a token without bytes and text.
-
-    A missing logprob becomes NaN, which rejects the sequence later, with its reason.
-    """
-    return compared(reported, table)[0]
-
-
 def compared(reported: Reported, table: TokenTable) -> tuple[Completion, bool]:
-    """The columns, and whether candidates have bytes that are not their text's.
+    """The tokens as columns, and whether candidates, but no sampled token, have bytes that are not their text's.
 
-    Where that is so for sampled tokens too, the server writes texts in its own way, and the bytes are right.
+    Where sampled tokens have such bytes too, the server writes texts in its own way, and the bytes are right.
+    Candidates stay in the order reported. A missing logprob becomes NaN, which rejects the sequence later, with its
+    reason. BadReply for a token without bytes and text.
     """
     doubtful: list[bool] = []  # of the sampled tokens, of the candidates
 
@@ -104,7 +98,7 @@ def without_ids(reported: Reported, ids: frozenset[int]) -> Reported:
 
 
 def respelled(reported: Reported, table: TokenTable, spelling: Callable[[str], bytes | None]) -> Completion | None:
-    """As `columns`, with each token's bytes made from its text by `spelling`; None if that fails for any of them."""
+    """As `compared`, with each token's bytes made from its text by `spelling`; None if that fails for any of them."""
     spelled: dict[str | None, bytes] = {}
     for token in itertools.chain(reported.sampled, *reported.candidates):
         if token.token not in spelled:
