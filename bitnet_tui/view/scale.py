@@ -62,12 +62,17 @@ def upwards(low: float, high: float, rows: int, label: Label = tick) -> tuple[Sc
 def powers(low: float, high: float, rows: int) -> tuple[Scale, Ticks]:
     """As `upwards` for logarithms to the base of ten: powers of ten, else of two, which are evenly apart as well.
 
-    A stretch that is too short for both, or of values with longer powers of two, has round numbers, which are not.
+    Three of either or more; in a low chart also two, if both are on the stretch. Other stretches are too short for
+    both, or have longer powers of two: those have round numbers, which are not evenly apart.
     """
-    for steps, label in ((_DECADES, _power_of_ten), (_DOUBLINGS, _power_of_two)):
-        even = _even(low, high, rows, steps, label, lambda _: _ROWS_APART)
-        if even is not None and len(even[1]) > 2 and all(written for _, written in even[1]):
-            return Scale(*even[0], rows, DOTS_UP), even[1]
+    kinds = (_DECADES, _power_of_ten), (_DOUBLINGS, _power_of_two)
+    found = [_even(low, high, rows, steps, label, lambda _: _ROWS_APART) for steps, label in kinds]
+    even = [one for one in found if one is not None and all(written for _, written in one[1])]
+    chosen = next((one for one in even if len(one[1]) > 2), None)
+    if chosen is None and rows < 3 * _ROWS_A_NUMBER:
+        chosen = next((one for one in even if low <= one[1][0][0] and one[1][-1][0] <= high), None)
+    if chosen is not None:
+        return Scale(*chosen[0], rows, DOTS_UP), chosen[1]
     return Scale(low, high, rows, DOTS_UP), _log_ticks(low, high, max(2, rows // _ROWS_APART))
 
 

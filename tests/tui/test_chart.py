@@ -243,6 +243,7 @@ def test_powers_of_ten_are_the_same_number_of_rows_apart(low: float, times: floa
 
 @given(st.floats(0.2, 20), st.floats(8, 90), st.integers(10, 60))
 @example(0.35, 43.0, 10)
+@example(7.0, 10.0, 10)
 def test_logarithmic_numbers_of_a_training_are_the_same_number_of_rows_apart(low: float, times: float, rows: int):
     picture = drawing(_view([low, low * times]), ("loss",), 80, rows, log=True)
     assert picture is not None
