@@ -132,8 +132,9 @@ def test_a_pipe_left_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_holds_keys_leaves_no_core_dump(module: str, call: str) -> None:
     code = f"""
 import resource, sys
-import bitnet_tui.app
+import bitnet_core.terminal, bitnet_tui.app
 from {module} import main
+bitnet_core.terminal.waiting = lambda stream: stream
 sys.stdin.isatty = sys.stdout.isatty = sys.stderr.isatty = lambda: True
 bitnet_tui.app.BitnetApp = None
 allowed = resource.getrlimit(resource.RLIMIT_CORE)[1]
