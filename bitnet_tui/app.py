@@ -132,14 +132,17 @@ class BitnetApp(Leaving, Tidying):
 
     def on_mount(self) -> None:
         self.begin_telling(self._root)
-        self.run_worker(self._read_keymap, thread=True, group="keymap", description="read the user's keys")
         if self._root is not None:
             self.open_experiment(self._root)
-        else:
+        self.call_after_refresh(self._read_files)
+
+    def _read_files(self) -> None:
+        """In threads: the list is drawn before a slow disk has answered, and before what reads is imported."""
+        self.run_worker(self._read_keymap, thread=True, group="keymap", description="read the user's keys")
+        if self._root is None:
             self.run_worker(self._look_for_experiments, thread=True, description="look for experiments")
 
     def _look_for_experiments(self) -> None:
-        """In a thread: the list is drawn before a slow disk has answered."""
         if not Workspace(self.home).experiments():
             self.call_later(self._welcome)
 

@@ -38,6 +38,7 @@ class Tidying(Shell):
 
     def on_mount(self) -> None:
         if not self.is_headless:
+            self.call_after_refresh(after_first_paint)
             self._to_load, self._to_parse = modules(), cast("Rules", self.stylesheet).ahead()
             self.set_timer(_UNUSED_SECONDS, self._load)
             self.set_timer(_LOADED_SECONDS, in_small_steps)
@@ -61,6 +62,12 @@ class Tidying(Shell):
     @property
     def _at_home(self) -> bool:
         return len(self.screen_stack) == 1
+
+
+def after_first_paint() -> None:
+    """Look again, which `start` has put off, and never at what is there."""
+    gc.freeze()
+    gc.enable()
 
 
 def in_small_steps() -> None:

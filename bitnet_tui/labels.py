@@ -196,19 +196,20 @@ _ALONE = {
 """Labels that only their form makes clear, as they are outside of it."""
 _PROVIDERS = {"custom": "Other server", "hf": "transformers"}
 """Providers that the guide calls otherwise than their setting."""
+# Patterns are texts here: they are compiled when they are used, which is after the first paint.
 _STAGES = frozenset(("teacher", "collect", "train", "eval", "dryrun", "pipeline", "upload"))
-_STOPPED = re.compile(r"^(\w+)(?= was stopped\b)")
+_STOPPED = r"^(\w+)(?= was stopped\b)"
 """The name of a stage at the beginning of what a stopped run has recorded."""
-_TO_RUN = re.compile(rf"(?<=\brun )({'|'.join(_STAGES)})(, then ({'|'.join(_STAGES)}))*(?= in [A-H]\b)")
+_TO_RUN = rf"(?<=\brun )({'|'.join(_STAGES)})(, then ({'|'.join(_STAGES)}))*(?= in [A-H]\b)"
 """Stages that a comparison asks to run in one of those compared, which have letters."""
-_PROVIDER = re.compile(
+_PROVIDER = (
     rf"(?<![\w./=-])(?<!= )(?<!says )(?<!\ba )({'|'.join(_PROVIDERS)})"
     r"(?=[:;,.)](?!\w)| (?:at|refuses|gives|tells|depend|answers|is)\b)"
 )
 """A provider in a sentence of the core, told from the same word of a server by what follows."""
-_WORDS = re.compile(r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?!/)(?:=(\S*))?")
+_WORDS = r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?!/)(?:=(\S*))?"
 """What may be a setting with its value; never a part of a path."""
-_SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
+_SAME_TWICE = r"(“[^”]+”)(?: (?:or|and) \1)+"
 """Two settings may have one field."""
 _OF_A_PROVIDER = {"_MODEL": "Model", "_BASE_URL": "Address", "_API_KEY": "Key"}
 """Ends the names of settings that each provider has."""
@@ -283,20 +284,20 @@ def by_label(sentence: str, *, keys: bool = False) -> str:
             return found[0]
         return f"“{label(name) if keys else title(name)}”" + (f" = {value}" if value else "")
 
-    if (stopped := _STOPPED.match(sentence)) and stopped[1] in _STAGES:
+    if (stopped := re.match(_STOPPED, sentence)) and stopped[1] in _STAGES:
         sentence = stage_title(stopped[1]) + sentence[stopped.end() :]
-    sentence = _TO_RUN.sub(lambda found: re.sub(r"(?!then\b)\b\w+", _as_in_the_rail, found[0]), sentence)
-    labels = _SAME_TWICE.sub(r"\1", _WORDS.sub(labelled, sentence))
+    sentence = re.sub(_TO_RUN, lambda found: re.sub(r"(?!then\b)\b\w+", _as_in_the_rail, found[0]), sentence)
+    labels = re.sub(_SAME_TWICE, r"\1", re.sub(_WORDS, labelled, sentence))
     if not any(name in labels for name in _PROVIDERS):  # this is quick, which matters in a long log
         return labels
-    return _PROVIDER.sub(lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
+    return re.sub(_PROVIDER, lambda found: f"“{_PROVIDERS[found[1]]}”", labels)
 
 
 def first_setting(sentence: str) -> str:
     """The first setting that a sentence of the core names and that Config changes; empty if it names none."""
     if _ABOUT_A_LINE in sentence:
         return ""
-    names = (found[1] for found in _WORDS.finditer(sentence))
+    names = (found[1] for found in re.finditer(_WORDS, sentence))
     return next(filter(_has_field, names), "")
 
 

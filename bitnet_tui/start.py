@@ -94,10 +94,14 @@ def _run(options: argparse.Namespace) -> int:
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
-    from bitnet_tui.app import BitnetApp
+    gc.disable()  # until its first paint: looking at all that it is made of takes 10 ms
+    try:
+        from bitnet_tui.app import BitnetApp
 
-    app = BitnetApp(home, root)
-    app.run(mouse=not options.no_mouse)
+        app = BitnetApp(home, root)
+        app.run(mouse=not options.no_mouse)
+    finally:
+        gc.enable()
     if not app.return_code and not in_browser:
         _say_what_runs(home, root, app.stops_sent)
     return app.return_code or 0

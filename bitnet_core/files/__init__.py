@@ -282,11 +282,12 @@ def utf8_name(path: Path) -> str:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file. BitnetError if it is missing, unreadable, longer than 16 MiB, not JSON, or repeats a name."""
-    import json
-
     try:
         require_regular(path)
-        return json.loads(read_bounded(path, _JSON_BYTES).decode(), object_pairs_hook=refuse_repeats)
+        text = read_bounded(path, _JSON_BYTES).decode()
+        import json  # not for a file that is not there, as on the way to the first paint
+
+        return json.loads(text, object_pairs_hook=refuse_repeats)
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist.") from error
     except OSError as error:

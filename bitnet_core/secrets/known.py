@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from bitnet_core.secrets.encodings import SHORTEST_KEY
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
 
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
 
 _SHORTEST_FOREIGN = 8
 """Another program's variable that is only named like a secret may be `true` or `always`."""
-_NAMED_LIKE_A_SECRET = re.compile(
-    r"(?:^|_)(?:API_?KEY|API_?TOKEN|TOKEN|SECRET|SECRET_KEY|PASSWORD|PASSWD|PASSPHRASE|ACCESS_KEY|PRIVATE_KEY)$",
-    re.IGNORECASE,
+# Compiled when they are used, which is after the first paint.
+_NAMED_LIKE_A_KEY = (
+    r"(?i:(?:^|_)(?:API_?KEY|API_?TOKEN|TOKEN|SECRET|SECRET_KEY|PASSWORD|PASSWD|PASSPHRASE|ACCESS_KEY|PRIVATE_KEY)$)"
 )
-_ADDRESS_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/:@]*:(.+)@", re.IGNORECASE | re.DOTALL)
+_ADDRESS_WITH_LOGIN = r"(?is:[a-z][a-z0-9+.-]*://[^/:@]*:(.+)@)"
 """Up to the last @: a password that is not encoded may have one."""
 
 _values: set[str] = set()
@@ -41,9 +40,11 @@ def remember(values: Iterable[str]) -> None:
 
 def _inside(value: str) -> set[str]:
     """The password of an address that has one, such as that of a database, as it is written there and decoded."""
-    found = _ADDRESS_WITH_PASSWORD.match(value)
+    found = re.match(_ADDRESS_WITH_LOGIN, value)
     if found is None:
         return set()
+    from bitnet_core.secrets.encodings import SHORTEST_KEY
+
     return {password for password in (found[1], unquote(found[1])) if len(password) >= SHORTEST_KEY}
 
 
@@ -81,7 +82,7 @@ def _redactor_of(known: frozenset[str]) -> "Redactor":
 
 def is_secret_name(name: str) -> bool:
     """One of our names, or another program's, such as HUGGING_FACE_HUB_TOKEN or AWS_SESSION_TOKEN."""
-    return name in SECRET_NAMES or bool(_NAMED_LIKE_A_SECRET.search(name))
+    return name in SECRET_NAMES or bool(re.search(_NAMED_LIKE_A_KEY, name))
 
 
 def keep_out_of_core_dumps() -> None:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _BOM = "\ufeff"
 _NEEDS_NO_QUOTES = r"(?a:[\w./:@+,%=-]+)"
 _MOST_BLANKS = 1000
-_MANY_BLANKS = re.compile(rf"[^\S\r\n]{{{_MOST_BLANKS + 1}}}")
+_MANY_BLANKS = rf"[^\S\r\n]{{{_MOST_BLANKS + 1}}}"
 """In a row. To look for what follows them, python-dotenv and this module take a time that grows with their square."""
-_HIDDEN_LINE = re.compile(r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S")
+_HIDDEN_LINE = r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S"
 """Line ends to editors, but not in a `.env`, with text behind them."""
 _HEAD = r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)"
 _LINE_END = r"(?:\r\n|\n|\r)?\Z"
@@ -80,7 +80,7 @@ def parse(text: str, path: Path) -> DotenvFile:
                 given[binding.key] = line
         elif binding.error or binding.key is not None:
             unreadable.append(line)
-        if _HIDDEN_LINE.search(_comment_of(binding)) and line not in unreadable:
+        if re.search(_HIDDEN_LINE, _comment_of(binding)) and line not in unreadable:
             unreadable.append(line)
     return DotenvFile(
         path=path,
@@ -93,7 +93,7 @@ def parse(text: str, path: Path) -> DotenvFile:
 
 
 def _refuse_many_blanks(text: str, where: str) -> None:
-    if found := _MANY_BLANKS.search(text):
+    if found := re.search(_MANY_BLANKS, text):
         line = 1 + len(re.findall(r"\r\n|\r|\n", text[: found.start()]))
         raise UsageError(f"{where} line {line} has more than {_MOST_BLANKS:,} blanks in a row; remove them.")
 

@@ -14,7 +14,8 @@ from textual.strip import Strip
 from textual.widgets._footer import FooterKey
 
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.garbage import AtRest, Tidying, in_small_steps, let_go
+from bitnet_tui.garbage import AtRest, Tidying, after_first_paint, in_small_steps, let_go
+from bitnet_tui.start import _parser, _run
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
 from tests.tui.simulated import finished_experiment
@@ -78,6 +79,34 @@ def test_what_is_there_is_left_out_and_the_rest_comes_in_steps():
         assert not {id(one) for one in kept} & {id(one) for one in gc.get_objects()}
     finally:
         gc.set_threshold(*thresholds)
+        gc.unfreeze()
+
+
+def test_nothing_is_looked_at_before_the_first_paint(isolated: Path, monkeypatch: pytest.MonkeyPatch):
+    looked: list[bool] = []
+
+    class Painting:
+        return_code, stops_sent = 0, ()
+
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, **_: object) -> None:
+            looked.append(gc.isenabled())
+            after_first_paint()
+            looked.append(gc.isenabled())
+
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, Mock(isatty=lambda: True))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("bitnet_core.secrets.known.keep_out_of_core_dumps", lambda: None)
+    monkeypatch.setattr("bitnet_tui.app.BitnetApp", Painting)
+    monkeypatch.setattr("bitnet_tui.plain.going_on", lambda *_: [])
+    kept = [[] for _ in range(10)]
+    try:
+        assert _run(_parser().parse_args(["--home", str(isolated)])) == 0
+        assert looked == [False, True] and gc.isenabled()
+        assert not {id(one) for one in kept} & {id(one) for one in gc.get_objects()}
+    finally:
         gc.unfreeze()
 
 

@@ -24,6 +24,7 @@ from bitnet_tui.start import _as_listed, main
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring")
+LATER = ("bitnet_tui.view.watch", "bitnet_core.secrets.encodings", "tomllib")
 _REPO = str(Path(__file__).parents[2])
 
 
@@ -61,7 +62,7 @@ class Probe(BitnetApp):
     def _display(self, screen, renderable):
         super()._display(screen, renderable)
         if not painted and type(renderable).__name__ == 'LayoutUpdate':
-            painted.append([name for name in {HEAVY!r} + ("bitnet_tui.view.watch",) if name in sys.modules])
+            painted.append([name for name in {HEAVY!r} + {LATER!r} if name in sys.modules])
 async def run():
     async with Probe(Path({str(home)!r})).run_test() as pilot:
         await pilot.pause()
