@@ -4,8 +4,7 @@
 how the names go together; `__init__.pyi` tells type checkers what they are.
 """
 
-import importlib
-from typing import Any
+# No module is imported here: until `__main__` begins, Ctrl-C is a traceback of Python's own.
 
 __version__ = "0.1.0"
 
@@ -31,9 +30,11 @@ _ROOM_OF = {
 __all__ = sorted(_ROOM_OF)  # noqa: PLE0605 - the table is the list
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
 
 

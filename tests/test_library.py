@@ -22,6 +22,14 @@ def test_importing_it_loads_no_room() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.parametrize("command", ["bitnet_core", "bitnet_tui"])
+def test_a_command_imports_nothing_before_an_interrupt_is_heard(command: str) -> None:
+    """Until its `main` begins, Ctrl-C is a traceback of Python's own."""
+    code = f"import sys; there = {{*sys.modules}}; import {command}.__main__; print(*{{*sys.modules}} - there)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {*shown.split()} == {command, f"{command}.__main__"}
+
+
 def test_every_public_name_is_there_and_documented() -> None:
     for name in bitnet_core.__all__:
         assert getattr(bitnet_core, name).__doc__, name
