@@ -168,7 +168,7 @@ class Workspace(NamedTuple):
             unreadable[self.home] = unreadable_words(self.home, error)
             return []
 
-    def create(self, name: str, env_text: str = "", fill: Callable[[Path], object] = lambda _folder: None) -> Path:
+    def create(self, name: str, env_text: str = "", fill: Callable[[Path], object] | None = None) -> Path:
         """Make an experiment with `env_text` as its `.env`, and with what `fill` puts into the folder given to it.
 
         All of it is there, or nothing, even after a kill. UsageError for a name that is malformed or taken.
@@ -185,7 +185,8 @@ class Workspace(NamedTuple):
                 made = scratch / name
                 made.mkdir()
                 files.write_text(made / ".env", env_text or dotenv.new_text(name, {}))
-                fill(made)
+                if fill is not None:
+                    fill(made)
                 with files.folder_held(self.home):  # an empty folder would be replaced by one that is renamed
                     _require_free(root)
                     made.rename(root)

@@ -69,7 +69,7 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
             made = replace(made, traces=_bring(experiment, target), baseline=baseline)
 
     text = dotenv.new_text(name, copied.values)
-    Workspace(source.parent).create(name, text, fill if traces else lambda _folder: None)
+    Workspace(source.parent).create(name, text, fill if traces else None)
     return made
 
 
