@@ -142,8 +142,9 @@ class MongoTarget:
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
-        # A server is looked for first: the time for an object would also be the time to find one that is gone.
-        self._collection.database.command("ping")
+        # A server is looked for first: the time for an object would also be the time to find one that is gone. While
+        # one is known, this sends nothing.
+        _ = self._collection.database.client.is_primary
         seconds = self._seconds
         try:
             with pymongo.timeout(seconds):
