@@ -3,6 +3,7 @@
 Between the collection (which requests there are) and the journal (the state of each). Asks no teacher.
 """
 
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request
+from bitnet_core.errors import BitnetError
 from bitnet_core.traces import writer
 
 PromptLength = Callable[[Sequence[Mapping[str, str]]], int]
@@ -63,6 +65,8 @@ class Outstanding:
         """By shard: its requests met so far."""
         self._settled: Counter[int] = Counter()
         """By shard: its requests that are not waited for any more."""
+        self._surveyed: list[bytes] = []
+        """By shard: a digest of its requests, as `survey` found them."""
         self._postponed: set[int] = set()
         """Shards with a request that is asked again at the very end: they are written then, with the rest."""
         self._lock = threading.Lock()
@@ -80,6 +84,7 @@ class Outstanding:
     def survey(self, traces: Path, prompt_length: PromptLength | None, check_stop: Callable[[], None]) -> Survey:
         """Walk over all requests once. `traces` is their folder; `prompt_length` measures pending prompts."""
         found = Survey()
+        self._surveyed = []
         for index, requests in self._collection.requests_by_shard():
             for request in requests:
                 check_stop()
@@ -91,9 +96,19 @@ class Outstanding:
                     if prompt_length is not None:
                         found.longest_prompt = max(found.longest_prompt, prompt_length(request.prompt.messages))
             keys = [request.key for request in requests]
+            self._surveyed.append(_digest(requests))
             found.foreign |= not writer.belongs_to_collection(traces, index, self._collection.config_hash, keys)
         found.foreign |= writer.next_shard_index(traces) > self._collection.shards
         return found
+
+    def require_as_surveyed(self, index: int, requests: Sequence[Request]) -> None:
+        """BitnetError if these are not the requests that `survey` found for the shard: their file was changed."""
+        if index >= len(self._surveyed) or self._surveyed[index] != _digest(requests):
+            options = self._collection.options
+            raise BitnetError(
+                f"{options.text_file or options.prompts_file} was changed while it was being collected; start again: "
+                "what has been answered is kept."
+            )
 
     def requests(self, ended: Callable[[], bool]) -> Iterator[Request]:
         """The requests to ask, until `ended`. Those asked in vain before come last: they are the least promising."""
@@ -137,3 +152,7 @@ class Outstanding:
                 self._settled.pop(index, None)
             elif index not in self._postponed:
                 self._requests.setdefault(index, []).append(request)
+
+
+def _digest(requests: Sequence[Request]) -> bytes:
+    return hashlib.sha256("".join(request.key for request in requests).encode()).digest()

@@ -313,6 +313,7 @@ class CollectSession:
         given_up = 0
         for index, requests in self.collection.requests_by_shard():
             self._report.shard_progress(index)
+            self._outstanding.require_as_surveyed(index, requests)
             given_up += sum(self._outstanding.state(request) is State.GIVEN_UP for request in requests)
             if any(self._shards.status(request) is not None for request in requests):
                 self._shards.write(requests, self._proven())

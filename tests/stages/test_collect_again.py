@@ -219,3 +219,30 @@ def test_a_damaged_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, 
     assert summary["sequences"] == 12
     assert [event["code"] for event in emitted(ctx, "alert")] == ["answers_damaged"]
     assert parquet_files(tmp_path) == made
+
+
+@pytest.mark.parametrize("name", ["fewer", "one more", "others"])
+def test_prompts_that_change_meanwhile_end_the_run_and_lose_no_answer(
+    tmp_path: Path, tokenizer: StudentTokenizer, name: str
+) -> None:
+    """Shards that were full would be made again from a few of their answers, and the run would succeed."""
+    prompts = [f"What is {number} and {number}?" for number in range(6)]
+    changed = {"fewer": prompts[:2], "one more": ["New?", *prompts], "others": prompts[:3] + list("abc")}[name]
+    path, root = tmp_path / "prompts.txt", tmp_path / "root"
+    path.write_text("\n".join(prompts))
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if number == PROBES + 1:
+            path.with_suffix(".new").write_text("\n".join(changed))
+            path.with_suffix(".new").replace(path)
+        return None
+
+    values = {"KD_PROMPTS_FILE": str(path), "KD_NUM_PROMPTS": "6", "KD_SHARD_SEQUENCES": "2", "KD_CONCURRENCY": "1"}
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        with pytest.raises(BitnetError, match=r"prompts\.txt was changed while it was being collected; start again"):
+            collect.run(context(root, server, **values))
+        assert len(server.asked) == PROBES + 6
+        summary = collect.run(context(root, server, **values))
+        assert summary["sequences"] == 6
+        assert len(server.asked) == 2 * PROBES + 6 + {"fewer": 4, "one more": 1, "others": 3}[name]
+    assert len(load_traces(root / "data", 5).sequences) == 6
