@@ -1,6 +1,7 @@
 """The lines of a file that may grow, end in a torn line, be truncated or replaced, read in bounded memory."""
 
 import os
+import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,7 +20,10 @@ class Line(NamedTuple):
 
 
 class LineReader:
-    """Leaves a torn last line for later; starts again in a truncated or replaced file."""
+    """Leaves a torn last line for later; starts again in a truncated or replaced file.
+
+    A file that begins with what was read goes on, as where a copy is brought up to date by another program.
+    """
 
     def __init__(self, path: Path, *, last_bytes: int | None = None) -> None:
         """With `last_bytes`, of what is there at the first look only lines that begin in so many last bytes are read.
@@ -37,6 +41,8 @@ class LineReader:
     def _start_over(self) -> None:
         self._offset = self._number = 0
         self._inside_long = False
+        self._began = self._sum = 0
+        """Where it began to read, and the checksum of what was taken since."""
 
     @property
     def size(self) -> int:
@@ -54,8 +60,8 @@ class LineReader:
         try:
             with open_regular(self.path) as source:
                 status = os.fstat(source.fileno())
-                if status.st_ino != self._inode or status.st_size < self._offset:
-                    first, self._inode = self._inode is None, status.st_ino
+                first, other, self._inode = self._inode is None, status.st_ino != self._inode, status.st_ino
+                if status.st_size < self._offset or (other and not self._begins_alike(source)):
                     self._start_over()
                     if first and self._last_bytes is not None:
                         self._skip_to_last(status.st_size, self._last_bytes)
@@ -67,7 +73,23 @@ class LineReader:
 
     def _skip_to_last(self, size: int, last_bytes: int) -> None:
         if size > last_bytes:  # the byte before tells whether a line begins there
-            self._offset, self._inside_long = size - last_bytes - 1, True
+            self._offset = self._began = size - last_bytes - 1
+            self._inside_long = True
+
+    def _begins_alike(self, source: BinaryIO) -> bool:
+        """Whether a file begins with what was taken of the one before it."""
+        if self._offset == self._began:
+            return False
+        source.seek(self._began)
+        left, found = self._offset - self._began, 0
+        while left and (data := source.read(min(_CHUNK_BYTES, left))):
+            left, found = left - len(data), zlib.crc32(data, found)
+        return not left and found == self._sum
+
+    def _pass(self, data: bytes) -> None:
+        """Take these bytes, which come next."""
+        self._offset += len(data)
+        self._sum = zlib.crc32(data, self._sum)
 
     def _chunk(self, source: BinaryIO) -> bytes:
         data = source.read(_CHUNK_BYTES)
@@ -83,9 +105,9 @@ class LineReader:
         whole, newline, _torn = data.rpartition(b"\n")
         if len(data) == LINE_BYTES and not newline:
             self._inside_long = True
-            self._offset += len(data)
+            self._pass(data)
             return [Line(self._number, None)]
-        self._offset += len(whole) + len(newline)
+        self._pass(whole + newline)
         found = [Line(number, line) for number, line in enumerate(whole.split(b"\n"), self._number) if line]
         self._number += whole.count(b"\n") + len(newline)
         return found
@@ -93,7 +115,7 @@ class LineReader:
     def _end_of_long(self, data: bytes) -> bytes:
         """What comes after the line that is passed over; empty if its end has not come yet."""
         _long, newline, rest = data.partition(b"\n")
-        self._offset += len(data) - len(rest)
+        self._pass(data[: len(data) - len(rest)])
         self._number += len(newline)
         self._inside_long = not newline
         return rest

@@ -164,6 +164,29 @@ def test_however_a_file_grows_its_lines_are_those_of_its_whole(
     assert count_lines(folder / "growing") == (len(lines), False)
 
 
+@pytest.mark.parametrize("last_bytes", [None, 12])
+def test_a_file_that_another_program_copies_anew_goes_on(tmp_path: Path, last_bytes: int | None) -> None:
+    """As Syncthing, rsync and a pull do: each time it is another file, which begins as the one before it."""
+    path, data = tmp_path / "events.jsonl", b"earlier\n" * 3
+    found: list[Any] = []
+    reader = LineReader(path, last_bytes=last_bytes)
+    for number in range(5):
+        data += b"x" * number + b"the line %d\n" % number
+        path.with_suffix(".new").write_bytes(data + b"torn"[:number])
+        path.with_suffix(".new").replace(path)
+        found += reader.read_new()
+    lines = data.split(b"\n")[:-1]
+    assert [one.data for one in found] == (lines if last_bytes is None else lines[3:])
+    assert [one.number for one in found] == list(range(found[0].number, found[0].number + len(found)))
+    reader = LineReader(path)
+    reader.read_new()
+    for other in (b"X" + data[1:], data[:-1] + b"X\n", data[:20], b""):
+        path.with_suffix(".new").write_bytes(other + b"\n")
+        path.with_suffix(".new").replace(path)
+        anew = LineReader(path)
+        assert reader.read_new() == anew.read_new()
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
