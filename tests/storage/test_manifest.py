@@ -80,7 +80,6 @@ def test_an_impossible_entry_makes_a_manifest_damaged(entry: object) -> None:
         {"experiment": "../../x" + "0" * 25},
         {"format": "1"},
         {"name": None},
-        {"files": [GOOD | {"name": f"data/{number}"} for number in range(200_001)]},
         {"files": [GOOD | {"name": f"d/{n}", "size": 100_000, "part_bytes": 1} for n in range(11)]},
     ],
 )
@@ -88,6 +87,13 @@ def test_an_impossible_manifest_is_damaged(fields: dict[str, Any]) -> None:
     target = MemoryTarget()
     with pytest.raises(Damaged):
         manifests.read(target, put(target, **fields))
+
+
+def test_a_manifest_of_too_many_files_is_damaged() -> None:
+    target = MemoryTarget()
+    key = put(target, files=[GOOD | {"name": f"data/{number}"} for number in range(200_001)])
+    with pytest.raises(Damaged):
+        manifests.read(target, key)
 
 
 def test_a_manifest_under_another_counter_or_hash_is_damaged() -> None:

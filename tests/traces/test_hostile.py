@@ -167,24 +167,24 @@ _ONE_OF_MANY = pa.array([_LONG, *map(str, range(5000))])
 
 
 @pytest.mark.parametrize(
-    ("column", "options"),
+    ("make", "options"),
     [
-        (pa.array([_LONG] * 5000), {}),
-        (pa.array([_LONG.encode()] * 5000), {"compression": "zstd"}),
-        (pa.array([[_LONG] * 5000]), {}),
-        (pa.array([[{"role": "user", "content": _LONG}] * 50] * 100), {"data_page_version": "2.0"}),
-        (pa.array([b"x" * 20_000] * 5000, pa.binary(20_000)), {}),
-        (pa.array([[b"x" * 20_000] * 5000], pa.list_(pa.binary(20_000))), {}),
-        (pa.array([_LONG] * 5000), {"use_dictionary": False, "column_encoding": {"c": "DELTA_BYTE_ARRAY"}}),
-        (pa.array([[_LONG] * 5000]), {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}),
+        (lambda: pa.array([_LONG] * 5000), {}),
+        (lambda: pa.array([_LONG.encode()] * 5000), {"compression": "zstd"}),
+        (lambda: pa.array([[_LONG] * 5000]), {}),
+        (lambda: pa.array([[{"role": "user", "content": _LONG}] * 50] * 100), {"data_page_version": "2.0"}),
+        (lambda: pa.array([b"x" * 20_000] * 5000, pa.binary(20_000)), {}),
+        (lambda: pa.array([[b"x" * 20_000] * 5000], pa.list_(pa.binary(20_000))), {}),
+        (lambda: pa.array([_LONG] * 5000), {"use_dictionary": False, "column_encoding": {"c": "DELTA_BYTE_ARRAY"}}),
+        (lambda: pa.array([[_LONG] * 5000]), {"use_dictionary": False, "column_encoding": "DELTA_BYTE_ARRAY"}),
     ],
     ids=["text", "bytes", "list", "messages", "fixed", "list of fixed", "prefixes", "list of prefixes"],
 )
 def test_a_long_value_that_is_repeated_is_counted_each_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: Any, options: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any], options: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(parquet, "MOST_BYTES", 1 << 26)
-    pq.write_table(pa.table({"c": column}), tmp_path / "bomb.parquet", **options)
+    pq.write_table(pa.table({"c": make()}), tmp_path / "bomb.parquet", **options)
     assert (tmp_path / "bomb.parquet").stat().st_size < 1 << 20
     with pytest.raises(parquet.TooLarge, match=r"column c\S* has [\d,]+ bytes in a row group"):
         open_parquet(tmp_path / "bomb.parquet")
