@@ -2,7 +2,8 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,12 @@ _OTHERS = (
 """Flags of other programs, and what the app has no action for."""
 
 
-def _sentences(room: Path = _CORE) -> Iterator[tuple[str, str]]:
+@cache
+def _sentences(room: Path = _CORE) -> Sequence[tuple[str, str]]:
+    return tuple(_read(room))
+
+
+def _read(room: Path) -> Iterator[tuple[str, str]]:
     """Every text with a blank in the code of a room, without docstrings; what is filled in is `x`."""
     for path in sorted(room.rglob("*.py")):
         name = path.relative_to(room).as_posix()
