@@ -59,11 +59,11 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 
 test: style ## every check: format, lint, types, layers, tests
 	@# Types are checked beside the tests: alone, mypy would leave the other processors idle for half a minute.
-	@# Two workers more than there are processors, four at most: tests wait for servers, timers and processes half of the time.
+	@# Three workers more than there are processors, six at most: tests wait for servers, timers and processes half of the time.
 	@# Bytecode is kept, whatever the environment says: else each worker and process compiles every module again.
 	@$(BIN)/mypy & types=$$!; failed=0; \
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder -rs -n \
-		$$($(BIN)/python -c 'import os; print(min(4, 2 + (os.cpu_count() or 1)))') || failed=1; \
+		$$($(BIN)/python -c 'import os; print(min(6, 3 + (os.cpu_count() or 1)))') || failed=1; \
 	wait $$types || { echo "mypy has found errors; \`make lint\` shows them alone" >&2; failed=1; }; \
 	exit $$failed
 

@@ -34,7 +34,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest: at the end one worker would be left with them."""
-    items.sort(key=lambda item: not {"e2e", "stages", "storage", "traces", "tui"} & set(item.path.parts))
+    items.sort(key=lambda item: not {"e2e", "stages", "storage", "traces", "training", "tui"} & set(item.path.parts))
 
 
 def pytest_collection_finish() -> None:
