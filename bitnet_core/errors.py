@@ -113,7 +113,7 @@ def lacks_package(error: BaseException) -> str:
 def raise_if_not_the_file(error: BaseException, path: Path) -> None:
     """Raise an error again that says nothing of the file's content: memory, a limit, a permission or the disk.
 
-    Whoever reads a file calls it before saying that the file is damaged: a sound one would be moved away.
+    Every reader of a file calls it before saying that the file is damaged: else a sound one would be moved away.
     NameNotUTF8 if it could not be opened for that.
     """
     if isinstance(error, UnicodeEncodeError):  # who reads encodes nothing but the name

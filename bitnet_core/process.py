@@ -148,7 +148,8 @@ def _of_status(name: str) -> int:
 
 
 def limit_growth(extra: int, connections: int) -> None:
-    """Let this process hold so many more files, each with a thread, and `extra` bytes more, or twice what it has.
+    """Let this process hold `connections` more files, each with a thread, and `extra` bytes more, or twice what it
+    has.
 
     What exceeds it fails to be allocated. Memory is bounded on Linux alone.
     """
@@ -199,7 +200,7 @@ def start_helper(
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """Look for no garbage meanwhile: what is imported stays, and to look takes a sixth of the time."""
+    """Collect no garbage during an import: what is imported stays, and collecting takes a sixth of the time."""
     looks = gc.isenabled()
     gc.disable()
     try:
@@ -303,7 +304,7 @@ def let_others_go_first(niceness: int) -> None:
     for _ in range(_SESSION_TRIES):
         try:
             _SESSION_PRIORITY.write_text(str(niceness))
-        except BlockingIOError:  # one change every tenth of a second, by whoever it is
+        except BlockingIOError:  # one change every tenth of a second is allowed, for all processes together
             time.sleep(0.1)
         except OSError:  # a system without them
             return

@@ -104,7 +104,7 @@ def waiting(stream: TextIO) -> TextIO:
     try:
         number = stream.fileno()
         stream.flush()
-    except (OSError, ValueError):  # it has none, or can't be written, as whoever writes next will hear
+    except (OSError, ValueError):  # it has none, or can't be written, which the next write will show
         return stream
     if number > 2 or not isinstance(getattr(stream.buffer, "raw", stream.buffer), io.FileIO):
         return stream
@@ -124,7 +124,7 @@ class OutputClosed(BitnetError):
 
 
 class SafeStream:
-    """A text stream whose `write` sends text as it is safe to show; whatever else is asked is the stream's own.
+    """A text stream whose `write` sends text in a form that is safe to show; all else is the stream's own.
 
     With `must_arrive`, a write that fails raises OutputClosed, once; otherwise, and after that, text is dropped.
     """

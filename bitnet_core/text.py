@@ -199,7 +199,7 @@ def tick(value: float, step: float) -> str:
 def progress_words(done: float, total: float | None, unit: str) -> str:
     """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known.
 
-    Empty for a single step, whose label says all: 0 of 1, or none of nobody knows how many, tells nothing.
+    Empty for a single step, whose label says all, and for none of an unknown number: those would tell nothing.
     """
     if (unit == _STEPS and total == 1) or (unit in (_STEPS, "") and total is None and not done):
         return ""
@@ -252,7 +252,7 @@ def duration(seconds: float | None) -> str:
 
 
 def roughly(seconds: float | None) -> str:
-    """`5 s`, `40 s`, `4 min`, `1 h 10 min`, `3 days`: for a time that nobody knows to the second."""
+    """`5 s`, `40 s`, `4 min`, `1 h 10 min`, `3 days`: for a time that is not known to the second."""
     seconds = finite(seconds)
     if seconds is None:
         return UNKNOWN

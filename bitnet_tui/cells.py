@@ -16,7 +16,7 @@ from textual._compositor import ChopsUpdate, CompositorUpdate, LayoutUpdate
 from textual.strip import Strip
 
 _GAP = 4
-"""Up to so many unchanged cells are written again rather than skipped: moving the cursor takes as many bytes."""
+"""Up to this many unchanged cells are written again rather than skipped: moving the cursor takes as many bytes."""
 _FOREGROUND = re.compile(r"(?:^|;)(38;2;\d+;\d+;\d+|38;5;\d+|3\d|9\d)$")
 _BACKGROUND = re.compile(r"(?:^|;)(48;2;\d+;\d+;\d+|48;5;\d+|4\d|10\d)$")
 _Cell = tuple[str, Style | None]
@@ -100,7 +100,7 @@ class _Pen:
         self._place = y, x + len(cells)
 
     def draw_whole(self, y: int, x: int, strip: Strip) -> None:
-        """Write a strip as Textual does. Terminals differ in the widths of its signs: nobody knows where it ends."""
+        """Write a strip as Textual does. Terminals differ in the widths of its signs, so its last cell is unknown."""
         self._move(y, x)
         self._take(_PLAIN)
         self._written.append(strip.render(self._console))

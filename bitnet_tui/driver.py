@@ -219,7 +219,7 @@ class AnyTerminal(Bounded, LinuxDriver):
         """As in Textual, but what fails is reported as any other bug of the app is."""
         try:
             self.run_input_thread()
-        except Exception as error:  # noqa: BLE001 - a thread's exception reaches nobody else
+        except Exception as error:  # noqa: BLE001 - no other code sees a thread's exception
             self._app.call_later(self._app._handle_exception, error)
 
     def write(self, data: str) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from textual.message import Message
 
 MOST_WAITING = 1000
-"""Nobody types so many keys: they are a text whose paste is not marked, or a file shown by mistake."""
+"""More keys than anybody types: they are a text whose paste is not marked, or a file shown by mistake."""
 
 
 class _Keystrokes(Protocol):

@@ -1,4 +1,4 @@
-"""When Python looks for cyclic garbage: at few objects while somebody works, and at the rest while nobody does.
+"""When Python looks for cyclic garbage: at few objects while the user works, and at the rest in pauses.
 
 Each look holds the event loop, for as long as there are objects to look at. So those that stay for good are left out,
 and nothing keeps those of a screen that was closed.
@@ -19,7 +19,7 @@ from bitnet_tui.strips import lighten
 
 lighten()
 _LOADED_SECONDS = 5.0
-"""After so long, what the first screen needs has been imported."""
+"""After this time, what the first screen needs has been imported."""
 _YOUNG = 5_000
 """Objects between two looks at those that are new: about 4 ms."""
 _STEPS, _LOOKS = 5, 1

@@ -195,7 +195,7 @@ _ALONE = {
 }
 """Labels that only their form makes clear, as they are outside of it."""
 _PROVIDERS = {"custom": "Other server", "hf": "transformers"}
-"""Providers that the guide calls otherwise than their setting."""
+"""Providers that the guide names in another way than their setting does."""
 # Patterns are texts here: they are compiled when they are used, which is after the first paint.
 _STAGES = frozenset(("teacher", "collect", "train", "eval", "dryrun", "pipeline", "upload"))
 _STOPPED = r"^(\w+)(?= was stopped\b)"

@@ -28,6 +28,6 @@ class Leaving(Telling):
         self.push_screen(self._question, lambda yes: self.exit() if yes else None)
 
     def on_unmount(self) -> None:
-        """End what nobody would hear of."""
+        """End what could not report any more."""
         for one in list(self.works):
             one.end()

@@ -1,7 +1,7 @@
 """Short notices beside or below the title, where nothing can be pressed: how long they stay, what takes them away.
 
-A notice goes when its reading time is over, or at the next key or click. While nobody is there it waits. One that
-nobody has asked for takes one line beside the title of the screen, and waits while there is another one.
+A notice goes when its reading time is over, or at the next key or click. While the user is away it waits. One that
+was not asked for takes one line beside the title of the screen, and waits while there is another one.
 """
 
 import re
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"information": "", "warning": "! ", "error": "✗ "}
 _AWAY_SECONDS = 60.0
-"""Without a key or the mouse for so long, nobody is there."""
+"""Without a key or the mouse for this long, the user counts as away."""
 _GLANCE_SECONDS = 1.0
 """A key this soon after a notice was not an answer to it."""
 _KEPT_SECONDS = 24 * 3600.0
@@ -109,7 +109,7 @@ class Noticing(Shell):
             self._dismiss(one)
 
     def notify_beside(self, message: str, *, title: str, severity: "SeverityLevel") -> None:
-        """Show what nobody has asked for, as far as one line has room for whole clauses of it."""
+        """Show an unasked notice, as far as one line has room for whole clauses of it."""
         self._next.append((title, message, severity))
         self._show_next()
 
@@ -194,7 +194,7 @@ class Noticing(Shell):
     def on_notify(self, event: Notify) -> None:
         """One more is about to be added: the one that said the same goes, and the oldest of too many.
 
-        What nobody has asked for gives way, and comes again. What was taken back on its way here is not shown.
+        An unasked notice gives way, and comes again. One that was taken back on its way here is not shown.
         """
         if event.notification.identity in self._taken_back:
             event.prevent_default()

@@ -83,7 +83,7 @@ def offering(sentence: str) -> str:
 
 
 def by_keys(sentence: str) -> str:
-    """The sentence with keys and actions alone, where whoever shows it puts the labels, or where it is a model's."""
+    """The sentence with keys and actions alone, where the caller puts the labels, or where it is a model's."""
     if "`" not in sentence and "--" not in sentence:
         return sentence
     for pattern, words in _patterns():

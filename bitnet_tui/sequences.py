@@ -19,7 +19,7 @@ from textual.messages import InBandWindowResize
 MOST_PASTED = 20_000
 """Characters. A field that holds more is slow."""
 PASTE_SECONDS = 3.0
-"""Without a byte for so long, the end of a paste is lost. On a slow line it may still come."""
+"""After this time without a byte, the end of a paste counts as lost. On a slow line it may still come."""
 _KEY = re.compile(
     r"\x1b\[(?P<code>\d*)(?P<others>:[\d:]*)?"
     r"(?:;(?P<modifiers>\d*)(?P<event>:\d*)?(?P<text>;[\d:]*)?)?(?P<end>[u~A-S])",
@@ -53,7 +53,7 @@ class AnySequences(XTermParser):
     def feed(self, data: str) -> Iterable[Message]:
         """As in Textual, but of reports of the focus that follow one another only the last.
 
-        For each of them every widget is styled anew, and a flood of them kept the app busy for half a minute.
+        For each of them every widget is styled again, and a flood of them keeps the app busy for half a minute.
         """
         focus: AppFocus | AppBlur | None = None
         for message in self._messages(data):

@@ -56,7 +56,7 @@ class Shell(App[None]):
 
     @contextlib.contextmanager
     def at_work(self, work: Work) -> Iterator[None]:
-        """Around what ends with the app. Whoever quits meanwhile is asked; so is who would move its experiment.
+        """Around what ends with the app. Quitting meanwhile asks first, and so does moving its experiment.
 
         For threads: links are followed to what the workspace calls the folder, which takes as long as the disk.
         """
@@ -76,7 +76,7 @@ class Shell(App[None]):
 
     @property
     def idle_seconds(self) -> float:
-        """How long nobody has used the keyboard or the mouse."""
+        """How long the keyboard and the mouse have not been used."""
         raise NotImplementedError
 
     @property

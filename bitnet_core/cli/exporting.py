@@ -100,7 +100,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Compare one export with the checkpoint that it was made from."""
     origin = _origin(arguments.path)
     room = hf if arguments.path.is_dir() else gguf_read
-    room.require_as_written(arguments.path)  # what it answers would not show each change
+    room.require_as_written(arguments.path)  # its answers would not show every change
     source = open_source(arguments, origin)
     if origin.get("checkpoint_sha256") != source.sha256:
         made_from = crop(flat(str(origin.get("checkpoint"))), _NAME_CELLS)

@@ -81,7 +81,7 @@ def _guarded(argv: list[str]) -> int:
         return 130
     except Exception as error:  # noqa: BLE001 - memory, a broken installation or a bug
         if lacks_memory(error):
-            sys.stderr.write(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")  # to mask it would take memory
+            sys.stderr.write(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")  # masking it would take memory
             return 1
         if lacking := lacks_package(error):
             complain(f"bitnet: {lacking}\n")
@@ -94,7 +94,7 @@ def _guarded(argv: list[str]) -> int:
 
 
 def _blaming_what_is_gone(argv: list[str]) -> int:
-    """Run the command. What fails because its experiment is not there any more says that: its files lack by turns."""
+    """Run the command. If it fails because its experiment is gone, say that, whichever file it missed first."""
     try:
         return _run(argv)
     except Gone:
@@ -119,7 +119,7 @@ def _run(argv: list[str]) -> int:
     from bitnet_core.limits import ask_before_imports
     from bitnet_core.settings.resolve import working_folder
 
-    working_folder()  # without it the libraries of torch end the process with words of their own
+    working_folder()  # in a folder that is gone, torch's libraries end the process with their own message
     ask_before_imports()
     handler: Handler = arguments.handler
     if arguments.json:

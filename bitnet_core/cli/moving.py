@@ -44,7 +44,7 @@ def push(arguments: argparse.Namespace) -> int:
         if arguments.force:
             push.give_up(lost)
         plan = push.plan()
-        in_use.require()  # else nothing that is here would be sent, and the folder be made again
+        in_use.require()  # otherwise nothing would be sent, and the folder would be made again
         if arguments.dry_run:
             return _say_plan(arguments, push, plan, copy.place.place)
         total = sum(file.size for file in plan.to_send)

@@ -174,7 +174,7 @@ def _with_room(path: Path, name: str, parallel: int, tokenizer: Path | None = No
 
 
 def _shared(context: int, keys: Mapping[str, Any], room: int) -> int:
-    """How many tokens of a context fit into so many bytes; at least the fewest that llama.cpp takes."""
+    """How many tokens of a context fit into `room` bytes; at least the fewest that llama.cpp takes."""
     a_token = kv_bytes(keys, 1)
     most = room // (a_token + _MASK_BYTES) // CONTEXT_STEP * CONTEXT_STEP if a_token else MAX_CONTEXT
     return min(context, max(most, CONTEXT_STEP))
@@ -201,7 +201,7 @@ def _key(arguments: argparse.Namespace) -> tuple[str, str]:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A socket that has the port. UsageError if there is none to be had: the model is loaded only after that."""
+    """A socket that listens on the port, opened before the model is loaded. UsageError if that is not possible."""
     if not 0 <= port <= _LARGEST_PORT:
         raise UsageError(f"--port is {port}; give a number from 0 to {_LARGEST_PORT}.")
     try:

@@ -33,13 +33,13 @@ _ACTIONS = {
     "push": "bring the copy up to date",
     "pull": "bring files of the copy here",
     "ls": "list what is stored",
-    "verify": "compare every stored byte with what was stored",
+    "verify": "read everything that is stored, and compare it with its hash",
     "gc": "remove leftovers of interrupted pushes",
     "login": "log in to Google Drive, OneDrive, Dropbox or Box",
 }
 _DAY = 86400.0
 _MOST_NAMED = 4
-"""Files in a sentence, which is all that the app shows."""
+"""How many files a sentence names. The app shows the sentence alone."""
 
 
 def add_to(commands: Commands) -> None:
@@ -58,7 +58,7 @@ def add_to(commands: Commands) -> None:
     made["ls"].add_argument(
         "--here",
         action="store_true",
-        help="how each file is here, not when it was stored; asks the target for less",
+        help="the state of each file here instead of the time it was stored; asks the target for less",
     )
     made["ls"].add_argument("--all", action="store_true", help="the experiments on the target instead")
     made["verify"].add_argument(

@@ -23,7 +23,7 @@ from bitnet_core.files.database_faults import database_fix
 
 _COPY = "journal.copy-"
 _SQLITE_LOCKS = 512, 0x40000000
-"""How many bytes of a database SQLite locks, and where; whoever uses it holds some of them."""
+"""How many bytes of a database SQLite locks, and where; each of its users holds some of them."""
 _TABLES = ("answers", "notes", "sendings")
 ID_NOTE = "journal"
 """The note with a journal's random name; copies have the name of their original."""

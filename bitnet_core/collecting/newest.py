@@ -1,4 +1,4 @@
-"""The beginning of an answer, now and then, for whoever watches: its tokens with the mass of Other at each."""
+"""The beginning of an answer, now and then, for those who watch: its tokens with the mass of Other at each."""
 
 import codecs
 import time
@@ -27,7 +27,7 @@ class Newest:
         self._last = -float("inf")
 
     def added_to(self, event: Trace, request: Request, read: ReadAnswer) -> Trace:
-        """The event with the answer's beginning; as it is if the answer was rejected or comes too soon.
+        """The event with the beginning of the answer; unchanged if the answer was rejected or comes too soon.
 
         An answer with a key in it is not shown: it could not be masked, because tokens cut it in pieces.
         """

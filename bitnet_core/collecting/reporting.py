@@ -29,7 +29,7 @@ from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.text import capital, rejection
 
 _MIN_JUDGED = 8
-"""The number of answers after which a teacher that has given no usable one is given up."""
+"""A teacher that has given this many answers, and no usable one, is not asked any more."""
 _TOLD_SECONDS = 1.0
 _NOT_ANSWERS = (PromptRefused.status, ContextExceeded.status, NO_ANSWER)
 """Statuses that don't count as answers; how many of them are too many is decided while asking."""
@@ -302,7 +302,7 @@ class SessionReporter:
     def summary(self, summary: Summary, limit: LimitReached | None, given_up: int, asked: int) -> None:
         """Alerts and a table about the whole trace set. BitnetError if it holds no usable answer.
 
-        `asked`: how many answers this run got itself. Of earlier or copied ones nobody need be warned again.
+        `asked`: how many answers this run got itself. Earlier or copied ones need no new warning.
         """
         rejected = summary.rejected.total()
         reasons = ", ".join(f"{n} {rejection(reason)}" for reason, n in summary.rejected.most_common())
@@ -341,8 +341,8 @@ class SessionReporter:
                 "KD_TEACHER_TEMPERATURE to lose fewer."
             )
         attempts = self.collection.options.max_attempts
-        given = f" {given_up} are given up after {attempts} runs (KD_MAX_ATTEMPTS)." if given_up else ""
-        return f"All other answers can be used; raise KD_NUM_PROMPTS to collect more.{given}"
+        given = f" {given_up} of the rest failed in {attempts} runs; they are not asked again (KD_MAX_ATTEMPTS)."
+        return f"All other answers can be used; raise KD_NUM_PROMPTS to collect more.{given if given_up else ''}"
 
 
 def _waits_for(teacher: Teacher) -> str:

@@ -42,11 +42,11 @@ from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.traces import schema, writer
 
 _QUEUED_EMBEDDED = 4
-"""Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
+"""How many requests wait in the embedded server's queue, so that it is never idle while an answer is stored."""
 _TELLING_STEPS = 4
 """The steps of an answer whose candidates are counted; a shorter one may have few by chance."""
 _MOST_NAMES = 20
-"""Names that are kept, because a server may give each answer another one."""
+"""How many names are kept: a server may give each answer another one."""
 
 _T = TypeVar("_T")
 OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]

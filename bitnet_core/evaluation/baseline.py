@@ -193,7 +193,7 @@ class Interview:
         return await self._unless_stopped(self._teacher.fails_on(self._request(prompt, self._sampling), error))
 
     async def _unless_stopped(self, asking: Coroutine[Any, Any, _T]) -> _T:
-        """What it gives; a requested stop abandons it at once."""
+        """The result of an awaitable, which a requested stop abandons at once."""
         task = asyncio.create_task(asking)
         try:
             while not task.done():

@@ -21,9 +21,9 @@ from bitnet_core.export.running import threads
 from bitnet_core.teachers.opening import Host
 
 COMPARING_SECONDS = 20.0
-"""How long the turns go on at most that are compared."""
+"""The longest time for turns that are compared."""
 _SHOWING_SECONDS = 5.0
-"""And those that only show the speed at the moment."""
+"""The longest time for turns that only show the speed at the moment."""
 TURN_TOKENS = 4
 """Fewest tokens of a turn."""
 _TURN_SECONDS = 0.08

@@ -62,7 +62,7 @@ class Served:
         self.about: dict[str, Any] = self._read()
 
     def turn(self, prompt: Sequence[int], tokens: int, answers: int) -> Speed:
-        """Decode so many tokens after a prompt, as often as told. A turn on a new prompt also reads it."""
+        """Decode `tokens` tokens after a prompt, `answers` times. A turn on a new prompt also reads it."""
         request = {"prompt": list(map(int, prompt)), "tokens": tokens, "answers": answers}
         return Speed(**self._ask(request))
 
@@ -119,7 +119,7 @@ def served(
 
 
 def kv_bytes(keys: Mapping[str, Any], context: int) -> int | None:
-    """The KV cache of so many tokens; None where the keys of a GGUF do not tell.
+    """Bytes of the KV cache of `context` tokens; None where the keys of a GGUF do not tell.
 
     2 · 2 bytes · layers · KV heads · head size · tokens.
     """

@@ -53,7 +53,7 @@ def student_answers(student: Student, tokenizer: StudentTokenizer, max_tokens: i
 def served_answers(
     server: LlamaServer, tokenizer: StudentTokenizer, positions: int, max_tokens: int, reporter: Reporter
 ) -> Answerer:
-    """A student of so many positions that a llama.cpp server runs, as many prompts at once as it has slots.
+    """A student of `positions` positions in a llama.cpp server, which takes as many prompts at once as it has slots.
 
     What is not answered when the server ends has its message as the reason.
     """

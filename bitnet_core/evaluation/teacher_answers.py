@@ -29,12 +29,12 @@ _MOST_FAILING = 8
 
 
 def user_turn(prompt: str) -> list[dict[str, str]]:
-    """The conversation that an item is."""
+    """The item as a conversation."""
     return [{"role": "user", "content": prompt}]
 
 
 def _question(prompt: str) -> str:
-    """By which an answer is kept: an item is asked otherwise than the same words in the baseline."""
+    """What identifies a kept answer: an item is not asked in the same way as the same words in the baseline."""
     return f"item:{hashlib.sha256(prompt.encode()).hexdigest()}"
 
 

@@ -22,7 +22,7 @@ class Layout:
     embedding: BlockType
 
     def linear_type(self, columns: int) -> BlockType:
-        """The type of a linear whose rows have so many columns in the file."""
+        """The type of a linear whose rows have `columns` columns in the file."""
         return Q4_0 if columns % self.linear.weights else self.linear
 
     def tensor_bytes(self) -> int:
@@ -59,7 +59,7 @@ def layout_for(config: StudentConfig, linear: BlockType, embedding: BlockType) -
 
 
 def layout_in_blocks(config: StudentConfig, linear: BlockType, embedding: BlockType, block: int) -> Layout:
-    """The least sizes that blocks of so many weights divide."""
+    """The least sizes that blocks of `block` weights divide."""
     # Every linear but `down_proj` reads rows of the hidden size, and so does the embedding.
     wide = padding_for(config, max(block, embedding.weights), block)
     shape = replace(

@@ -14,7 +14,7 @@ from bitnet_core.model.student import Student
 
 _LEVELS = 127
 _INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q4_0": 32, "Q8_0": 32}
-"""llama.cpp rounds the input of a product to 8 bits, with one scale for so many values; with F16 weights to fp16."""
+"""For a product llama.cpp rounds the input to 8 bits, one scale for this many values; with F16 weights to fp16."""
 
 
 @torch.inference_mode()

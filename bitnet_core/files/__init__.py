@@ -88,7 +88,7 @@ def folder_held(folder: Path, *, moving: bool = False) -> Iterator[None]:
     """Hold a folder's lock while something in it is changed, or it is itself renamed or removed (`moving`).
 
     FolderGone if it is not there, or not there any more once it is held. BitnetError after 10 s. Where it can't be
-    locked that must not prevent the change. A thread that holds it already holds it on: a link may lead there again.
+    locked, the change is made without a lock. A thread may hold it twice: a link may lead there again.
     """
     from bitnet_core.files import owner_file
 
@@ -120,7 +120,7 @@ def folder_held(folder: Path, *, moving: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def folder_watched(folder: Path) -> Iterator[None]:
-    """For reading many files of a folder: FolderGone if it is not there at the end, whatever was lacking by then."""
+    """For reading many files of a folder: FolderGone if it is gone at the end, whichever was missing first."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError) as error:

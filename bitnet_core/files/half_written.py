@@ -25,7 +25,7 @@ def temp_beside(path: Path) -> Path:
 
 
 def continued_beside(path: Path) -> Path:
-    """As `temp_beside`, but what a writer of the same path that was stopped or killed has left gets the new name."""
+    """As `temp_beside`, but what a stopped or killed writer of the same path has left is given the new name."""
     temp = _named(path, TEMPORARY_SUFFIX)
     for left in _half_written(path.parent) if path.parent.is_dir() else ():
         name, writer = _read(left)

@@ -23,7 +23,7 @@ from bitnet_core.files.regular import open_regular
 
 POLL_SECONDS = 0.02
 UNFINISHED_SECONDS = 2.0
-"""A file that names no owner for so long was left by a process that died while it wrote the file."""
+"""After this time without an owner's name, a file counts as left by a process that died while it wrote it."""
 ELSEWHERE_SECONDS = 10.0
 ELSEWHERE_REPORTED_SECONDS = 600.0
 """How long to wait for an owner on another host: without, and with a report to the user that this waits."""
@@ -170,13 +170,13 @@ def _created(path: Path, me: Owner) -> bool:
         raise
     finally:
         os.close(file)
-    # Whoever saw the file while it was empty, and us stopped for seconds, may have removed it.
+    # If this process was stopped for seconds, another one may have found the file empty and removed it.
     seen = _look(path)
     return seen is not None and seen.owner == me
 
 
 def _look(path: Path) -> _Seen | None:
-    """The file as it is now; None if there is nothing. BitnetError for a link, a pipe, and all that is no file."""
+    """The file as it is now; None if there is nothing. BitnetError for a link and for what is not a regular file."""
     try:
         with open_regular(path, follow_links=False) as file:
             return _Seen(os.fstat(file.fileno()).st_ino, file.read(4096))

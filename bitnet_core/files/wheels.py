@@ -21,11 +21,11 @@ from bitnet_core.process import python, rss_bytes
 
 _POLL_SECONDS = 0.1
 _MOST_MORE = 1 << 20
-"""Bytes that a file beside the wheel may have more than it."""
+"""How many bytes a file beside the wheel may be larger than the wheel."""
 _MOST_MEMORY = 1 << 30
-"""Of pip, which reads an index's pages whole; 100 MB are usual."""
+"""The most that pip may take. It reads an index's pages whole, and usually takes 100 MB."""
 _STILL_SECONDS = 300.0
-"""How long the download may rest: pip has its own time-outs and tries again, but each byte begins them anew."""
+"""How long the download may rest: pip has its own time-outs and tries again, but each byte restarts them."""
 _SPACE_SIGNS = ("No space left", "quota exceeded")
 _NETWORK_SIGNS = (
     *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),

@@ -31,7 +31,7 @@ def require_writable_folder(folder: Path, otherwise: str = ELSEWHERE) -> None:
 
 
 def is_read_only(path: Path) -> bool:
-    """Whether its file system is read-only, as it is mounted or since a fault of the disk; False where none tells."""
+    """Whether its file system is read-only, by its mount or after a fault of the disk; False where unknown."""
     try:
         if os.statvfs(path).f_flag & os.ST_RDONLY:
             return True

@@ -57,7 +57,7 @@ class KVCache:
         self.length = self._require_room(tokens)
 
     def _require_room(self, tokens: int) -> int:
-        """The length after so many more tokens."""
+        """The length after `tokens` more tokens."""
         end = self.length + tokens
         if end > self.max_len:
             raise ValueError(f"the cache holds {self.max_len} positions; {end} are needed")

@@ -16,7 +16,7 @@ A4_POLICIES = ("all", "hybrid")
 LEAST_BITS, MOST_BITS = 2, 8
 """The widths that activations can have."""
 _KEPT_WIDE, _KEPT_BITS = ("o_proj", "down_proj"), 8
-"""What the policy `hybrid` keeps of outliers: the inputs of these linears never go below 8 bits."""
+"""Under the policy `hybrid`, which keeps outliers, the inputs of these linears never go below 8 bits."""
 _SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings"),

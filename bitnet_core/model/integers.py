@@ -39,7 +39,7 @@ def _processor_multiplies() -> bool:
 
 
 def usable(x: Tensor, bits: int | None) -> bool:
-    """Whether products with `x` [..., I], quantised to so many bits, can be taken here. They have no gradient."""
+    """Whether products with `x` [..., I], quantised to `bits` bits, can be taken here. They have no gradient."""
     if bits is None or torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     # torch 2.13 gives wrong products of a single column.

@@ -1,4 +1,4 @@
-"""Servers that send a byte now and then: the time-out of a read begins anew with each, and so never ends.
+"""Servers that send a byte now and then: the time-out of a read starts over with each, and so never ends.
 
 A response must bring LEAST_BYTES, or its end, in each SECONDS. How long it takes to begin is the client's to bound.
 Knows no HTTP client: those of httpx and urllib3 are passed in.

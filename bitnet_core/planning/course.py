@@ -30,7 +30,7 @@ class Course:
 
 
 def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
-    """The course with `supervised` tokens a step, or with at most so many where it is not `exact`."""
+    """The course with `supervised` tokens a step, or with at most that number where it is not `exact`."""
     found = _exact(options, supervised) if exact else _bounded(options, supervised)
     return replace(found, words=found.words + _ternary_words(options, supervised))
 
@@ -71,7 +71,7 @@ def _bounded(options: TrainOptions, supervised: float) -> Course:
 
 
 def _in_epochs(epochs: float, steps: int | None) -> Course:
-    """Before there are traces nobody knows how many tokens that is."""
+    """Before there are traces, the number of tokens is not known."""
     words = f"{text.epochs(epochs)} of what will be collected {'ends' if epochs == 1 else 'end'} it"
     if steps is None:
         return Course("BUDGET_TOKENS", None, None, None, None, words)

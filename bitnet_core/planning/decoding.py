@@ -31,7 +31,7 @@ TYPE = "TQ2_0"
 _WHOLE_LAYERS, _DEPTHS = 4, (1, 4)
 _PROMPT, _TOKENS = 16, 32
 _SECONDS = 4.0
-"""How long the turns go on at most."""
+"""The longest time for the turns."""
 _COPIES = 3
 """Of the fp32 weights: the student, its packed form and the file's tensors."""
 _END = "<|end|>"

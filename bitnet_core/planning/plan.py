@@ -149,7 +149,7 @@ def _memory(
 
 
 def _process(here: Record | None, step: Record | None, tensors: int) -> int:
-    """What a process takes that trains with so many bytes of tensors: the program, and the tensors as the allocator
+    """What a process takes that trains with this many bytes of tensors: the program, and the tensors as the allocator
     keeps them. At least, where no steps were timed; the tensors alone, on another machine (`here` is None).
     """
     factor = step.get("memory_factor") if step else None
@@ -270,6 +270,6 @@ def _fits(
 
 
 def _devices(one: StudentConfig, batch: Batch, takes: Takes, room: int) -> int | None:
-    """The fewest devices with so much memory each that hold the training between them; None beyond 1024."""
+    """The fewest devices, each with this much memory, that hold the training together; None beyond 1024."""
     counts = (1 << power for power in range(11))
     return next((devices for devices in counts if takes(one, batch, devices=devices)["peak"] <= room), None)

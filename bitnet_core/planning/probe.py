@@ -67,7 +67,7 @@ from bitnet_core.training.step import Stepper
 
 _WHOLE_LAYERS, _DEPTHS = 12, (1, 3)
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
-"""Steps at each depth: at least so many, then more until so many seconds are over."""
+"""Steps at each depth: at least this many, then more until this many seconds have passed."""
 _ROOM_SHARE = 0.5
 """Of the free memory that the timed steps' tensors may take; the allocator keeps up to twice as much."""
 

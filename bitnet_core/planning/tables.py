@@ -8,7 +8,7 @@ from bitnet_core.planning.preparation import preparation_rows
 from bitnet_core.text import duration, epochs, size
 
 _DISTURBED = 1.25
-"""How many times as fast steps must be by their processor time to say so."""
+"""How many times as fast the steps must be by their processor time for a table to say so."""
 
 Tables = Sequence[tuple[str, list[str], list[list[Any]]]]
 

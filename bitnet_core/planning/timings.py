@@ -59,6 +59,6 @@ def keep(entries: Mapping[str, Timing], file: str) -> None:
 
 
 def at_depth(layers: int, depths: Sequence[int], seconds: Sequence[float]) -> float:
-    """Seconds of so many layers, from those at one depth or two: linear, and at least those of the deepest."""
+    """Seconds of `layers` layers, from those at one depth or two: linear, and at least those of the deepest."""
     slope = (seconds[-1] - seconds[0]) / (depths[-1] - depths[0]) if len(depths) > 1 else 0.0
     return seconds[-1] + max(0.0, slope * (layers - depths[-1]))

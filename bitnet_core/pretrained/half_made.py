@@ -1,7 +1,7 @@
 """What is done of a start that is being made, kept beside the checkpoints until the first of them is there.
 
 Making one takes minutes to hours, and a stop may come at any time. It is tied to everything that decides it: a start
-from another model, on other text or for another student finds nothing, and begins anew.
+from another model, on other text or for another student finds nothing, and starts over.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ class HalfMade:
         path = self._path(part)
         try:
             found = load_tensors(path) if path.is_file() else None
-        except Exception as error:  # noqa: BLE001 - a file of any content; then the part begins anew
+        except Exception as error:  # noqa: BLE001 - a file of any content; then the part starts over
             raise_if_not_the_file(error, path)
             found = None
         if not isinstance(found, dict):
@@ -47,7 +47,7 @@ class HalfMade:
                 path.unlink(missing_ok=True)
             return {}
         if found.get("decides") != self.decides:
-            remove(self.folder)  # else whoever asks what is there takes another start's parts for this one's
+            remove(self.folder)  # otherwise a reader would take another start's parts for this one's
             return {}
         return found
 

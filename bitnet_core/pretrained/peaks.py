@@ -18,7 +18,7 @@ from bitnet_core.model.layers import BitLinear, Layer
 from bitnet_core.model.quant import hadamard
 
 _EVEN = 6.0
-"""A peak of so many times the root mean square costs nothing: normal values would have 3 to 4 of it."""
+"""A peak of up to this many times the root mean square costs nothing; normal values have peaks of 3 to 4."""
 _LEAST_SQUARE = 1e-12
 """Keeps a token of zeros finite."""
 

@@ -240,14 +240,14 @@ def fit(
 
 
 def fit_examples(examples: Sequence[Example], steps: int) -> list[Example]:
-    """The examples of the text that a student is fitted on in so many steps."""
+    """The examples of the text that a student is fitted on in `steps` steps."""
     some = _spread(examples, steps)
     longest = max(one.length for one in some)
     return _spread(some, max(1, FIT_POSITIONS // longest))
 
 
 def _spread(examples: Sequence[Example], most: int) -> list[Example]:
-    """At most so many of the examples, at even distances."""
+    """At most `most` of the examples, at even distances."""
     count = min(len(examples), most)
     return [examples[number * len(examples) // count] for number in range(count)]
 

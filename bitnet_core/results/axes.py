@@ -9,7 +9,7 @@ from bitnet_core.text import rate_tick, share_tick, tick
 
 Ticks = tuple[tuple[float, str], ...]
 Label = Callable[[float, float], str]
-"""Writes a value on an axis whose labels are so far apart."""
+"""Writes a value on an axis; the second number is the distance between two labels."""
 LABELS: Mapping[str, Label] = {**dict.fromkeys(SHARES, share_tick), "lr": rate_tick}
 """What writes the labels of a figure that `tick` does not write."""
 _FROM_ZERO = 0.2

@@ -60,8 +60,8 @@ def _defaults() -> dict[str, Any]:
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
     """The settings that are not the same in all subjects, in the order in which they matter.
 
-    One that has no effect in any of them is left out: another version's default may differ where nobody set it. So is
-    one of a start that has an effect in too few: that of the start itself tells the difference.
+    One that has no effect in any of them is left out: another version's default may differ where it was not set. So
+    is one of a start that has an effect in too few: that of the start itself tells the difference.
     """
     mask = redactor()
     records = [settings_of(one) for one in subjects]

@@ -16,7 +16,7 @@ Better = Literal["lower", "higher", ""]
 class Figure:
     """A value and its origin: `measured`, `given` by the user, or `recorded`; `how` says how it came about.
 
-    `half` is half its 95 % interval: 0 if it is exact, None if chance moves it and nobody knows how far.
+    `half` is half its 95 % interval: 0 if it is exact, None if chance moves it by an unknown amount.
     """
 
     value: float

@@ -20,7 +20,7 @@ def reader_of(text: str, home: Path, here: Path | None = None) -> SubjectReader:
 
 
 def experiment_in(root: Path, home: Path) -> Experiment:
-    """The experiment in a folder of the workspace; a mistake in a setting keeps nobody from seeing its results."""
+    """The experiment in a folder of the workspace. Its results can be seen even if a setting is wrong."""
     return Experiment.from_settings(resolve_and_remember({"BITNET_HOME": str(home)}, root=root).settings)
 
 
@@ -54,7 +54,7 @@ def _places(text: str, home: Path) -> list[Path]:
 
 
 def _require_open(text: str, home: Path) -> None:
-    """BitnetError for a folder of this name that may not be entered: nobody knows what is in it."""
+    """BitnetError for a folder of this name that may not be entered: it may be the experiment."""
     for place in _places(text, home):
         try:
             is_experiment(place)

@@ -8,7 +8,7 @@ from operator import itemgetter
 from bitnet_core.text import significant
 
 SAME_TOKENS = 0.02
-"""Numbers of tokens that differ by a smaller share are alike."""
+"""Numbers of tokens that differ by a smaller share count as equal."""
 
 _Points = Sequence[tuple[float, float]]
 

@@ -22,7 +22,7 @@ LETTERS = "ABCDEFGH"
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _LEVEL_WORDS = "they were level"
 _LEVEL = 0.01
-"""Between measurements, so small a share of the loss is no difference."""
+"""Between measurements, a smaller share of the loss counts as no difference."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
 """What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
 _MADE_WITH = {LAST: _WEIGHTS, LOWEST: _WEIGHTS, "flip_shock": _WEIGHTS, "heldout_kl": ("KD_TAU",)}

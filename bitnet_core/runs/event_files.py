@@ -150,7 +150,7 @@ class EventReader:
         except ValueError as error:
             return self._pass_over("odd", line.number, str(error))
         self._time = event.t
-        # Lines of other programs may lack their number, and number 0 means that the file begins anew.
+        # Lines of other programs may lack their number, and number 0 means that the file starts over.
         return [event if event.seq else msgspec.structs.replace(event, seq=line.number)]
 
     def _pass_over(self, why: str, number: int, reason: str) -> list[Event]:

@@ -276,7 +276,7 @@ def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
 
 
 def silence(vitals: Vitals, silent: float, *, resumes: bool = True) -> tuple[Finding, ...]:
-    """Whether a run has stalled that has reported nothing for so many seconds."""
+    """Whether a run that has reported nothing for `silent` seconds has stalled."""
     if silent < max(SILENT, min(DEAD_SILENT, SILENT_GAPS * vitals.longest_gap)):
         return ()
     level: Level = "bad" if silent >= DEAD_SILENT else "warn"

@@ -102,7 +102,7 @@ class History:
 
     @property
     def next_number(self) -> int:
-        """The number for the next run; nobody else gets it while the caller keeps others from creating a run."""
+        """The number for the next run, which is unique while the caller keeps others from creating a run."""
         numbers = (entry.record.number or 0 for entry in self.entries)
         return 1 + max((number for number in numbers if number < MOST_RUNS), default=0)
 

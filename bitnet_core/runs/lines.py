@@ -26,9 +26,8 @@ class LineReader:
     """
 
     def __init__(self, path: Path, *, last_bytes: int | None = None) -> None:
-        """With `last_bytes`, of what is there at the first look only lines that begin in so many last bytes are read.
-
-        Lines are then counted from there.
+        """With `last_bytes`, the first look reads only lines that begin in that many last bytes, and counts lines
+        from there.
         """
         self.path = path
         self._last_bytes = last_bytes

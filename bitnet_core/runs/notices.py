@@ -74,7 +74,7 @@ class Alarms:
 
 @dataclass
 class Ending:
-    """Knows when a run's state is its last one: whoever kills a run records that only once its process is gone."""
+    """Knows when a run's state is its last one: a kill is recorded only once the run's process is gone."""
 
     clock: Callable[[], float] = time.monotonic
     _gone_since: float | None = None

@@ -113,7 +113,7 @@ class Notifier:
             sys.stdout.write(f"{problem}\n")
             sys.stdout.flush()
             return
-        writer = EventWriter(self.run.events_path)  # nobody else writes any more
+        writer = EventWriter(self.run.events_path)  # no other process writes there any more
         writer.emit(Alert(severity="warning", code=NOT_NOTIFIED, message=problem, advice=_ONCE))
         writer.close()
 

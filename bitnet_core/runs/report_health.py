@@ -12,11 +12,11 @@ from bitnet_core.runs.vitals import Report, Vitals
 from bitnet_core.text import count, number, significant
 
 SPIKE = 5.0
-"""A gradient norm of so many times the usual one is a spike. Clipping takes care of one; several are a warning."""
+"""A gradient norm of this many times the usual one is a spike. Clipping takes care of one; several are a warning."""
 STEADY = 2.0
 """Norms between this part and this many times of the usual one are steady."""
 RECENT = 8
-"""What happened in the last so many reports is going on now."""
+"""What happened within this many of the last reports is still going on."""
 SPIKES = 2
 USUAL_OF = 8
 """With fewer reports, nothing is known to be usual."""

@@ -159,13 +159,13 @@ def judge(reached: Reached, wanted: Mapping[str, Any], options: TrainOptions, ep
 
 
 def budget_change(kept: Mapping[str, Any], tokens: int) -> Changes:
-    """That the budget is now so many `tokens`, if the record that was kept of it has others."""
+    """The change to a budget of `tokens`, if the kept record has another one."""
     before = kept_tokens(kept)
     return {} if before in (None, tokens) else {_BUDGET[0]: (before, tokens)}
 
 
 def changes(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """What is wanted otherwise than the recipe that was kept has it."""
+    """The settings whose wanted value differs from the kept recipe's."""
     known = (name for name in wanted if name not in MAY_CHANGE or name in kept or name in _BEFORE)
     pairs = {name: (kept.get(name, _BEFORE.get(name)), wanted[name]) for name in known}
     return {name: two for name, two in pairs.items() if two[0] != two[1]}

@@ -229,7 +229,7 @@ def _collect_faults(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
 
 
 def _short(vitals: Vitals) -> bool:
-    """Whether so much is still to be asked that the rest of a limit may not do."""
+    """Whether the rest of a limit may not be enough for all that is still to be asked."""
     progress = vitals.progress
     return progress is not None and bool(progress.total) and progress.done < NEARLY_SPENT * (progress.total or 0)
 

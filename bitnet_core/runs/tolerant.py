@@ -13,7 +13,7 @@ from bitnet_core.files.json_faults import json_fault
 
 _T = TypeVar("_T")
 _DEEPEST = 50
-"""Levels of nesting that are read. Deeper values exhaust the stack of whoever walks them."""
+"""Levels of nesting that are read. Walking deeper values exhausts the stack."""
 
 
 def may_be_deep(data: bytes) -> bool:

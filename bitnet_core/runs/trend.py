@@ -18,16 +18,16 @@ RISES = 3
 RISEN = 0.005
 """A smaller rise, as a share of the loss, is none."""
 WORSE = 1.02
-"""A held-out loss that is so many times the one before the first step means a worse student."""
+"""A held-out loss that is this many times the one before the first step means a worse student."""
 RUINED = 1.5
-"""One that is so many times it means a ruined student."""
+"""One that is this many times as high means a ruined student."""
 RECOVERY = 0.5
 """A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
 _LEAST_PACE = 0.0095
 LEVEL_SHARE = 0.02
 """A held-out loss that changes by less than this share an hour is level."""
 OLD = 600.0
-"""After so many seconds of training, a trend says when it was measured: the next evaluation may break it."""
+"""After this many seconds of training, a trend says when it was measured: the next evaluation may break it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def unsettled(vitals: Vitals) -> bool:
 
 
 def is_late(since_flip: float, left_at_flip: float) -> bool:
-    """Whether a student should have recovered from its flip by so many tokens after it, of those left at it."""
+    """Whether a student has had enough tokens since its flip, of those left then, to have recovered from it."""
     return left_at_flip > 0 and since_flip >= RECOVERY * left_at_flip
 
 

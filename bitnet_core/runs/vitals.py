@@ -361,7 +361,7 @@ class VitalSigns:
 
 
 def is_since_flip(one: Evaluation, flip_at: float | None) -> bool:
-    """Whether it measured the student after the flip, which came at so many seen tokens."""
+    """Whether it measured the student after the flip, which came at `flip_at` seen tokens."""
     return flip_at is not None and (one.seen > flip_at or one.when == "after flip")
 
 

@@ -136,7 +136,7 @@ class Front:
 
 @contextlib.asynccontextmanager
 async def _until_gone(reader: asyncio.StreamReader) -> AsyncIterator[None]:
-    """Cancel this task when the client closes its connection: nobody waits for the answer then."""
+    """Cancel this task when the client closes its connection: the answer is not wanted any more."""
     asked = asyncio.current_task()
 
     async def watch() -> None:

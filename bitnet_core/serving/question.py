@@ -32,7 +32,7 @@ _REASONING = ("none", "auto", "deepseek", "deepseek-legacy")
 _TEXTS = ("role", "name", "reasoning_content", "tool_call_id")
 """Fields of a message."""
 _MOST_BREAKERS = 16
-"""llama.cpp compares each with each token of the vocabulary, and answers nobody meanwhile."""
+"""llama.cpp compares each of these with every token of the vocabulary, and answers nothing meanwhile."""
 _MOST_PROMPTS, _MOST_MESSAGES = 256, 2048
 """llama.cpp keeps several kB for each prompt before it answers the first, and reads many messages for minutes."""
 _SHOWN = 60

@@ -34,7 +34,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Gate:
-    """Who may ask: with a key, whoever sends it; without one, programs on this machine.
+    """Who may ask: with a key, clients that send it; without one, programs on this machine.
 
     A page of another site can make a browser here send requests, and can give its own name the address 127.0.0.1 (DNS
     rebinding): so no page is answered, and on a loopback address `Host` must be this machine.

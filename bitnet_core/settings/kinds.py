@@ -25,7 +25,7 @@ _LEAST_PLAIN, _MOST_PLAIN = -2, 14
 """Exponents of ten of the numbers that are written without one: no usual learning rate is."""
 _LONGEST_PATH = 4095
 _NO_LIMIT = 1 << 31
-"""From here on the most that a number may be limits nobody, and is said only of a number above it."""
+"""An upper bound this large limits nobody in practice, so only a number above it is told of it."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 

@@ -1,4 +1,4 @@
-"""Warnings that nobody has to act on are said once for an experiment. `bitnet config` repeats them."""
+"""Warnings that need no action are said once for an experiment. `bitnet config` repeats them."""
 
 import hashlib
 from collections.abc import Iterable

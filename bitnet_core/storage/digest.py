@@ -1,4 +1,4 @@
-"""SHA-256 of an object's bytes. Whoever has hashed them lets the target that sends them use the result."""
+"""SHA-256 of an object's bytes. A caller that has hashed them lets the target that sends them use the result."""
 
 import contextlib
 import hashlib

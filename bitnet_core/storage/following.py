@@ -80,7 +80,7 @@ class Following:
         return found
 
     def _forget(self, name: str) -> None:
-        """Whoever puts the file back means it: it is his then, and no pull takes it away."""
+        """A file that the user has put back is the user's own: no later pull takes it away."""
         self._state.forget(name)
         self._state.unshare([name])
 

@@ -66,7 +66,7 @@ def remove(target: Target, garbage: Garbage) -> int:
 
 
 def remove_unneeded(target: Target, garbage: Garbage, writer: str, stop: threading.Event | None = None) -> int:
-    """As `remove`, of an experiment's place: while nobody publishes, and only what is still not needed then."""
+    """As `remove`, of an experiment's place: with the turn to publish, and only what is still not needed then."""
     counter = manifests.counter_of(next(iter(manifests.keys(target)), "")) or 0
     with turn.turn(target, turn.fresh_token(writer), counter + 1, stop) as held:
         if any(one.key == turn.KEY for one in garbage.old):  # no request takes that long

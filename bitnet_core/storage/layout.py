@@ -1,7 +1,7 @@
 """How a file is laid out in objects: one object, or a folder of numbered parts with an index that is written last.
 
 The objects of a file never change once a manifest names them. A file that changed is stored again under another stem:
-its own name, or `NAME.revisions/<counter>-<random>`, which nobody ever used, while the own name is in use. One that
+its own name, or `NAME.revisions/<counter>-<random>`, which was never used, while its own name is in use. One that
 was set aside keeps the stem that it had at its place before.
 """
 
@@ -96,7 +96,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         return all(key in listed and size in (None, listed[key]) for key, size in self.objects())
 
     def require_valid(self) -> None:
-        """BitnetError for an entry that nobody can have written in earnest."""
+        """BitnetError for an entry that no version of this program writes."""
         require_key(self.name)
         shown = printable(self.name)[:200]
         before = place_before(self.name)

@@ -47,7 +47,7 @@ def is_left_out(name: str) -> bool:
 
 
 def is_ours(name: str) -> bool:
-    """Whether nobody misses a file of this name: a lock, a temporary file or a `.env`, which stays here by design."""
+    """Whether a file of this name is not missed: a lock, a temporary file or a `.env`, which stays here by design."""
     return _OURS.fullmatch(name) is not None or name.startswith(".env")
 
 

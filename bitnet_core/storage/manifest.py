@@ -121,7 +121,7 @@ def damaged(target: Target) -> list[str]:
 def read(target: Target, key: str) -> Published:
     """A manifest, in which every name, size and number has been checked.
 
-    NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
+    NoSuchObject, Damaged, or BitnetError for one of a newer version: the one before it must not be used in its place.
     """
     match = _KEY.fullmatch(key)
     if match is None:

@@ -23,7 +23,7 @@ class NothingThere(BitnetError):
 
 
 def newest_state(target: Target) -> Newest:
-    """The newest state, even where something of it is missing: nobody may take an older one for it unawares."""
+    """The newest state, even where a part of it is missing: an older one must not pass for it."""
     while True:
         found = manifests.keys(target)
         published, unreadable = _readable(target, found)

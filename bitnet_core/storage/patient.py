@@ -68,11 +68,11 @@ class Patient:
         return self._patiently(lambda: self._target.get(key))
 
     def list(self, prefix: str) -> Iterator[Found]:
-        """A listing that is cut begins anew, or goes on where it was cut if it can."""
+        """A listing that is cut starts over, or goes on where it was cut if it can."""
 
         def begin() -> Iterator[Found]:
             listing = self._target.list(prefix)
-            # One that would begin anew must be complete before the first object is given.
+            # One that would start over must be complete before the first object is given.
             return listing if isinstance(listing, Walk) else iter(list(listing))
 
         listing = self._patiently(begin)

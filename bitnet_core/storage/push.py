@@ -162,7 +162,7 @@ class Push:
         raise AssertionError("the last try returns or raises")
 
     def give_up(self, entries: Mapping[str, Stored]) -> None:
-        """The next state has these files no longer as they were stored: they are damaged, and nobody has them."""
+        """Leave these files out of the next state: they are damaged there, and no machine can repair them."""
         self._given_up.update(entries)
 
     def entry(self, name: str) -> Stored | None:
@@ -190,7 +190,7 @@ class Push:
         return newest
 
     def _require_repairable(self, readable: Published | None) -> None:
-        """Nobody but who stored it knows what a manifest that can't be read had, and whose experiment it was."""
+        """Only the machine that stored an unreadable manifest knows what was in it, and of which experiment."""
         place = self._target.place
         if not self._is_noted(self._at) and not (self._force and readable):
             way = (
@@ -271,7 +271,7 @@ class Push:
         in_use = self._in_use()
         folders = {folder for key in in_use for folder in folders_of(key)}
         stored = self.base.manifest.by_name() if self.base else {}
-        # Without a manifest `gc` removes nothing, so nobody else can have put what arrived.
+        # Without a manifest `gc` removes nothing, so what arrived is this machine's.
         found = Arrivals(
             {one.key: one.size for one in self._target.list("")} if self._state.has_arrivals() else {},
             others=self.base is not None,

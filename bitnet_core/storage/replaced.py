@@ -42,7 +42,7 @@ def set_aside(stored: Mapping[str, Stored], here: Collection[str], had: Collecti
 
 
 def temporary(stored: Collection[str]) -> Iterator[str]:
-    """The stored files that nobody misses: what an evaluation exports for itself was stored by older versions."""
+    """The stored temporary files: older versions stored what an evaluation exports for itself."""
     return filter(is_temporary, stored)
 
 

@@ -1,6 +1,6 @@
 """Bring files to a target: small ones as they are, larger ones part by part, each part once.
 
-Knows no manifest: it is given for each file its own name if that is free, and a new name that nobody ever used. Under
+Knows no manifest: it is given for each file its own name if that is free, and a new name that was never used. Under
 a new name only one content is ever put, so a request that ends late, after its push was cut, harms nothing; and what
 has arrived there is ours. Under the file's own name another writer may have put something since.
 """
@@ -108,7 +108,7 @@ class Sending:
         return next((stem for stem in usable if stem not in self._taken), stems.new)
 
     def is_ours(self, file: LocalFile, stem: str) -> bool:
-        """Whether nobody else can have put what lies under a stem."""
+        """Whether only this machine can have put what lies under a stem."""
         return stem != file.name or not self.arrivals.others
 
     def leave(self, file: LocalFile, error: OSError) -> None:

@@ -240,7 +240,7 @@ class State:
 
 @contextlib.contextmanager
 def opened(root: Path, place: str, mark: str = "") -> Iterator[State]:
-    """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew.
+    """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside, and a new one begun.
 
     `mark` (`target_mark`) is kept with it: by that `copy_status` finds it without asking the target.
     """

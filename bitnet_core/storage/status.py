@@ -83,7 +83,7 @@ def _changed(path: Path) -> float:
 
 def _read(path: Path, mark: str) -> CopyStatus | None:
     """None if it is of another target than `mark` says. One of an earlier version has no mark."""
-    # Where nobody has it open it is read as it stands, so that SQLite makes no files beside it.
+    # Where it is not open it is read in place, so that SQLite makes no files beside it.
     open_now = path.with_name(f"{path.name}-wal").exists()
     uri = f"{path.absolute().as_uri()}?mode=ro{'' if open_now else '&immutable=1'}"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as found:

@@ -29,7 +29,7 @@ _MOST_SKIPPED = 1000
 class Turn:
     """A turn to publish the manifest `counter`.
 
-    `late` is the highest number of a manifest that was put, by whoever had the turn, and may still arrive; 0 if there
+    `late` is the highest number of a manifest that an earlier holder has put, and that may still arrive; 0 if there
     is none. While it would count then, the turn is left to the next one, who must know it.
     """
 

@@ -1,4 +1,4 @@
-"""Which files are here otherwise than they were stored, by their sizes and times: for people, asking no target.
+"""Which files differ here from what was stored, by their sizes and times: for people, asking no target.
 
 It reads no file but health files, and writes nothing.
 """

@@ -166,7 +166,7 @@ def _expected(
 class Repaired:
     """The files that are whole again, and those that this machine does not have as they were stored.
 
-    Of the latter, `others` are here with another content: a push has to look at them anew.
+    Of the latter, `others` are here with another content: a push has to look at them again.
     """
 
     files: list[str] = field(default_factory=list)

@@ -17,7 +17,7 @@ class Walk(Iterator[Found]):
     """The objects below a folder.
 
     After an error, `next` begins again with the folder that failed, and with no other: a tree of many folders would
-    never be listed if each fault began it anew (`patient.py`).
+    never be listed if each fault made it start over (`patient.py`).
     """
 
     def __init__(self, folder: str, look: Callable[[str], Inside]) -> None:

@@ -339,7 +339,7 @@ class HttpChat(ABC):
     def _read(self, body: bytes, sent: SentRequest) -> ChatResult:
         """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
         try:
-            # Some servers send logprobs that nobody asked for: wrong ones spoil no answer.
+            # Some servers send logprobs without being asked: wrong ones must not spoil an answer.
             result = self.read_answer(body, self.table if sent.top_logprobs > 0 else None)
         except BadReply as error:
             if error.reason == "no_choice" and (said := _words_in(body, sent.key)):

@@ -66,7 +66,7 @@ WIRES: dict[str, type[HttpChat]] = {
 
 
 def usual_requests(provider: str) -> int:
-    """How many requests are kept in flight where nobody says otherwise (KD_CONCURRENCY)."""
+    """How many requests are kept in flight unless KD_CONCURRENCY says otherwise."""
     return {"embedded": 4, "hf": 8}.get(provider, 32)
 
 

@@ -124,7 +124,7 @@ def _require_hashes(response: Any, said: list[object]) -> None:
 
 
 def _bound(response: Any, take: Callable[[int], bool]) -> None:
-    """Let whoever reads the response get a BitnetError as soon as `take` refuses more bytes."""
+    """Let a read of the response raise BitnetError as soon as `take` refuses more bytes."""
     given = response.iter_bytes
 
     def bounded(chunk_size: int | None = None) -> Iterator[bytes]:

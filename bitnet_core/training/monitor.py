@@ -117,7 +117,7 @@ class Divergence:
     """The last reports: their losses and steps."""
 
     def add(self, loss: float, steps: int) -> None:
-        """A report: the mean loss of so many steps."""
+        """A report: the mean loss of some steps, and how many."""
         self.recent.append((loss, steps))
         while sum(steps for _, steps in self.recent[1:]) >= _STEPS_TOGETHER:
             del self.recent[0]

@@ -163,7 +163,7 @@ def restore(
 ) -> TrainState:
     """Put student, optimizer, cursor and random state back; BitnetError for tensors that don't fit.
 
-    What the `recipe` and the `budget` have otherwise than the checkpoint at `path` is noted in the state.
+    Where the `recipe` and the `budget` differ from the checkpoint at `path`, that is noted in the state.
     """
     student = stepper.student
     try:
@@ -237,7 +237,7 @@ def checkpoint_to_resume(
 def _made_start(
     folder: Path, student: tuple[StudentConfig, str], wanted: dict[str, Any], options: TrainOptions, epoch_tokens: int
 ) -> tuple[Path, Checkpoint] | None:
-    """The checkpoint of step 0, if making the start anew would make the same: that takes minutes to hours."""
+    """The checkpoint of step 0, if making the start again would give the same one: that takes minutes to hours."""
     path = checkpoints.path_of(folder, 0)
     if not checkpoints.is_complete(path):
         return None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _SHARE, _LONGEST_SECONDS = 500, 5.0
-"""Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
+"""The pause after a look, as a multiple of its time, and at most: so the app rests in a large workspace, too."""
 _MEASURE_SECONDS = 0.3
 _HAND_SECONDS = 60.0
 """Rows keep their places for this long after a key or a move of the mouse: somebody may look for one of them."""

@@ -77,7 +77,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         self.refused(problem)
 
     def vault_opened(self) -> None:
-        """Show anew where keys are kept, as the vault is open now."""
+        """Update where keys are kept, as the vault is open now."""
 
     def _begin(self, job: _Job) -> None:
         self._job = job

@@ -33,7 +33,7 @@ _PAST = (("[", "earlier", "history(-1)"), ("]", "later", "history(1)"))
 _BESIDE = 90
 """From this width on the answers are beside each other."""
 _TINY = 22
-"""Below so many rows the answers stand side by side, however narrow it is."""
+"""With fewer rows than this, the answers stand side by side, however narrow the screen is."""
 _NUMBERS = ("temperature", "length", "seed")
 
 

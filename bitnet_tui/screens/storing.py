@@ -81,7 +81,7 @@ class StoringScreen(AttemptingScreen[None]):
     _reading_target = False
     _listed: tuple[StoredFile, ...] | None = None
     _listed_of: tuple[object, ...] = ()
-    """The state that was listed: another one is asked for anew."""
+    """The state that was listed: another one is listed again."""
     _damaged: frozenset[str] | None = None
     """What the last verification of that state found damaged."""
     _asking = False

@@ -33,7 +33,7 @@ class Sizes:
         return sorted(found, key=lambda root: root in self._known)
 
     def measure(self, roots: Iterable[Path], versions: Mapping[Path, object], seconds: float) -> None:
-        """Measure them, one after the other, until so many seconds have passed."""
+        """Measure them, one after the other, until `seconds` have passed."""
         deadline = time.monotonic() + seconds
         for root in roots:
             if time.monotonic() > deadline:

@@ -18,12 +18,12 @@ def spelled(text: str) -> str:
 
 
 def bar_cells(cells: int) -> int:
-    """The longest bar where a bar and its number have so many cells."""
+    """The longest bar where a bar and its number have `cells` cells."""
     return max(1, min(_LONGEST_BAR, cells - VALUE))
 
 
 def likely(value: float | None, cells: int, style: str) -> tuple[Span, Span]:
-    """A bar that is full at 1, in so many cells, and behind it the number; a dash where nothing is known."""
+    """A bar that is full at 1, in `cells` cells, and the number after it; a dash where nothing is known."""
     number = "–" if value is None else probability(value)
     return Span(bar(value, cells), style), Span(pad(f" {number}", VALUE), "faint" if value is None else "value")
 

@@ -206,7 +206,7 @@ def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
 
 
 def _shortened(change: str, cells: int) -> str:
-    """What was changed, in so many cells; empty if they are too few."""
+    """What was changed, in `cells` cells; empty if they are too few."""
     near = change.replace(" → ", "→")
     newest = _BEFORE_ARROW.sub("→", near)
     fitting = next((one for one in (change, near, newest) if width(one) <= cells), "")

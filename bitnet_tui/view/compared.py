@@ -198,7 +198,7 @@ def names_line(view: CompareView, cells: int) -> Line:
 
 
 def _name_cells(names: Sequence[int], cells: int) -> int:
-    """The cells that the longest names get, of so many for all: short ones leave them what they do not need."""
+    """The cells that the longest names get, of `cells` for all: short names leave them what they do not need."""
     most = max(names)
     while most > _LEAST_CELLS and sum(min(most, one) for one in names) > cells:
         most -= 1

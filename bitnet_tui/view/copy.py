@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
 _MOST_WAITING = 8
 _LOOK_SECONDS, _SHARE = 5.0, 100.0
-"""How often it is looked whether files are as they were stored, and at least so many times as long as that took."""
+"""Seconds between two checks of files against the copy; the pause is at least this multiple of a check's own time."""
 Said = tuple[Literal["good", "bad", "value"], str]
 """What a command about the copy said last, and in which style it is shown."""
 
@@ -57,7 +57,7 @@ class CopyView:
     place: str = ""
     """Where the settings lead, in words, for as long as nothing has been stored."""
     unlike: tuple[str, ...] = ()
-    """The files that are here otherwise than they were stored, by size and time."""
+    """The files that differ here from what was stored, by size and time."""
     older: int = 0
     """How many older checkpoints no push sends."""
     exports: bool = False

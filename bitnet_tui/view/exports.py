@@ -44,7 +44,7 @@ def choice(kind: str, what: str, here: Exported | None, *, compared: bool = Fals
 
 
 def running(step: int, kind: str, seconds: float, *, written: bool) -> tuple[str, str]:
-    """How an export is doing that began so many seconds ago: in which style to say what, on one line of 76 cells.
+    """How an export that began `seconds` ago is doing: in which style to say what, on one line of 76 cells.
 
     What is written is compared with the student, which takes longer than writing it. The seconds since it began tell
     that it goes on.

@@ -52,7 +52,7 @@ class Figures:
     step: float | None = field(default=None, compare=False)
     settling: bool = field(default=False, compare=False)
     goes_on_at: float | None = field(default=None, compare=False)
-    """The tokens seen where it took over from an earlier run; 0 if it began anew, None if it has not said."""
+    """The tokens seen where it took over from an earlier run; 0 if it began at step 0, None if it has not said."""
     first: float | None = None
     """The first held-out loss of the whole training, if it is known."""
     before_flip: float | None = field(default=None, compare=False)
@@ -103,7 +103,7 @@ class Figures:
 
     @property
     def ruined(self) -> bool:
-        """Whether it is worse by so much that Live calls the student ruined: not while it recovers, nor when done."""
+        """Whether Live calls the student ruined: not while it recovers, nor when done."""
         if not self.worse or self.held_out is None or self.first is None:
             return False
         return self.held_out > self.first * RUINED and (self.stopped or self.trend in ("→", "↗"))
@@ -179,7 +179,7 @@ class FiguresReader:
     def read(self, history: History) -> Figures:
         """Of the newest training; what one that was just resumed has not measured yet is that of the one before.
 
-        Of that one what it did behind the checkpoint counts no more. One that begins anew has none until its first
+        Of that one what it did behind the checkpoint counts no more. One that begins again has none until its first
         report.
         """
         newest, end, earlier, known = None, math.inf, False, False

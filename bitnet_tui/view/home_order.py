@@ -31,7 +31,7 @@ class Order:
         return replace(self, by=column, turned=not self.turned if column == self.by else False)
 
     def moved(self, steps: int) -> "Order":
-        """Sorted by a column that stands so many places further on, at the end by the first again."""
+        """Sorted by the column `steps` places further on; after the last one comes the first."""
         ids = [column.id for column in COLUMNS]
         return replace(self, by=ids[(ids.index(self.by) + steps) % len(ids)], turned=False)
 

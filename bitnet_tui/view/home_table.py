@@ -71,7 +71,7 @@ def line_of(row: ExperimentRow, placed: Sequence[Placed[Column]], cells: int, no
 
 
 class Lines:
-    """Keeps the line of each row: of hundreds only those are made anew that have changed. Ages grow by the minute."""
+    """Keeps the line of each row: of hundreds, only changed ones are made again. Ages grow by the minute."""
 
     def __init__(self) -> None:
         self._version: tuple[object, ...] = ()
@@ -89,7 +89,7 @@ class Lines:
 
 
 def fitted(text: Line, cells: int, *, right: bool = False) -> Line:
-    """The text cut or padded to exactly so many cells; of several spans the first is cut, as the last is a mark."""
+    """The text cut or padded to exactly `cells` cells; of several spans the first is cut, as the last is a mark."""
     over = cells_of(text) - cells
     if over > 0:
         first, rest = text[0], text[1:]

@@ -1,4 +1,4 @@
-"""JSON files that are looked at again and again: a file is read anew only if it has changed."""
+"""JSON files that are looked at again and again: a file is read again only if it has changed."""
 
 import json
 from dataclasses import dataclass, field

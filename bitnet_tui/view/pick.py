@@ -71,7 +71,7 @@ def at(options: Options, cell: int, gap: str = _GAP) -> str | None:
 
 
 def beside(options: Options, chosen: str, steps: int) -> str:
-    """The value so many places from the chosen one, stopping at the ends."""
+    """The value `steps` places from the chosen one, stopping at the ends."""
     values = [value for _, value in options]
     place = values.index(chosen) if chosen in values else 0
     return values[min(len(values) - 1, max(0, place + steps))]

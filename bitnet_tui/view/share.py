@@ -18,7 +18,7 @@ def written(share: float) -> str:
 
 
 def moved(share: float, hundredths: int) -> float:
-    """The next share on the grid of hundredths that is so many steps away."""
+    """The share moved by `hundredths` of them, on their grid."""
     at = share * STEPS
     whole = round(at)
     if abs(at - whole) > 1e-6:  # between two: the first step goes to the one on its side

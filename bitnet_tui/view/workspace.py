@@ -141,7 +141,7 @@ class WorkspaceWatcher:
         return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
 
     def glance(self) -> tuple[ExperimentRow, ...]:
-        """As `look`, for so long as nobody minds; the first time little more than names."""
+        """As `look`, for a time that holds up no key; the first time little more than names."""
         return self.look(_LOOK_SECONDS if self._seen else _FIRST_SECONDS)
 
     def sized(

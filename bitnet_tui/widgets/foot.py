@@ -21,7 +21,7 @@ _PADDING = 3
 class Foot(Footer):
     """Help shows every key, so its own stays; so do the way back and out.
 
-    What is bound is told again after each key and each turn of a tab; the line is made anew only if it differs.
+    The bindings are told again after each key and each turn of a tab; the line is built again only if it differs.
     """
 
     _made_for = 0

@@ -20,7 +20,7 @@ from bitnet_tui.widgets.lists import Entries
 
 
 class _Line(Widget, can_focus=True):
-    """One line that is drawn anew when the focus comes or goes."""
+    """One line that is drawn again when the focus comes or goes."""
 
     ALLOW_SELECT = False  # a drag is the widget's own, and would leave a block of selected text over it
 

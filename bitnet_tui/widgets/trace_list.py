@@ -83,7 +83,7 @@ class TraceList(Widget, can_focus=True):
         return rows[place % PAGE] if place % PAGE < len(rows) else None
 
     def forget(self) -> None:
-        """Begin anew: another search or order, or the traces have changed."""
+        """Start over: another search or order, or the traces have changed."""
         self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
         self._sought = None
 

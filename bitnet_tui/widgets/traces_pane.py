@@ -299,7 +299,7 @@ class TracesPane(Vertical):
         self._find_worst()
 
     def _find_worst(self) -> None:
-        """Go to the next one. Where they are not known yet, go to the first: another scoring begins anew."""
+        """Go to the next one. Where they are not known yet, go to the first: another scoring begins again."""
         if self._worst:
             self._go_to_worst(next_in(self._worst, self._here))
         elif not self._goes_to_worst:
@@ -344,7 +344,7 @@ class TracesPane(Vertical):
         self._worst = []
         self._goto = None
         self._traces.forget()
-        # At the worst token, as nobody searches.
+        # At the worst token, as there is no search.
         begins = not ended.problem and self._wanted == Order() and not self.leaves
         self._goes_to_worst = False
         self._list(around=self._trace.prompt_idx if self._trace and not begins else None)
@@ -375,7 +375,7 @@ class TracesPane(Vertical):
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
         if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
-            self._say("")  # the first one is nobody's choice, and of one that is shown again nothing is new
+            self._say("")  # the first one was not chosen, and one that is shown again has nothing new
         if message.row != self._traces.first:
             self._goes_to_worst = False
         self._goto = None

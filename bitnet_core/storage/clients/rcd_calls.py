@@ -14,7 +14,7 @@ from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import MIB, Nonsense, Refused, Unreachable, nonsense
 from bitnet_core.text import flat
 
-# rclone says nothing while it works. Its own time-out begins anew with each byte of its server.
+# rclone says nothing while it works. Its own time-out starts over with each byte of its server.
 _CALL_SECONDS = 180.0
 """How long it may work on one object, besides moving its bytes."""
 _LISTING_SECONDS = 900.0

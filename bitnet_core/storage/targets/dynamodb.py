@@ -170,7 +170,7 @@ class DynamoTarget:
             self._table.delete(_TEMPORARY, blob)
 
     def _discard_soon(self, blob: str) -> None:
-        """Delete it now, or else leave it to whoever cleans up: its temporary item stays."""
+        """Delete it now, or else leave it to the next cleaning: its temporary item stays."""
         with contextlib.suppress(Refused, Unreachable):
             self._discard(blob)
 

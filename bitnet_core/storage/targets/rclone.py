@@ -107,7 +107,7 @@ class RcloneTarget:
         return self._calls.result("operations/stat", path, fs=self._remote, remote=path).get("item") is not None
 
     def _require_sense(self) -> None:
-        """Nonsense if what nobody has stored is there: rclone takes a page for an object or for an empty folder."""
+        """Nonsense if an object is there that was never stored: rclone may take a web page for a folder or object."""
         path = f"{self._folder}{TEMPORARY}nothing-{secrets.token_hex(8)}"
         if self._is_there(path) or (self._has_folders and not is_missing(self._ask_list(path))):
             raise self._calls.nonsense()

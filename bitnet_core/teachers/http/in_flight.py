@@ -1,6 +1,6 @@
 """Limits the bytes of replies that are held at the same time, over all requests. Knows no HTTP client.
 
-A reply takes bytes as it grows. It gives them back at its end, or when whoever reads and stores it is done.
+A reply takes bytes as it grows. It gives them back at its end, or when it has been read and stored.
 """
 
 import asyncio

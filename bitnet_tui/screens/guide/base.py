@@ -127,7 +127,7 @@ class Guide(LookupScreen[Made | None]):
             self.set_focus(beside or self.query_one(self.GOES_ON))
 
     def field_beside(self, field: Widget, steps: int, *kinds: type[Widget]) -> Widget | None:
-        """The field of one of these kinds that comes so many behind another; None beyond the ends."""
+        """The field of one of these kinds that is `steps` places after another; None beyond the ends."""
         fields = [one for one in self.query("*") if isinstance(one, kinds) and one.focusable and one.display]
         place = fields.index(field) + steps
         return fields[place] if 0 <= place < len(fields) else None

@@ -126,7 +126,7 @@ class NewExperimentScreen(CheckedGuide):
     # -- the way --------------------------------------------------------------------------------------------------
 
     async def _come_to(self, step: str, field: str = "") -> None:
-        """Show a step, made anew, with the focus on its first field or the one of a setting."""
+        """Build a step and show it, with the focus on its first field or the one of a setting."""
         async with self._moving:  # keys and clicks are handled in different tasks
             await self._show_step(step, field)
 
@@ -201,7 +201,7 @@ class NewExperimentScreen(CheckedGuide):
         return self._shown is not None and self.shell.typed_at >= self._shown + self.LOOK_SECONDS
 
     def _goes_through(self) -> bool:
-        """Whether the Enter at work would pass a step that nobody has seen: that which opened it is still held."""
+        """Whether this Enter would pass an unseen step: the key that opened the step is still held down."""
         before, self._entered = self._entered, self.shell.typed_at
         self._fresh = self._fresh and (not self._is_meant or self._entered - before < self.REPEAT_SECONDS)
         return self._fresh

@@ -25,7 +25,7 @@ _SLIM, _LOW = 72, 18
 
 
 class Step(Container):
-    """One step. It is made anew each time one comes to it: what it shows is in the draft."""
+    """One step. It is built each time it is opened: what it shows is in the draft."""
 
     step: ClassVar[str]
     _offered = False

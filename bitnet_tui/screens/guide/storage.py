@@ -33,7 +33,7 @@ from bitnet_tui.widgets.words import Words
 
 
 class StorageStep(TestedStep):
-    """The form is made from the registry of settings, anew for each target that is chosen."""
+    """The form is built from the registry of settings, for each target that is chosen."""
 
     step = "storage"
     TARGETS = storing.groups()

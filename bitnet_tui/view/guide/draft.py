@@ -135,7 +135,7 @@ def default(name: str) -> str:
 
 
 def length_for(answer: str) -> str:
-    """A sequence length with room for answers of so many tokens, at least the default; empty where none has."""
+    """A sequence length with room for answers of `answer` tokens, at least the default; empty where none has."""
     if wrong(LONGEST_ANSWER, answer) or not answer:
         return ""
     longest, most = int(answer.replace("_", "")), int(REGISTRY[LENGTH].high)

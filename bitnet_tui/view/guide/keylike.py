@@ -35,7 +35,7 @@ def labels_of_keys(text: str) -> tuple[str, ...]:
 
 
 def is_long(word: str) -> bool:
-    """Whether a word is so long and has such signs that it may be a key of no known form."""
+    """Whether a word, by its length and its signs, may be a key of no known form."""
     return _LONG.fullmatch(word) is not None
 
 

@@ -103,7 +103,7 @@ def _is_label(names: Mapping[str, str], word: str) -> bool:
 def _likely(form: _Form, labels: _Labels, draft: Draft, least: int) -> tuple[int, int]:
     """How well a form fits: by the settings that it fills, then by its labels.
 
-    The chosen target counts as one setting more, if it fills at least so many.
+    The chosen target counts as one setting more, if it fills at least that many.
     """
     backend, names = form
     filled = len(_filled(form, labels))

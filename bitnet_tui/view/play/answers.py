@@ -25,7 +25,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Answer:
-    """One side's answer as far as it is there. `usd` and `tokens_per_s` are None where nobody knows them."""
+    """One side's answer as far as it is there. `usd` and `tokens_per_s` are None where they are not known."""
 
     state: Literal["waiting", "writing", "ended", "failed"] = "waiting"
     text: str = ""

@@ -11,7 +11,7 @@ _NAME = 16
 _SHOWN = 4
 _FIRST = "student's first "
 _LOW = 4
-"""In so many rows, bars of the teacher alone have no heading."""
+"""With this many rows or fewer, bars of the teacher alone have no heading."""
 OTHER = "Other tokens"
 
 
