@@ -7,6 +7,8 @@ from bitnet_core.network.hosts import is_local
 _BARE = re.compile(r"(\[[\da-fA-F:.]+\]|[\w-]+(?:\.[\w-]+)*)(?::(\d{1,5}))?(?:/\S*)?")
 _CLEARLY = re.compile(r"https?://\S+|(?:\[[\da-fA-F:]+\]|[\w-]+(?:\.[\w-]+)*):\d{2,5}(?:/\S*)?")
 
+COLON = r":(?!\d+(?:/|$))"
+"""The sign between a label and a value; what has a port behind a colon is a host."""
 ADDED = "Without http:// or https://, it gets the likelier of the two."
 
 

@@ -8,7 +8,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.labels import label
-from bitnet_tui.view.guide.addresses import is_address, looks_like_one, scheme
+from bitnet_tui.view.guide.addresses import COLON, is_address, looks_like_one, scheme
 from bitnet_tui.view.guide.draft import BACKEND, CHAT, TEACHER, Draft, step_of
 from bitnet_tui.view.guide.keylike import VALUE, tells_a_secret
 from bitnet_tui.view.guide.parts import models_in, parts, provider_of
@@ -25,8 +25,8 @@ from bitnet_tui.view.guide.vocabulary import (
     wholly,
 )
 
-_LINE = re.compile(r"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{0,40}?)(\s*(?:=|:(?!\d+(?:/|$)))\s*|\t\s*)(\S.*)")
-"""A label, what is behind it, and the value. What has a port behind it is a host. Cells of a table have a tab."""
+_LINE = re.compile(rf"(?:[-*•]\s+|export\s+)?([A-Za-z][\w .'-]{{0,40}}?)(\s*(?:=|{COLON})\s*|\t\s*)(\S.*)")
+"""A label, what is behind it, and the value. Cells of a table have a tab."""
 _SPACED = re.compile(rf"(?:[-*•]\s+)?([A-Za-z][\w.'-]{{0,20}}(?: [\w.'-]{{1,20}}){{0,3}})(\s+)({VALUE})")
 """The same without a sign between them, as `Bearer 1f9c…`; only a word for a key is a label then."""
 _WORD = re.compile(

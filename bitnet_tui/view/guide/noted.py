@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from bitnet_tui.view.guide.addresses import looks_like_one
+from bitnet_tui.view.guide.addresses import COLON, looks_like_one
 from bitnet_tui.view.guide.vocabulary import (
     Told,
     of_teacher,
@@ -22,10 +22,10 @@ from bitnet_tui.view.guide.vocabulary import (
 _LABEL = r"([A-Za-z][\w .,'()/&+-]{0,48}?)"
 _SENTENCE = re.compile(r"^(\S+?)[,;.]?(?:(?<=[,;.])\s.*)?$")
 _SIGNS = (
-    re.compile(rf"{_LABEL}\s*(?:=>?|:(?!\d+(?:/|$))|：|[-—]>|→|\u21d2)\s*(\S.*)"),
+    re.compile(rf"{_LABEL}\s*(?:=>?|{COLON}|：|[-—]>|→|\u21d2)\s*(\S.*)"),
     re.compile(rf"{_LABEL}(?:\t\s*|\s+(?:[-–—]|is)\s+)(\S.*)"),
 )
-"""What is between a label and its value; what has a port behind a colon is a host."""
+"""What is between a label and its value."""
 _NO_SIGN = re.compile(r"([A-Za-z][\w .'()-]{0,48}?)\s+(\S+)")
 _MARKS = re.compile(
     r"(?:>\s*)*(?:[^\w\s\"'`\[({<|#*/+•–-]+\s+)?(?:(?:[-*+•–]|\d{1,2}[.)]|#{2,6})\s+)?(?:\[[ xX]?\]\s+)?"
