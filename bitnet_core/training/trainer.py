@@ -153,6 +153,7 @@ class Trainer:
         path, checkpoint = found
         self._decide_budget(budget.kept_in(path, checkpoint))
         self.state = restore(path, checkpoint, self.stepper, self.sampler, self._recipe, self._budget)
+        self._forget_half_made()  # of a run that was killed between saving its start and this
         if self.finished:  # no step is to come that would have other settings
             self.state.changes = list(checkpoint.counters.get("changes", ()))
         self._turned = len(self.state.changes) > len(checkpoint.counters.get("changes", ()))

@@ -28,7 +28,6 @@ from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
-from bitnet_core.training.trainer import Trainer
 from tests.builders import events_of, stage_context
 from tests.training.conftest import TINY, TOP_K
 
@@ -175,17 +174,17 @@ def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_star
         raise SystemExit
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_evaluate", killed)
+        patched.setattr(half_made, "remove", killed)
         with pytest.raises(SystemExit):
             train.run(cut)
-    assert newest(cut).step == 0
+    assert newest(cut).step == 0 and is_kept(cut.experiment.checkpoints)
     evaluate._newest_checkpoint(cut)
     (alert,) = events_of(cut.run_dir / "events.jsonl", "alert")[-1:]
     assert alert["code"] == "untrained" and "step_00000000.pt has not been trained: " in alert["message"]
     shutil.rmtree(source)
     again = train.run(context(tmp_path / "cut", tokenizer, **values))
     assert str(again["resumed_from"]).endswith("step_00000000.pt")
-    assert same_bits(newest(cut), newest(whole))
+    assert same_bits(newest(cut), newest(whole)) and not is_kept(cut.experiment.checkpoints)
 
 
 def test_a_training_that_starts_again_has_the_start_that_was_made(
