@@ -159,7 +159,7 @@ ACTIONS: tuple[Action, ...] = (
         ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end"),
         ("target", "W", "target", "Storage target", "Where a second copy is kept: choose, log in, test"),
         ("push", "u", "store('push')", "Push the copy", "Store what is new, so that another machine can have it"),
-        ("verify", "v", "store('verify')", "Verify the copy", "Compare every stored byte with what was stored"),
+        ("verify", "v", "store('verify')", "Verify the copy", "Read the whole copy, and compare it with its hashes"),
         ("pull", "U", "store('pull')", "Pull the copy", "Bring the copy's files to this machine; asks first"),
         ("repair", "M", "store('repair')", "Repair the copy", "Send damaged files again; asks first"),
         (

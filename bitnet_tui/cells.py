@@ -89,7 +89,7 @@ class _Pen:
         self._place: tuple[int, int] | None = None
 
     def draw(self, y: int, x: int, cells: Sequence[_Cell]) -> None:
-        """Write these cells from a place on."""
+        """Write these cells, beginning at a place."""
         self._move(y, x)
         before: Style | None = None
         for place, (sign, style) in enumerate(cells):

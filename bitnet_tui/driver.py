@@ -43,7 +43,7 @@ _PAUSE_SECONDS = 0.1
 """Between two looks at whether the rest of what was typed comes. Otherwise nothing wakes the thread but a byte."""
 _WAIT_SECONDS = 0.1
 _LONGEST_SILENCE_SECONDS = 2.0
-"""How long a terminal that takes no output keeps the app that is to end."""
+"""How long the app waits at its end for a terminal that takes no output."""
 _MOST_COLUMNS, _MOST_ROWS = 1000, 400
 """More than a screen shows in letters that can be read. The variables may claim any size."""
 _NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "±": "~", "…": "~"}
@@ -182,7 +182,7 @@ class AnyTerminal(Bounded, LinuxDriver):
             self._loop.call_soon_threadsafe(self._app.refresh)
 
     def run_input_thread(self) -> None:
-        """As in Textual, but nothing that is typed can't be decoded, and a terminal that is gone ends the app."""
+        """As in Textual, but any bytes that are typed can be decoded, and a terminal that is gone ends the app."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         parser = AnySequences(self._debug)
         with selectors.SelectSelector() as selector:
@@ -228,7 +228,7 @@ class AnyTerminal(Bounded, LinuxDriver):
             self._put(writer, in_cells(data, self._output.drawn_in))
 
     def close(self) -> None:
-        """As in Textual, but a terminal that takes no output keeps the app for a while alone."""
+        """As in Textual, but a terminal that takes no output holds up the app's end only for a while."""
         if (writer := self._writer_thread) is not None:
             self._put(writer, None)
             self._wait_until(lambda: not writer.is_alive(), writer.join)
@@ -246,7 +246,7 @@ class AnyTerminal(Bounded, LinuxDriver):
         self._wait_until(lambda: put, try_to)
 
     def _wait_until(self, done: "Callable[[], bool]", wait: "Callable[[float], None]") -> None:
-        """Wait for the terminal; once the app is to end and no output was taken for a while, it is given up."""
+        """Wait for the terminal. Once the app is to end, wait only for a while if no output is taken."""
         silent, taken = 0.0, self._output.taken
         while not self._given_up:
             wait(_WAIT_SECONDS)

@@ -22,7 +22,7 @@ _TURN_CELLS = 3
 _LETTER_COLUMNS = 12
 """How far the letters of a curve are apart."""
 _FAR_COLUMNS = 4
-"""So many columns between its points and more, and a curve has a letter at each."""
+"""With at least this many columns between its points, a curve has a letter at each."""
 _NEAR_COLUMNS = 2
 """How far a letter may stand beside a point that has that of another curve."""
 _NO_LETTERS: Mapping[str, str] = {}

@@ -1,7 +1,7 @@
 """Names of what is being written, files and folders, and the removal of what failed or killed writers leave.
 
-A name says whose it is. The next writer in a folder removes what dead writers have left there. Knows nothing of
-experiments.
+A name says which process writes it. The next writer in a folder removes what dead writers have left there. Knows
+nothing of experiments.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What a server sends behind its answer. Knows no httpx: its responses are passed in.
+"""What a server sends after the end of its answer. Knows no httpx: its responses are passed in.
 
 httpcore keeps such bytes with the connection and reads them as the answer to the next request, and so each later
 request gets the answer of the one before it.

@@ -94,7 +94,7 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     `alive` is called after each timed step.
     The answer has the student's `shape` and a STUDENT_INIT with weights of that shape (`start_from`), the `device`,
     what is known of `traces`, the `step` and `decoding`, the teacher that is asked `online`, null where there is
-    none, `source_bytes`, those of a source that is read beside it, and what its `start` from a model takes.
+    none, the `source_bytes` of a source that is read beside it, and what its `start` from a model takes.
     """
     settings = Settings.from_record(job["settings"], {})
     options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)

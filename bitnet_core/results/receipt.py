@@ -1,4 +1,4 @@
-"""The receipt of an experiment: what it was made with, what it cost, what came out, and how each number is had again.
+"""The receipt of an experiment: what it was made with, what it cost, what came out, and how to get each number again.
 
 Gathers; `receipt_html.py` writes it as a page.
 """

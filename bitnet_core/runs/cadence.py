@@ -35,7 +35,7 @@ class Cadence:
 
     @classmethod
     def of(cls, steps: float, checkpoint_interval: float, held_out: float, tokens_a_step: float) -> "Cadence":
-        """Of a training of `steps`, with so many supervised tokens held out and trained on in a step.
+        """Of a training of `steps`, with these numbers of supervised tokens: held out, and trained on in a step.
 
         A tenth of the steps after a fresh one. After any other as well, unless that would cost too much. None where
         a checkpoint, which is measured too, is about as near; or the end.

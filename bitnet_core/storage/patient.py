@@ -16,7 +16,7 @@ _LONGEST_SECONDS = 900.0
 """Seconds after which a call that failed is not tried again: one that drips fails late each time."""
 
 _STALLED_SECONDS, _STALLED_TRIES = 50.0, 2
-"""A call that fails after so long has met a server that is silent or drips; how often that is tried."""
+"""A call that fails only after this time has met a server that is silent or drips; how often it is tried."""
 
 _T = TypeVar("_T")
 OnRetry = Callable[[str, float], object]
@@ -27,8 +27,8 @@ class Patient:
     """The calls of `target`, each tried up to `attempts` times.
 
     The waits grow from half a second, or are as long as the target asks, at most a minute. `stop` ends a wait: the
-    failure is raised then. A call that fails after a minute is tried twice, and none a quarter of an hour after its
-    first try.
+    failure is raised then. A call that fails after a minute is tried twice, and no call is tried again a quarter of
+    an hour after its first try.
     """
 
     def __init__(

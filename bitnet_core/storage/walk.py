@@ -35,7 +35,7 @@ class Walk(Iterator[Found]):
 
 
 def bounded(place: str) -> Callable[[Iterable[_Listed]], Iterator[_Listed]]:
-    """Passes on what a service lists in all folders of a tree. Refused after MOST_LISTED: it may never end."""
+    """Passes on what a service lists in all folders of a tree. Refused after MOST_LISTED: it might go on for ever."""
     numbers = itertools.count(1)
 
     def passed(listed: Iterable[_Listed]) -> Iterator[_Listed]:

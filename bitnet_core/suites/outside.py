@@ -40,7 +40,7 @@ class OutsideScores(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def load_outside(path: Path) -> OutsideScores:
-    """The scores in a file. BitnetError if it can't be read, or says anything else than the module's docstring."""
+    """The scores in a file. BitnetError if it can't be read, or has another form than the module's docstring says."""
     data = b""
     try:
         data = read_bounded(path, _BYTES).removeprefix(codecs.BOM_UTF8)

@@ -1,4 +1,4 @@
-"""The student's tokenizer: ids, their exact bytes, the chat template, and a hash of the whole of it.
+"""The student's tokenizer: ids, their exact bytes, the chat template, and a hash of all of that.
 
 It must not know transformers, a model or a provider.
 """

@@ -1,4 +1,4 @@
-"""Whether a student can be trained on these traces at all. It knows no training."""
+"""Whether a student can be trained on these traces at all. It knows no training loop."""
 
 from bitnet_core.errors import UsageError
 from bitnet_core.model.config import StudentConfig

@@ -19,7 +19,7 @@ PARTS = ("loss", "kl", "ce", "format", "agreement")
 # A loss beyond both limits is far above the lowest one; three such reports in a row are a divergence.
 _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 _STEPS_TOGETHER, _FEWEST_STEPS = 64, 8
-"""Losses are compared as means of at least so many steps, at the start of a training of fewer: the lowest loss of a
+"""Losses are compared as means of at least this many steps, fewer at the start of a training: the lowest loss of a
 single small batch is that of an easy one."""
 
 

@@ -46,7 +46,7 @@ def others(home: Path, root: Path) -> list[Path]:
 
 
 def next_training(settings: Settings) -> Outlook:
-    """What a training with these settings would do. Nothing can be told while one runs, which saves on."""
+    """What a training with these settings would do. Nothing can be told while one runs, which goes on saving."""
     try:
         history = History.read(Experiment.from_settings(settings))
         return Outlook() if history.status("train").state in ACTIVE else outlook(history, settings)

@@ -11,11 +11,11 @@ from bitnet_tui.view.titles import GAP, Placed
 from bitnet_tui.view.workspace import ExperimentRow
 
 _USUAL_NAME = 20
-"""So much of the names is shown before the other texts get what they need."""
+"""How much of the names is shown before the other texts get what they need."""
 _FOR_NAMES, _FOR_USUAL_NAMES = ("size", "student"), ("teacher", "stored", "bits")
 """These columns leave where names would be cut, and where usual ones would be."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
-"""So much of each text is shown before any of them gets more."""
+"""How much of each text is shown before any of them gets more."""
 
 
 def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed[Column], ...]:

@@ -78,7 +78,7 @@ class Lens:
         return tuple(name for name in chart.curves if name not in self.hidden) or chart.curves
 
     def column(self, whole: Point, cells: int) -> float:
-        """About so many tokens are a column of a chart of this width, where `whole` is the stretch of all curves."""
+        """About how many tokens one column of a chart of this width is; `whole` is the stretch of all curves."""
         left, right = self.window or whole
         return (right - left) / max(1, cells)
 
@@ -182,7 +182,7 @@ def extent(view: RunView) -> Point | None:
 
 @dataclass(frozen=True)
 class Axis:
-    """What is drawn to the right: seen tokens, or what was so many steps or seconds after the beginning.
+    """What is drawn to the right: seen tokens, or the steps or seconds since the beginning.
 
     Between the known points it is a straight line.
     """

@@ -13,7 +13,7 @@ from bitnet_core.text import percent
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert, Traces
 
 END_BYTES = 1 << 20
-"""So much of the end of a file is read first, and is never left for later."""
+"""How much of the end of a file is read first, and never left for later."""
 
 
 class RunReading:

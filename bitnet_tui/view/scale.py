@@ -14,10 +14,10 @@ from bitnet_core.text import duration, tick
 DOTS_ACROSS, DOTS_UP = 2, 4
 """Of a cell of braille."""
 _ROWS_APART, _COLUMNS_APART, _COLUMNS_A_NUMBER = 2, 10, 16
-"""From one number to the next: at least, and as is wanted along the chart."""
+"""Cells from one number to the next: at least, and as wanted along the chart."""
 _ROWS_A_NUMBER = 3
 _SHARES = (0.25, 0.5, 1, 2)
-"""Of the step that is wanted, those that are tried."""
+"""Steps that are tried, as multiples of the wanted one."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 _DAY = 86400
 _DECADES = (1, 2, 3, 5, 10, 20, 50, 100)

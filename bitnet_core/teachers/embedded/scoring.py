@@ -21,7 +21,7 @@ _MANY = 2000
 _ALL = 1 << 20
 """Candidates of a whole vocabulary, which take the server a second."""
 _WORTH_SHARING = 8
-"""A context of so many tokens is read once for all pairs that begin with it, by one slot."""
+"""A context of at least this many tokens is read once for all pairs that begin with it, by one slot."""
 
 
 class _Candidate(msgspec.Struct):

@@ -19,7 +19,7 @@ TOO_LARGE = "its error is larger than what is read of one"
 _ERROR_VALUES = 1 << 13
 _ERROR_DEPTH = 32
 BYTES_A_VALUE, BYTES_A_VALUE_IN_EVENTS = 24, 8
-"""A reply may have a value for so many of the bytes that it may have. Real ones have a value for 8 bytes or more, but
+"""A reply may have one value for this many of its allowed bytes. Real ones have a value for 8 bytes or more, but
 need a tenth of the bytes. Events need a third of them, as each repeats the names of the model and the answer."""
 _SIGNS = (b"[", b"{", b",", b":")
 _ONE_AT_A_TIME = threading.Lock()

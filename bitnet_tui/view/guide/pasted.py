@@ -69,7 +69,7 @@ class Pasted:
         return next((words for words in forms if len(wrap(words, cells)) <= _LINES), forms[-1])
 
     def _words(self, most: int, most_left: int) -> str:
-        """With so many names of what was taken, and of what was not: those are news."""
+        """The words with this many names of what was taken, and of what was not: the latter are news."""
         taken = (*self.values, *(name for name, one in self.keys.items() if one))
         names = [title(name) if name == BACKEND else label(name) for name in taken]  # no field has that name
         shown = [one for one in self.unknown if not _may_be_a_key(one)]
