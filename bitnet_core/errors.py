@@ -14,6 +14,8 @@ _IN_THE_WAY = {
 }
 """What is about the path, and nothing that permissions or the machine could change."""
 _OWN_PACKAGES = ("bitnet_core", "bitnet_tui")
+NEWER = "written by a newer version of bitnet-tui; update this one"
+"""What is said of a file that is whole, and must not be moved away or made again."""
 FREE_MEMORY = "end other programs, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import NEWER, BitnetError
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.layout import Stored
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target, get_stored
@@ -141,7 +141,7 @@ def decoded(key: str, data: bytes) -> Published:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:
         if msgspec.json.decode(data, type=_Format).format > 1:
-            raise BitnetError(f"{shown} was written by a newer version of bitnet-tui; update this one.")
+            raise BitnetError(f"{shown} was {NEWER}.")
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Damaged(f"{shown} can't be read as a manifest.") from None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +169,15 @@ def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | N
         return None
     sizes = 1 <= found.vocab_size <= MOST_TOKENS and 1 <= found.top_k <= MOST_CANDIDATES
     return found if known and sizes else None
+
+
+def is_of_newer_version(key_values: Mapping[bytes, bytes] | None) -> bool:
+    """Whether a newer version wrote a file: its format is a later one, or its metadata has more fields than ours."""
+    try:
+        found = msgspec.json.decode((key_values or {})[METADATA_KEY], type=dict[str, msgspec.Raw])
+        version = msgspec.json.decode(found["schema_version"], type=int)
+    except (KeyError, ValueError, RecursionError):
+        return False
+    more = found.keys() - TraceMetadata.__annotations__.keys()
+    needed = {one.name for one in fields(TraceMetadata) if one.default is MISSING and one.default_factory is MISSING}
+    return version > SCHEMA_VERSION or (version == SCHEMA_VERSION and bool(more) and needed <= found.keys())

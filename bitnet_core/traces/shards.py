@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.errors import NEWER, BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import NotRead, open_parquet
 from bitnet_core.tokenizer.arrays import Array, Bool, Int64
 from bitnet_core.tokenizer.finish import cut_by_filter
@@ -207,6 +207,8 @@ def torn(path: Path) -> BitnetError:
 
 
 def _require_metadata(path: Path, key_values: dict[bytes, bytes] | None) -> schema.TraceMetadata:
+    if schema.is_of_newer_version(key_values):
+        raise BitnetError(f"{path} was {NEWER}.")
     metadata = schema.read_metadata(key_values)
     if metadata is None:
         raise BitnetError(f"{path} was not written by this program (its metadata is missing or damaged); {AGAIN}.")

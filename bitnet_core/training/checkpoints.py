@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError, explained, raise_if_not_the_file
+from bitnet_core.errors import NEWER, BitnetError, UsageError, explained, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.events import CheckpointSaved
 from bitnet_core.runs.strict_json import strict
@@ -285,10 +285,11 @@ def load(path: Path) -> Checkpoint:
         raise BitnetError(f"{path} is {why}; {advice}.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")
-    if payload.get("version") != _VERSION:
-        raise BitnetError(
-            f"{path} has checkpoint format {payload.get('version')} and this program reads {_VERSION}; {advice}."
-        )
+    version = payload.get("version")
+    if type(version) is int and version > _VERSION:
+        raise BitnetError(f"{path} was {NEWER}.")
+    if version != _VERSION:
+        raise BitnetError(f"{path} has checkpoint format {version} and this program reads {_VERSION}; {advice}.")
     names = [item.name for item in dataclasses.fields(Checkpoint)]
     if missing := [name for name in names if name not in payload]:
         raise BitnetError(f"{path} has no {missing[0]}; {advice}.")

@@ -1,5 +1,6 @@
 """Every fault of a shard is named by file, row and reason, with the fix."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,25 @@ def test_a_file_of_another_program_is_named_and_no_answers_are_promised(data: Pa
     with pytest.raises(
         BitnetError, match=r"was not written by this program; name another folder in KD_DATA_PATH, or"
     ):
+        load_traces(data, 20)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": schema.SCHEMA_VERSION + 1}, "written by a newer version of bitnet-tui; update"),
+        ({"schema_version": 99, "tokenizer": None}, "written by a newer version of bitnet-tui; update"),
+        ({"a field of a later version": 1}, "written by a newer version of bitnet-tui; update"),
+        ({"schema_version": 0}, "has trace format 0 and this program reads 1; move it away"),
+        ({"schema_version": "2"}, r"metadata is missing or damaged\); move it away"),
+        ({"teacher": 5}, r"metadata is missing or damaged\); move it away"),
+    ],
+)
+def test_traces_of_a_newer_version_are_not_to_be_moved_away(data: Path, change: dict[str, Any], said: str) -> None:
+    table, written = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata[b"bitnet"]
+    changed = json.dumps(json.loads(written) | change).encode()
+    pq.write_table(table.replace_schema_metadata({b"bitnet": changed}), data / KD0)
+    with pytest.raises(BitnetError, match=said):
         load_traces(data, 20)
 
 
