@@ -20,9 +20,6 @@ FASTEST_TURNS = 8
 AGREEMENT = 0.015
 """By which share the fastest turn may exceed one that agrees with it."""
 
-Turns = Sequence[Sequence[float]]
-"""The speeds of each model's turns, in order."""
-
 
 @dataclass(frozen=True)
 class Spread:

@@ -9,16 +9,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Measured:
-    """How many files, links among them, and bytes a folder holds; `unseen` folders could not be read."""
+    """How many files, links among them, and bytes a folder holds."""
 
     files: int = 0
     bytes: int = 0
-    unseen: int = 0
 
 
 def measure(folder: Path) -> Measured:
-    """What a folder holds. What vanishes meanwhile does not count; OSError if the folder itself can't be read."""
-    files = total = unseen = 0
+    """What can be read of a folder, less what vanishes meanwhile; OSError if the folder itself can't be read."""
+    files = total = 0
     waiting = [os.fspath(folder)]
     while waiting:
         place = waiting.pop()
@@ -33,14 +32,10 @@ def measure(folder: Path) -> Measured:
                     except FileNotFoundError:
                         continue
                     files += 1
-        except FileNotFoundError:
-            if place == os.fspath(folder):
-                raise
         except OSError:
             if place == os.fspath(folder):
                 raise
-            unseen += 1
-    return Measured(files, total, unseen)
+    return Measured(files, total)
 
 
 def remove(folder: Path) -> OSError | None:

@@ -315,10 +315,10 @@ def test_what_asking_costs_is_said_before():
     def cost(side: Side, whom: tuple[Any, ...] = ("teacher", "student")) -> str:
         return unstyled(words.cost(side, Asked("x" * 840, length=1000), whom))
 
-    hosted = Side("open", "gpt", "https://api", "yes", None, True, Price(0.5, 2.0))
+    hosted = Side("open", "gpt", "https://api", "yes", None, Price(0.5, 2.0))
     assert cost(hosted).startswith("Asking gpt costs at most $0.0025; nothing is asked until you ask")
     assert "nothing is paid" in cost(hosted, ("student",))
-    assert "is not known" in cost(Side("open", "gpt", hosted=True))
+    assert "is not known" in cost(Side("open", "gpt"))
     assert "costs nothing" in cost(Side("open", "T", price=Price(0, 0)))
 
 

@@ -63,9 +63,7 @@ async def reply_of(response: Response, share: Share, most_bytes: int, asked: Map
             payload = await asyncio.to_thread(read, body)
     headers = {name.lower(): value for name, value in response.headers.items()}
     # Some gateways answer 201 or 202 to every POST; only what is in the body tells an answer from an error.
-    reply = Reply(
-        200 if good else response.status_code, body, payload, headers.get("content-type", ""), headers, asked
-    )
+    reply = Reply(200 if good else response.status_code, body, payload, headers, asked)
     if payload is None or reply.error is not None:  # it is kept while its request waits
         reply = replace(reply, body=body[:ERROR_BYTES])
     return reply

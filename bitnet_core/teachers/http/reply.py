@@ -111,7 +111,6 @@ class Reply:
     status: int
     body: bytes
     payload: Any
-    content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     asked: Any = field(default=None, repr=False)
     """The decoded body of the request, which an error may quote."""

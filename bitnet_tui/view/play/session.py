@@ -34,7 +34,6 @@ class Side:
     where: str = ""
     logprobs: str = ""
     bits: int | str | None = None
-    hosted: bool = False
     price: Price | None = None
     note: str = ""
     problem: str = ""
@@ -173,7 +172,6 @@ def _side(event: Mapping[str, Any]) -> Side:
         str(event.get("where", "")),
         str(event.get("logprobs", "")),
         bits if isinstance(bits, int | str) else None,
-        bool(event.get("hosted")),
         Price(prices[0] or 0.0, prices[1] or 0.0) if priced else None,
     )
 
