@@ -26,6 +26,7 @@ from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.values import StudentOptions
 from bitnet_core.teachers.embedded.files import EmbeddedFiles
 from tests.pretrained.conftest import changed_folder, permuted, started
+from tests.teacher_fixtures import read_soon
 
 
 @torch.no_grad()
@@ -88,7 +89,8 @@ def test_the_embedded_teacher_is_read_as_transformers_reads_it(teacher_files: Em
     ).eval()
     config = {"num_attention_heads": shape.num_attention_heads, "num_key_value_heads": shape.num_key_value_heads}
     reverse = LlamaTensorProcessor(config=config)
-    stored = {one.name: one for one in gguf.GGUFReader(teacher_files.gguf).tensors}
+    with read_soon():
+        stored = {one.name: one for one in gguf.GGUFReader(teacher_files.gguf).tensors}
 
     def values(name: str) -> torch.Tensor:
         weights = gguf.quants.dequantize(stored[name].data[:rows], stored[name].tensor_type)

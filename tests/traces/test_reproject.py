@@ -4,86 +4,19 @@ import errno
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, normalizers
 
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import half_written
-from bitnet_core.stages import collect, train
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import writer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
-from tests.builders import stage_context
 from tests.tokenizer.vocabularies import PLAIN, UNIGRAM
 from tests.traces.samples import small_tokenizer
 from tests.traces.sets import edit, rewrite
-
-
-@pytest.mark.teacher
-@pytest.mark.usefixtures("teacher_cache")
-def test_the_real_teachers_answers_onto_32000_pieces(
-    tmp_path: Path, sentencepiece_model: Path, mistral: StudentTokenizer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    values = {"KD_NUM_PROMPTS": "8", "KD_MAX_TOKENS_PER_PROMPT": "48", "TEACHER_TOP_LOGPROBS": "20"}
-    ctx = stage_context(tmp_path, "collect", values)
-    collect.run(ctx)
-    data = tmp_path / "data"
-    untouched = {path.name: path.read_bytes() for path in data.glob("*.parquet")}
-    found = reproject(data, str(sentencepiece_model))
-    assert not found["cached"]
-    assert found["sequences"] == 8
-    assert found["coverage"] >= 0.85
-    assert found["candidates_mean"] >= 18
-    folder = Path(found["folder"])
-    texts_by_prompt = {
-        row["prompt_idx"]: row["completion_text"] for row in pq.read_table(data / "kd_stream_000.parquet").to_pylist()
-    }
-    for row in pq.read_table(folder / "kd_stream_000.parquet").to_pylist():
-        said = b"".join(map(mistral.text_bytes, row["completion_ids"])).decode(errors="replace")
-        assert said == row["completion_text"] == texts_by_prompt[row["prompt_idx"]]
-    streams = {row["prompt_idx"]: row for row in pq.read_table(folder / "kd_stream_000.parquet").to_pylist()}
-    for row in pq.read_table(folder / "kd_shard_000.parquet").to_pylist():
-        assert row["teacher_sample_id"] == streams[row["prompt_idx"]]["completion_ids"][row["stream_pos"]]
-    assert reproject(data, str(sentencepiece_model))["cached"]
-    assert {path.name: path.read_bytes() for path in data.glob("*.parquet")} == untouched
-    # The tokenizer of the collection gives the same rows that collecting made.
-    own = Path(reproject(data, str(data / "_tokenizer"))["folder"])
-    one, other = (pq.read_table(place / "kd_shard_000.parquet").to_pylist() for place in (data, own))
-    assert [a["teacher_sample_id"] for a in one] == [b["teacher_sample_id"] for b in other]
-    ends = 0
-    for a, b in zip(one, other, strict=True):
-        assert b["other_logprob"] == pytest.approx(a["other_logprob"], abs=1e-2)
-        if a["topk_ids"] != b["topk_ids"]:
-            ends += 1  # two end tokens, both stored as empty bytes, become one
-            continue
-        assert b["topk_logprobs"][0] == pytest.approx(a["topk_logprobs"][0], abs=1e-3)
-        assert b["topk_logprobs"] == pytest.approx(a["topk_logprobs"], abs=1e-2)
-    assert ends <= 8
-    # A student of that vocabulary can be trained on it, and its targets sum to 1.
-    traces = load_traces(folder, 20)
-    assert traces.vocab_size == 32000
-    spelled_out = {mistral.encode_bytes(bytes([byte]))[0]: byte for byte in range(32, 127)}
-    for sequence in traces.sequences:
-        logprobs_CK, other_C = (side.astype(float) for side in (sequence.topk_logprobs_CK, sequence.other_logprob_C))
-        mass_C = np.exp(logprobs_CK).sum(axis=1) + np.exp(other_C)
-        assert np.abs(mass_C[sequence.kd_valid_C] - 1).max() < 1e-6
-        said = sequence.topk_ids_CK[np.isfinite(logprobs_CK)]
-        assert not any(len(mistral.token_bytes(index)) == 1 and mistral.token_bytes(index)[0] in range(32, 127)
-                       and index not in spelled_out for index in said.tolist())  # fmt: skip
-    small = {
-        "KD_DATA_PATH": str(folder),
-        "MINI_DIM": "256",
-        "MINI_LAYERS": "1",
-        "TOTAL_STEPS": "2",
-        "MAX_SEQ_LEN": "64",
-    }
-    assert train.run(stage_context(tmp_path, "train", small))
-    assert main(["--root", str(tmp_path), "traces", "project", "--tokenizer", str(sentencepiece_model)]) == 0
-    assert "unchanged" in capsys.readouterr().out
 
 
 def other_tokenizer(folder: Path) -> Path:
