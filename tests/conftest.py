@@ -2,8 +2,10 @@
 
 import gc
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -53,6 +55,25 @@ def collected() -> Iterator[None]:
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def not_waiting_for_the_disk() -> Iterator[None]:
+    """No test cuts the power: what the kernel has is kept, and tests waited for the disk one minute in twenty.
+
+    A descriptor that can't be synchronised still fails. Processes that a test starts wait as ever.
+    """
+    really = os.fsync
+
+    def checked(file: Any) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            really(descriptor)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "fsync", checked)
+        yield
 
 
 @pytest.fixture(autouse=True)

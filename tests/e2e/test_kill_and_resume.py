@@ -18,7 +18,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
 from bitnet_core.settings.resolve import resolve
-from tests.builders import events_of
+from tests.builders import events_of, followed
 from tests.traces.sets import write_set
 
 SETTINGS = """MINI_DIM=256
@@ -55,12 +55,15 @@ def start(root: Path) -> Run:
 
 def wait(run: Run, *, kill_at: int | None) -> None:
     """Wait for the run's end, or kill it when a metric of step `kill_at` appears."""
+    if kill_at is None:
+        followed(run)
+        return
     reader = run.reader()
     while run.is_active():
         steps = [event.step for event in reader.read_new() if isinstance(event, Metric) and event.step is not UNSET]
-        reached = any(step >= (kill_at or 0) for step in steps)
+        reached = any(step >= kill_at for step in steps)
         pid = run.record().pid
-        if kill_at is not None and reached and pid is not None and process.identify(pid) is not None:
+        if reached and pid is not None and process.identify(pid) is not None:
             os.killpg(pid, signal.SIGKILL)
         time.sleep(0.02)
 
