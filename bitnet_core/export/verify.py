@@ -33,7 +33,7 @@ _SHORT_PROMPTS = 1 / 2
 """The share of the student's positions that a prompt may take."""
 _MOST_KL_TRANSFORMERS, _MOST_KL_F16, _MOST_KL_ROUNDED = 1e-4, 1e-5, 2e-3
 _LEAST_AGREEMENT = 0.98
-_AGAIN = "export it again, and report this if it stays"
+_AGAIN = "export it again, and report this if it happens again"
 LONGER = "train with a larger MAX_SEQ_LEN"
 _OTHER_TOKENS = "send it token ids, or train with another tokenizer"
 _TEXTS = ("The rain in Spain, naïve café: 東京 🌧!", '{"name": "Alice", "age": 30}\n\n  12345 x=y')

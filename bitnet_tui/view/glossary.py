@@ -39,12 +39,12 @@ MEANINGS = {
         "Held-out loss right after the flip less the one before it; 0 = the flip cost nothing.",
         frozenset({"train", "compare"}),
     ),
-    "lr": Meaning("Learning rate: it rises to the one of the settings, and falls from there to the end.", _TRAIN),
+    "lr": Meaning("Learning rate: it rises to the one in the settings, then falls until the end.", _TRAIN),
     "grad norm": Meaning(
         "Length of the gradient; a spike of one step is harmless, growth without end is not.", _TRAIN
     ),
     "QEI": Meaning("Above 1: more quality per byte than the teacher.", _JUDGED),
-    "QEI_speed": Meaning("QEI times how many times as fast as the teacher the student is.", _JUDGED),
+    "QEI_speed": Meaning("QEI times the student's speed as a multiple of the teacher's.", _JUDGED),
     "Q_s/Q_t": Meaning("The student's quality as a share of the teacher's, on the same tasks.", _JUDGED),
     "imitation": Meaning(
         "How well it predicts text that the teacher wrote and it never saw; not part of QEI.", _EVAL

@@ -34,7 +34,7 @@ def test_what_is_at_its_limit_is_the_student() -> None:
 def test_a_distribution_that_is_farther_away_is_not(kl: float) -> None:
     (problem,) = said(mean_kl=kl)
     assert problem.startswith("student.gguf in llama.cpp has a mean KL of ")
-    assert problem.endswith("above 0.002; export it again, and report this if it stays.")
+    assert problem.endswith("above 0.002; export it again, and report this if it happens again.")
 
 
 def test_what_is_judged_is_the_student_with_inputs_rounded_alike() -> None:

