@@ -15,6 +15,8 @@ _REPLACED = f".old{TEMPORARY_SUFFIX}"
 """Ends the names of folders that are being replaced."""
 _PATTERN = f".*{TEMPORARY_SUFFIX}"
 _NAME_BYTES = 160
+_WORKING_FOLDER, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux."""
 
 
 def temp_beside(path: Path) -> Path:
@@ -54,6 +56,9 @@ def replace_folder(temp: Path, path: Path) -> None:
     """Give a folder its name. What has that name is removed, or stays as it was if that fails."""
     import shutil
 
+    if path.exists() and _exchanged(temp, path):
+        shutil.rmtree(temp, ignore_errors=True)
+        return
     old = _named(path, _REPLACED)
     if path.exists():
         path.rename(old)
@@ -64,6 +69,17 @@ def replace_folder(temp: Path, path: Path) -> None:
             old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether each has got the other's name, in one step: even after a kill both are there. Linux can do that."""
+    import ctypes
+
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    if exchange is None:
+        return False
+    failed: int = exchange(_WORKING_FOLDER, os.fsencode(one), _WORKING_FOLDER, os.fsencode(other), _EXCHANGE)
+    return not failed
 
 
 def short(name: str) -> str:

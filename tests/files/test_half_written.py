@@ -71,6 +71,26 @@ def test_a_folder_that_can_not_be_put_in_place_leaves_what_was_there(tmp_path: P
     assert [one.name for one in tmp_path.iterdir()] == ["o"]
 
 
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_folder_is_replaced_in_one_step_where_the_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
+    """Killed between two renames, an export had no name until the next one was written."""
+    new, there = tmp_path / "new", tmp_path / "there"
+    for folder in (new, there):
+        folder.mkdir()
+        (folder / "what").write_text(folder.name)
+    if in_one_step:
+        if not sys.platform.startswith("linux"):
+            pytest.skip("Linux alone exchanges names")
+        monkeypatch.delattr(Path, "rename")
+    else:
+        monkeypatch.setattr(half_written, "_exchanged", lambda *_: False)
+    half_written.replace_folder(new, there)
+    assert (there / "what").read_text() == "new"
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]
+
+
 def test_what_was_left_is_continued_by_a_writer_of_the_same_alone(tmp_path: Path) -> None:
     for name, writer in (("o", DEAD), ("p", DEAD), ("o", "deadbeef-1")):
         (tmp_path / f".{name}.{writer}-0.part").mkdir()
