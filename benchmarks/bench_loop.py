@@ -7,8 +7,8 @@ training of a million metric events, which is scrolled and looked at from all si
 same tabs of a training that reports 1,000 times a second. For each step it prints the longest callback in
 milliseconds of processor time of the loop's thread, and its ratio to that of opening and scrolling a bare Textual
 table of as many rows. What is imported at its first use is imported before. The longest garbage collection of those
-that come while one works, in any step and thread, stands apart. The exit code is 1 if a callback or a collection is
-longer than --limit.
+that come while one works, in any step and thread, is also told on its own. The exit code is 1 if a callback
+or a collection is longer than --limit.
 """
 
 import argparse

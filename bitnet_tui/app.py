@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +23,7 @@ from bitnet_tui.cells import Cells
 from bitnet_tui.garbage import Tidying
 from bitnet_tui.keystrokes import Keystrokes, Typed
 from bitnet_tui.leaving import Leaving
+from bitnet_tui.opening import Opening
 from bitnet_tui.remedies import offering
 from bitnet_tui.rules import Rules
 from bitnet_tui.screens.base import ShellScreen
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from textual.driver import Driver
     from textual.filter import LineFilter
 
-    from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.keymap import Keymap
     from bitnet_tui.services.launching import Launch
 
@@ -62,7 +61,7 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-class BitnetApp(Leaving, Tidying):
+class BitnetApp(Opening, Leaving, Tidying):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
@@ -133,7 +132,7 @@ class BitnetApp(Leaving, Tidying):
     def on_mount(self) -> None:
         self.begin_telling(self._root)
         if self._root is not None:
-            self.open_experiment(self._root)
+            self.show_experiment(self._root)
         self.call_after_refresh(self._read_files)
 
     def _read_files(self) -> None:
@@ -222,24 +221,6 @@ class BitnetApp(Leaving, Tidying):
             self.call_from_thread(self.notify, offering(warning), title="Settings", severity="warning")
         return warnings
 
-    def open_experiment(self, root: Path, first: str | None = None, at: str | None = None) -> None:
-        from bitnet_tui.screens.experiment import ExperimentScreen
-
-        self.last_opened = root
-        screen = ExperimentScreen(root.absolute(), first, at)
-        if self.screen.has_class("welcome"):
-            self.switch_screen(screen)
-        else:
-            self.push_screen(screen)
-
-    def go_home(self) -> None:
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-
-    def go_to(self, root: Path) -> None:
-        self.go_home()
-        self.open_experiment(root)
-
     def use_theme(self, name: str) -> None:
         self.theme = name
         keep = partial(self._keep_theme, name)
@@ -250,33 +231,6 @@ class BitnetApp(Leaving, Tidying):
             preferences.keep_theme(name, few_colours=self.few_colours)
         except BitnetError as error:
             self.call_later(partial(self.notify, str(error), title="Theme", severity="warning"))
-
-    def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:
-        from bitnet_tui.screens.compare import CompareScreen
-        from bitnet_tui.view.compared import Chosen
-
-        pairs = zip_longest(roots, runs[: len(roots)], fillvalue="")
-        self.push_screen(CompareScreen([Chosen(Path(root).absolute(), run) for root, run in pairs]))
-
-    def open_playground(self, root: Path) -> None:
-        from bitnet_tui.screens.playground import PlaygroundScreen
-
-        self.push_screen(PlaygroundScreen(root.absolute()))
-
-    def new_experiment(self, source: Path | None = None) -> None:
-        from bitnet_tui.screens.guide.base import Made
-        from bitnet_tui.screens.guide.screen import NewExperimentScreen
-
-        def made(found: Made | None) -> None:
-            if found is not None:
-                self.open_experiment(found.root, found.start or None)
-
-        self.push_screen(NewExperimentScreen(source), made)
-
-    def unlock_vault(self, locked: "VaultLocked", why: str, answered: Callable[[bool | None], None]) -> None:
-        from bitnet_tui.screens.vault import VaultScreen
-
-        self.push_screen(VaultScreen(locked.path, why, new=not locked.is_there), answered)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """The app's dialogs open over a screen, and not over another dialog."""
@@ -314,20 +268,6 @@ class BitnetApp(Leaving, Tidying):
         from bitnet_tui.screens.app_settings import AppSettingsScreen
 
         self.push_screen(AppSettingsScreen())
-
-    def open_dialog(self, name: str) -> None:
-        if name == "themes":
-            from bitnet_tui.screens.themes import ThemesScreen
-
-            self.push_screen(ThemesScreen(self.theme))
-        elif name == "keymap":
-            from bitnet_tui.screens.keymap import KeymapScreen
-
-            self.push_screen(KeymapScreen(self.keymap))
-        else:
-            from bitnet_tui.screens.keys import KeysScreen
-
-            self.push_screen(KeysScreen(getattr(self.screen, "root", None)))
 
     def _read_keymap(self) -> None:
         from bitnet_tui import keymap

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.cache import LRUCache
 from textual.css.match import _check_selectors
 from textual.css.model import RuleSet
@@ -58,6 +59,13 @@ class Rules(Stylesheet):
     @property
     def rules(self) -> list[RuleSet]:
         return super().rules if self._named is None else self._named
+
+    def update_nodes(self, nodes: Iterable[DOMNode], animate: bool = False) -> None:
+        """As in Textual, but not for a widget that has no place yet: it gets its styles when it is mounted.
+
+        While a button is made, Textual would look for them four times.
+        """
+        super().update_nodes((one for one in nodes if one.parent is not None or isinstance(one, App)), animate)
 
     def apply(self, node: DOMNode, *, animate: bool = False, cache: dict[tuple[Any, ...], Any] | None = None) -> None:
         if self._all is not self.rules:

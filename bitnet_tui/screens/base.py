@@ -163,6 +163,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
             self._take_breakpoints(size)
         super()._refresh_layout(size, scroll)
 
+    def _screen_resized(self, size: Size) -> None:
+        """As in Textual, but a screen that has just been laid out, as it came up, is not drawn once more for that."""
+        if size != self._size:
+            super()._screen_resized(size)
+
     def _take_breakpoints(self, size: Size) -> None:
         ways = (size.width, self.app.HORIZONTAL_BREAKPOINTS), (size.height, self.app.VERTICAL_BREAKPOINTS)
         hold = {name for cells, steps in ways for name in self._get_breakpoint_classes(cells, steps or [])}
@@ -183,8 +188,10 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
         """Draw what has changed; while another screen covers this one, only what can be seen through that one.
 
         Textual's method would also draw a covered screen that can't be seen, and mark the whole of it as changed each
-        time, so that it is drawn for ever.
+        time, so that it is drawn for ever. In a batch it would forget what it has not drawn.
         """
+        if self.app._batch_count:
+            return
         if self.is_active:
             super()._compositor_refresh()
             return

@@ -51,6 +51,8 @@ _ROWS_OF_NAMES = 2
 _LEAST_ROWS = 6
 """Those of the open tab, which the texts above it leave free: a chart needs them."""
 _TAIL_LINES = 5
+_MOST_TURNS = 20
+"""Of the event loop, for a new tab to take its size: two or three do."""
 _LOOK_SECONDS = 0.9
 """How often a tab that is open reads its files again."""
 
@@ -149,23 +151,42 @@ class RunPane(Vertical):
         async with self._opening:  # a key and a click may ask for the same
             if name == self.open:
                 return
-            switch = self.query_one("#switch", ContentSwitcher)
-            if name != "live" and name not in self._made:
-                pane = self._make(name)
-                pane.display = False
-                await switch.mount(pane)
-                if not (pane.is_mounted and self.is_attached):
+            with self.app.batch_update():  # else it is drawn half made, three times, before what it shows is seen
+                if not await self._turn_to(name):
                     return  # the screen was closed meanwhile
-                self._made[name] = pane
-                self._tell(pane)
-            switch.current = name
+        self._look(name)
+        self.screen.refresh_bindings()
+        self.post_message(self.Opened())
+
+    async def _turn_to(self, name: str) -> bool:
+        """Have another tab in the place of the one that is open, made and laid out, and not drawn yet."""
+        switch = self.query_one("#switch", ContentSwitcher)
+        new = name != "live" and name not in self._made
+        if new:
+            pane = self._make(name)
+            pane.display = False
+            await switch.mount(pane)
+            if not (pane.is_mounted and self.is_attached):
+                return False
+            self._made[name] = pane
+            self._tell(pane)
+        switch.current = name
         if self._view.run is not None:
             self._draw_above()
         for part in self.query(_OF_THE_RUN):  # a class of this pane would have every widget in it styled again
             part.set_class(name in _ALONE, "-beside")
-        self._look(name)
-        self.screen.refresh_bindings()
-        self.post_message(self.Opened())
+        if new:
+            await self._lay_out(pane)
+        return self.is_attached
+
+    async def _lay_out(self, pane: Widget) -> None:
+        """Give a new tab its size, and it the time to fill itself, before the first drawing."""
+        self.screen._refresh_layout()
+        for _ in range(_MOST_TURNS):
+            if not any(one.message_queue_size for one in pane.walk_children(with_self=True)):
+                break
+            await asyncio.sleep(0)
+        self.screen._layout_required = True
 
     def _make(self, name: str) -> Widget:
         if name == "storage":

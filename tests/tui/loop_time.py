@@ -12,13 +12,13 @@ from typing import Any
 
 
 class LongestCallback:
-    """The longest callback since `take`, less what Python collects in it as garbage, which is counted apart."""
+    """The longest callback since `take`, with all that it imports and what Python collects in it as garbage."""
 
     def __init__(self) -> None:
         self.seconds = self.collecting = 0.0
+        """`collecting` is the longest collection, in any thread: each of them holds up the loop."""
         self.where = ""
         """Which one it was."""
-        self._collected = self._began = 0.0
 
     def take(self) -> float:
         """In milliseconds."""
@@ -28,22 +28,23 @@ class LongestCallback:
     @contextmanager
     def watching(self) -> Iterator[None]:
         run = loop_events.Handle._run
+        began = threading.local()
 
         def timed(handle: Any) -> None:
-            self._collected, modules, began = 0.0, len(sys.modules), time.thread_time()
+            modules, before = len(sys.modules), time.thread_time()
             run(handle)
-            spent = time.thread_time() - began - self._collected
-            if spent > self.seconds and not (_of_a_test(handle) or len(sys.modules) > modules):
-                self.seconds, self.where = spent, repr(handle)
+            spent = time.thread_time() - before
+            if spent > self.seconds and not _of_a_test(handle):
+                self.seconds = spent
+                self.where = f"{_name_of(handle)}, with {len(sys.modules) - modules} new modules"
 
         def collecting(phase: str, _: dict[str, int]) -> None:
             if phase == "start":
-                self._began = time.thread_time()
+                began.at = time.thread_time()
                 return
-            spent = time.thread_time() - self._began
-            self.collecting = max(self.collecting, spent)
-            if threading.current_thread() is threading.main_thread():
-                self._collected += spent
+            self.collecting = max(self.collecting, time.thread_time() - began.at)
+            if self.collecting > self.seconds:
+                self.seconds, self.where = self.collecting, "garbage collection"
 
         gc.callbacks.append(collecting)
         loop_events.Handle._run = timed  # type: ignore[method-assign, assignment]
@@ -52,6 +53,12 @@ class LongestCallback:
         finally:
             loop_events.Handle._run = run  # type: ignore[method-assign]
             gc.callbacks.remove(collecting)
+
+
+def _name_of(handle: Any) -> str:
+    """A widget has a task of its own."""
+    task = getattr(handle._callback, "__self__", None)
+    return task.get_name() if isinstance(task, asyncio.Task) else repr(handle)
 
 
 def _of_a_test(handle: Any) -> bool:

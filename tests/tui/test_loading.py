@@ -1,4 +1,4 @@
-"""That the app imports some modules at a time: what Home needs, and at rest all that its other screens need."""
+"""That the app imports some modules at a time: what Home and a screen need, and at rest all that other screens do."""
 
 import subprocess
 import sys
@@ -14,13 +14,17 @@ _MOST = 15
 _PROGRAM = """
 import inspect, re, sys
 from bitnet_tui import app
-from bitnet_tui.loading import HOME, load_next, modules
+from bitnet_tui.loading import HOME, leaves_first, load_next, modules
 from bitnet_tui.screens import experiments
 home, names, counts = iter(HOME), modules(), [len(sys.modules)]
 while load_next(home):
     counts.append(len(sys.modules))
 needed = re.findall("from (bitnet_[a-z._]+) import", inspect.getsource(experiments.ExperimentsScreen.furnish))
 assert needed and {*needed} <= {*sys.modules}
+opened = leaves_first(["bitnet_tui.widgets.run_pane", "bitnet_tui.screens.experiment"])
+while load_next(opened):
+    counts.append(len(sys.modules))
+assert "bitnet_tui.screens.experiment" in sys.modules
 while load_next(names):
     counts.append(len(sys.modules))
 there = set(sys.modules)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,6 +69,20 @@ def test_every_place_is_reached_and_then_the_first_again(places: list[int], at: 
 def test_a_line_that_is_not_wrapped_fits(text: str, level: str, searched: str, cells: int):
     ((span,),) = logs.drawn(LogLine(0, text, level), searched, cells, wrap=False)
     assert width(span.text) <= cells
+
+
+@pytest.mark.parametrize(("key", "name", "word"), [("7", "log", "lines"), ("6", "config", "enter changes")])
+async def test_a_tab_is_not_drawn_before_it_has_its_text(home: Path, key: str, name: str, word: str):
+    """Each drawing of it half made would come before that of what it shows."""
+    exp = experiment(home, "one")
+    SimulatedRun(exp, "train").finish()
+    app = BitnetApp(home, exp.root, launch=RecordingLaunch())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        drawn: list[str] = []
+        app._display = lambda *_: drawn.append(shown(pilot) if app.screen.query(f"#{name}") else "")  # type: ignore[method-assign]
+        await pilot.press(key)
+        assert next(filter(None, drawn)).count(word)
 
 
 async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):

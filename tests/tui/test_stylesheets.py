@@ -19,6 +19,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.loading import load_next, modules
 from bitnet_tui.rules import Rules
 from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.widgets.buttons import KeyButton
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown
 from tests.tui.simulated import finished_experiment
@@ -87,6 +88,18 @@ def test_a_sheet_is_parsed_once_until_a_variable_changes(monkeypatch: pytest.Mon
     rules.reparse()
     assert parsed.call_count == 202
     assert {rule.styles.color for rule in rules.rules} == {Color.parse("blue")}
+
+
+async def test_a_widget_gets_its_styles_when_it_has_a_place(home: Path, monkeypatch: pytest.MonkeyPatch):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        styled = Mock(wraps=pilot.app.stylesheet.apply)
+        monkeypatch.setattr(pilot.app.stylesheet, "apply", styled)
+        with pilot.app._context():
+            made = KeyButton("Copy", "log.copy", id="made")
+            assert made.has_class("-textual-compact") and not styled.called
+            await pilot.app.screen.mount(made)
+        assert made.styles.min_width is not None and styled.called
 
 
 async def test_what_was_parsed_ahead_is_not_parsed_when_its_screen_opens(home: Path, monkeypatch: pytest.MonkeyPatch):
