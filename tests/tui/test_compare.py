@@ -176,7 +176,7 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
             await pilot.press("end")
             await until(pilot, lambda: tables.scroll_offset.y == tables.max_scroll_y)
             assert not faults(pilot.app.screen)
-            assert said(pilot, "#tables").split()[-1] in shown(pilot)
+            await until(pilot, lambda: said(pilot, "#tables").split()[-1] in shown(pilot))
         heights = []
         for other in ((80, 24), (100, 30), (120, 36)):
             await pilot.resize_terminal(*other)
