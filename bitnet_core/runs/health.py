@@ -26,7 +26,6 @@ from bitnet_core.runs.trend import (
 )
 from bitnet_core.runs.vitals import Change, Evaluation, Plan, Vitals
 from bitnet_core.text import (
-    capital,
     count,
     flat,
     left_words,
@@ -87,11 +86,11 @@ def train_health(
     ]
     if not found:
         level, verdict = _verdict(vitals)
-        return (Finding(level, f"{verdict}. {_going(vitals, plan)}"),)
+        return (Finding(level, f"{verdict}: {_going(vitals, plan)}."),)
     return tuple(sorted(found, key=lambda one: one.level != "bad"))
 
 
-def trained(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ...]:
+def trained(vitals: Vitals, begins: str = "Done: held-out") -> tuple[Finding, ...]:
     """A training that has succeeded. The sentence `begins` with what is told of."""
     if vitals.first is None or vitals.best is None or not vitals.evaluations:
         return ()
@@ -220,7 +219,7 @@ def _rising(vitals: Vitals) -> Iterator[Finding]:
     kept = f"stop and use the checkpoint of step {number(best.step)}, the best" if best and best.step else "stop"
     yield Finding(
         "bad" if times >= 2 * RISES else "warn",
-        f"Held-out has risen for {times} evaluations, from {significant(losses[-1 - times])} to "
+        f"The held-out loss has risen for {times} evaluations, from {significant(losses[-1 - times])} to "
         f"{significant(losses[-1])}.",
         f"If it goes on, {kept}; or lower LR.",
         "heldout_rising",
@@ -320,5 +319,5 @@ def now_words(vitals: Vitals) -> Finding:
 
 def _going(vitals: Vitals, plan: Plan) -> str:
     """How a training goes; while it does something else than steps, what that is comes first."""
-    now = f"{capital(flat(vitals.progress.label))}. " if vitals.progress and vitals.progress.label else ""
-    return now + capital(", ".join([*_outlook(vitals, plan), *_when(vitals, plan)])) + "."
+    now = [flat(vitals.progress.label)] if vitals.progress and vitals.progress.label else []
+    return ", ".join([*now, *_outlook(vitals, plan), *_when(vitals, plan)])

@@ -18,7 +18,7 @@ FIRST_PART = 0.25
 _MORE = "A larger budget, more answers, or a start from layers of a model (STUDENT_INIT) may help."
 
 
-def finished(vitals: Vitals, begins: str = "Done. Held-out") -> tuple[Finding, ...]:
+def finished(vitals: Vitals, begins: str = "Done: held-out") -> tuple[Finding, ...]:
     """As `trained`; also that the student has learnt nothing, or no ends of answers."""
     little, cut = _no_better_than_chance(vitals), vitals.alerts.get(COMPLETIONS_CUT)
     found = list(trained(vitals, begins))

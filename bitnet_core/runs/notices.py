@@ -126,4 +126,4 @@ def _why(run: Run, record: RunRecord, state: str) -> str:
     for event in each_event(run.events_path):
         judge.feed(event)
     found = judge.findings(record, state)
-    return found[0].words.removeprefix("Done. ") if found else ""  # the title has said so
+    return capital(found[0].words.removeprefix("Done: ")) if found else ""  # the title has said so

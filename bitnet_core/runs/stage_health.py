@@ -104,7 +104,7 @@ def _now(name: str, vitals: Vitals, plan: Plan) -> Finding:
     """What the stage does now."""
     if name == "collect" and vitals.collected is not None and _is_asking(vitals):
         level: Level = "calm" if misses_much(vitals) or _rejects_much(vitals) else "good"
-        return Finding(level, f"Collecting. {', '.join(_collecting(vitals, plan))}.")
+        return Finding(level, f"Collecting: {', '.join(_collecting(vitals, plan))}.")
     if name == UPLOAD.name:
         return Finding("calm", sending(vitals))
     if name == PIPELINE.name and vitals.progress is not None:
@@ -130,7 +130,7 @@ def _collected(vitals: Vitals) -> Iterator[Finding]:
         said.append(_rejects(vitals) or "none rejected")
     else:
         said.append(f"{number(own)} of them from this run")
-    words, outside = f"Done. {', '.join(said)}.", misses_much(vitals)
+    words, outside = f"Done: {', '.join(said)}.", misses_much(vitals)
     if outside:
         words += f" {_outside(vitals)}"
     yield Finding("warn" if outside or _rejects_much(vitals) else "good", words, _MORE_CANDIDATES if outside else "")

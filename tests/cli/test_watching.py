@@ -53,15 +53,15 @@ def test_words_come_when_something_changes_and_else_once_a_minute(run: Simulated
     run.emit("metric", step=0, seen_tokens=0, when="start", heldout_loss=6.0)
     run.train(0, 40)
     (early,) = watch.look()
-    assert early.startswith("○ Too early to tell. Held-out 6.00 at step 0, ")
+    assert early.startswith("○ Too early to tell: held-out 6.00 at step 0, ")
     run.emit("metric", step=40, seen_tokens=40 * 745, when="checkpoint", heldout_loss=5.0)
     (first,) = watch.look()
-    assert first.startswith("● Healthy.")
+    assert first.startswith("● Healthy:")
     run.train(40, 44)
     assert watch.look(20) == []
     run.train(44, 48)
     (later,) = watch.look(45)
-    assert later.startswith("● Healthy.")
+    assert later.startswith("● Healthy:")
     assert later != first
     run.emit("metric", step=49, seen_tokens=49_000, loss=None, nonfinite=3)
     assert watch.look(1)[0].startswith("▲ 3 steps were not finite")
@@ -77,6 +77,6 @@ def test_a_watch_ends_with_what_became_of_the_run(run: SimulatedRun, capsys: pyt
     root = str(run.run.path.parents[1])
     assert main(["--root", root, "watch", "train"]) == 0
     shown = capsys.readouterr().out
-    assert shown.endswith("✓ done\n● Done. Held-out fell from 6.00 to 5.00.\n")
+    assert shown.endswith("✓ done\n● Done: held-out fell from 6.00 to 5.00.\n")
     assert main(["--root", root, "--json", "watch", "train"]) == 0
-    assert "Held-out fell" not in capsys.readouterr().out
+    assert "held-out fell" not in capsys.readouterr().out

@@ -41,7 +41,7 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
             quantized_share=quarter / 4,
         )  # fmt: skip
     (said,) = training.said()
-    assert said.words.startswith("Healthy. 75% of the way to ternary weights, gradient steady, flip in")
+    assert said.words.startswith("Healthy: 75% of the way to ternary weights, gradient steady, flip in")
     assert training.signs.view().best is None
     training.steps(10, quantized_share=1.0).evaluate(5.0).steps(10).evaluate(4.5)
     found = training.signs.view()
@@ -52,20 +52,20 @@ def test_a_loss_that_rises_as_the_student_becomes_ternary_is_no_trouble():
 def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
     (said,) = falling().said()
     assert said.level == "good"
-    assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient steady, flip in 40 s, done in 1 min."
+    assert said.words == "Healthy: held-out falls 0.6 a minute, gradient steady, flip in 40 s, done in 1 min."
 
 
 def test_the_fall_from_the_first_weights_is_no_pace():
     training = Training().evaluate(12.36).steps(60).evaluate(6.86)
-    assert _worst(training).startswith("Healthy. Held-out fell from 12.4 to 6.86, gradient steady, ")
+    assert _worst(training).startswith("Healthy: held-out fell from 12.4 to 6.86, gradient steady, ")
     training.steps(5)
-    assert _worst(training).startswith("Healthy. Held-out fell from 12.4 to 6.86, last measured at step 60, flip in ")
+    assert _worst(training).startswith("Healthy: held-out fell from 12.4 to 6.86, last measured at step 60, flip in ")
     training.steps(55).evaluate(6.31)
-    assert _worst(training).startswith("Healthy. Held-out falls 0.6 a minute, ")
+    assert _worst(training).startswith("Healthy: held-out falls 0.6 a minute, ")
     assert _worst(Training().evaluate(5.0).steps(9).evaluate(5.08)).startswith(
-        "Unsettled. Held-out rose from 5.00 to 5.08"
+        "Unsettled: held-out rose from 5.00 to 5.08"
     )
-    assert "Held-out level at 5.01" in _worst(Training().evaluate(5.0).steps(9).evaluate(5.01))
+    assert "held-out level at 5.01" in _worst(Training().evaluate(5.0).steps(9).evaluate(5.01))
 
 
 def test_what_is_done_between_steps_is_said():
@@ -74,7 +74,7 @@ def test_what_is_done_between_steps_is_said():
     scoring = "scoring held-out traces, 3 of 9 batches"
     training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0, label=scoring)
     assert "scoring" not in _worst(deepcopy(training).evaluate(12.0)).casefold(), "its figures end it"
-    assert _worst(training).startswith(f"Healthy. {scoring.capitalize()}. Held-out falls ")
+    assert _worst(training).startswith(f"Healthy: {scoring}, held-out falls ")
     training.emit("progress", done=400, total=1000, unit="tokens", eta_s=60.0)
     assert _worst(training) == said
     signs = VitalSigns()
@@ -90,7 +90,7 @@ def test_what_is_done_between_steps_is_said():
 def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps: int):
     training = Training().evaluate(12.2, "start").steps(steps)
     (found,) = training.said()
-    assert (found.level, found.words.split(", ")[0]) == ("calm", "Too early to tell. Held-out 12.2 at step 0")
+    assert (found.level, found.words.split(", ")[0]) == ("calm", "Too early to tell: held-out 12.2 at step 0")
     assert "calm" not in found.words
     assert "flip in" in found.words
     assert training.evaluate(8.0).said()[0].level == "good"
@@ -98,27 +98,27 @@ def test_before_a_second_held_out_loss_it_is_too_early_to_call_it_healthy(steps:
 
 def test_a_training_without_held_out_prompts_is_judged_by_its_gradient():
     training = Training().steps(report_health.USUAL_OF - 1)
-    assert _worst(training).startswith("Too early to tell. No held-out loss yet, flip in")
-    assert _worst(training.steps(1)).startswith("Healthy. No held-out loss yet, gradient steady, flip in")
+    assert _worst(training).startswith("Too early to tell: no held-out loss yet, flip in")
+    assert _worst(training.steps(1)).startswith("Healthy: no held-out loss yet, gradient steady, flip in")
 
 
 @pytest.mark.parametrize(("norm", "steady"), [(49.9, True), (30.0, True), (24.0, False), (101.0, False)])
 def test_a_gradient_is_steady_by_what_is_usual_in_its_own_run(norm: float, steady: bool):
     said = _worst(Training().steps(60, grad_norm=49.9).steps(1, grad_norm=norm))
     assert ("gradient steady" in said) == steady
-    assert said.startswith("Healthy. No held-out loss yet, ")
+    assert said.startswith("Healthy: no held-out loss yet, ")
 
 
 @pytest.mark.parametrize(
     ("evaluated", "steps", "every", "told"),
     [
-        (0, 45, 60, "Held-out 12.2 at step 0, next at 60,"),
-        (0, 60, 60, "Held-out 12.2 at step 0, next at the flip,"),  # at step 80
-        (0, 60, 90, "Held-out 12.2 at step 0, next at the flip,"),
-        (0, 60, 70, "Held-out 12.2 at step 0, next at 70,"),
-        (0, 90, 60, "Held-out 12.2 at step 0, next at the end,"),
-        (0, 45, None, "Held-out 12.2 at step 0,"),
-        (45, 0, 60, "Held-out 12.2,"),
+        (0, 45, 60, "held-out 12.2 at step 0, next at 60,"),
+        (0, 60, 60, "held-out 12.2 at step 0, next at the flip,"),  # at step 80
+        (0, 60, 90, "held-out 12.2 at step 0, next at the flip,"),
+        (0, 60, 70, "held-out 12.2 at step 0, next at 70,"),
+        (0, 90, 60, "held-out 12.2 at step 0, next at the end,"),
+        (0, 45, None, "held-out 12.2 at step 0,"),
+        (45, 0, 60, "held-out 12.2,"),
     ],
 )
 def test_an_old_evaluation_says_its_step_and_that_of_the_next(evaluated, steps, every, told):
@@ -148,17 +148,17 @@ def test_the_next_evaluation_is_the_one_that_the_training_has_told(when, steps, 
         evaluates_every_steps=30,
     )
     said = _worst(training.evaluate(12.2, when).steps(steps), plan=replace(PLAN, evaluates_every=200))
-    assert f"Held-out 12.2 {told}" in said
+    assert f"held-out 12.2 {told}" in said
 
 
-@pytest.mark.parametrize(("falls", "told"), [(0.01, "Held-out falls 0.6 a minute"), (0.0, "Held-out level at 6.00")])
+@pytest.mark.parametrize(("falls", "told"), [(0.01, "held-out falls 0.6 a minute"), (0.0, "held-out level at 6.00")])
 def test_a_trend_that_much_training_has_followed_says_how_old_it_is(falls: float, told: str):
     training = Training(falls)
     for _ in range(4):
         training.steps(10).evaluate()
-    assert _worst(training.steps(int(OLD) - 1)).startswith(f"Healthy. {told}, gradient steady, ")
-    assert _worst(training.steps(1)).startswith(f"Healthy. {told}, measured 10 min ago, ")
-    assert _worst(training.steps(900)).startswith(f"Healthy. {told}, measured 25 min ago")
+    assert _worst(training.steps(int(OLD) - 1)).startswith(f"Healthy: {told}, gradient steady, ")
+    assert _worst(training.steps(1)).startswith(f"Healthy: {told}, measured 10 min ago, ")
+    assert _worst(training.steps(900)).startswith(f"Healthy: {told}, measured 25 min ago")
 
 
 def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
@@ -167,7 +167,7 @@ def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
         training.steps(2).evaluate(5.6 + more / 10)
     assert training.said()[0].level == "good"
     found = training.steps(2).evaluate(5.9).said()[0]
-    assert (found.level, found.words) == ("warn", "Held-out has risen for 3 evaluations, from 5.60 to 5.90.")
+    assert (found.level, found.words) == ("warn", "The held-out loss has risen for 3 evaluations, from 5.60 to 5.90.")
     assert "step 40, the best" in found.advice
     for more in (1, 2, 3):
         training.steps(2).evaluate(6 + more / 10)
@@ -233,11 +233,11 @@ def _flipped() -> Training:
 
 def test_a_flip_raises_the_loss_and_that_is_no_fault_until_it_is_late():
     measuring = Training().evaluate(6.0).steps(80).evaluate(5.0, "before flip").emit("flip", step=80, seen_tokens=800)
-    assert _worst(measuring).startswith("Unsettled by the flip. Held-out was 5.00 before the flip, ")
+    assert _worst(measuring).startswith("Unsettled by the flip: held-out was 5.00 before the flip, ")
     training = _flipped().steps(5, activation_bits=4).evaluate(5.2)
     (found,) = training.said()
     assert found.level == "calm"
-    assert found.words.startswith("Unsettled by the flip. Held-out 5.20, 5.00 before it, it falls 2.4 a minute, ")
+    assert found.words.startswith("Unsettled by the flip: held-out 5.20, 5.00 before it, it falls 2.4 a minute, ")
     assert "flip in" not in found.words
     training.steps(6, activation_bits=4).evaluate(5.1)
     assert _worst(training) == "Not recovered from the flip: held-out 5.10, 5.00 before it."
@@ -252,7 +252,7 @@ def test_a_recovery_from_the_flip_is_not_forgotten_after_many_evaluations(resume
     for _ in range(EVALUATIONS + 1):
         later.steps(1, activation_bits=4).evaluate(5.05)
     vitals = continued(whole.signs.view(), later.signs.view(), 850.0) if resumed else whole.signs.view()
-    assert train_health(vitals, PLAN)[0].words.startswith("Healthy. Held-out level at 5.05")
+    assert train_health(vitals, PLAN)[0].words.startswith("Healthy: held-out level at 5.05")
 
 
 def test_a_recovery_in_steps_that_were_lost_does_not_count():
@@ -260,16 +260,16 @@ def test_a_recovery_in_steps_that_were_lost_does_not_count():
     later.step = 82
     later.steps(1, activation_bits=4).evaluate(5.2)
     found = continued(lost.signs.view(), later.signs.view(), 820.0)
-    assert train_health(found, PLAN)[0].words.startswith("Unsettled by the flip. Held-out 5.20")
+    assert train_health(found, PLAN)[0].words.startswith("Unsettled by the flip: held-out 5.20")
 
 
 def test_a_loss_that_stays_at_nothing_is_level():
-    assert _worst(Training().evaluate(0.0).steps(20).evaluate(0.0)).startswith("Healthy. Held-out level at 0")
+    assert _worst(Training().evaluate(0.0).steps(20).evaluate(0.0)).startswith("Healthy: held-out level at 0")
 
 
 @pytest.mark.parametrize(
     ("to", "level", "told"),
-    [(5.3, "calm", "Unsettled. Held-out rises 0.9 "), (5.02, "good", "Healthy. Held-out level at 5.02")],
+    [(5.3, "calm", "Unsettled: held-out rises 0.9 "), (5.02, "good", "Healthy: held-out level at 5.02")],
 )
 def test_a_loss_that_rises_is_not_called_healthy_unless_it_only_fluctuates(to: float, level: str, told: str):
     (found,) = Training().evaluate(7.0).steps(9).evaluate(5.0).steps(20).evaluate(to).said()
@@ -333,10 +333,10 @@ def test_the_pace_is_that_since_the_settings_were_changed():
     changed = {"step": 40, "seen_tokens": 400, "before": {"LR": 1e-3}, "after": {"LR": 1e-4}}
     after.emit("changed", **changed).steps(5)
     whole = continued(before.signs.view(), after.signs.view(), 400.0)
-    assert "Held-out 5.60 at step 40, " in train_health(whole, PLAN)[0].words
+    assert "held-out 5.60 at step 40, " in train_health(whole, PLAN)[0].words
     after.evaluate(5.58).steps(5).evaluate(5.56)
     whole = continued(before.signs.view(), after.signs.view(), 400.0)
-    assert train_health(whole, PLAN)[0].words.startswith("Healthy. Held-out falls 0.2 a minute, ")
+    assert train_health(whole, PLAN)[0].words.startswith("Healthy: held-out falls 0.2 a minute, ")
     assert "falls 0.2 a minute" in after.said()[0].words
 
 

@@ -30,7 +30,7 @@ LITTLE = (
 def test_a_finished_training_says_what_its_student_agrees_on_if_that_is_chance(agreement: float, *, little: bool):
     training = _evaluated(Training(), 0.0, **CHANCE).steps(90)
     found = _said(_evaluated(training, agreement, **CHANCE), "succeeded")
-    assert found[0].words == "Done. Held-out fell from 6.00 to 5.10."
+    assert found[0].words == "Done: held-out fell from 6.00 to 5.10."
     assert [one.level for one in found] == (["warn", "warn"] if little else ["good"])
     if agreement < 0.05:
         assert found[1].words == LITTLE
@@ -46,7 +46,7 @@ def test_a_training_of_an_older_version_tells_chance_with_its_table():
 
 def test_an_active_training_is_judged_so_only_after_its_first_part():
     training = _evaluated(Training(), 0.0, **CHANCE).steps(20)
-    assert _said(_evaluated(training, 0.01, **CHANCE), "running")[0].words.startswith("Healthy.")
+    assert _said(_evaluated(training, 0.01, **CHANCE), "running")[0].words.startswith("Healthy:")
     later = _evaluated(training.steps(10), 0.041, **CHANCE)
     (found,) = _said(later, "running")
     assert (found.level, found.words) == ("warn", LITTLE)

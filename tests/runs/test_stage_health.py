@@ -27,7 +27,7 @@ def _collect(signs: VitalSigns, **recorded) -> list[str]:
 
 def test_collecting_in_one_line():
     assert _collect(_collecting(), KD_MAX_USD=1) == [
-        "Collecting. 20 of 220 answers, coverage 90% of tokens, 2 rejected (no logprobs), 8 requests at once, "
+        "Collecting: 20 of 220 answers, coverage 90% of tokens, 2 rejected (no logprobs), 8 requests at once, "
         "$0.04 of $1.00."
     ]
     assert "1 request at once" in _collect(_collecting(requests_at_once=1))[0]
@@ -48,10 +48,10 @@ def test_what_came_of_collecting_is_told():
         return [(one.level, one.words) for one in health("collect", "succeeded", signs.view(), Plan())]
 
     signs = _collecting()
-    assert done(signs) == [("good", "Done. 20 answers, coverage 90% of tokens, 2 rejected (no logprobs).")]
+    assert done(signs) == [("good", "Done: 20 answers, coverage 90% of tokens, 2 rejected (no logprobs).")]
     for _ in range(8):
         signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
-    assert done(signs) == [("warn", "Done. 28 answers, coverage 64% of tokens, 10 rejected (8 mass, 2 no logprobs).")]
+    assert done(signs) == [("warn", "Done: 28 answers, coverage 64% of tokens, 10 rejected (8 mass, 2 no logprobs).")]
     assert done(VitalSigns()) == []
     said = " On average 30.4% of the teacher's probability is outside its candidates."
     for mass in (0.2, 0.304):
@@ -67,7 +67,7 @@ def test_what_came_of_collecting_is_told():
         (found,) = health("collect", "succeeded", signs.view(), Plan())
         assert (found.level, said in found.words) == (("good", False) if mass == 0.2 else ("warn", True))
         assert bool(found.advice) == (mass > 0.2)
-    assert done(_collecting(answers=330)) == [("good", "Done. 330 answers, 20 of them from this run.")]
+    assert done(_collecting(answers=330)) == [("good", "Done: 330 answers, 20 of them from this run.")]
 
 
 def test_other_stages_say_what_they_do_now():

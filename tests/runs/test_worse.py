@@ -36,8 +36,8 @@ def _under(training: Training, rate: float, *losses: float) -> Training:
             "warn",
             "Worse than at the start: held-out 13.6 at step 20, 12.4 before the first step.",
         ),
-        ((12.36, 70.0, 12.4), "good", "Healthy. Held-out "),
-        ((12.36, 12.3), "good", "Healthy. Held-out "),
+        ((12.36, 70.0, 12.4), "good", "Healthy: held-out "),
+        ((12.36, 12.3), "good", "Healthy: held-out "),
     ],
 )
 def test_a_student_that_is_worse_than_at_the_start_is_never_called_healthy(losses, level: str, told: str):
@@ -119,7 +119,7 @@ def _resumed(rate: float, *losses: float, before: tuple[float, ...]) -> tuple[Fi
 
 def test_a_resumed_run_is_not_judged_by_what_was_measured_under_the_old_settings():
     (said,) = _resumed(3e-2, 5.165, before=(6.0, 5.165))
-    assert (said.level, said.words[:18]) == ("calm", "Too early to tell.")
+    assert (said.level, said.words[:18]) == ("calm", "Too early to tell:")
     assert _resumed(3e-2, 5.165, 5.1, before=(6.0, 5.165))[0].level == "good"
     twice = _resumed(3e-4, 9.0, before=(3.0, 9.0))
     advice = "The next evaluation tells whether LR 3e-4 helps."
@@ -131,7 +131,7 @@ def test_a_change_that_was_made_twice_at_one_place_counts_from_the_last_time():
     earlier, later = _under(_to(6.0, 5.165), 3e-2, 5.165).steps(4), Training()
     later.step = 10
     view = _under(later, 1e-3, 5.165).steps(3).signs.view()
-    assert train_health(continued(earlier.signs.view(), view, 100), PLAN)[0].words[:18] == "Too early to tell."
+    assert train_health(continued(earlier.signs.view(), view, 100), PLAN)[0].words[:18] == "Too early to tell:"
 
 
 def test_what_a_change_measured_is_not_compared_across_a_flip():
@@ -142,15 +142,15 @@ def test_what_a_change_measured_is_not_compared_across_a_flip():
 
 def test_the_end_of_a_training_that_recovered_does_not_advise_what_was_done():
     (said,) = finished(_under(_to(5.64, 7.61), 3e-4, 7.78, 6.54).signs.view())
-    words = "Done. Held-out rose from 5.64 to 6.54, best at the start; since LR 3e-4 at step 10 it fell from 7.78."
+    words = "Done: held-out rose from 5.64 to 6.54, best at the start; since LR 3e-4 at step 10 it fell from 7.78."
     assert said == Finding("warn", words, "To train from the start under these settings may help.")
     (said,) = finished(_under(_to(5.64, 5.165), 3e-2, 5.165, 5.38).signs.view())
-    words = "Done. Held-out fell from 5.64 to 5.38, best 5.17 at step 10; since LR 0.03 at step 10 it rose from 5.17."
+    words = "Done: held-out fell from 5.64 to 5.38, best 5.17 at step 10; since LR 0.03 at step 10 it rose from 5.17."
     assert (said.level, said.words) == ("warn", words) and "a lower LR" in said.advice
     (said,) = finished(_under(_to(5.64, 5.165), 3e-4, 5.165, 5.0).signs.view())
-    assert said == Finding("good", "Done. Held-out fell from 5.64 to 5.00.")
+    assert said == Finding("good", "Done: held-out fell from 5.64 to 5.00.")
     (said,) = finished(_to(5.64, 5.0, 7.61).signs.view())
-    assert said.words == "Done. Held-out rose from 5.64 to 7.61, best 5.00 at step 10."
+    assert said.words == "Done: held-out rose from 5.64 to 7.61, best 5.00 at step 10."
     assert "a lower LR" in said.advice
 
 

@@ -218,17 +218,17 @@ def test_a_resumed_training_is_as_healthy_as_it_was_wherever_it_is_told(home: Pa
         assert _told(look("train").run.health) == watched() == starts
         live.train(61, 61)
         (words,) = _told(look("train").run.health)
-        assert words.startswith("Healthy. Held-out fell from 9.50 to 8.50, last measured at step 60, ")
+        assert words.startswith("Healthy: held-out fell from 9.50 to 8.50, last measured at step 60, ")
         assert watched() == [words]
         monkeypatch.setattr(plain, "ExperimentWatcher", lambda *given: ExperimentWatcher(*given, elapsed))
         assert f"      {words}\n" in plain.listing(home)
         assert _told(look("train", 1).run.health) == ["So far the held-out loss fell from 9.50 to 8.50."]
         live.emit("metric", step=62, seen_tokens=46_190, heldout_loss=8.25, when="end")
         live.finish()
-        ended = ["Done. Held-out fell from 9.50 to 8.25."]
+        ended = ["Done: held-out fell from 9.50 to 8.25."]
         assert _told(look("train").run.health) == watched() == ended
         notice = end_notice(live.run, live.run.record(), "succeeded", "resumed")
-        assert notice.words.startswith(ended[0].removeprefix("Done. "))
+        assert notice.words.startswith(ended[0].removeprefix("Done: ").capitalize())
     finally:
         live.end_process()
 
@@ -244,7 +244,7 @@ def test_a_run_that_adds_no_step_shows_the_training_that_was_finished(home: Path
     SimulatedRun(exp, "train", NOON + 500).finish()
     after = ExperimentWatcher(exp.root, home).look("train").run
     assert after.of == 2 and after.view.curves == before.view.curves
-    assert [one.words for one in after.health] == ["Done. Held-out fell from 9.50 to 6.50."]
+    assert [one.words for one in after.health] == ["Done: held-out fell from 9.50 to 6.50."]
     SimulatedRun(exp, "train", NOON + 900).finish("failed", "There are no traces.")
     failed = ExperimentWatcher(exp.root, home).look("train").run
     assert not any(curve.segments for curve in failed.view.curves)
