@@ -160,6 +160,7 @@ def _fields(one: "Holding") -> dict[str, Any]:
     copied = None
     if one.copy.at is not None:
         copied = {"place": one.copy.place, "at": one.copy.at, "waiting": len(one.copy.waiting)}
+    fields["copy_unreadable"] = one.copy.unreadable or None
     return fields | {"copy": copied, "mentions": list(one.mentions)}
 
 
@@ -170,7 +171,9 @@ def _words(one: "Holding") -> str:
     from bitnet_core.text import ago, files, size
 
     parts = [f"{one.root.name}: {files(one.files)}, {size(one.bytes)}"]
-    if one.copy.at is None:
+    if one.copy.unreadable:
+        parts.append(f"whether it has a copy is not known, as {one.copy.unreadable}")
+    elif one.copy.at is None:
         parts.append("no copy elsewhere is known")
     else:
         late = f", {files(len(one.copy.waiting))} behind" if one.copy.waiting else ""

@@ -36,7 +36,7 @@ class CopyStatus:
     """`at` is when the copy was last brought up to date or pulled, `counter` the number of that state.
 
     `waiting` has the files that are still to be sent, and since when by the clock as it is set now, the longest
-    first. Times are Unix seconds.
+    first. Times are Unix seconds. `unreadable` says which file can't be read, and why, where nothing else is known.
     """
 
     place: str = ""
@@ -48,6 +48,7 @@ class CopyStatus:
     """The names and sizes of the checkpoints that are stored as they were here, such as `checkpoints/….pt`."""
     versions: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of each file that was here as it is stored, by name: its size and times then (`LocalFile.version`)."""
+    unreadable: str = ""
 
 
 def version(root: Path) -> tuple[float, ...]:
@@ -63,14 +64,18 @@ def version(root: Path) -> tuple[float, ...]:
 def copy_status(root: Path, mark: str = "") -> CopyStatus:
     """Of the target that was used last; with `mark` (`target_mark`), of the one that the settings lead to.
 
-    Nothing is known where no file can be read.
+    A file that can't be read may be of any target, so it is only told of where no other one tells.
     """
     newest = sorted((root / FOLDER).glob("*.sqlite"), key=_changed, reverse=True)
+    unreadable = ""
     for path in newest:
-        with contextlib.suppress(sqlite3.Error, OSError, ValueError, TypeError, AttributeError, RecursionError):
+        try:
             if (found := _read(path, mark)) is not None:
                 return found
-    return CopyStatus()
+        except (sqlite3.Error, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            why = str(error) if isinstance(error, sqlite3.Error | OSError) else "its notes make no sense"
+            unreadable = unreadable or f"{FOLDER}/{path.name} can't be read ({why})"
+    return CopyStatus(unreadable=unreadable)
 
 
 def _changed(path: Path) -> float:

@@ -71,6 +71,8 @@ def _line(one: Mapping[str, Any]) -> str:
             f"its copy, made {ago(finite(copy.get('at')), time.time())}, stays at {flat(str(copy['place']))}{late}"
         )
         parts.append(stored)
+    elif why := one.get("copy_unreadable"):
+        parts.append(f"whether it has a copy is not known, as {flat(str(why))}")
     else:
         parts.append("there is no copy elsewhere")
     parts += [f"{flat(str(path))} lies elsewhere and stays" for path in one.get("outside", ())]

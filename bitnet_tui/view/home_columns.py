@@ -130,7 +130,7 @@ def stored_mark(stored: Stored) -> Span:
     """How the copy stands, as one sign; and how many files wait to be sent."""
     if stored.upload in ("starting", "running"):
         return Span("▸", "accent")
-    if stored.upload in ("failed", "interrupted"):
+    if stored.upload in ("failed", "interrupted") or stored.unreadable:
         return Span("✗", "bad")
     if stored.at is None:
         return Span(UNKNOWN, "label")

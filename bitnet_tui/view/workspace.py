@@ -34,7 +34,8 @@ _WAITS = 5
 
 @dataclass(frozen=True)
 class Stored:
-    """How the copy on a storage target stands. Without a `backend` there is none, and without `at` nothing is stored.
+    """How the copy on a storage target stands. Without a `backend` there is none, and without `at` nothing is stored,
+    unless what this machine noted of it is `unreadable`.
 
     `waiting` files are to be sent; `behind`: a stage has ended since; `upload` is the state of the newest one.
     """
@@ -44,6 +45,7 @@ class Stored:
     waiting: int = 0
     behind: bool = False
     upload: str = ""
+    unreadable: bool = False
 
 
 NOT_STORED = Stored()
@@ -271,4 +273,6 @@ def _stored(history: History) -> Stored:
         return Stored()
     status, upload = status_of(experiment), history.latest(UPLOAD.name)
     behind = status.at is not None and bool(ended_since(history, status.at))
-    return Stored(backend, status.at, len(status.waiting), behind, upload.state if upload else "")
+    return Stored(
+        backend, status.at, len(status.waiting), behind, upload.state if upload else "", bool(status.unreadable)
+    )

@@ -2,6 +2,7 @@
 
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,18 @@ def test_a_note_of_another_version_is_not_read(tmp_path: Path) -> None:
     with opened(tmp_path, "one/") as state:
         for note in ('{"at": "soon", "counter": [], "folders": {"data": 3}}', "[]", "[" * 10_000, '{"folders": 1}'):
             state.remember("stored", note)
-            assert copy_status(tmp_path) == CopyStatus()
+            assert replace(told := copy_status(tmp_path), unreadable="") == CopyStatus()
+            assert told.unreadable.endswith(".sqlite can't be read (its notes make no sense)")
     path = next((tmp_path / FOLDER).glob("*.sqlite"))
     with sqlite3.connect(path) as database:
         database.execute("drop table notes")
-    assert copy_status(tmp_path) == CopyStatus()
+    assert copy_status(tmp_path) == CopyStatus(
+        unreadable=f"{FOLDER}/{path.name} can't be read (no such table: notes)"
+    )
+
+
+def test_a_damaged_file_alone_is_told_of_and_not_taken_for_no_copy(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "ffff.sqlite").write_bytes(b"no database" * 1000)
+    told = CopyStatus(unreadable=f"{FOLDER}/ffff.sqlite can't be read (file is not a database)")
+    assert copy_status(tmp_path) == copy_status(tmp_path, "any target") == told

@@ -278,6 +278,7 @@ def test_what_was_kept_may_be_anything():
         (Stored("s3", 1.0, behind=True), "↻"),
         (Stored("s3", 1.0, waiting=3, upload="running"), "▸"),
         (Stored("s3", 1.0, upload="failed"), "✗"),
+        (Stored("s3", unreadable=True), "✗"),
     ],
 )
 def test_the_mark_of_a_copy(stored: Stored, mark: str):
