@@ -82,6 +82,17 @@ def offering(sentence: str) -> str:
     return f"{words.rstrip('.')} ({key_names.key('experiment.config')} Config)."
 
 
+def actions_in(sentence: str) -> tuple[str, ...]:
+    """The actions, by their ids, whose keys `offering` names in a sentence of the core."""
+    found: list[str] = []
+    if "`" in sentence or "--" in sentence:
+        for pattern, words in _patterns():
+            if pattern.search(sentence):
+                found += _KEY.findall(words)
+                sentence = pattern.sub("", sentence)
+    return (*found, *(["experiment.config"] if first_setting(sentence) else []))
+
+
 def by_keys(sentence: str) -> str:
     """The sentence with keys and actions alone, where the caller puts the labels, or where it is a model's."""
     if "`" not in sentence and "--" not in sentence:

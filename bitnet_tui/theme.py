@@ -5,11 +5,14 @@ from collections.abc import Iterable, Mapping
 from rich.style import Style
 from textual.color import Color, ColorParseError
 from textual.content import Content
+from textual.style import Style as Painting
 
 from bitnet_core.text import printable
 from bitnet_tui.themes import DEFAULTS, FEW, LETTERED
 from bitnet_tui.view.spans import Line
 
+OFFER = "offer"
+"""The action that a click on a cell does, in its style."""
 CURVES = {
     **dict.fromkeys(("loss", "lr"), "curve-loss"),
     **dict.fromkeys(("kl", "heldout_loss", "peak_rss_bytes"), "curve-kl"),
@@ -53,13 +56,26 @@ STYLES = {
 
 
 def paint(lines: Iterable[Line]) -> Content:
-    """Lines as Textual content, safe to show. It follows a change of theme, as variables are resolved when drawn."""
+    """Lines as Textual content, safe to show. It follows a change of theme, as variables are resolved when drawn.
+
+    What a span offers is in the style of its cells, as `OFFER`.
+    """
     parts: list[str | tuple[str, str]] = []
+    offers: list[tuple[int, int, str]] = []
+    at = 0
     for one in lines:
         if parts:
             parts.append("\n")
-        parts += [(printable(span.text), STYLES[span.style]) if span.style else printable(span.text) for span in one]
-    return Content.assemble(*parts)
+            at += 1
+        for span in one:
+            text = printable(span.text)
+            parts.append((text, STYLES[span.style]) if span.style else text)
+            offers += [(at, at + len(text), span.action)] if span.action else []
+            at += len(text)
+    painted = Content.assemble(*parts)
+    for first, end, action in offers:
+        painted = painted.stylize(Painting.from_meta({OFFER: action}), first, end)
+    return painted
 
 
 def plot_styles(variables: Mapping[str, str]) -> dict[str, Style]:

@@ -203,7 +203,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self.query_one("#titles").display = table.display = bool(self._shown)
         empty = self.query_one("#empty", Painted)
         empty.display = not self._shown
-        empty.say(experiment_list.nothing_shown(rows, self._filter.value), "")
+        empty.say(experiment_list.nothing_shown(rows, self._filter.value), "", *experiment_list.OFFERED_THERE)
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one("#legend", Painted).show((self._legend(),))
         self._describe()

@@ -13,6 +13,7 @@ from bitnet_tui import bindings
 from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.screens.playing import PlayingScreen
 from bitnet_tui.services.playing import Found, Who
+from bitnet_tui.view import offered
 from bitnet_tui.view.play import words
 from bitnet_tui.view.play.answers import SIDES, Asked, Exchange
 from bitnet_tui.view.play.behind import behind, behind_lines, hardest
@@ -110,8 +111,9 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         self.query_one("#whom", Pressed).show((line(Span(words.whom_words(self._whom), "accent")),))
         asked = self._asked()
         about = Asked("") if isinstance(asked, str) else asked
-        said = line(Span(self._problem, "bad")) if self._problem else words.cost(sides["teacher"], about, self._whom)
-        self.query_one("#cost", Painted).show((said,))
+        cost = words.cost(sides["teacher"], about, self._whom)
+        problem = offered.said(self._problem, "bad", "play.stop", "play.prompt")
+        self.query_one("#cost", Painted).show(problem or (cost,))
         for who in SIDES:
             pane, answer = self._pane(who), exchange.answers.get(who) if exchange else None
             title = words.title(who, sides[who], exchange.asked if exchange else None, pane.cells)

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.finding import MARKS
 from bitnet_core.text import capital
+from bitnet_tui.key_names import key
 from bitnet_tui.labels import by_label, first_setting
-from bitnet_tui.remedies import in_app, offering
-from bitnet_tui.view.offered import clickable, keyed
+from bitnet_tui.remedies import actions_in, in_app, offering
+from bitnet_tui.view.offered import wrapped_links
 from bitnet_tui.view.panels import figures, short_figures
 from bitnet_tui.view.run_fold import ShownAlert
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -17,7 +18,7 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
 """The style of a run's health."""
-_OPENS, _RUNS_AGAIN = "opens Reports", "runs it again"
+_REPORTS = "experiment.reports"
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _LEAST_SAID = 2
@@ -100,9 +101,9 @@ def health_lines(run: RunShown | None, cells: int, most: int, tab: str = "live")
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         elsewhere = finding.code == "gates" and tab != "reports"
-        where = f" {keyed('experiment.reports', _OPENS)}." if elsewhere else ""
-        fresh = clickable(wrapped(mark, in_app(finding.words) + where, style, cells), "experiment.reports", _OPENS)
-        fresh += wrapped("  ", offering(finding.advice), "label", cells) if finding.advice else []
+        words = in_app(finding.words) + (f" {key(_REPORTS)} opens Reports." if elsewhere else "")
+        fresh = wrapped_links(mark, words, style, cells, _REPORTS, *actions_in(finding.words))
+        fresh += _offering("  ", finding.advice, "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
         lines += fresh
@@ -113,28 +114,28 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """That the results shown were made before a change."""
     if not view.outdated or view.run is None or not view.run.view.tables:
         return ()
-    again = f"{keyed('experiment.run', _RUNS_AGAIN)}."
+    again = f"{key('experiment.run')} runs it again."
     text = f"Settings or input have changed since these results; {again}"
     if view.changes:
         text = f"Since these results: {by_label(changed_words(view.changes))}; {again}"
-    return tuple(clickable(wrapped("↻ ", text, "warn", cells), "experiment.run", _RUNS_AGAIN))
+    return tuple(wrapped_links("↻ ", text, "warn", cells, "experiment.run"))
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
-        lines += wrapped("✗ ", offering(problem), "bad", cells)
+        lines += _offering("✗ ", problem, "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
         error = run.error if run.position == 1 else _AGAIN.sub("", run.error)
-        lines += wrapped(f"{look(run.state).glyph} ", offering(error), look(run.state).style, cells)
+        lines += _offering(f"{look(run.state).glyph} ", error, look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
         goes_on = "resumes from what was saved" if run.keeps else "starts it from the beginning"
-        offer = f"; {keyed('experiment.resume', goes_on)}" if run.position == 1 else ""
+        offer = f"; {key('experiment.resume')} {goes_on}" if run.position == 1 else ""
         text = f"{capital(run.error)}{offer}."
-        lines += clickable(wrapped("! ", text, "bad", cells), "experiment.resume", goes_on)
+        lines += wrapped_links("! ", text, "bad", cells, "experiment.resume")
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
         if alert.alert.code in said or (not (run and run.active) and alert.alert.code in _OF_THE_PRESENT):
@@ -153,7 +154,12 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     style = "bad" if alert.severity in ("error", "critical") else style
     times = f" (×{shown.times})" if shown.times > 1 else ""
     lines = wrapped(mark, in_app(alert.message) + times, style, cells)
-    return lines + (wrapped("  ", offering(alert.advice), "label", cells) if alert.advice else [])
+    return lines + (_offering("  ", alert.advice, "label", cells) if alert.advice else [])
+
+
+def _offering(lead: str, sentence: str, style: str, cells: int) -> list[Line]:
+    """A sentence of the core in wrapped lines, with the keys that it names as places to click."""
+    return wrapped_links(lead, offering(sentence), style, cells, *actions_in(sentence))
 
 
 def advised_setting(run: RunShown | None) -> str:

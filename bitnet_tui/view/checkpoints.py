@@ -31,12 +31,13 @@ from bitnet_core.text import (
 )
 from bitnet_tui import key_names
 from bitnet_tui.labels import label
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import actions_in, in_app
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
 from bitnet_tui.view.exports import names
 from bitnet_tui.view.json_files import JsonFiles
+from bitnet_tui.view.offered import wrapped_links
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
 
 _MOST_BYTES = 1 << 20
@@ -264,8 +265,8 @@ def about_lines(
     Its exports that are still `compared` with the student do not count yet.
     """
     if view.problem:
-        return first_lines(wrapped("✗ ", flat(in_app(view.problem)), "bad", cells), most, cells)
-    unusable = [one for words in view.unusable for one in wrapped("▲ ", flat(in_app(words)), "warn", cells)]
+        return first_lines(_told("✗ ", view.problem, "bad", cells), most, cells)
+    unusable = [one for words in view.unusable for one in _told("▲ ", words, "warn", cells)]
     if row is None:
         saves = "Training saves one at regular intervals, when it is stopped, and at its end."
         text = " ".join(filter(None, ("No checkpoint yet.", soon, saves)))
@@ -293,7 +294,12 @@ def about_lines(
 
 def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
     mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
-    return first_lines(wrapped(mark, flat(in_app(words)), style, cells), most, cells)
+    return first_lines(_told(mark, words, style, cells, "checkpoints.export", "experiment.stop"), most, cells)
+
+
+def _told(mark: str, words: str, style: str, cells: int, *names: str) -> list[Line]:
+    """A sentence with the keys that it names as places to click: those of these actions, and of its remedies."""
+    return wrapped_links(mark, flat(in_app(words)), style, cells, *names, *actions_in(words))
 
 
 # -- what can be done ------------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui import key_names
 from bitnet_tui.labels import by_label, stage_title, title
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import actions_in, in_app
 from bitnet_tui.services.config import OF_THE_PLACE, Preview, next_training
 from bitnet_tui.services.settings import require_experiment, resolved
+from bitnet_tui.view.offered import wrapped_links
 from bitnet_tui.view.spans import Line, Span, cells_of, first_lines, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
@@ -225,7 +226,8 @@ def now_lines(row: Row | None, view: ConfigView, cells: int, most: int) -> tuple
     if row is None:
         return ()
     if row.fixed:
-        return first_lines([line(Span(one, "label")) for one in wrap(row.fixed, cells)], most, cells)
+        fixed = wrapped_links("", row.fixed, "label", cells, "app.keys", "experiment.settings")
+        return first_lines(fixed, most, cells)
     where = "by default" if row.origin == "default" else f"from {row.origin}"
     theirs = f" In {view.against} it is {row.other or 'not set'}." if view.against and row.differs else ""
     text = f"{_shown(row.text) if row.text else 'Not set'}, {where}.{theirs} Enter changes it."
@@ -237,7 +239,7 @@ def now_lines(row: Row | None, view: ConfigView, cells: int, most: int) -> tuple
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """Why the settings can't be read."""
-    return first_lines(wrapped("✗ ", flat(in_app(problem)), "bad", cells), most, cells)
+    return first_lines(wrapped_links("✗ ", flat(in_app(problem)), "bad", cells, *actions_in(problem)), most, cells)
 
 
 # -- what saving would do --------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, listed, pad, size, wrap
-from bitnet_tui import key_names
 from bitnet_tui.labels import stage_title
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import actions_in, in_app
+from bitnet_tui.view.offered import a_key, linked
 from bitnet_tui.view.spans import Line, Span, line, short
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def copy_lines(copy: CopyView, cells: int) -> tuple[Line, ...]:
 def _no_target(problem: str, cells: int) -> tuple[Line, ...]:
     wrong = (*_wrapped("✗ ", problem, "bad", cells), ()) if problem else ()
     text = "No storage target is set, so this experiment is only on this machine."
-    target, editor = (Span(key_names.key(one), "key") for one in ("experiment.target", "experiment.settings"))
-    set_it = line(target, " chooses one, logs in and tests it.")
-    return (*wrong, *_wrapped("", text, "", cells), (), set_it, line(editor, " opens .env in an editor."))
+    set_it = line(a_key("experiment.target"), " chooses one, logs in and tests it.")
+    edit_it = line(a_key("experiment.settings"), " opens .env in an editor.")
+    return (*wrong, *_wrapped("", text, "", cells), (), set_it, edit_it)
 
 
 def _standing(copy: CopyView, cells: int) -> list[Line]:
@@ -193,6 +193,9 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
         return found or _wrapped("▸ ", "The upload is starting.", "accent", cells)
     failed = copy.upload is not None and copy.upload.state in ("failed", "interrupted")
     why = f" The last upload failed: {copy.upload.error}" if failed and copy.upload and copy.upload.error else ""
+    if copy.status.unreadable:
+        words = f"What is stored is not known here: {copy.status.unreadable}; `bitnet store pull` reads it again."
+        return _wrapped("✗ ", f"{words}{why}", "bad", cells)
     if copy.status.at is None:
         return _wrapped("▲ ", f"Nothing is stored yet, as far as this machine knows.{why}", "warn", cells)
     if copy.status.waiting:
@@ -217,7 +220,8 @@ def _standing(copy: CopyView, cells: int) -> list[Line]:
 
 def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
     pieces = wrap(flat(in_app(text)), max(8, cells - 2))
-    return [
+    lines = [
         line(Span(("  " if place and lead else lead if not place else "") + one, style))
         for place, one in enumerate(pieces)
     ]
+    return linked(lines, *actions_in(text))

@@ -87,6 +87,8 @@ def copy_words(stored: "Stored") -> str:
         return "only on this machine"
     if stored.upload in ("starting", "running"):
         return f"being copied to {stored.backend}"
+    if stored.unreadable:
+        return f"what is stored on {stored.backend} is not known here: open it, tab Storage"
     if stored.at is None:
         return f"nothing is stored on {stored.backend} yet"
     if stored.waiting or stored.behind:
@@ -168,12 +170,16 @@ def offered(
     )
 
 
+OFFERED_THERE = ("list.new", "list.fetch", "list.demo", "list.clear", "list.archived")
+"""The actions whose keys `nothing_shown` names."""
+
+
 def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:
     """What to say where the table has no line."""
     if not rows:
         return (
-            f"No experiments yet. Press {key('list.new')} to create one, {key('list.fetch')} to fetch one, "
-            f"{key('list.demo')} for the demo."
+            f"No experiments yet. Press {key('list.new')} to create one, press {key('list.fetch')} to fetch one, "
+            f"or press {key('list.demo')} for the demo."
         )
     if wanted.strip():
         found = f"No experiment has {flat(wanted)!r} in its name, teacher, student or state."

@@ -29,7 +29,7 @@ from bitnet_core.text import (
 from bitnet_tui.key_names import key
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.coming import coming
-from bitnet_tui.view.offered import a_key, clickable, keyed
+from bitnet_tui.view.offered import a_key, wrapped_links
 from bitnet_tui.view.result_tables import in_order, table_lines
 from bitnet_tui.view.run_fold import LOG_LEAD, RunView, Traces, begins
 from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
@@ -244,14 +244,12 @@ def summary(view: ExperimentView, cells: int, launching: str | None = None) -> t
         lines += wrapped("› ", newest.prompt, "label", cells)[:3]
         lines += wrapped("  ", newest.text, "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
-        follows = "follows the one that is running"
-        text = f"Its stages run one after the other; {keyed('experiment.follow', follows)}."
-        lines += clickable(wrapped("", text, "label", cells), "experiment.follow", follows)
+        text = f"Its stages run one after the other; {key('experiment.follow')} follows the one that is running."
+        lines += wrapped_links("", text, "label", cells, "experiment.follow")
     if not lines and view.stage == "train" and view.run.active and not seen.unread:
         text = "No step yet. The curves begin with the first one."
-        before = "shows the run before"
-        text += f" {keyed('experiment.older', before)}." if view.run.position < view.run.of else ""
-        lines += clickable(wrapped("", text, "label", cells), "experiment.older", before)
+        text += f" {key('experiment.older')} shows the run before." if view.run.position < view.run.of else ""
+        lines += wrapped_links("", text, "label", cells, "experiment.older")
     return tuple(lines)
 
 
@@ -289,7 +287,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
         first = f"It can run once {listed([f'“{stage(name).title}”' for name in own.lacking])} {has} run"
         soon = coming(view.rows, *own.lacking, launching=launching)
         then = f". {soon}" if soon else f"; press {key('experiment.pipeline')} for the whole pipeline."
-        lines += wrapped("", first + then, "", cells)
+        lines += wrapped_links("", first + then, "", cells, "experiment.pipeline")
     else:
         if own is not None and own.copied:
             lines.append(line("What it makes was copied from another experiment; it need not run."))

@@ -31,16 +31,6 @@ def unstyled(*lines: Iterable[Span]) -> str:
     return "\n".join("".join(span.text for span in one) for one in lines)
 
 
-def action_at(spans: Iterable[Span], column: int) -> str:
-    """The action of what stands at a cell of the line."""
-    right = 0
-    for span in spans:
-        right += width(span.text)
-        if column < right:
-            return span.action if column >= 0 else ""
-    return ""
-
-
 def cells_of(spans: Iterable[Span]) -> int:
     """How many cells they take."""
     return sum(width(span.text) for span in spans)
@@ -59,7 +49,7 @@ def first_lines(lines: Sequence[Line], most: int, cells: int) -> tuple[Line, ...
         return tuple(lines)
     *kept, last = lines[:most]
     *before, end = last or (Span(""),)
-    return (*kept, (*before, Span(crop(f"{end.text} …", cells - cells_of(before)), end.style)))
+    return (*kept, (*before, Span(crop(f"{end.text} …", cells - cells_of(before)), end.style, end.action)))
 
 
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
@@ -80,7 +70,7 @@ def cut(spans: Sequence[Span], cells: int) -> Line:
     room, whole = cells, cells_of(spans) <= cells
     for span in spans:
         if not whole and width(span.text) >= room:
-            return (*kept, Span(crop(f"{span.text} ", room), span.style))
+            return (*kept, Span(crop(f"{span.text} ", room), span.style, span.action))
         kept.append(span)
         room -= width(span.text)
     return tuple(kept)

@@ -2,9 +2,10 @@
 
 from textual import events, on
 
-from bitnet_tui.remedies import in_app
-from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Line, Span, action_at, line
+from bitnet_tui.remedies import actions_in, in_app
+from bitnet_tui.theme import OFFER, paint
+from bitnet_tui.view.offered import said
+from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.words import Words
 
 
@@ -22,14 +23,11 @@ class Painted(Words):
 
     @on(events.Click)
     async def _do_offered(self, event: events.Click) -> None:
-        """Do what the clicked words offer. A line with such words is never wrapped here: its view has cut it."""
-        at = event.get_content_offset(self)
-        lines = self._lines or ()
-        action = action_at(lines[at.y], at.x) if at is not None and 0 <= at.y < len(lines) else ""
-        if action:
+        """Do what the clicked words offer."""
+        if action := event.style.meta.get(OFFER):
             event.stop()
             await self.screen.run_action(action)
 
-    def say(self, text: str, style: str) -> None:
-        """Show one sentence, or nothing if it is empty."""
-        self.show((line(Span(in_app(text), style)),) if text else ())
+    def say(self, text: str, style: str, *names: str) -> None:
+        """Show one sentence, or nothing if it is empty, with the keys of these actions, by their ids, to click."""
+        self.show(said(in_app(text), style, *names, *actions_in(text)))

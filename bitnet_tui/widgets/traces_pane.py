@@ -220,7 +220,7 @@ class TracesPane(Vertical):
 
     def _say(self, words: str, style: str = "value", *, stays: bool | None = None) -> None:
         self._stays = style == "value" if stays is None else stays
-        self.query_one("#traces-said", Painted).say(words, style)
+        self.query_one("#traces-said", Painted).say(words, style, *scoring.NAMED)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------
 

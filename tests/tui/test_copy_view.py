@@ -65,6 +65,10 @@ def test_before_the_first_push_the_place_is_what_the_settings_say(home: Path, li
         ),
         (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
         (
+            CopyView("s3", "off", CopyStatus(unreadable="a.sqlite can't be read (file is not a database)")),
+            "✗ What is stored is not known here: a.sqlite can't be read (file is not a database); Pull the copy (U) reads it again.",
+        ),
+        (
             CopyView("s3", "off", _STORED, None, ("train", "eval")),
             "▲ Behind: “Train the student” and “Evaluate” ran after the last push.",
         ),
@@ -110,6 +114,12 @@ def test_what_was_changed_on_disk_since_the_last_push_is_behind(isolated: Path, 
     assert main(["--root", str(exp.root), "store", "push"]) == 0
     (exp.root / ".env").open("a").write("LR=0.5\n")
     assert "such as settings.env" in told()
+    (state,) = (exp.root / ".storage").glob("*.sqlite")
+    state.write_bytes(b"no database" * 1000)
+    assert f"✗ What is stored is not known here: .storage/{state.name} can't be read" in told()
+    assert main(["--root", str(exp.root), "store", "pull"]) == 0
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    assert "✓ Up to date" in told()
 
 
 def test_names_from_the_target_are_shown_as_signs():

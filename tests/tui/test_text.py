@@ -18,7 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import above, gauge, panels, stage_text
 from bitnet_tui.view.result_tables import table_lines
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
-from bitnet_tui.view.spans import action_at, cells_of, line, unstyled
+from bitnet_tui.view.spans import cells_of, line, unstyled
 from bitnet_tui.view.stage_rows import COPIED, PREPARING, StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -391,8 +391,6 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
         assert " ".join(unstyled(*lines).split()) == "▲ 1 of 2 gates met; failed: QEI. 3 opens Reports."
         links = [span.text for one in lines for span in one if span.action == "view('reports')"]
         assert " ".join(map(str.strip, links)) == "3 opens Reports"
-    whole = above.health_lines(run, 70, 4)[0]
-    assert action_at(whole, unstyled(whole).index("Reports")) and not action_at(whole, 3)
     assert unstyled(*above.health_lines(run, 70, 4, "reports")) == "▲ 1 of 2 gates met; failed: QEI."
     rows = [["QEI_speed", "pass"], ["rows", "not measurable"], ["QEI", "fail"], ["Q", "fail"]]
     told = unstyled(*table_lines(Table(name="gates", columns=["gate", "result"], rows=rows), 70))

@@ -1,6 +1,7 @@
 """How the playground's fields become a question."""
 
 from bitnet_core.text import finite_in
+from bitnet_tui.key_names import key
 from bitnet_tui.view.play.answers import Asked
 from bitnet_tui.view.typed import plain_count
 
@@ -18,7 +19,7 @@ def asked_of(texts: dict[str, str], bits: int | None) -> Asked | str:
     if seed is None or not 0 <= seed <= _MOST_SEED:
         return f"Seed: give a whole number from 0 to {_MOST_SEED:,}."
     if not texts["prompt"].strip():
-        return "Type a prompt first; press i or click to begin."
+        return f"Type a prompt first; press {key('play.prompt')} or click to begin."
     return Asked(texts["prompt"], texts["system"].strip(), temperature, length, seed, bits)
 
 

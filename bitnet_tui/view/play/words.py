@@ -6,6 +6,7 @@ from bitnet_core.text import count, crop, dollars, duration, flat
 from bitnet_tui import key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.playing import Who
+from bitnet_tui.view.offered import said
 from bitnet_tui.view.play.answers import SIDES, Answer, Asked
 from bitnet_tui.view.play.session import Session, Side
 from bitnet_tui.view.spans import Line, Span, line, spread
@@ -45,7 +46,8 @@ def status(who: Who, side: Side, answer: Answer | None, quiet: float) -> Line:
     if answer.active and quiet >= QUIET_SECONDS:
         note = f" ({flat(side.note)})" if side.note else ""
         stop = f"{key_names.key('play.stop')} stops waiting"
-        return line(Span(f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side continues.", "warn"))
+        text = f"▲ Nothing for {duration(quiet)}{note}; {stop}, the other side continues."
+        return said(text, "warn", "play.stop")[0]
     if answer.state == "waiting":
         return line(Span(flat(side.note) or "Waiting for the first token…", "label"))
     finish = _ENDS.get(answer.finish) or crop(flat(answer.finish), _FINISH_CELLS)

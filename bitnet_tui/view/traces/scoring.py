@@ -9,6 +9,8 @@ OFFERED = {
     "running": ("Stop scoring", "Stop"),
 }
 """What the button offers; second, where there is little room."""
+NAMED = ("traces.score", "traces.shade", "traces.worst-of-all")
+"""The actions whose keys these sentences name."""
 
 
 def running(done: int, total: int | None, seconds: float) -> str:
