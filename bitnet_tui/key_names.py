@@ -58,11 +58,6 @@ def key(name: str) -> str:
     return first_key(name, _own)
 
 
-def closes(way: str = "dialog.close") -> str:
-    """How a dialog's title says which key closes it, by the id of what does."""
-    return f"{key(way)} closes"
-
-
 def keys_text(action: Action) -> str:
     """Its keys as they are shown: `? f1`."""
     return " ".join(map(shown, action.keys.split(",")))

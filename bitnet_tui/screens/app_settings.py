@@ -10,7 +10,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui import bindings, keymap
-from bitnet_tui.key_names import closes
+from bitnet_tui.key_names import key
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.services import keys, preferences
 from bitnet_tui.services.settings import own, resolved
@@ -18,7 +18,8 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.themes import THEMES
 from bitnet_tui.view.app_settings import AppSetting, about, row_line, rows
-from bitnet_tui.view.spans import short
+from bitnet_tui.view.offered import closes
+from bitnet_tui.view.spans import line, short
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words, titled
@@ -40,7 +41,8 @@ class AppSettingsScreen(DialogScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card app-settings"):
-            yield Words(titled("Settings of the app", f"enter changes, {closes()}"), classes="title")
+            changes = line(f"{key('move.choose')} changes")
+            yield Words(titled("Settings of the app", changes, closes()), classes="title")
             yield Entries(id="entries", markup=False, classes="long")
             yield Painted(id="what")
             with Horizontal(classes="buttons"):

@@ -20,7 +20,6 @@ from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui import bindings
-from bitnet_tui.key_names import closes
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, cells_of
@@ -228,24 +227,11 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
         getattr(self.query_one(".long"), f"scroll_{way}")(animate=False)
 
     async def on_click(self, event: Click) -> None:
-        """A click closes what asks for no typing beside its card, and on the words that say how to close it.
-
-        Not the second one of those that opened it.
-        """
-        clicked = self.get_widget_at(*event.screen_offset)[0]
-        if event.chain == 1 and (clicked is self or _says_how_to_close(clicked, event.screen_x)):
+        """A click beside its card closes what asks for no typing. Not the second one of those that opened it."""
+        if event.chain == 1 and self.get_widget_at(*event.screen_offset)[0] is self:
             ways = (one for _, one in self._bindings if one.id in _WAYS_OUT)
             if (way := next(ways, None)) is not None:
                 await self.run_action(way.action)
-
-
-def _says_how_to_close(clicked: Widget, column: int) -> bool:
-    """Whether the widget is a dialog's title and the column is one of the words about closing it."""
-    return (
-        isinstance(clicked, Words)
-        and clicked.has_class("title")
-        and any(clicked.has_at(closes(way), column) for way in _WAYS_OUT)
-    )
 
 
 class BaseScreen(ShellScreen[None]):

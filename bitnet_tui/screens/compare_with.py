@@ -14,12 +14,12 @@ from textual.widgets.option_list import Option
 from bitnet_core.results.compare import MOST
 from bitnet_core.text import crop_middle, flat, pad
 from bitnet_tui import bindings
-from bitnet_tui.key_names import key
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
 from bitnet_tui.view.compared import Chosen
+from bitnet_tui.view.offered import way
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looked
@@ -72,7 +72,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card compare-with"):
             name = crop_middle(flat(self._root.name), _NAME_CELLS)
-            yield Words(titled(f"Compare {name} with…", f"{key('list.mark')} marks several"), classes="title")
+            yield Words(titled(f"Compare {name} with…", way("list.mark", "marks several")), classes="title")
             yield _Marked(id="choices", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")

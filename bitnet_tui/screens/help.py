@@ -9,12 +9,13 @@ from textual.screen import Screen
 from bitnet_core.text import wrap
 from bitnet_tui import bindings
 from bitnet_tui.actions import ACTIONS, TITLES, Action
-from bitnet_tui.key_names import closes, keys_text
+from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import BaseScreen, DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.glossary import meanings
+from bitnet_tui.view.offered import closes
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.lists import Reading

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import capital
@@ -177,8 +177,11 @@ def _late_words(job: _Job, result: Any, error: BitnetError | None) -> str:
 class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):
     """A dialog that reads or changes keys, and reports it in its widget `#problem`."""
 
+    LINKED: ClassVar[tuple[str, ...]] = ()
+    """The actions, by their ids, whose keys its sentences name."""
+
     def say(self, text: str, style: str) -> None:
-        self.query_one("#problem", Painted).say(text, style)
+        self.query_one("#problem", Painted).say(text, style, *self.LINKED)
 
     def _begin(self, job: _Job) -> None:
         super()._begin(job)

@@ -7,10 +7,11 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.text import pad
 from bitnet_tui import bindings, keymap
 from bitnet_tui.actions import TITLES
-from bitnet_tui.key_names import closes, keys_text
+from bitnet_tui.key_names import keys_text
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
+from bitnet_tui.view.offered import closes
 from bitnet_tui.view.spans import Line, Span, line, short
 from bitnet_tui.widgets.lists import Reading
 from bitnet_tui.widgets.words import Words, titled

@@ -16,7 +16,6 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import bindings
-from bitnet_tui.key_names import closes
 from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
@@ -24,6 +23,7 @@ from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
+from bitnet_tui.view.offered import closes
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.links import Links
 from bitnet_tui.widgets.lists import Entries

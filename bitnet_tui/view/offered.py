@@ -22,6 +22,19 @@ def _does(name: str) -> str:
     return f"app.{action.name}" if action.where == "app" else action.name
 
 
+def way(name: str, words: str, does: str = "", style: str = "label") -> Line:
+    """`ctrl+t test`: the key of an action, by its id, and what it does on this screen, as a place to click.
+
+    `does` is what the screen runs, if that is not the action's own.
+    """
+    return line(Span(f"{key(name)} {words}", style, does or _does(name)))
+
+
+def closes(name: str = "dialog.close") -> Line:
+    """How a dialog's title says which key closes it, by the id of what does."""
+    return way(name, "closes", "dismiss")
+
+
 def linked(lines: Sequence[Line], *names: str) -> list[Line]:
     """The lines with what they say of the keys of these actions, by their ids, as places to click.
 

@@ -58,10 +58,16 @@ def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
     return (*left, Span(" " * free), *right) if free > 0 else cut(left, cells)
 
 
-def hinted(left: Sequence[Span], forms: Iterable[str], cells: int) -> Line:
+def joined(parts: Sequence[Line], between: str) -> Line:
+    """The parts on one line, with these words between them."""
+    gap = line(Span(between, "label"))
+    return tuple(span for place, part in enumerate(parts) for span in (*(gap if place else ()), *part))
+
+
+def hinted(left: Sequence[Span], forms: Iterable[Line], cells: int) -> Line:
     """One line with a hint at its right end, in the first of its forms that fits."""
     room = cells - cells_of(left) - _HINT_GAP
-    return spread(left, [Span(next((one for one in forms if width(one) <= room), ""), "label")], cells)
+    return spread(left, next((one for one in forms if cells_of(one) <= room), ()), cells)
 
 
 def cut(spans: Sequence[Span], cells: int) -> Line:

@@ -1,9 +1,7 @@
 """Text drawn from the lines of a view model, and redrawn only when they change."""
 
-from textual import events, on
-
 from bitnet_tui.remedies import actions_in, in_app
-from bitnet_tui.theme import OFFER, paint
+from bitnet_tui.theme import paint
 from bitnet_tui.view.offered import said
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.words import Words
@@ -20,13 +18,6 @@ class Painted(Words):
             self._lines = lines
             self.set_class(not lines, "-empty")
             self.update(paint(lines))
-
-    @on(events.Click)
-    async def _do_offered(self, event: events.Click) -> None:
-        """Do what the clicked words offer."""
-        if action := event.style.meta.get(OFFER):
-            event.stop()
-            await self.screen.run_action(action)
 
     def say(self, text: str, style: str, *names: str) -> None:
         """Show one sentence, or nothing if it is empty, with the keys of these actions, by their ids, to click."""

@@ -8,6 +8,7 @@ import re
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual import events, on
 from textual.color import Color
 from textual.content import Content
 from textual.filter import LineFilter
@@ -15,8 +16,8 @@ from textual.visual import VisualType
 from textual.widgets import Static
 
 from bitnet_core.text import printable
-from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Span, line
+from bitnet_tui.theme import OFFER, paint
+from bitnet_tui.view.spans import Line, Span, joined, line
 
 _ROOMY = re.compile(r"…  (?= |$)")
 
@@ -49,16 +50,18 @@ class Words(Static):
         now, before = _lengths(content), _lengths(self.content)
         return now == before and bool(now) and max(now) <= self.content_size.width
 
-    def has_at(self, words: str, column: int) -> bool:
-        """Whether these words, the last of them if it has them twice, stand in this column of the screen."""
-        before, found, _ = str(self.content).rpartition(words)
-        begin = self.content_region.x + cell_len(before)
-        return bool(found) and begin <= column < begin + cell_len(words)
+    @on(events.Click)
+    async def _do_offered(self, event: events.Click) -> None:
+        """Do what the clicked words offer."""
+        if action := event.style.meta.get(OFFER):
+            event.stop()
+            await self.screen.run_action(action)
 
 
-def titled(title: str, keys: str) -> Content:
+def titled(title: str, *ways: Line) -> Content:
     """A dialog's title, and more quietly what its keys do."""
-    return paint([line(title, Span(f"    {keys}", "beside-title"))])
+    told = (Span(one.text, "beside-title", one.action) for one in joined(ways, ", "))
+    return paint([line(title, Span("    ", "beside-title"), *told)])
 
 
 def _safe(content: VisualType) -> VisualType:

@@ -65,8 +65,8 @@ def test_before_the_first_push_the_place_is_what_the_settings_say(home: Path, li
         ),
         (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
         (
-            CopyView("s3", "off", CopyStatus(unreadable="a.sqlite can't be read (file is not a database)")),
-            "✗ What is stored is not known here: a.sqlite can't be read (file is not a database); Pull the copy (U) reads it again.",
+            CopyView("s3", "off", CopyStatus(unreadable="a can't be read")),
+            "✗ What is stored is not known here: a can't be read; Pull the copy (U) reads it again.",
         ),
         (
             CopyView("s3", "off", _STORED, None, ("train", "eval")),

@@ -1,7 +1,6 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +23,6 @@ from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import plain
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.inputs import SecretInput
-from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
@@ -92,19 +90,13 @@ class Guide(LookupScreen[Made | None]):
     """The names in the workspace."""
     tested: dict[str, tuple[object, Found]]
     """What the last test of a step found, with the question that it answered; `last_found` if it still counts."""
+    LINKED = ("guide.test", "guide.next", "guide.leave")
     copied: Mapping[str, str] | None = None
     """The settings of the experiment that this is a copy of, once they are known."""
     source_traces: Path | None = None
     """Where the traces of that experiment are, if it has any."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
-
-    async def on_click(self, event: events.Click) -> None:
-        """The last words of the head line, which say how to leave, are a way out as well."""
-        head = self.query_one("#head", Painted)
-        last = re.split(r" · |  +", str(head.content).rstrip())[-1]
-        if event.screen_y == head.region.y and head.has_at(last, event.screen_x):
-            await self.run_action("leave")
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.say_hint(event.widget)

@@ -20,7 +20,8 @@ from bitnet_tui.services import keys
 from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, Draft, Fault
 from bitnet_tui.view.key_rows import keeper
-from bitnet_tui.view.spans import Span, hinted
+from bitnet_tui.view.offered import way
+from bitnet_tui.view.spans import Span, hinted, joined
 from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -95,8 +96,9 @@ class TargetForm(Guide):
         self.learn_keys()
 
     def on_resize(self) -> None:
-        test, leaves = f"{self.shell.key('guide.test')} test", f"{self.shell.key('field.cancel')} leaves"
-        forms = (f"{test} · enter {self.DOES} · {leaves}", f"{test} · {leaves}", leaves)
+        test, leaves = way("guide.test", "test"), way("field.cancel", "leaves", "leave")
+        does = way("move.choose", self.DOES, "act")
+        forms = (joined([test, does, leaves], " · "), joined([test, leaves], " · "), leaves)
         head = hinted([Span(self.TITLE_WORDS, "title")], forms, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))
 

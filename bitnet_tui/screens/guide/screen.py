@@ -34,7 +34,8 @@ from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import STEPS
 from bitnet_tui.view.key_rows import NO_VAULT
-from bitnet_tui.view.spans import Span, hinted
+from bitnet_tui.view.offered import way
+from bitnet_tui.view.spans import Span, hinted, joined
 from bitnet_tui.widgets.guide import Cards, Pick, Rail, ShareBar
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
@@ -117,9 +118,9 @@ class NewExperimentScreen(CheckedGuide):
         return width(self._title)
 
     def _say_head(self) -> None:
-        back, following, test, leave = (self.shell.key(f"guide.{one}") for one in ("back", "next", "test", "leave"))
-        ways, leaves = f"{back} back · {following} next · {test} test · ", f"{leave} leaves, the draft is kept"
-        told = (f"{ways}{leaves}", f"{ways}{leave} leaves", leaves)
+        ways = [way(f"guide.{one}", one) for one in ("back", "next", "test")]
+        leaves, kept = way("guide.leave", "leaves"), way("guide.leave", "leaves, the draft is kept")
+        told = (joined([*ways, kept], " · "), joined([*ways, leaves], " · "), kept)
         head = hinted([Span(self._title, "title")], told, max(0, self.app.size.width - 2))
         self.query_one("#head", Painted).show((head,))
 

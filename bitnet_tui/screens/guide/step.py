@@ -16,6 +16,7 @@ from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.view.guide import addresses, teachers
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.offered import linked
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -124,7 +125,7 @@ class Step(Container):
 
     def show_found(self, found: Found | None) -> None:
         """Show what a test found, and offer what mends it."""
-        self.lines("#found").show(found.lines if found else ())
+        self.lines("#found").show(tuple(linked(found.lines, "guide.leave")) if found else ())
         offer = found.offer if found else ""
         if offer or self._offered:  # else the button may be about a field
             self.guide.offer(offer, self.mend_found)
