@@ -12,15 +12,12 @@ from bitnet_core.text import pad, width
 from bitnet_tui.actions import by_id
 from bitnet_tui.shell import Shell
 
-_LONG, _SHORT, _BARE = "{0} ({1})", "{0} {1}", "{0}"
-"""Words and key of a button where there is much room, little, and none for the key."""
 _ROOMY, _TIGHT = 5, 3
 """Cells beside a button's words, one of them between two buttons: with room at their sides and without."""
 _FORMS = [
-    (form, short, gap)
-    for form, short in ((_LONG, False), (_SHORT, False), (_LONG, True), (_SHORT, True), (_BARE, True))
-    for gap in (_ROOMY, _TIGHT)
+    (named, short, gap) for named, short in ((True, False), (True, True), (False, True)) for gap in (_ROOMY, _TIGHT)
 ]
+"""Whether a button names its key, and has few words; and its gap. The key is first, as in every list of actions."""
 
 
 class KeyButton(Button):
@@ -63,11 +60,11 @@ class KeyButton(Button):
         if isinstance(self.parent, KeyBar):
             self.parent.fit()
 
-    def text(self, form: str, short: bool) -> str:
-        """Its words in a form, with its key if the form has one."""
-        key, every = key_of(self, self._action), ((self.words, self.short), *self._others)
-        texts = [form.format(few if short else many, key) for many, few in every]
-        return pad(texts[0], max(map(width, texts)))
+    def text(self, named: bool, short: bool) -> Content:
+        """Its words, behind its key if it is `named`."""
+        texts = [few if short else many for many, few in ((self.words, self.short), *self._others)]
+        words = pad(texts[0], max(map(width, texts)))
+        return Content.assemble((key_of(self, self._action), "bold"), f" {words}") if named else Content(words)
 
 
 class KeyBar(Horizontal):
@@ -101,15 +98,15 @@ class KeyBar(Horizontal):
         found = next((one for one in _FORMS if _cells(buttons, *one) <= room), _FORMS[-1])
         while buttons and _cells(buttons, *found) > room:
             buttons.pop()
-        form, short, gap = found
+        named, short, gap = found
         for button in every:
             button.display = button in buttons
             button.set_class(gap == _TIGHT, "-tight")
-            relabel(button, button.text(form, short))
+            relabel(button, button.text(named, short))
 
 
-def _cells(buttons: Sequence[KeyButton], form: str, short: bool, gap: int) -> int:
-    return sum(width(one.text(form, short)) + gap for one in buttons)
+def _cells(buttons: Sequence[KeyButton], named: bool, short: bool, gap: int) -> int:
+    return sum(one.text(named, short).cell_length + gap for one in buttons)
 
 
 def key_of(widget: Widget, action: str) -> str:
@@ -124,8 +121,8 @@ def box_of(widget: Widget, *, ticked: bool) -> str:
     return "☑" if ticked else "☐"
 
 
-def relabel(button: Button, label: str) -> None:
-    if str(button.label) != label:
-        button.label = Content(label)
+def relabel(button: Button, label: Content | str) -> None:
+    if str(button.label) != str(label):
+        button.label = Content(label) if isinstance(label, str) else label
         button.refresh(layout=True)
         button._layout_updates += 1  # else Textual takes the width that it has kept of a layout since the last one

@@ -146,7 +146,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
         mark = box_of(self, ticked=self._only)
-        self.query_one("#config-filter", Input).placeholder = f"filter ({key_of(self, 'config.filter')})"
+        self.query_one("#config-filter", Input).placeholder = f"{key_of(self, 'config.filter')} filter"
         self.query_one("#config-only", KeyButton).say(f"{mark} only differences", f"{mark} changed")
         against, shorter = view.against or "the defaults", view.against or "defaults"
         self.query_one("#config-against", KeyButton).say(

@@ -101,7 +101,7 @@ class LogPane(Vertical):
     def _label(self) -> None:
         least = "all" if self._least == "debug" else f"{self._least}+"
         follow, wrap = (box_of(self, ticked=on) for on in (self._follow, self._wrap))
-        self.query_one("#log-search", Input).placeholder = f"search ({key_of(self, 'log.search')})"
+        self.query_one("#log-search", Input).placeholder = f"{key_of(self, 'log.search')} search"
         for what, label in (("level", f"{least:8}"), ("follow", f"{follow} follow"), ("wrap", f"{wrap} wrap")):
             self.query_one(f"#log-{what}", KeyButton).say(label)
 

@@ -209,7 +209,7 @@ class TracesPane(Vertical):
         self.call_after_refresh(self._draw)
 
     def _draw(self) -> None:
-        self.query_one("#trace-search", Input).placeholder = f"search ({key_of(self, 'traces.search')})"
+        self.query_one("#trace-search", Input).placeholder = f"{key_of(self, 'traces.search')} search"
         long, short = self._order.words
         self._traces.sorted_by(self._order)
         self.query_one("#trace-order", KeyButton).say(f"Sorted by {long}", f"by {short}")

@@ -242,7 +242,7 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
         button = pilot.app.screen.query_one("#checkpoints KeyButton")
         place = button.region
         for told in ("✗ There is no room.", "✓ Exported step 150, verified: "):
-            await click_on(pilot, "Export (E)")
+            await click_on(pilot, "E Export")
             await click_on(pilot, "gguf  for llama.cpp")
             await settled(pilot)
             assert told in words(pilot) and button.region == place

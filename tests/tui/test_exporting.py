@@ -54,8 +54,8 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await begin_export(pilot)
         export.may_write.set()
         await until(pilot, lambda: "Comparing the export of step 200 with the student" in words(pilot))
-        await until(pilot, lambda: "How to run it (E)" in words(pilot))
-        assert "Export (E)" not in words(pilot)
+        await until(pilot, lambda: "E How to run it" in words(pilot))
+        assert "E Export" not in words(pilot)
         assert "Exporting" not in words(pilot)
         await until(pilot, lambda: re.search(r"student, (?!0s)\d", words(pilot)) is not None)  # it goes on
         assert f"Written, being compared: {export.made.name}" in words(pilot) and "Exported: " not in words(pilot)
@@ -104,7 +104,7 @@ async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
         await pilot.press("enter")
         await begin_export(pilot)
         await pilot.press("escape" if closes else "7")
-        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        await until(pilot, lambda: "E Export" not in shown(pilot))
         export.end()
         await until(pilot, lambda: bool(pilot.app._notifications))
         told = "Export of one: Exported step 200, verified: one-step200-TQ2_0.gguf"
@@ -149,7 +149,7 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         await pilot.press("enter")
         await begin_export(pilot)
         await pilot.press("escape")
-        await until(pilot, lambda: "Export (E)" not in shown(pilot))
+        await until(pilot, lambda: "E Export" not in shown(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: bool(pilot.app.screen.query("Foot")))  # it is complete
         await pilot.press("4")

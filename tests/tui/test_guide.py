@@ -196,7 +196,7 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         length.value = "256"
         await settled(pilot)
         assert said(pilot, "#problem") == "Sequences of 256 tokens cut off longer answers."
-        assert "Sequence length 640 (ctrl+o)" in words(pilot)
+        assert "ctrl+o Sequence length 640" in words(pilot)
         length.focus()
         await press(pilot, "ctrl+o")
         assert length.value == guide.draft.get("MAX_SEQ_LEN") == "640"

@@ -95,7 +95,7 @@ async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
         guide.query_one("#model", Input).value = "m"
         guide.query_one("#test").focus()
         await press(pilot, "enter")
-        assert guide.query_one("#offer", Button).label.plain == "Collect at temperature 1 (ctrl+o)"
+        assert guide.query_one("#offer", Button).label.plain == "ctrl+o Collect at temperature 1"
         await press(pilot, "enter")
         assert len(asked) == 1
         assert guide.query_one("#next").has_focus
@@ -122,7 +122,7 @@ async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkey
         guide.query_one("#address", Input).value = root
         await press(pilot, "ctrl+t")
         assert f"✗ Correct “Address”: {root}/v1 answers." in said(pilot, "#found")
-        assert guide.query_one("#offer", Button).label.plain == f"Use {root}/v1 (ctrl+o)"
+        assert guide.query_one("#offer", Button).label.plain == f"ctrl+o Use {root}/v1"
         answers.clear()
         await pilot.press("ctrl+o")
         await until(pilot, lambda: len(asked) == 2)

@@ -215,16 +215,16 @@ async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
             assert "ctrl+g follows what runs" in shown(pilot)
             await pilot.press("2")
             for key, expected in (
-                ("3", "(f5)"),
-                ("7", "wrap f6"),
-                ("6", "filter (f7)"),
-                ("4", "Flip from here (f9)"),
+                ("3", "f5 "),
+                ("7", "f6 "),
+                ("6", "f7 filter"),
+                ("4", "f9 Flip from here"),
             ):
                 await pilot.press(key)
                 await settled(pilot)
                 assert expected in shown(pilot)
             labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
-            assert "Least sure token (f10)" in map(str.strip, labels) and "Least sure of all (N)" in labels
+            assert "f10 Least sure token" in map(str.strip, labels) and "N Least sure of all" in labels
             await pilot.press("escape")
             await settled(pilot)
             assert "f8 sort" in words(pilot)

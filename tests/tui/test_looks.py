@@ -95,7 +95,7 @@ _LEAST_ON_GREY = 3.9
 """Of buttons, fields and the palette. Their ground is bright black, on which unnamed text may have only 2.8."""
 _THEMES = [theme.name for theme, _ in THEMES.values() if not theme.ansi]
 """Those with colours of their own. The colours of the theme `bitnet-terminal` are the terminal's."""
-_NAMES_A_KEY = re.compile(r"\((\S+)\)$")
+_NAMES_A_KEY = re.compile(r"^([!-~]+) [A-Z]")
 
 
 def test_every_screen_is_visited():

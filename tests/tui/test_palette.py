@@ -42,7 +42,7 @@ async def test_help_leads_to_all_actions_of_the_screen_below(home: Path):
     async with BitnetApp(home, exp.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await click_on(pilot, "? Help")
-        await click_on(pilot, "All actions (ctrl+p)")
+        await click_on(pilot, "ctrl+p All actions")
         await until(pilot, lambda: _first(pilot) == "Run stage")
         await until(pilot, lambda: "Type to find more" in _offered(pilot))
         assert _offered(pilot).count("New") == 1

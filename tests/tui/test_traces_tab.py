@@ -90,11 +90,11 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
         assert "Shaded by Other" in shown(pilot)
-        assert "Least sure of all (N)" in shown(pilot) and "Worst" not in shown(pilot)
+        assert "N Least sure of all" in shown(pilot) and "Worst" not in shown(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
         await pilot.press("G")
         await settled(pilot)
-        await click_on(pilot, "Score student (S)")
+        await click_on(pilot, "S Score student")
         order = _worst(made)
         assert "Score again" in shown(pilot) and "Least sure" not in shown(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
@@ -110,7 +110,7 @@ async def test_a_journey_through_the_traces(
         assert "Shaded by KL" in shown(pilot)
         assert listed.row is not None
         assert listed.row.prompt_idx == index, "the list highlights what is shown"
-        await click_on(pilot, "Worst of all (N)")
+        await click_on(pilot, "N Worst of all")
         assert f"prompt {other} " in said(pilot, "#trace-head")
         assert listed.row.prompt_idx == other
         assert f"KL {significant(second)}" in _told(pilot)
@@ -119,7 +119,7 @@ async def test_a_journey_through_the_traces(
         await pilot.press("n")
         await settled(pilot)
         assert f"KL {significant(own[1][0])}" in _told(pilot)
-        await click_on(pilot, "Worst token (n)")
+        await click_on(pilot, "n Worst token")
         assert f"KL {significant(own[2][0])}" in _told(pilot)
         await pilot.press("N", "N")  # faster than traces come
         await settled(pilot)
@@ -138,7 +138,7 @@ async def test_a_journey_through_the_traces(
             assert ranked.format(1, 2) in words(pilot), "what is said is of the token that is shown"
         pane._goto = None
 
-        await click_on(pilot, "Shaded by KL (c)")
+        await click_on(pilot, "c Shaded by KL")
         assert "Shaded by Other" in shown(pilot)
         text = pilot.app.screen.query_one(TokenText)
         piece = text._laid.lines[0][3]
@@ -157,17 +157,17 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         assert "No answer was rejected." in shown(pilot)
         await pilot.press("escape")
-        await click_on(pilot, "Sorted by KL (o)")
+        await click_on(pilot, "o Sorted by KL")
         await click_on(pilot, "Sorted by Other's mass (o)")
-        assert "Sorted by number (o)" in shown(pilot)
+        assert "o Sorted by number" in shown(pilot)
         await pilot.press("o")
-        assert "Sorted by KL (o)" in shown(pilot)
+        assert "o Sorted by KL" in shown(pilot)
         for title, arrow, longest in ((" tok  ended", "▾tok  ended", True), ("▾tok", "▴tok", False)):
             await click_on(pilot, title)
-            assert arrow in shown(pilot) and "Sorted by tokens (o)" in shown(pilot)
+            assert arrow in shown(pilot) and "o Sorted by tokens" in shown(pilot)
             first, second = listed._row(0), listed._row(1)
             assert first is not None and second is not None and (first.tokens >= second.tokens) is longest
-        await click_on(pilot, "Sorted by tokens (o)")
+        await click_on(pilot, "o Sorted by tokens")
         assert "▾KL" in shown(pilot)
         await pilot.press("escape")
         await settled(pilot)
@@ -313,14 +313,14 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await settled(pilot)
         before = _told(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
-        await click_on(pilot, "Least sure token (n)")
+        await click_on(pilot, "n Least sure token")
         assert _told(pilot) != before
-        await click_on(pilot, "Least sure of all (N)")
+        await click_on(pilot, "N Least sure of all")
         assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
         assert by == "Ranked by Other's mass; S scores the newest student."
-        await click_on(pilot, "Shaded by Other (c)")
-        assert "Shaded by KL (c)" in shown(pilot)
+        await click_on(pilot, "c Shaded by Other")
+        assert "c Shaded by KL" in shown(pilot)
 
 
 async def test_the_smallest_window_has_room_for_candidates(
@@ -334,7 +334,7 @@ async def test_the_smallest_window_has_room_for_candidates(
         token = pilot.app.screen.query_one("#trace-token").region
         assert token.height >= 4
         assert token.bottom <= 14, "the foot's line is the last"
-        assert "Least of all (N)" in shown(pilot)
+        assert "N Least of all" in shown(pilot)
 
 
 async def test_damaged_scores_are_said_and_the_traces_are_shown(

@@ -190,7 +190,7 @@ class Guide(LookupScreen[Made | None]):
 
     def with_key(self, words: str, cells: int = 0) -> str:
         """The words of a button that mends something, with its key where `cells`, or the foot, have room for it."""
-        named = f"{words} ({self.shell.key('guide.mend')})"
+        named = f"{self.shell.key('guide.mend')} {words}"
         return named if width(named) <= (cells or min(self.size.width, _WIDEST) - _OTHER_BUTTONS) else words
 
     def rename(self, name: str) -> None:

@@ -30,7 +30,7 @@ async def test_what_is_from_before_a_change_is_marked_everywhere(home: Path, han
         await do(["enter"], "demo", "demo")
         assert "✓ done" in shown(pilot)
         assert "Since these results" not in shown(pilot)
-        await do(["6", "slash"], "6 Config", "filter (/)")
+        await do(["6", "slash"], "6 Config", "/ filter")
         await pilot.press(*"eval_max_prompts")
         await settled(pilot)
         await do(["enter", "enter"], "  Evaluation prompts  ")
