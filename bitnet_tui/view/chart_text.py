@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, groupby
 
 from bitnet_core.results.curves import SHARES, Curve
 from bitnet_core.results.verdict import LETTERS
@@ -43,6 +43,10 @@ _PLACE_CELLS = 10
 """`│ 12.3k`, `│ 12m 05s` or `tokens →`, and a blank before it."""
 _UNIT = re.compile(r"^step | tokens$")
 _BEFORE_ARROW = re.compile(r" [^ ,]+→")
+_ONE_CHANGE = re.compile(r"(?P<name>[^→,;]+) (?P<old>[^ →,;]+)(?: → [^ →,;]+)* → (?P<new>[^ →,;]+)")
+"""What is told of a seam with one setting that was changed."""
+_LAST, _LEAST_OF_SEVERAL = "last", 16
+"""Before the last of several changes, from so many cells on."""
 
 
 def letter(curve: str) -> str:
@@ -189,20 +193,46 @@ def legend(chart: Chart, view: RunView) -> list[tuple[str, str]]:
 
 
 def _marks(view: RunView, cursor: float | None, cells: int) -> list[Line]:
-    """What the vertical lines mark: of the newest seam, or the last before the cursor, what was changed there.
+    """What the vertical lines mark: what was changed at each seam or, with a cursor, at the last one before it.
 
-    The change is shortened to the cells that there are: `LR 5e-5 → 3e-4`, `LR→3e-4`, and at last that it was resumed.
+    It is shortened to the cells that there are: `║ LR 5e-5 → 3e-4 ║ LR 3e-4 → 1e-4`, `║ LR 5e-5 → 3e-4 → 1e-4`, then
+    what was changed at the last one, and in the end that the training was resumed.
     """
     marks: list[Line] = []
     if view.flip:
         marks.append((Span(f"{FLIP} A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
     if view.seams:
         before = [turn for x, turn in zip(view.seams, view.turns, strict=False) if cursor is None or x <= cursor]
-        sign = f"{'  ' if view.flip else ''}{SEAM} "
-        room = cells - sum(map(cells_of, marks)) - width(sign)
-        words = _shortened(before[-1], room) if before else ""
-        marks.append((Span(f"{sign}{words or _RESUMED}", "label"),))
+        gap = "  " if view.flip else ""
+        told = _seams(before if cursor is None else before[-1:], cells - sum(map(cells_of, marks)) - width(gap))
+        marks.append((Span(f"{gap}{told}", "label"),))
     return marks
+
+
+def _seams(turns: Sequence[str], cells: int) -> str:
+    """What was changed at the seams, in so many cells; for too few, that there was one."""
+    if len(turns) > 1:
+        each, chained = _in_order(turns, chained=False), _in_order(turns, chained=True)
+        whole = next((one for one in (each, chained, chained.replace(" → ", "→")) if width(one) <= cells), "")
+        if whole:
+            return whole
+    of_several = f"{_LAST} " if len(turns) > 1 and cells >= _LEAST_OF_SEVERAL else ""
+    lead = f"{of_several}{SEAM} "
+    words = _shortened(turns[-1], cells - width(lead)) if turns else ""
+    return f"{lead}{words or _RESUMED}"
+
+
+def _in_order(turns: Sequence[str], *, chained: bool) -> str:
+    """Each seam's sign with what was changed there. If `chained`, a setting is named once."""
+    told: list[str] = []
+    for turn, same in groupby(turns):
+        one, times = _ONE_CHANGE.fullmatch(turn), len(list(same))
+        before = _ONE_CHANGE.fullmatch(told[-1]) if told else None
+        if chained and one and before and (one["name"], one["old"]) == (before["name"], before["new"]):
+            told[-1] += f" → {one['new']}"
+        else:
+            told.append((turn or _RESUMED) + (f" {times}×" if times > 1 else ""))
+    return " ".join(f"{SEAM} {one}" for one in told)
 
 
 def _shortened(change: str, cells: int) -> str:

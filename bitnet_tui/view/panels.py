@@ -59,8 +59,8 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
         outdated = look("outdated")
         parts.append(Span(f"   {outdated.glyph} {outdated.word}", outdated.style))
     needed = len(parts)
-    if view.run.elapsed is not None:
-        parts.append(Span(f"   {duration(view.run.elapsed)}", "value"))
+    if (took := _took(view, view.run)) is not None:
+        parts.append(Span(f"   {duration(took)}", "value"))
     elsewhere = stage(view.stage).uses_teacher and view.teacher not in _ON_THE_DEVICE
     if view.run.view.device and view.stage != PIPELINE.name and not elsewhere:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
@@ -71,6 +71,12 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
             parts.pop()  # an old run must not look like the newest one
         parts += runs if cells_of((*parts, *runs)) <= cells else runs[:1]  # a key without its word tells nothing
     return _fit(parts, cells)
+
+
+def _took(view: ExperimentView, run: RunShown) -> float | None:
+    """How long it took; of the newest pipeline that has ended, its stages together, as in the list of stages."""
+    row = view.row(PIPELINE.name) if run.stage == PIPELINE.name and run.position == 1 and not run.active else None
+    return run.elapsed if row is None or row.took is None else row.took
 
 
 def load(run: RunShown | None, cells: int) -> Line:

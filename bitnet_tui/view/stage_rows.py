@@ -32,7 +32,8 @@ COPIED = "copied"
 class StageRow:
     """`note` is the progress while the stage runs, else how long its last run took, or that the pipeline comes to it.
 
-    That is the time of all runs that it goes on with. `eta` is the time left, where that is known: of the stage's own
+    That is `took`, in whole seconds: the time of all runs that it goes on with; of the pipeline, that of its stages
+    together, so that they add up to it. `eta` is the time left, where that is known: of the stage's own
     work, or until it begins. One that has not run yet can't while the stages in `lacking` have left nothing. `error`
     is why its last run ended, unless that succeeded. A running pipeline `waits_for` the run with that id; the row of
     that run is `in_pipeline`, and both end together. A stage may also run beside the pipeline.
@@ -52,6 +53,7 @@ class StageRow:
     """Whether the next run goes on with it: after some changes of settings it begins anew."""
     waits_for: str = ""
     in_pipeline: bool = False
+    took: int | None = None
 
     @property
     def active(self) -> bool:
@@ -83,6 +85,9 @@ class StageRow:
             eta = "" if more_parts(progress) else eta
         return replace(self, note=note, eta=eta, keeps=keeps, waits_for=waits_for)
 
+    def _ended(self, took: int) -> "StageRow":
+        return replace(self, took=took, note=duration(took))
+
     @property
     def brief_note(self) -> str:
         """The note in fewer cells: `in 9 min`, `1/2 58%`."""
@@ -111,7 +116,7 @@ def stage_rows(history: History) -> tuple[StageRow, ...]:
     statuses = [history.status(name) for name in STAGES]
     pipeline, *rows = (_row(history, status) for status in (_pipeline(history, statuses), *statuses))
     if not pipeline.active:
-        return (pipeline, *rows)
+        return (pipeline if pipeline.took is None else pipeline._ended(sum(row.took or 0 for row in rows)), *rows)
     started = {one.last.run.id for one in statuses if one.last and one.last.record.starter == pipeline.run_id}
     awaited = {*started, pipeline.waits_for}
     return (pipeline, *_queued([replace(row, in_pipeline=row.active and row.run_id in awaited) for row in rows]))
@@ -131,8 +136,8 @@ def _row(history: History, status: StageStatus) -> StageRow:
     if row.active:
         return row.at_work(progress)
     took = seconds(last) if last.record.ended is not None else None
-    note = "" if took is None else duration(took + seconds_before(history, last))
-    return replace(row, note=note, error=cut_text(last.error))
+    row = replace(row, error=cut_text(last.error))
+    return row if took is None else row._ended(round(took + seconds_before(history, last)))
 
 
 def _training(row: StageRow, history: History, last: Entry, progress: Progress | None) -> StageRow:

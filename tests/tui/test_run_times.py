@@ -56,7 +56,8 @@ def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_run(home: Path, jump
         live.end_process()
 
 
-def test_the_time_of_the_pipeline_is_that_of_its_run_and_of_those_that_it_continues(home: Path):
+def test_the_times_of_the_stages_add_up_to_that_of_the_pipeline_in_the_list_and_in_its_title(home: Path):
+    """An older pipeline has the time of its own run, and of those that it continues."""
     exp = experiment(home, "resumed")
     ran = (
         *(("pipeline", 300, "succeeded"), ("pipeline", 70, "cancelled"), ("teacher", 10, "succeeded")),
@@ -69,8 +70,8 @@ def test_the_time_of_the_pipeline_is_that_of_its_run_and_of_those_that_it_contin
         run.finish(state)
     look = ExperimentWatcher(exp.root, home).look
     rows = {row.name: row.note for row in look(None).rows}
-    assert rows == {"pipeline": "1m 12s", "teacher": "10s", "collect": "40s", "train": "", "eval": "", "dryrun": ""}
-    for back, said in ((0, "1m 12s"), (1, "1m 10s"), (2, "5m 00s")):
+    assert rows == {"pipeline": "50s", "teacher": "10s", "collect": "40s", "train": "", "eval": "", "dryrun": ""}
+    for back, said in ((0, "50s"), (1, "1m 10s"), (2, "5m 00s")):
         assert f"   {said}   run" in unstyled(title(look("pipeline", back), 100))
 
 

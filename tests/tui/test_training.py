@@ -119,10 +119,21 @@ def test_a_seam_tells_what_was_changed_there():
     assert one.seams == pytest.approx((80.0, 180.0, 250.0))
     assert one.turns == ("LR 6e-4 → 3e-4", "", "LR 3e-4 → 1e-4")
     view = on(one, runs[-1])
-    for cursor, told in ((None, one.turns[2]), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
+    every = "LR 6e-4 → 3e-4 ║ resumed ║ LR 3e-4 → 1e-4"
+    for cursor, told in ((None, every), (300.0, one.turns[2]), (200.0, "resumed"), (90.0, one.turns[0])):
         line = title(CHARTS[0], view, Lens(cursor=cursor), Axis("tokens"), 110, alone=True)
         assert f"║ {told}" in unstyled(line)
     narrow = title(CHARTS[0], view, Lens(), Axis("tokens"), 46, alone=True)
+    for turns, short in (
+        ((one.turns[0], one.turns[2]), "║ LR 6e-4→3e-4→1e-4"),
+        (("", "", "", ""), "║ resumed 4×"),
+        ((one.turns[2], one.turns[0]), "last ║ LR→3e-4"),
+    ):
+        seams = replace(view, seams=(80.0, 180.0, 200.0, 250.0)[: len(turns)], turns=turns)
+        told = [
+            unstyled(title(CHARTS[0], seams, Lens(), Axis("tokens"), cells, alone=True)) for cells in range(40, 90)
+        ]
+        assert any(f"{short} " in one for one in told)
     assert "║ LR→1e-4" in unstyled(narrow)
     labelled = on(replace(one, turns=("", "BUDGET_TOKENS 21,611 → 43,222, NO_SUCH 1 → 2", "")), runs[-1])
     assert labelled.turns[1] == "Token budget 21,611 → 43,222, NO_SUCH 1 → 2"
