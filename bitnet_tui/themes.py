@@ -275,21 +275,27 @@ _GREYS_ON_WHITE = {
 }
 _SHADES_OF_16 = {"shade-1": "#444444", "shade-2": "#000087", "shade-3": "#875f00", "shade-4": "#870000"}
 """Each becomes another one of 16 colours."""
+_CHOSEN_OF_16 = {"chosen": "#4e4e4e", "on-chosen": "#eeeeee"}
+_CHOSEN_OF_16_ON_WHITE = {"chosen": "#bcbcbc", "on-chosen": "#121212"}
+"""Of what is chosen, where the focus is elsewhere: a theme's own ground would become that of the screen."""
 
 
 def instead(theme: Theme, *, no_color: bool, few: bool) -> dict[str, str]:
     """The colours in place of a theme's own. Without colours (NO_COLOR), greys for what differs only in hue.
 
-    With `few`, 16, the shades of tokens of a dark theme; those of a light one stay apart.
+    With `few`, 16, the ground of what is chosen, and the shades of tokens of a dark theme; those of a light one stay
+    apart.
     """
     if no_color:
         greys = _GREYS if theme.dark else _GREYS_ON_WHITE
         # Inverted, a dark grey would be the ground of the text around it.
         cursor = {f"at-shade-{step}": greys["accent"] for step in range(1, 5)}
         return {**greys, **cursor, **{f"on-at-shade-{step}": greys["on-accent"] for step in range(1, 5)}}
-    if not few or not theme.dark or theme.ansi:
+    if not few or theme.ansi:
         return {}
-    return _SHADES_OF_16 | {f"on-at-{name}": colour for name, colour in _SHADES_OF_16.items()}
+    if not theme.dark:
+        return _CHOSEN_OF_16_ON_WHITE
+    return _CHOSEN_OF_16 | _SHADES_OF_16 | {f"on-at-{name}": colour for name, colour in _SHADES_OF_16.items()}
 
 
 LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))

@@ -130,9 +130,15 @@ def test_the_shades_of_tokens_are_told_apart_in_16_colours_and_legible(theme: Th
     if theme.ansi:
         assert len(set(grounds)) == 5
         return
-    assert len({RichColor.parse(one).downgrade(ColorSystem.STANDARD).number for one in grounds}) == 5
+    assert len(set(map(_in_16, grounds))) == 5
     for step in range(1, 5):
         assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
+        assert _in_16(of[f"on-at-shade-{step}"]) != _in_16(of[f"at-shade-{step}"])
+    assert _in_16(of["chosen"]) not in (_in_16(of["background"]), _in_16(of["on-chosen"]))
+
+
+def _in_16(colour: str) -> int | None:
+    return RichColor.parse(colour).downgrade(ColorSystem.STANDARD).number
 
 
 @pytest.mark.parametrize("theme", _COLOURED, ids=lambda theme: theme.name)
