@@ -5,23 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.models import kind_of
 from bitnet_core.files.user_folders import expanded
-from bitnet_core.teachers.hf.files import is_gguf
 from bitnet_core.tokenizer.folder import read_text
-from bitnet_core.tokenizer.hub import is_hub_name
 
 
 def located(model: str) -> Path | None:
     """The folder or `.gguf` file of a model; None for one on the hub. BitnetError for what is none of them."""
-    path = expanded(model)
-    if path.is_dir() or (path.is_file() and is_gguf(path)):
-        return path
-    if path.exists() or not is_hub_name(model) or path.suffix:
+    kind = kind_of(model)
+    if not kind:
         raise BitnetError(
             f"{model} is not a model: STUDENT_INIT is random, teacher, a folder with config.json and "
             "safetensors, a .gguf file, or a name on the hub."
         )
-    return None
+    return None if kind == "hub" else expanded(model)
 
 
 def configuration(folder: Path) -> Any:

@@ -1,7 +1,6 @@
 """Download from the Hugging Face hub, into the hub's own cache. Knows no tokenizer and no model."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,15 +10,8 @@ from bitnet_core.files.user_folders import NoHome
 from bitnet_core.network.proxy import through
 from bitnet_core.tokenizer.hub_answers import Answers
 
-_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-
 _NONSENSE = (json.JSONDecodeError, RecursionError, TypeError, AssertionError, AttributeError, KeyError)
 """What the library raises over an answer of another kind of server."""
-
-
-def is_hub_name(text: str) -> bool:
-    """Whether `text` has the form of a repository's name on the hub; sends no request."""
-    return _NAME.fullmatch(text) is not None
 
 
 def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: str | None = None) -> Path:

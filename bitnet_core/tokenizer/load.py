@@ -14,6 +14,7 @@ import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.files.models import is_hub_name
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.chat_template import ChatTemplate, merging_system
 from bitnet_core.tokenizer.folder import (
@@ -29,7 +30,7 @@ from bitnet_core.tokenizer.folder import (
     require_own,
     special_tokens,
 )
-from bitnet_core.tokenizer.hub import download, is_hub_name
+from bitnet_core.tokenizer.hub import download
 from bitnet_core.tokenizer.refused import NotTokenized, is_failure
 from bitnet_core.tokenizer.student import TOKENIZER_FILE, StudentTokenizer
 

@@ -104,7 +104,7 @@ class Cards(Entries):
 
 
 class Pick(_Line):
-    """A choice among a few words. While it is disabled, none of them is chosen."""
+    """A choice among a few words. While it is not enabled, none of them is chosen, and a click is refused."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         bindings.shared("move.left", "move(-1)", "The one before"),
@@ -124,27 +124,44 @@ class Pick(_Line):
         def control(self) -> "Pick":
             return self.picker
 
+    class Refused(Message):
+        """A value was clicked while none counts."""
+
+        def __init__(self, value: str) -> None:
+            super().__init__()
+            self.value = value
+
     def __init__(self, options: tuple[tuple[str, str], ...], value: str, *, id: str) -> None:  # noqa: A002 - textual's name
         super().__init__(id=id, classes="line")
         self._options = options
+        self._counts = True
         self.value = value
 
+    def enable(self, counts: bool) -> None:
+        """Let its value count, or not. Without an effect it takes no focus."""
+        if counts != self._counts:
+            self._counts = self.can_focus = counts
+            self.refresh()
+
     def render(self) -> RenderResult:
-        cells, counts = self.content_size.width, not self.disabled
+        cells, counts = self.content_size.width, self._counts
         return paint([pick.pick(self._options, self.value, cells, focused=self.has_focus, counts=counts)])
 
     def action_move(self, steps: int) -> None:
-        self._choose(pick.beside(self._options, self.value, steps))
+        self.choose(pick.beside(self._options, self.value, steps))
 
     def on_click(self, event: events.Click) -> None:
         place = event.get_content_offset(self)
         if place is None:
             return
         value = pick.picked(self._options, self.value, self.content_size.width, place.x)
-        if value is not None:
-            self._choose(value)
+        if value is not None and not self._counts:
+            self.post_message(self.Refused(value))
+        elif value is not None:
+            self.choose(value)
 
-    def _choose(self, value: str) -> None:
+    def choose(self, value: str) -> None:
+        """Choose one of its values."""
         if value != self.value:
             self.value = value
             self.refresh()

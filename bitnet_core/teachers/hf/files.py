@@ -7,9 +7,10 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.files.models import is_gguf, is_hub_name
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.folder import JSON_TEMPLATE_FILE, NAMED_TEMPLATES
-from bitnet_core.tokenizer.hub import download, is_hub_name
+from bitnet_core.tokenizer.hub import download
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 _TEXTS = (
@@ -20,10 +21,6 @@ _OTHER_TEMPLATES = (JSON_TEMPLATE_FILE, NAMED_TEMPLATES)
 _CORRECT = "correct TEACHER_MODEL or HF_MODEL"
 _MOST_JSON = 1 << 27
 """Bytes of the largest JSON beside weights, a vocabulary or an index: some tens of MiB."""
-
-
-def is_gguf(path: Path) -> bool:
-    return path.suffix.lower() == ".gguf"
 
 
 def locate(model: str, token: str | None = None) -> Path:

@@ -19,9 +19,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.models import is_gguf
 from bitnet_core.process import importing, rss_bytes
 from bitnet_core.settings.values import TeacherOptions
-from bitnet_core.teachers.hf.files import is_gguf, locate
+from bitnet_core.teachers.hf.files import locate
 from bitnet_core.tokenizer.folder import TEMPLATE_FILE
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer

@@ -18,7 +18,7 @@ from bitnet_tui.screens.guide.looking import LookupScreen
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import keylike, labelled, pasted
 from bitnet_tui.view.guide.carrying import Carried
-from bitnet_tui.view.guide.draft import Draft, Fault, collects_same
+from bitnet_tui.view.guide.draft import START, Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import plain
 from bitnet_tui.widgets.guide import Pick, ShareBar
@@ -27,6 +27,7 @@ from bitnet_tui.widgets.inputs import SecretInput
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held
     from bitnet_tui.screens.guide.step import TestedStep
+    from bitnet_tui.services.starts import Start
 
 
 _AGAIN_SECONDS = 0.1
@@ -224,6 +225,12 @@ class Guide(LookupScreen[Made | None]):
         """What the last test of a step found, if nothing that it was about has changed since."""
         asked, found = self.tested.get(step, (None, None))
         return found if found is not None and asked == self.question(step) else None
+
+    @property
+    def start(self) -> "Start | None":
+        """What is known of the model that the draft starts from; None until it was looked for."""
+        found: Start | None = self.shared.get("start")
+        return found if found is not None and found.text == self.draft.get(START) else None
 
     def mend(self, fault: Fault) -> None:
         """Set what would be right, or go to the field."""

@@ -40,7 +40,8 @@ class CheckedGuide(KeptGuide):
         lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
         works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
         unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
-        return (*(one for one in lacking if one.step not in works), *unset)
+        start = doubts.of_start(self.start) if self.start is not None else ()
+        return (*(one for one in lacking if one.step not in works), *unset, *start, *doubts.warned(self.draft))
 
     # -- tests --------------------------------------------------------------------------------------------------
 
@@ -72,7 +73,8 @@ class CheckedGuide(KeptGuide):
     def _show_rail(self) -> None:
         if self._current is None:  # which one will be the first is being read
             return
-        wrong = frozenset(one.step for one in (*self.faults(), *self.doubts()) if one.why != teachers.RUNNING)
+        found = (*self.faults(), *self.doubts())
+        wrong = frozenset(one.step for one in found if one.stops and one.why != teachers.RUNNING)
         self.query_one(Rail).show(self._step, self._seen, wrong)
 
     def _show_faults(self) -> None:

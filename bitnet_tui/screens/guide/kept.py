@@ -18,10 +18,10 @@ from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
-from bitnet_tui.services import drafts, keys, managing, planning
+from bitnet_tui.services import drafts, keys, managing, planning, starts
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide import draft_record, teachers
-from bitnet_tui.view.guide.draft import Draft
+from bitnet_tui.view.guide.draft import START, Draft
 from bitnet_tui.view.key_rows import NO_VAULT, keeper
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class KeptGuide(Guide):
         self._greeting = ""
         """The step that is shown first of such a draft."""
         self._moving = asyncio.Lock()
+        self._start_sought = ""
+        """The model that was looked for last."""
 
     @property
     def _current(self) -> Step | None:
@@ -147,6 +149,7 @@ class KeptGuide(Guide):
     async def _adopt(self, draft: Draft, step: str) -> None:
         self.draft = draft
         self._own = True
+        self._look_at_start()
         await self._come_to(step)
 
     async def adopt(self, draft: Draft) -> None:
@@ -240,7 +243,19 @@ class KeptGuide(Guide):
 
     def _changed(self) -> None:
         self._save_soon()
+        self._look_at_start()
         self._show_faults()
+
+    def _look_at_start(self) -> None:
+        """Look for the model that the draft starts from, unless that is known or being done."""
+        text = self.draft.get(START)
+        if text != self._start_sought:
+            self._start_sought = text
+            self.look("start", partial(starts.known, text), self._know_start)
+
+    def _know_start(self, found: starts.Start) -> None:
+        self._show_rail()
+        self._know("start", found)
 
     def _save_soon(self) -> None:
         self._stop_saving()

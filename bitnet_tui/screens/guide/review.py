@@ -71,7 +71,9 @@ class ReviewStep(Step):
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
         found = review.starts(self.draft, self._logprobs, traces=self.guide.brings_traces)
-        default = review.default_start(self.draft, self._logprobs, doubtful=bool(self.guide.doubts()))
+        default = review.default_start(
+            self.draft, self._logprobs, doubtful=any(one.stops for one in self.guide.doubts())
+        )
         if self.start in ("", self._default):
             self.start = self._default = default
         elif self.start not in dict(found):

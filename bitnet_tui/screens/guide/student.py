@@ -19,10 +19,13 @@ from bitnet_core.text import count
 from bitnet_tui.labels import label
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.services.starts import Start
 from bitnet_tui.view import share
 from bitnet_tui.view.guide import doubts
+from bitnet_tui.view.guide.doubts import LAST_RATE
 from bitnet_tui.view.guide.draft import (
     EMBEDDED,
+    LENGTH,
     ONLINE,
     SIZES,
     START,
@@ -41,11 +44,10 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
-_LAST_RATE = "SCHEDULER_ETA_MIN"
-_FLIP, _PRESET, _LENGTH = "FLIP_FRACTION", "MINI_PRESET", "MAX_SEQ_LEN"
+_FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
 _HELD_OUT = "One prompt in ten is held out to measure on; 320 answers leave enough."
 _PAID = "320 answers leave enough held out to measure on; this teacher may charge for them."
-_SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", _LAST_RATE: "3e-5"}
+_SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", LAST_RATE: "3e-5"}
 """With the rates that were best for a start from layers of the embedded teacher (docs/RESULTS.md)."""
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
@@ -59,6 +61,8 @@ class StudentStep(Step):
 
     step = "student"
     _pause: Timer | None = None
+    _start: Start | None = None
+    """What was known of the model to start from when it was last told."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="row", id="shape"):
@@ -100,7 +104,7 @@ class StudentStep(Step):
         """Show what a model to start from decides."""
         for name in ("TOKENIZER_NAME", *SIZES):
             cast("Input", self.field(name)).placeholder = self._placeholder(name)
-        self.query_one(f"#field-{_PRESET}").disabled = self._has_models_shape
+        self.query_one(f"#field-{_PRESET}", Pick).enable(not self._has_models_shape)
 
     def begin(self) -> None:
         self._follow_start()
@@ -134,6 +138,18 @@ class StudentStep(Step):
     def _picked(self, event: Pick.Picked) -> None:
         self._set(_PRESET, event.value)
 
+    @on(Pick.Refused)
+    def _refused(self, event: Pick.Refused) -> None:
+        """A preset was clicked that has no effect: say why, and offer what gives it one."""
+        name, preset = label(START), event.value
+
+        def take() -> None:
+            self._enter(START, default(START))
+            self.query_one(f"#field-{_PRESET}", Pick).choose(preset)
+
+        self.guide.say(f"“{name}” names a model, which gives the shape: {self.draft.get(START)}.", "warn")
+        self.guide.offer(f"{preset_words(preset)}, from random weights", take)
+
     @on(ShareBar.Moved)
     def _moved(self, event: ShareBar.Moved) -> None:
         self._set(_FLIP, share.written(event.value))
@@ -153,20 +169,30 @@ class StudentStep(Step):
 
     def _advise(self) -> None:
         """Warn of what is most likely a mistake, else offer what is most likely meant, unless something is wrong."""
-        for advise in (self._warn_of_rate, self._warn_of_length, self._offer_weights, self._offer_online):
+        warnings = (self._warn_of_start, self._warn_of_rate, self._warn_of_length)
+        for advise in (*warnings, self._offer_weights, self._offer_online, self._tell_start):
             if not self.guide.offers:
                 advise()
 
+    def _warn_of_start(self) -> None:
+        if (known := self.guide.start) is not None and known.wrong:
+            self.guide.say(f"“{label(START)}” names no model: {known.words}.", "warn")
+            self.guide.offer("Random weights", lambda: self._enter(START, default(START)))
+
+    def _tell_start(self) -> None:
+        if (known := self.guide.start) is not None and known.words:
+            self.guide.say(known.words, "label")
+
     def _warn_of_rate(self) -> None:
         if last := doubts.rate_to_end_at(self.draft):
-            self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(_LAST_RATE)}.", "warn")
-            self.guide.offer(f"End at {last}", lambda: self._enter(_LAST_RATE, last))
+            self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(LAST_RATE)}.", "warn")
+            self.guide.offer(f"End at {last}", lambda: self._enter(LAST_RATE, last))
 
     def _warn_of_length(self) -> None:
         if longer := doubts.length_that_fits(self.draft):
-            length = self.draft.get(_LENGTH)
+            length = self.draft.get(LENGTH)
             self.guide.say(f"Sequences of {length} tokens cut off longer answers.", "warn")
-            self.guide.offer(f"Sequence length {longer}", lambda: self._enter(_LENGTH, longer))
+            self.guide.offer(f"Sequence length {longer}", lambda: self._enter(LENGTH, longer))
 
     def _offer_weights(self) -> None:
         """Offer to start from the model whose shape was chosen, else from the teacher.
@@ -227,8 +253,11 @@ class StudentStep(Step):
         self._estimate.make()
 
     def changed(self) -> None:
-        """The traces of a copy are known now, which it would begin with."""
+        """Known now: the traces of a copy, which it would begin with, or what the model is that it starts from."""
         self._estimate.make()
+        if self.guide.start != self._start:
+            self._start = self.guide.start
+            self._advise()
 
     def _draw(self) -> None:
         self.query_one("#plan-title", Words).update(self._estimate.title())

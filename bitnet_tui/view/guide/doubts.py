@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.services.starts import Start
 from bitnet_tui.view.guide import teachers
-from bitnet_tui.view.guide.draft import Draft, Fault, length_for, wrong
+from bitnet_tui.view.guide.draft import LENGTH, LONGEST_ANSWER, START, Draft, Fault, default, length_for, wrong
 from bitnet_tui.view.guide.teachers import Found
 
+LAST_RATE = "SCHEDULER_ETA_MIN"
 _AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
 _ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("s3", "amplify", "dynamodb"), _AWS),
@@ -37,6 +39,21 @@ def unset(draft: Draft, tested: Found) -> tuple[Fault, ...]:
     return (Fault("teacher", "", words, subject="the test says"),) if again.values else ()
 
 
+def of_start(known: Start) -> tuple[Fault, ...]:
+    """That the student can't start from what is named."""
+    return (Fault("student", START, known.words, default(START)),) if known.wrong else ()
+
+
+def warned(draft: Draft) -> tuple[Fault, ...]:
+    """What was said of the student and can still be mended: training runs so, but it is most likely a mistake."""
+    found = []
+    if last := rate_to_end_at(draft):
+        found.append(Fault("student", LAST_RATE, "not below the learning rate", last, stops=False))
+    if longer := length_that_fits(draft):
+        found.append(Fault("student", LENGTH, "cuts off longer answers", longer, stops=False))
+    return tuple(found)
+
+
 def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool) -> Iterator[Fault]:
     teacher = draft.teacher
     if found is not None and teacher.needs_key and not set(teacher.key_settings(own=True)) & set(found):
@@ -58,16 +75,16 @@ def _failed_test(step: str, why: str) -> Fault:
 
 def rate_to_end_at(draft: Draft) -> str:
     """A last learning rate, a tenth of the first one, where the draft's does not fall; empty where it does."""
-    peak, last = (draft.get(name) for name in ("LR", "SCHEDULER_ETA_MIN"))
-    if wrong("LR", peak) or wrong("SCHEDULER_ETA_MIN", last) or float(peak) > float(last):
+    peak, last = (draft.get(name) for name in ("LR", LAST_RATE))
+    if wrong("LR", peak) or wrong(LAST_RATE, last) or float(peak) > float(last):
         return ""
     return as_written(float(f"{float(peak) / 10:.2g}"))
 
 
 def length_that_fits(draft: Draft) -> str:
     """A sequence length with room for the longest answer and its prompt; empty where it fits or no length does."""
-    length, answer = (draft.get(name) for name in ("MAX_SEQ_LEN", "KD_MAX_TOKENS_PER_PROMPT"))
-    if wrong("MAX_SEQ_LEN", length) or wrong("KD_MAX_TOKENS_PER_PROMPT", answer):
+    length, answer = (draft.get(name) for name in (LENGTH, LONGEST_ANSWER))
+    if wrong(LENGTH, length) or wrong(LONGEST_ANSWER, answer):
         return ""
     return length_for(answer) if int(length.replace("_", "")) <= int(answer.replace("_", "")) else ""
 

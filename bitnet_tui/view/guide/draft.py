@@ -264,6 +264,8 @@ class Fault:
     """A value that would be right, if one is known."""
     subject: str = ""
     """What it is about if not the field itself."""
+    stops: bool = True
+    """Whether nothing comes of the experiment so; else it only does worse."""
 
 
 def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:

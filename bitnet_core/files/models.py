@@ -1,0 +1,32 @@
+"""What a text that names a model can be: a folder, a `.gguf` file, or a name on the hub. Light: it opens no file."""
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from bitnet_core.files.user_folders import expanded
+
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_OF_A_FILE = re.compile(r"\.[A-Za-z]\w*$")
+"""How a file's name ends, and none on the hub, where versions and sizes have dots: `TinyLlama-1.1B-Chat-v1.0`."""
+Kind = Literal["folder", "gguf", "hub", ""]
+
+
+def is_gguf(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf"
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether `text` has the form of a repository's name on the hub."""
+    return _HUB_NAME.fullmatch(text) is not None
+
+
+def kind_of(text: str) -> Kind:
+    """What the text names; empty for a file of another kind, and for what is neither here nor a name on the hub."""
+    path = expanded(text)
+    if path.is_dir():
+        return "folder"
+    if path.is_file() and is_gguf(path):
+        return "gguf"
+    is_hub = is_hub_name(text) and not _OF_A_FILE.search(text)
+    return "hub" if is_hub and not path.exists() else ""
