@@ -10,13 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
-from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.network.proxy import through_in_the_clear
 from bitnet_core.prompts.prompt import Given
 from bitnet_core.teachers.answers.body import list_of_models
-from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.answers.parts import whole_characters
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.body import TooManyBytes
@@ -26,8 +25,9 @@ from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.payload import decode_error
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
+from bitnet_core.teachers.other_address import other_address
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import NotThere, OtherAddress, SentRequest
+from bitnet_core.teachers.refusals import KeyRefused, NotThere, OtherAddress, SentRequest
 from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
 from bitnet_core.teachers.usage import believed
 from bitnet_core.tokenizer.steps import TokenTable
@@ -220,8 +220,8 @@ class HttpChat(ABC):
         """See `Chat.chat`. Raises FieldRefused and ValueRefused for what only seems to be refused; see `Teacher`."""
         try:
             result = await self._chat(request, options)
-        except NotThere as error:
-            raise await self._other_address() or error from None
+        except (NotThere, KeyRefused) as error:
+            raise await self._other_address(error) or error from None
         except TooManyBytes as error:
             raise BadReply("too_large", str(error)) from error
         told = believed(result, request.messages, request.max_tokens)
@@ -369,19 +369,14 @@ class HttpChat(ABC):
             raise BitnetError(f"{self.base_url}{path} can't be read: {error}; correct the address.") from error
         try:
             self._require(reply, replace(self._sent, path=path))
-        except NotThere as error:
-            raise await self._other_address() or error from None
+        except (NotThere, KeyRefused) as error:
+            raise await self._other_address(error) or error from None
         return reply.payload
 
-    async def _other_address(self) -> OtherAddress | None:
-        """The address with /v1, where it has no path and the server lists its models there."""
-        if self._answered or urlsplit(self.base_url).path.strip("/"):
+    async def _other_address(self, error: NotThere | KeyRefused) -> OtherAddress | None:
+        if self._answered:
             return None
-        with contextlib.suppress(BitnetError, BadReply, TooManyBytes):
-            listed = await self._http.get(f"/v1{self.models_path}")
-            if listed.status == 200 and as_list(as_object(listed.payload).get("data")):
-                return self._sent.other_address(self.base_url.rstrip("/") + "/v1")
-        return None
+        return await other_address(self._http, self.base_url, self.models_path, self._sent, error)
 
     def _require(self, reply: Reply, sent: SentRequest) -> None:
         if reply.status != 200 or reply.error is not None:

@@ -153,6 +153,7 @@ async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> A
         report |= {"reachable": False, "problem": str(error)}
     except OtherAddress as error:
         report |= {"reachable": True, "answers_at": error.address, "problem": str(error)}
+        report |= {"key_accepted": False} if error.refused else {}
     except KeyRefused as error:
         report |= {"reachable": True, "key_accepted": False, "problem": str(error)}
     except (BitnetError, BadReply) as error:

@@ -121,12 +121,16 @@ class NotThere(RefusesAll):
     """The address has no such model or no such path."""
 
 
-class OtherAddress(RefusesAll):
-    """The server answers at another `address` than the one that is set."""
+class KeyRefused(RefusesAll):
+    """The server does not accept the key."""
 
-    def __init__(self, message: str, address: str) -> None:
+
+class OtherAddress(RefusesAll):
+    """The server answers at another `address` than the one that is set; there it may also have `refused` the key."""
+
+    def __init__(self, message: str, address: str, refused: KeyRefused | None = None) -> None:
         super().__init__(message)
-        self.address = address
+        self.address, self.refused = address, refused
 
 
 class QuotaSpent(RefusesAll):
@@ -135,10 +139,6 @@ class QuotaSpent(RefusesAll):
 
 class Failing(BitnetError):
     """The server failed at every attempt; it may work later."""
-
-
-class KeyRefused(RefusesAll):
-    """The server does not accept the key."""
 
 
 def failure_of(error: BitnetError) -> Failure:
@@ -196,11 +196,9 @@ class SentRequest:
             or self._not_accepted(reply, said, self._correct_settings())
         )
 
-    def other_address(self, address: str) -> OtherAddress:
-        setting = self._address_settings
-        return OtherAddress(
-            f"{self.address} does not answer, but {address} does; set {setting} to {address}.", address
-        )
+    def other_address(self, address: str, refused: KeyRefused | None = None) -> OtherAddress:
+        told = f"{self.address} does not answer, but {address} does; set {self._address_settings} to {address}."
+        return OtherAddress(f"{told} There, {refused}" if refused else told, address, refused)
 
     def not_json(self, reply: Reply) -> BitnetError:
         fix = f"correct {self._address_settings} (it usually ends in /v1)"

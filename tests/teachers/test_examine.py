@@ -179,6 +179,25 @@ async def test_an_address_that_lacks_v1_is_told_by_its_list_of_models(model: str
     assert "(it usually ends in /v1)" in report["problem"]
 
 
+@pytest.mark.parametrize("model", ["", "m"])
+async def test_an_address_that_lacks_v1_and_a_wrong_key_are_told_together(model: str) -> None:
+    """As far as the server tells: one that refuses the key at any address may have the right one."""
+
+    def below_v1(_number: int, asked: Asked) -> Canned:
+        found = asked.path.startswith("/v1/")
+        return refusal(401, "Incorrect API key provided") if found else refusal(404, "no such path")
+
+    for answer, both in ((below_v1, True), (lambda *_: refusal(401, "Incorrect API key provided"), False)):
+        with ChatServer(answer) as server:
+            root = server.base_url.removesuffix("/v1")
+            async with OpenAIChat(PROVIDERS["vllm"], root, model, "wrong", first_wait=0.01) as chat:
+                report = await examine(Teacher(chat), None)
+        assert report["answers_at"] == (f"{root}/v1" if both else None)
+        assert (report["reachable"], report["key_accepted"], report["chat"]) == (True, False, None)
+        assert "vllm refuses the key in VLLM_API_KEY" in report["problem"]
+        assert (f"set VLLM_BASE_URL or TEACHER_BASE_URL to {root}/v1. There, vllm" in report["problem"]) == both
+
+
 async def test_the_largest_number_of_candidates_takes_few_requests() -> None:
     with serving(61) as server:
         chat = OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)

@@ -331,3 +331,18 @@ def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_default(
     assert "anew" not in review.about(review.ONLY, copy, None, "at most 17m")
     assert "pipeline" not in dict(review.starts(Draft(), False))
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))
+
+
+def test_a_wrong_address_and_a_wrong_key_are_told_together():
+    refused = "vllm refuses the key in VLLM_API_KEY (or TEACHER_API_KEY) (no such key)"
+    problem = (
+        f"http://lab does not answer, but http://lab/v1 does; set VLLM_BASE_URL to it. There, {refused}; set a "
+        "valid one in the environment or with `bitnet keys set VLLM_API_KEY`."
+    )
+    report = {"provider": "vllm", "reachable": True, "answers_at": "http://lab/v1", "key_accepted": False}
+    found = teachers.answer({**report, "problem": problem})
+    assert unstyled(*found.lines).split("\n") == [
+        "✗ Correct “Address”: http://lab/v1 answers.",
+        "✗ vLLM refuses the key (no such key); type another one into “Key”.",
+    ]
+    assert (found.offer, found.values) == ("Use http://lab/v1", (("VLLM_BASE_URL", "http://lab/v1"),))

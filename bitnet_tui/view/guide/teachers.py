@@ -141,7 +141,7 @@ def failed(problem: str) -> Found:
 RUNNING = "still running"
 """Why nothing is known yet from a test."""
 
-_REFUSED_KEY = re.compile(r"\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
+_REFUSED_KEY = re.compile(r"(?:.*\. There, )?\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
 _OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
 _CODE = re.compile(r"^[^(]* \(([\w .]{3,24}):")
 _SHORT_CELLS = 60
@@ -184,7 +184,8 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
     if not report.get("reachable"):
         return _of_address(provider, problem or "It gave no answer.", in_short(raw) or "no answer")
     if provider and asks_address(provider) and (there := report.get("answers_at")):
-        return _elsewhere(str(there), provider)
+        refused = report.get("key_accepted") is False
+        return _elsewhere(str(there), provider, _key_refused(raw, provider) if refused else "")
     if not report.get("key_accepted") and "_BASE_URL" in raw:
         where = str(report.get("base_url") or "this address")
         text = f"Nothing at {where} answers as such a server; an address usually ends in /v1."
@@ -225,12 +226,11 @@ def _of_address(provider: Provider | None, text: str, why: str) -> Found:
     return Found((_bad(text),), "Change the address" if own else "", field="ADDRESS" if own else "", why=why)
 
 
-def _elsewhere(there: str, provider: Provider) -> Found:
-    """That the server answers at another address, which is offered."""
+def _elsewhere(there: str, provider: Provider, refused: str) -> Found:
+    """That the server answers at another address, which is offered, and that it has `refused` the key there."""
     values = ((provider.base_url_setting, there),)
-    return Found(
-        (_bad(f"Correct “Address”: {there} answers."),), f"Use {there}", values, why="no path in its address"
-    )
+    lines = [_bad(f"Correct “Address”: {there} answers."), *([_bad(refused)] if refused else [])]
+    return Found(tuple(lines), f"Use {there}", values, why="no path in its address")
 
 
 def _refused(report: Mapping[str, Any], draft: Draft, said: Line, raw: str, models: tuple[str, ...]) -> Found:
