@@ -33,7 +33,14 @@ async def test_enter_lists_models_takes_one_tests_it_and_goes_on(home: Path, mon
         assert guide.draft.model == "m"
         assert "gives no logprobs" in words(pilot), "the test goes on by itself"
         assert guide.query_one("#model").has_focus  # not Test again
-        await press(pilot, "2", "ctrl+t")
+        await press(pilot, "2")
+        assert said(pilot, "#found") == "not tested: the last test was of m"
+        await guide._come_to("review")
+        await settled(pilot)
+        assert "! Teacher · not tested: the last test was of m" in words(pilot)
+        await guide._come_to("teacher")
+        assert said(pilot, "#found") == "not tested: the last test was of m"
+        await press(pilot, "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)
         await press(pilot, "enter")
         assert guide._step == "storage"

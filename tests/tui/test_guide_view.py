@@ -68,7 +68,7 @@ def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
     [
         (
             {},
-            "✓ answered in 0.42 s\n✓ logprobs, 20 candidates a step\n"
+            "✓ m answered in 0.42 s\n✓ logprobs, 20 candidates a step\n"
             "✓ any temperature will do: it does not change the probabilities",
             "",
         ),
@@ -346,3 +346,20 @@ def test_a_wrong_address_and_a_wrong_key_are_told_together():
         "✗ vLLM refuses the key (no such key); type another one into “Key”.",
     ]
     assert (found.offer, found.values) == ("Use http://lab/v1", (("VLLM_BASE_URL", "http://lab/v1"),))
+
+
+def test_what_was_tested_instead_of_the_choice_is_named():
+    of = Draft({"TEACHER_PROVIDER": "custom", "CUSTOM_MODEL": "m", "CUSTOM_BASE_URL": "http://h/v1"})
+    other, elsewhere = of.having("CUSTOM_MODEL", "other"), of.having("CUSTOM_BASE_URL", "http://i/v1")
+    for tested, now, told in (
+        (of, other, "the last test was of m"),
+        (of.having("CUSTOM_MODEL", ""), of, "only the list of models was asked for"),
+        (of, elsewhere, "its address or key has changed since the last test"),
+        (of, of.having("CUSTOM_MODEL", ""), ""),
+        (of, of.having("TEACHER_PROVIDER", "vllm"), ""),
+    ):
+        assert teachers.untested(teachers.asked(tested, {}), now) == told
+    local = Draft({"STORAGE_BACKEND": "local", "STORAGE_LOCAL_DIR": "/a"})
+    asked = storing.asked(local, "/e", {})
+    assert storing.untested(asked, local.having("STORAGE_LOCAL_DIR", "/b")).startswith("its settings have changed")
+    assert storing.untested(asked, Draft()) == storing.untested(asked, Draft({"STORAGE_BACKEND": "s3"})) == ""

@@ -16,7 +16,7 @@ from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.text import width
 from bitnet_tui.screens.guide.looking import LookupScreen
 from bitnet_tui.services.commands import Command
-from bitnet_tui.view.guide import keylike, labelled, pasted
+from bitnet_tui.view.guide import keylike, labelled, pasted, storing, teachers
 from bitnet_tui.view.guide.carrying import Carried
 from bitnet_tui.view.guide.draft import START, Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
@@ -231,6 +231,13 @@ class Guide(LookupScreen[Made | None]):
         """What is known of the model that the draft starts from; None until it was looked for."""
         found: Start | None = self.shared.get("start")
         return found if found is not None and found.text == self.draft.get(START) else None
+
+    def untested(self, step: str) -> str:
+        """Why the last test of a step tells nothing of its choice as it is now; empty if it does or there is none."""
+        asked, _ = self.tested.get(step, ({}, None))
+        if not isinstance(asked, dict) or self.last_found(step) is not None or self.running(step) is not None:
+            return ""
+        return teachers.untested(asked, self.draft) if step == "teacher" else storing.untested(asked, self.draft)
 
     def mend(self, fault: Fault) -> None:
         """Set what would be right, or go to the field."""

@@ -40,8 +40,10 @@ class CheckedGuide(KeptGuide):
         lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
         works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
         unset = doubts.unset(self.draft, found["teacher"]) if "teacher" in found else ()
+        untested = doubts.untested({one: why for one in ("teacher", "storage") if (why := self.untested(one))})
         start = doubts.of_start(self.start) if self.start is not None else ()
-        return (*(one for one in lacking if one.step not in works), *unset, *start, *doubts.warned(self.draft))
+        lacking = tuple(one for one in lacking if one.step not in works)
+        return (*lacking, *unset, *untested, *start, *doubts.warned(self.draft))
 
     # -- tests --------------------------------------------------------------------------------------------------
 

@@ -151,7 +151,8 @@ class TeacherStep(TestedStep):
         self.query_one("#list").disabled = not models
         found = self.guide.last_found("teacher")
         # What it asked to change may have been changed since.
-        self._tested(teachers.answer(found.report, draft) if found and found.report is not None else found)
+        again = teachers.answer(found.report, draft) if found and found.report is not None else found
+        self._tested(again or teachers.not_tested(self.guide.untested("teacher")))
         self._offer_used()
 
     def _offer_used(self) -> None:
@@ -228,9 +229,9 @@ class TeacherStep(TestedStep):
         elif event.input.id == "address":
             self.guide.change(provider.base_url_setting, value_of(event.input))
         self.guide.stop_test(self.step)
-        tested = self.guide.tested.get("teacher")
-        if tested and tested[0] != self._question:
-            self._show(Found((), models=self._shown.models) if self._shown and event.input.id == "model" else None)
+        if self.guide.tested.get("teacher", (self._question,))[0] != self._question:
+            models = self._shown.models if self._shown and event.input.id == "model" else ()
+            self._show(teachers.not_tested(self.guide.untested("teacher"), models))
         if self._asked_next and event.input.id == "model":  # not before: a change of its name ends its test
             self._asked_next = ""
             self._ask(self.draft.model)

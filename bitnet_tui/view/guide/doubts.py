@@ -39,6 +39,11 @@ def unset(draft: Draft, tested: Found) -> tuple[Fault, ...]:
     return (Fault("teacher", "", words, subject="the test says"),) if again.values else ()
 
 
+def untested(why: Mapping[str, str]) -> tuple[Fault, ...]:
+    """The steps that were tested with another choice than the one that counts, each with why that tells nothing."""
+    return tuple(Fault(step, "", words, subject="not tested", stops=False) for step, words in why.items())
+
+
 def of_start(known: Start) -> tuple[Fault, ...]:
     """That the student can't start from what is named."""
     return (Fault("student", START, known.words, default(START)),) if known.wrong else ()

@@ -125,6 +125,12 @@ def asked(draft: Draft, root: Any, keys: Mapping[str, str]) -> object:
     return {**found, **typed(draft, keys)}
 
 
+def untested(asked: Mapping[str, str], draft: Draft) -> str:
+    """As `teachers.untested`."""
+    same = draft.backend and asked.get(BACKEND) == draft.backend
+    return "its settings have changed since the last test" if same else ""
+
+
 def typed(draft: Draft, keys: Mapping[str, str]) -> dict[str, str]:
     """Those of the typed keys that the target reads."""
     return {name: keys[name] for name in key_names(draft.get(BACKEND)) if keys.get(name)}

@@ -100,6 +100,18 @@ def asked(draft: Draft, keys: Mapping[str, str]) -> object:
     return {**question(draft), "key": keys.get(draft.teacher.key_setting, "")}
 
 
+def untested(asked: Mapping[str, Any], draft: Draft) -> str:
+    """What was asked for instead of the choice as it is now, as a clause; empty for another teacher, or for no model.
+
+    `asked` is what the last test was about.
+    """
+    if asked.get("provider") != draft.teacher.name or not draft.model:
+        return ""
+    if asked.get("model") == draft.model:
+        return "its address or key has changed since the last test"
+    return f"the last test was of {asked['model']}" if asked.get("model") else "only the list of models was asked for"
+
+
 def question(draft: Draft) -> dict[str, Any]:
     """What `Probe` asks with."""
     provider = draft.teacher
@@ -136,6 +148,12 @@ class Found:
 def failed(problem: str) -> Found:
     """A test that could not be made."""
     return Found((_bad(plain(problem)),), why=in_short(problem))
+
+
+def not_tested(why: str, models: tuple[str, ...] = ()) -> Found | None:
+    """What to show of a choice that was not tested, as far as there is something to tell."""
+    lines = (line(Span(f"not tested: {why}", "label")),) if why else ()
+    return Found(lines, models=models) if lines or models else None
 
 
 RUNNING = "still running"
@@ -199,7 +217,7 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
     if not report.get("chat"):
         words = problem or "It did not answer."
         return Found((_bad(words),), "Choose another model", field="MODEL", models=models, why=in_short(words))
-    said = line(Span("✓ ", "good"), f"answered in {significant(report['latency_s'], 2)} s")
+    said = line(Span("✓ ", "good"), f"{report['model']} answered in {significant(report['latency_s'], 2)} s")
     if report.get("logprobs") is None:
         return _refused(report, draft, said, raw, models)
     if not report["logprobs"]:
