@@ -28,7 +28,7 @@ _WANTED = "Fetch what this experiment scores"
 class BenchmarksScreen(KeyedScreen[None]):
     """What is being fetched goes on when it is closed."""
 
-    CSS_PATH = "cards.tcss"
+    CSS_PATH = ["cards.tcss", "benchmarks.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#close"
     AROUND = 12
     BINDINGS = [  # noqa: RUF012
@@ -46,7 +46,7 @@ class BenchmarksScreen(KeyedScreen[None]):
         self._was_getting = False
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="card wide"):
+        with Vertical(classes="card wide benchmarks"):
             yield Words("Public benchmarks", classes="title")
             with VerticalScroll(id="benchmarks-scroll", classes="long"):
                 yield Painted(id="benchmarks-lines")
