@@ -11,7 +11,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
-from bitnet_core.results.compare import MOST
+from bitnet_core.results.compare import FEWEST, MOST
 from bitnet_core.text import crop_middle, flat, pad
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
@@ -36,7 +36,7 @@ def compare_with(shell: Shell, root: Path) -> None:
 
     def chosen(found: list[Chosen] | None) -> None:
         if found:
-            shell.compare([root, *(one.root for one in found)], ["", *(one.run for one in found)])
+            shell.compare([one.root for one in found], [one.run for one in found])
 
     shell.push_screen(CompareWithScreen(root), chosen)
 
@@ -55,7 +55,10 @@ class _Marked(Entries):
 
 
 class CompareWithScreen(DialogScreen[list[Chosen]]):
-    """Returns what was chosen: what is marked, or else what is highlighted; None if nothing."""
+    """Returns what was chosen: what is marked and, if that is one alone, what is highlighted; None if nothing.
+
+    What is to be compared is the first entry and marked already, and can be taken out like any other.
+    """
 
     CSS_PATH = ["cards.tcss", "compare_with.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
@@ -67,7 +70,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
         super().__init__()
         self._root = root
         self._choices: list[Choice] = []
-        self._marked: set[int] = set()
+        self._marked = {0}
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card compare-with"):
@@ -84,15 +87,17 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
         self.run_worker(lambda: self.post_message(Looked(look())), thread=True, description="list what to compare")
 
     def on_looked(self, message: Looked) -> None:
-        self._choices = message.view
+        own = Choice(Chosen(self._root), flat(self._root.name), "this one")
+        self._choices = [own, *message.view]
         entries = self.query_one("#choices", OptionList)
         entries.add_options(
             [Option(paint([self._line(place)]), id=str(place)) for place in range(len(self._choices))]
         )
-        if not self._choices:
+        if not message.view:
             entries.add_option(Option(_NOTHING, disabled=True))
-        nearest = next((place for place, one in enumerate(self._choices) if one.nearest), 0)
-        entries.highlighted = nearest if self._choices else None
+        entries.highlighted = next(
+            (place for place, one in enumerate(self._choices) if one.nearest), len(message.view[:1])
+        )
 
     def _line(self, place: int) -> Line:
         one = self._choices[place]
@@ -104,7 +109,7 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
         place = entries.highlighted
         if place is None or place >= len(self._choices):
             return
-        if place not in self._marked and len(self._marked) >= MOST - 1:
+        if place not in self._marked and len(self._marked) >= MOST:
             self.notify(f"At most {MOST} can be compared at once.", severity="warning")
             return
         self._marked ^= {place}
@@ -115,7 +120,10 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def action_compare(self) -> None:
         highlighted = self.query_one("#choices", OptionList).highlighted
-        places = sorted(self._marked) or ([] if highlighted is None else [highlighted])
-        chosen = [self._choices[place].chosen for place in places if place < len(self._choices)]
-        if chosen:
-            self.dismiss(chosen)
+        places = sorted(self._marked)
+        if len(places) < FEWEST and highlighted is not None and highlighted not in places:
+            places.append(highlighted)
+        if len(places) < FEWEST:
+            self.notify("Mark two or more to compare.", severity="warning")
+        else:
+            self.dismiss([self._choices[place].chosen for place in places])

@@ -279,9 +279,11 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self.app.push_screen(BenchmarksScreen(self._current.root if self._current else None))
 
     def action_duplicate(self) -> None:
-        row = self._current
-        if row is not None and self.is_active:
-            self.shell.new_experiment(row.root)
+        roots = self.chosen
+        if len(roots) > 1:
+            self.notify("Only one experiment can be duplicated at a time; unmark the others.", severity="warning")
+        elif roots and self.is_active:
+            self.shell.new_experiment(roots[0])
 
     def action_archive(self) -> None:
         """Hide the chosen ones; take them back if all of them are archived already."""

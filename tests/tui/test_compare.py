@@ -16,6 +16,7 @@ from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.plot import draw
 from bitnet_tui.screens.compare import CompareScreen
+from bitnet_tui.screens.compare_with import CompareWithScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.choices import choices
@@ -209,6 +210,35 @@ async def test_the_report_is_saved_and_its_place_is_told(home: Path):
             assert words_in_it in path.read_text()
 
 
+@pytest.mark.parametrize("by_mouse", [False, True])
+async def test_what_is_compared_stands_in_the_list_and_can_be_taken_out(home: Path, by_mouse: bool):
+    for name in ("slow", "fast", "base"):
+        whole(home, name, 5.2)
+    async with BitnetApp(home, root=home / "base", launch=RecordingLaunch()).run_test(
+        size=(80, 24), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        await pilot.press("V")
+        await settled(pilot)
+        assert "● base" in shown(pilot) and "this one" in shown(pilot)
+        if by_mouse:
+            await click_on(pilot, "● base")
+            await click_on(pilot, "○ fast")
+            await click_on(pilot, "space marks several")
+            assert isinstance(pilot.app.screen, CompareWithScreen) and "○ fast" in shown(pilot)
+            await pilot.press("enter")
+            await settled(pilot)
+            assert notices(pilot) == ["! Mark two or more to compare."]
+            await click_on(pilot, "○ fast")
+            await click_on(pilot, "○ slow")
+            await pilot.click("#compare")
+        else:
+            await pilot.press("home", "space", "down", "space", "down", "space", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, CompareScreen)
+        assert {one.root.name for one in pilot.app.screen._chosen} == {"fast", "slow"}
+
+
 async def test_its_chart_by_keys_and_mouse_and_one_that_vanishes_meanwhile(home: Path):
     for name, loss in (("slow", 5.4), ("fast", 5.0), ("base", 5.2)):
         whole(home, name, loss, LR="1e-3" if name == "fast" else "6e-4")
@@ -216,7 +246,7 @@ async def test_its_chart_by_keys_and_mouse_and_one_that_vanishes_meanwhile(home:
         await settled(pilot)
         await pilot.press("V")
         await settled(pilot)
-        await pilot.press("space", "down", "space", "enter")
+        await pilot.press("space", "up", "space", "enter")
         await settled(pilot)
         screen = pilot.app.screen
         assert isinstance(screen, CompareScreen)
