@@ -7,7 +7,12 @@ from textual.widgets import Button
 
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.view import offered
+from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
+
+_ELSEWHERE = ("experiment.config", "experiment.checkpoints")
+"""What a question may name in place of yes."""
 
 
 class ConfirmScreen(DialogScreen[bool]):
@@ -34,17 +39,24 @@ class ConfirmScreen(DialogScreen[bool]):
         self._final = final
 
     def compose(self) -> ComposeResult:
-        what, why, yes, no = self._texts
+        what, _, yes, no = self._texts
         with Vertical(classes="card"):
             yield Words(what, classes="title")
             with VerticalScroll(can_focus=False, classes="long"):
-                yield Words(why)
+                yield Painted(id="why")
             with Horizontal(classes="buttons"):
                 yield Button(Content(no), id="no", name="dismiss(False)")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")
 
     def on_mount(self) -> None:
+        self.query_one("#why", Painted).show(offered.said(self._texts[1], "", *_ELSEWHERE))
         self.set_focus(self.query_one(f"#{self._first}"))
+
+    def action_view(self, tab: str) -> None:
+        """Answer no, and open a tab that the question names of the screen below."""
+        below = self.app.screen_stack[-2]
+        self.dismiss(False)
+        below.call_later(below.run_action, f"view({tab!r})")
 
     def action_yes(self) -> None:
         if self._final:

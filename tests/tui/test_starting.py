@@ -111,11 +111,17 @@ async def test_finished_checkpoints_are_never_moved_unasked_by_keyboard_and_mous
         assert "Train again from step 0?" in words(pilot)
         told = "it is finished, and “Learning rate” 6e-4 → 3e-4 would reach no step. The checkpoints (those of"
         assert told in words(pilot)
-        await pilot.press("escape")
-        await settled(pilot)
-        assert launch.launched == []
-        await pilot.press("r")
-        await settled(pilot)
+        for leave in ("by its key", "Checkpoints (4)"):  # which the question names instead
+            if leave == "by its key":
+                await pilot.press("escape")
+            else:
+                await click_on(pilot, leave)
+            await settled(pilot)
+            assert launch.launched == []
+            assert isinstance(pilot.app.screen, ExperimentScreen)
+            await pilot.press("r")
+            await settled(pilot)
+        assert pilot.app.screen_stack[-2].pane.open == "checkpoints"
         await click_on(pilot, "Train again", last=True)
         await settled(pilot)
         assert launch.launched == [(exp.root, "train")]
