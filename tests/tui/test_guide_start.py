@@ -68,7 +68,7 @@ async def test_a_start_that_is_no_model_is_said_at_once_and_in_the_review(home: 
         await until(pilot, lambda: said(pilot, "#problem") == f"“Start from” names no model: {told}.")
         await guide._come_to("review")
         await settled(pilot)
-        assert f"! Student and budget · Start from: {told}" in words(pilot)
+        assert f"! Student · Start from: {told}" in words(pilot)
         await click_on(pilot, "Set it to random")
         assert guide.draft.get("STUDENT_INIT") == "random"
 
@@ -81,8 +81,8 @@ async def test_a_warning_about_the_student_stays_on_the_review_until_it_is_mende
         await settled(pilot)
         await guide._come_to("review")
         await settled(pilot)
-        assert "! Student and budget · Last learning rate: not below the learning rate" in words(pilot)
-        assert "! Student and budget · Sequence length: cuts off longer answers" in words(pilot)
+        assert "! Student · Last learning rate: not below the learning rate" in words(pilot)
+        assert "! Student · Sequence length: cuts off longer answers" in words(pilot)
         assert "◉ Run the whole pipeline" in words(pilot)
         await click_on(pilot, "Set it to 2e-6")
         await guide._come_to("review")

@@ -257,6 +257,7 @@ class StudentStep(Step):
         self._estimate.make()
         if self.guide.start != self._start:
             self._start = self.guide.start
+            self._warn_of_start()
             self._advise()
 
     def _draw(self) -> None:

@@ -101,6 +101,12 @@ class Wrong:
     def lines(self) -> tuple[Line, ...]:
         return tuple(line(mark, Span(fault_words(one), mark.style)) for one, mark in self.every)
 
+    @property
+    def first_line(self) -> tuple[Line, ...]:
+        """The first, which the button mends, and how many more there are."""
+        first, more = self.lines[:1], len(self.every) - 1
+        return (*first, line(Span(f"  and {more} more", "label"))) if more > 0 else first
+
 
 def env_lines(
     draft: Draft,
@@ -166,7 +172,8 @@ def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> tu
 
 def fault_words(fault: Fault) -> str:
     """`Teacher · Model: which model?`"""
-    return f"{STEPS[fault.step]} · {fault.subject or label(fault.name)}: {fault.why.rstrip('.')}"
+    step = STEPS[fault.step].partition(" and ")[0]
+    return f"{step} · {fault.subject or label(fault.name)}: {fault.why.rstrip('.')}"
 
 
 def offer_words(fault: Fault) -> str:
