@@ -20,9 +20,7 @@ from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
-_ROOMY = 30
-"""From so many rows on, all that is wrong has room above the button."""
-_SIDES = 4
+_SIDES = 7
 """Cells of a button beside its words."""
 
 
@@ -136,7 +134,7 @@ class ReviewStep(Step):
             words = review.offer_words(faults[0])
             room = self.query_one(".left").content_size.width - _SIDES
             button.label = Content(words if guide.offers else guide.with_key(words, max(1, room)))
-        self.lines("#wrong").show(wrong.lines if self.app.size.height >= _ROOMY else wrong.first_line)
+        self.lines("#wrong").show(wrong.lines)
         self._say_about()
 
     @property

@@ -101,12 +101,6 @@ class Wrong:
     def lines(self) -> tuple[Line, ...]:
         return tuple(line(mark, Span(fault_words(one), mark.style)) for one, mark in self.every)
 
-    @property
-    def first_line(self) -> tuple[Line, ...]:
-        """The first, which the button mends, and how many more there are."""
-        first, more = self.lines[:1], len(self.every) - 1
-        return (*first, line(Span(f"  and {more} more", "label"))) if more > 0 else first
-
 
 def env_lines(
     draft: Draft,
