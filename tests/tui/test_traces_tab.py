@@ -158,7 +158,7 @@ async def test_a_journey_through_the_traces(
         assert "No answer was rejected." in shown(pilot)
         await pilot.press("escape")
         await click_on(pilot, "o Sorted by KL")
-        await click_on(pilot, "Sorted by Other's mass (o)")
+        await click_on(pilot, "o Sorted by Other's mass")
         assert "o Sorted by number" in shown(pilot)
         await pilot.press("o")
         assert "o Sorted by KL" in shown(pilot)
