@@ -88,16 +88,14 @@ class CompareWithScreen(DialogScreen[list[Chosen]]):
 
     def on_looked(self, message: Looked) -> None:
         own = Choice(Chosen(self._root), flat(self._root.name), "this one")
-        self._choices = [own, *message.view]
+        self._choices = [own, *sorted(message.view, key=lambda one: not one.nearest)]
         entries = self.query_one("#choices", OptionList)
         entries.add_options(
             [Option(paint([self._line(place)]), id=str(place)) for place in range(len(self._choices))]
         )
         if not message.view:
             entries.add_option(Option(_NOTHING, disabled=True))
-        entries.highlighted = next(
-            (place for place, one in enumerate(self._choices) if one.nearest), len(message.view[:1])
-        )
+        entries.highlighted = 1 if message.view else 0
 
     def _line(self, place: int) -> Line:
         one = self._choices[place]
