@@ -70,6 +70,7 @@ _LABELS = {
     "STUDENT_INIT": "Start from",
     "STUDENT_INIT_LAYERS": "Layers kept",
     "STUDENT_INIT_FIT_STEPS": "Steps to fit the layers",
+    "STUDENT_INIT_EMBEDDING": "Embedding",
     "STUDENT_PROFILE": "Activation function",
     "STUDENT_HADAMARD": "Hadamard transform",
     "STUDENT_QUANTIZE": "Ternary weights",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("hf", "gguf")
 TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "Q4_0", "F16")
-EMBEDDINGS = ("Q8_0", "F16", "Q6_K")
+EMBEDDINGS = ("Q8_0", "F16", "Q6_K", "Q5_0")
 
 
 def add_to(commands: Commands) -> None:
@@ -28,7 +28,11 @@ def add_to(commands: Commands) -> None:
     export.add_argument(
         "--type", choices=TYPES, default=TYPES[0], help="gguf: type of the linears (default: TQ2_0, for CPUs)"
     )
-    export.add_argument("--embedding", choices=EMBEDDINGS, help="gguf: type of the embedding (default: Q8_0)")
+    export.add_argument(
+        "--embedding",
+        choices=EMBEDDINGS,
+        help="gguf: type of the embedding (default: the one in which it is kept, Q8_0 if it was trained)",
+    )
     _add_checkpoint(export)
     export.add_argument(
         "--out", type=typed_path, metavar="PATH", help="folder or file to write (default: in exports/)"

@@ -26,6 +26,7 @@ from bitnet_core.results import paired
 from bitnet_core.runs import exports
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.suites.intervals import Estimate
+from bitnet_core.text import significant, size
 
 Figures = Mapping[str, Estimate]
 Origin = Callable[[str], str]
@@ -312,6 +313,9 @@ def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str, answered_by:
                 f"With {measured.hardware}, by the wall clock: {ours.median:.1f} tokens/s{ours.remark}, "
                 f"the teacher's {theirs.median:.1f}{theirs.remark}."
             )
+            file, whole = measured.student.memory.weights, teacher.memory.weights
+            part = f"{significant(file / whole)} of the teacher's {size(whole)}"
+            lines.append(f"The student's file has {size(file)}, {part}.")
         if load.before is not None and load.after is not None:
             lines.append(
                 f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "

@@ -85,6 +85,30 @@ def _q4_0(codes_NB: NDArray[Any]) -> Bytes:
     return np.concatenate([scale, fields_N2J[:, 0] | fields_N2J[:, 1] << np.uint8(4)], axis=1)
 
 
+def _q5_0(values_NB: NDArray[Any]) -> Bytes:
+    """The scale, the fifth bits of all codes, then the other four as in Q4_0; a weight is d · (code − 16)."""
+    d_N1, codes_NB = _five_bits(values_NB)
+    fifth_N4 = np.packbits(codes_NB >> np.uint8(4), axis=1, bitorder="little")
+    low_N2J = (codes_NB & np.uint8(15)).reshape(len(codes_NB), 2, -1)
+    return np.concatenate([d_N1.view(np.uint8), fifth_N4, low_N2J[:, 0] | low_N2J[:, 1] << np.uint8(4)], axis=1)
+
+
+def as_q5_0(values_RC: NDArray[Any]) -> NDArray[np.float32]:
+    """What Q5_0 holds in place of these values. It holds the result exactly, also multiplied by a power of two."""
+    d_N1, codes_NB = _five_bits(values_RC.reshape(-1, 32))
+    held: NDArray[np.float32] = d_N1.astype(np.float32) * (codes_NB.astype(np.float32) - np.float32(16))
+    return held.reshape(values_RC.shape)
+
+
+def _five_bits(values_NB: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """The fp16 scale [N, 1] and the codes of Q5_0. Dividing the largest value by -16 gives it code 0."""
+    wide_NB = values_NB.astype(np.float32)
+    largest_N1 = np.take_along_axis(wide_NB, np.abs(wide_NB).argmax(axis=1, keepdims=True), axis=1)
+    d_N1 = largest_N1 / np.float32(-16)
+    codes_NB = np.minimum(wide_NB * _inverse(d_N1) + np.float32(16.5), np.float32(31)).astype(np.uint8)
+    return d_N1.astype(np.float16), codes_NB
+
+
 def _q8_0(values_NB: NDArray[Any]) -> Bytes:
     """An fp16 scale of max|x|/127, then a signed byte a weight."""
     wide = values_NB.astype(np.float32)
@@ -136,10 +160,11 @@ def _nearest(values: NDArray[np.float32]) -> NDArray[np.float32]:
 F32 = BlockType("F32", 0, 1, 4, 0, _f32)
 F16 = BlockType("F16", 1, 1, 2, 1, _f16)
 Q4_0 = BlockType("Q4_0", 2, 32, 18, 2, _q4_0)
+Q5_0 = BlockType("Q5_0", 6, 32, 22, 8, _q5_0)
 Q8_0 = BlockType("Q8_0", 8, 32, 34, 7, _q8_0)
 Q6_K = BlockType("Q6_K", 14, 256, 210, 18, _q6_k)
 TQ1_0 = BlockType("TQ1_0", 34, 256, 54, 36, _tq1_0)
 TQ2_0 = BlockType("TQ2_0", 35, 256, 66, 37, _tq2_0)
 Q2_0 = BlockType("Q2_0", 42, 64, 18, 41, _q2_0)
 LINEAR_TYPES = {one.name: one for one in (TQ2_0, TQ1_0, Q2_0, Q4_0, F16)}
-EMBEDDING_TYPES = {one.name: one for one in (Q8_0, F16, Q6_K)}
+EMBEDDING_TYPES = {one.name: one for one in (Q8_0, F16, Q6_K, Q5_0)}

@@ -57,8 +57,8 @@ def write(
 ) -> None:
     """Write a student, packed or not, as a GGUF file, whole or not at all.
 
-    `type_name` is that of the linears (TYPES); `embedding` is one of EMBEDDINGS, by default F16 in an F16 file and
-    Q8_0 in the others. `layout` says what becomes of rows that the blocks don't divide. `origin` has what is kept of
+    `type_name` is that of the linears (TYPES); `embedding` is one of EMBEDDINGS, by default that of `layout_named`.
+    `layout` says what becomes of rows that the blocks don't divide. `origin` has what is kept of
     the checkpoint, such as its step: numbers and texts. BitnetError for what llama.cpp can't compute, and for a
     tokenizer that it can't be.
     """

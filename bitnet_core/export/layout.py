@@ -37,13 +37,12 @@ class Layout:
 def layout_named(config: StudentConfig, linear: str, embedding: str = "") -> Layout:
     """The layout of an export with types of these names. UsageError for other names.
 
-    The embedding is F16 in an F16 file and Q8_0 in the others, unless it is named.
+    The embedding is F16 in an F16 file, and in the others of the type in which the student's is kept, or Q8_0 if it
+    was trained; unless it is named.
     """
     linear_type = _known(LINEAR_TYPES, linear, "--type")
-    default = F16 if linear_type is F16 else Q8_0
-    return layout_for(
-        config, linear_type, _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
-    )
+    default = F16.name if linear_type is F16 else config.embedding_type or Q8_0.name
+    return layout_for(config, linear_type, _known(EMBEDDING_TYPES, embedding or default, "--embedding"))
 
 
 def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:

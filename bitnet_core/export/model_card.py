@@ -51,11 +51,16 @@ def text(
         + "\n```\n\n"
         'Without a C++ compiler, call `torch.compiler.set_stance("force_eager")` first. '
         "transformers rounds inputs to 8 bits.",
-        "## Shape\n\n" + _table({title: config.get(key) for key, title in _SHAPE.items()}),
+        "## Shape\n\n" + _table({title: config.get(key) for key, title in _SHAPE.items()} | _embedding(config)),
         "## How it was made\n\n" + _table({**origin, **recipe}),
         "## How it was measured\n\n" + _measured(report, found),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _embedding(config: Mapping[str, Any]) -> dict[str, str]:
+    kept = config.get("embedding_type")
+    return {"embedding, also the head": f"not trained, exact in llama.cpp's {kept}" if kept else "trained in fp32"}
 
 
 def _measured(report: Mapping[str, Any], found: Sequence[Verification]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from bitnet_core.model.student import Student
 
 _LEVELS = 127
-_INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q4_0": 32, "Q8_0": 32}
+_INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q4_0": 32, "Q5_0": 32, "Q8_0": 32}
 """For a product llama.cpp rounds the input to 8 bits, one scale for this many values; with F16 weights to fp16."""
 
 

@@ -13,6 +13,8 @@ LEAST_MULTIPLE = 64
 """Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")
 A4_POLICIES = ("all", "hybrid")
+KEPT_EMBEDDINGS = ("Q5_0",)
+"""The types of llama.cpp in which an embedding can be kept as it is while the rest is trained."""
 LEAST_BITS, MOST_BITS = 2, 8
 """The widths that activations can have."""
 _KEPT_WIDE, _KEPT_BITS = ("o_proj", "down_proj"), 8
@@ -47,6 +49,8 @@ class StudentConfig:
     """Hadamard transform of the inputs of o_proj and down_proj (BitNet v2). No other program can run that."""
     a4_policy: str = "all"
     """Which inputs go to 4 bits: `all`, or `hybrid`, which keeps those of o and down at 8 (BitNet a4.8)."""
+    embedding_type: str = ""
+    """The type of llama.cpp that holds the embedding exactly, because it is not trained; empty for one that is."""
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -78,6 +82,10 @@ class StudentConfig:
 
         if self.a4_policy not in A4_POLICIES:
             raise BitnetError(f"a4_policy is {_told(self.a4_policy)}; it is one of {', '.join(A4_POLICIES)}.")
+        if self.embedding_type not in ("", *KEPT_EMBEDDINGS):
+            raise BitnetError(
+                f"embedding_type is {_told(self.embedding_type)}; it is empty or one of {', '.join(KEPT_EMBEDDINGS)}."
+            )
 
     def input_bits(self, linear: str, layer_bits: int | None) -> int | None:
         """Bits of the input of a linear, by its name, in a layer at `layer_bits` (None = full precision)."""
@@ -131,6 +139,10 @@ class StudentConfig:
         norms = 3 * self.hidden_size + self.intermediate_size
         return self.vocab_size * self.hidden_size + self.num_hidden_layers * (linears + norms) + self.hidden_size
 
+    def trained_parameters(self) -> int:
+        """Of these, those that training changes: all, or all but the embedding."""
+        return self.parameters() - (self.vocab_size * self.hidden_size if self.embedding_type else 0)
+
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that transformers reads for this student."""
         own = asdict(self)
@@ -138,6 +150,8 @@ class StudentConfig:
             del own["hadamard"]
         if self.a4_policy == "all":
             del own["a4_policy"]
+        if not self.embedding_type:
+            del own["embedding_type"]
         fixed = {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet"}
         rope = {"rope_type": "default", "rope_theta": self.rope_theta}
         return fixed | own | {"rope_parameters": rope, "tie_word_embeddings": True, "attention_bias": False}

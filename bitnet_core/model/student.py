@@ -35,8 +35,9 @@ class Decoder(nn.Module):
 class Student(nn.Module):
     """A causal language model with ternary weights: `student.logits(student(ids_BT))` are its logits [B, T, V].
 
-    Its parameters are fp32 masters, quantised in each forward pass; gradients pass straight through. A new student is
-    at 8 activation bits. Autocast, where it is used, wraps the forward pass.
+    Its parameters are fp32 masters, quantised in each forward pass; gradients pass straight through. An embedding
+    that is kept in a type of llama.cpp (`embedding_type`) has no gradient. A new student is at 8 activation bits.
+    Autocast, where it is used, wraps the forward pass.
     """
 
     def __init__(self, config: StudentConfig) -> None:
@@ -44,6 +45,7 @@ class Student(nn.Module):
         self.config = config
         self._quantized_share = 1.0
         self.model = Decoder(config)
+        self.output_weight.requires_grad_(not config.embedding_type)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:

@@ -59,11 +59,11 @@ def training_bytes(
     `devices`, weights, gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is
     whole; each device has its own batch, and the whole of a `teacher` and of a source of `source` bytes.
     """
-    parameters, linears = config.parameters(), _linear_weights(config)
+    trained, linears = config.trained_parameters(), _linear_weights(config)
     embedding = config.vocab_size * config.hidden_size
-    weights = _share(_WIDE * parameters, devices)
-    adamw = _share(2 * _WIDE * parameters, devices)
-    gradients = _share(_WIDE * parameters, devices)
+    weights = _share(_WIDE * config.parameters(), devices)
+    adamw = _share(2 * _WIDE * trained, devices)
+    gradients = _share(_WIDE * trained, devices)
     quantized = _quantized_bytes(linears, narrow=narrow, held=batch.accumulate > 1) if quantize else 0
     gathered = 0
     if devices > 1:  # the layer at work and the next one, or the embedding
@@ -73,12 +73,13 @@ def training_bytes(
     loss = _loss_bytes(config, batch, narrow=narrow, device_type=device_type)
     beside = _beside_bytes(config, batch, teacher, narrow=narrow, device_type=device_type) if teacher else {}
     # Forward and backward pass have their peaks at their ends: while the loss is computed, everything that the
-    # backward pass needs is there; when it ends, all gradients are, the embedding's from both of its uses.
+    # backward pass needs is there; when it ends, all gradients are, a trained embedding's from both of its uses.
+    again = 0 if config.embedding_type else _share(_WIDE * embedding, devices)
     forward_end = quantized + activations + loss + beside.get("teacher's logits", 0)
-    backward_end = gradients + _share(_WIDE * embedding, devices)
+    backward_end = gradients + again
     if batch.accumulate > 1:
         forward_end += gradients
-        backward_end += _share(_WIDE * embedding, devices)
+        backward_end += again
     watch = _two_bit_bytes(config)
     return {
         "weights": weights,
@@ -143,6 +144,7 @@ def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> in
     For a position and a layer: the residual stream before both norms and 1/rms of all four (fp32); the quantised
     inputs, once for linears that share them, or once for each under autocast, which converts them again and again;
     q, k, v and their mix; gate, up, their product and its quantised form; the mask, as numbers; LSE of each head.
+    And the ids, for the gradient of a trained embedding.
     """
     hidden, ffn = config.hidden_size, config.intermediate_size
     kv = config.num_key_value_heads * config.head_dim
@@ -154,15 +156,20 @@ def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> in
     feed_forward = number * 4 * ffn
     layers = config.num_hidden_layers * (stream + attention + mask + feed_forward) * batch.positions
     rotated = batch.positions if batch.packed else batch.length
-    around = _WIDE * (hidden + 1) * batch.positions + 8 * batch.positions + 2 * _WIDE * config.head_dim * rotated
+    ids = 0 if config.embedding_type else 8 * batch.positions
+    around = _WIDE * (hidden + 1) * batch.positions + ids + 2 * _WIDE * config.head_dim * rotated
     return layers + around
 
 
 def _loss_bytes(config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str) -> int:
-    """The fused loss: gradients of the head and of the hidden states, one chunk of logits, the targets."""
+    """The fused loss: gradients of a trained head and of the hidden states, one chunk of logits, the targets.
+
+    Narrow, the head and a chunk's share of its gradient are there once more.
+    """
     vocabulary, hidden, positions = config.vocab_size, config.hidden_size, batch.positions
     chunk = _chunk(config, batch, narrow=narrow, device_type=device_type)
-    head = _WIDE * vocabulary * hidden + (2 * _NARROW * vocabulary * hidden if narrow else 0)
+    trained = not config.embedding_type
+    head = (_WIDE * trained + (_NARROW * (1 + trained) if narrow else 0)) * vocabulary * hidden
     states = (2 * _WIDE + (_NARROW if narrow else 0)) * positions * hidden
     logits = (_WIDE + (_NARROW if narrow else 0)) * chunk * vocabulary
     targets = positions * (12 * batch.candidates + 14)
@@ -193,8 +200,8 @@ def kv_cache_bytes(config: StudentConfig, context: int, bytes_a_number: int = _N
 
 
 def checkpoint_bytes(config: StudentConfig) -> int:
-    """One checkpoint: fp32 weights, both moments of AdamW, and the two-bit copy."""
-    return 3 * _WIDE * config.parameters() + _two_bit_bytes(config)
+    """One checkpoint: fp32 weights, both moments of AdamW for what is trained, and the two-bit copy."""
+    return _WIDE * (config.parameters() + 2 * config.trained_parameters()) + _two_bit_bytes(config)
 
 
 def largest_batch(config: StudentConfig, batch: Batch, room: int, **options: Any) -> int:

@@ -166,6 +166,7 @@ def _deployment(config: StudentConfig, context: int) -> Record:
         "packed": packed_bytes(config),
         "packed_kv_cache": kv_cache_bytes(config, context, _FP32),
         "gguf_tq2_0": deployed.tensor_bytes(),
+        "gguf_embedding": deployed.embedding.name,
         "gguf_kv_cache": kv_cache_bytes(deployed.shape, context),
         "fp32": _FP32 * config.parameters(),
     }

@@ -163,7 +163,8 @@ def _shape(
     if start is None:
         chosen = options if preset is None else StudentOptions(**{**vars(options), "preset": preset})
         return student_config(chosen, vocabulary, max_seq_len)
-    return warm_shape(start, len(_kept(settings, start)), options, vocabulary, max_seq_len)
+    layers, embedding = len(_kept(settings, start)), InitOptions.of(settings).embedding
+    return warm_shape(start, layers, options, vocabulary, max_seq_len, embedding)
 
 
 def _source_beside(settings: Settings, start: StudentConfig | None) -> StudentConfig | None:

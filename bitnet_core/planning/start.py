@@ -18,7 +18,7 @@ from bitnet_core.planning import timings
 from bitnet_core.planning.preparation import UNTIMED
 from bitnet_core.pretrained.reconstruct import reconstruct, source_state
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
-from bitnet_core.pretrained.start import TRAINING_BYTES, fit_examples, fit_text
+from bitnet_core.pretrained.start import fit_examples, fit_text, least_training_bytes
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.traces.examples import Example
 
@@ -55,7 +55,7 @@ def start_seconds(
         return about
     shapes = [replace(student, num_hidden_layers=depth) for depth in depths]
     states = 4 * _STATES * len(lengths) * lengths[-1] * student.hidden_size
-    if states + TRAINING_BYTES * max(shape.parameters() for shape in shapes) > room:
+    if states + max(map(least_training_bytes, shapes)) > room:
         return about
     decides = {"machine": machine, "source": source.to_dict(), "shape": student.to_dict(), "lengths": lengths}
     key, cached = timings.key_of(decides), timings.kept(timings.STARTS)

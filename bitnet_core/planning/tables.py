@@ -128,7 +128,7 @@ def _deployment_rows(record: Record) -> list[list[Any]]:
     return [
         ["packed, in this program", size(one["packed"])],
         [f"its KV cache, {context}", size(one["packed_kv_cache"])],
-        ["GGUF TQ2_0, embedding Q8_0, tensors", size(one["gguf_tq2_0"])],
+        [f"GGUF TQ2_0, embedding {one['gguf_embedding']}, tensors", size(one["gguf_tq2_0"])],
         [f"its KV cache, {context}, fp16", size(one["gguf_kv_cache"])],
         ["the same in fp32", size(one["fp32"])],
     ]

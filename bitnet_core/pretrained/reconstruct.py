@@ -140,6 +140,7 @@ def reconstruct(
             _say_it_goes_on(reporter, f"{kept['step']:,} of {steps:,} steps of fitting are done")
     begun, losses = kept.get("step", 0), list(kept["losses"].to(embedding_VD.device)) if kept else []
     passes, lengths = itertools.islice(_passes(len(wanted_RTD), generator), begun, None), text.lengths().tolist()
+    trained = embedding_VD.requires_grad
     embedding_VD.requires_grad_(False)
     try:
         for step in range(begun, steps):
@@ -162,7 +163,7 @@ def reconstruct(
             losses.append(loss.detach())
             reporter.progress(step + 1, steps, "steps", _FITTING)
     finally:
-        embedding_VD.requires_grad_(True)
+        embedding_VD.requires_grad_(trained)
     student.zero_grad(set_to_none=True)
     found = torch.stack(losses)
     return Fitted(float(found[0]), float(found[-max(1, steps // 8) :].mean()))

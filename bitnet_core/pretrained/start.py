@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.export.blocks import as_q5_0
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import LEAST_POSITIONS
 from bitnet_core.model.quant import hadamard
@@ -26,13 +27,14 @@ from bitnet_core.pretrained.wanted import Wanted, require_no_sizes
 from bitnet_core.process import available_bytes
 from bitnet_core.runs.reporter import Part, Reporter
 from bitnet_core.settings.layers import kept_layers
-from bitnet_core.settings.values import StudentOptions
+from bitnet_core.settings.values import Embedding, StudentOptions
 from bitnet_core.text import size
 from bitnet_core.traces.examples import Example, collate
 
 _CALIBRATION_ROWS = 16
-TRAINING_BYTES = 16
-"""A parameter's master, gradient and two moments: what training takes at the very least."""
+_ROUNDED_ROWS = 4096
+_MASTER_BYTES, _STEP_BYTES = 4, 12
+"""Of a parameter's master, and of its gradient and two moments if it is trained."""
 _SOURCE_BYTES = 4
 SMALLER_SHAPE = "choose a smaller MINI_PRESET, or end other programs"
 SMALLER_TEACHER = "train on the collected traces (TRAIN_ONLINE=0), or choose a smaller teacher or student"
@@ -55,7 +57,7 @@ class Start:
     ) -> None:
         """`tokens` are the spellings in the traces' vocabulary, by id; both are called only when they are needed."""
         self.settings = wanted.settings()
-        self._layers, self._fit_steps = wanted.layers, wanted.fit_steps
+        self._layers, self._fit_steps, self._embedding = wanted.layers, wanted.fit_steps, wanted.embedding
         self._opening, self._tokens = opening, tokens
 
     @cached_property
@@ -91,18 +93,19 @@ class WarmStart(Start):
         UsageError for settings of another shape, BitnetError as of `source`.
         """
         require_no_sizes(options)
-        return warm_shape(self.source.shape, len(self.kept), options, vocab_size, max_seq_len)
+        return warm_shape(self.source.shape, len(self.kept), options, vocab_size, max_seq_len, self._embedding)
 
     def resumed_shape(self, there: StudentConfig, options: StudentOptions, max_seq_len: int) -> StudentConfig:
         """The shape that the checkpoints' student has under these options; the source need not be there any more."""
         require_no_sizes(options)
-        return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
+        return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len, self._embedding)
 
     def __call__(
         self, student: Student, examples: Sequence[Example], reporter: Reporter, folder: Path | None = None
     ) -> dict[str, Any]:
         """Load, calibrate on the first of the training's examples, rotate, fit to the source, and enlarge.
 
+        An embedding that is not trained is rounded before the fit, so that the layers learn with it as it stays.
         What the checkpoints record of it. Stopped when the reporter is asked to stop. What is done of the fit is kept
         in `folder`, from where the same call goes on.
         """
@@ -112,15 +115,30 @@ class WarmStart(Start):
         load(student, source, self.kept)
         tokens = calibrate_on(student, examples)
         rotate(student)
+        round_embedding(student)
         record = self.record(self.kept) | {"calibration_tokens": tokens}
         if self._fit_steps:
             record["fit"] = fit(student, source, examples, self._fit_steps, reporter, folder, record)
         enlarge(student)
+        round_embedding(student)  # a smaller scale may lie between two numbers of fp16
         return record
 
 
+@torch.no_grad()
+def round_embedding(student: Student) -> None:
+    """Round an embedding that is not trained, in place, to what the type holds in which it is kept."""
+    if student.config.embedding_type:
+        for rows_RD in torch.split(student.output_weight, _ROUNDED_ROWS):
+            rows_RD.copy_(torch.from_numpy(as_q5_0(rows_RD.cpu().numpy())))
+
+
 def warm_shape(
-    source: StudentConfig, layers: int, options: StudentOptions, vocab_size: int, max_seq_len: int
+    source: StudentConfig,
+    layers: int,
+    options: StudentOptions,
+    vocab_size: int,
+    max_seq_len: int,
+    embedding: Embedding = "trained",
 ) -> StudentConfig:
     """The shape of a student with `layers` of a source's layers."""
     return replace(
@@ -130,7 +148,13 @@ def warm_shape(
         max_position_embeddings=max(source.max_position_embeddings, LEAST_POSITIONS, max_seq_len),
         hadamard=options.hadamard,
         a4_policy=options.a4_policy,
+        embedding_type="" if embedding == "trained" else embedding,
     )
+
+
+def least_training_bytes(config: StudentConfig) -> int:
+    """What training takes at the very least: masters, gradients and moments."""
+    return _MASTER_BYTES * config.parameters() + _STEP_BYTES * config.trained_parameters()
 
 
 def require_room(
@@ -140,7 +164,7 @@ def require_room(
 
     Nor what takes `beside_bytes` `beside` it. Without this the system would end the process, or another one.
     """
-    needed = TRAINING_BYTES * config.parameters()
+    needed = least_training_bytes(config)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
     if needed + beside_bytes > free:
         also = f" and {beside} beside it {size(beside_bytes)}" if beside else ""

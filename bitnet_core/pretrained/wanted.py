@@ -1,7 +1,7 @@
 """What the settings alone say of a student's start, and whether training could begin so. It must not import torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
@@ -11,6 +11,7 @@ from bitnet_core.settings.layers import keeps_no_layers, kept_layers
 from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
+    Embedding,
     InitOptions,
     OnlineOptions,
     StudentOptions,
@@ -34,6 +35,8 @@ class Wanted:
     layers: str
     fit_steps: int = 0
     """Steps in which the student is fitted to the model before training."""
+    embedding: Embedding = "trained"
+    """The type of llama.cpp in which its embedding is kept, if it is not trained."""
 
     @property
     def name(self) -> str:
@@ -50,6 +53,7 @@ class Wanted:
             "STUDENT_INIT": self.name,
             "STUDENT_INIT_LAYERS": self.layers,
             "STUDENT_INIT_FIT_STEPS": self.fit_steps,
+            "STUDENT_INIT_EMBEDDING": self.embedding,
         }
 
 
@@ -57,9 +61,11 @@ def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
     """What the settings ask for; None for random weights. BitnetError for a teacher whose weights are elsewhere."""
     if not init.names_model:
         return None
-    fit_steps = 0 if keeps_no_layers(init.layers) else init.fit_steps
+    found = Wanted(init.source, init.layers)
+    if not found.embedding_alone:
+        found = replace(found, fit_steps=init.fit_steps, embedding=init.embedding)
     if init.source != _TEACHER:
-        return Wanted(init.source, init.layers, fit_steps)
+        return found
     identity = identify(teacher)
     if not _is_here(identity):
         raise BitnetError(
@@ -67,7 +73,7 @@ def wanted(init: InitOptions, teacher: TeacherOptions) -> Wanted | None:
             f"{identity.provider.name}; name a folder, a .gguf file or a model on the hub in STUDENT_INIT, or set "
             "random."
         )
-    return Wanted("" if identity.provider.name == "embedded" else identity.model, init.layers, fit_steps)
+    return replace(found, model="" if identity.provider.name == "embedded" else identity.model)
 
 
 def require_no_sizes(options: StudentOptions) -> None:

@@ -22,7 +22,7 @@ from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import finite, natural
 
 _TRAIN, _COLLECT = "train", "collect"
-_INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS")
+_INIT = ("STUDENT_INIT", "STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS", "STUDENT_INIT_EMBEDDING")
 _BESIDE = (*_INIT, "TRAIN_ONLINE", "MAX_TOPK", "KD_DATA_PATH")
 """Settings of what else a training starts from; a checkpoint has hashes of them."""
 _OF_START = ("MAX_SEQ_LEN", "SEED", "A4_POLICY")

@@ -181,6 +181,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             0,
             1 << 20,
         ),
+        text(
+            "STUDENT_INIT_EMBEDDING",
+            "Q5_0",
+            "The embedding beside layers kept of that model: rounded to Q5_0 and kept so, or trained with the rest.",
+            *("Q5_0", "trained"),
+        ),
         text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
         integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),

@@ -10,6 +10,9 @@ _NAME_A_TEACHER = {"PROVIDER", "TEACHER_PROVIDER"} | {
     f"{name.upper()}_{suffix}" for name in ("teacher", *PROVIDER_NAMES) for suffix in ("MODEL", "BASE_URL")
 }
 
+_OF_LAYERS = frozenset({"STUDENT_INIT_FIT_STEPS", "STUDENT_INIT_EMBEDDING"})
+"""What is asked of the layers that a student keeps of a model."""
+
 
 def unused(values: Mapping[str, Any]) -> frozenset[str]:
     """The settings that change no stage's result while the others have these values, as a record has them."""
@@ -24,9 +27,9 @@ def unused(values: Mapping[str, Any]) -> frozenset[str]:
 def unused_of_start(values: Mapping[str, Any]) -> frozenset[str]:
     """Those of the student's first weights and shape; the values may also be as a `.env` has them."""
     if (values.get("STUDENT_INIT") or "random") == "random":
-        return frozenset({"STUDENT_INIT_LAYERS", "STUDENT_INIT_FIT_STEPS"})
+        return frozenset({"STUDENT_INIT_LAYERS", *_OF_LAYERS})
     own_shape = keeps_no_layers(str(values.get("STUDENT_INIT_LAYERS") or ""))
-    return frozenset({"STUDENT_INIT_FIT_STEPS" if own_shape else "MINI_PRESET"})
+    return _OF_LAYERS if own_shape else frozenset({"MINI_PRESET"})
 
 
 def _of_teacher(values: Mapping[str, Any]) -> frozenset[str]:

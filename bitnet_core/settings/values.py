@@ -25,6 +25,7 @@ SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 Divergence = Literal["reverse", "forward"]
 Rows = Literal["top", "sampled"]
+Embedding = Literal["Q5_0", "trained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +205,7 @@ class InitOptions(Group):
     source: str = setting("STUDENT_INIT")
     layers: str = setting("STUDENT_INIT_LAYERS")
     fit_steps: int = setting("STUDENT_INIT_FIT_STEPS")
+    embedding: Embedding = setting("STUDENT_INIT_EMBEDDING")
 
     @property
     def names_model(self) -> bool:

@@ -39,6 +39,9 @@ from bitnet_core.training import checkpoints
 from bitnet_core.training.report import commonest_token_agreement, training_table
 from bitnet_core.training.trainer import Trainer
 
+_OF_LAYERS = {"STUDENT_INIT_FIT_STEPS": "fit_steps", "STUDENT_INIT_EMBEDDING": "embedding"}
+"""The fields of a start for what is asked of the layers that are kept."""
+
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Train the student that the settings describe, or resume its training."""
@@ -89,13 +92,13 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
 
 
 def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmStart | EmbeddingStart | None:
-    """The start of the settings. Steps of fitting that are not set stay those of the checkpoints of this start."""
+    """The start of the settings. What of its layers is not set stays as in the checkpoints of this start."""
     found = wanted(TrainOptions.of(ctx.settings).init, TeacherOptions.of(ctx.settings))
     if found is None:
         return None
     made = _settings_of_start(health)
-    kept = replace(found, fit_steps=made.get("STUDENT_INIT_FIT_STEPS", 0))
-    if kept.settings() == made and "STUDENT_INIT_FIT_STEPS" not in ctx.settings.origins:
+    unset = {field: made[name] for name, field in _OF_LAYERS.items() if name not in ctx.settings.origins}
+    if (kept := replace(found, **unset)).settings() == made:
         found = kept
     return (EmbeddingStart if found.embedding_alone else WarmStart)(
         found,
@@ -105,10 +108,10 @@ def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmSt
 
 
 def _settings_of_start(health: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the start that the checkpoints came from, also of older versions; empty if there are none."""
+    """The settings of the start that the checkpoints came from, also of older versions; a random one without them."""
     origin = health.get("origin")
     settings = origin.get("settings") if isinstance(origin, dict) else None
-    return RANDOM_START | settings if isinstance(settings, dict) else {}
+    return RANDOM_START | settings if isinstance(settings, dict) else RANDOM_START
 
 
 def _resumed_shape(

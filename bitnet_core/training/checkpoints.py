@@ -308,8 +308,8 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
     """Raise BitnetError, naming both sides, unless the checkpoint is of the student that is to be trained."""
     fix = "use another experiment (--root), or move the checkpoints away; they are left as they are"
     theirs, ours = checkpoint.config.to_dict(), config.to_dict()
-    # A longer context changes no tensor, so it may change between runs; the policy is part of the recipe.
-    free = ("max_position_embeddings", "a4_policy")
+    # A longer context changes no tensor, so it may change between runs; the others are part of the recipe.
+    free = ("max_position_embeddings", "a4_policy", "embedding_type")
     other = [name for name in ours if name not in free and theirs.get(name) != ours[name]]
     if other:
         there = ", ".join(f"{name}={theirs.get(name)}" for name in other)

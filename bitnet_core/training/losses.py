@@ -66,20 +66,22 @@ def distill_loss(
     time, chosen by the device unless given. With a `teacher`, its distribution over the vocabulary is distilled at
     every position, and the candidates of `targets` are not looked at.
 
-    The total's gradient reaches `hidden_ND` and `output_weight_VD`. Matmuls run in autocast's dtype where autocast is
-    on, the softmax and all sums in fp32 (fp64 for fp64 inputs). Raises ValueError when the candidates are the whole
-    vocabulary.
+    The total's gradient reaches `hidden_ND`, and `output_weight_VD` if that is trained. Matmuls run in autocast's
+    dtype where autocast is on, the softmax and all sums in fp32 (fp64 for fp64 inputs). Raises ValueError when the
+    candidates are the whole vocabulary.
     """
     vocab = output_weight_VD.shape[0]
     if teacher is None and targets.topk_ids_NK.shape[1] >= vocab:
         raise ValueError("the candidates must leave at least one token of the vocabulary to the other mass")
-    needs_grad = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
+    trained_head = torch.is_grad_enabled() and output_weight_VD.requires_grad
+    needs_grad = trained_head or (torch.is_grad_enabled() and hidden_ND.requires_grad)
     if chunk is None:
         device = hidden_ND.device.type
         # Under autocast each chunk also costs a conversion and a sum over [V, D], so there should be fewer.
         chunk = positions_at_a_time(vocab, device, 2 if torch.is_autocast_enabled(device) else 1)
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, teacher, chunk, needs_grad
+        *(hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, teacher, chunk),
+        *(needs_grad, trained_head),
     )
     return LossParts(total, *parts_4.unbind())
 
@@ -96,6 +98,7 @@ class _FusedLoss(torch.autograd.Function):
         teacher: TeacherStates | None,
         chunk: int,
         needs_grad: bool,
+        trained_head: bool,
     ) -> tuple[Tensor, Tensor]:
         device = hidden_ND.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
@@ -112,7 +115,7 @@ class _FusedLoss(torch.autograd.Function):
             rows_ND = hidden_ND.detach().to(narrow)
             sums_4 = torch.zeros(4, dtype=wide, device=hidden_ND.device)
             d_hidden_ND = torch.empty_like(rows_ND, dtype=wide) if needs_grad else None
-            d_weight_VD = torch.empty_like(weight_VD, dtype=wide) if needs_grad else None
+            d_weight_VD = torch.empty_like(weight_VD, dtype=wide) if trained_head else None
             if d_weight_VD is not None and (narrow != wide or not len(targets)):
                 d_weight_VD.zero_()
             # One buffer for all chunks: the kernel would zero a fresh one each time, page by page.
@@ -135,12 +138,14 @@ class _FusedLoss(torch.autograd.Function):
                     rows = targets.rows(start, end)
                     cells = WholeCells(z_nV, teacher_nV[: end - start], teacher, rows, weights.tau)
                 sums_4 += cells.sums()
-                if d_hidden_ND is None or d_weight_VD is None:
+                if d_hidden_ND is None:
                     continue
                 cells.gradient_(*(share / unit for share in shares))
                 if narrow != wide:
                     d_z_nV.copy_(z_nV)
                 d_hidden_ND[start:end] = d_z_nV @ head_VD
+                if d_weight_VD is None:
+                    continue
                 if narrow == wide:
                     d_weight_VD.addmm_(d_z_nV.T, rows_nD, beta=int(start > 0))  # beta 0: the memory is not read
                 else:
@@ -148,7 +153,7 @@ class _FusedLoss(torch.autograd.Function):
         scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))
         parts_4 = sums_4 * torch.tensor(scale_4, dtype=wide).to(sums_4.device, non_blocking=True)
         total = weights.kd * parts_4[0] + weights.ce * parts_4[1] + weights.format * parts_4[2]
-        if d_hidden_ND is not None and d_weight_VD is not None:
+        if d_hidden_ND is not None:
             ctx.unit, ctx.dtypes = unit, (hidden_ND.dtype, weight_VD.dtype)
             ctx.save_for_backward(d_hidden_ND, d_weight_VD)
         ctx.mark_non_differentiable(parts_4)
@@ -157,12 +162,13 @@ class _FusedLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        d_hidden_ND, d_weight_VD = ctx.saved_tensors
+        found: list[Tensor | None] = list(ctx.saved_tensors)
         scale = grads[0] * ctx.unit
         # A scale of 1 is usual and needs no pass over [V, D]; reading it is free only where it is on the host.
         if scale.device.type != "cpu" or scale.item() != 1.0:
-            d_hidden_ND, d_weight_VD = d_hidden_ND * scale, d_weight_VD * scale
-        return d_hidden_ND.to(ctx.dtypes[0]), d_weight_VD.to(ctx.dtypes[1]), *[None] * 6
+            found = [None if one is None else one * scale for one in found]
+        typed = (None if one is None else one.to(dtype) for one, dtype in zip(found, ctx.dtypes, strict=True))
+        return *typed, *[None] * 7
 
 
 class _Cells:

@@ -77,8 +77,10 @@ def announce(
             f"rough; collect more (KD_NUM_PROMPTS) until there are {ENOUGH_PROMPTS}."
         )
     precision = stepper.precision
+    config = stepper.student.config
+    kept = f" of {config.parameters():,} (the embedding stays as it is)" if config.embedding_type else ""
     reporter.log(
-        f"Training {stepper.student.config.parameters():,} parameters on {stepper.device} in {precision.name} "
+        f"Training {config.trained_parameters():,}{kept} parameters on {stepper.device} in {precision.name} "
         f"({precision.reason}), masters in fp32, {torch.get_num_threads()} threads."
     )
     if options.compiled:

@@ -37,10 +37,14 @@ class StepResult:
 
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
-    """AdamW that decays only the ternary layers' masters: norms and the embedding must not shrink."""
+    """AdamW that decays only the ternary layers' masters: norms and the embedding must not shrink.
+
+    It has no state of an embedding that is kept as it is.
+    """
     decayed = [linear.weight for linear in student.bit_linears()]
     chosen = {id(weight) for weight in decayed}
-    rest = [parameter for parameter in student.parameters() if id(parameter) not in chosen]
+    trained = (parameter for parameter in student.parameters() if parameter.requires_grad)
+    rest = [parameter for parameter in trained if id(parameter) not in chosen]
     groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
     betas, fused = (options.beta1, options.beta2), device.type in _FUSED_DEVICES
     return torch.optim.AdamW(groups, betas=betas, eps=options.eps, fused=fused)

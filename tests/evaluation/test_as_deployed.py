@@ -191,6 +191,7 @@ def test_the_scatter_of_turns_is_said_and_the_load_only_where_it_was_high(root: 
     lines = summary.remarks(AsDeployed(SAME, None), [], "8", "in-process")
     both = "100.0 tokens/s, spread 20%, the teacher's 100.0, spread 20%"
     assert f"With 2 threads, by the wall clock: {both}." in lines
+    assert "The student's file has 100 B, 1.00 of the teacher's 100 B." in lines
 
 
 def test_a_teacher_elsewhere_keeps_its_own_figures(root: Path) -> None:

@@ -15,11 +15,18 @@ TEXT = 'The rain in Spain stays mainly in the plain, naïve café 東京 🌧 {"
 
 
 def random_student(
-    vocab_size: int, *, hidden: int = 256, ffn: int = 512, heads: int = 4, kv_heads: int = 2
+    vocab_size: int,
+    *,
+    hidden: int = 256,
+    ffn: int = 512,
+    heads: int = 4,
+    kv_heads: int = 2,
+    embedding_type: str = "",
 ) -> Student:
     """Two layers; norms differ, because ones would hide one in the wrong place, and logits are not all alike."""
     torch.manual_seed(0)
-    student = Student(StudentConfig(vocab_size, hidden, ffn, 2, heads, kv_heads, 256)).eval()
+    shape = (vocab_size, hidden, ffn, 2, heads, kv_heads, 256)
+    student = Student(StudentConfig(*shape, embedding_type=embedding_type)).eval()
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if name.endswith("norm.weight"):

@@ -112,7 +112,7 @@ ODD = ("x" * 5000, [5] * 5000, None, True, -1, 0, 10**5000, float("nan"), float(
     "name",
     [
         *("vocab_size", "hidden_size", "num_hidden_layers", "num_key_value_heads", "max_position_embeddings"),
-        *("rope_theta", "rms_norm_eps", "hidden_act", "a4_policy", "model_type"),
+        *("rope_theta", "rms_norm_eps", "hidden_act", "a4_policy", "embedding_type", "model_type"),
     ],
 )
 def test_a_value_of_another_program_is_named_in_one_short_sentence(name: str, odd: object) -> None:

@@ -21,6 +21,7 @@ from bitnet_core.planning.memory import (
     Batch,
     Beside,
     activation_bytes,
+    checkpoint_bytes,
     kv_cache_bytes,
     largest_batch,
     packed_bytes,
@@ -70,9 +71,9 @@ def _kept_by_autograd(config: StudentConfig, batch: Batch, *, narrow: bool) -> t
 
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("groups", [1, 4])
-def test_activations_are_what_autograd_keeps(narrow: bool, packed: bool, groups: int) -> None:
-    config = dataclasses.replace(SHAPE, num_key_value_heads=groups)
+@pytest.mark.parametrize(("groups", "embedding"), [(1, ""), (4, ""), (4, "Q5_0")])
+def test_activations_are_what_autograd_keeps(narrow: bool, packed: bool, groups: int, embedding: str) -> None:
+    config = dataclasses.replace(SHAPE, num_key_value_heads=groups, embedding_type=embedding)
     batch = Batch(rows=3, length=41, packed=packed)
     weights, others = _kept_by_autograd(config, batch, narrow=narrow)
     assert activation_bytes(config, batch, narrow=narrow) == others
@@ -83,6 +84,20 @@ def test_states_are_16_bytes_a_parameter() -> None:
     parts = training_bytes(SHAPE, Batch(1, 16), **CPU)
     assert parts["weights"] + parts["adamw"] + parts["gradients"] == 16 * SHAPE.parameters()
     assert parts["peak"] < sum(parts.values())  # not everything is there at the same time
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_an_embedding_that_is_kept_takes_its_weights_and_no_more(narrow: bool) -> None:
+    kept = dataclasses.replace(SHAPE, embedding_type="Q5_0")
+    numbers, batch = SHAPE.vocab_size * SHAPE.hidden_size, Batch(1, 16)
+    assert kept.trained_parameters() == sum(one.numel() for one in Student(kept).parameters() if one.requires_grad)
+    parts, trained = (training_bytes(one, batch, narrow=narrow, device_type="cpu") for one in (kept, SHAPE))
+    less = {name: trained[name] - size for name, size in parts.items() if size != trained[name]}
+    assert less.pop("peak") >= 8 * numbers
+    assert less.pop("activations") == 8 * batch.positions  # the ids
+    # Its gradient in the loss; narrow, the part of it that one chunk makes.
+    assert less == {"adamw": 8 * numbers, "gradients": 4 * numbers, "loss": (4 + 2 * narrow) * numbers}
+    assert checkpoint_bytes(SHAPE) - checkpoint_bytes(kept) == 8 * numbers
 
 
 def test_a_training_that_was_measured_on_a_gpu() -> None:
@@ -146,7 +161,9 @@ def test_the_cache_has_exactly_these_bytes() -> None:
     assert kv_cache_bytes(SHAPE, 77, 4) == held
 
 
-@pytest.mark.parametrize(("ternary", "embedding"), [("TQ2_0", "Q8_0"), ("TQ1_0", "F16"), ("TQ2_0", "Q6_K")])
+@pytest.mark.parametrize(
+    ("ternary", "embedding"), [("TQ2_0", "Q8_0"), ("TQ1_0", "F16"), ("TQ2_0", "Q6_K"), ("TQ2_0", "Q5_0")]
+)
 def test_blocks_are_those_of_llama_cpp(ternary: str, embedding: str) -> None:
     def stored(weights: int, name: str) -> int:
         block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]

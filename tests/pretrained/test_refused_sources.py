@@ -217,10 +217,11 @@ def test_what_is_not_a_model_and_a_teacher_elsewhere_are_refused(tmp_path: Path)
     init = InitOptions(source="teacher", layers="")
     with pytest.raises(BitnetError, match=r"those of gpt-x are at openai; name a folder"):
         wanted(init, TeacherOptions(provider="openai", model="gpt-x"))
-    assert wanted(init, TeacherOptions(provider="embedded")) == Wanted("", "", init.fit_steps)
-    assert wanted(init, TeacherOptions(provider="hf", model="some/model")) == Wanted("some/model", "", init.fit_steps)
+    layers = (init.fit_steps, init.embedding)
+    assert wanted(init, TeacherOptions(provider="embedded")) == Wanted("", "", *layers)
+    assert wanted(init, TeacherOptions(provider="hf", model="some/model")) == Wanted("some/model", "", *layers)
     embedding_alone = InitOptions(source="some/model", layers="0", fit_steps=7)
-    assert wanted(embedding_alone, TeacherOptions()) == Wanted("some/model", "0", 0)
+    assert wanted(embedding_alone, TeacherOptions()) == Wanted("some/model", "0", 0, "trained")
     assert wanted(InitOptions(), TeacherOptions()) is None
 
 

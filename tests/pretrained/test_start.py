@@ -15,8 +15,10 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.export.blocks import as_q5_0
 from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
+from bitnet_core.pretrained.source import EMBEDDING
 from bitnet_core.runs.catalog import HALF_MADE
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.history import History
@@ -67,6 +69,12 @@ def context(root: Path, tokenizer: StudentTokenizer, **values: str) -> StageCont
     ctx = stage_context(root, "train", TINY | FAST | values)
     tokenizer.save(ctx.experiment.data / TOKENIZER_FOLDER)
     return ctx
+
+
+def ends(ctx: StageContext) -> tuple[Path, Path]:
+    """The first and the last checkpoint that are there."""
+    found = checkpoints.found(ctx.experiment.checkpoints)
+    return found[-1], found[0]
 
 
 def newest(ctx: StageContext) -> Checkpoint:
@@ -234,6 +242,7 @@ def test_a_stopped_training_says_whether_its_work_is_kept(
         {"STUDENT_INIT_LAYERS": "2", "A4_POLICY": "hybrid"},
         {"STUDENT_INIT_LAYERS": "0,2,3", "A4_POLICY": "all"},
         {"STUDENT_HADAMARD": "1", "A4_POLICY": "all"},
+        {"STUDENT_INIT_LAYERS": "2", "STUDENT_INIT_EMBEDDING": "trained"},
     ],
     ids=str,
 )
@@ -256,6 +265,11 @@ def test_resume_is_bit_exact_and_never_reads_the_source_again(
     assert same_bits(newest(whole), newest(cut))
     assert summary["activation_bits"] == 4
     assert summary["origin"] == again["origin"]
+    kept = "STUDENT_INIT_EMBEDDING" not in values
+    first, last = (checkpoints.load(path).model[EMBEDDING] for path in ends(whole))
+    assert torch.equal(first, last) == kept
+    assert np.array_equal(as_q5_0(last.numpy()), last.numpy()) == kept
+    assert len(newest(whole).optimizer["state"]) == len(newest(whole).model) - kept
 
 
 def test_the_same_seed_gives_the_same_bits_and_the_records_name_the_source(
@@ -310,12 +324,21 @@ def test_a_source_with_another_tokenizer_is_refused_before_anything_is_written(
     assert not list(ctx.experiment.checkpoints.glob("*.pt"))
 
 
-def test_a_training_of_a_version_that_fitted_nothing_goes_on_without(
+def test_a_training_of_a_version_that_fitted_nothing_and_kept_no_embedding_goes_on_so(
     source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", "STUDENT_INIT_FIT_STEPS": "0"}
+    older = {"STUDENT_INIT_FIT_STEPS": "0", "STUDENT_INIT_EMBEDDING": "trained"}
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", **older}
     cut = context(tmp_path / "cut", tokenizer, **values)
     stop_after(cut, 2, monkeypatch)
     monkeypatch.delitem(FAST, "STUDENT_INIT_FIT_STEPS")
-    values.pop("STUDENT_INIT_FIT_STEPS")
+    values = {name: value for name, value in values.items() if name not in older}
     assert train.run(context(tmp_path / "cut", tokenizer, **values))["resumed_from"] is not None
+    assert newest(cut).config.embedding_type == ""
+    changed = context(
+        tmp_path / "cut", tokenizer, **values, STUDENT_INIT_EMBEDDING="Q5_0", STUDENT_INIT_FIT_STEPS="0"
+    )
+    train.run(changed)
+    (alert,) = events_of(changed.run_dir / "events.jsonl", "alert")
+    assert "STUDENT_INIT_EMBEDDING trained → Q5_0" in alert["message"]
+    assert newest(changed).config.embedding_type == "Q5_0"

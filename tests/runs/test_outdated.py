@@ -156,6 +156,8 @@ def test_a_setting_of_an_unused_provider_that_a_run_did_not_know_changes_nothing
         ({}, "STUDENT_INIT_FIT_STEPS", "7", False),
         ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, "STUDENT_INIT_FIT_STEPS", "7", False),
         ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "2"}, "STUDENT_INIT_FIT_STEPS", "7", True),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, "STUDENT_INIT_EMBEDDING", "trained", False),
+        ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "2"}, "STUDENT_INIT_EMBEDDING", "trained", True),
         ({"STUDENT_INIT": "teacher"}, "MINI_PRESET", "mini", False),
         ({"STUDENT_INIT": "teacher", "STUDENT_INIT_LAYERS": "0"}, "MINI_PRESET", "mini", True),
         ({"FLIP_POLICY": "hard"}, "FLIP_RAMP_FRACTION", "0.5", False),

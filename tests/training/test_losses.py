@@ -95,6 +95,9 @@ def test_value_and_gradient_equal_the_slow_twin(
     assert parts.agreement.item() == pytest.approx(agreement)
     torch.testing.assert_close(d_hidden, slow_hidden.grad, rtol=1e-8, atol=1e-11)
     torch.testing.assert_close(d_weight, slow_weight.grad, rtol=1e-8, atol=1e-11)
+    alone = hidden.clone().requires_grad_()
+    distill_loss(alone, weight, targets, weights, counts_of(targets), chunk=chunk).total.backward()
+    assert weight.grad is None and torch.equal(alone.grad, d_hidden)
 
 
 @pytest.mark.parametrize("tau", TAUS)

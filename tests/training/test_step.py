@@ -18,9 +18,9 @@ from bitnet_core.training.step import Stepper
 CPU = torch.device("cpu")
 
 
-def stepper(dtype: torch.dtype = torch.float32, **values: str) -> Stepper:
+def stepper(dtype: torch.dtype = torch.float32, embedding_type: str = "", **values: str) -> Stepper:
     torch.manual_seed(3)
-    student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64))
+    student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64, embedding_type=embedding_type))
     options = TrainOptions.of(from_values({"GRAD_CLIP_NORM": "1000000", **values}))
     return Stepper(student, options, CPU, Precision(dtype, "test"))
 
@@ -62,6 +62,20 @@ def test_only_ternary_masters_decay(examples: list[Example]) -> None:
     decayed = {names[id(p)] for group in one.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {name for name in names.values() if name.endswith("_proj.weight")}
     assert sum(len(group["params"]) for group in one.optimizer.param_groups) == len(names)
+
+
+def test_an_embedding_that_is_kept_has_neither_gradient_nor_moments_and_the_rest_steps_as_ever(
+    examples: list[Example],
+) -> None:
+    one, other = stepper(), stepper(embedding_type="Q5_0")
+    before = other.student.output_weight.clone()
+    for each in (one, other):
+        each.step(cut(examples, [3, 2]), 1e-2)
+    kept = other.student.output_weight
+    assert kept.grad is None and kept not in other.optimizer.state and torch.equal(kept, before)
+    for (name, trained), same in zip(one.student.named_parameters(), other.student.parameters(), strict=True):
+        assert torch.equal(trained, same) == ("embed" not in name)
+    other.restore(**other.state())
 
 
 def test_masters_and_moments_stay_fp32_under_autocast(examples: list[Example]) -> None:
