@@ -94,7 +94,7 @@ docs: $(VENV)/.installed ## write .env.example, docs/settings.md and docs/events
 pictures: $(VENV)/.installed-test ## draw the documents' pictures of the app anew, of the demo and a second training (minutes)
 	@test -d experiments/demo || $(BIN)/bitnet demo
 	@test -d experiments/half-rate || { $(BIN)/bitnet experiments duplicate --traces demo half-rate && \
-		sed 's/^LR=.*/LR=1.5e-4/; s/^SCHEDULER_ETA_MIN=.*/SCHEDULER_ETA_MIN=1.5e-5/' experiments/demo/.env \
+		sed 's/^LR=.*/LR=2.5e-4/; s/^SCHEDULER_ETA_MIN=.*/SCHEDULER_ETA_MIN=2.5e-5/' experiments/demo/.env \
 			> experiments/half-rate/.env && $(BIN)/bitnet train --root experiments/half-rate; }
 	@$(BIN)/python -m tests.tui.gallery
 

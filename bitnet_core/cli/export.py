@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("hf", "gguf")
 TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "Q4_0", "F16")
-EMBEDDINGS = ("Q8_0", "F16", "Q6_K", "Q5_0")
+EMBEDDINGS = ("Q8_0", "F16", "Q6_K", "Q5_0", "Q4_0")
 
 
 def add_to(commands: Commands) -> None:

@@ -7,7 +7,7 @@ Shapes: R rows, C columns (weights of a row), N blocks, B weights of a block.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 _ONE = np.array([1.0], np.float16).view(np.uint8)
 _TRITS_PER_BYTE = 5
+_HALVES = {"Q4_0": 8, "Q5_0": 16}
+"""The code of 0 in the types of values with one scale for a block and one more negative code than positive ones."""
 
 
 @dataclass(frozen=True)
@@ -79,34 +81,47 @@ def _q2_0(codes_NB: NDArray[Any]) -> Bytes:
 
 
 def _q4_0(codes_NB: NDArray[Any]) -> Bytes:
-    """The scale; then byte j holds weight j, in its low half, and weight j + 16, each as its code + 8."""
-    fields_N2J = (codes_NB.astype(np.int8) + 8).astype(np.uint8).reshape(len(codes_NB), 2, -1)
+    """The scale; then each weight as its code + 8."""
     scale = np.broadcast_to(_ONE, (len(codes_NB), 2))
-    return np.concatenate([scale, fields_N2J[:, 0] | fields_N2J[:, 1] << np.uint8(4)], axis=1)
+    return np.concatenate([scale, _nibbles((codes_NB.astype(np.int8) + 8).astype(np.uint8))], axis=1)
+
+
+def _q4_0_of_values(values_NB: NDArray[Any]) -> Bytes:
+    """As `_q4_0`, with a scale of its own; a weight is d · (code − 8)."""
+    d_N1, codes_NB = _signed(values_NB, _HALVES["Q4_0"])
+    return np.concatenate([d_N1.view(np.uint8), _nibbles(codes_NB)], axis=1)
 
 
 def _q5_0(values_NB: NDArray[Any]) -> Bytes:
     """The scale, the fifth bits of all codes, then the other four as in Q4_0; a weight is d · (code − 16)."""
-    d_N1, codes_NB = _five_bits(values_NB)
+    d_N1, codes_NB = _signed(values_NB, _HALVES["Q5_0"])
     fifth_N4 = np.packbits(codes_NB >> np.uint8(4), axis=1, bitorder="little")
-    low_N2J = (codes_NB & np.uint8(15)).reshape(len(codes_NB), 2, -1)
-    return np.concatenate([d_N1.view(np.uint8), fifth_N4, low_N2J[:, 0] | low_N2J[:, 1] << np.uint8(4)], axis=1)
+    return np.concatenate([d_N1.view(np.uint8), fifth_N4, _nibbles(codes_NB & np.uint8(15))], axis=1)
 
 
-def as_q5_0(values_RC: NDArray[Any]) -> NDArray[np.float32]:
-    """What Q5_0 holds in place of these values. It holds the result exactly, also multiplied by a power of two."""
-    d_N1, codes_NB = _five_bits(values_RC.reshape(-1, 32))
-    held: NDArray[np.float32] = d_N1.astype(np.float32) * (codes_NB.astype(np.float32) - np.float32(16))
-    return held.reshape(values_RC.shape)
+def held(kind: str, values_RC: NDArray[Any]) -> NDArray[np.float32]:
+    """What Q4_0 or Q5_0 holds in place of these values, in rows of whole blocks of 32.
+
+    It holds the result exactly, also doubled any number of times.
+    """
+    d_N1, codes_NB = _signed(values_RC.reshape(-1, 32), _HALVES[kind])
+    found: NDArray[np.float32] = d_N1.astype(np.float32) * (codes_NB.astype(np.float32) - np.float32(_HALVES[kind]))
+    return found.reshape(values_RC.shape)
 
 
-def _five_bits(values_NB: NDArray[Any]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    """The fp16 scale [N, 1] and the codes of Q5_0. Dividing the largest value by -16 gives it code 0."""
+def _signed(values_NB: NDArray[Any], half: int) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    """The fp16 scale [N, 1], and codes below 2 · half. Dividing the largest value by -half gives it code 0."""
     wide_NB = values_NB.astype(np.float32)
     largest_N1 = np.take_along_axis(wide_NB, np.abs(wide_NB).argmax(axis=1, keepdims=True), axis=1)
-    d_N1 = largest_N1 / np.float32(-16)
-    codes_NB = np.minimum(wide_NB * _inverse(d_N1) + np.float32(16.5), np.float32(31)).astype(np.uint8)
-    return d_N1.astype(np.float16), codes_NB
+    d_N1 = largest_N1 / np.float32(-half)
+    places_NB = wide_NB * _inverse(d_N1) + np.float32(half + 0.5)
+    return d_N1.astype(np.float16), np.minimum(places_NB, np.float32(2 * half - 1)).astype(np.uint8)
+
+
+def _nibbles(codes_NB: NDArray[np.uint8]) -> Bytes:
+    """Byte j holds code j, in its low half, and code j + 16."""
+    codes_N2J = codes_NB.reshape(len(codes_NB), 2, -1)
+    return codes_N2J[:, 0] | codes_N2J[:, 1] << np.uint8(4)
 
 
 def _q8_0(values_NB: NDArray[Any]) -> Bytes:
@@ -167,4 +182,4 @@ TQ1_0 = BlockType("TQ1_0", 34, 256, 54, 36, _tq1_0)
 TQ2_0 = BlockType("TQ2_0", 35, 256, 66, 37, _tq2_0)
 Q2_0 = BlockType("Q2_0", 42, 64, 18, 41, _q2_0)
 LINEAR_TYPES = {one.name: one for one in (TQ2_0, TQ1_0, Q2_0, Q4_0, F16)}
-EMBEDDING_TYPES = {one.name: one for one in (Q8_0, F16, Q6_K, Q5_0)}
+EMBEDDING_TYPES = {one.name: one for one in (Q8_0, F16, Q6_K, Q5_0, replace(Q4_0, pack=_q4_0_of_values))}

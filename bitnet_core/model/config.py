@@ -13,7 +13,7 @@ LEAST_MULTIPLE = 64
 """Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")
 A4_POLICIES = ("all", "hybrid")
-KEPT_EMBEDDINGS = ("Q5_0",)
+KEPT_EMBEDDINGS = ("Q5_0", "Q4_0")
 """The types of llama.cpp in which an embedding can be kept as it is while the rest is trained."""
 LEAST_BITS, MOST_BITS = 2, 8
 """The widths that activations can have."""

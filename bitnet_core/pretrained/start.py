@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.export.blocks import as_q5_0
+from bitnet_core.export.blocks import held
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import LEAST_POSITIONS
 from bitnet_core.model.quant import hadamard
@@ -127,9 +127,9 @@ class WarmStart(Start):
 @torch.no_grad()
 def round_embedding(student: Student) -> None:
     """Round an embedding that is not trained, in place, to what the type holds in which it is kept."""
-    if student.config.embedding_type:
+    if kind := student.config.embedding_type:
         for rows_RD in torch.split(student.output_weight, _ROUNDED_ROWS):
-            rows_RD.copy_(torch.from_numpy(as_q5_0(rows_RD.cpu().numpy())))
+            rows_RD.copy_(torch.from_numpy(held(kind, rows_RD.cpu().numpy())))
 
 
 def warm_shape(

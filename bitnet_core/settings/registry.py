@@ -184,8 +184,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text(
             "STUDENT_INIT_EMBEDDING",
             "Q5_0",
-            "The embedding beside layers kept of that model: rounded to Q5_0 and kept so, or trained with the rest.",
-            *("Q5_0", "trained"),
+            "The embedding beside layers kept of that model: rounded to this type and kept so, or trained.",
+            *("Q5_0", "Q4_0", "trained"),
         ),
         text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
         integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),

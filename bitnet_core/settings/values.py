@@ -25,7 +25,7 @@ SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 Divergence = Literal["reverse", "forward"]
 Rows = Literal["top", "sampled"]
-Embedding = Literal["Q5_0", "trained"]
+Embedding = Literal["Q5_0", "Q4_0", "trained"]
 
 
 @dataclass(frozen=True, kw_only=True)

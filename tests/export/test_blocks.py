@@ -51,42 +51,45 @@ def test_q8_0_is_that_of_the_gguf_package(seed: int, size: float) -> None:
     assert np.array_equal(blocks.Q8_0.rows(values), gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0))
 
 
-def plain_q5_0(row: list[float]) -> bytes:
-    """Block by block and weight by weight, as llama.cpp describes the type, in fp32 as there."""
+def plain_signed(row: list[float], half: int) -> bytes:
+    """Block by block and weight by weight, as llama.cpp describes Q4_0 and Q5_0, in fp32 as there."""
     f32, out = np.float32, b""
     for start in range(0, len(row), 32):
         block = [f32(value) for value in row[start : start + 32]]
         largest = f32(0)
         for value in block:
             largest = value if abs(value) > abs(largest) else largest
-        d = largest / f32(-16)
+        d = largest / f32(-half)
         inverse = f32(1) / d if d else f32(0)
-        codes = [min(31, int(value * inverse + f32(16.5))) for value in block]
-        fifth = sum((code >> 4) << place for place, code in enumerate(codes))
+        codes = [min(2 * half - 1, int(value * inverse + f32(half + 0.5))) for value in block]
+        fifth = sum((code >> 4) << place for place, code in enumerate(codes)).to_bytes(4, "little")
         low = bytes((codes[place] & 15) | (codes[place + 16] & 15) << 4 for place in range(16))
-        out += np.float16(d).tobytes() + fifth.to_bytes(4, "little") + low
+        out += np.float16(d).tobytes() + (fifth if half == 16 else b"") + low
     return out
 
 
 _weights = st.tuples(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-6, 0.02, 1.0, 300.0]))
 
 
+@pytest.mark.parametrize(("name", "half"), [("Q4_0", 8), ("Q5_0", 16)])
 @given(_weights, st.integers(0, 8))
-def test_q5_0_is_its_description_and_holds_what_it_has_rounded(weights: tuple[int, float], power: int) -> None:
-    seed, size = weights
+def test_types_with_one_scale_are_their_description_and_hold_what_they_have_rounded(
+    name: str, half: int, weights: tuple[int, float], power: int
+) -> None:
+    (seed, size), kind, here = weights, gguf.GGMLQuantizationType[name], blocks.EMBEDDING_TYPES[name]
     values = (np.random.default_rng(seed).normal(size=(3, 96)) * size).astype(np.float32)
     values[0, :32] = 0
     values += 0  # the sign of a zero means nothing
-    packed = blocks.Q5_0.rows(values)
-    assert [row.tobytes() for row in packed] == [plain_q5_0(row.tolist()) for row in values]
-    again = gguf.quants.dequantize(packed, gguf.GGMLQuantizationType.Q5_0)
+    packed = here.rows(values)
+    assert [row.tobytes() for row in packed] == [plain_signed(row.tolist(), half) for row in values]
+    again = gguf.quants.dequantize(packed, kind)
+    assert np.array_equal(blocks.held(name, values), again)
     largest = np.abs(values).reshape(-1, 32).max(axis=1, keepdims=True)
     # Half a step, a whole one for the opposite of the largest, and what the scale loses to fp16.
-    assert (np.abs(again - values).reshape(-1, 32) <= largest * (1 / 16 + 2e-3) + 1e-6).all()
+    assert (np.abs(again - values).reshape(-1, 32) <= largest * (1 / half + 2e-3) + 1e-6).all()
     # What the type holds it holds exactly, scaled by a power of two as well.
     scaled = again * np.float32(2.0**power)
-    kept = gguf.quants.dequantize(blocks.Q5_0.rows(scaled), gguf.GGMLQuantizationType.Q5_0)
-    assert np.array_equal(kept, scaled)
+    assert np.array_equal(gguf.quants.dequantize(here.rows(scaled), kind), scaled)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 300.0]))

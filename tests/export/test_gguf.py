@@ -9,10 +9,11 @@ import torch
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export import gguf, gguf_read
-from bitnet_core.export.blocks import as_q5_0
+from bitnet_core.export.blocks import held
 from bitnet_core.export.compare import Comparison, compare
 from bitnet_core.export.reference import logprobs, logprobs_as_llamacpp
 from bitnet_core.export.running import Task, run_gguf
+from bitnet_core.model.config import KEPT_EMBEDDINGS
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.quant import ternarize
 from bitnet_core.model.student import Student
@@ -47,12 +48,12 @@ def test_f16_computes_the_ternary_student(
 
 
 @pytest.mark.parametrize("kind", ["TQ2_0", "TQ1_0", "Q2_0", "Q4_0"])
-@pytest.mark.parametrize("embedding", ["Q8_0", "Q6_K", "Q5_0"])
+@pytest.mark.parametrize("embedding", ["Q8_0", "Q6_K", "Q5_0", "Q4_0"])
 def test_ternary_types_compute_the_student_at_8_bits(
     student: Student, tokenizer: StudentTokenizer, ids: list[int], tmp_path: Path, kind: str, embedding: str
 ) -> None:
-    if embedding == "Q5_0":  # it is for embeddings that it holds exactly
-        student.output_weight.copy_(torch.from_numpy(as_q5_0(student.output_weight.numpy())))
+    if embedding in KEPT_EMBEDDINGS:  # they are for embeddings that they hold exactly
+        student.output_weight.copy_(torch.from_numpy(held(embedding, student.output_weight.numpy())))
     found = compared(student, tokenizer, tmp_path / "student.gguf", ids, kind, embedding)
     assert found.mean_kl <= 2e-3
     assert found.rounded_kl is not None and found.rounded_kl <= 2e-3
@@ -80,18 +81,20 @@ def test_tensors_are_the_students(tokenizer: StudentTokenizer, tmp_path: Path) -
     assert file.fields["tokenizer.chat_template"].contents() == tokenizer.template
 
 
-@pytest.mark.parametrize(("kind", "type_of_embedding"), [("TQ2_0", "Q5_0"), ("F16", "F16")])
+@pytest.mark.parametrize(
+    ("kind", "kept", "type_of_embedding"),
+    [("TQ2_0", "Q5_0", "Q5_0"), ("TQ2_0", "Q4_0", "Q4_0"), ("F16", "Q5_0", "F16")],
+)
 def test_an_embedding_that_is_kept_in_a_type_is_stored_in_it_bit_for_bit(
-    tokenizer: StudentTokenizer, tmp_path: Path, kind: str, type_of_embedding: str
+    tokenizer: StudentTokenizer, tmp_path: Path, kind: str, kept: str, type_of_embedding: str
 ) -> None:
-    student = random_student(tokenizer.vocab_size, embedding_type="Q5_0")
+    student = random_student(tokenizer.vocab_size, embedding_type=kept)
     round_embedding(student)
     gguf.write(student, tokenizer, tmp_path / "student.gguf", kind)
     stored = reader.GGUFReader(tmp_path / "student.gguf").tensors[0]
     assert (stored.name, stored.tensor_type.name) == ("token_embd.weight", type_of_embedding)
     read = reader.quants.dequantize(stored.data, stored.tensor_type)
-    exact = type_of_embedding == "Q5_0"
-    assert np.array_equal(read, student.output_weight.numpy()) == exact
+    assert np.array_equal(read, student.output_weight.numpy()) == (type_of_embedding == kept)
     assert np.allclose(read, student.output_weight.numpy(), rtol=1e-3, atol=1e-7)
 
 

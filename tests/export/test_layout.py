@@ -34,7 +34,9 @@ def plain_bytes(config: StudentConfig, linear: str, embedding: str, other: str, 
     head = config.head_dim
     group = config.num_attention_heads // config.num_key_value_heads
     hidden = config.hidden_size
-    while hidden % max(block, {"Q6_K": 256, "Q8_0": 32, "Q5_0": 32, "F16": 1}[embedding]) or hidden % (group * head):
+    while hidden % max(block, {"Q6_K": 256, "Q8_0": 32, "Q5_0": 32, "Q4_0": 32, "F16": 1}[embedding]) or hidden % (
+        group * head
+    ):
         hidden += head
     ffn = -(-config.intermediate_size // block) * block
     kv = hidden // group

@@ -15,7 +15,7 @@ import torch
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.export.blocks import as_q5_0
+from bitnet_core.export.blocks import held
 from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.pretrained.source import EMBEDDING
@@ -240,7 +240,7 @@ def test_a_stopped_training_says_whether_its_work_is_kept(
     "values",
     [
         {"STUDENT_INIT_LAYERS": "2", "A4_POLICY": "hybrid"},
-        {"STUDENT_INIT_LAYERS": "0,2,3", "A4_POLICY": "all"},
+        {"STUDENT_INIT_LAYERS": "0,2,3", "A4_POLICY": "all", "STUDENT_INIT_EMBEDDING": "Q4_0"},
         {"STUDENT_HADAMARD": "1", "A4_POLICY": "all"},
         {"STUDENT_INIT_LAYERS": "2", "STUDENT_INIT_EMBEDDING": "trained"},
     ],
@@ -265,10 +265,11 @@ def test_resume_is_bit_exact_and_never_reads_the_source_again(
     assert same_bits(newest(whole), newest(cut))
     assert summary["activation_bits"] == 4
     assert summary["origin"] == again["origin"]
-    kept = "STUDENT_INIT_EMBEDDING" not in values
+    kind = values.get("STUDENT_INIT_EMBEDDING", "Q5_0")
+    kept = kind != "trained"
     first, last = (checkpoints.load(path).model[EMBEDDING] for path in ends(whole))
     assert torch.equal(first, last) == kept
-    assert np.array_equal(as_q5_0(last.numpy()), last.numpy()) == kept
+    assert np.array_equal(held(kind if kept else "Q5_0", last.numpy()), last.numpy()) == kept
     assert len(newest(whole).optimizer["state"]) == len(newest(whole).model) - kept
 
 
