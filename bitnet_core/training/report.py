@@ -78,10 +78,11 @@ def announce(
         )
     precision = stepper.precision
     config = stepper.student.config
-    kept = f" of {config.parameters():,} (the embedding stays as it is)" if config.embedding_type else ""
+    kept = f" of {config.parameters():,}" if config.embedding_type else ""
     reporter.log(
         f"Training {config.trained_parameters():,}{kept} parameters on {stepper.device} in {precision.name} "
         f"({precision.reason}), masters in fp32, {torch.get_num_threads()} threads."
+        + (f" The embedding stays as it is, in {config.embedding_type}." if kept else "")
     )
     if options.compiled:
         cache = os.environ.get(INDUCTOR_CACHE, "the compiler's cache")
