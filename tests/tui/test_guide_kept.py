@@ -85,6 +85,9 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
         assert "the key is not kept yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
         assert faults(guide) == []  # the whole of it is in sight, beside a wide button
         assert files_text(home) == ""
+        assert "ctrl+o" not in words(pilot)
+        await press(pilot, "ctrl+o")  # the key that mends never makes it
+        assert pilot.app.screen is guide
         await click_on(pilot, "Create it without keys")
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert KEY not in files_text(home.parent)
@@ -106,6 +109,22 @@ async def test_back_and_forth_keeps_every_value(home: Path):
         assert "◉ mini" in shown(pilot)
         await press(pilot, "ctrl+b", "ctrl+b")
         assert "◉ llama.cpp" in shown(pilot)
+
+
+async def test_what_is_to_be_started_stays_chosen_until_the_teacher_is_another_one(home: Path):
+    for again in (False, True):
+        async with app(home).run_test(size=(80, 24)) as pilot:
+            guide = await (opened(pilot) if again else at(pilot, "review"))
+            await answered(pilot)
+            assert "ctrl+s create" in words(pilot)
+            if not again:
+                await choose(pilot, "create", "#starts")
+                await press(pilot, "ctrl+b", "ctrl+n", "ctrl+n")
+                assert said(pilot, "#problem") == "This is the last step; ctrl+s creates the experiment."
+            assert "◉ Start nothing yet" in shown(pilot)
+            await press(pilot, "escape")
+    assert guide.draft.start == "create"
+    assert guide.draft.having("TEACHER_PROVIDER", "openai").start == ""
 
 
 async def chosen_and(home: Path, end: Callable[[Pilot[None]], Any]) -> None:

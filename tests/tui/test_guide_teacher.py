@@ -13,7 +13,7 @@ from bitnet_tui.services import keys
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check
 from bitnet_tui.widgets.guide import Cards
-from tests.tui.guides import CHECKED, GOOD, KEY, answered, answering, app, at, choose, press
+from tests.tui.guides import CHECKED, GOOD, KEY, answered, answering, app, at, choose, opened, press
 from tests.tui.pilots import click_at, click_on, said, settled, shown, until, words
 
 
@@ -145,6 +145,37 @@ async def test_an_address_that_lacks_v1_is_mended_by_a_button(home: Path, monkey
         assert [guide.query_one(one, Input).value for one in ("#address", "#key")] == [f"{root}/v1", KEY]
         await choose(pilot, "openai")
         assert (guide.query_one("#key", Input).value, guide.typed_keys) == ("", {})
+
+
+async def test_enter_after_a_failed_test_says_so_and_leaves_every_field_as_it_is(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    why = "Other server can't be reached (no connection); check CUSTOM_BASE_URL."
+    asked = answering(monkeypatch, Probe, {"provider": "custom", "reachable": False, "problem": why})
+    async with app(home).run_test(size=(120, 36)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "custom")
+        guide.query_one("#model", Input).value = "m"
+        await answered(pilot)
+        await press(pilot, "escape")
+        guide = await opened(pilot)
+        assert "“Start afresh” drops it" in words(pilot)
+        address, key = guide.query_one("#address", Input), guide.query_one("#key", Input)
+        address.focus()
+        await press(pilot, "b", "ctrl+t")
+        assert (address.value, address.cursor_position) == ("http://b", len("http://b"))
+        assert "ctrl+o Change the address" in words(pilot) and "afresh" not in words(pilot)
+        key.focus()
+        await answered(pilot)
+        failed = "The test failed; ctrl+n continues anyway."
+        assert said(pilot, "#hint").startswith(failed)
+        await press(pilot, "enter")
+        assert said(pilot, "#problem") == failed and "ctrl+o Change the address" in words(pilot)
+        assert key.has_focus and address.value == "http://b" and len(asked) == 1
+        await press(pilot, "x")
+        assert said(pilot, "#hint").startswith("Enter tests it again.")
+        await press(pilot, "enter")
+        assert len(asked) == 2 and guide._step == "teacher"
 
 
 async def test_fewer_candidates_than_are_asked_for_are_set_by_a_button_or_in_the_review(

@@ -189,6 +189,11 @@ class Guide(LookupScreen[Made | None]):
         """Whether that button is shown."""
         raise NotImplementedError
 
+    @property
+    def offers_by_key(self) -> bool:
+        """Whether it is, and a key presses it."""
+        return self.offers
+
     def with_key(self, words: str, cells: int = 0) -> str:
         """The words of a button that mends something, with its key where `cells`, or the foot, have room for it."""
         named = f"{self.shell.key('guide.mend')} {words}"
@@ -196,6 +201,10 @@ class Guide(LookupScreen[Made | None]):
 
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is `suggested`."""
+        raise NotImplementedError
+
+    def choose_start(self, value: str) -> None:
+        """Note what is to be started once the experiment is made; empty = what is usual."""
         raise NotImplementedError
 
     def bring_traces(self, wanted: bool) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from textual.content import Content
 from textual.widgets import Button
 
 from bitnet_core.text import width
@@ -13,6 +12,7 @@ from bitnet_tui.screens.guide.step import TestedStep
 from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
 from bitnet_tui.view.guide.draft import Fault
+from bitnet_tui.widgets.buttons import relabel
 from bitnet_tui.widgets.guide import Rail
 from bitnet_tui.widgets.painted import Painted
 
@@ -25,6 +25,10 @@ class CheckedGuide(KeptGuide):
 
     _offer: Callable[[], object] = staticmethod(lambda: None)
     """What that button does."""
+    _keyed = True
+    """Whether the key for what is offered presses that button."""
+    _greets = False
+    """Whether it says that this is a draft that was left before."""
 
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)
@@ -82,7 +86,7 @@ class CheckedGuide(KeptGuide):
     def _show_faults(self) -> None:
         """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
         step = self._current
-        found = self.faults()
+        found = (*self.faults(), *doubts.misplaced(self.draft))
         self._show_rail()
         if step is None:
             return
@@ -102,17 +106,32 @@ class CheckedGuide(KeptGuide):
             without = ", without keys" if self.draft.had_keys else ""
             words = f"This is your draft, as you left it{without}; “Start afresh” drops it."
             self.say(words, "label", "Start afresh", self.action_afresh)
+            self._greets = True
         else:
             self.say("", "")
 
-    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
-        """Say a sentence, with a button that does something about it."""
+    def say(
+        self,
+        text: str,
+        style: str,
+        offer: str = "",
+        act: Callable[[], object] = lambda: None,
+        *,
+        keyed: bool = True,
+    ) -> None:
+        """Say a sentence, with a button that does something about it. `keyed` as in `offer`."""
         super().say(text, style)
+        self._greets = False
         self.set_class(bool(offer) and style != "label", "-mending")
-        self.offer(offer, act)
+        self.offer(offer, act, keyed=keyed)
 
-    def offer(self, words: str, act: Callable[[], object]) -> None:
+    def offer(self, words: str, act: Callable[[], object], *, keyed: bool = True) -> None:
+        """As in `Guide`. Without `keyed` no key presses the button, nor where the review has one that mends."""
         button = self.query_one("#offer", Button)
+        if words and self._greets:  # those words are about another button
+            super().say("", "")
+            self._greets = False
+        self._keyed = keyed and not (self._step == "review" and (self.faults() or self.doubts()))
         button.display = bool(words)
         self.set_class(bool(words), "-offering")
         said = str(self.query_one("#problem", Painted).content)
@@ -120,13 +139,18 @@ class CheckedGuide(KeptGuide):
             self.set_class(bool(words), "-mending")
         self._offer = act
         if words:
-            button.label = Content(self.with_key(words))
+            relabel(button, self.with_key(words) if self._keyed else words)
 
     @property
     def offers(self) -> bool:
         return bool(self.query_one("#offer", Button).display)
 
-    async def action_offered(self) -> None:
+    @property
+    def offers_by_key(self) -> bool:
+        """Whether the key for what is offered presses the button at the foot."""
+        return self.offers and self._keyed
+
+    async def action_press_offer(self) -> None:
         done = self._offer() if self.offers else None
         if isinstance(done, Awaitable):
             await done

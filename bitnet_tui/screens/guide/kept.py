@@ -231,6 +231,12 @@ class KeptGuide(Guide):
         self._changed()
         self._tell_step()
 
+    def choose_start(self, value: str) -> None:
+        if value != self.draft.start:
+            self._own = True
+            self.draft = replace(self.draft, start=value)
+            self._save_soon()
+
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is the suggestion."""
         if name == self.draft.name:
@@ -277,12 +283,12 @@ class KeptGuide(Guide):
 
     def _write(self) -> Callable[[], object]:
         kept, draft, turn = self._kept, self.draft, time.monotonic_ns()
-        secrets = frozenset(value for value in self.keys.values() if value)
+        typed = {name: value for name, value in self.keys.items() if value}
         if kept is None:
             return lambda: None
         if draft.empty:
             return lambda: kept.remove(turn)
-        return lambda: kept.write(draft_record.to_record(draft, secrets), turn)
+        return lambda: kept.write(draft_record.to_record(draft, typed), turn)
 
     def _not_saved(self, why: str) -> None:
         self.say(f"The draft can't be kept: {why}", "warn")

@@ -5,7 +5,6 @@ import os
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
@@ -45,7 +44,7 @@ class ReviewStep(Step):
             yield Painted(id="wrong")
             yield Button("Mend it", id="mend", name="mend")
         with Vertical(classes="pane right"):
-            yield Words("Its .env, no keys (• = not default)", classes="title")
+            yield Words("", classes="title", id="legend")
             with VerticalScroll(id="file"):
                 yield Painted(id="env")
 
@@ -74,11 +73,11 @@ class ReviewStep(Step):
         default = review.default_start(
             self.draft, self._logprobs, doubtful=any(one.stops for one in self.guide.doubts())
         )
-        if self.start in ("", self._default):
-            self.start = self._default = default
-        elif self.start not in dict(found):
-            self.start = default
-        self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
+        self._default = default
+        self.start = self.draft.start if self.draft.start in dict(found) else default
+        cards = self.query_one("#starts", Cards)
+        cards.fill([(value, line(words)) for value, words in found], self.start)
+        cards.highlighted = cards.get_option_index(self.start)  # the same rows are not filled again
 
     def _offer_traces(self) -> None:
         button, guide = self.query_one("#traces", Button), self.guide
@@ -120,6 +119,8 @@ class ReviewStep(Step):
         if self._estimate is not None:
             self._estimate.make()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
+        differs = "not default" if guide.copied is None else "changed"
+        self.query_one("#legend", Words).update(f"Its .env, no keys (• = {differs})")
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
         wrong = review.Wrong(guide.faults(), guide.doubts())
         if cells := self.query_one("#file").scrollable_content_region.width:  # else it is not laid out yet
@@ -133,7 +134,7 @@ class ReviewStep(Step):
         if faults:
             words = review.offer_words(faults[0])
             room = self.query_one(".left").content_size.width - _SIDES
-            button.label = Content(words if guide.offers else guide.with_key(words, max(1, room)))
+            relabel(button, words if guide.offers_by_key else guide.with_key(words, max(1, room)))
         self.lines("#wrong").show(wrong.lines)
         self._say_about()
 
@@ -151,6 +152,7 @@ class ReviewStep(Step):
     @on(OptionList.OptionHighlighted, "#starts")
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         self.start = event.option.id or ""
+        self.guide.choose_start("" if self.start == self._default else self.start)
         self._say_about()
 
     @on(Input.Changed, "#field-NAME")

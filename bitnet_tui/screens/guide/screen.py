@@ -85,7 +85,7 @@ class NewExperimentScreen(CheckedGuide):
         yield Painted(id="hint")
         with Horizontal(id="bar"):
             yield Painted(id="problem", classes="-empty")
-            yield Button("Mend it", id="offer", name="offered")
+            yield Button("Mend it", id="offer", name="press_offer")
             yield Button("‹ Back", id="back", name="back")
             yield Button("Next ›", id="next", name="next")
         yield Words(TOO_SMALL, classes="too-small")
@@ -118,7 +118,8 @@ class NewExperimentScreen(CheckedGuide):
         return width(self._title)
 
     def _say_head(self) -> None:
-        ways = [way(f"guide.{one}", one) for one in ("back", "next", "test")]
+        onward = "next" if self._beside(1) is not None else "create"
+        ways = [way(f"guide.{one}", one) for one in ("back", onward, "test")]
         leaves, kept = way("guide.leave", "leaves"), way("guide.leave", "leaves, the draft is kept")
         told = (joined([*ways, kept], " · "), joined([*ways, leaves], " · "), kept)
         head = hinted([Span(self._title, "title")], told, max(0, self.app.size.width - 2))
@@ -178,6 +179,8 @@ class NewExperimentScreen(CheckedGuide):
         following = self._beside(1)
         if following is not None:
             await self._come_to(following)
+        else:
+            self.say(f"This is the last step; {self.shell.key('guide.create')} creates the experiment.", "label")
 
     async def action_back(self) -> None:
         before = self._beside(-1)
@@ -278,12 +281,13 @@ class NewExperimentScreen(CheckedGuide):
         """
         if not isinstance(widget, Input | Pick | ShareBar):
             return ""  # a list says it itself
-        leads = isinstance(widget, Input) and not step.passed
-        if leads and (self.field_beside(widget, 1, Input) is not None or step.after_fields() is not None):
-            return "Enter: next field."
-        if leads and (missing := step.missing()) is not None:
+        if not isinstance(widget, Input) or step.passed:
+            return "Enter continues."
+        last = self.field_beside(widget, 1, Input) is None and step.after_fields() is None
+        missing = step.missing() if last else None
+        if missing is not None:
             return "Enter continues once it is filled." if missing is widget else "Enter goes to the empty field."
-        return "Enter continues."
+        return step.instead(widget, last=last) or ("Enter continues." if last else "Enter: next field.")
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 
@@ -305,8 +309,8 @@ class NewExperimentScreen(CheckedGuide):
 
     async def action_offered(self) -> None:
         """Do what the button at the foot offers, or else the one of the review."""
-        if self.offers:
-            await super().action_offered()
+        if self.offers_by_key:
+            await self.action_press_offer()
         else:
             self.action_mend()
 
@@ -366,14 +370,14 @@ class NewExperimentScreen(CheckedGuide):
 
         def not_made(problem: str) -> None:
             offer = "Create it without keys" if typed else ""
-            self.say(problem, "bad", offer, lambda: self._make(with_keys=False))
+            self.say(problem, "bad", offer, lambda: self._make(with_keys=False), keyed=False)
             self.look("taken", lambda: managing.names_in(home), self._know_taken)
 
         def no_place(_: str) -> None:
             way = "choose a passphrase" if self.keeper == NO_VAULT else "open the vault"
             kept = "keys are" if len(typed) > 1 else "key is"
             text = f"Not created: the {kept} not kept yet. Press Create again to {way}."
-            self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False))
+            self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False), keyed=False)
 
         doing = f"Keeping the key{'s' if len(typed) > 1 else ''}…" if typed else "Making it…"
         self._on_refusal, self._on_declining = not_made, no_place

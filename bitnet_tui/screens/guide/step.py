@@ -95,6 +95,10 @@ class Step(Container):
         """Whether Enter does something here and does not go on; `last`: it would leave the step."""
         return False
 
+    def instead(self, focused: Input, *, last: bool) -> str:  # noqa: ARG002 - see `TestedStep`
+        """What Enter does in this field where it `holds`, in words; empty where it goes on."""
+        return ""
+
     @property
     def passed(self) -> bool:
         """Whether what is chosen here was tested and is as it should be."""
@@ -181,8 +185,10 @@ class TestedStep(Step):
         for name, entry in self.address_fields():
             address = value_of(entry)
             if scheme := addresses.scheme(address):
+                place = entry.cursor_position + len(scheme)
                 with self.prevent(Input.Changed):  # it would end the test that comes next
                     entry.value = f"{scheme}{address}"
+                entry.cursor_position = place  # at the letter where it was
                 self.guide.change(name, entry.value)
 
     def stop(self) -> None:
@@ -202,6 +208,8 @@ class TestedStep(Step):
             self._show(found)
         if found.why or found.offer:
             self.lead(found)
+            if isinstance(self.screen.focused, Input):
+                self.guide.say_hint(self.screen.focused)
         elif tested and self.screen.query("#test:focus, #offer:focus"):
             self.screen.query("#next").focus()  # Enter would only test it again
         elif isinstance(self.screen.focused, Input):
@@ -229,22 +237,34 @@ class TestedStep(Step):
         return found is not None and not found.why and not found.offer and self.missing() is None
 
     def holds(self, focused: Widget, *, last: bool) -> bool:
-        """A test that failed: once its field has changed, Enter tests again; before, it leads there and says why."""
+        """A test that failed: once its field has changed, Enter tests again; before, it offers what mends it.
+
+        It stays where it is: what is typed next must not replace another field's text.
+        """
         failed = self._failed
         if failed is None:
             return False
-        named = self.field(failed.field) if failed.field else None
         if self.guide.last_found(self.step) is None:
-            again = isinstance(focused, Input) and (last or focused is named)
+            again = self._tests_again(focused, failed, last=last)
             if again:
                 self.action_test()
             return again
-        if last and named is not None and named is not focused:
-            self.screen.set_focus(named)
-        elif last:
-            self.guide.say(f"The test failed; {key_names.key('guide.next')} continues anyway.", "warn")
+        if last:
+            self.guide.say(_failed_words(), "warn")
             self.guide.offer(failed.offer, self.mend_found)
         return last
+
+    def instead(self, focused: Input, *, last: bool) -> str:
+        failed = self._failed
+        if failed is None:
+            return ""
+        if self.guide.last_found(self.step) is None:
+            return "Enter tests it again." if self._tests_again(focused, failed, last=last) else ""
+        return _failed_words() if last else ""
+
+    def _tests_again(self, focused: Widget, failed: Found, *, last: bool) -> bool:
+        named = self.field(failed.field) if failed.field else None
+        return isinstance(focused, Input) and (last or focused is named)
 
     def _show(self, found: Found | None) -> None:
         self._shown = found
@@ -255,6 +275,10 @@ class TestedStep(Step):
         held = (self.guide.held or {}).get(setting)
         origin, end = (held.origin, held.end) if held else ("", None)
         return teachers.key_hint(origin, end, self.guide.keeper, typed=bool(self.guide.keys.get(setting)))
+
+
+def _failed_words() -> str:
+    return f"The test failed; {key_names.key('guide.next')} continues anyway."
 
 
 def value_of(entry: Input) -> str:

@@ -67,8 +67,10 @@ class Draft:
     source: str = ""
     traces: bool | None = None
     """Whether it begins with those of its source; None = not said."""
-    had_keys: bool = False
-    """Whether keys were typed that the draft did not keep."""
+    start: str = ""
+    """What is to be started once it is made, if that is not what is usual."""
+    had_keys: frozenset[str] = frozenset()
+    """The settings whose keys were typed, which the draft did not keep."""
 
     def get(self, name: str) -> str:
         """What counts for a setting now."""
@@ -93,7 +95,9 @@ class Draft:
         kept = {one: value for one, value in self.values.items() if one != name}
         if text and (text != self.default(name) or (name in _FOLLOWING and name in self.values)):
             kept[name] = text
-        return replace(self, values=kept)
+        moved = replace(self, values=kept)
+        # What to start was chosen for a teacher: another one may cost money.
+        return moved if moved.get(TEACHER) == self.get(TEACHER) else replace(moved, start="")
 
     @property
     def teacher(self) -> Provider:
@@ -126,7 +130,7 @@ class Draft:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to keep."""
-        return not self.values and not self.name and self.traces is None
+        return not self.values and not self.name and not self.start and self.traces is None
 
 
 def default(name: str) -> str:

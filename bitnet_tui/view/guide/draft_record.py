@@ -1,6 +1,8 @@
 """The draft as it is kept in a file: a record without secrets, which may come back torn or from another version."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.text import is_utf8
@@ -10,11 +12,14 @@ from bitnet_tui.view.guide.keylike import may_be_shown, may_hold_a_key
 _MOST_VALUES, _LONGEST_VALUE = 500, 30_000
 
 
-def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The draft as JSON. Left out is what JSON can't hold, and what has one of `secrets` or may have another key."""
+def to_record(draft: Draft, typed: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
+    """The draft as JSON. Left out is what JSON can't hold, and what has one of the `typed` keys or may have another.
+
+    Of the keys it holds only the names of their settings.
+    """
 
     def may_be_kept(text: str) -> bool:
-        return is_utf8(text) and not any(secret in text for secret in secrets if secret)
+        return is_utf8(text) and not any(key in text for key in typed.values() if key)
 
     values = {
         name: value
@@ -29,7 +34,8 @@ def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, 
         "step": draft.step,
         "source": source,
         "traces": draft.traces,
-        "had_keys": draft.had_keys or bool(secrets),
+        "start": draft.start,
+        "had_keys": sorted(draft.had_keys | {name for name, key in typed.items() if key}),
         "values": values,
     }
 
@@ -48,13 +54,15 @@ def from_record(record: object) -> Draft | None:
     for name, value in fitted_last(values):
         if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
             draft = draft.having(name, value)
-    texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
-    step, traces = record.get("step"), record.get("traces")
+    texts = {key: record[key] for key in ("name", "source", "start") if isinstance(record.get(key), str)}
+    step, traces, had = record.get("step"), record.get("traces"), record.get("had_keys")
     kept = {key: text[:LONGEST_NAME] for key, text in texts.items()}
     return replace(
         draft,
         step=step if isinstance(step, str) and step in STEPS else "machine",
         traces=traces if isinstance(traces, bool) else None,
-        had_keys=record.get("had_keys") is True,
+        had_keys=SECRET_NAMES & {one for one in had if isinstance(one, str)}
+        if isinstance(had, list)
+        else frozenset(),
         **kept,
     )

@@ -123,7 +123,7 @@ def env_lines(
     lines = [
         line(mark, Span(name, "label"), Span(f"   {one.why}", mark.style))
         for name, (one, mark) in reversed(marked.items())
-        if name in REGISTRY and name not in settings(draft)
+        if name in REGISTRY and name not in settings(draft) and not REGISTRY[name].secret
     ]
     for name, before in (source or {}).items():
         if name not in shown and before != default(name):
