@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.inputs import read_input
+from bitnet_core.settings import rates
 from bitnet_core.settings.dotenv import DotenvFile, parse
 from bitnet_core.settings.kinds import Value, as_path
 from bitnet_core.settings.places import PlaceOptions
@@ -64,7 +65,8 @@ def resolve(
     values = {name: _value(found, name, problems) for name in REGISTRY if name not in SECRET_NAMES}
     secrets = {name: str(text) for name in sorted(SECRET_NAMES) if (text := _value(found, name, problems))}
     problems += _without_effect(found, values)
-    problems += _rate_that_does_not_fall(found, values)
+    told = rates.doubted(values, lambda name: f"{name}={found.written(name)} ({found.origin(name)})")
+    problems += [Problem("warning", one, to_fix=False) for one in told]
     return Resolution(
         settings=Settings(values, {name: found.origin(name) for name in found.given if name in values}),
         secrets=secrets,
@@ -365,14 +367,6 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
             given = f"{name}={_short(_on_one_line(found.written(name)))}"
         if matters:
             yield Problem("warning", f"{given} ({origin}) {why}.", to_fix=False)
-
-
-def _rate_that_does_not_fall(found: _Layers, values: Mapping[str, Value]) -> Iterator[Problem]:
-    """A warning where somebody set the learning rate to the one at the end, or to less."""
-    peak, last = (values[name] for name in ("LR", "SCHEDULER_ETA_MIN"))
-    if isinstance(peak, float) and isinstance(last, float) and peak <= last:
-        first, end = (f"{name}={found.written(name)} ({found.origin(name)})" for name in ("LR", "SCHEDULER_ETA_MIN"))
-        yield Problem("warning", f"{first} is not above {end}, so the learning rate does not fall.", to_fix=False)
 
 
 def _of_another_target(name: str, values: Mapping[str, Value]) -> str:

@@ -225,6 +225,13 @@ def test_a_setting_that_nothing_reads_yet_has_no_effect(tmp_path: Path) -> None:
     assert resolve({"STORAGE_BACKEND": "local"}, environ={}, cwd=tmp_path.parent).problems == ()
 
 
+def test_a_learning_rate_far_above_the_default_is_told(tmp_path: Path) -> None:
+    assert _messages("LR=0.5\n", tmp_path) == [
+        "warning: LR=0.5 (.env line 1) is 833 times the default of 6e-4, so training will probably diverge."
+    ]
+    assert _messages("LR=1e-2\n", tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("text", "warnings"),
     [

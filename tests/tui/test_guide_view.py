@@ -54,10 +54,30 @@ def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
     openai = {"TEACHER_PROVIDER": "openai"}
     assert _doubted(openai, set(), {}) == ["Teacher · key: a draft keeps none; type it again [Go to Key]"]
     assert _doubted(openai, {"TEACHER_API_KEY"}, {}) == []
+    typed = Draft({"TEACHER_PROVIDER": "custom"}, had_keys=frozenset({"CUSTOM_API_KEY"}))
+    (lost,) = doubts.doubts(typed, set(), {}, kept=True)
+    assert (lost.name, lost.why) == ("CUSTOM_API_KEY", "a draft keeps none; type it again")
+    assert doubts.doubts(typed, {"CUSTOM_API_KEY"}, {}, kept=True) == ()
     vllm, why = {"TEACHER_PROVIDER": "vllm"}, teachers.in_short("x can't be reached (no connection); check it.")
     assert _doubted(vllm, set(), {"teacher": why}) == [
         "Teacher · the last test failed: no connection [Go to Teacher]"
     ]
+
+
+def test_what_is_in_the_wrong_field_and_a_rate_far_too_high_are_told_and_still_allowed():
+    def told(**values: str) -> list[str]:
+        return [f"{one.name}: {one.why}" for one in doubts.warned(Draft(values)) if not one.stops]
+
+    s3 = {"STORAGE_BACKEND": "s3", "S3_BUCKET": "b"}
+    address = "this is an address; it belongs in “Endpoint”"
+    assert told(**s3, AWS_DEFAULT_REGION="http://127.0.0.1:9001") == [f"AWS_DEFAULT_REGION: {address}"]
+    assert told(**s3, S3_PREFIX="https://s3.example/x") == [f"S3_PREFIX: {address}"]
+    assert told(**s3, AWS_DEFAULT_REGION="eu-central-1", S3_ENDPOINT_URL="http://127.0.0.1:9001") == []
+    key = "TOKENIZER_NAME: this looks like a key; all who read the .env would see it"
+    assert told(TOKENIZER_NAME="sk-mine-123456789") == [key]
+    assert told(TOKENIZER_NAME="HuggingFaceTB/SmolLM2-135M-Instruct") == []
+    assert told(LR="0.5") == ["LR: 833 times the default of 6e-4, so training will probably diverge"]
+    assert told(LR="0.01") == told(LR="fast") == []
 
 
 # -- what was found -------------------------------------------------------------------------------------------------

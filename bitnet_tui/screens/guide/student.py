@@ -169,6 +169,8 @@ class StudentStep(Step):
 
     def _advise(self) -> None:
         """Warn of what is most likely a mistake, else offer what is most likely meant, unless something is wrong."""
+        if any(one.step == self.step for one in doubts.misplaced(self.draft)):
+            return  # that is said already
         warnings = (self._warn_of_start, self._warn_of_rate, self._warn_of_length)
         for advise in (*warnings, self._offer_weights, self._offer_online, self._tell_start):
             if not self.guide.offers:
@@ -184,7 +186,10 @@ class StudentStep(Step):
             self.guide.say(known.words, "label")
 
     def _warn_of_rate(self) -> None:
-        if last := doubts.rate_to_end_at(self.draft):
+        if high := doubts.rate_too_high(self.draft):
+            self.guide.say(f"The learning rate is {high}.", "warn")
+            self.guide.offer(f"Set it to {default('LR')}", lambda: self._enter("LR", default("LR")))
+        elif last := doubts.rate_to_end_at(self.draft):
             self.guide.say(f"The rate doesn't fall: it ends at {self.draft.get(LAST_RATE)}.", "warn")
             self.guide.offer(f"End at {last}", lambda: self._enter(LAST_RATE, last))
 

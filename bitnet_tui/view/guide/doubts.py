@@ -2,14 +2,31 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from bitnet_core.settings import rates
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.labels import label
 from bitnet_tui.services.starts import Start
 from bitnet_tui.view.guide import teachers
-from bitnet_tui.view.guide.draft import LENGTH, LONGEST_ANSWER, START, Draft, Fault, default, length_for, wrong
+from bitnet_tui.view.guide.draft import (
+    LENGTH,
+    LONGEST_ANSWER,
+    START,
+    Draft,
+    Fault,
+    default,
+    length_for,
+    settings,
+    step_of,
+    wrong,
+)
+from bitnet_tui.view.guide.keylike import begins_as_a_key, may_be_shown
 from bitnet_tui.view.guide.teachers import Found
 
 LAST_RATE = "SCHEDULER_ETA_MIN"
+_ENDPOINT = "S3_ENDPOINT_URL"
+_OF_A_NAME = ("_BUCKET", "_REGION", "_PREFIX")
+"""The ends of settings that are names, and never addresses."""
 _AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
 _ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
     **dict.fromkeys(("s3", "amplify", "dynamodb"), _AWS),
@@ -51,7 +68,9 @@ def of_start(known: Start) -> tuple[Fault, ...]:
 
 def warned(draft: Draft) -> tuple[Fault, ...]:
     """What was said of the student and can still be mended: training runs so, but it is most likely a mistake."""
-    found = []
+    found = list(misplaced(draft))
+    if high := rate_too_high(draft):
+        found.append(Fault("student", "LR", high, default("LR"), stops=False))
     if last := rate_to_end_at(draft):
         found.append(Fault("student", LAST_RATE, "not below the learning rate", last, stops=False))
     if longer := length_that_fits(draft):
@@ -61,7 +80,8 @@ def warned(draft: Draft) -> tuple[Fault, ...]:
 
 def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool) -> Iterator[Fault]:
     teacher = draft.teacher
-    if found is not None and teacher.needs_key and not set(teacher.key_settings(own=True)) & set(found):
+    lacks = found is not None and not set(teacher.key_settings(own=True)) & set(found)
+    if lacks and (teacher.needs_key or teacher.key_setting in draft.had_keys):
         why = "a draft keeps none; type it again" if kept else "none yet; type it"
         yield Fault("teacher", teacher.key_setting, why, subject="key")
     elif "teacher" in failed:
@@ -76,6 +96,22 @@ def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, st
 
 def _failed_test(step: str, why: str) -> Fault:
     return Fault(step, "", why, subject="its test" if why == teachers.RUNNING else "the last test failed")
+
+
+def misplaced(draft: Draft) -> Iterator[Fault]:
+    """What is most likely meant for another field: an address in place of a name, and a key where all can read it."""
+    for name, value in settings(draft).items():
+        if "://" in value and name.endswith(_OF_A_NAME):
+            place = f"; it belongs in “{label(_ENDPOINT)}”" if draft.backend == "s3" else ""
+            yield Fault(step_of(name), name, f"this is an address{place}", stops=False)
+        elif begins_as_a_key(value) or not may_be_shown(name, value):
+            yield Fault(step_of(name), name, "this looks like a key; all who read the .env would see it", stops=False)
+
+
+def rate_too_high(draft: Draft) -> str:
+    """That training will probably diverge at this learning rate; empty if not."""
+    rate = draft.get("LR")
+    return "" if wrong("LR", rate) else rates.too_high(float(rate))
 
 
 def rate_to_end_at(draft: Draft) -> str:

@@ -17,6 +17,8 @@ _LABEL = re.compile(
 )
 """Bounded, and without the value: a long text takes time that grows with its length alone."""
 _SIGNED = re.compile(r"([A-Za-z][\w-]{0,40})\s{0,8}[:=]")
+_BEGINS = re.compile(r"(?:sk|pk|rk|gsk|hf|ghp|gho|glpat|xai)[-_](?=\S{0,64}?\d)\S{8,}", re.IGNORECASE)
+"""As a provider's key does, but maybe shorter."""
 _LONG = re.compile(r"(?=\D*\d).{16,}")
 _PIECE = re.compile(r"[^\s;,|]+")
 _BETWEEN_WORDS = re.compile(r"[\s;,]")
@@ -37,6 +39,11 @@ def labels_of_keys(text: str) -> tuple[str, ...]:
 def is_long(word: str) -> bool:
     """Whether a word, by its length and its signs, may be a key of no known form."""
     return _LONG.fullmatch(word) is not None
+
+
+def begins_as_a_key(word: str) -> bool:
+    """Whether a word begins as a provider's keys do. It may still be a name."""
+    return _BEGINS.fullmatch(word) is not None
 
 
 def may_hold_a_key(text: str) -> bool:
