@@ -51,7 +51,7 @@ class Command:
                 output, complaint = process.communicate(child, self._seconds)
             except subprocess.TimeoutExpired:
                 raise self._late() from None
-        return _report(object_of((output.splitlines() or [""])[-1]), complaint, child.returncode)
+        return _report(object_of((output.splitlines() or [""])[-1]), complaint, child.returncode, self.worded)
 
     def run_hearing(self, early: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """As `run`; `early` hears, in this thread, what the command writes with `early` before its answer."""
@@ -78,7 +78,7 @@ class Command:
                 limit.cancel()
         if late.is_set():
             raise self._late()
-        return _report(answer, "".join(complaints), code)
+        return _report(answer, "".join(complaints), code, self.worded)
 
     def _late(self) -> BitnetError:
         return BitnetError(f"{self._subject} gave no complete answer in {duration(self._seconds)}; try again.")
@@ -86,6 +86,10 @@ class Command:
     def keys(self) -> dict[str, str]:
         """The keys that the command gets."""
         return {}
+
+    def worded(self, sentence: str) -> str:
+        """A sentence of the command as the app says it."""
+        return by_keys(sentence)
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -206,14 +210,17 @@ def find_keys(
     return {name: one.value for name, one in found.items()} | {name: typed[name] for name in names if typed.get(name)}
 
 
-def _report(answer: dict[str, Any] | None, complaint: str, exit_code: int) -> dict[str, Any]:
+def _report(
+    answer: dict[str, Any] | None, complaint: str, exit_code: int, worded: Callable[[str], str] = by_keys
+) -> dict[str, Any]:
     """The answer with its warnings; if there is none, BitnetError with the command's own sentence."""
     if answer is None:
         raise BitnetError(
-            last_sentence(complaint) or f"It failed without an error message (exit code {exit_code}); try again."
+            last_sentence(complaint, worded)
+            or f"It failed without an error message (exit code {exit_code}); try again."
         )
     warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
-    return answer | {"warnings": [by_keys(one.removeprefix(_WARNING)) for one in warnings]}
+    return answer | {"warnings": [worded(one.removeprefix(_WARNING)) for one in warnings]}
 
 
 def object_of(line: str) -> dict[str, Any] | None:
@@ -225,7 +232,7 @@ def object_of(line: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def last_sentence(complaint: str) -> str:
+def last_sentence(complaint: str, worded: Callable[[str], str] = by_keys) -> str:
     """The error that a command ended with, on its stderr; empty if there is none."""
     sentences = [line.removeprefix("bitnet: ") for line in complaint.splitlines() if line.startswith("bitnet: ")]
-    return by_keys(sentences[-1]) if sentences else ""
+    return worded(sentences[-1]) if sentences else ""

@@ -23,6 +23,10 @@ class Probe(Command):
         limit = LOADING_SECONDS if self._provider.loads_first else SECONDS
         super().__init__(home, arguments, values, limit, self._provider.label)
 
+    def worded(self, sentence: str) -> str:
+        """As it is: the guide has its own words for it, as a key is typed into its field there."""
+        return sentence
+
     def keys(self) -> dict[str, str]:
         """A typed key goes under every name, so that no kept key is used in its place."""
         names = self._provider.key_settings(own=True)

@@ -38,6 +38,10 @@ class _OfTarget(Command):
         self._keep = keep
         super().__init__(home, ["--root", str(root), "store", self.name], values, self.seconds, self._kind.title)
 
+    def worded(self, sentence: str) -> str:
+        """As it is: the form has its own words for it, as a key is typed into its field there."""
+        return sentence
+
 
 class Check(_OfTarget):
     """One test of the target.
@@ -105,6 +109,6 @@ class Login(_OfTarget):
             token = given.read(_LONGEST_TOKEN)
         remember([token])
         if not token:
-            said = last_sentence("".join(complaints))
+            said = last_sentence("".join(complaints), self.worded)
             raise BitnetError(said or f"The login at {self._kind.title} ended early; try again.")
         return token

@@ -1,5 +1,7 @@
 """How the guide words settings and the sentences of commands: by labels, buttons and cards."""
 
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +11,8 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import missing_key, no_logprobs, unusable_logprobs
 from bitnet_core.text import width
 from bitnet_tui.labels import label
+from bitnet_tui.services.commands import last_sentence
+from bitnet_tui.services.storing import Check
 from bitnet_tui.view.guide import storing, teachers
 from bitnet_tui.view.guide.draft import HERE, STUDENT_FIELDS
 from bitnet_tui.view.guide.words import about, plain
@@ -38,9 +42,11 @@ def test_a_sentence_of_a_command_is_said_without_names_and_commands(parts):
     assert not _names_a_setting(plain(" ".join(parts)))
 
 
-def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
+def test_what_to_do_without_a_key_is_said_as_a_field_to_fill(tmp_path: Path):
     sentence = "AWS_ACCESS_KEY_ID is not set; `bitnet keys set AWS_ACCESS_KEY_ID` keeps it in the OS keyring."
     assert plain(sentence) == "“Access key” is not set; type it into “Access key”."
+    check = Check(tmp_path, tmp_path, "s3", {}, {}, lambda *_: "")
+    assert plain(last_sentence(f"bitnet: {sentence}\n", check.worded)) == plain(sentence)
     said = plain(str(missing_key(PROVIDERS["groq"])))
     assert said == "There is no key for groq: type it into “Key”, or choose SmolLM2-135M, which needs none."
 
