@@ -14,13 +14,15 @@ from bitnet_core.results.curves import CurveFold, Training, joined
 from bitnet_core.results.paired import Answers
 from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.chain import Beginning, counted, of_one_training
+from bitnet_core.runs.diverged import has_diverged
 from bitnet_core.runs.event_files import EventReader
 from bitnet_core.runs.events import Event, Metric, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.runs.spent import beginning, seconds, seconds_of, together
-from bitnet_core.text import finite, flat
+from bitnet_core.runs.trend import RUINED
+from bitnet_core.text import finite, flat, significant
 
 TRAIN, EVAL = "train", "eval"
 _MOST_TABLES = 40
@@ -88,8 +90,29 @@ class Subject:
 
     @property
     def unfinished(self) -> bool:
-        """Whether its training still goes on, or stopped early."""
+        """Whether its training still goes on, or ended early."""
         return TRAIN in self.runs and self.runs[TRAIN].state != "succeeded"
+
+    @property
+    def failed(self) -> bool:
+        return TRAIN in self.runs and self.runs[TRAIN].state == "failed"
+
+    @property
+    def diverged(self) -> str:
+        """How a training that has ended early was lost, as a clause; empty for any other."""
+        run = self.runs.get(TRAIN)
+        if run is None or run.state in (*ACTIVE, "succeeded"):
+            return ""
+        training = self.training
+        held_out = [loss for x, loss in training.points("heldout_loss") if x > training.ternary_from]
+        if len(held_out) > 1 and held_out[-1] > held_out[0] * RUINED:
+            return f"its held-out loss rose from {significant(held_out[0])} to {significant(held_out[-1])}"
+        if not has_diverged(run.record):
+            return ""
+        losses = [loss for _, loss in training.points("loss")]
+        if losses and losses[-1] > min(losses):
+            return f"its loss rose from {significant(min(losses))} to {significant(losses[-1])}"
+        return "its loss or gradient was not finite"
 
     @property
     def counting(self) -> tuple[StageRun, ...]:

@@ -3,7 +3,7 @@
 Where both evaluations scored the same held-out answers, the difference is taken answer by answer (`paired.py`). Else
 the difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it exceeds √(a² + b²).
 Trainings that have not seen the same are put beside each other after the same tokens; while one of them is
-unfinished, nothing is called better.
+unfinished, nothing is called better. One that has diverged is worse than one that is finished and has a lower loss.
 """
 
 import math
@@ -66,10 +66,16 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference], ap
     weighting = f"Their losses are weighted differently ({names}), so CE is compared instead." if weighted else ""
     if apart:
         return _each_by_itself(contenders, apart)
-    if any(one.subject.unfinished for one in contenders):
+    lost = [one for one in contenders if one.subject.diverged]
+    left = [one for one in contenders if one not in lost]
+    if any(one.subject.unfinished for one in left) or not _are_worse(lost, left, measure):
         return _so_far(contenders, measure, title, weighting)
-    ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
-    silent = [one.letter for one in contenders if measure not in one.figures]
+    ranked = sorted((one for one in left if measure in one.figures), key=lambda one: one.figures[measure].value)
+    silent = [one.letter for one in left if measure not in one.figures]
+    if lost and len(ranked) == 1:
+        return Verdict(
+            _than_lost(ranked[0], lost, measure, title), " ".join(filter(None, (weighting, _no(silent, title))))
+        )
     if len(ranked) < 2:
         some = "None of them has a held-out loss yet"
         if ranked:
@@ -86,9 +92,35 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference], ap
     if not_the_same := _seen(ranked):
         there, flipped = _not_the_same(ranked, contenders, measure, title)
         headline, reasons = f"{there} {headline}", [*reasons, not_the_same, flipped]
-    if silent:
-        reasons.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet.")
-    return Verdict(headline, " ".join(filter(None, reasons)))
+    if lost:
+        headline = f"{listed([_diverged(one) for one in lost])}. {headline}"
+    return Verdict(headline, " ".join(filter(None, [*reasons, _no(silent, title)])))
+
+
+def _no(silent: Sequence[str], title: str) -> str:
+    """Who has no such loss yet, as a sentence."""
+    return f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet." if silent else ""
+
+
+def _are_worse(lost: Sequence[Contender], left: Sequence[Contender], measure: str) -> bool:
+    """Whether those that diverged are worse than the best that did not: one of them may have been better before."""
+    known = [one.figures[measure].value for one in left if measure in one.figures]
+    return not lost or (
+        bool(known) and all(measure not in one.figures or one.figures[measure].value > min(known) for one in lost)
+    )
+
+
+def _diverged(one: Contender) -> str:
+    return f"{one.letter} diverged ({one.subject.diverged})"
+
+
+def _than_lost(best: Contender, lost: Sequence[Contender], measure: str, title: str) -> str:
+    """That the only one with a result is better than those that diverged."""
+    who = listed([_diverged(one) for one in lost])
+    measured = sorted((one for one in lost if measure in one.figures), key=lambda one: one.figures[measure].value)
+    if measured:
+        return f"{who}. {_which(best, measured, measure, title, sure=True)}"
+    return f"{who}, so {best.letter} is better, with a {title} of {significant(best.figures[measure].value, 4)}."
 
 
 def _each_by_itself(contenders: Sequence[Contender], why: str) -> Verdict:
@@ -106,9 +138,12 @@ def _each_by_itself(contenders: Sequence[Contender], why: str) -> Verdict:
 def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting: str) -> Verdict:
     """Who is unfinished, and how all stand after the same number of tokens."""
     training = [one.letter for one in contenders if one.subject.trains]
-    ended = [one.letter for one in contenders if one.subject.unfinished and not one.subject.trains]
+    ended = [one for one in contenders if one.subject.unfinished and not one.subject.trains]
     who = [f"{listed(training)} still {'trains' if len(training) == 1 else 'train'}"] if training else []
-    who += [f"{listed(ended)} stopped early"] if ended else []
+    who += [_diverged(one) for one in ended if one.subject.diverged]
+    for failed, words in ((True, "failed"), (False, "stopped early")):
+        some = [one.letter for one in ended if not one.subject.diverged and one.subject.failed == failed]
+        who += [f"{listed(some)} {words}"] if some else []
     measured = [one for one in contenders if one.subject.training.points(measure)]
     there, flipped = _after_the_same(measured if len(measured) > 1 else contenders, contenders, measure, title)
     seen = {one.letter: one.figures["seen_tokens"].value for one in contenders if "seen_tokens" in one.figures}
@@ -117,7 +152,7 @@ def _so_far(contenders: Sequence[Contender], measure: str, title: str, weighting
     )
     reasons = [weighting, f"Seen so far: {values} tokens." if seen else "", flipped]
     return Verdict(
-        f"{' and '.join(who)}, so none is called better{' yet' if training else ''}. {there}",
+        f"{listed(who)}, so none is called better{' yet' if training else ''}. {there}",
         " ".join(filter(None, reasons)),
     )
 

@@ -14,6 +14,7 @@ from bitnet_core.model.config import told_bits
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
 from bitnet_core.runs.cadence import Cadence
+from bitnet_core.runs.diverged import DIVERGED, NOT_FINITE
 from bitnet_core.runs.learning import COMPLETIONS_CUT
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
@@ -195,7 +196,7 @@ def not_finite(state: TrainState, last_good: Path | None) -> BitnetError:
     """The end of a training whose steps stay not finite."""
     again = ", again after going back to it at half the learning rate" if state.rolled_back else ""
     return BitnetError(
-        f"Loss or gradient was not finite {state.refused_in_a_row} times in a row after step {state.step}{again} "
+        f"{NOT_FINITE} {state.refused_in_a_row} times in a row after step {state.step}{again} "
         f"(last good checkpoint: {_name(last_good)}); lower LR or GRAD_CLIP_NORM, or set TORCH_DTYPE=fp32."
     )
 
@@ -203,7 +204,7 @@ def not_finite(state: TrainState, last_good: Path | None) -> BitnetError:
 def diverged(state: TrainState, last_good: Path | None) -> BitnetError:
     """The end of a training whose loss keeps climbing."""
     return BitnetError(
-        f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
+        f"{DIVERGED}: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
         f"by step {state.step} (last good checkpoint: {_name(last_good)}); lower LR, or raise GRAD_ACCUM_STEPS."
     )
 
