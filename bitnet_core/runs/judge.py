@@ -4,6 +4,7 @@ import contextlib
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.chain import of_one_training
+from bitnet_core.runs.diverged import has_diverged
 from bitnet_core.runs.event_files import each_event
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.finding import Finding
@@ -35,7 +36,8 @@ class Judge:
             return said
         if record.stage == "train":
             vitals = self._of_training(vitals, state)
-        return health(record.stage, state, vitals, Plan.of(record.settings), machine, silent)
+        plan, diverged = Plan.of(record.settings), has_diverged(record)
+        return health(record.stage, state, vitals, plan, machine, silent, diverged=diverged)
 
     def _of_training(self, vitals: Vitals, state: str) -> Vitals:
         """The whole training's. A run without figures has added nothing to it if it succeeded, else begins yet."""

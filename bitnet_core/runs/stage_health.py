@@ -46,13 +46,15 @@ def health(
     plan: Plan,
     machine: Machine = UNKNOWN_MACHINE,
     silent: float = 0.0,
+    *,
+    diverged: bool = False,
 ) -> tuple[Finding, ...]:
     """How a run of the stage `name` is doing, the worst first; empty where its state and its error say all.
 
-    `silent` is for how many seconds an active run has reported nothing.
+    `silent` is for how many seconds an active run has reported nothing, and `diverged` as `has_diverged`.
     """
     if state not in ACTIVE and state != "succeeded":
-        return left_off(vitals) if name == "train" else ()
+        return left_off(vitals) if name == "train" and not diverged else ()
     if state not in ACTIVE:
         done = finished(vitals) if name == "train" else _collected(vitals) if name == "collect" else ()
         return (*done, *_judged(vitals, plan))

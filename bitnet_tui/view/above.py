@@ -29,7 +29,8 @@ _OF_THE_PRESENT = {"retrying", "rate_limited"}
 """Codes of alerts that tell what a run is waiting for: nothing any more when it has ended."""
 
 _AGAIN = re.compile(r"; (?:its work is kept, and )?start\w* [^;.]*\bagain\b[^;.]*")
-"""What another start of it would do: of a run before the newest one, that has been seen."""
+"""What another start of it would do: of a run before the newest one, that has been seen; and where its health advises
+how to go on, that is the one thing to do."""
 
 
 class Above(NamedTuple):
@@ -126,14 +127,15 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     lines: list[Line] = []
     if problem:
         lines += _offering("✗ ", problem, "bad", cells)
+    goes_on = run is not None and run.position == 1 and not any(one.advice for one in run.health)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        error = run.error if run.position == 1 else _AGAIN.sub("", run.error)
+        error = run.error if goes_on else _AGAIN.sub("", run.error)
         lines += _offering(f"{look(run.state).glyph} ", error, look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        goes_on = "resumes from what was saved" if run.keeps else "starts it from the beginning"
-        offer = f"; {key('experiment.resume')} {goes_on}" if run.position == 1 else ""
+        again = "resumes from what was saved" if run.keeps else "starts it from the beginning"
+        offer = f"; {key('experiment.resume')} {again}" if goes_on else ""
         text = f"{capital(run.error)}{offer}."
         lines += wrapped_links("! ", text, "bad", cells, "experiment.resume")
     said = {finding.code for finding in run.health if finding.code} if run else set()

@@ -17,6 +17,7 @@ from bitnet_core.runs.around import Load, LoadReader, machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.chain import of_one_training
 from bitnet_core.runs.changes import changes
+from bitnet_core.runs.diverged import has_diverged
 from bitnet_core.runs.elapsed import Elapsed
 from bitnet_core.runs.events import Table
 from bitnet_core.runs.experiment import unreadable_words
@@ -236,7 +237,8 @@ class ExperimentWatcher:
         if stage == "train" and not findings:
             view = self._with_earlier_runs(view, history, runs[place:])
         if not view.unread:
-            findings = findings or health(stage, state, view.vitals, plan, around, silent)
+            diverged = has_diverged(record)
+            findings = findings or health(stage, state, view.vitals, plan, around, silent, diverged=diverged)
         if place == 0 and any(one.code == "gates" for one in findings):
             findings = (*self._trained(history), *findings)
         return RunShown(

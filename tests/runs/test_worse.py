@@ -178,6 +178,8 @@ def test_a_training_that_was_stopped_keeps_what_was_known_of_it():
     (lowered,) = said(from_model)
     assert (lowered.level, lowered.advice) == ("bad", "Begin again from step 0 (`bitnet train --from 0`).")
     assert "an earlier checkpoint" in said(_to(5.43, 5.0, 6.0))[0].advice
+    # The trainer's own sentence says it all, with its cure.
+    assert health("train", "failed", _to(5.43, 12.2).signs.view(), PLAN, diverged=True) == ()
 
 
 def test_fewer_epochs_are_no_advice_to_a_training_of_less_than_one():

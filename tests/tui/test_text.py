@@ -179,6 +179,9 @@ def test_a_run_after_which_another_one_was_started_does_not_say_what_that_would_
     assert said(2) == f"{title} {again.partition(';')[0]}."
     gone = _run(state="interrupted", error="its process is gone", position=2, of=2)
     assert unstyled(*above.alert_lines(gone, "", 99, 8)) == "! Its process is gone."
+    for state, error in (("cancelled", f"train {again}"), ("interrupted", "its process is gone")):
+        run = _run(state=state, error=error, health=(Finding("bad", "Ruined.", "Lower LR."),))  # it says what to do
+        assert ";" not in unstyled(*above.alert_lines(run, "", 99, 8))
 
 
 def test_alerts_have_advice_and_a_count():
