@@ -44,6 +44,8 @@ _NOTABLE_SECONDS = 15.0
 """A wait of this length is told as soon as the one that was told before is over."""
 _LONG_SECONDS = 600.0
 """A wait of this length is worth a decision: to wait, or to start later."""
+_NO_CONNECTION = ("no connection", "no TLS connection", "connection refused")
+"""How the reasons begin for which a server has to be looked after. A limit or a busy server passes by itself."""
 
 
 class Host(Protocol):
@@ -189,6 +191,8 @@ def _alert_of_retries(host: Host, provider: Provider, pace: Pace) -> OnRetry:
         code = "rate_limited" if reason == "rate limited" else "retrying"
         soon = "soon" if wait < 1 and asked is None else f"in {wait:.0f} s{'' if asked is None else ', as it asks'}"
         advice = "Nothing to do." if wait < _LONG_SECONDS else "Wait, or stop the run and start it later."
+        if reason.startswith(_NO_CONNECTION):
+            advice = "Check that its server is running and that its address is right."
         host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", advice)
 
     return on_retry

@@ -10,6 +10,21 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from tests.teachers.virtual_time import run
 
 
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        ("rate limited", "Nothing to do."),
+        ("connection refused", "Check that its server is running and that its address is right."),
+        ("no connection within 10 s", "Check that its server is running and that its address is right."),
+    ],
+)
+def test_a_server_that_can_not_be_reached_is_to_be_looked_after(reason: str, advice: str) -> None:
+    told: list[str] = []
+    host = Reporter(lambda event: told.append(event.advice) if isinstance(event, Alert) else None)
+    opening._alert_of_retries(host, PROVIDERS["custom"], Pace())(reason, None)  # type: ignore[arg-type]
+    assert told == [advice]
+
+
 def test_a_provider_that_names_no_time_is_waited_for_as_long_as_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now, told = 0.0, []
     monkeypatch.setattr(opening.time, "monotonic", lambda: now)
