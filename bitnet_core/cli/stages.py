@@ -83,6 +83,8 @@ def _launch(arguments: argparse.Namespace) -> int:
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)
     if keys.warning:
         warn(keys.warning)
+    if stage in ("train", "pipeline") and (ended := _diverged(resolved.settings)):
+        warn(f"With these settings training has failed before. {ended}")
     run = launch(resolved.settings, stage, keys.values, env_files=resolved.env_files)
     if getattr(arguments, "detach", False):
         with _outlived_by(run, _bitnet(arguments)):
@@ -93,6 +95,15 @@ def _launch(arguments: argparse.Namespace) -> int:
     if said := _of_the_copy(run, resolved.settings, _bitnet(arguments)):
         sys.stderr.write(f"bitnet: {said}\n")
     return code
+
+
+def _diverged(settings: "Settings") -> str:
+    """How a training with these settings has ended, if it diverged."""
+    from bitnet_core.runs.experiment import Experiment
+    from bitnet_core.runs.history import History
+
+    ended = History.read(Experiment.from_settings(settings)).diverged()
+    return ended.error if ended else ""
 
 
 def _bitnet(arguments: argparse.Namespace) -> str:

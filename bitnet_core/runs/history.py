@@ -10,13 +10,14 @@ from typing import NamedTuple
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files.regular import version
 from bitnet_core.runs import catalog
+from bitnet_core.runs.diverged import has_diverged
 from bitnet_core.runs.experiment import Experiment, last_change
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DataOptions
 
 _MOST_PROBLEMS = 2
-_COLLECT = "collect"
+_COLLECT, _TRAIN = "collect", "train"
 
 
 class Entry(NamedTuple):
@@ -196,6 +197,15 @@ class History:
             and self._would_repeat(made.record)
             and all(self._is_unchanged_since(made, need) for need in catalog.stage(stage).needs)
         )
+
+    def diverged(self) -> Entry | None:
+        """The training that diverged with the settings and the input that one would have now, if any did.
+
+        A later one with the same that succeeded takes that back.
+        """
+        runs = (entry for entry in self._runs_of(_TRAIN) if _succeeded(entry.record) or has_diverged(entry.record))
+        last = next((entry for entry in runs if self._would_repeat(entry.record)), None)
+        return last if last is not None and has_diverged(last.record) else None
 
     def _would_repeat(self, record: RunRecord) -> bool:
         """Whether a run of the same stage would have the settings and the input of this one."""

@@ -54,6 +54,8 @@ class Outlook:
     """What had been seen at `step`."""
     worse: tuple[float, float] | None = None
     """The held-out losses before the first step and at `step`, if it is worse there and step 0 was saved too."""
+    diverged: str = ""
+    """How a training with these very settings has ended, if it diverged."""
 
     @property
     def starts_again(self) -> bool:

@@ -322,9 +322,9 @@ class ExperimentScreen(
             if not self.on_stack:
                 raise BitnetError(benchmarks.question(lacking)[1])
             return lacking
-        if agreed or not found.training.starts_again:
+        if agreed or not starting.asks(found.training):
             shell.call_later(self._advise, *shell.launch(self.root, name, values))
-            return replace(found.training, aside=())
+            return replace(found.training, aside=(), diverged="")
         if not self.on_stack:
             raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it anyway.")
         return found.training
@@ -336,9 +336,9 @@ class ExperimentScreen(
         if isinstance(found, tuple):
             self.ask_to_fetch(name, values, found, self._waits(name))
             return
-        if told := " ".join(filter(None, (starting.changed_words(found), starting.worse_words(found)))):
-            self.notify(told)
-        if not found.starts_again:
+        if not starting.asks(found):
+            if told := " ".join(filter(None, (starting.changed_words(found), starting.worse_words(found)))):
+                self.notify(told)
             if self.pane.open == "config":  # what was changed there is being tried now
                 self.call_next(self.pane.choose, "live")
             if awaits:
@@ -349,7 +349,8 @@ class ExperimentScreen(
         def answered(yes: bool | None) -> None:
             if yes:
                 # Asked for like this, the run raises no alarm: its user has just agreed.
-                self.start_stage(name, {**(values or {}), "RESUME_STEP": "0"}, agreed=True)
+                anew = {"RESUME_STEP": "0"} if found.starts_again else {}
+                self.start_stage(name, {**(values or {}), **anew}, agreed=True)
 
         self.ask_on_top(ConfirmScreen(*starting.question(found)), answered, self._waits(name))
 

@@ -1,7 +1,7 @@
 """Starts a stage: settings, keys, process; and what to know before. Slow (keyring, fork), so call it in a thread."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.outlook import Outlook, outlook
 from bitnet_core.runs.record import ACTIVE
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.said import unsaid
 from bitnet_core.teachers import stage_keys
 from bitnet_tui.services.settings import require_experiment, resolved
@@ -67,10 +68,16 @@ def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None
     settings = resolved(home, root, values).checked()
     history = History.read(Experiment.from_settings(settings))
     if stage == _TRAIN:
-        found = outlook(history, settings)
+        found = _training(history, settings)
         in_vain = found.adds_no_step and history.status(stage).state == "done"
         return Foreseen(stage, history.lacking(stage), found, in_vain)
     if stage == PIPELINE.name and history.status(_TRAIN).state not in ("done", *ACTIVE):
         collects = history.status("collect").state != "done"
-        return Foreseen(stage, (), outlook(history, settings, collects_first=collects))
+        return Foreseen(stage, (), _training(history, settings, collects_first=collects))
     return Foreseen(stage, history.lacking(stage))
+
+
+def _training(history: History, settings: Settings, *, collects_first: bool = False) -> Outlook:
+    ended = None if collects_first else history.diverged()
+    found = outlook(history, settings, collects_first=collects_first)
+    return replace(found, diverged=ended.error) if ended else found

@@ -7,7 +7,7 @@ from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import listed, significant
 from bitnet_tui import key_names
 from bitnet_tui.labels import by_label, stage_title
-from bitnet_tui.remedies import in_app
+from bitnet_tui.remedies import in_app, offering
 from bitnet_tui.services.launching import Foreseen
 from bitnet_tui.view.coming import coming
 from bitnet_tui.view.stage_rows import StageRow
@@ -41,14 +41,22 @@ def _in_vain(found: Foreseen, key: Callable[[str], str]) -> str:
     return f"There is nothing to do: {step}; {budget}, {earlier}."
 
 
+def asks(found: Outlook) -> bool:
+    """Whether there is a `question` before a training is started."""
+    return found.starts_again or bool(found.diverged)
+
+
 def question(found: Outlook) -> tuple[str, str, str, str]:
-    """Whether training may begin anew beside checkpoints, as the texts of a question."""
+    """Whether training may begin anew beside checkpoints, or with what it diverged, as the texts of a question."""
+    failed = f"With these settings it has failed before. {offering(found.diverged)}" if found.diverged else ""
+    if not found.starts_again:
+        return "Train again with the same settings?", failed, "Train anyway", "Cancel"
     why = f"Training can't go on from its checkpoints: {in_app(found.why_not)}. " if found.why_not else ""
     budget = f"raise the budget in Config ({key_names.key('experiment.config')})"
     earlier = f"or resume from an earlier one in Checkpoints ({key_names.key('experiment.checkpoints')})"
     instead = f" To go on instead, {budget}, {earlier}." if found.finished else ""
     moved = aside_words(found.aside, "The") if found.aside else "No checkpoint is moved."
-    words = f"{why}{moved}{instead}"
+    words = f"{why}{moved}{instead} {failed}".rstrip()
     return "Train again from step 0?", words, "Train again", "Keep checkpoints"
 
 

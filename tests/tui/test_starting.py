@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.cli.main import main
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -146,6 +148,50 @@ async def test_a_finished_and_unchanged_training_is_not_run_again(home: Path, re
         await pilot.press("y")
         await settled(pilot)
         assert recorder.values == [{"RESUME_STEP": "100"}]
+
+
+def _diverged(home: Path) -> Experiment:
+    exp = experiment(home, "one")
+    leave_traces(exp)
+    SimulatedRun(exp, "train", NOON).finish("failed", "Training diverged: the loss rose; lower LR.")
+    SimulatedRun(exp, "train", NOON + 9).finish("cancelled", "train was stopped.")  # it tells nothing of them
+    return exp
+
+
+@pytest.mark.parametrize("stage", ["train", "pipeline"])
+def test_the_command_says_that_a_training_with_these_settings_diverged(
+    home: Path, stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def not_started(*_: Any, **__: Any) -> None:
+        raise BitnetError("Not started.")
+
+    monkeypatch.setattr("bitnet_core.runs.launch.launch", not_started)
+    root = _diverged(home).root
+    said = "bitnet: warning: With these settings training has failed before. Training diverged: the loss rose; lower"
+    for more, told in (([], True), (["--set", "LR=1e-5"], False)):
+        assert main([stage, "--root", str(root), *more]) == 1
+        assert (said in capsys.readouterr().err) == told
+
+
+async def test_a_training_that_diverged_is_not_run_again_with_the_same_settings_unasked(
+    home: Path, recorder: RecordingLaunch
+):
+    exp = _diverged(home)
+    async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert "With these settings it has failed before. Training diverged: the loss rose; lower “Learning" in words(
+            pilot
+        )
+        assert recorder.launched == []
+        await click_on(pilot, "Train anyway")
+        await settled(pilot)
+        assert (recorder.launched, recorder.values) == ([(exp.root, "train")], [{}])
+    (exp.root / ".env").write_text("LR=1e-5\n")
+    assert not foresee(home, exp.root, "train").training.diverged
+    SimulatedRun(exp, "train", NOON + 99).finish()
+    assert History.read(exp).diverged() is None
 
 
 @pytest.mark.parametrize("question", [True, False])
