@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bitnet_core.runs.ahead import flip_step, has_flipped, last_step, reachable
 from bitnet_core.runs.finding import Finding, Level
-from bitnet_core.runs.report_health import NOW_OF, is_steady, not_finite, slow, spikes, spiking, usual_norm
+from bitnet_core.runs.report_health import NOW_OF, climbing, is_steady, not_finite, slow, spikes, spiking, usual_norm
 from bitnet_core.runs.trend import (
     RISES,
     RUINED,
@@ -78,6 +78,7 @@ def train_health(
         *not_finite(vitals),
         *machine_findings(vitals, machine),
         *_worse(vitals),
+        *climbing(vitals),
         *_rising(vitals),
         *spikes(vitals.reports),
         *slow(vitals.reports),

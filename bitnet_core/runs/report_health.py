@@ -23,6 +23,8 @@ USUAL_OF = 8
 SLOW = 0.4
 """Less than this share of the usual tokens a second is a collapse; an ordinary neighbour costs half."""
 NOW_OF = 3
+FAR_ABOVE, CLIMBS = 2.0, 2
+"""A cross-entropy this many times that of the first report, in so many reports in a row, is no fluctuation."""
 
 
 def not_finite(vitals: Vitals) -> Iterator[Finding]:
@@ -80,6 +82,25 @@ def spikes(reports: Sequence[Report]) -> Iterator[Finding]:
             f"The gradient norm spiked in {len(found)} of the last {RECENT} reports, to {significant(highest)} "
             f"(usually {significant(usual)}).",
             "If the loss jumps too, lower LR or GRAD_CLIP_NORM.",
+        )
+
+
+def climbing(vitals: Vitals) -> Iterator[Finding]:
+    """A cross-entropy that has left where it began, before anything was measured since.
+
+    Neither the flip nor becoming ternary is its reason.
+    """
+    found = [one for one in vitals.reports if one.ce is not None and one.step is not None]
+    ternary = vitals.share is None or vitals.share == 1
+    if len(vitals.evaluations) > 1 or vitals.flip_at is not None or not ternary or len(found) <= CLIMBS:
+        return
+    first, *_, last = found
+    if first.ce and last.ce and all((one.ce or 0) > FAR_ABOVE * first.ce for one in found[-CLIMBS:]):
+        yield Finding(
+            "bad",
+            f"Diverging: CE rose from {significant(first.ce)} at step {number(first.step)} to {significant(last.ce)} "
+            f"at step {number(last.step)}.",
+            "LR is probably too large: stop, lower it and begin again.",
         )
 
 

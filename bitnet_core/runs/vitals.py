@@ -54,6 +54,7 @@ class Report:
     grad_norm: float | None
     tokens_per_s: float | None
     refused: bool
+    ce: float | None = None
 
 
 @dataclass(frozen=True)
@@ -376,4 +377,4 @@ def _told(value: Any) -> float | None:
 
 def _report(event: Metric, refused: bool) -> Report:
     seen, norm, speed = finite(event.seen_tokens) or 0.0, finite(event.grad_norm), finite(event.tokens_per_s)
-    return Report(finite(event.t) or 0.0, finite(event.step), seen, norm, speed, refused)
+    return Report(finite(event.t) or 0.0, finite(event.step), seen, norm, speed, refused, _told(event.ce))

@@ -46,6 +46,23 @@ def test_a_student_that_is_worse_than_at_the_start_is_never_called_healthy(losse
     assert ("LR" in found.advice) is (level != "good")
 
 
+def test_a_loss_that_climbs_before_it_is_measured_is_not_too_early_to_tell():
+    def said(training: Training, *climbs: float) -> Finding:
+        for ce in climbs:
+            training.steps(1, ce=ce)
+        return training.said()[0]
+
+    advice = "LR is probably too large: stop, lower it and begin again."
+    words = "Diverging: CE rose from 5.10 at step 1 to 63.4 at step 3."
+    assert said(Training().evaluate(5.5), 5.1, 56.5, 63.4) == Finding("bad", words, advice)
+    assert said(Training().evaluate(5.5), 5.1, 56.5, 5.0, 63.4).words.startswith("Too early to tell")
+    assert said(Training().evaluate(5.5), 5.1, 9.9, 10.1, 10.1).words.startswith("Too early to tell")
+    ramp = Training().steps(1, ce=5.1, quantized_share=0.1).steps(2, ce=60.0, quantized_share=0.2)
+    assert "Diverging" not in ramp.said()[0].words
+    flipped = Training().steps(1, ce=5.1).emit("flip", step=1, seen_tokens=10)
+    assert "Diverging" not in said(flipped, 60.0, 60.0).words
+
+
 def test_a_loss_that_a_flip_raised_is_told_as_the_flips():
     training = Training().evaluate(6.0).steps(80).evaluate(5.0, "before flip").emit("flip", step=80, seen_tokens=800)
     training.evaluate(6.5, "after flip").steps(3, activation_bits=4)
