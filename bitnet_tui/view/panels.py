@@ -7,6 +7,7 @@ from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.tables import cell
+from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import (
     UNKNOWN,
     count,
@@ -39,6 +40,11 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _ON_THE_DEVICE = ("embedded", "hf")
 """The teachers that work in our own processes; another one's machine is not known."""
+_COLLECT, _CONFIG = "collect", "experiment.config"
+_NO_TRACES = (
+    "This teacher gives no logprobs, so no traces can be collected from it, and no student trained; choose another "
+    "one in Config ({})."
+)
 _WIDE = 78
 _ETA = "ETA"
 _ROOM = {"lr": 17, _ETA: 7}
@@ -286,6 +292,8 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
     own = view.row(one.name)
     if soon := coming(view.rows, one.name, launching=launching):
         lines += wrapped("", soon, "", cells)
+    elif one.name in (PIPELINE.name, _COLLECT) and _gives_none(view):
+        lines += wrapped_links("", _NO_TRACES.format(key(_CONFIG)), "warn", cells, _CONFIG)
     elif one.name == PIPELINE.name:
         lines.append(line("Press ", a_key("experiment.pipeline"), " to run all five stages, one after the other."))
     elif own is not None and own.lacking:
@@ -304,6 +312,12 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
             )
         )
     return tuple(lines)
+
+
+def _gives_none(view: ExperimentView) -> bool:
+    """Whether there are no traces, and the teacher's provider never gives the logprobs that they are made of."""
+    train, provider = view.row("train"), PROVIDERS.get(view.teacher)
+    return train is not None and _COLLECT in train.lacking and provider is not None and provider.logprobs == "no"
 
 
 def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:

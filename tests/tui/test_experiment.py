@@ -13,7 +13,7 @@ from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import experiment as experiment_screen
 from bitnet_tui.screens.experiment import ExperimentScreen
-from bitnet_tui.view.panels import title
+from bitnet_tui.view.panels import title, what_next
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.chart import ChartTitle
@@ -194,6 +194,15 @@ async def test_an_empty_experiment_says_what_to_do(home: Path):
         await pilot.press("down")
         await settled(pilot)
         assert "Press r to run it" in shown(pilot)
+
+
+def test_a_teacher_without_logprobs_is_not_said_to_run_all_stages(home: Path):
+    exp = experiment(home, "mute")
+    (exp.root / ".env").write_text("TEACHER_PROVIDER=anthropic\n")
+    for name, told in (("pipeline", True), ("collect", True), ("teacher", False)):
+        said = unstyled(*what_next(ExperimentWatcher(exp.root, home).look(name), 200))
+        assert ("This teacher gives no logprobs" in said) == told
+        assert ("to run all five" in said, "for the whole" in said) == (False, name == "teacher")
 
 
 @pytest.mark.parametrize("size", SIZES)
