@@ -21,6 +21,8 @@ LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _LEVEL_WORDS = "they were level"
+_FAR = 5.0
+"""A difference of so many times the half interval of one is none of chance, though that of the other is not known."""
 _LEVEL = 0.01
 """Between measurements, a smaller share of the loss counts as no difference."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
@@ -259,6 +261,8 @@ def _allowed(
         word = "more" if sure else "no more"
         return sure, f"That is {word} than what another seed changes here ({significant(spread, 2)})."
     limit = chance(best, second, measure)
+    if limit is None and (words := _far_beyond(best, second, measure, gap)):
+        return True, words
     if limit is None:
         title = "held-out CE" if measure == "heldout_ce" else "held-out loss"  # of others it may be known
         unknown = f"For {title} it is not known yet whether chance alone could do that"
@@ -266,6 +270,19 @@ def _allowed(
     if gap > limit:
         return True, f"That is beyond the chance of the held-out prompts (95%: ±{significant(limit, 2)})."
     return False, f"The held-out prompts alone could do that (95%: ±{significant(limit, 2)}), so it may be chance."
+
+
+def _far_beyond(best: Contender, second: Contender, measure: str, gap: float) -> str:
+    """That a difference is many times the chance that the evaluation of one of the two tells; else empty.
+
+    Both were measured on the same prompts, so the interval of the other one is not that much wider.
+    """
+    halves = [(half, one.letter) for one in (best, second) if (half := _half(one, measure)) is not None]
+    half, letter = max(halves, default=(math.inf, ""))
+    if not comparable(best, second, measure) or not 0 < _FAR * half < gap:
+        return ""
+    times = f"That is {gap / half:.0f} times the chance of the held-out prompts"
+    return f"{times}, as the evaluation of {letter} tells it (95%: ±{significant(half, 2)})."
 
 
 def _evaluations(some: Sequence[Contender]) -> str:
@@ -299,20 +316,32 @@ def chance(one: Contender, two: Contender, measure: str) -> float | None:
     """
     if measure == "heldout_agreement":
         return _chance_of_shares([(each.figures[measure].value, each.tokens) for each in (one, two)])
-    settings = settings_of(one.subject)
-    weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
-    parts = {LAST: weights, LOWEST: weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}
-    kl, ce = parts.get(measure, (None, None))
+    kl, ce = _parts(one, measure)
     if kl is None or ce is None:
         return _together([each.figures[measure].half for each in (one, two)])
     if not comparable(one, two, measure):
         return None
     if (paired := half_width(one.subject.answers, two.subject.answers, kl, ce)) is not None:
         return paired
-    # Of the weighted sum the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
-    # temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
-    halves = [half_widths(each.subject) for each in (one, two)]
-    return _together([half and kl * half[0] + ce * half[1] for half in halves])
+    return _together([_half(each, measure) for each in (one, two)])
+
+
+def _parts(one: Contender, measure: str) -> tuple[float | None, float | None]:
+    """How much of KL and of CE a measure has; None for another one."""
+    settings = settings_of(one.subject)
+    weights = finite(settings.get("KD_WEIGHT")), finite(settings.get("KD_CE_WEIGHT"))
+    parts = {LAST: weights, LOWEST: weights, "heldout_kl": (1.0, 0.0), "heldout_ce": (0.0, 1.0)}
+    return parts.get(measure, (None, None))
+
+
+def _half(one: Contender, measure: str) -> float | None:
+    """Half the interval over the held-out prompts; None for one that was not evaluated.
+
+    Of the weighted sum the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
+    temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
+    """
+    (kl, ce), halves = _parts(one, measure), half_widths(one.subject)
+    return None if kl is None or ce is None or halves is None else kl * halves[0] + ce * halves[1]
 
 
 def _together(halves: Sequence[float | None]) -> float | None:

@@ -136,6 +136,16 @@ def test_without_an_interval_it_is_said_which_to_evaluate(home: Path):
         runs.end_process()
 
 
+def test_a_difference_of_many_times_the_known_interval_needs_no_second_one(home: Path):
+    whole(home, "base", 5.21)
+    for loss, sure in ((4.65, True), (4.95, False)):
+        trained(made(home, str(loss)), loss)
+        found = compared(home, str(loss), "base").sentence
+        times = "That is 9 times the chance of the held-out prompts, as the evaluation of B tells it (95%: ±0.062)."
+        assert (found.startswith("A is better"), times in found) == (sure, sure)
+        assert ("not known yet" in found) != sure
+
+
 def test_nothing_is_made_of_a_difference_that_is_not_shown(home: Path):
     """Nor is the third one left out."""
     for name, loss in (("base", 5.21), ("same", 5.21), ("third", 5.30)):
