@@ -6,6 +6,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
@@ -178,9 +179,17 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
         if lens.smooth:
             parts.append((Span(f"{gap}smoothed ", "accent"),))
         forms.append(parts)
-    flip: list[Line] = [(Span(f"{FLIP} flip", "flip"),)] if seen.flips else []
     ends = rights(lens, axis, alone=True, whole=_WHOLE)
-    return laid_out(forms, lambda _: flip, ends, cells, right_room(lens, alone=True, whole=_WHOLE))
+    return laid_out(forms, partial(_flips, seen), ends, cells, right_room(lens, alone=True, whole=_WHOLE))
+
+
+def _flips(seen: Overlay, room: int) -> list[Line]:
+    """What the lines of the flips mark, with the letters that stand beside them where there is room."""
+    if not seen.flips:
+        return []
+    signs = [(Span(FLIP, "flip"), *(Span(one, f"curve-{one}") for one in names)) for names in seen.flip_names]
+    lettered = (*(span for sign in signs for span in (*sign, Span(" "))), Span("flip", "flip"))
+    return [lettered if cells_of(lettered) <= room else (Span(f"{FLIP} flip", "flip"),)]
 
 
 def names_line(view: CompareView, cells: int) -> Line:
@@ -229,7 +238,7 @@ def reason_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     reasons = view.comparison.verdict.reasons if view.comparison else ""
     if not reasons:
         return ()
-    keyed = _TO_RUN.sub(lambda found: f"{found[0]} ({key('compare.open')})", in_app(reasons))
+    keyed = _TO_RUN.sub(lambda found: f"{found[0]} ({key('compare.open')} opens it)", in_app(reasons))
     lines = wrap(keyed, cells)
     links = _links(" ".join(lines))
     painted: list[Line] = []

@@ -162,7 +162,7 @@ async def test_the_tables_scroll_at_once(home: Path, size: tuple[int, int]):
         await until(pilot, lambda: "More" not in words(pilot) and not tables.max_scroll_y)
         await pilot.resize_terminal(*size)
         await until(pilot, lambda: "More" in words(pilot))
-        await click_on(pilot, "“Evaluate” in C (enter)")
+        await click_on(pilot, "“Evaluate” in C (enter opens it)")
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
         assert (pilot.app.screen.root.name, pilot.app.screen.chosen_stage) == ("c", "teacher")  # type: ignore[attr-defined]
         await pilot.press("escape", "enter")
@@ -252,7 +252,7 @@ async def test_its_chart_by_keys_and_mouse_and_one_that_vanishes_meanwhile(home:
         assert isinstance(screen, CompareScreen)
         await pilot.press("m", "o", "down", "enter")
         await settled(pilot)
-        assert "‹ held-out loss › A 5.20 ○B C 5.00 smoothed ┊ flip" in words(pilot)
+        assert "‹ held-out loss › A 5.20 ○B C 5.00 smoothed ┊ABC flip" in words(pilot)
         await click_on(pilot, "○B")
         await pilot.press("m", "m")
         await settled(pilot)

@@ -25,7 +25,7 @@ async def test_two_others_are_marked_compared_and_looked_at_closely(home: Path, 
         assert isinstance(screen, CompareScreen)
         assert "C is better on held-out loss: 5.000 against A 5.200 (3.8% less), B 5.400." in words(pilot)
         assert "Learning rate 6e-4 6e-4 1e-3" in words(pilot)
-        assert "‹ held-out loss › A 5.20 B 5.40 C 5.00 ┊ flip" in words(pilot)
+        assert "‹ held-out loss › A 5.20 B 5.40 C 5.00 ┊ABC flip" in words(pilot)
         await hand.do(["o", "down", "enter"], "B 5.40 ")
         assert "‹ held-out loss › A 5.20 ○B C 5.00" in words(pilot)
         await hand.do(["o", "down", "enter"], "○B")
