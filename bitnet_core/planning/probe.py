@@ -37,7 +37,7 @@ from bitnet_core.planning.memory import Batch, Beside, training_bytes
 from bitnet_core.planning.program import program_bytes
 from bitnet_core.planning.start import start_seconds
 from bitnet_core.planning.traces import traces_record
-from bitnet_core.pretrained.choose import open_source
+from bitnet_core.pretrained.choose import planned_shape
 from bitnet_core.pretrained.start import as_source, source_bytes, warm_shape
 from bitnet_core.pretrained.teacher_model import TeacherModel, teacher_model
 from bitnet_core.pretrained.wanted import require_no_sizes, wanted
@@ -147,12 +147,12 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
 
 
 def _shape_of_start(settings: Settings, preset: str | None) -> StudentConfig | None:
-    """The shape of the model in STUDENT_INIT, whose headers alone are read; None if no layer of one is kept."""
+    """The shape of the model in STUDENT_INIT, whose weights are not read; None if no layer of one is kept."""
     start = None if preset else wanted(InitOptions.of(settings), TeacherOptions.of(settings))
     if start is None or start.embedding_alone:
         return None
     require_no_sizes(StudentOptions.of(settings))
-    return open_source(start).shape
+    return planned_shape(start)
 
 
 def _shape(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import require_regular
+from bitnet_core.model.config import StudentConfig
 from bitnet_core.pretrained.located import configuration
 from bitnet_core.pretrained.source import HEAD, DoesNotFit, Source, Unchanged, require_tensors, shape_of, tokens_of
 from bitnet_core.teachers.hf.files import content_hash
@@ -31,7 +32,7 @@ def open_folder(folder: Path, name: str, fix: str) -> Source:
     unchanged = Unchanged([folder / "config.json", *files])
     config = _config(folder, name)
     where = _where(files, folder, name)
-    shape = shape_of(name, _shape_values(name, config))
+    shape = _shape(name, config)
     require_tensors(name, {own: size for own, (_, size) in where.items()}, shape)
     tokens = tokens_of(load_tokenizer(folder, _ANY_TEMPLATE, fix=fix).definition)
 
@@ -41,6 +42,15 @@ def open_folder(folder: Path, name: str, fix: str) -> Source:
 
     tied = HEAD not in where or config.get("tie_word_embeddings") is True
     return Source(name, shape, tied, tokens, unchanged.checked(read), unchanged.checked(lambda: content_hash(folder)))
+
+
+def configured_shape(folder: Path, name: str) -> StudentConfig:
+    """The shape that the configuration says, without a look at the weights. Errors as of `open_folder`."""
+    return _shape(name, _config(folder, name))
+
+
+def _shape(name: str, config: dict[str, Any]) -> StudentConfig:
+    return shape_of(name, _shape_values(name, config))
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

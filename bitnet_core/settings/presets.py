@@ -9,7 +9,7 @@ OWN_WEIGHTS = {
     "360m": "HuggingFaceTB/SmolLM2-360M-Instruct",
 }
 """The models on the hub of these very shapes, which a student can start from (STUDENT_INIT)."""
-_EMBEDDED = "smollm2-135m"
+EMBEDDED = "smollm2-135m"
 """The shape of the embedded teacher."""
 EMBEDDED_LAYERS = 30
 """How many layers the embedded teacher has."""
@@ -20,4 +20,4 @@ def own_weights(preset: str, teacher: str) -> str:
 
     `teacher` is the teacher's provider: the embedded one needs no hub.
     """
-    return "teacher" if (preset, teacher) == (_EMBEDDED, "embedded") else OWN_WEIGHTS.get(preset, "")
+    return "teacher" if (preset, teacher) == (EMBEDDED, "embedded") else OWN_WEIGHTS.get(preset, "")

@@ -6,6 +6,7 @@ import pytest
 
 from bitnet_core.planning import probe
 from bitnet_core.planning.plan import Asked, plan
+from bitnet_core.pretrained import choose
 from bitnet_core.pretrained.choose import open_source
 from bitnet_core.pretrained.source import Source
 from bitnet_core.pretrained.wanted import Wanted
@@ -23,7 +24,7 @@ def test_the_sources_headers_are_read_once(tmp_path: Path, teacher: Path, monkey
         opened.append(found)
         return open_source(found)
 
-    monkeypatch.setattr(probe, "open_source", counted)
+    monkeypatch.setattr(choose, "open_source", counted)
     sizes = dict.fromkeys(("MINI_DIM", "MINI_LAYERS", "MINI_HEADS"), "")
     facts = _facts(tmp_path, **sizes, STUDENT_INIT=str(teacher), ATTENTION_RELATION_WEIGHT="1")
     assert facts["source_bytes"] > 0

@@ -1,5 +1,7 @@
 """`bitnet plan` for a student that starts from a model: what comes before its first step."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from bitnet_core.planning.plan import Asked, plan
 from bitnet_core.planning.preparation import UNTIMED
 from bitnet_core.planning.tables import tables
 from bitnet_core.planning.teacher import TeacherPlan
+from bitnet_core.pretrained import choose
 from bitnet_core.pretrained.fit_size import FIT_POSITIONS
+from bitnet_core.settings.presets import EMBEDDED_LAYERS
 from tests.planning.test_plan import OPTIONS, TRACES, _facts, _own_cache
 from tests.planning.test_plan_online import teacher
 
@@ -42,6 +46,26 @@ def test_reading_and_fitting_are_timed_and_kept(
     assert _facts(tmp_path, **values)["start"] == found | UNTIMED
     assert _facts(tmp_path, time=True, **values | {"STUDENT_INIT_FIT_STEPS": "0"})["start"] is None
     assert _facts(tmp_path, time=True)["start"] is None
+
+
+def test_no_weights_are_downloaded_for_a_plan(tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration of a model on the hub tells its shape, and that of the embedded teacher is known."""
+    alone = tmp_path / "configuration"
+    alone.mkdir()
+    shutil.copy(teacher / "config.json", alone)
+    asked: list[Sequence[str]] = []
+
+    def downloaded(_name: str, patterns: Sequence[str], **_: object) -> Path:
+        asked.append(patterns)
+        return alone
+
+    monkeypatch.setattr(choose, "download", downloaded)
+    monkeypatch.setattr(choose, "ensure_files", lambda *_: pytest.fail("the embedded teacher is downloaded"))
+    told = [_facts(tmp_path, **SIZES, STUDENT_INIT=name) for name in ("someone/model", str(teacher))]
+    assert told[0]["shape"] == told[1]["shape"] and told[0]["start"] == told[1]["start"]
+    assert asked == [("config.json",)]
+    assert _facts(tmp_path, **SIZES, STUDENT_INIT="teacher")["shape"]["num_hidden_layers"] == EMBEDDED_LAYERS
+    assert len(asked) == 1
 
 
 def test_what_does_not_fit_into_memory_is_not_timed(

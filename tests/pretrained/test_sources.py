@@ -16,7 +16,7 @@ from transformers import LlamaForCausalLM
 from bitnet_core.errors import UsageError
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate, sub_norms_observed
-from bitnet_core.pretrained.choose import open_source
+from bitnet_core.pretrained.choose import open_source, planned_shape
 from bitnet_core.pretrained.gguf_source import open_gguf, unpermuted
 from bitnet_core.pretrained.source import EMBEDDING, Source
 from bitnet_core.pretrained.start import load
@@ -81,6 +81,8 @@ def test_the_embedded_teacher_is_read_as_transformers_reads_it(teacher_files: Em
     kept, rows = (0, 29), 2048
     source = open_gguf(teacher_files.gguf, "teacher")
     assert source.shape.num_hidden_layers == EMBEDDED_LAYERS
+    epsilon = pytest.approx(source.shape.rms_norm_eps)
+    assert planned_shape(Wanted("", "")).to_dict() == {**source.shape.to_dict(), "rms_norm_eps": epsilon}
     shape = dataclasses.replace(source.shape, num_hidden_layers=len(kept), vocab_size=rows)
     student = Student(shape).eval()
     load(student, source, kept)
