@@ -1,13 +1,22 @@
 """Exports a checkpoint for other programs: `bitnet export …` in a process of its own, so call `run` in a thread."""
 
+import os
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from bitnet_core import process
+from bitnet_core.files import real_path
 from bitnet_core.runs.exports import GGUF, HF, Exported
+from bitnet_core.text import finite
+from bitnet_tui.services import kept
 from bitnet_tui.services.commands import Command
 
 FORMATS = {GGUF: "for llama.cpp: one GGUF file", HF: "for transformers: a folder"}
 _SECONDS = 3600.0
+_BEGUN = "exports"
+"""The record of the exports whose end no app has seen, by the folder of the experiment."""
 
 
 class Export(Command):
@@ -47,8 +56,38 @@ class Export(Command):
 
     def exported(self) -> tuple[Path, str]:
         """Run it; where the export is, and whether it was verified. BitnetError if there is none."""
-        report = self.run()
+        app = process.identify(os.getpid())
+        _note(self.root, {"step": self.step, "form": self.form, "app": app and asdict(app)})
+        try:
+            report = self.run()
+        finally:
+            if not self.cancelled:  # the app ends, and the next one tells
+                _note(self.root, None)
         where = Path(str((report.get("exported") or [""])[0]))
         if problems := report.get("problems"):
             return where, f"but {' '.join(str(one) for one in problems)}"
         return where, "verified" if report.get("verified") else "not verified: its runtime is not installed here"
+
+
+def unfinished(root: Path) -> tuple[int, str] | None:
+    """The step and the format of an export that has ended with its app; None if there is none, or it still runs."""
+    found = _begun().get(str(real_path(root)))
+    if not isinstance(found, dict) or found.get("form") not in FORMATS:
+        return None
+    step, app = finite(found.get("step")), found.get("app")
+    try:
+        runs = isinstance(app, dict) and process.is_alive(process.ProcessIdentity(**app))
+    except TypeError:  # of another version
+        runs = False
+    return None if step is None or runs else (int(step), found["form"])
+
+
+def _begun() -> dict[str, Any]:
+    record = kept.read(_BEGUN)
+    return record if isinstance(record, dict) else {}
+
+
+def _note(root: Path, begun: dict[str, Any] | None) -> None:
+    place = str(real_path(root))
+    others = {name: one for name, one in _begun().items() if name != place}
+    kept.write(_BEGUN, others if begun is None else others | {place: begun})

@@ -2,18 +2,23 @@
 
 import contextlib
 import os
+import subprocess
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group
 from bitnet_core.secrets.known import remember
+from bitnet_core.settings.kinds import as_written
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.services.commands import Command, find_keys, last_sentence, objects
+from bitnet_tui.services.settings import resolved
 
 _LONGEST_TOKEN = 1 << 16
+_NOTHING = "${BITNET_NOTHING:-}"
+"""A setting's text that makes it unset, whatever other places say."""
 Keep = Callable[[str, str], str]
 """Keeps a key, and returns a sentence that says where."""
 
@@ -36,11 +41,32 @@ class _OfTarget(Command):
         self._typed = dict(typed)
         self._kind = KINDS[backend]
         self._keep = keep
+        self._root = root
         super().__init__(home, ["--root", str(root), "store", self.name], values, self.seconds, self._kind.title)
 
     def worded(self, sentence: str) -> str:
         """As it is: the form has its own words for it, as a key is typed into its field there."""
         return sentence
+
+    @contextlib.contextmanager
+    def started(
+        self, keys: Mapping[str, str], more: Sequence[str] = (), pass_fds: Sequence[int] = ()
+    ) -> "Iterator[subprocess.Popen[str]]":
+        self.values = self._emptied() | self.values
+        with super().started(keys, more, pass_fds) as child:
+            yield child
+
+    def _emptied(self) -> dict[str, str]:
+        """What counts for the settings of a target that an experiment's own `.env` has and `values` have not.
+
+        The command reads that `.env`, and an empty `--set` sets nothing: a reference to nothing does.
+        """
+        own, without = resolved(self.home, self._root).settings, resolved(self.home).settings
+        return {
+            name: _NOTHING if without.values[name] is None else as_written(without.values[name])
+            for name in self._kind.options.setting_names()
+            if name not in self.values and own.values[name] != without.values[name]
+        }
 
 
 class Check(_OfTarget):

@@ -32,10 +32,11 @@ from bitnet_core.text import (
 from bitnet_tui import key_names
 from bitnet_tui.labels import label
 from bitnet_tui.remedies import actions_in, in_app
+from bitnet_tui.services import exporting
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
-from bitnet_tui.view.exports import names
+from bitnet_tui.view.exports import names, unfinished
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.offered import wrapped_links
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -90,13 +91,15 @@ class Saved:
 class CheckpointsView:
     """Newest first. `aside` counts the sets of older checkpoints that were moved to `superseded`.
 
-    `unusable` has a sentence about each export that can't be used.
+    `unusable` has a sentence about each export that can't be used. `unfinished` says in which style that one has
+    ended with an earlier app; it is empty if none has.
     """
 
     rows: tuple[Saved, ...] = ()
     problem: str = ""
     aside: int = 0
     unusable: tuple[str, ...] = ()
+    unfinished: tuple[str, str] | tuple[()] = ()
 
     def row(self, step: str | None) -> Saved | None:
         return next((row for row in self.rows if str(row.step) == step), None)
@@ -144,7 +147,9 @@ class CheckpointReader:
         rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         unusable = tuple(exports.unusable_words(path, why) for path, why in sorted(damaged.items()))
-        return CheckpointsView(tuple(rows), "", aside, unusable)
+        begun = exporting.unfinished(self.root)
+        told = unfinished(*begun) if begun and begun[0] in steps else ()
+        return CheckpointsView(tuple(rows), "", aside, unusable, told)
 
 
 def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) -> tuple[Exported, ...]:

@@ -60,6 +60,13 @@ def ended(style: str, words: str) -> tuple[str, str]:
     return style, words if style == "bad" else f"{words}. {key('checkpoints.export')} shows how to run it."
 
 
+def unfinished(step: int, kind: str) -> tuple[str, str]:
+    """The same of one that has ended with an earlier app."""
+    what = f"The export of step {step} for {_RUNTIME[kind]}"
+    again = f"{key('checkpoints.export')} exports it again"
+    return "warn", f"{what} ended with the app, before it was written and compared with the student; {again}."
+
+
 def facts(one: Exported, cells: int) -> tuple[Line, ...]:
     """Where it is, how large, and how old."""
     about = line(Span(f"{size(one.bytes)}, written {ago(one.written, time.time())}", "label"))

@@ -108,9 +108,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         compared = self.compared(self.chosen)
         about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon, compared)
         self.query_one("#checkpoints-about", Painted).show(about)
-        if self._said is not None:
-            said = checkpoints.said_lines(*self._said, cells, _SAID_LINES)
-            self.query_one("#checkpoints-said", Painted).show(said)
+        if said := self._said or self.view.unfinished:
+            lines = checkpoints.said_lines(*said, cells, _SAID_LINES)
+            self.query_one("#checkpoints-said", Painted).show(lines)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 import bitnet_tui
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.exports import GGUF, HF, Exported
 from bitnet_core.text import size, width
@@ -21,7 +22,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
-from bitnet_tui.services.exporting import Export
+from bitnet_tui.services.exporting import Export, unfinished
 from bitnet_tui.view.checkpoints import said_lines
 from bitnet_tui.view.exports import command_lines, commands, facts, running
 from bitnet_tui.view.spans import unstyled
@@ -138,6 +139,33 @@ async def test_an_export_that_failed_says_so_and_opens_no_page(
         await until(pilot, lambda: "✗ There is no room." in words(pilot))
         assert "Exporting" not in words(pilot)
         assert not _page_is_open(pilot)
+
+
+async def test_an_export_that_ended_with_an_earlier_app_is_told_until_the_next_one_begins(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    """As when the terminal was closed, where nothing could ask. The app that still runs tells by itself."""
+
+    def run(export: Export) -> dict[str, object]:
+        export.cancelled = True
+        raise BitnetError("It was killed.")
+
+    monkeypatch.setattr(Export, "run", run)
+    with pytest.raises(BitnetError):
+        Export(home, saved.root, GGUF, 200, saved.checkpoints / "x.pt").exported()
+    assert unfinished(saved.root) is None
+    monkeypatch.setattr("bitnet_core.process.is_alive", lambda _: False)
+    assert unfinished(saved.root) == (200, GGUF) and unfinished(home / "two") is None
+    export = Exporting(saved.root, monkeypatch)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4")
+        told = "The export of step 200 for llama.cpp ended with the app, before it was written"
+        await until(pilot, lambda: told in " ".join(words(pilot).split()))
+        await pilot.press("E", "enter")
+        export.end()
+        await until(pilot, lambda: "✓ Exported step 200, verified: " in words(pilot))
+        assert unfinished(saved.root) is None
 
 
 async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
