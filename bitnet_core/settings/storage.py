@@ -67,12 +67,17 @@ class StorageOptions(Group):
 def target_mark(settings: Settings, name: str) -> str:
     """A digest of the settings that lead to the copy of this name, to know it again; no key is in it."""
     backend = str(settings.values["STORAGE_BACKEND"] or "local")
-    leading = {
-        one: str(settings.values.get(one))
+    found = {one: str(settings.values.get(one)) for one in leading(backend)}
+    return hashlib.sha256(json.dumps([backend, name, found], sort_keys=True).encode()).hexdigest()
+
+
+def leading(backend: str) -> tuple[str, ...]:
+    """The settings, but keys, that say where a target of this kind is."""
+    return tuple(
+        one
         for one, setting in REGISTRY.items()
         if setting.section in SECTIONS[backend] and not setting.secret and one not in _NOT_LEADING
-    }
-    return hashlib.sha256(json.dumps([backend, name, leading], sort_keys=True).encode()).hexdigest()
+    )
 
 
 class ICloudOptions(Group):

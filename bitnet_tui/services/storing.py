@@ -12,6 +12,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.kinds import as_written
+from bitnet_core.settings.storage import leading
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.services.commands import Command, find_keys, last_sentence, objects
 from bitnet_tui.services.settings import resolved
@@ -63,8 +64,8 @@ class _OfTarget(Command):
         """
         own, without = resolved(self.home, self._root).settings, resolved(self.home).settings
         return {
-            name: _NOTHING if without.values[name] is None else as_written(without.values[name])
-            for name in self._kind.options.setting_names()
+            name: as_written(without.values[name]) or _NOTHING
+            for name in leading(self._kind.backend)
             if name not in self.values and own.values[name] != without.values[name]
         }
 

@@ -358,3 +358,9 @@ def test_a_region_must_be_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     with pytest.raises(Refused, match="AWS_DEFAULT_REGION"), dynamodb.opened(DynamoOptions(), Keys(KEYS)):
         pass
+    other = DynamoOptions(region="http://x", endpoint="http://127.0.0.1:1")
+    with (
+        pytest.raises(Refused, match="correct DYNAMO_REGION or AWS_DEFAULT_REGION"),
+        dynamodb.opened(other, Keys(KEYS)),
+    ):
+        pass

@@ -10,6 +10,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
+from bitnet_core.settings.resolve import resolve
 from bitnet_tui.services import commands, drafts, planning
 from bitnet_tui.services.storing import Check, Login
 from tests.tui.pilots import files_text
@@ -78,6 +79,23 @@ def test_a_target_is_really_tried_and_nothing_is_left_there(home: Path, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(BitnetError, match=r"file.*\.$"):
         Check(home, home / "new", "local", values | {"STORAGE_LOCAL_DIR": str(tmp_path / "file")}, {}, kept).run()
+
+
+def test_a_field_that_was_emptied_is_tested_as_empty(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """The command reads the experiment's `.env`, which has the old value, and what the form does not ask."""
+    env = "STORAGE_BACKEND=s3\nS3_BUCKET=b\nAWS_DEFAULT_REGION=http://x:1\nS3_PREFIX=p\nSTORAGE_NAME=mine\n"
+    root = Workspace(home).create("first", env)
+    values = {"STORAGE_BACKEND": "s3", "S3_BUCKET": "b", "S3_ENDPOINT_URL": "http://x:1"}
+    started = _instead(monkeypatch, "print('{}')")
+    Check(home, root, "s3", values, {}, kept).run()
+    given = dict(one.split("=", 1) for one in started[0] if "=" in one)
+    found = resolve(given, root=root, environ={}).settings.values
+    assert (found["S3_ENDPOINT_URL"], found["S3_PREFIX"], found["STORAGE_NAME"]) == (
+        "http://x:1",
+        "bitnet_poc/",
+        "mine",
+    )
+    assert not found["AWS_DEFAULT_REGION"]
 
 
 def _instead(monkeypatch: pytest.MonkeyPatch, code: str) -> list[list[str]]:

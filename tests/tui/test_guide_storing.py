@@ -94,6 +94,15 @@ def test_a_server_of_ones_own_that_is_not_found_leads_to_the_endpoint_unless_the
     assert _failed(problem, "s3", S3_ENDPOINT_URL="https://s3.example").field == "AWS_DEFAULT_REGION"
 
 
+def test_a_value_that_the_sentence_quotes_leads_to_its_field():
+    problem = (
+        "S3 can't be used (Provided region_name 'http://x:1' is no region); check that S3_ENDPOINT_URL is right."
+    )
+    given = {"AWS_DEFAULT_REGION": "http://x:1", "S3_ENDPOINT_URL": "http://y:1"}
+    assert _failed(problem, "s3", **given).field == "AWS_DEFAULT_REGION"
+    assert _failed(problem, "s3", S3_ENDPOINT_URL="http://y:1").field == "S3_ENDPOINT_URL"
+
+
 def test_what_a_target_lacks_can_be_created_from_its_form():
     folder = "/mnt/disk/copy is not there; mount its disk, or create its folder."
     draft = Draft().having(BACKEND, "local").having("STORAGE_LOCAL_DIR", "/mnt/disk/copy")

@@ -45,6 +45,11 @@ _ANY_REGION = "us-east-1"
 """For servers that are in no region."""
 _ENDPOINTS = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}
 """The settings that give a server's address instead of Amazon's."""
+_OWN_REGIONS = {
+    "dynamodb": "DYNAMO_REGION or ",
+    **dict.fromkeys(("amplify", "cloudformation"), "AMPLIFY_REGION or "),
+}
+"""The settings that come before AWS_DEFAULT_REGION."""
 _UNKNOWN_KEY = ("InvalidAccessKeyId", "UnrecognizedClient")
 _URL = re.compile(r'"?https?://([^/?\s"]+)[^\s"]*"?')
 """botocore names the whole address of a request, and only its host is of use."""
@@ -136,6 +141,7 @@ class Aws:
         self._masked = Redactor(value for value in keys.values.values() if value)
         self._endpoint = _ENDPOINTS[service] if endpoint else ""
         self._where = self._endpoint or "AWS_DEFAULT_REGION"
+        self._region = f"{_OWN_REGIONS.get(service, '')}AWS_DEFAULT_REGION"
         other = _ENDPOINTS.get(service, "") if not endpoint else ""
         self._elsewhere = f", or set {other} for another server than Amazon's" if other else ""
         host = _host_of(title, endpoint, self._endpoint)
@@ -242,6 +248,8 @@ class Aws:
             raise self._refused(error, _EXPIRED) from error
         except exceptions.NoRegionError as error:
             raise self._refused(error, "set its region (AWS_DEFAULT_REGION)") from error
+        except exceptions.InvalidRegionError as error:
+            raise self._refused(error, f"correct {self._region}") from error
         except _NONSENSE as error:
             if not self._sent.requests:
                 raise self._refused(error, f"check that {self._where} is right") from error

@@ -159,7 +159,10 @@ def _each(seconds: list[float]) -> str:
 
 
 def failed(problem: str, draft: Draft) -> Found:
-    """Why the test failed, and the button that creates what is missing, or the field that the sentence names."""
+    """Why the test failed, and the button that creates what is missing, or leads to the field that has to change.
+
+    That is the field whose value the sentence quotes, else one that it names.
+    """
     backend = draft.get(BACKEND)
     kind = KINDS[backend]
     if kind.creates and kind.lacks in problem:
@@ -178,7 +181,8 @@ def failed(problem: str, draft: Draft) -> Found:
         return name not in kind.needs, not REGISTRY[name].secret, to_set
 
     likely = sorted(fields(backend), key=order)
-    named = next((name for name in likely if name in problem), "")
+    quoted = [name for name in likely if draft.get(name) and f"'{draft.get(name)}'" in problem]
+    named = next(iter([*quoted, *(name for name in likely if name in problem)]), "")
     unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
     offer = f"Go to {label(named)}" if named else ""
     return Found((_failure(f"{plain(problem)}{unchecked}"),), offer, field=named, why=in_short(problem))
