@@ -241,16 +241,16 @@ def title(name: str) -> str:
         return _ALONE[name]
     section, own = REGISTRY[name].section, label(name)
     if section.startswith(_OF_A_TARGET):
-        return f"{section.removeprefix(_OF_A_TARGET)} {_within(own)}"
+        return f"{section.removeprefix(_OF_A_TARGET)} {within(own)}"
     suffix = next(filter(name.endswith, _OF_A_PROVIDER), "")
     if not suffix:
         return own
     from bitnet_core.teachers.profiles import PROVIDERS  # not on the way to the first paint
 
-    return f"{PROVIDERS[name.removesuffix(suffix).lower()].label} {_within(own)}"
+    return f"{PROVIDERS[name.removesuffix(suffix).lower()].label} {within(own)}"
 
 
-def _within(words: str) -> str:
+def within(words: str) -> str:
     """Words that begin a line, as they are within one."""
     return words if words[:2].isupper() else words[:1].lower() + words[1:]
 

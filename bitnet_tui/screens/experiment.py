@@ -76,7 +76,8 @@ class ExperimentScreen(
         if self._chosen is not None and self._shows_what_runs:
             following = ""
         if not self._view.active:
-            following = "no stage runs here" if self.complete else ""
+            alone = "only an upload runs" if self._view.copy.sending else "no stage runs here"
+            following = alone if self.complete else ""
         right, cells = [Span(following, "label")], max(0, self.app.size.width - 2)
         free = cells - max(map(width, ways)) - _HEAD_GAP  # so nothing comes and goes with the words on the right
         if self._view.teacher:

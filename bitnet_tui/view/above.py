@@ -21,6 +21,7 @@ _LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
 _REPORTS = "experiment.reports"
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
+_MOST_UPLOAD_LINES = 2
 _LEAST_SAID = 2
 """Lines for health and alerts, before the figures get any. An active run always has them, said or not."""
 
@@ -49,6 +50,7 @@ def above(view: ExperimentView, cells: int, rows: int, tab: str = "live") -> Abo
     found = figures(run, cells) if run else ()
     health = health_lines(run, cells, _MOST_HEALTH_LINES, tab)
     alerts = (
+        *(() if run is not None and run.active else upload_lines(view, cells)),
         *outdated_lines(view, cells),
         *alert_lines(run, view.problem, cells, _MOST_ALERT_LINES),
     )
@@ -120,6 +122,16 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     if view.changes:
         text = f"Since these results: {by_label(changed_words(view.changes))}; {again}"
     return tuple(wrapped_links("↻ ", text, "warn", cells, "experiment.run"))
+
+
+def upload_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+    """What keeps an upload that outlives its stage from sending. The tab Storage has the whole of it."""
+    found = view.copy.upload.health if view.copy.sending and view.copy.upload else ()
+    wrong = next((one for one in found if one.level in ("warn", "bad")), None)
+    if wrong is None:
+        return ()
+    again = "" if wrong.code == "storage_behind" else " It is tried again."
+    return first_lines(_offering("▲ ", f"Upload: {wrong.words}{again}", "warn", cells), _MOST_UPLOAD_LINES, cells)
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:

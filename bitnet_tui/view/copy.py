@@ -16,7 +16,7 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.storage import StorageOptions, target_mark
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import ago, duration, files, flat, listed, pad, size, wrap
-from bitnet_tui.labels import stage_title
+from bitnet_tui.labels import label, stage_title, within
 from bitnet_tui.remedies import actions_in, in_app
 from bitnet_tui.view.offered import a_key, linked
 from bitnet_tui.view.spans import Line, Span, line, short
@@ -78,14 +78,18 @@ def target_of(settings: Settings) -> tuple[str, str]:
 
 
 def place_of(settings: Settings, backend: str) -> str:
-    """`S3: bucket, https://…`: the kind of target and what the settings say of its place."""
+    """`S3: bucket b, endpoint https://…`: the kind of target and what the settings say of its place."""
     from bitnet_core.storage.catalog import KINDS
 
     kind = KINDS[backend]
     own = (name for name in REGISTRY if name in kind.options.setting_names() and REGISTRY[name].section != "Storage")
-    values = [str(settings.values[name]) for name in own if name in settings.origins and settings.values.get(name)]
-    if kind.folder and (folder := str(settings.values.get(kind.folder) or "")) not in ("", *values):
-        values.insert(0, folder)
+    given = {
+        name: text for name in own if name in settings.origins and (text := str(settings.values.get(name) or ""))
+    }
+    if kind.folder and (folder := str(settings.values.get(kind.folder) or "")):
+        given = {kind.folder: folder} | given
+    alone = len(given) == 1
+    values = [text if alone else f"{within(label(name))} {text}" for name, text in given.items()]
     return f"{kind.title}: {flat(', '.join(values))}" if values else kind.title
 
 

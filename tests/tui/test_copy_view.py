@@ -45,7 +45,10 @@ def test_what_is_stored_the_largest_first():
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        ("STORAGE_BACKEND=s3\nS3_BUCKET=mine\nS3_ENDPOINT_URL=http://minio:9000\n", "S3: mine, http://minio:9000"),
+        (
+            "STORAGE_BACKEND=s3\nS3_BUCKET=mine\nS3_ENDPOINT_URL=http://minio:9000\n",
+            "S3: bucket mine, endpoint http://minio:9000",
+        ),
         ("STORAGE_BACKEND=local\nSTORAGE_LOCAL_DIR=/mnt/disk\n", "A folder: /mnt/disk"),
         ("STORAGE_BACKEND=dropbox\n", "Dropbox"),
     ],

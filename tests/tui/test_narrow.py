@@ -17,6 +17,7 @@ from bitnet_tui.screens.confirm import ConfirmScreen
 from bitnet_tui.screens.help import help_lines
 from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.view.above import above
+from bitnet_tui.view.copy import CopyView, Upload
 from bitnet_tui.view.panels import figures
 from bitnet_tui.view.run_fold import RunView, ShownAlert
 from bitnet_tui.view.spans import unstyled
@@ -221,6 +222,19 @@ def test_what_stands_above_a_chart_takes_the_rows_there_are(rows: int):
         if said is calm and rows >= 2 + len(figures(going, 58)) + (seen is unheard):  # the gauge is above the figures
             assert len(end.health) + len(end.alerts) == len(parts.health)
             assert len(end.figures) == len(parts.figures)
+
+
+def test_an_upload_that_outlives_its_stage_says_why_nothing_arrives():
+    run = RunShown("r", "train", "failed", RunView(), "It broke.", None, 1.0, 1, 1, None)
+    stuck = Finding("warn", "S3 can't be reached (no route).", "The stage continues.", "storage_unreachable")
+    copy = CopyView("s3", "live", upload=Upload("running", "", (stuck,)))
+    view = ExperimentView(Path("/e"), (), "train", run, copy=copy)
+    said = "▲ Upload: S3 can't be reached (no route). It is tried again."
+    assert unstyled(above(view, 80, 12).alerts[0]) == said
+    ended = replace(view, copy=replace(copy, upload=Upload("failed", "", (stuck,))))
+    going = replace(view, run=replace(run, state="running"))
+    for one in (ended, going):
+        assert "Upload" not in "\n".join(unstyled(line) for part in above(one, 80, 12) for line in part)
 
 
 def test_how_a_run_is_now_and_what_to_do_come_before_what_was_said_of_it_once():
