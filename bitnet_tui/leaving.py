@@ -24,7 +24,7 @@ class Leaving(Telling):
 
         title = f"Quit while {listed([one.what for one in going])}?"
         why = " ".join(dict.fromkeys(one.if_ended for one in going))
-        self._question = ConfirmScreen(title, why, "Quit", "Stay")
+        self._question = ConfirmScreen(title, why, "Quit")
         self.push_screen(self._question, lambda yes: self.exit() if yes else None)
 
     def on_unmount(self) -> None:

@@ -16,14 +16,15 @@ _ELSEWHERE = ("experiment.config", "experiment.checkpoints")
 
 
 class ConfirmScreen(DialogScreen[bool]):
-    """A question with a yes and a no. The safe answer has the focus: no, unless yes is `harmless`.
+    """A question with a yes, and Cancel, which leaves everything as it is and says `unchanged`, if it is given.
 
+    The safe answer has the focus: Cancel, unless yes is `harmless`.
     Where yes is `final`, which can't be taken back, its key only goes to the button: Enter, or a click, does it.
     """
 
     CSS_PATH = "cards.tcss"
     BINDINGS = [  # noqa: RUF012
-        bindings.shared("dialog.no", "dismiss(False)"),
+        bindings.shared("dialog.no", "no"),
         bindings.shared("dialog.yes", "yes"),
         bindings.shared("move.left", "app.focus_previous"),
         bindings.shared("move.right", "app.focus_next"),
@@ -31,21 +32,22 @@ class ConfirmScreen(DialogScreen[bool]):
     ]
 
     def __init__(
-        self, what: str, why: str, yes: str, no: str, *, final: bool = False, harmless: bool = False
+        self, what: str, why: str, yes: str, unchanged: str = "", *, final: bool = False, harmless: bool = False
     ) -> None:
         super().__init__()
         self._first = "yes" if harmless else "no"
-        self._texts = (what, why, yes, no)
+        self._texts = (what, why, yes)
+        self._unchanged = unchanged
         self._final = final
 
     def compose(self) -> ComposeResult:
-        what, _, yes, no = self._texts
+        what, _, yes = self._texts
         with Vertical(classes="card"):
             yield Words(what, classes="title")
             with VerticalScroll(can_focus=False, classes="long"):
                 yield Painted(id="why")
             with Horizontal(classes="buttons"):
-                yield Button(Content(no), id="no", name="dismiss(False)")
+                yield Button("Cancel", id="no", name="no")
                 yield Button(Content(yes), id="yes", name="dismiss(True)")
 
     def on_mount(self) -> None:
@@ -57,6 +59,11 @@ class ConfirmScreen(DialogScreen[bool]):
         below = self.app.screen_stack[-2]
         self.dismiss(False)
         below.call_later(below.run_action, f"view({tab!r})")
+
+    def action_no(self) -> None:
+        self.dismiss(False)
+        if self._unchanged:
+            self.app.notify(self._unchanged)
 
     def action_yes(self) -> None:
         if self._final:

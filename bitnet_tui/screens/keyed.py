@@ -130,7 +130,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             self._begin(replace(job, work=allowed))
 
         why = f"{in_app(refused.why)}. Allow it only if you know whose server that is: it can use the key as you can."
-        question = ConfirmScreen("Send the key there?", why, "Allow", "Don't", final=True)
+        question = ConfirmScreen("Send the key there?", why, "Allow", final=True)
         self.ask_on_top(question, answered, "No key is sent until you allow it; go back to answer.")
 
     def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:

@@ -183,7 +183,7 @@ class KeysScreen(KeyedScreen[None]):
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
         self.app.push_screen(
-            ConfirmScreen(in_app(f"Delete {name}?"), why, "Delete it", "Keep it", final=True), answered
+            ConfirmScreen(in_app(f"Delete {name}?"), why, "Delete it", "Nothing was deleted.", final=True), answered
         )
 
     def action_disallow(self) -> None:

@@ -125,9 +125,9 @@ class ManagingScreen(AttemptingScreen[None]):
         if problem := going.running(experiments):
             self.refused(problem)
             return
-        title, why, yes, no = going.question(experiments)
+        title, why, yes, unchanged = going.question(experiments)
         names = [str(one["name"]) for one in experiments]
-        self.app.push_screen(ConfirmScreen(title, why, yes, no, final=True), partial(self._delete, names))
+        self.app.push_screen(ConfirmScreen(title, why, yes, unchanged, final=True), partial(self._delete, names))
 
     def _delete(self, names: Sequence[str], yes: bool | None) -> None:
         if yes:

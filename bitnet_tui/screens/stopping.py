@@ -59,7 +59,7 @@ class StoppingScreen(ShellScreen[None], Looking[ExperimentView]):
             if yes:
                 ending = {one.run_id or "" for one in ends if one.name in names}
                 self._send_stop(run_id, names, ending, kill=kill, saves=saves)
-            elif loses:  # an Enter that was meant to stop it did not
+            else:  # an Enter that was meant to stop it did not
                 self.shell.notify_of(run_id, f"{stage_title(row.name)} keeps running.")
 
         texts = stopping.kill_question(row.name) if kill else stopping.question(row.name, ends)

@@ -28,27 +28,27 @@ _QUESTIONS: dict[Action, tuple[str, str, str, str]] = {
         "Stored files that are missing here are fetched, and older ones here are replaced with newer stored ones. "
         "Files that were changed here stay as they are.",
         "Pull it",
-        "Don't pull",
+        "Nothing was pulled.",
     ),
     "replace": (
         "Replace what was changed here with the copy?",
         "Files that differ here are moved aside, and those of the copy take their place.",
         "Take copy",
-        "Keep mine",
+        "Nothing was replaced.",
     ),
     "repair": (
         "Repair the copy from what is here?",
         "Every stored byte is read and compared, which takes as long as pulling all of it. What is damaged is sent "
         "again.",
         "Repair it",
-        "Don't repair",
+        "Nothing was repaired.",
     ),
     "overwrite": (
         "Replace the copy with what is here?",
         "What another machine has stored is removed from the copy, and files that are damaged there and missing here "
         "are lost. Every stored byte is compared first.",
         "Push mine",
-        "Keep copy",
+        "Nothing was replaced.",
     ),
 }
 _NAMES: dict[Action, str] = {

@@ -1,6 +1,6 @@
 """Chooses the theme: the one that is highlighted is shown at once.
 
-Enter, a double click or Keep keeps it for next time; Escape or "Leave it" goes back to the one before.
+Enter, a double click or Keep keeps it for next time; Escape or Cancel goes back to the one before.
 """
 
 from textual import events
@@ -57,7 +57,7 @@ class ThemesScreen(DialogScreen[None]):
     """The list of themes, above a sample of what they colour."""
 
     CSS_PATH = ["cards.tcss", "themes.tcss"]  # noqa: RUF012
-    BINDINGS = [bindings.shared("dialog.close", "leave", "Leave it")]  # noqa: RUF012
+    BINDINGS = [bindings.shared("dialog.close", "leave", "Cancel")]  # noqa: RUF012
 
     def __init__(self, before: str) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class ThemesScreen(DialogScreen[None]):
             )
             yield Words(self._sample(), id="theme-sample")
             with Horizontal(classes="buttons"):
-                yield Button("Leave it", id="leave", name="leave")
+                yield Button("Cancel", id="leave", name="leave")
                 yield Button("Keep", id="keep", name="keep", variant="primary")
 
     def _sample(self) -> Content:

@@ -54,4 +54,4 @@ def question(found: Sequence[Benchmark]) -> tuple[str, str, str, str]:
         f"The settings ask for {listed(shown)}, which {verb} not here yet. {size(cost(found))} will come from the "
         f"package index. Licences of the data sets: {', '.join(licences)}. The stage starts when they have arrived."
     )
-    return "Fetch the benchmarks first?", why, "Fetch, then start", "Start nothing"
+    return "Fetch the benchmarks first?", why, "Fetch, then start", "The stage was not started."

@@ -314,7 +314,7 @@ def resume_question(row: Saved, found: Outlook) -> tuple[str, str, str, str]:
     """What resuming from here does, as the texts of a question."""
     if not row.step:
         return starting.question(found)
-    return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", "Don't resume"
+    return f"Resume from step {row.step}?", _goes_on_words(found), "Resume from here", starting.UNCHANGED
 
 
 def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, str, str]:
@@ -323,7 +323,7 @@ def flip_question(row: Saved, fraction: str, found: Outlook) -> tuple[str, str, 
     why = f"{set_it}, so that activations go to 4 bits at step {row.step}. "
     others = {name: two for name, two in found.changed.items() if name != "FLIP_FRACTION"}
     words = _goes_on_words(replace(found, changed=others, flip=""))
-    return f"Flip at step {row.step}?", why + words, "Flip here", "Don't flip"
+    return f"Flip at step {row.step}?", why + words, "Flip here", starting.UNCHANGED
 
 
 def _goes_on_words(found: Outlook) -> str:

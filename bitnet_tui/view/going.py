@@ -48,7 +48,7 @@ def _stage(run: str) -> str:
 
 
 def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
-    """The title, what goes and what stays, and the words of yes and no."""
+    """The title, what goes and what stays, the words of yes, and what is said after no."""
     many = len(experiments) > 1
     what = f"the {len(experiments)} marked experiments" if many else flat(str(experiments[0]["name"]))
     lines = [_line(one) for one in experiments[:_MOST]]
@@ -59,7 +59,7 @@ def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, s
         lines += ["", "What is stored there can be fetched again."]
     else:
         lines += ["", "What has no copy is lost." if many else "It can't be brought back."]
-    return f"Delete {what}?", "\n".join(lines), f"Delete {size(total)}", "Keep them" if many else "Keep it"
+    return f"Delete {what}?", "\n".join(lines), f"Delete {size(total)}", "Nothing was deleted."
 
 
 def _line(one: Mapping[str, Any]) -> str:

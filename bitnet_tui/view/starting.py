@@ -13,6 +13,8 @@ from bitnet_tui.view.coming import coming
 from bitnet_tui.view.stage_rows import StageRow
 
 _MOST_STEPS = 5
+UNCHANGED = "Nothing was started; everything is as it was."
+"""Said after a question that was answered no."""
 
 
 def refusal(found: Foreseen, key: Callable[[str], str], rows: Sequence[StageRow] = ()) -> str:
@@ -57,7 +59,7 @@ def question(found: Outlook) -> tuple[str, str, str, str]:
     instead = f" To go on instead, {budget}, {earlier}." if found.finished else ""
     moved = aside_words(found.aside, "The") if found.aside else "No checkpoint is moved."
     words = f"{why}{moved}{instead} {failed}".rstrip()
-    return "Train again from step 0?", words, "Train again", "Keep checkpoints"
+    return "Train again from step 0?", words, "Train again", UNCHANGED
 
 
 def aside_words(steps: Sequence[int], which: str) -> str:

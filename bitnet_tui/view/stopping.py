@@ -13,7 +13,7 @@ def keeps(name: str, ending: Sequence[StageRow]) -> bool:
     return all(row.keeps for row in ending if name in (PIPELINE.name, row.name))
 
 
-def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str, str]:
+def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str]:
     """`ending` are the rows of what ends with this one, the pipeline among them if it waits for this one."""
     run, pipeline = key("experiment.run"), key("experiment.pipeline")
     saves, goes_on, also = "saves its work first", "continues from there", ""
@@ -32,10 +32,9 @@ def question(name: str, ending: Sequence[StageRow]) -> tuple[str, str, str, str]
         f"Stop {stage_title(name)}{also}?",
         f"{why} Leaving the app ({key('app.quit')}) does not stop it.",
         "Stop it",
-        "Let it run",
     )
 
 
-def kill_question(name: str) -> tuple[str, str, str, str]:
+def kill_question(name: str) -> tuple[str, str, str]:
     why = "It was asked to stop and is still running. If it is killed, only what it has already saved is kept."
-    return f"Kill {stage_title(name)} now?", why, "Kill it", "Wait"
+    return f"Kill {stage_title(name)} now?", why, "Kill it"

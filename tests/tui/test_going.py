@@ -15,13 +15,13 @@ _COPIED = _ONE | {"name": "two", "copy": {"place": "s3://b/two/", "at": time.tim
 
 
 def test_what_goes_and_what_stays_is_told():
-    title, why, yes, no = question([_ONE])
-    assert (title, yes, no) == ("Delete one?", "Delete 190 MB", "Keep it")
+    title, why, yes, unchanged = question([_ONE])
+    assert (title, yes, unchanged) == ("Delete one?", "Delete 190 MB", "Nothing was deleted.")
     assert why == "one: 57 files, 190 MB; there is no copy elsewhere.\n\nIt can't be brought back."
-    title, why, yes, no = question(
+    title, why, yes, unchanged = question(
         [_ONE, _COPIED | {"outside": ["/big/ckpt"], "mentions": ["x reads files of two."]}]
     )
-    assert (title, yes, no) == ("Delete the 2 marked experiments?", "Delete 380 MB", "Keep them")
+    assert (title, yes, unchanged) == ("Delete the 2 marked experiments?", "Delete 380 MB", "Nothing was deleted.")
     assert (
         "its copy, made 2 h ago, stays at s3://b/two/, 3 files behind; /big/ckpt lies elsewhere and stays; x" in why
     )

@@ -250,7 +250,7 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await _until(pilot, "Delete two?")
             assert isinstance(pilot.app.screen, ConfirmScreen)
             assert isinstance(pilot.app.focused, Button)
-            assert str(pilot.app.focused.label) == "Keep it"
+            assert str(pilot.app.focused.label) == "Cancel"
             told = pilot.app.screen._texts[1]  # notices may lie over it
             assert re.search(r"its copy, made (just now|\d+ min ago), stays at", told)
             await pilot.press("y", "y")

@@ -250,7 +250,7 @@ async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: P
             assert underlined == (theme == "bitnet-terminal")
         await click_on(pilot, "Evening")
         assert (pilot.app.theme, preferences.read().theme()) == ("bitnet-evening", "")
-        await click_on(pilot, "Leave it")
+        await click_on(pilot, "Cancel")
         assert (pilot.app.theme, preferences.read().theme()) == ("bitnet-dark", "")
         await pilot.press("t")
         await settled(pilot)

@@ -211,5 +211,5 @@ def create_question(draft: Draft) -> tuple[str, str, str, str]:
         f"{create(backend)} {draft.get(kind.creates)}?",
         f"{made} Then it is tested.",
         create(backend),
-        "Don't create it",
+        "Nothing was created.",
     )

@@ -45,7 +45,7 @@ VIEWS: dict[str, View] = {
     "too-small": View("long-run", "", "too small", (50, 12)),
     "chart": View("demo", "down down down c c x plus", "‹ total ›"),
     "alert": View("high-rate", "", "not finite"),
-    "stop": View("long-run", "s", "Let it run"),
+    "stop": View("long-run", "s", "Stop it"),
     "collecting": View("with-a-price", "", "limiter"),
     "collect": View("demo", "down down", "coverage"),
     "traces": View("demo", "2 S [KL] N", "student"),
@@ -69,5 +69,5 @@ VIEWS: dict[str, View] = {
     "benchmarks": View(None, "B", "Public benchmarks"),
     "help": View("demo", "question_mark", "esc closes"),
     "palette": View("demo", "ctrl+p", "Curves and numbers"),
-    "themes": View("demo", "t", "Leave it"),
+    "themes": View("demo", "t", "Cancel"),
 }

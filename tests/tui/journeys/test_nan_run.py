@@ -30,7 +30,7 @@ async def test_a_run_with_a_loss_that_was_not_finite_is_stopped_and_resumed(
             assert [line.strip("▎ ").split() for line in gap] == [["0┤", "x"]]
             await hand.sees(lambda: "s Stop" in shown(pilot))
             await hand.do(["s"], "s Stop")
-            await hand.sees(lambda: "Let it run" in shown(pilot))
+            await hand.sees(lambda: "Stop it" in shown(pilot))
             await hand.do(["y"], "Stop it")
             assert live.child.wait(60) == -15
             await hand.sees(lambda: "r Resume" in shown(pilot))

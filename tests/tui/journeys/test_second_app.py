@@ -45,7 +45,7 @@ async def test_a_run_is_stopped_from_a_second_app_resumed_and_followed_when_the_
                 await second.do(["enter"], "shared", "shared")
                 await second.sees(shows(second_pilot, "44.7k of 150k"))
                 await second.do(["s"], "s Stop")
-                await second.sees(shows(second_pilot, "Let it run"))
+                await second.sees(shows(second_pilot, "Stop it"))
                 await second.do(["y"], "Stop it")
                 assert runs[0].child is not None and runs[0].child.wait(60) == -15
 
