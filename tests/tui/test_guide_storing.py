@@ -5,11 +5,13 @@ import pytest
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS
+from bitnet_core.text import wrap
 from bitnet_tui.labels import label
-from bitnet_tui.view.guide import addresses, doubts, storing
+from bitnet_tui.view.guide import addresses, doubts, storing, teachers
 from bitnet_tui.view.guide.draft import BACKEND, Draft
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import about, plain
+from bitnet_tui.view.key_rows import NO_VAULT, THE_VAULT
 from bitnet_tui.view.spans import unstyled
 
 
@@ -43,6 +45,19 @@ def test_an_address_without_a_scheme_gets_the_likely_one(typed: str, scheme: str
     assert addresses.scheme(f"{scheme}{typed}") == "" or not scheme
 
 
+@pytest.mark.parametrize("place", [NO_VAULT, THE_VAULT, "the OS keyring"])
+def test_the_hint_of_each_field_has_room_in_its_two_lines(place: str) -> None:
+    kept = [
+        teachers.key_hint(origin, end, place, "Create", typed=typed)
+        for origin, end, typed in (("", None, False), ("", None, True), ("vault (locked)", "wxyz", False))
+    ]
+    for backend in STORAGE_BACKENDS:
+        for name in storing.fields(backend):
+            more = kept if REGISTRY[name].secret else [addresses.ADDED] if addresses.is_address(name) else [""]
+            for one in more:
+                assert len(wrap(f"Enter continues. {storing.what(name, backend)} {one}".strip(), 76)) <= 2, name
+
+
 def _failed(problem: str, backend: str, **values: str) -> Found:
     draft = Draft().having(BACKEND, backend)
     for name, value in values.items():
@@ -55,9 +70,12 @@ def test_a_form_begins_with_what_has_to_be_filled_in_and_has_no_two_fields_of_on
     fields = storing.fields(backend)
     needs = KINDS[backend].needs
     assert set(fields[: len(needs)]) == set(needs)
+    server = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}.get(backend)
+    assert server is None or fields[len(needs)] == server
     may_stay = [
         bool(REGISTRY[name].default) or storing.placeholder(name, backend).startswith("empty =")
         for name in fields[len(needs) :]
+        if name != server
     ]
     if "AWS_SESSION_TOKEN" in fields:
         assert (fields[-1], may_stay.pop()) == ("AWS_SESSION_TOKEN", False)

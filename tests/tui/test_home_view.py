@@ -273,7 +273,7 @@ def test_what_was_kept_may_be_anything():
     ("stored", "mark"),
     [
         (Stored("s3", 1.0), "✓"),
-        (Stored("s3", None), "–"),
+        (Stored("s3", None), "none"),
         (Stored("s3", 1.0, waiting=3), "↑3"),
         (Stored("s3", 1.0, behind=True), "↻"),
         (Stored("s3", 1.0, waiting=3, upload="running"), "▸"),

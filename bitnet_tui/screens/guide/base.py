@@ -76,6 +76,8 @@ class Guide(LookupScreen[Made | None]):
 
     GOES_ON: ClassVar[str] = "#next"
     """The button that goes on."""
+    ACT: ClassVar[str] = "Create"
+    """The word on the button that does what it is all for."""
     TAKES: ClassVar[str] = ""
     """How the sections begin whose settings can be pasted."""
     draft: Draft

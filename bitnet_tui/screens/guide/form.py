@@ -44,8 +44,6 @@ class TargetForm(Guide):
     GOES_ON = "#open"
     TAKES = "Storage"
     TITLE_WORDS: ClassVar[str]
-    ACT: ClassVar[str]
-    """The word on the button."""
     DOES: ClassVar[str]
     """What enter does, in the head line."""
     HINTS: ClassVar[dict[str, str]] = {}

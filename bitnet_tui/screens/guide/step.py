@@ -274,7 +274,9 @@ class TestedStep(Step):
         """What the field of a key says of where it is or will be kept."""
         held = (self.guide.held or {}).get(setting)
         origin, end = (held.origin, held.end) if held else ("", None)
-        return teachers.key_hint(origin, end, self.guide.keeper, typed=bool(self.guide.keys.get(setting)))
+        return teachers.key_hint(
+            origin, end, self.guide.keeper, self.guide.ACT, typed=bool(self.guide.keys.get(setting))
+        )
 
 
 def _failed_words() -> str:

@@ -9,6 +9,7 @@ from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, size
 from bitnet_tui.labels import label
+from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides, settings
 from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
 from bitnet_tui.view.guide.teachers import Found, in_short
@@ -75,7 +76,13 @@ def fields(backend: str) -> tuple[str, ...]:
         for name, one in REGISTRY.items()
         if one.section == section and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
     ]
-    return tuple(sorted(own, key=lambda name: (name not in kind.needs, _may_stay(name, backend))))
+
+    def order(name: str) -> tuple[bool, bool, bool]:
+        """After what is needed comes the address of the server, which says where that is."""
+        server = is_address(name) and REGISTRY[name].section == sections[0]
+        return name not in kind.needs, not server, _may_stay(name, backend)
+
+    return tuple(sorted(own, key=order))
 
 
 def _may_stay(name: str, backend: str) -> bool:

@@ -340,18 +340,18 @@ def _warn(text: str) -> Line:
 
 
 _ASKS = {
-    NO_VAULT: "a new vault, whose passphrase you choose then",
-    THE_VAULT: "the vault, whose passphrase is asked for then if it is locked",
+    NO_VAULT: "a new vault, and asks for a passphrase",
+    THE_VAULT: "the vault, and may ask to open it",
 }
-"""Places that ask for something before they take a key."""
+"""Places that ask for something before they take a key. A hint has two lines of 76 cells for all that it says."""
 
 
-def key_hint(origin: str, end: str | None, place: str, *, typed: bool) -> str:
-    """What a key's field says of where it is or will be kept. `place` is where a new one goes."""
-    will = f"it will be kept in {_ASKS.get(place, place)}."
+def key_hint(origin: str, end: str | None, place: str, act: str, *, typed: bool) -> str:
+    """What a key's field says of where it is or will be kept: in `place` by the button `act`."""
+    will = f"{act} keeps it in {_ASKS.get(place, place)}."
     if typed:
-        return f"Once the experiment is made, {will}"
+        return will
     if origin:
-        shown = f" (…{end})" if end else ""
-        return f"There is one already, from the {origin}{shown}. Paste another to replace it."
-    return f"Type or paste it. Once the experiment is made, {will}"
+        shown = f", …{end}" if end else ""
+        return f"One is there ({origin}{shown}); another replaces it."
+    return will
