@@ -52,7 +52,7 @@ def question(found: Outlook) -> tuple[str, str, str, str]:
     """Whether training may begin anew beside checkpoints, or with what it diverged, as the texts of a question."""
     failed = f"With these settings it has failed before. {offering(found.diverged)}" if found.diverged else ""
     if not found.starts_again:
-        return "Train again with the same settings?", failed, "Train anyway", "Cancel"
+        return "Train again with the same settings?", failed, "Train anyway", UNCHANGED
     why = f"Training can't go on from its checkpoints: {in_app(found.why_not)}. " if found.why_not else ""
     budget = f"raise the budget in Config ({key_names.key('experiment.config')})"
     earlier = f"or resume from an earlier one in Checkpoints ({key_names.key('experiment.checkpoints')})"
