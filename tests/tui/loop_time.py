@@ -42,9 +42,10 @@ class LongestCallback:
             if phase == "start":
                 began.at = time.thread_time()
                 return
-            self.collecting = max(self.collecting, time.thread_time() - began.at)
-            if self.collecting > self.seconds:
-                self.seconds, self.where = self.collecting, "garbage collection"
+            spent = time.thread_time() - began.at
+            self.collecting = max(self.collecting, spent)
+            if spent > self.seconds:
+                self.seconds, self.where = spent, "garbage collection"
 
         gc.callbacks.append(collecting)
         loop_events.Handle._run = timed  # type: ignore[method-assign, assignment]
