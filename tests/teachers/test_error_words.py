@@ -54,7 +54,7 @@ def refusal(status: int, body: bytes) -> Exception:
         payload = json.loads(body)
     except ValueError:
         payload = None
-    return SENT.refusal(Reply(status, body, payload, "", {}, {"messages": []}))
+    return SENT.refusal(Reply(status, body, payload, {}, {"messages": []}))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=json.dumps)

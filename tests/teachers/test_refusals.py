@@ -33,7 +33,7 @@ SENT = SentRequest(
 def reply(status: int, message: str, prompt: str = "", **more: Any) -> Reply:
     payload = {"error": {"message": message, **more}}
     asked = {"messages": [{"role": "user", "content": prompt}]}
-    return Reply(status, json.dumps(payload).encode(), payload, "application/json", {}, asked)
+    return Reply(status, json.dumps(payload).encode(), payload, {}, asked)
 
 
 @pytest.mark.parametrize(

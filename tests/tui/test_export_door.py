@@ -101,7 +101,7 @@ def _a_folder_for_a_file(root: Path) -> None:
     [
         (_other_tokenizer, "gguf", "was trained with another tokenizer than that in"),
         (_other_shape, "gguf", "does not hold the student that it describes; move it away"),
-        (_changed_byte, "gguf", "is damaged: it is not the file that mini_bitnet_step_00000002_health.json tells of"),
+        (_changed_byte, "gguf", "a byte in it was changed; move it away to use the checkpoint before it"),
         (_half_a_folder, "hf", "is a folder that no export wrote; move it away"),
         (_a_folder_for_a_file, "gguf", "is a folder, and the export is one file; move it away"),
     ],
