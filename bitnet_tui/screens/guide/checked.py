@@ -150,7 +150,13 @@ class CheckedGuide(KeptGuide):
         """Whether the key for what is offered presses the button at the foot."""
         return self.offers and self._keyed
 
-    async def action_press_offer(self) -> None:
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
+        """A button that has no key has no action either: it is pressed itself."""
+        if event.button.id == "offer" and not self._keyed:
+            event.prevent_default()
+            await self._press_offer()
+
+    async def _press_offer(self) -> None:
         done = self._offer() if self.offers else None
         if isinstance(done, Awaitable):
             await done

@@ -85,7 +85,7 @@ class NewExperimentScreen(CheckedGuide):
         yield Painted(id="hint")
         with Horizontal(id="bar"):
             yield Painted(id="problem", classes="-empty")
-            yield Button("Mend it", id="offer", name="press_offer")
+            yield Button("Mend it", id="offer", name="offered")
             yield Button("‹ Back", id="back", name="back")
             yield Button("Next ›", id="next", name="next")
         yield Words(TOO_SMALL, classes="too-small")
@@ -310,7 +310,7 @@ class NewExperimentScreen(CheckedGuide):
     async def action_offered(self) -> None:
         """Do what the button at the foot offers, or else the one of the review."""
         if self.offers_by_key:
-            await self.action_press_offer()
+            await self._press_offer()
         else:
             self.action_mend()
 
