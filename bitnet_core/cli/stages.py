@@ -98,11 +98,14 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _diverged(settings: "Settings") -> str:
-    """How a training with these settings has ended, if it diverged."""
+    """How a training with these settings has ended, if it diverged. What can't be read, the launch tells."""
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
 
-    ended = History.read(Experiment.from_settings(settings)).diverged()
+    try:
+        ended = History.read(Experiment.from_settings(settings)).diverged()
+    except BitnetError:
+        return ""
     return ended.error if ended else ""
 
 
