@@ -78,7 +78,7 @@ def test_what_is_chosen_stays_and_what_is_no_setting_is_named() -> None:
     assert found.words(48) == "Taken: Sequence length. Not taken: LR, STORAGE_BACKEND and MY_OWN."
     many = pasted.Pasted(dict.fromkeys(["S3_BUCKET", *REGISTRY], "x"), {}, ("A_LONG_NAME_OF_ANOTHER", "B", "C"), 12)
     assert many.words(48) == "Taken: Bucket and 190 more. Not taken: A_LONG_NAME_OF_AN…, B, C and 12 other lines."
-    assert many.words(40) == "Taken: 190 settings. Not taken: 3 names and 12 other lines."
+    assert many.words(40) == "Taken: 191 settings. Not taken: 3 names and 12 other lines."
     assert pasted.read("S3_BUCKET=b\nLR=1e-3", "Storage") == pasted.Pasted({"S3_BUCKET": "b"}, {}, ("LR",))
 
 
