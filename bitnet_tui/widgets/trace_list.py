@@ -41,11 +41,11 @@ class TraceList(Widget, can_focus=True):
             self.offset = offset
 
     class Highlighted(Message, bubble=True):
-        """The user went to another trace."""
+        """Another trace is highlighted. The user has `chosen` it, or it is there because the list was read."""
 
-        def __init__(self, row: Row) -> None:
+        def __init__(self, row: Row, *, chosen: bool) -> None:
             super().__init__()
-            self.row = row
+            self.row, self.chosen = row, chosen
 
     class Entered(Message, bubble=True):
         """The user wants to look at the highlighted trace."""
@@ -67,16 +67,14 @@ class TraceList(Widget, can_focus=True):
         self._place = 0
         self._top = 0
         self._told: int | None = None
+        self._chosen = False
+        """Whether the user went to the place that is highlighted, and that was not told yet."""
         self._sought: int | None = None
         """The trace whose place is asked for: until it is known, no other is told."""
 
     @property
     def row(self) -> Row | None:
         return self._row(self._place)
-
-    @property
-    def first(self) -> Row | None:
-        return self._row(0)
 
     def _row(self, place: int) -> Row | None:
         rows = self._pages.get(place // PAGE, [])
@@ -85,7 +83,7 @@ class TraceList(Widget, can_focus=True):
     def forget(self) -> None:
         """Start over: another search or order, or the traces have changed."""
         self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
-        self._sought = None
+        self._sought, self._chosen = None, False
 
     def sorted_by(self, order: Order) -> None:
         """What the titles say of the order."""
@@ -122,9 +120,11 @@ class TraceList(Widget, can_focus=True):
             if place < self._matched and number not in self._pages and number not in self._asked:
                 self._asked.add(number)
                 self.post_message(self.Missing(number * PAGE))
-        if self._sought is None and (row := self.row) is not None and row.prompt_idx != self._told:
-            self._told = row.prompt_idx
-            self.post_message(self.Highlighted(row))
+        if self._sought is None and (row := self.row) is not None:
+            if row.prompt_idx != self._told:
+                self._told = row.prompt_idx
+                self.post_message(self.Highlighted(row, chosen=self._chosen))
+            self._chosen = False
         self.refresh()
 
     def on_resize(self) -> None:
@@ -142,7 +142,7 @@ class TraceList(Widget, can_focus=True):
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
     def _go(self, place: int) -> None:
-        self._place, self._sought = place, None
+        self._place, self._sought, self._chosen = place, None, True
         self._show()
 
     def action_move(self, by: int) -> None:

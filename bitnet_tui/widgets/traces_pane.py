@@ -374,9 +374,11 @@ class TracesPane(Vertical):
 
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
+        if self._goto is not None and not message.chosen:
+            return  # the list was read on the way to another token
         if self._trace is not None and self._trace.prompt_idx != message.row.prompt_idx:
             self._say("")  # the first one was not chosen, and one that is shown again has nothing new
-        if message.row != self._traces.first:
+        if message.chosen:
             self._goes_to_worst = False
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})

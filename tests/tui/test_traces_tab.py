@@ -136,6 +136,8 @@ async def test_a_journey_through_the_traces(
             await pilot.press("N")
             await settled(pilot)
             assert ranked.format(1, 2) in words(pilot), "what is said is of the token that is shown"
+            pane.on_trace_list_highlighted(TraceList.Highlighted(listed.row, chosen=False))
+            assert pane._goto is not None, "a list that is read on the way does not end it"
         pane._goto = None
 
         await click_on(pilot, "c Shaded by KL")
