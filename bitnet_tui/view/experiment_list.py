@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow, Stored
 
 _ABOUT_LINES = 2
+_MOST_REPEATED = 40
+"""Cells of what was searched for, where it was not found."""
 _PLAINEST = ("new", "done", "running", "cancelled")
 """States whose glyphs need words least."""
 _DEMO = "demo"
@@ -182,6 +184,6 @@ def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:
             f"or press {key('list.demo')} for the demo."
         )
     if wanted.strip():
-        found = f"No experiment has {flat(wanted)!r} in its name, teacher, student or state."
+        found = f"No experiment has {crop(flat(wanted), _MOST_REPEATED)!r} in its name, teacher, student or state."
         return f"{found} Press {key('list.clear')} to see all."
     return f"All experiments are archived. Press {key('list.archived')} to see them."

@@ -67,7 +67,7 @@ def _named(label: str, shown: str) -> re.Pattern[str]:
     forms = (
         rf"(?i:\b{words})\s+\({sign}\)",
         rf"\({sign}\s+{words}\)",
-        rf"[^\s(]+\s+\({sign}\)",
+        rf"(?<![^\s(])[^\s(]++\s+\({sign}\)",
         rf"(?<![^\s(]){sign}\s+{words}\b",
         rf"\b(?i:press)\s+{sign}(?![^\s.,;:)])",
         rf"(?<!\S){sign}{_CLAUSE}",
@@ -76,7 +76,7 @@ def _named(label: str, shown: str) -> re.Pattern[str]:
 
 
 def _cut(span: Span, places: Sequence[tuple[int, int]], action: str) -> list[Span]:
-    """The span with these places in it as spans of their own. An indent is no place to click."""
+    """The span cut so that each of these places is a span to click, without the indent before it."""
     parts: list[Span] = []
     at = 0
     for first, end in places:

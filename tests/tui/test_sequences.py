@@ -12,12 +12,13 @@ import pytest
 from textual.events import AppBlur, AppFocus, Key, MouseMove, Paste
 from textual.message import Message
 
+from bitnet_tui import noticing
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.sequences import MOST_PASTED, PASTE_SECONDS, AnySequences
 from bitnet_tui.start import IN_BROWSER
 from bitnet_tui.widgets.inputs import SteadyInput
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import notices, settled, until
+from tests.tui.pilots import notices, settled, until, words
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
 
@@ -162,7 +163,10 @@ def test_the_rest_of_a_paste_that_stalled_is_no_keys(clock: _Clock, text: str):
 
 
 @pytest.mark.parametrize("more", [0, 1])
-async def test_of_a_long_paste_the_beginning_is_taken_and_it_is_said(home: Path, more: int):
+async def test_of_a_long_paste_the_beginning_is_taken_and_it_is_said(
+    home: Path, more: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
     finished_experiment(home)
     app = BitnetApp(home, launch=RecordingLaunch())
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
@@ -172,6 +176,7 @@ async def test_of_a_long_paste_the_beginning_is_taken_and_it_is_said(home: Path,
         app.post_message(Paste("x" * (MOST_PASTED + more)))
         await settled(pilot)
         assert len(app.screen.query_one("#filter", SteadyInput).value) == MOST_PASTED
+        assert "to see all." in words(pilot)
         told = "Only the first 20,000 characters were pasted."
         if more:
             await until(pilot, lambda: any(told in one for one in notices(pilot)))
