@@ -134,9 +134,7 @@ def test_an_error_and_a_page_of_a_listing_are_small(target: Target, script: Scri
 
 
 @pytest.mark.parametrize("body", [b"<html>Not Found</html>", b"<Error/>", b"", b"Not Found"])
-def test_a_server_of_another_kind_is_told_by_the_setting_that_leads_to_it(
-    target: Target, script: Scripted, body: bytes
-) -> None:
+def test_a_server_of_another_kind_is_told_by_its_setting(target: Target, script: Scripted, body: bytes) -> None:
     script.replies = [Reply(404, body)]
     for call in (target.check, lambda: target.put("x", b"y")):
         with pytest.raises(Refused, match=r"refuses \((HTTP )?404.*\); check that S3_ENDPOINT_URL is right"):
@@ -184,9 +182,7 @@ _WHOLE = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 @pytest.mark.parametrize("end", range(_WHOLE.index(b" xmlns"), _WHOLE.index(b"\n", 60), 9))
-def test_an_answer_that_is_cut_in_the_middle_may_be_whole_the_next_time(
-    target: Target, script: Scripted, end: int
-) -> None:
+def test_an_answer_that_is_cut_may_be_whole_the_next_time(target: Target, script: Scripted, end: int) -> None:
     """Its connection ended as it should, and it says no length: so it looks like an answer of another service."""
     script.replies = [Reply(body=_WHOLE[:end], length=-1)]
     with pytest.raises(Unreachable, match=r"^S3 sent a part of an answer\.$"):

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-import msgspec
 import urllib3.exceptions
 from botocore import exceptions
 from botocore.config import Config
@@ -23,6 +22,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.network.proxy import LOOPBACK, proxy_of
 from bitnet_core.network.trickle import bounded_pools
 from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.storage.clients.aws_replies import bounded, is_cut, is_object, read
 from bitnet_core.storage.clients.http import (
     CONNECT_SECONDS,
     MOST_BYTES,
@@ -115,17 +115,13 @@ _NONSENSE = (
 """What botocore raises for a reply that no AWS service sends."""
 
 
-_ROOT = re.compile(rb"<\?xml[^>]{0,200}>\s{0,9}(?:<!DOCTYPE[^>]{0,400}>\s{0,9})?<([\w:.-]{1,80})")
-"""The beginning of an XML document."""
-
-
 class _Sent(threading.local):
     """What this thread's call has sent so far, and the status of the last answer; 0 = none."""
 
     requests = 0
     status = 0
     cut = False
-    """Whether that answer was cut off, as `_is_cut` says."""
+    """Whether that answer was cut off, as `is_cut` says."""
 
 
 class Aws:
@@ -190,7 +186,7 @@ class Aws:
                 with contextlib.closing(reply["Body"]) as body:
                     if "ContentLength" not in reply:
                         raise Unreachable(f"{self._title} sent an object without its length, so it may be cut.")
-                    reply["Body"] = _read(body, reply["ContentLength"])
+                    reply["Body"] = read(body, reply["ContentLength"])
             return reply
 
     def pages(
@@ -248,11 +244,11 @@ class Aws:
             raise self._refused(error, _EXPIRED) from error
         except exceptions.NoRegionError as error:
             raise self._refused(error, "set its region (AWS_DEFAULT_REGION)") from error
-        except exceptions.InvalidRegionError as error:
-            raise self._refused(error, f"correct {self._region}") from error
         except _NONSENSE as error:
             if not self._sent.requests:
-                raise self._refused(error, f"check that {self._where} is right") from error
+                region = isinstance(error, exceptions.InvalidRegionError)
+                fix = f"correct {self._region}" if region else f"check that {self._where} is right"
+                raise self._refused(error, fix) from error
             if self._sent.status >= 500:
                 raise Unreachable(f"{self._title} is busy (HTTP {self._sent.status}).") from error
             raise self.nonsense() from error
@@ -286,11 +282,11 @@ class Aws:
             self._sent.status = response.status_code
             failed = response.status_code >= 300
             most_bytes = _MOST_ERROR_BYTES if failed else MOST_BYTES if streamed else MOST_LISTED_BYTES
-            response.raw.stream = lambda: _bounded(response.raw, most_bytes)
+            response.raw.stream = lambda: bounded(response.raw, most_bytes)
             if not streamed or failed:
-                self._sent.cut = _is_cut(response.content)
+                self._sent.cut = is_cut(response.content)
             # botocore takes what is no JSON of its service for an empty reply, as if all were well.
-            if self._speaks_json and not failed and not _is_object(response):
+            if self._speaks_json and not failed and not is_object(response):
                 raise self.nonsense()
             return response
 
@@ -369,38 +365,3 @@ def _code(error: exceptions.ClientError) -> str:
         reasons = [reason for reason in reasons if reason != "None"]
         return "ConditionalCheckFailed" if "ConditionalCheckFailed" in reasons else next(iter(reasons), code)
     return code
-
-
-def _is_cut(body: bytes) -> bool:
-    """Whether it is an XML document, and no HTML page, that ends before its root element does."""
-    root = _ROOT.match(body)
-    return root is not None and root[1].lower() != b"html" and not body.rstrip().endswith(b"</" + root[1] + b">")
-
-
-def _is_object(response: Any) -> bool:
-    """Whether it is a JSON object. No value is made of what is in it: botocore does that."""
-    try:
-        if "json" not in response.headers.get("Content-Type", ""):
-            return False
-        msgspec.json.decode(response.content, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return True
-
-
-def _bounded(raw: Any, most_bytes: int) -> Iterator[bytes]:
-    size = 0
-    while chunk := raw.read(1 << 16):
-        size += len(chunk)
-        if size > most_bytes:
-            raise Refused("The server sent more than was asked for; check that its address is right.")
-        yield chunk
-
-
-def _read(body: Any, size: int) -> bytes:
-    if size > MOST_BYTES:
-        raise Refused("The object is larger than any that bitnet writes; it was written by something else.")
-    parts = []
-    while part := body.read(1 << 20):
-        parts.append(part)
-    return b"".join(parts)
