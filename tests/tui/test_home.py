@@ -117,7 +117,7 @@ async def test_marks_stay_where_they_were_made_until_escape(home: Path, monkeypa
         assert isinstance(pilot.app.screen, CompareScreen)
         await pilot.press("escape")
         await settled(pilot)
-        assert notices(pilot) == []
+        assert set(notices(pilot)) <= {"Nothing was deleted."}
         assert screen.marked == (home / "A", home / "Z")  # one wrong mark can be turned, and the rest compared again
         await pilot.press("escape")
         assert screen.marked == ()
