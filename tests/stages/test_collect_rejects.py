@@ -1,6 +1,7 @@
 """Answers of a teacher that the collect stage can't use: each is rejected with its reason, and no other one."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,22 @@ def _rejections(ctx: StageContext) -> list[str]:
     return [event["severity"] for event in emitted(ctx, "alert") if event["code"] == "sequences_rejected"]
 
 
+def _spoiling(
+    spoil: Callable[[dict[str, Any]], Canned | None],
+) -> Callable[[int, Asked, dict[str, Any]], Canned | None]:
+    """A twist that spoils each answer to the first prompt of the collection, and no other."""
+    bad: list[str] = []
+
+    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> Canned | None:
+        prompt = asked.body["messages"][-1]["content"]
+        if is_probe(asked) or (bad and prompt not in bad):
+            return None
+        bad.append(prompt)
+        return spoil(body)
+
+    return twist
+
+
 @pytest.mark.parametrize(
     ("fixture", "reason"),
     [
@@ -40,16 +57,7 @@ def test_an_untrustworthy_reply_is_never_used(
     tmp_path: Path, tokenizer: StudentTokenizer, fixture: str, reason: str
 ) -> None:
     body = (Path(__file__).parents[1] / "teachers" / "fixtures" / fixture).read_bytes()
-    bad: list[str] = []
-
-    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
-        prompt = asked.body["messages"][-1]["content"]
-        if not is_probe(asked) and (not bad or prompt in bad):
-            bad.append(prompt)
-            return Canned(body)
-        return None
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+    with ChatServer(FakeTeacher(tokenizer, _spoiling(lambda _: Canned(body)))) as server:
         summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="1"))
     assert summary["sequences"] == 11
     assert set(summary["rejected"]) <= {reason, "text_differs"}
@@ -68,15 +76,10 @@ def test_an_untrustworthy_reply_is_never_used(
 def test_a_bad_step_rejects_its_sequence_and_no_other(
     tmp_path: Path, tokenizer: StudentTokenizer, fields: dict[str, Any], reason: str
 ) -> None:
-    bad: list[str] = []
+    def spoil(body: dict[str, Any]) -> None:
+        corrupt_second_step(body, **fields)
 
-    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
-        prompt = asked.body["messages"][-1]["content"]
-        if not is_probe(asked) and (not bad or prompt in bad):
-            bad.append(prompt)
-            corrupt_second_step(body, **fields)
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+    with ChatServer(FakeTeacher(tokenizer, _spoiling(spoil))) as server:
         ctx = context(tmp_path, server)
         summary = collect.run(ctx)
     assert summary["sequences"] == 11
@@ -92,15 +95,10 @@ def test_a_bad_step_rejects_its_sequence_and_no_other(
 def test_rejects_of_earlier_runs_and_a_harmless_share_of_them_raise_no_alarm(
     tmp_path: Path, tokenizer: StudentTokenizer, values: dict[str, str]
 ) -> None:
-    bad: list[str] = []
+    def spoil(body: dict[str, Any]) -> None:
+        body["choices"][0]["message"]["content"] += " and more"
 
-    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
-        prompt = asked.body["messages"][-1]["content"]
-        if not is_probe(asked) and (not bad or prompt in bad):
-            bad.append(prompt)
-            body["choices"][0]["message"]["content"] += " and more"
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+    with ChatServer(FakeTeacher(tokenizer, _spoiling(spoil))) as server:
         collect.run(ctx := context(tmp_path, server))
         assert _rejections(ctx) == ["warning"]
         collect.run(ctx := context(tmp_path, server, **values))
