@@ -28,7 +28,8 @@ from bitnet_core.serving.kept_up import KeptUp
 from bitnet_core.serving.request import Gate
 from bitnet_core.settings.dotenv import quoted
 from bitnet_core.settings.values import DataOptions
-from bitnet_core.teachers.embedded.server import MAX_CONTEXT, LlamaServer
+from bitnet_core.teachers.embedded.files import MAX_CONTEXT
+from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.teachers.profiles import profile
 from bitnet_core.text import flat, size
 from bitnet_core.traces.places import tokenizer as tokenizer_folder

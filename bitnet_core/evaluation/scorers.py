@@ -13,9 +13,9 @@ from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling, TeacherOptions
 from bitnet_core.suites.causal import CausalScorer
 from bitnet_core.suites.likelihood import TextScorer
-from bitnet_core.teachers.embedded.files import ensure_files
+from bitnet_core.teachers.embedded.files import MAX_CONTEXT, ensure_files
 from bitnet_core.teachers.embedded.scoring import LlamaCppScorer
-from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer, LlamaServer
+from bitnet_core.teachers.embedded.server import EmbeddedServer, LlamaServer
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.opening import Host, fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer

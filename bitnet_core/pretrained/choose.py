@@ -12,7 +12,7 @@ from bitnet_core.pretrained.located import located
 from bitnet_core.pretrained.source import Source
 from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.settings.presets import EMBEDDED
-from bitnet_core.teachers.embedded.files import GGUF_SHA256, MODEL_NAME, POSITIONS, VOCABULARY, ensure_files
+from bitnet_core.teachers.embedded.files import GGUF_SHA256, MAX_CONTEXT, MODEL_NAME, VOCABULARY, ensure_files
 from bitnet_core.tokenizer.hub import download
 
 _CONFIG = "config.json"
@@ -36,7 +36,7 @@ def planned_shape(found: Wanted) -> StudentConfig:
     Of a model on the hub the configuration tells it, and that of the embedded teacher is known.
     """
     if not found.model:
-        return preset(EMBEDDED, VOCABULARY, max_positions=POSITIONS)
+        return preset(EMBEDDED, VOCABULARY, max_positions=MAX_CONTEXT)
     if located(found.model) is None:
         return configured_shape(_downloaded(found.model, (_CONFIG,), None), found.model)
     return open_source(found).shape

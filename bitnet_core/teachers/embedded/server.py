@@ -15,12 +15,10 @@ from typing import IO, Self
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import utf8_name
 from bitnet_core.process import available_bytes, gives, pipe_of, rss_bytes, start_helper
-from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
+from bitnet_core.teachers.embedded.files import GGUF_BYTES, MAX_CONTEXT, MODEL_NAME
 from bitnet_core.teachers.embedded.library import cause, environment
 from bitnet_core.text import size
 
-MAX_CONTEXT = 8192
-"""The context length that the model was trained with."""
 _START_SECONDS = 120.0
 _ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
 """By default glibc keeps for each thread what a request has freed there: 600 MB after sixteen of 1 MiB, now 130."""
