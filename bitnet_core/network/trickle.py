@@ -72,17 +72,21 @@ class _Stream:
         self._flow = Flow()
 
     def read(self, max_bytes: int, timeout: float | Patience | None = None) -> bytes:
-        # httpcore's own error, which httpx knows; a library may bring a copy of both.
-        late = sys.modules[type(self._given).__module__.partition(".")[0]].ReadTimeout
-        data = self._patient(max_bytes, timeout, late) if callable(timeout) else self._given.read(max_bytes, timeout)
+        given = self._given
+        data: bytes = self._patient(max_bytes, timeout) if callable(timeout) else given.read(max_bytes, timeout)
         try:
             self._flow.take(len(data))
         except TimeoutError as error:
-            raise late(str(error)) from error
-        return bytes(data)
+            raise self._late()(str(error)) from error
+        return data
 
-    def _patient(self, max_bytes: int, patience: Patience, late: type[Exception]) -> Any:
-        begun = time.monotonic()
+    def _late(self) -> type[Exception]:
+        """httpcore's own error, which httpx knows; a library may bring a copy of both."""
+        late: type[Exception] = sys.modules[type(self._given).__module__.partition(".")[0]].ReadTimeout
+        return late
+
+    def _patient(self, max_bytes: int, patience: Patience) -> Any:
+        begun, late = time.monotonic(), self._late()
         while True:
             left = begun + patience() - time.monotonic()
             try:

@@ -73,15 +73,23 @@ def distill_loss(
     vocab = output_weight_VD.shape[0]
     if teacher is None and targets.topk_ids_NK.shape[1] >= vocab:
         raise ValueError("the candidates must leave at least one token of the vocabulary to the other mass")
-    trained_head = torch.is_grad_enabled() and output_weight_VD.requires_grad
-    needs_grad = trained_head or (torch.is_grad_enabled() and hidden_ND.requires_grad)
+    recorded = torch.is_grad_enabled()
+    trained_head = recorded and output_weight_VD.requires_grad
+    needs_grad = trained_head or (recorded and hidden_ND.requires_grad)
     if chunk is None:
         device = hidden_ND.device.type
         # Under autocast each chunk also costs a conversion and a sum over [V, D], so there should be fewer.
         chunk = positions_at_a_time(vocab, device, 2 if torch.is_autocast_enabled(device) else 1)
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
-        *(hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, teacher, chunk),
-        *(needs_grad, trained_head),
+        hidden_ND,
+        output_weight_VD,
+        targets.at_least_one_candidate(),
+        weights,
+        counts,
+        teacher,
+        chunk,
+        needs_grad,
+        trained_head,
     )
     return LossParts(total, *parts_4.unbind())
 
