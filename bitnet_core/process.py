@@ -148,10 +148,9 @@ def _of_status(name: str) -> int:
 
 
 def limit_growth(extra: int, connections: int) -> None:
-    """Let this process hold `connections` more files, each with a thread, and `extra` bytes more, or twice what it
-    has.
+    """Let this process open `connections` more files, each with a thread, and grow by `extra` bytes.
 
-    What exceeds it fails to be allocated. Memory is bounded on Linux alone.
+    It may always grow to twice its size. What exceeds it fails to be allocated. Memory is bounded on Linux alone.
     """
     used = len(list(Path("/dev/fd").iterdir())) - 1  # one is the folder's own
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -65,7 +65,7 @@ class Tidying(Shell):
 
 
 def after_first_paint() -> None:
-    """Look again, which `start` has put off, and never at what is there."""
+    """Begin to collect garbage, which `start` has put off, but never among the objects that exist now."""
     gc.freeze()
     gc.enable()
 

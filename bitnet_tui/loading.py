@@ -106,7 +106,7 @@ def leaves_first(names: Iterable[str], seen: set[str] | None = None) -> Iterator
 
 
 def _text_of(name: str) -> str:
-    """Empty for what is no module of ours, such as a class that is imported from one."""
+    """The source of one of our modules; empty for any other name, such as a class that is imported from one."""
     path = _ROOT.joinpath(*name.split("."))
     for one in (path.with_suffix(".py"), path / "__init__.py"):
         with contextlib.suppress(OSError, ValueError):

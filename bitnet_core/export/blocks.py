@@ -102,7 +102,7 @@ def _q5_0(values_NB: NDArray[Any]) -> Bytes:
 def held(kind: str, values_RC: NDArray[Any]) -> NDArray[np.float32]:
     """What Q4_0 or Q5_0 holds in place of these values, in rows of whole blocks of 32.
 
-    It holds the result exactly, also doubled any number of times.
+    The type holds the result exactly, and also any power of two times the result.
     """
     d_N1, codes_NB = _signed(values_RC.reshape(-1, 32), _HALVES[kind])
     found: NDArray[np.float32] = d_N1.astype(np.float32) * (codes_NB.astype(np.float32) - np.float32(_HALVES[kind]))

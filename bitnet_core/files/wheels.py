@@ -168,7 +168,7 @@ def _pip_failure(wheel: Wheel, log: IO[str], folder: Path) -> str:
     if "no matching distribution" in text.lower():
         return (
             f"pip can't download {wheel.what} ({wheel.requirement}, {megabytes}) from the package index{way}, which "
-            f"has no file for this Python, or is no package index: go online, {fix}{wheel.otherwise}."
+            f"has no file for this Python or is not a package index: go online, {fix}{wheel.otherwise}."
         )
     if any(sign in text.lower() for sign in _ANOTHER_SIGNS):
         return _another(wheel)

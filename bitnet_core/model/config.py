@@ -14,7 +14,7 @@ LEAST_MULTIPLE = 64
 ACTIVATIONS = ("silu", "relu2")
 A4_POLICIES = ("all", "hybrid")
 KEPT_EMBEDDINGS = ("Q5_0", "Q4_0")
-"""The types of llama.cpp in which an embedding can be kept as it is while the rest is trained."""
+"""The types of llama.cpp in which an embedding can be kept, unchanged, while the rest is trained."""
 LEAST_BITS, MOST_BITS = 2, 8
 """The widths that activations can have."""
 _KEPT_WIDE, _KEPT_BITS = ("o_proj", "down_proj"), 8

@@ -22,7 +22,7 @@ LETTERS = "ABCDEFGH"
 _NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _LEVEL_WORDS = "they were level"
 _FAR = 5.0
-"""A difference of so many times the half interval of one is none of chance, though that of the other is not known."""
+"""A difference of more than this many times the half interval of one is beyond chance, even without the other's."""
 _LEVEL = 0.01
 """Between measurements, a smaller share of the loss counts as no difference."""
 _WEIGHTS = ("KD_TAU", "KD_WEIGHT", "KD_CE_WEIGHT")
@@ -100,7 +100,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference], ap
 
 
 def _no(silent: Sequence[str], title: str) -> str:
-    """Who has no such loss yet, as a sentence."""
+    """A sentence that names those without such a loss; empty if all have one."""
     return f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} no {title} yet." if silent else ""
 
 

@@ -24,7 +24,7 @@ SLOW = 0.4
 """Less than this share of the usual tokens a second is a collapse; an ordinary neighbour costs half."""
 NOW_OF = 3
 FAR_ABOVE, CLIMBS = 2.0, 2
-"""A cross-entropy this many times that of the first report, in so many reports in a row, is no fluctuation."""
+"""A cross-entropy of this many times that of the first report, in this many reports in a row, is no fluctuation."""
 
 
 def not_finite(vitals: Vitals) -> Iterator[Finding]:
@@ -86,9 +86,9 @@ def spikes(reports: Sequence[Report]) -> Iterator[Finding]:
 
 
 def climbing(vitals: Vitals) -> Iterator[Finding]:
-    """A cross-entropy that has left where it began, before anything was measured since.
+    """A cross-entropy that has risen far above its first value before the held-out loss was measured again.
 
-    Neither the flip nor becoming ternary is its reason.
+    Only in trainings whose flip or gradual quantisation can't be the reason.
     """
     found = [one for one in vitals.reports if one.ce is not None and one.step is not None]
     ternary = vitals.share is None or vitals.share == 1

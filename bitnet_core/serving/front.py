@@ -40,7 +40,7 @@ class Front:
         self._waiting = Waiting()
         self._passed_on = 2 * parallel  # the next question is there when an answer ends
         self._free = asyncio.Semaphore(self._passed_on)
-        # Of 1 MiB, llama.cpp makes 100 MiB before it sees that the context is shorter.
+        # llama.cpp takes 100 MiB for a request of 1 MiB before it finds that its context is shorter.
         self._room = Room(self._longest)
         self._alone = asyncio.Lock()
         self._held = self._asked = 0

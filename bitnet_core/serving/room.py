@@ -1,4 +1,4 @@
-"""Room for a number of bytes at once. Who finds too little waits for the others, in the order in which they came."""
+"""A bound on the bytes that are in use at once. Tasks that need more than is left wait, first come, first served."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 
 class Room:
-    """`size` bytes; more than that get all of it."""
+    """Room for `size` bytes. A task that needs more than that waits until all of it is free."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = size
@@ -15,7 +15,7 @@ class Room:
 
     @contextlib.asynccontextmanager
     async def taken(self, size: int) -> AsyncIterator[None]:
-        """Wait until there is room for so many bytes, and take it for as long as the context lasts."""
+        """Wait until there is room for `size` bytes, and take it for as long as the context lasts."""
         size = min(size, self._size)
         async with self._entrance:
             while self._left < size:

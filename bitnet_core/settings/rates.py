@@ -1,4 +1,4 @@
-"""What is most likely a mistake in the learning rates: training runs so, but comes to little."""
+"""Learning rates that are most likely a mistake: training runs with them, but the student learns little."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from bitnet_core.text import significant
 
 _PEAK, _END = "LR", "SCHEDULER_ETA_MIN"
 _HIGHEST = 0.02
-"""Adam moves a weight by about the rate in a step: here by as much as the weights of a new student measure, which
-are drawn with this standard deviation."""
+"""In one step Adam moves a weight by about the learning rate: at this one, by the standard deviation of a new
+student's weights."""
 
 
 def doubted(values: Mapping[str, Any], written: Callable[[str], str]) -> Iterator[str]:

@@ -99,7 +99,7 @@ def test_an_index_that_sends_a_byte_now_and_then_is_left(tmp_path: Path, monkeyp
 FIX = "check PIP_INDEX_URL, and that this network asks for no login"
 NONE = (
     "pip can't download something (endless==1.0, 0 MB) from the package index, "
-    "which has no file for this Python, or is no package index"
+    "which has no file for this Python or is not a package index"
 )
 ANOTHER = (
     "The package index delivered a endless==1.0 that is not the pinned one; point pip at another index "
