@@ -1,6 +1,7 @@
 """`bitnet experiments`: what the workspace (BITNET_HOME) holds; renaming, archiving and deleting experiments."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,14 @@ def _archive(arguments: argparse.Namespace) -> int:
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    from bitnet_core.workspace.changes import delete, holding
+    from bitnet_core.workspace.changes import delete, finish_deletions, holding
 
+    home, finished = _home(arguments), []
+    if arguments.yes:  # it may be the same deletion, which was killed
+        finished = [
+            one for one in finish_deletions(home) if one in arguments.names and not os.path.lexists(home / one)
+        ]
+        arguments.names = [one for one in arguments.names if one not in finished]
     found = [holding(root) for root in _roots(arguments)]
     fields = {"experiments": [_fields(one) for one in found], "deleted": arguments.yes}
     if not arguments.yes:
@@ -150,7 +157,8 @@ def _delete(arguments: argparse.Namespace) -> int:
                 warn(f"{', '.join(deleted)}: deleted before this failed.", "note")
             raise
         deleted.append(one.root.name)
-    answer(arguments, fields, "\n".join(f"deleted {_words(one)}" for one in found))
+    lines = [f"{one}: deleted before; now nothing of it is left" for one in finished]
+    answer(arguments, fields, "\n".join([*lines, *(f"deleted {_words(one)}" for one in found)]))
     return 0
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import trees
-from bitnet_core.files.inputs import refuse_to_write
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.experiment import ARCHIVED, Experiment, is_archived, is_experiment, is_name
 from bitnet_core.runs.history import History
@@ -23,7 +22,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage.state import FOLDER, exclusive
 from bitnet_core.storage.status import CopyStatus, copy_status
-from bitnet_core.workspace.mentions import mentions, own_paths, with_moved_paths
+from bitnet_core.workspace.mentions import mentions, own_paths, with_moved_paths, with_relative_paths
 
 _DELETING = ".deleting"
 """A folder of the workspace: what is in it was deleted, and is being removed."""
@@ -93,7 +92,8 @@ def holding(root: Path) -> Holding:
 def rename(root: Path, name: str) -> Renamed:
     """Give an experiment another name. UsageError if that is not allowed or taken, or something runs in it.
 
-    Its copy on a storage target keeps the name that it has there, and its own `.env` goes on naming the same files.
+    Its copy on a storage target keeps the name that it has there, and its own `.env` goes on naming the same files,
+    by relative paths.
     """
     if not is_name(name) or name == ".env":
         raise UsageError(f"{name!r} is not a valid name; use up to 64 letters, digits, dots, dashes or underscores.")
@@ -108,8 +108,8 @@ def rename(root: Path, name: str) -> Renamed:
         others = mentions(root)
         _keep_name_of_copy(root, experiment, done.remarks)
         moved = own_paths(root)
-        if moved:
-            refuse_to_write(root / ".env")
+        if moved:  # before the folder is renamed: a kill in between would leave paths that lead nowhere
+            dotenv.change(root / ".env", lambda text: with_relative_paths(text, root))
         try:
             with _still(root, experiment):
                 root.rename(target)
@@ -118,9 +118,8 @@ def rename(root: Path, name: str) -> Renamed:
             raise BitnetError(f"{root} can't be renamed {explained(error, 'check who may write there')}.") from error
         if moved:
             dotenv.change(target / ".env", lambda text: with_moved_paths(text, root, target))
-            done.remarks.append(
-                f"{', '.join(moved)} in its .env {'names' if len(moved) == 1 else 'name'} {target} now."
-            )
+            names = "names" if len(moved) == 1 else "name"
+            done.remarks.append(f"{', '.join(moved)} in its .env {names} files in {target} now.")
     done.remarks += others
     return done
 
@@ -182,7 +181,7 @@ def delete(root: Path) -> None:
         except OSError as error:
             raise BitnetError(f"{root} can't be deleted {explained(error, 'check who may write there')}.") from error
     failed = trees.remove(gone)
-    _finish_others(away)
+    finish_deletions(root.parent)
     if failed is not None:
         raise BitnetError(
             f"{root} is no longer an experiment, but a part of it can't be removed "
@@ -190,13 +189,17 @@ def delete(root: Path) -> None:
         )
 
 
-def _finish_others(away: Path) -> None:
-    """Remove what a deletion that was killed has left, and the folder itself if it is empty."""
+def finish_deletions(home: Path) -> list[str]:
+    """Remove what deletions that were killed have left in a workspace. The names that the experiments had."""
+    away, names = home / _DELETING, []
     with contextlib.suppress(OSError):
-        for left in list(away.iterdir()):
-            trees.remove(left)
-        with files.folder_held(away.parent):  # another deletion may be about to move something into it
-            away.rmdir()
+        if not away.is_symlink():
+            for left in list(away.iterdir()):
+                names.append(left.name.rpartition("-")[0])
+                trees.remove(left)
+            with files.folder_held(home):  # another deletion may be about to move something into it
+                away.rmdir()
+    return names
 
 
 # -- nothing may be at work ------------------------------------------------------------------------------------------

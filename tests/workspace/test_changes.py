@@ -90,24 +90,55 @@ def test_settings_that_are_a_link_into_the_workspace_are_changed_too(home: Path)
     (root / ".env").symlink_to(shared)
     done = rename(root, "two")
     assert (done.root / ".env").is_symlink()
-    assert shared.read_text().splitlines() == [f"KD_DATA_PATH={home / 'two'}/data", "STORAGE_NAME=one"]
+    assert shared.read_text().splitlines() == ["KD_DATA_PATH=./data", "STORAGE_NAME=one"]
+    assert Experiment.from_settings(resolve({}, root=done.root).settings).data == done.root / "data"
 
 
-def test_paths_in_settings_follow_or_are_told(home: Path):
+def test_paths_in_settings_follow_or_are_told(home: Path, monkeypatch: pytest.MonkeyPatch):
     root = _experiment(home, "one")
     (root / ".env").write_text(
         f"# mine\nKD_PROMPTS_FILE={root}/prompts.txt\nKD_DATA_PATH=data\nEVAL_PROMPTS_FILE={home}/one-more/p\n"
+        "TEACHER_MODEL=~nobody-here/one/x\nSTUDENT_INIT=~/one/model.gguf\n"
     )
+    monkeypatch.setenv("HOME", str(home))
     _experiment(home, "reader", f"KD_DATA_PATH={root}/data\nKD_PROMPTS_FILE=../one/p.txt\nHF_MODEL=one/data\n")
     done = rename(root, "two")
     assert done.remarks == [
-        f"KD_PROMPTS_FILE in its .env names {home / 'two'} now.",
+        f"KD_PROMPTS_FILE, STUDENT_INIT in its .env name files in {home / 'two'} now.",
         f"reader reads files of one: KD_DATA_PATH, KD_PROMPTS_FILE in {home / 'reader' / '.env'}.",
     ]
-    moved = f'"{home}/two/prompts.txt"' if " " in str(home) else f"{home}/two/prompts.txt"
+    model = f'"{home}/two/model.gguf"' if " " in str(home) else f"{home}/two/model.gguf"
     assert (done.root / ".env").read_text() == (
-        f"# mine\nKD_PROMPTS_FILE={moved}\nKD_DATA_PATH=data\nEVAL_PROMPTS_FILE={home}/one-more/p\n"
+        f"# mine\nKD_PROMPTS_FILE=./prompts.txt\nKD_DATA_PATH=data\nEVAL_PROMPTS_FILE={home}/one-more/p\n"
+        f"TEACHER_MODEL=~nobody-here/one/x\nSTUDENT_INIT={model}\n"
     )
+
+
+def test_a_rename_that_is_killed_leaves_paths_that_lead_to_the_files(home: Path, monkeypatch: pytest.MonkeyPatch):
+    root = _experiment(home, "one", f"KD_DATA_PATH={home}/one/data\n")
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    for before in (True, False):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(
+                *((Path, "rename", lambda *_: killed(root)) if before else (changes.files, "fsync_folder", killed))
+            )
+            rename(root, "two")
+        at = root if before else home / "two"
+        assert Experiment.from_settings(resolve({}, root=at).settings).data == at / "data"
+
+
+def test_a_deletion_that_was_killed_is_finished_by_the_same_one(home: Path, capsys: pytest.CaptureFixture[str]):
+    root = _experiment(home, "one")
+    (home / ".deleting").mkdir()
+    root.rename(home / ".deleting" / "one-1234abcd")
+    command = ["experiments", "delete", "one", "--yes"]
+    assert main(["--set", f"BITNET_HOME={home}", *command]) == 0
+    assert capsys.readouterr().out == "one: deleted before; now nothing of it is left\n"
+    assert not any(home.iterdir())
+    assert main(["--set", f"BITNET_HOME={home}", *command]) == 2
 
 
 def test_nothing_is_outdated_by_a_new_name(home: Path):

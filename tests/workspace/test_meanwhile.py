@@ -118,7 +118,7 @@ def test_the_end_of_one_deletion_does_not_hinder_another(
     home: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token_hex = changes.secrets.token_hex
-    ending = threading.Thread(target=changes._finish_others, args=(home / ".deleting",))
+    ending = threading.Thread(target=changes.finish_deletions, args=(home,))
 
     def while_the_folder_is_empty(size: int) -> str:
         ending.start()
