@@ -158,6 +158,8 @@ class TestedStep(Step):
     _shown: Found | None = None
     _failed: Found | None = None
     """What the last test of this choice found, if it failed; what it was about may have changed since."""
+    _tested_from: tuple[Widget | None, str] = (None, "")
+    """What had the focus when the test began, and the text in it."""
 
     @property
     def found(self) -> Found | None:
@@ -190,6 +192,24 @@ class TestedStep(Step):
                     entry.value = f"{scheme}{address}"
                 entry.cursor_position = place  # at the letter where it was
                 self.guide.change(name, entry.value)
+
+    def note_focus(self) -> None:
+        """A test begins: what it finds may move the focus from where that is now."""
+        focused = self.screen.focused
+        self._tested_from = focused, focused.value if isinstance(focused, Input) else ""
+
+    @property
+    def typing(self) -> bool:
+        """Whether somebody has gone to a field since the test began, or typed in one: the focus stays there."""
+        focused = self.screen.focused
+        return isinstance(focused, Input) and self._tested_from != (focused, focused.value)
+
+    def retyped(self, field: str) -> bool:
+        """A test is about what was there before: end it and say so. Whether one was running."""
+        stopped = self.guide.stop_test(self.step)
+        if stopped:
+            self._show(teachers.stopped(field))
+        return stopped
 
     def stop(self) -> None:
         """End a running test."""

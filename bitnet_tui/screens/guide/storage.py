@@ -39,8 +39,6 @@ class StorageStep(TestedStep):
     TARGETS = storing.groups()
     SYNCS = True
     """Whether it is asked when results are kept there."""
-    _tested_from: Widget | None = None
-    """What had the focus when the test began."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -151,12 +149,14 @@ class StorageStep(TestedStep):
         name = (event.input.id or "").removeprefix("field-")
         if name not in storing.fields(self.draft.get(BACKEND)):
             return  # a field of the form before
+        before = self._question
         if REGISTRY[name].secret:
             self.guide.type_key(name, value_of(event.input))
         else:
             self.guide.change(name, value_of(event.input))
+        stopped = self._question != before and self.retyped(label(name))
         tested = self.guide.tested.get("storage")
-        if self.guide.stop_test(self.step) or (tested and tested[0] != self._question):
+        if not stopped and tested and tested[0] != self._question:
             self._show(None)
 
     @on(Pick.Picked)
@@ -178,7 +178,7 @@ class StorageStep(TestedStep):
         if backend == HERE or not self.guide.may_test(self.step) or self.lacks():
             return
         guide, typed = self.guide, self._typed_keys
-        self._tested_from = self.screen.focused
+        self.note_focus()
         remember(typed.values())
         asked = storing.question(self.draft, guide.place)
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
@@ -220,7 +220,7 @@ class StorageStep(TestedStep):
 
     def lead(self, found: Found) -> None:
         """From any field to the button that creates what is missing, unless one has gone elsewhere meanwhile."""
-        if self._creates(found) and self.screen.focused is self._tested_from:
+        if self._creates(found) and self.screen.focused is self._tested_from[0] and not self.typing:
             self.screen.query("#offer").focus()
         else:
             super().lead(found)

@@ -221,15 +221,15 @@ class TeacherStep(TestedStep):
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
-        provider = self.draft.teacher
+        provider, before = self.draft.teacher, self._question
         if event.input.id == "key":
             self.guide.type_key(provider.key_setting, value_of(event.input))
         elif event.input.id == "model":
             self.guide.change(provider.model_setting, value_of(event.input))
         elif event.input.id == "address":
             self.guide.change(provider.base_url_setting, value_of(event.input))
-        self.guide.stop_test(self.step)
-        if self.guide.tested.get("teacher", (self._question,))[0] != self._question:
+        stopped = self._question != before and self.retyped((event.input.id or "").capitalize())
+        if not stopped and self.guide.tested.get("teacher", (self._question,))[0] != self._question:
             models = self._shown.models if self._shown and event.input.id == "model" else ()
             self._show(teachers.not_tested(self.guide.untested("teacher"), models))
         if self._asked_next and event.input.id == "model":  # not before: a change of its name ends its test
@@ -243,7 +243,8 @@ class TeacherStep(TestedStep):
     def _take_model(self, name: str) -> None:
         """Put it into its field, and test it if that is what was asked for."""
         entry = self.query_one(_MODEL, Input)
-        self.query_one("#test").focus()
+        if not self.typing:
+            self.query_one("#test").focus()
         self._asked_next, self._goes_on = name if self._goes_on and entry.value != name else "", False
         entry.value = name
 
@@ -286,6 +287,7 @@ class TeacherStep(TestedStep):
             return teachers.answer(report, guide.draft)
 
         name = "The teacher's test" if model else "The list of models"
+        self.note_focus()
         guide.test(Trial(self.step, name, self._question, probe, answered, teachers.failed, words))
 
     def found_out(self, found: Found, *, tested: bool = True) -> None:
@@ -293,9 +295,9 @@ class TeacherStep(TestedStep):
         if listed:
             self.guide.say("", "label")  # the model that was missing can be chosen now
         super().found_out(found, tested=tested)
-        if listed and not self.draft.model and len(set(found.models)) == 1:
+        if listed and not self.query_one(_MODEL, Input).value and len(set(found.models)) == 1:
             self._take_model(found.models[0])
-        elif listed:
+        elif listed and not self.typing:
             self.query_one("#models").focus()
 
     def _show(self, found: Found | None) -> None:

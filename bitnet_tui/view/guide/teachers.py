@@ -156,6 +156,11 @@ def not_tested(why: str, models: tuple[str, ...] = ()) -> Found | None:
     return Found(lines, models=models) if lines or models else None
 
 
+def stopped(field: str) -> Found:
+    """A test or a login that ended because this field has another text now."""
+    return Found((line(Span(f"stopped: “{field}” was changed meanwhile", "label")),))
+
+
 RUNNING = "still running"
 """Why nothing is known yet from a test."""
 
