@@ -92,14 +92,14 @@ def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
 
 
 def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmStart | EmbeddingStart | None:
-    """The start of the settings. What of its layers is not set stays as in the checkpoints of this start."""
+    """The start of the settings. What an older version did not note of a training is as then, unless it is set."""
     found = wanted(TrainOptions.of(ctx.settings).init, TeacherOptions.of(ctx.settings))
     if found is None:
         return None
     made = _settings_of_start(health)
-    unset = {field: made[name] for name, field in _OF_LAYERS.items() if name not in ctx.settings.origins}
-    if (kept := replace(found, **unset)).settings() == made:
-        found = kept
+    unknown = _OF_LAYERS.keys() - _recorded_start(health).keys() - ctx.settings.origins.keys()
+    if (older := replace(found, **{_OF_LAYERS[name]: made[name] for name in unknown})).settings() == made:
+        found = older
     return (EmbeddingStart if found.embedding_alone else WarmStart)(
         found,
         partial(open_source, found, fetch_progress(ctx), ctx.secret("HF_TOKEN")),
@@ -109,9 +109,14 @@ def _start(ctx: StageContext, folder: Path, health: Mapping[str, Any]) -> WarmSt
 
 def _settings_of_start(health: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of the start that the checkpoints came from, also of older versions; a random one without them."""
+    return RANDOM_START | _recorded_start(health)
+
+
+def _recorded_start(health: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of them that the checkpoints name."""
     origin = health.get("origin")
     settings = origin.get("settings") if isinstance(origin, dict) else None
-    return RANDOM_START | settings if isinstance(settings, dict) else RANDOM_START
+    return settings if isinstance(settings, dict) else {}
 
 
 def _resumed_shape(

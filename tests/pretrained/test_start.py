@@ -19,11 +19,13 @@ from bitnet_core.export.blocks import held
 from bitnet_core.pretrained import half_made
 from bitnet_core.pretrained.half_made import HalfMade
 from bitnet_core.pretrained.source import EMBEDDING
+from bitnet_core.pretrained.wanted import Wanted
 from bitnet_core.runs.catalog import HALF_MADE
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.history import History
 from bitnet_core.runs.outlook import outlook
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.resuming import SUPERSEDED
 from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
@@ -41,6 +43,7 @@ FAST = {
     "FLIP_FRACTION": "0.4",
     "STUDENT_INIT_FIT_STEPS": "2",
 }
+settings_of = Wanted.settings
 
 
 @pytest.fixture(autouse=True)
@@ -329,11 +332,12 @@ def test_a_training_of_a_version_that_fitted_nothing_and_kept_no_embedding_goes_
     source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older = {"STUDENT_INIT_FIT_STEPS": "0", "STUDENT_INIT_EMBEDDING": "trained"}
-    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", **older}
-    cut = context(tmp_path / "cut", tokenizer, **values)
-    stop_after(cut, 2, monkeypatch)
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
+    cut = context(tmp_path / "cut", tokenizer, **values | older)
+    with monkeypatch.context() as patched:  # what that version did not know, it did not note
+        patched.setattr(Wanted, "settings", lambda one: {k: v for k, v in settings_of(one).items() if k not in older})
+        stop_after(cut, 2, monkeypatch)
     monkeypatch.delitem(FAST, "STUDENT_INIT_FIT_STEPS")
-    values = {name: value for name, value in values.items() if name not in older}
     assert train.run(context(tmp_path / "cut", tokenizer, **values))["resumed_from"] is not None
     assert newest(cut).config.embedding_type == ""
     changed = context(
@@ -343,3 +347,17 @@ def test_a_training_of_a_version_that_fitted_nothing_and_kept_no_embedding_goes_
     (alert,) = events_of(changed.run_dir / "events.jsonl", "alert")
     assert "STUDENT_INIT_EMBEDDING trained → Q5_0" in alert["message"]
     assert newest(changed).config.embedding_type == "Q5_0"
+
+
+def test_a_setting_of_the_start_that_is_taken_away_has_its_default_again(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    """The run's record names the default, so the student must not be another one."""
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2", "TOTAL_STEPS": "1"}
+    first = context(tmp_path / "e", tokenizer, **values, STUDENT_INIT_EMBEDDING="Q4_0")
+    train.run(first)
+    again = context(tmp_path / "e", tokenizer, **values)
+    train.run(again)
+    (alert,) = (e for e in events_of(again.run_dir / "events.jsonl", "alert") if e["code"] == SUPERSEDED)
+    assert "STUDENT_INIT_EMBEDDING Q4_0 → Q5_0" in alert["message"]
+    assert newest(again).config.embedding_type == again.settings.to_record()["STUDENT_INIT_EMBEDDING"] == "Q5_0"
