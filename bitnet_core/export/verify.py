@@ -6,7 +6,7 @@ so a student trained at 4 bits is compared at 8, and what that changes is told a
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,19 +80,22 @@ class Verification:
     tokens_per_s: float | None
     memory_bytes: int
     most_kl: float
+    closer: str = ""
+    """The type of llama.cpp in which its embedding would be closer to the student's, if there is one."""
 
     def problems(self) -> list[Problem]:
         """What is wrong with the export; none if it computes the student."""
         found, name = [], f"{self.path.name} in {self.runtime}"
+        again = f"export it again with --embedding {self.closer}" if self.closer else _AGAIN
         rounded = self.found.rounded_kl
         kl, alike = (self.found.mean_kl, "") if rounded is None else (rounded, ", its inputs rounded alike")
         if not kl <= self.most_kl:
             away = f"has a mean KL of {number(kl)} from the student{alike}, above {self.most_kl:g}"
-            found.append(Problem(f"{name} {away}", _AGAIN))
+            found.append(Problem(f"{name} {away}", again))
         agreement = self.found.decided_agreement
         if agreement is not None and agreement < _LEAST_AGREEMENT:
             where = f"on {share(1 - agreement)} of the steps where the margin exceeds its rounding"
-            found.append(Problem(f"{name} has another most likely token {where}", _AGAIN))
+            found.append(Problem(f"{name} has another most likely token {where}", again))
         if not self.same_tokens:
             found.append(Problem(f"{name} cuts texts into other tokens than the student's tokenizer", _OTHER_TOKENS))
         return found
@@ -163,7 +166,14 @@ def verify_gguf(
     )
     steps = _Steps(ours, np.concatenate(run.values), rounded)
     most = _MOST_KL_F16 if whole else _MOST_KL_ROUNDED
-    return _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, most)
+    found = _verified(LLAMACPP, path, path.stat().st_size, words, steps, run, tokenizer, answers, most)
+    return replace(found, closer=_closer(student.config.embedding_type, about.embedding_type, whole=whole))
+
+
+def _closer(kept: str, stored: str, *, whole: bool) -> str:
+    """As `Verification.closer`, for an embedding `stored` in one type whose values another one may have `kept`."""
+    better = "F16" if whole else kept or ("F16" if stored == "Q8_0" else "Q8_0")
+    return "" if stored in (kept, better, "F16") else better
 
 
 def four_bit_gap(student: Student, answers: Answers) -> Comparison | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.export.compare import Comparison
-from bitnet_core.export.verify import Verification
+from bitnet_core.export.verify import Verification, _closer
 
 SAME = Comparison(
     steps=100,
@@ -35,6 +35,27 @@ def test_a_distribution_that_is_farther_away_is_not(kl: float) -> None:
     (problem,) = said(mean_kl=kl)
     assert problem.startswith("student.gguf in llama.cpp has a mean KL of ")
     assert problem.endswith("above 0.002; export it again, and report this if it happens again.")
+
+
+def test_an_embedding_that_was_rounded_too_much_is_told_how_to_store() -> None:
+    """`--embedding` has types that hold a trained embedding, or one that is kept in another type, too coarsely."""
+    for problems in ({"mean_kl": 2.1e-3}, {"decided_agreement": 0.9}):
+        (problem,) = replace(VERIFIED, found=replace(SAME, **problems), closer="Q8_0").problems()
+        assert str(problem).endswith("; export it again with --embedding Q8_0.")
+
+
+@pytest.mark.parametrize(
+    ("kept", "stored", "whole", "closer"),
+    [
+        *(("", stored, False, "Q8_0") for stored in ("Q4_0", "Q5_0", "Q6_K")),
+        *(("", "Q8_0", whole, "F16") for whole in (False, True)),
+        *(("Q4_0", stored, False, "Q4_0") for stored in ("Q5_0", "Q6_K", "Q8_0")),
+        ("Q4_0", "Q8_0", True, "F16"),
+        *((kept, stored, whole, "") for kept, stored in (("Q4_0", "Q4_0"), ("", "F16")) for whole in (False, True)),
+    ],
+)
+def test_a_closer_type_is_offered_where_there_is_one(kept: str, stored: str, whole: bool, closer: str) -> None:
+    assert _closer(kept, stored, whole=whole) == closer
 
 
 def test_what_is_judged_is_the_student_with_inputs_rounded_alike() -> None:
