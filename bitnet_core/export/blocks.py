@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 _ONE = np.array([1.0], np.float16).view(np.uint8)
 _TRITS_PER_BYTE = 5
+_LEAST = np.finfo(np.float32).tiny
 _HALVES = {"Q4_0": 8, "Q5_0": 16}
 """The code of 0 in the types of values with one scale for a block and one more negative code than positive ones."""
 
@@ -162,8 +163,8 @@ def _with_scale_last(packed: Bytes) -> Bytes:
 
 
 def _inverse(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1/x, and 0 for 0."""
-    return np.divide(np.float32(1), values, out=np.zeros_like(values), where=values != 0)
+    """1/x, and 0 for 0 and for scales so small that 1/x would be infinite, which fp16 holds as 0."""
+    return np.divide(np.float32(1), values, out=np.zeros_like(values), where=np.abs(values) >= _LEAST)
 
 
 def _nearest(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -92,6 +92,16 @@ def test_types_with_one_scale_are_their_description_and_hold_what_they_have_roun
     assert np.array_equal(gguf.quants.dequantize(here.rows(scaled), kind), scaled)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_0", "Q6_K", "Q8_0"])
+@pytest.mark.parametrize("size", [1e-38, 1e-40, 1e-45])
+def test_numbers_too_small_for_a_scale_are_zeros(name: str, size: float) -> None:
+    """Such as those of tokens that no text had, which weight decay has made ever smaller."""
+    values = (np.random.default_rng(0).normal(size=(2, 256)) * size).astype(np.float32)
+    packed = blocks.EMBEDDING_TYPES[name].rows(values)
+    assert not gguf.quants.dequantize(packed, gguf.GGMLQuantizationType[name]).any()
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 300.0]))
 def test_q6_k_is_read_back_within_its_step(seed: int, size: float) -> None:
     values = (np.random.default_rng(seed).normal(size=(2, 512)) * size).astype(np.float32)
