@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,6 +49,11 @@ CASES = {
     "nano, 4 × 256: the head is most of it": (preset("nano", 49152, max_positions=256), 4, 256),
     "mini, 2 × 128: the linears are": (preset("mini", 49152, max_positions=128), 2, 128),
     "8 layers of nano, 8 × 128: the activations are": (preset("nano", 8192, layers=8, max_positions=128), 8, 128),
+    "3 layers of smollm2-135m, 1 × 256: the embedding is most of it, and is kept": (
+        replace(preset("smollm2-135m", 49152, layers=3, max_positions=256), embedding_type="Q4_0"),
+        1,
+        256,
+    ),
 }
 
 
