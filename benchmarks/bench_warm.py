@@ -2,15 +2,16 @@
 
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
-Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), fitted to the
-source in --fit-steps; `hadamard`, as `fitted` with rotated inputs of o and down (STUDENT_HADAMARD); `relation`, as
-`fitted` with the attention relations of the source's last layer in the loss (ATTENTION_RELATION_WEIGHT); `warm`, with
-layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as `warm` with the outliers of the source's residual
-stream; `ones`, as `warm` with weights of 1 in the sub-norms; `ramp`, as `warm`, becoming ternary over --ramp of the
-tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full precision). Each is trained at A8 for
---tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and
-trains on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in
-nats.
+Every start has the same shape, traces, tokens and steps: `random`; `fitted` (STUDENT_INIT), fitted to the source in
+--fit-steps, with an embedding that is trained (STUDENT_INIT_EMBEDDING=trained); `kept`, as `fitted` with the
+embedding kept in Q5_0 (the default); `hadamard`, as `fitted` with rotated inputs of o and down (STUDENT_HADAMARD);
+`relation`, as `fitted` with the attention relations of the source's last layer in the loss
+(ATTENTION_RELATION_WEIGHT); `warm`, with layers as they are (STUDENT_INIT_FIT_STEPS=0); `unrotated`, as `warm` with
+the outliers of the source's residual stream; `ones`, as `warm` with weights of 1 in the sub-norms; `ramp`, as
+`warm`, becoming ternary over --ramp of the tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of
+full precision). Each is trained at A8 for --tokens supervised tokens and measured on held-out prompts. From that
+very checkpoint each policy flips it and trains on for --after of the tokens: the shock is the held-out loss right
+after the flip minus that before it, in nats.
 
 With --out, each start of each seed is a line of that file as soon as it is measured, and what the file has already
 is not measured again.
@@ -65,7 +66,7 @@ from bitnet_core.training.batches import Sampler
 from bitnet_core.training.relations import Relations
 from bitnet_core.training.trainer import Trainer
 
-STARTS = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted", "relation")
+STARTS = ("random", "warm", "unrotated", "ones", "hadamard", "ramp", "fitted", "kept", "relation")
 POLICIES: tuple[A4Policy, ...] = get_args(A4Policy)
 FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
 
@@ -95,6 +96,7 @@ class Bench:
     traces: TraceSet
     warm: WarmStart
     fitted: _Once
+    kept: _Once
     hadamard: _Once
 
     def options(self, start: str, seed: int) -> TrainOptions:
@@ -117,7 +119,9 @@ class Bench:
 
     def trainer(self, start: str, policy: A4Policy, options: TrainOptions, folder: Path) -> Trainer:
         shape = StudentOptions(hadamard=start == "hadamard", a4_policy=policy)
-        config = self.warm.shape(shape, self.traces.vocab_size, options.max_seq_len)
+        config = (self.kept.start if start == "kept" else self.warm).shape(
+            shape, self.traces.vocab_size, options.max_seq_len
+        )
         relations = None
         if start == "relation":
             layers = self.warm.kept[-1] + 1
@@ -137,6 +141,7 @@ class Bench:
                 "unrotated": _Unrotated(self.warm),
                 "ones": _Ones(self.warm),
                 "fitted": self.fitted,
+                "kept": self.kept,
                 "hadamard": self.hadamard,
                 "relation": self.fitted,
             }.get(start, self.warm),
@@ -245,7 +250,13 @@ class Kept:
         self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
         fit = {"fit_steps": str(arguments.fit_steps)}
         relation = fit | {"relation_weight": str(arguments.relation_weight)}
-        self._own = {"ramp": {"ramp": str(arguments.ramp)}, "fitted": fit, "hadamard": fit, "relation": relation}
+        self._own = {
+            "ramp": {"ramp": str(arguments.ramp)},
+            "fitted": fit,
+            "kept": fit,
+            "hadamard": fit,
+            "relation": relation,
+        }
         lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
         for line in map(json.loads, lines):
             if (
@@ -287,20 +298,21 @@ def main() -> int:
     arguments = parser.parse_args()
     wanted = Wanted(arguments.init, arguments.layers)
     tokens = tokens_of(load_tokenizer(tokenizer_folder(arguments.traces)).definition)
-    warm, fitted = (
+    fitted = replace(wanted, fit_steps=arguments.fit_steps)
+    warm, *starts = (
         WarmStart(one, partial(open_source, one), lambda: tokens)
-        for one in (wanted, replace(wanted, fit_steps=arguments.fit_steps))
+        for one in (wanted, fitted, replace(fitted, embedding="Q5_0"), fitted)
     )
-    bench = Bench(arguments, load_traces(arguments.traces, 20), warm, _Once(fitted), _Once(fitted))
+    bench = Bench(arguments, load_traces(arguments.traces, 20), warm, *map(_Once, starts))
     kept = Kept(arguments)
     for seed in range(arguments.seeds):
         for start in arguments.starts:
             if (start, seed) not in kept.rows:
                 kept.add(start, seed, *measure(bench, start, seed, lambda line: print(line, flush=True)))
-    starts = [row for row, _ in kept.rows.values()]
-    flips = [row for _, rows in kept.rows.values() for row in rows]
+    rows = [row for row, _ in kept.rows.values()]
+    flips = [row for _, of_flip in kept.rows.values() for row in of_flip]
     columns = ["start", "seed", "tokens", "KL at first", "KL", "CE", "agreement", "s"]
-    print(render_table(f"A8, layers {arguments.layers}", columns, starts, 120))
+    print(render_table(f"A8, layers {arguments.layers}", columns, rows, 120))
     columns = ["start", "seed", "policy", "shock", "recovered after", "KL at end", "CE", "agreement"]
     print(render_table(f"the flip, then {arguments.after:.0%} of the tokens", columns, flips, 120))
     return 0
