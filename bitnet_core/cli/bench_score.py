@@ -20,6 +20,7 @@ from bitnet_core.suites.requests_file import Task, load_task
 from bitnet_core.teachers.identity import identify
 from bitnet_core.terminal import safe
 from bitnet_core.training import checkpoints
+from bitnet_core.training.reading import read_chosen
 
 _SEED = 0
 
@@ -40,8 +41,9 @@ def score(
         opened = teacher_scorer(host, options, device)
     else:
         experiment = Experiment.from_settings(resolved.settings)
-        path = checkpoints.chosen(experiment.checkpoints, "latest" if checkpoint is None else checkpoint, warn)
-        loaded = checkpoints.load(path)
+        which = "latest" if checkpoint is None else checkpoint
+        chosen = partial(checkpoints.chosen, experiment.checkpoints, which, warn)
+        path, loaded = read_chosen(chosen, checkpoints.load)
         checkpoints.say_if_untrained(path, loaded.step, warn)
         data = DataOptions.of(resolved.settings).path or experiment.data
         tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)

@@ -1,6 +1,7 @@
 """What `bitnet export` and `bitnet verify-export` do. Heavy: imported when such a command runs."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from bitnet_core.text import crop, flat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
+from bitnet_core.training.reading import read_chosen
 
 _SEED = 0
 _NAME_CELLS = 80
@@ -67,7 +69,7 @@ class Source:
 
 def export(arguments: argparse.Namespace, experiment: Experiment, path: Path) -> int:
     """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
-    source = source_at(experiment, path)
+    source = _source(experiment, lambda: path if path.exists() else _checkpoint(experiment, arguments.checkpoint, {}))
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
     if not arguments.out:  # else it was looked at before; a file of any name may be the checkpoint
         for kind, out in outs.items():
@@ -164,14 +166,12 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
 def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> Source:
     """The experiment's student. BitnetError for a damaged checkpoint or one of another tokenizer."""
     experiment = open_experiment(arguments)
-    return source_at(experiment, _checkpoint(experiment, arguments.checkpoint, origin or {}))
+    return _source(experiment, lambda: _checkpoint(experiment, arguments.checkpoint, origin or {}))
 
 
-def source_at(experiment: Experiment, path: Path) -> Source:
-    """The student of the checkpoint at `path`. BitnetError as `open_source`."""
-    checkpoint = checkpoints.load(path)
-    sha256 = files.sha256_file(path)
-    checkpoints.require_told(path, sha256)
+def _source(experiment: Experiment, choose: Callable[[], Path]) -> Source:
+    """The student of the checkpoint that is chosen. BitnetError as `open_source`."""
+    path, (checkpoint, sha256) = read_chosen(choose, checkpoints.load_hashed)
     require_ternary(path, checkpoint.activation_bits)
     data = DataOptions.of(experiment.settings).path or experiment.data
     tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from bitnet_core.cli.command import answer, json_line, open_experiment, warn
 from bitnet_core.cli.silence import doing
@@ -19,6 +20,7 @@ from bitnet_core.traces.dataset import MappedSequences, load_traces
 from bitnet_core.traces.examples import Examples
 from bitnet_core.traces.scores import FILE, About, ScoreFile, write
 from bitnet_core.training import checkpoints
+from bitnet_core.training.reading import read_chosen
 
 
 def score(arguments: argparse.Namespace) -> int:
@@ -26,8 +28,8 @@ def score(arguments: argparse.Namespace) -> int:
     experiment = open_experiment(arguments)
     require_writable(out := experiment.reports / FILE)
     options, hardware = DataOptions.of(experiment.settings), DeviceOptions.of(experiment.settings)
-    path = checkpoints.require_latest(experiment.checkpoints, warn)
-    checkpoint = checkpoints.load(path)
+    newest = partial(checkpoints.require_latest, experiment.checkpoints, warn)
+    path, (checkpoint, sha256) = read_chosen(newest, checkpoints.load_hashed)
     checkpoints.say_if_untrained(path, checkpoint.step, warn)
     data = options.path or experiment.data
     traces = load_traces(data, options.top_k)
@@ -43,7 +45,7 @@ def score(arguments: argparse.Namespace) -> int:
     configure(hardware)
     about = About(
         checkpoint=path.name,
-        sha256=str(checkpoints.read_health(path).get("sha256")),
+        sha256=sha256,
         step=checkpoint.step,
         activation_bits=told_bits(checkpoint.layer_bits),
         traces=traces.sequences.content_hash,

@@ -126,16 +126,40 @@ def folder_watched(folder: Path) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FolderGone(folder) from error
     try:
-        yield
-    except (OSError, BitnetError) as error:
-        if not is_at(folder, fd):
-            raise FolderGone(folder) from error
-        raise
-    else:
-        if not is_at(folder, fd):
-            raise FolderGone(folder)
+        with _still_at(folder, fd, FolderGone):
+            yield
     finally:
         os.close(fd)
+
+
+class FileReplaced(BitnetError):
+    """Another file, or none, is at a path from which one was read."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} was removed or replaced while it was being read; try again.")
+
+
+@contextlib.contextmanager
+def file_watched(path: Path) -> Iterator[None]:
+    """For reading a file more than once: FileReplaced if another one, or none, is at its path at the end.
+
+    OSError if it can't be opened or is not a regular file.
+    """
+    with open_regular(path) as source, _still_at(path, source.fileno(), FileReplaced):
+        yield
+
+
+@contextlib.contextmanager
+def _still_at(path: Path, fd: int, gone: Callable[[Path], BitnetError]) -> Iterator[None]:
+    """`gone` at the end if what is open is not at its path any more: whatever was raised, that is why."""
+    try:
+        yield
+    except Exception as error:
+        if not is_at(path, fd):
+            raise gone(path) from error
+        raise
+    if not is_at(path, fd):
+        raise gone(path)
 
 
 def is_at(path: Path, fd: int) -> bool:

@@ -49,6 +49,7 @@ from bitnet_core.traces.stats import rejected_tokens
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.flip import flip_report
+from bitnet_core.training.reading import read_chosen
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -146,8 +147,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _newest_checkpoint(ctx: StageContext) -> tuple[Path, Checkpoint]:
     skipped = partial(ctx.alert, "warning", "checkpoint_incomplete")
-    path = checkpoints.require_latest(ctx.experiment.checkpoints, skipped)
-    checkpoint = checkpoints.load(path)
+    newest = partial(checkpoints.require_latest, ctx.experiment.checkpoints, skipped)
+    path, checkpoint = read_chosen(newest, checkpoints.load)
     checkpoints.say_if_untrained(path, checkpoint.step, partial(ctx.alert, "warning", "untrained"))
     return path, checkpoint
 

@@ -33,6 +33,10 @@ _KEEP_LAST = 3
 _LONGEST_STEP = 19
 
 
+class Missing(BitnetError):
+    """There is no file at the path of a checkpoint."""
+
+
 @dataclass
 class Checkpoint:
     """A student, and everything that training needs to go on as if it had never stopped."""
@@ -98,11 +102,12 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Checkp
     try:
         with files.atomic_path(path) as temp:
             save_tensors(payload, temp)
+            # Before it has its name: until the health file is there, too, it looks incomplete.
+            size, digest = temp.stat().st_size, files.sha256_file(temp)
     except OSError as error:
         raise BitnetError(
             f"{path} can't be written {explained(error, 'check its permissions')}; what was saved before stays."
         ) from error
-    size, digest = path.stat().st_size, files.sha256_file(path)
     files.write_json(health_of(path), {"checkpoint": path.name, "sha256": digest, "bytes": size} | health)
     return CheckpointSaved(step=checkpoint.step, path=str(path), bytes=size, sha256=digest)
 
@@ -171,13 +176,16 @@ def require_latest(folder: Path, on_skipped: Callable[[str], object] = lambda _:
 
     `on_skipped` is told, in a sentence, of a newer file that is not complete.
     """
-    path = latest(folder)
     there = found(folder)
+    path = next(filter(is_complete, there), None)
+    if path is None and there != (now := found(folder)):  # a training has replaced all of them meanwhile
+        there, path = now, next(filter(is_complete, now), None)
     if path is None:
         why = f" ({there[0].name} {fault(there[0])})" if there else ""
         raise BitnetError(f"There is no complete checkpoint in {folder}{why}; run `bitnet train` first.")
     if there and there[0] != path:
-        on_skipped(f"{there[0]} {fault(there[0])}, so {path.name} is used; move it away, or copy it again.")
+        fix = "unless a training is writing it, move it away or copy it again"
+        on_skipped(f"{there[0]} {fault(there[0])}, so {path.name} is used; {fix}.")
     return path
 
 
@@ -270,15 +278,35 @@ def prune(folder: Path, best_step: int | None) -> list[Path]:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint into CPU memory; BitnetError for a missing, truncated, changed or foreign file."""
+    """Read a checkpoint into CPU memory; BitnetError for a missing, truncated, changed or foreign file.
+
+    Missing if there is none; FileReplaced if a training removes or replaces it meanwhile.
+    """
+    return _load(path, lambda _: "")[0]
+
+
+def load_hashed(path: Path) -> tuple[Checkpoint, str]:
+    """As `load`, with the SHA-256 of the very file that was read. BitnetError if its health file tells of another."""
+
+    def told(path: Path) -> str:
+        require_told(path, sha256 := files.sha256_file(path))
+        return sha256
+
+    return _load(path, told)
+
+
+def _load(path: Path, hash_of: Callable[[Path], str]) -> tuple[Checkpoint, str]:
     from bitnet_core.model.tensor_file import Changed, load_tensors
     from bitnet_core.training.kept import odd_field
 
     advice = "move it away to use the checkpoint before it"
     try:
-        payload = load_tensors(path)
+        with files.file_watched(path):
+            payload, sha256 = load_tensors(path), hash_of(path)
     except FileNotFoundError as error:
-        raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
+        raise Missing(f"{path} does not exist; run `bitnet train` first.") from error
+    except BitnetError:
+        raise
     except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
         raise_if_not_the_file(error, path)
         why = f"damaged: {error}" if isinstance(error, Changed) else "truncated or not a checkpoint of this program"
@@ -301,7 +329,7 @@ def load(path: Path) -> Checkpoint:
         config.require_tensors(payload["model"])
     except BitnetError as error:
         raise BitnetError(f"{path} does not hold a student ({str(error).rstrip('.')}); {advice}.") from error
-    return Checkpoint(**values | {"config": config})
+    return Checkpoint(**values | {"config": config}), sha256
 
 
 def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConfig, tokenizer_hash: str) -> None:

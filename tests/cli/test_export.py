@@ -1,6 +1,7 @@
 """`bitnet export` and `bitnet verify-export` on an experiment with a checkpoint: what they write, show and refuse."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -231,6 +232,26 @@ def test_a_student_too_short_for_any_prompt_is_told_what_to_do(
     file = root / "exports" / "experiment-step2-TQ2_0.gguf"
     said = refused(capsys, "verify-export", str(file), "--root", str(root))
     assert said.endswith("can't be compared with it; train with a larger MAX_SEQ_LEN.\n")
+
+
+def test_an_export_of_a_checkpoint_that_a_training_removes_is_of_a_newer_one(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = checkpoints.path_of(root / "checkpoints", 2)
+    saved, real = [checkpoints.load(old)], checkpoints.load_hashed
+
+    def replaced(path: Path) -> tuple[Checkpoint, str]:
+        if saved:
+            checkpoints.save(root / "checkpoints", dataclasses.replace(saved.pop(), step=3), {})
+            old.unlink()
+        return real(path)
+
+    monkeypatch.setattr(checkpoints, "load_hashed", replaced)
+    told = answered(capsys, *export(root, "gguf", "--no-verify"))
+    newer = checkpoints.path_of(root / "checkpoints", 3)
+    assert (told["step"], [Path(one).name for one in told["exported"]]) == (3, ["experiment-step3-TQ2_0.gguf"])
+    origin = gguf_read.look(Path(told["exported"][0])).origin
+    assert origin["checkpoint_sha256"] == hashlib.sha256(newer.read_bytes()).hexdigest()
 
 
 def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -289,7 +289,7 @@ def test_a_newer_checkpoint_that_is_a_pipe_is_named_when_the_student_generates(
     said = capsys.readouterr().err
     assert said == (
         f"bitnet: warning: {newer} is not a regular file, so mini_bitnet_step_00000002.pt is used; "
-        "move it away, or copy it again.\n"
+        "unless a training is writing it, move it away or copy it again.\n"
     )
 
 
