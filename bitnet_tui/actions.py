@@ -153,7 +153,7 @@ ACTIONS: tuple[Action, ...] = (
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target"),
         ("config", "6", "view('config')", "Config", "Every setting and where it comes from; change one"),
         ("log", "7", "view('log')", "Log", "All messages of the run"),
-        ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the open tab"),
+        ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the open tab, or its list or text"),
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll back"),
         ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning"),
         ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end"),

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from textual.app import App
 from textual.signal import Signal
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bitnet_tui.services.benchmarks import GetBenchmarks
     from bitnet_tui.services.exporting import Export
     from bitnet_tui.services.tracing import Scoring
+
+_Place = TypeVar("_Place")
 
 
 class Shell(App[None]):
@@ -51,6 +53,7 @@ class Shell(App[None]):
     """The settings of the storage target from which an experiment was opened last."""
     last_opened: Path | None = None
     """The experiment whose row the table of experiments goes to when it is shown again."""
+    places: dict[tuple[Path, type], Any]
     few_colours = False
     """Whether the terminal shows 16 colours."""
 
@@ -68,6 +71,11 @@ class Shell(App[None]):
             yield
         finally:
             self.works.remove(work)
+
+    def place(self, root: Path, kind: type[_Place]) -> _Place:
+        """Where the user was in a tab of an experiment: its first place when it was not open before. Tabs keep it."""
+        place: _Place = self.places.setdefault((root, kind), kind())
+        return place
 
     @property
     def typed_at(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -20,9 +20,11 @@ from bitnet_tui import bindings
 from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import Preview, preview, save
+from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
+from bitnet_tui.view.places import ConfigPlace
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
@@ -64,7 +66,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         super().__init__(id="config")
         self._home, self._root = home, root
         self._against: Path | None = None
-        self._only = False
+        self._place = ConfigPlace()
         self._config = ConfigView()
         self._drawn: tuple[tuple[Row, ...], int, str] = ((), 0, "")
         self._asked: tuple[str, str] | None = None
@@ -82,8 +84,10 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._at_work: frozenset[str] = frozenset()
 
     def compose(self) -> ComposeResult:
+        self._place = cast("Shell", self.app).place(self._root, ConfigPlace)
+        self._wanted = self._place.row
         with KeyBar(field=_FIELD_CELLS):
-            yield FilterInput(compact=True, id="config-filter")
+            yield FilterInput(self._place.filter, compact=True, id="config-filter")
             yield KeyButton("", "config.only", id="config-only")
             yield KeyButton("", "config.against", id="config-against")
         yield Entries(id="config-list", markup=False, classes="pages")
@@ -145,7 +149,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
-        mark = box_of(self, ticked=self._only)
+        mark = box_of(self, ticked=self._place.only)
         self.query_one("#config-filter", Input).placeholder = f"{key_of(self, 'config.filter')} filter"
         self.query_one("#config-only", KeyButton).say(f"{mark} only differences", f"{mark} changed")
         against, shorter = view.against or "the defaults", view.against or "defaults"
@@ -159,7 +163,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _fill(self, view: ConfigView, cells: int) -> None:
         """The list again if it differs, with the same setting highlighted; while one is changed, the same rows."""
         wanted = self.query_one("#config-filter", Input).value
-        rows = self._drawn[0] if self.editing else config.chosen(view, wanted, only=self._only)
+        rows = self._drawn[0] if self.editing else config.chosen(view, wanted, only=self._place.only)
         if (rows, cells, view.against) == self._drawn:
             return
         self._drawn = (rows, cells, view.against)
@@ -178,7 +182,9 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         places = [option.id for option in options]
         kept = before.name if before is not None and before.name in places else next(filter(None, places), None)
         if self._wanted in places:
-            kept, self._wanted = self._wanted, ""
+            kept = self._wanted
+        if view.rows:  # read by now: what the filter hides is not gone to
+            self._wanted = ""
         self._list.highlighted = None if kept is None else places.index(kept)
         if before is not None and kept == before.name:
             self._list.scroll_to(y=top, animate=False)
@@ -211,7 +217,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         if what == "filter":
             self.screen.set_focus(self.query_one("#config-filter"))
         elif what == "only":
-            self._only = not self._only
+            self._place.only = not self._place.only
             self._draw()
         elif what == "save" and self.editing:
             self._submit()
@@ -227,14 +233,16 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         """Highlight a setting, as soon as the settings are read; what hides it is undone."""
         if self.editing:
             self._end_edit()
-        self._wanted, self._only = name, False
-        self.query_one("#config-filter", Input).value = ""
+        self._wanted = name
+        if not any(row.name == name for row in self._drawn[0]):
+            self._place.only = False
+            self.query_one("#config-filter", Input).value = ""
         self._drawn = ((), 0, "")
         self._draw()
 
     def compare_with(self, other: Path | None) -> None:
         """Show what differs from another experiment, or from the defaults."""
-        self._against, self._only = other, self._only or other is not None
+        self._against, self._place.only = other, self._place.only or other is not None
         self.look()
 
     @property
@@ -244,6 +252,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
+        self._place.row = event.option.id or ""
         if event.option.id != self._found.name:
             self._saved = False
             if self.editing and self._list.has_focus:
@@ -274,6 +283,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if event.input.id == "config-filter":
+            self._place.filter = event.value
             if self.editing:
                 self._end_edit()
                 self.screen.set_focus(event.input)

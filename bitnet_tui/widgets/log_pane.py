@@ -1,13 +1,18 @@
 """The messages of a run: by level, searched, followed, wrapped, copied."""
 
+from pathlib import Path
+from typing import cast
+
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
+from bitnet_tui.view.places import LogPlace
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
@@ -21,17 +26,18 @@ _FIELD_CELLS = 12
 class LogPane(Vertical):
     """Keys arrive as `act`. While it follows, the newest line is in sight."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
         super().__init__(id="log")
+        self._root, self._place = root, LogPlace()
         self._run_id = ""
         self._seen: RunView | None = None
-        self._least, self._wrap, self._follow = "debug", True, True
         self._lines: tuple[LogLine, ...] = ()
         self._drawn: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
+        self._place = cast("Shell", self.app).place(self._root, LogPlace)
         with KeyBar(field=_FIELD_CELLS):
-            yield FilterInput(compact=True, id="log-search")
+            yield FilterInput(self._place.search, compact=True, id="log-search")
             for what in ("level", "follow", "wrap"):
                 yield KeyButton("", f"log.{what}", id=f"log-{what}")
             yield KeyButton("Next", "log.next", short="↓")
@@ -89,18 +95,18 @@ class LogPane(Vertical):
             self._go(1 if what == "next" else -1)
         else:
             if what == "level":
-                self._least = logs.next_level(self._least)
+                self._place.least = logs.next_level(self._place.least)
             elif what == "follow":
-                self._follow = not self._follow
+                self._place.follow = not self._place.follow
             elif what == "wrap":
-                self._wrap = not self._wrap
+                self._place.wrap = not self._place.wrap
             self._label()
             self._draw()
             self._stay_at_end()
 
     def _label(self) -> None:
-        least = "all" if self._least == "debug" else f"{self._least}+"
-        follow, wrap = (box_of(self, ticked=on) for on in (self._follow, self._wrap))
+        least = "all" if self._place.least == "debug" else f"{self._place.least}+"
+        follow, wrap = (box_of(self, ticked=on) for on in (self._place.follow, self._place.wrap))
         self.query_one("#log-search", Input).placeholder = f"{key_of(self, 'log.search')} search"
         for what, label in (("level", f"{least:8}"), ("follow", f"{follow} follow"), ("wrap", f"{wrap} wrap")):
             self.query_one(f"#log-{what}", KeyButton).say(label)
@@ -109,24 +115,25 @@ class LogPane(Vertical):
         """To the next line that was found. The newest lines are then not followed."""
         place = logs.step(logs.found(self._lines, self._words), self._entries.highlighted, by)
         if place is not None:
-            self._follow = False
+            self._place.follow = False
             self._label()
             self._entries.highlighted = place
             self._tell()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
+        self._place.search = event.value
         self._draw()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self.enter()
-        self._go(-1 if self._entries.highlighted is None or self._follow else 1)
+        self._go(-1 if self._entries.highlighted is None or self._place.follow else 1)
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
-        if self._follow and event.option_index < len(self._lines) - 1 and self._entries.has_focus:
-            self._follow = False  # one went up to read
+        if self._place.follow and event.option_index < len(self._lines) - 1 and self._entries.has_focus:
+            self._place.follow = False  # one went up to read
             self._label()
         self._tell()
 
@@ -136,8 +143,8 @@ class LogPane(Vertical):
         cells = self._entries.size.width - 3
         if cells <= 0:
             return
-        self._lines = lines = logs.lines_of(self._seen, self._least)
-        how = (self._words, cells, self._wrap)
+        self._lines = lines = logs.lines_of(self._seen, self._place.least)
+        how = (self._words, cells, self._place.wrap)
         if (lines, how) == self._drawn:
             return
         before, self._drawn = self._drawn, (lines, how)
@@ -145,7 +152,7 @@ class LogPane(Vertical):
         if before and before[1] == how and self._continued(before[0]):
             entries.add_options(self._options(lines[entries.option_count :], how))
         else:
-            at = self._number_at(before[0] if before else (), entries.highlighted)
+            at = self._number_at(before[0], entries.highlighted) if before else self._place_in_run()
             entries.set_options(self._options(lines, how))
             entries.highlighted = next((place for place, one in enumerate(lines) if one.number == at), None)
         self._stay_at_end()
@@ -164,15 +171,22 @@ class LogPane(Vertical):
             return None
         return int(before[place].number)
 
+    def _place_in_run(self) -> int | None:
+        """The line that was highlighted when this run was shown last."""
+        run, number = self._place.line
+        return number if run == self._run_id else None
+
     def _stay_at_end(self) -> None:
-        if self._follow and self._lines:
+        if self._place.follow and self._lines:
             self._entries.highlighted = len(self._lines) - 1
             self.call_after_refresh(self._scroll_to_end)
 
     def _scroll_to_end(self) -> None:
-        if self._follow:  # one may have gone to another line meanwhile
+        if self._place.follow:  # one may have gone to another line meanwhile
             self._entries.scroll_end(animate=False, immediate=True)
 
     def _tell(self) -> None:
         status = logs.status(self._lines, self._seen, self._words, self._entries.highlighted)
         self.query_one("#log-status", Painted).show((status,))
+        if (at := self._number_at(self._lines, self._entries.highlighted)) is not None:
+            self._place.line = self._run_id, at

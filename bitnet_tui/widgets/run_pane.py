@@ -191,7 +191,7 @@ class RunPane(Vertical):
     def _make(self, name: str) -> Widget:
         if name == "storage":
             return StoragePane(id=name)
-        return LogPane() if name == "log" else _READING[name](self._home, self._root)
+        return LogPane(self._root) if name == "log" else _READING[name](self._home, self._root)
 
     def _tell(self, pane: Widget) -> None:
         """Have a tab show what is known."""

@@ -32,8 +32,12 @@ class TokenText(Widget, can_focus=True):
     class Moved(Message, bubble=True):
         """The cursor is on another token."""
 
+    class Entered(Message, bubble=True):
+        """Keys have led here."""
+
     def __init__(self) -> None:
         super().__init__(id="trace-text")
+        self._clicked = False
         self._tokens: list[Token] = []
         self._shading: Shading = "other"
         self._laid = Laid((), 0)
@@ -91,6 +95,17 @@ class TokenText(Widget, can_focus=True):
 
     def action_edge(self, end: int) -> None:
         self.go(len(self._tokens) - 1 if end else 0)
+
+    def on_focus(self) -> None:
+        self.call_later(self._tell_entered)  # behind the press of the mouse that may have brought the focus
+
+    def on_mouse_down(self) -> None:
+        self._clicked = True
+
+    def _tell_entered(self) -> None:
+        if not self._clicked:
+            self.post_message(self.Entered())
+        self._clicked = False
 
     def on_click(self, event: events.Click) -> None:
         at = event.get_content_offset(self)

@@ -13,7 +13,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view.titles import column_at
 from bitnet_tui.view.traces.columns import Order, heading, layout
 from bitnet_tui.view.traces.found import Page, Row
-from bitnet_tui.view.traces.lines import row_line
+from bitnet_tui.view.traces.lines import prompt_line, row_line
 
 PAGE = 100
 _MOST_PAGES = 8
@@ -69,6 +69,8 @@ class TraceList(Widget, can_focus=True):
         self._told: int | None = None
         self._chosen = False
         """Whether the user went to the place that is highlighted, and that was not told yet."""
+        self._pressed_folded = False
+        """Whether the press of the mouse only unfolds the list, which moves what is under it."""
         self._sought: int | None = None
         """The trace whose place is asked for: until it is known, no other is told."""
 
@@ -133,11 +135,19 @@ class TraceList(Widget, can_focus=True):
 
     def render(self) -> RenderResult:
         cells, rows = self.content_size
+        if self._folded:
+            style = "chosen" if self.has_focus else "title"
+            return paint([] if self.row is None else [prompt_line(self.row, cells, style)])
         lines = [heading(cells, self._order, scored=self._scored)]
         for place in range(self._top, min(self._matched, self._top + rows - 1)):
             chosen = ("chosen" if self.has_focus else "chosen-blurred") if place == self._place else ""
             lines.append(row_line(self._row(place), cells, chosen, scored=self._scored))
         return paint(lines)
+
+    @property
+    def _folded(self) -> bool:
+        """Whether there is room for the highlighted trace alone."""
+        return self.content_size.height == 1
 
     # -- keys and mouse ----------------------------------------------------------------------------------------------
 
@@ -157,8 +167,13 @@ class TraceList(Widget, can_focus=True):
     def action_enter(self) -> None:
         self.post_message(self.Entered())
 
+    def on_mouse_down(self) -> None:
+        self._pressed_folded = self._folded
+
     def on_click(self, event: events.Click) -> None:
         at = event.get_content_offset(self)
+        if self._pressed_folded:
+            return
         if at is not None and at.y == 0:
             column = column_at(layout(self.content_size.width, scored=self._scored), at.x)
             if column is not None:

@@ -73,13 +73,18 @@ class TraceShown(Vertical):
         """How wide lines may be."""
         return max(20, self.text.content_size.width)
 
-    def draw(self, scored: Scored | None) -> None:
-        """Everything but the text; `scored` is what is known of the student."""
+    def draw(self, scored: Scored | None, *, by_error: bool, folded: bool) -> None:
+        """Everything but the text; `scored` is what is known of the student, `by_error` what ranks all tokens.
+
+        If the list is `folded` it says the prompt.
+        """
         self.query_one("#trace-worst", KeyButton).say(*_WORST[self.shading == "other"])
-        self.query_one("#trace-worst-of-all", KeyButton).say(*_WORST_OF_ALL[scored is None])
-        self.query_one("#trace-shading", KeyButton).say(f"Shaded by {NAMES[self.shading]}")
+        self.query_one("#trace-worst-of-all", KeyButton).say(*_WORST_OF_ALL[not by_error])
+        self.query_one("#trace-shading", KeyButton).say(
+            f"Shaded by {NAMES[self.shading]}", f"By {NAMES[self.shading]}"
+        )
         if self.trace is not None:
-            self.query_one("#trace-head", Painted).show(head_lines(self.trace, self.cells))
+            self.query_one("#trace-head", Painted).show(head_lines(self.trace, self.cells)[folded:])
             self.query_one("#trace-legend", Painted).show((legend(self.shading, scored, self.cells),))
             self._draw_token()
 
@@ -89,6 +94,5 @@ class TraceShown(Vertical):
         if token is not None and self.trace is not None and rows:
             shown.show(token_lines(token, len(self.trace.positions), max(20, cells), rows))
 
-    def on_token_text_moved(self, message: TokenText.Moved) -> None:
-        message.stop()
+    def on_token_text_moved(self, _: TokenText.Moved) -> None:
         self._draw_token()

@@ -1,23 +1,23 @@
 """Collected traces: a list to search, one trace with its tokens, and what teacher and student give to one token."""
 
 from pathlib import Path
+from typing import cast
 
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical, VerticalScroll
-from textual.widget import Widget
+from textual.events import DescendantFocus
 from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
-from bitnet_tui.key_names import key
+from bitnet_tui.shell import Shell
+from bitnet_tui.view.places import TracesPlace
 from bitnet_tui.view.traces import scoring
 from bitnet_tui.view.traces.columns import Order
 from bitnet_tui.view.traces.found import (
     Page,
     Rejects,
-    Scored,
     Trace,
     Worst,
-    next_in,
     of_answer,
     worst_first,
 )
@@ -27,44 +27,31 @@ from bitnet_tui.widgets.inputs import FilterInput
 from bitnet_tui.widgets.no_traces import NoTraces
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.scoring_line import ScoringLine
-from bitnet_tui.widgets.trace_list import PAGE, TraceList
+from bitnet_tui.widgets.trace_list import TraceList
 from bitnet_tui.widgets.trace_messages import Answered, Request
-from bitnet_tui.widgets.trace_requests import TraceRequests
 from bitnet_tui.widgets.trace_shown import TraceShown
+from bitnet_tui.widgets.worst_tokens import WorstTokens
 
 _BESIDE = 110
 """From this width on the list is beside the trace."""
 _LOW = 14
 """Below this height a trace has no head and no legend."""
 _FIELD_CELLS = 16
-_MOST_WORST = 500
 
 
-class TracesPane(Vertical):
+class TracesPane(WorstTokens):
     """Keys arrive as `act`."""
 
     def __init__(self, home: Path, root: Path) -> None:
-        super().__init__(id="traces")
-        self._home, self._root = home, root
-        self._requests = TraceRequests(self, home, root)
+        super().__init__(home, root)
         self._begun = False
-        self._wanted = Order()
-        self._page: Page | None = None
-        self._scored: Scored | None = None
-        self._goto: tuple[int, int] | None = None
-        self._once_there = ""
-        """The trace and the token to go to as soon as it is there."""
-        self._worst: list[tuple[int, int]] = []
-        self._goes_to_worst = False
-        """Whether to go to the worst of all tokens as soon as they are known, unless one goes elsewhere before."""
-        self._just_scored = 0
-        """How many traces were scored, until the list shows it: the key to the worst token works from then on."""
-        self._stays = False
-        """Whether what is said at the foot stays until one goes on, or only until the list is read."""
+        self._reads = False
+        """Whether keys have led to the tokens: in a low window they then have the list's room."""
 
     def compose(self) -> ComposeResult:
+        self._place = cast("Shell", self.app).place(self._root, TracesPlace)
         with KeyBar(field=_FIELD_CELLS):
-            yield FilterInput(compact=True, id="trace-search")
+            yield FilterInput(self._place.search, compact=True, id="trace-search")
             yield KeyButton("", "traces.order", others=[("Sorted by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
             yield KeyButton("", "traces.score", others=[*scoring.OFFERED.values()], id="trace-score")
@@ -87,7 +74,7 @@ class TracesPane(Vertical):
         if not self._begun:
             self._begun = True
             self._say("Reading the traces…", "label")
-            self._list()
+            self._list(around=self._place.at[0] if self._place.at[0] >= 0 else None)
             self._draw()
         self._scoring.look()
 
@@ -98,36 +85,8 @@ class TracesPane(Vertical):
         if not self.has_class("-none"):
             self._focus(self._shown.text if self._trace is not None else self._traces)
 
-    def _focus(self, widget: Widget) -> None:
-        """At once: what is typed next may be there already."""
-        self.screen.set_focus(widget)
-
     def on_unmount(self) -> None:
         self._requests.end()
-
-    @property
-    def _traces(self) -> TraceList:
-        return self.query_one(TraceList)
-
-    @property
-    def _shown(self) -> TraceShown:
-        return self.query_one(TraceShown)
-
-    @property
-    def _trace(self) -> Trace | None:
-        return self._shown.trace
-
-    @property
-    def _scoring(self) -> ScoringLine:
-        return self.query_one(ScoringLine)
-
-    def _list(self, offset: int = 0, around: int | None = None) -> None:
-        order, search = self._wanted.fields, self._searched
-        request: Request = {"ask": "list", "search": search, "offset": offset, "limit": PAGE, **order}
-        if around is not None:
-            self._traces.seek(around)
-            request["around"] = around
-        self._requests.ask(request)
 
     def on_answered(self, message: Answered) -> None:
         found = message.found
@@ -169,7 +128,7 @@ class TracesPane(Vertical):
                 self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
 
     def _take_page(self, request: Request, page: Page) -> None:
-        if request["search"] != self._searched or not self._wanted.fields.items() <= request.items():
+        if request["search"] != self._searched or not self._place.order.fields.items() <= request.items():
             return  # another search or order since
         if not self._stays:
             self._say("")
@@ -177,22 +136,20 @@ class TracesPane(Vertical):
             self._worst = []
         if self._page is not None and (page.total, page.scored) != (self._page.total, self._page.scored):
             self._traces.forget()
-        self._page, self._scored = page, page.scored
+        self._page, self._scored, self._rescored = page, page.scored, False
         self._traces.take(page, request.get("around"))
+        if self._trace is None and page.at is not None:  # opened again where it was left
+            self._requests.ask({"ask": "show", "prompt_idx": request["around"]})
         if not page.matched:
             self._say("No trace has this text; change the search.", "label")
         self._draw()
-        if self._just_scored:
-            self._say_scored(self._just_scored)
-            self._just_scored = 0
 
     def _take_trace(self, trace: Trace) -> None:
         if trace.scored != self._scored:
             self._scored, self._worst = trace.scored, []
-        shown, token = self._trace, self._shown.token
         worst = next(iter(worst_first(trace.positions, "kl")), 0)
-        if shown and token and shown.prompt_idx == trace.prompt_idx:
-            cursor = token.position
+        if self._place.at[0] == trace.prompt_idx:
+            cursor = self._place.at[1]
         else:
             cursor = worst if self._order.by == "kl" else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
@@ -206,32 +163,28 @@ class TracesPane(Vertical):
     def on_resize(self) -> None:
         self.set_class(self.content_size.width >= _BESIDE, "-beside")
         self.set_class(self.content_size.height < _LOW, "-low")
+        self._fold()
         self.call_after_refresh(self._draw)
+
+    @property
+    def _folded(self) -> bool:
+        return self._reads and self.screen.has_class("-short") and not self.has_class("-beside")
+
+    def _fold(self) -> None:
+        self.set_class(self._folded, "-folded")
 
     def _draw(self) -> None:
         self.query_one("#trace-search", Input).placeholder = f"{key_of(self, 'traces.search')} search"
         long, short = self._order.words
         self._traces.sorted_by(self._order)
         self.query_one("#trace-order", KeyButton).say(f"Sorted by {long}", f"by {short}")
-        known = "scored" if self._scored is not None and not self._scored.outdated else ""
+        current = self._rescored or (self._scored is not None and not self._scored.outdated)
+        known = "scored" if current else ""
         self.query_one("#trace-score", KeyButton).say(*scoring.OFFERED["running" if self._scoring.running else known])
         self.query_one("#trace-found", Painted).show((found_line(self._page, self._shown.cells),))
-        self._shown.draw(self._scored)
-
-    def _say(self, words: str, style: str = "value", *, stays: bool | None = None) -> None:
-        self._stays = style == "value" if stays is None else stays
-        self.query_one("#traces-said", Painted).say(words, style, *scoring.NAMED)
+        self._shown.draw(self._scored, by_error=self._rescored or self._scored is not None, folded=self._folded)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------
-
-    @property
-    def leaves(self) -> bool:
-        """Whether there is something in this tab that Escape leaves."""
-        return self.has_class("-rejects") or self.query_one("#trace-search").has_focus or bool(self._searched)
-
-    @property
-    def _searched(self) -> str:
-        return self.query_one("#trace-search", Input).value
 
     def act(self, what: str) -> None:
         """Do what the action is named after."""
@@ -250,17 +203,13 @@ class TracesPane(Vertical):
         self.enter()
 
     def _act_order(self) -> None:
-        self._begin_anew(self._wanted.next(scored=self._scored is not None))
+        self._begin_anew(self._place.order.next(scored=self._scored is not None))
 
     def on_trace_list_title_clicked(self, message: TraceList.TitleClicked) -> None:
         self._begin_anew(self._order.sorted_by(message.column))
 
-    @property
-    def _order(self) -> Order:
-        return self._wanted.of(scored=self._scored is not None)
-
     def _begin_anew(self, order: Order | None = None) -> None:
-        self._wanted = order or self._wanted
+        self._place.order = order or self._place.order
         self._goes_to_worst = False
         self._traces.forget()
         self._list()
@@ -279,93 +228,6 @@ class TracesPane(Vertical):
         self._shown.shade_otherwise()
         self._draw()
 
-    def _act_worst(self) -> None:
-        token = self._shown.token
-        if self._trace is None or token is None:
-            return
-        order = worst_first(self._trace.positions, self._shown.shading)
-        found = next_in(order, token.position)
-        if found is None:
-            running, heldout = self._scoring.running, self._trace.heldout
-            keys = key("traces.score"), key("traces.shade")
-            self._say(scoring.not_scored(*keys, scoring=running, heldout=heldout), "label")
-        else:
-            self._focus(self._shown.text)
-            self._shown.text.go(found)
-
-    def _act_worst_of_all(self) -> None:
-        self.remove_class("-rejects")
-        self._focus(self._shown.text)
-        self._find_worst()
-
-    def _find_worst(self) -> None:
-        """Go to the next one. Where they are not known yet, go to the first: another scoring begins again."""
-        if self._worst:
-            self._go_to_worst(next_in(self._worst, self._here))
-        elif not self._goes_to_worst:
-            self._goes_to_worst = True
-            self._requests.ask({"ask": "worst", "limit": _MOST_WORST})
-
-    @property
-    def _here(self) -> tuple[int, int]:
-        """The trace and the token that is shown, or is gone to: keys may come faster than traces."""
-        token = self._shown.token
-        shown = (
-            (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
-        )
-        return self._goto or shown
-
-    def _go_to_worst(self, found: tuple[int, int] | None, *, anew: bool = False) -> None:
-        """With `anew`, what is shown may be from before the scoring."""
-        self._goes_to_worst = False
-        if found is None:
-            self._say("No token has a value to rank by.", "label")
-            return
-        at = self._worst.index(found)
-        place = at + 1, (at + 1) % len(self._worst) + 1
-        keys = key("traces.score"), key("traces.worst-of-all")
-        words = scoring.worst_of(self._page, *place, *keys, scoring=self._scoring.running)
-        if not anew and self._goto is None and found[0] == self._here[0]:
-            self._say(words)
-            self._shown.text.go(found[1])
-            return
-        self._goto, self._once_there = found, words  # not yet: another token is shown until then
-        self._requests.ask({"ask": "show", "prompt_idx": found[0]})
-        self._list(around=found[0])
-
-    def _act_score(self) -> None:
-        self._say("")
-        self._scoring.toggle()
-        self._draw()
-
-    def on_scoring_line_ended(self, message: ScoringLine.Ended) -> None:
-        message.stop()
-        ended = message.scoring
-        self._worst = []
-        self._goto = None
-        self._traces.forget()
-        # At the worst token, as there is no search.
-        begins = not ended.problem and self._wanted == Order() and not self.leaves
-        self._goes_to_worst = False
-        self._list(around=self._trace.prompt_idx if self._trace and not begins else None)
-        if self._trace is not None and not begins:
-            self._requests.ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
-        self._draw()
-        if ended.problem:
-            self._say(ended.problem, "label" if ended.cancelled else "bad", stays=True)
-            return
-        self._shown.forget_shading()
-        self._say(f"{self._scored_words(ended.scored)}.")
-        self._just_scored = ended.scored
-        if begins:
-            self._find_worst()
-
-    def _say_scored(self, traces: int) -> None:
-        self._say(f"{self._scored_words(traces)}; {key('traces.worst-of-all')} goes to the worst token.")
-
-    def _scored_words(self, traces: int) -> str:
-        return scoring.ended(traces, self._page.total if self._page else None)
-
     # -- messages of its parts ---------------------------------------------------------------------------------------
 
     def on_trace_list_missing(self, message: TraceList.Missing) -> None:
@@ -383,13 +245,29 @@ class TracesPane(Vertical):
         self._goto = None
         self._requests.ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 
+    def on_token_text_moved(self) -> None:
+        if self._trace is not None and (token := self._shown.token):
+            self._place.at = self._trace.prompt_idx, token.position
+
+    def on_token_text_entered(self) -> None:
+        self._reads = True
+        self._fold()
+        self.call_after_refresh(self._draw)
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        if event.widget is self._traces:
+            self._reads = False
+            self.call_later(self._fold)  # behind the press of the mouse that may have brought the focus
+            self.call_after_refresh(self._draw)
+
     def on_trace_list_entered(self, message: TraceList.Entered) -> None:
         message.stop()
         self._focus(self._shown.text)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        if self._begun:
+        if self._begun and event.value != self._place.search:
+            self._place.search = event.value
             self._begin_anew()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

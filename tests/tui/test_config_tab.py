@@ -183,6 +183,11 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             await pilot.press("escape", "escape")
             await settled(pilot)
             assert len(pilot.app.screen_stack) == 1
+            await pilot.press("enter", "6")
+            await settled(pilot)
+            assert pilot.app.screen.query_one("#config-filter", Input).value == "learn"
+            about = "Learning rate  LR  Peak learning rate."
+            assert said(pilot, "#config-about").startswith(about), "it opens where it was left"
     finally:
         live.end_process()
         if training is not None:

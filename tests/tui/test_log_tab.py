@@ -128,6 +128,11 @@ async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):
             assert "1 of 62 lines" in words(pilot)
             assert pilot.app.clipboard.endswith("✗ shard 20 tides")
             assert any("Copied" in one for one in notices(pilot))
+            await pilot.press("m", "m", "n", "escape")
+            await settled(pilot)
+            await pilot.press("enter", "7")
+            await settled(pilot)
+            assert "found 1 of 2" in words(pilot) and "☐ wrap" in shown(pilot), "it opens where it was left"
     finally:
         live.end_process()
 

@@ -89,10 +89,10 @@ async def test_a_journey_through_the_traces(
         await pilot.press("2", "down")
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
-        assert "Shaded by Other" in shown(pilot)
+        assert "Shaded by teacher's Other" in shown(pilot)
         assert "N Least sure of all" in shown(pilot) and "Worst" not in shown(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
-        await pilot.press("G")
+        await pilot.press("o", "G")  # whoever asks for the errors then wants them first
         await settled(pilot)
         await click_on(pilot, "S Score student")
         order = _worst(made)
@@ -141,7 +141,7 @@ async def test_a_journey_through_the_traces(
         pane._goto = None
 
         await click_on(pilot, "c Shaded by KL")
-        assert "Shaded by Other" in shown(pilot)
+        assert "Shaded by teacher's Other" in shown(pilot)
         text = pilot.app.screen.query_one(TokenText)
         piece = text._laid.lines[0][3]
         await pilot.click(TokenText, offset=(piece.begin, 0))
@@ -176,6 +176,15 @@ async def test_a_journey_through_the_traces(
         assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
         assert f"KL {significant(worst_there)}" in _told(pilot), "by KL, a trace begins at its worst token"
         assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
+        await pilot.press("o", "slash", *"prompt 12", "enter", "enter", "right", "right")
+        await settled(pilot)
+        left_at = said(pilot, "#trace-head"), _told(pilot)
+        pilot.app.go_home()
+        await settled(pilot)
+        await pilot.press("enter", "2")
+        await settled(pilot)
+        assert (said(pilot, "#trace-head"), _told(pilot)) == left_at, "it opens where it was left"
+        assert "o Sorted by Other's mass" in shown(pilot)
 
 
 async def test_scoring_that_ends_leaves_alone_who_does_something_else(
@@ -321,8 +330,23 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         assert pilot.app.screen.query_one("#trace-going").region == bar
         by = said(pilot, "#traces-said")
         assert by == "Ranked by Other's mass; S scores the newest student."
-        await click_on(pilot, "c Shaded by Other")
+        await click_on(pilot, "c Shaded by teacher's Other")
         assert "c Shaded by KL" in shown(pilot)
+        text, listed = pilot.app.screen.query_one(TokenText), pilot.app.screen.query_one(TraceList)
+        listed.focus()
+        await settled(pilot)
+        rows = text.region.height
+        assert listed.region.height == 4
+        await pilot.click(TokenText, offset=(2, 0))
+        await settled(pilot)
+        assert listed.region.height == 4, "nothing moves under the mouse"
+        await pilot.press("shift+tab", "enter")
+        await settled(pilot)
+        assert (text.region.height, listed.region.height) == (rows + 4, 1), "who reads by keys has the list's room"
+        assert "held out" in said(pilot, "#trace-head") or said(pilot, "#trace-head").startswith("trained on")
+        await pilot.click(TraceList, offset=(5, 0))
+        await settled(pilot)
+        assert listed.region.height == 4 and "by number" in shown(pilot), "the click only unfolds it"
 
 
 async def test_the_smallest_window_has_room_for_candidates(

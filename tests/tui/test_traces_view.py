@@ -184,7 +184,7 @@ def test_shades_differ_at_their_limits_and_the_legend_says_of_which_student():
     for shading in ("kl", "other"):
         assert "↻ KL of step 7: the newest is step 9" in unstyled(lines.legend(shading, old, 110))
     assert width(unstyled(lines.legend("kl", old, 30))) <= 30
-    assert unstyled(lines.legend("other", None, 40)) == "Other  0.02  0.1  0.25  0.5 "
+    assert unstyled(lines.legend("other", None, 40)) == "teacher's Other  0.02  0.1  0.25  0.5 "
 
 
 def test_rejects_and_counts_in_words():

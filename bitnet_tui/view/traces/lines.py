@@ -5,7 +5,11 @@ from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, spread
 from bitnet_tui.view.traces.columns import in_columns
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
 
-NAMES: dict[Shading, str] = {"kl": "KL", "other": "Other"}
+NAMES: dict[Shading, str] = {"kl": "KL", "other": "teacher's Other"}
+_SHADED: dict[Shading, str] = {
+    "kl": "shaded by KL, student from teacher",
+    "other": "shaded by Other, the teacher's mass outside the top-k",
+}
 LEVELS: dict[Shading, tuple[float, ...]] = {"kl": (1.0, 2.5, 5.0, 8.0), "other": (0.02, 0.1, 0.25, 0.5)}
 """From which value on a token has which of the four shades."""
 
@@ -57,21 +61,20 @@ def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
     explained = " (outside the top-k)"
     if width(" · ".join(parts) + explained) <= cells:
         parts[-1] += explained
-    name = f"{trace.prompt_idx}  "
-    first = line(Span(name, "label"), Span(crop(flat(trace.prompt), max(4, cells - width(name))), "title"))
-    return first, line(Span(crop(" · ".join(parts), cells), "label"))
+    return prompt_line(trace, cells), line(Span(crop(" · ".join(parts), cells), "label"))
+
+
+def prompt_line(row: Row, cells: int, style: str = "title") -> Line:
+    """Its number and its prompt."""
+    name = f"{row.prompt_idx}  "
+    return line(Span(name, "label"), Span(crop(flat(row.prompt), max(4, cells - width(name))), style))
 
 
 def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
     """What the shades mean, and of which student they are."""
-    what = (
-        "shaded by KL, student from teacher"
-        if shading == "kl"
-        else "shaded by Other, the mass outside the candidates"
-    )
     shades = [Span(f" {least:g} ", f"shade-{level}") for level, least in enumerate(LEVELS[shading], 1)]
-    left = [Span(f"{what}  ", "label"), *shades]
     outdated = scored is not None and bool(scored.outdated)
+    left = [Span(f"{_SHADED[shading]}  ", "label"), *shades]
     if outdated or cells < cells_of(left):
         left[0] = Span(f"{NAMES[shading]} ", "label")
     if scored is not None and outdated:

@@ -13,6 +13,9 @@ NAMED = ("traces.score", "traces.shade", "traces.worst-of-all")
 """The actions whose keys these sentences name."""
 
 
+LOOKING = "Looking for the worst token…"
+
+
 def running(done: int, total: int | None, seconds: float) -> str:
     """How far scoring is. Loading the student comes first; the seconds tell that it goes on."""
     how = "loading it" if total is None else f"{number(done)} of {number(total)} traces"

@@ -1,0 +1,36 @@
+"""Where the user was in an experiment's tabs, so that they open there again as long as the app runs."""
+
+from dataclasses import dataclass, field
+
+from bitnet_tui.view.traces.columns import Order
+
+
+@dataclass
+class ConfigPlace:
+    """The filter, whether only differences are shown, and the highlighted setting."""
+
+    filter: str = ""
+    only: bool = False
+    row: str = ""
+
+
+@dataclass
+class TracesPlace:
+    """The search, the order, and the trace and token that are shown."""
+
+    search: str = ""
+    order: Order = field(default_factory=Order)
+    at: tuple[int, int] = (-1, -1)
+    order_before_scores: Order | None = None
+    """That when the first scoring was begun: its end sorts by the errors unless another one was chosen meanwhile."""
+
+
+@dataclass
+class LogPlace:
+    """The search, what is shown and how, and the highlighted line: its run and its number."""
+
+    search: str = ""
+    least: str = "debug"
+    wrap: bool = True
+    follow: bool = True
+    line: tuple[str, int] = ("", -1)
