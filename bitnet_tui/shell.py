@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bitnet_core.secrets.places import VaultLocked
     from bitnet_tui.services.benchmarks import GetBenchmarks
-    from bitnet_tui.services.exporting import Export
+    from bitnet_tui.services.exporting import Begun
     from bitnet_tui.services.tracing import Scoring
 
 _Place = TypeVar("_Place")
@@ -31,7 +31,8 @@ class Shell(App[None]):
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
     asked to stop, by the monotonic clock. `confirmed` has the ids of the runs that somebody stops here: that such a
     run was stopped is no news, and after its end it is forgotten. `played` has the session of each experiment's
-    playground; `exports` and `scorings` have the export and the scoring of each that runs, or whose end was not seen.
+    playground; `exports` the export that was begun last here, and `scorings` the scoring that runs, or whose end was
+    not seen.
     """
 
     home: Path
@@ -45,7 +46,7 @@ class Shell(App[None]):
     played: dict[Path, Any]
     works: list[Work]
     """What would end with the app, from its start to its end. Threads add to it, too."""
-    exports: "dict[Path, Export]"
+    exports: "dict[Path, Begun]"
     scorings: "dict[Path, Scoring]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""

@@ -1,4 +1,4 @@
-"""What works in a process of the app's own and ends with it: an export, a scoring, what is fetched or pulled."""
+"""What works in a process of the app's own and ends with it: a scoring, what is fetched or pulled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """`what` is a clause: `step 5 of kd is being exported`; `if_ended` a sentence on what then becomes of it.
+    """`what` is a clause: `the student of kd is being scored`; `if_ended` a sentence on what then becomes of it.
 
     `end` ends it. Of an experiment, it has its folder as `root`, which must stay where it is meanwhile.
     """

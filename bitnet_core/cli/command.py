@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import FREE_MEMORY, BitnetError, UsageError, explained, lacks_memory, lacks_package
 from bitnet_core.runs.presence import NEW_PLACE, Presence
 from bitnet_core.terminal import safe
 from bitnet_core.text import capital
@@ -198,6 +198,16 @@ def _printable_json(char: str) -> str:
 def terminal_columns() -> int | None:
     """The width of the terminal; None if stdout is not one."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def failure(error: Exception) -> str:
+    """What a command says of an error, in a sentence; empty for a bug."""
+    if isinstance(error, BitnetError):
+        return str(error)
+    if isinstance(error, OSError):
+        what = "memory" if lacks_memory(error) and not error.filename else error.filename or "a file"
+        return f"{what} can't be used {explained(error, 'check its permissions')}."
+    return f"Memory ran out; {FREE_MEMORY}." if lacks_memory(error) else lacks_package(error)
 
 
 def complain(text: str, *, quotes: bool = False) -> None:

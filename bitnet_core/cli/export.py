@@ -7,7 +7,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import CHECKPOINT_HELP, Commands, answer, answer_table, open_experiment, warn
+from bitnet_core.cli.command import (
+    CHECKPOINT_HELP,
+    Commands,
+    answer,
+    answer_table,
+    failure,
+    open_experiment,
+    warn,
+)
 from bitnet_core.errors import UsageError
 from bitnet_core.files.typed import typed_path
 
@@ -65,14 +73,43 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
     if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
         raise UsageError("--type and --embedding belong to `bitnet export gguf`; leave them out.")
-    experiment, path = _source(arguments)
-    patient_threads()
-    from bitnet_core.cli import exporting
-    from bitnet_core.runs.launch import export_lock
+    from bitnet_core.runs import export_run
 
-    waiting = functools.cache(lambda: warn(f"Another export of {experiment.root} is running; this one waits for it."))
-    with export_lock(experiment, on_wait=waiting):
-        return exporting.export(arguments, experiment, path)
+    experiment = open_experiment(arguments)
+
+    @functools.cache
+    def waiting() -> None:
+        warn(f"Another export of {experiment.root} is running; this one waits for it.")
+        _source(arguments, experiment)  # what can be refused is refused before that
+
+    with (
+        export_run.export_lock(experiment, on_wait=waiting),
+        export_run.recorded(
+            experiment, arguments.formats, ["bitnet", "export", *arguments.formats], _why
+        ) as recording,
+    ):
+        path = _source(arguments, experiment)
+        recording.tell(step=_step_of(path))
+        patient_threads()
+        from bitnet_core.cli import exporting
+
+        return exporting.export(arguments, experiment, path, recording.tell)
+
+
+def _step_of(path: Path) -> int | None:
+    """The step that a checkpoint is of, if its name tells it."""
+    from bitnet_core.training import checkpoints
+
+    step = checkpoints.step_of(path)
+    return step if path.name == checkpoints.path_of(path.parent, step).name else None
+
+
+def _why(error: Exception) -> str:
+    """Why there is no export, without keys."""
+    from bitnet_core.secrets.known import redactor
+
+    bug = f"bitnet-tui has a bug here ({type(error).__name__}: {error}); exporting in a terminal shows its traceback."
+    return redactor()(failure(error) or bug)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -101,8 +138,8 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _source(arguments: argparse.Namespace) -> "tuple[Experiment, Path]":
-    """The experiment, and its checkpoint to export. What can be refused is refused here, before torch is imported.
+def _source(arguments: argparse.Namespace, experiment: "Experiment") -> Path:
+    """The checkpoint to export. What can be refused is refused here, before torch is imported.
 
     BitnetError for a checkpoint that is not there or is damaged, UsageError for a place that is taken.
     """
@@ -112,15 +149,14 @@ def _source(arguments: argparse.Namespace) -> "tuple[Experiment, Path]":
 
     if arguments.out:  # it is given for one kind only
         places.require_free(arguments.out, folder=arguments.formats[0] == exports.HF, force=arguments.force)
-    experiment = open_experiment(arguments)
     which = "latest" if arguments.checkpoint is None else arguments.checkpoint
     path = checkpoints.chosen(experiment.checkpoints, which, warn)
-    step = checkpoints.step_of(path)
-    if not arguments.out and path.name == checkpoints.path_of(path.parent, step).name:
+    step = _step_of(path)
+    if not arguments.out and step is not None:
         for kind in arguments.formats:
             out = exports.default_path(experiment.root, experiment.name, step, kind, arguments.type)
             places.require_replaceable(out, folder=kind == exports.HF, force=arguments.force)
-    return experiment, path
+    return path
 
 
 def _verify(arguments: argparse.Namespace) -> int:

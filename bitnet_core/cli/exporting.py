@@ -31,6 +31,8 @@ from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.reading import read_chosen
 
+Tell = Callable[..., object]
+"""Hears by name how far an export is: its `step`, what is `written`, whether that is `verified`, its `problems`."""
 _SEED = 0
 _NAME_CELLS = 80
 
@@ -67,16 +69,20 @@ class Source:
         }
 
 
-def export(arguments: argparse.Namespace, experiment: Experiment, path: Path) -> int:
-    """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
+def export(arguments: argparse.Namespace, experiment: Experiment, path: Path, tell: Tell) -> int:
+    """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student.
+
+    `tell` hears how far it is.
+    """
     source = _source(experiment, lambda: path if path.exists() else _checkpoint(experiment, arguments.checkpoint, {}))
+    tell(step=source.checkpoint.step)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
     if not arguments.out:  # else it was looked at before; a file of any name may be the checkpoint
         for kind, out in outs.items():
             places.require_free(out, folder=kind == exports.HF, force=arguments.force)
     if "gguf" in outs:
         gguf.require_computable(source.student, source.tokenizer)
-    for kind, out in outs.items():
+    for place, (kind, out) in enumerate(outs.items(), 1):
         if kind == "gguf":
             gguf.write(
                 source.student,
@@ -90,12 +96,13 @@ def export(arguments: argparse.Namespace, experiment: Experiment, path: Path) ->
         else:
             text = _model_card(source, [])
             hf.write(source.student, source.tokenizer, out, origin=source.origin, card=text)
+        tell(written=[one.name for one in list(outs.values())[:place]])
     if arguments.no_verify:
         paths = [str(out) for out in outs.values()]
         text = "\n".join([source.words, *(f"{path} (not verified)" for path in paths)])
         answer(arguments, {"exported": paths, "step": source.checkpoint.step, "verified": False}, text)
         return 0
-    return _verified(arguments, source, list(outs.values()), must=False)
+    return _verified(arguments, source, list(outs.values()), must=False, tell=tell)
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -113,7 +120,14 @@ def verify(arguments: argparse.Namespace) -> int:
     return _verified(arguments, source, [arguments.path], must=True)
 
 
-def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], *, must: bool) -> int:
+def _verified(
+    arguments: argparse.Namespace,
+    source: Source,
+    paths: list[Path],
+    *,
+    must: bool,
+    tell: Tell = lambda **_: None,
+) -> int:
     """Compare exports and show the card.
 
     With `must` they were there before: nothing in them is changed, and a runtime that is not installed is an error.
@@ -157,6 +171,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
         "verified": not (problems or missing),
         "problems": problems,
     }
+    tell(verified=fields["verified"], problems=problems)
     answer(arguments, fields | {"rows": [row.record() for row in rows], "notes": notes}, text)
     for problem in problems:
         warn(problem, "error")

@@ -24,8 +24,8 @@ from bitnet_core.cli import (
     store,
     traces,
 )
-from bitnet_core.cli.command import Commands, Handler, complain, in_use
-from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory, lacks_package
+from bitnet_core.cli.command import Commands, Handler, complain, failure, in_use
+from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.files.typed import typed_path
 from bitnet_core.runs.presence import Gone
 from bitnet_core.terminal import safe_streams
@@ -70,27 +70,21 @@ def _guarded(argv: list[str]) -> int:
                 return _blaming_what_is_gone(argv)
         finally:
             sys.stdout.flush()
-    except BitnetError as error:
-        complain("".join(f"bitnet: {line}\n" for line in str(error).split("\n")), quotes=True)
-        return error.exit_code
-    except OSError as error:
-        what = "memory" if lacks_memory(error) and not error.filename else error.filename or "a file"
-        complain(f"bitnet: {what} can't be used {explained(error, 'check its permissions')}.\n")
-        return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - memory, a broken installation or a bug
-        if lacks_memory(error):
-            sys.stderr.write(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")  # masking it would take memory
-            return 1
-        if lacking := lacks_package(error):
-            complain(f"bitnet: {lacking}\n")
-            return 1
-        import traceback
+    except Exception as error:  # noqa: BLE001 - a user's mistake, memory, a broken installation or a bug
+        sentence = failure(error)
+        if lacks_memory(error) and not isinstance(error, OSError):
+            sys.stderr.write(f"bitnet: {sentence}\n")  # masking it would take memory
+        elif sentence:
+            lines = sentence.split("\n")
+            complain("".join(f"bitnet: {line}\n" for line in lines), quotes=isinstance(error, BitnetError))
+        else:
+            import traceback
 
-        # A bug: show its traceback with every key masked.
-        complain("".join(traceback.format_exception(error)))
-        return 1
+            # A bug: show its traceback with every key masked.
+            complain("".join(traceback.format_exception(error)))
+        return error.exit_code if isinstance(error, BitnetError) else 1
 
 
 def _blaming_what_is_gone(argv: list[str]) -> int:

@@ -64,7 +64,7 @@ def add_to(commands: Commands) -> None:
         "run", metavar="RUN", nargs="?", help="a run's id or the start of it (default: what is running now)"
     )
     stop = commands.add("stop", "stop a run; it saves what it can first", _stop)
-    stop.add_argument("run", metavar="RUN", help="a run's id or the start of it, such as `train`")
+    stop.add_argument("run", metavar="RUN", help="a run's id or the start of it, such as `train`; or `export`")
     stop.add_argument("--now", action="store_true", help="kill it at once")
 
 
@@ -207,10 +207,16 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs import export_run
     from bitnet_core.runs.history import History
     from bitnet_core.text import state_word
 
-    run = History.read(open_experiment(arguments)).find(arguments.run)
+    experiment = open_experiment(arguments)
+    if arguments.run == export_run.EXPORT:
+        state = export_run.stop(experiment.root, now=arguments.now)
+        answer(arguments, {"run": arguments.run, "state": state}, f"{arguments.run} is {state_word(state)}")
+        return 0
+    run = History.read(experiment).find(arguments.run)
     if not run.is_active():
         raise UsageError(f"{run.id} is not running: it has {_ENDS.get(run.state(), 'finished')}.")
     if arguments.now:

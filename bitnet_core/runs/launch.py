@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,22 +23,24 @@ from bitnet_core.errors import FREE_MEMORY, BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.presence import NEW_PLACE
-from bitnet_core.runs.record import BALLAST, START_SECONDS, Run, RunRecord, end
+from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end, keep_room_for_end
 from bitnet_core.secrets.handover import child_environment, refuse_unrecordable, start_with_secrets
 from bitnet_core.settings.resolved import Settings
 
-EXPORT = "export"
-"""Names the lock of an export, which is not a stage."""
-_BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[str]"] = []
 
 
 @atexit.register
 def _leave_running() -> None:
-    """Wait for no stage: it outlives this process. With PYTHONWARNINGS=error, Python would complain of each."""
+    """Wait for none of them: they outlive this process. With PYTHONWARNINGS=error, Python would complain of each."""
     for child in _children:
         child.returncode = child.returncode or 0
+
+
+def leave_running(child: "subprocess.Popen[str]") -> None:
+    """Let a process outlive this one."""
+    _children.append(child)
 
 
 def lock_path(experiment: Experiment, stage: str) -> Path:
@@ -118,7 +120,7 @@ def launch(
         problem = f"{stage} did not start: its process can't be created {explained(error, FREE_MEMORY)}."
         end(run, "failed", 1, problem)
         raise BitnetError(problem) from error
-    _children.append(child)
+    leave_running(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:
         if child.poll() is not None and run.record().state == "starting":
@@ -181,18 +183,6 @@ def launch_lock(experiment: Experiment) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def export_lock(experiment: Experiment, on_wait: Callable[[], object]) -> Iterator[None]:
-    """Hold an experiment while it is exported: it is neither renamed nor deleted. One export waits for another.
-
-    Where the lock can't be made that must not prevent the export.
-    """
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            stack.enter_context(files.locked(lock_path(experiment, EXPORT), on_wait=on_wait))
-        yield
-
-
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     """Make the run's folder with its first record. UsageError if another launch has started the stage meanwhile."""
     history, now = History.read(experiment), datetime.now(UTC)
@@ -215,8 +205,7 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     )
     run.path.mkdir()
     try:
-        # Freed when the run ends, so that its end can be recorded even on a full disk.
-        (run.path / BALLAST).write_bytes(os.urandom(_BALLAST_BYTES))
+        keep_room_for_end(run)
         run.write(record)
     except BaseException:  # without a record the folder is not a run, and each attempt would leave one more
         shutil.rmtree(run.path, ignore_errors=True)

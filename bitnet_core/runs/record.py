@@ -36,6 +36,7 @@ BALLAST = ".ballast"
 _SAID = b"bitnet: "
 """Begins each line of `output.log` that is a sentence for people."""
 _LAST_BYTES, _LAST_CHARS = 1 << 12, 500
+_BALLAST_BYTES = 64 * 1024
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 KILL_SECONDS = 5.0
@@ -185,7 +186,7 @@ class Run:
         return "interrupted" if record.state in ACTIVE and self._is_gone(record) else record.state
 
     def _is_gone(self, record: RunRecord) -> bool:
-        if (self.path / COPIED).exists() or self._is_copy(record):
+        if (self.path / COPIED).exists() or self.is_copy(record):
             return True
         here, now = record.host == socket.gethostname(), clock.now(record.boot_id)
         if record.process is None:
@@ -195,7 +196,7 @@ class Run:
             return False
         return here or self._silent_for(record, now) > SILENT_SECONDS
 
-    def _is_copy(self, record: RunRecord) -> bool:
+    def is_copy(self, record: RunRecord) -> bool:
         """Whether the run was copied with its folder while it was at work: its process works in the original."""
         with contextlib.suppress(OSError, ValueError):  # the folder is gone, so it was renamed
             return record.folder is not None and not self.path.samefile(record.folder)
@@ -332,7 +333,7 @@ class Run:
 
     def _signal(self, number: signal.Signals) -> None:
         record = self.record()
-        if self._is_copy(record):
+        if self.is_copy(record):
             raise UsageError(f"{self.id} is a copy of a run in {record.folder}; stop it there.")
         if record.process and process.is_alive(record.process):
             send = os.killpg if number == signal.SIGKILL else os.kill
@@ -346,6 +347,11 @@ class Run:
                 ) from None
         elif host := self.foreign_host(record):
             raise UsageError(f"{self.id} runs on {host}; stop it there.")
+
+
+def keep_room_for_end(run: Run) -> None:
+    """Write what is freed when the run ends, so that its end can be recorded even on a full disk."""
+    (run.path / BALLAST).write_bytes(os.urandom(_BALLAST_BYTES))
 
 
 def end(

@@ -14,8 +14,9 @@ from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import trees
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.experiment import ARCHIVED, Experiment, is_archived, is_experiment, is_name
+from bitnet_core.runs.export_run import EXPORT
 from bitnet_core.runs.history import History
-from bitnet_core.runs.launch import EXPORT, launch_lock, lock_path
+from bitnet_core.runs.launch import launch_lock, lock_path
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings import dotenv

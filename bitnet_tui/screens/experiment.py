@@ -126,6 +126,8 @@ class ExperimentScreen(
         elif at_work and not self._looking:  # a look that is asked for meanwhile reads everything
             self._glances = True
             self.look()
+        elif self.shows_checkpoints and self.exports_now:
+            self.pane.keep_up()
 
     def looker(self) -> Callable[[], ExperimentView]:
         seconds = _SLICE_SECONDS if self._view.rows else _FIRST_SECONDS

@@ -1,31 +1,30 @@
 """Exporting a checkpoint from its tab: what for, how far it is, and how to use what was exported.
 
-An export goes on when its screen is closed; the next screen of the experiment says what came of it.
+An export goes on when its screen or the app is closed; the next one says what came of it.
 """
 
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from textual.worker import get_current_worker
+
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs import export_run
+from bitnet_core.runs.export_run import ExportRun
 from bitnet_core.runs.exports import Exported
-from bitnet_core.text import flat
 from bitnet_tui.screens.base import ShellScreen
-from bitnet_tui.services.exporting import FORMATS, Export
+from bitnet_tui.services.exporting import FORMATS, Begun
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import exports
 from bitnet_tui.view.checkpoints import Saved
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
-from bitnet_tui.works import Work
-
-_IF_ENDED = "An export that is stopped removes what is half-written; a finished one stays, but is not verified."
 
 
 class ExportingScreen(ShellScreen[None]):
     """The page with what to type opens where one asks for it: one may be typing something else when it ends."""
 
     root: Path
-    _told_of_export: tuple[str, str] | None = None
 
     @property
     def shows_checkpoints(self) -> bool:
@@ -33,14 +32,22 @@ class ExportingScreen(ShellScreen[None]):
         raise NotImplementedError
 
     def ask_format(self, row: Saved) -> None:
-        """Ask for what to export it; what is there already comes first, and is shown with how to use it."""
+        """Ask for what to export it; what is there already comes first, and is shown with how to use it.
+
+        While an export runs, whoever began it, it can be stopped here.
+        """
         from bitnet_tui.screens.picking import PickScreen
 
+        pane = self.query_one(CheckpointsPane)
         here = {one.kind: one for one in reversed(row.exported)}
         forms = sorted(FORMATS, key=lambda form: form not in here)
+        running = pane.export if pane.export and pane.export.active else None
 
         def answered(place: int | None) -> None:
             if place is None:
+                return
+            if place == len(forms):
+                self._stop_export()
                 return
             form = forms[place]
             if form in here:
@@ -48,10 +55,11 @@ class ExportingScreen(ShellScreen[None]):
             else:
                 self._begin_export(row, form)
 
-        compared = self.query_one(CheckpointsPane).compared(row)
+        compared = pane.compared(row)
         names = [
             exports.choice(form, FORMATS[form], here.get(form), compared=here.get(form) in compared) for form in forms
         ]
+        names += [exports.stop_words(running)] if running else []
         self.app.push_screen(PickScreen(exports.question(row.step, row.exported), names), answered)
 
     def _show_page(self, exported: Exported) -> None:
@@ -65,61 +73,66 @@ class ExportingScreen(ShellScreen[None]):
         self.app.push_screen(ExportedScreen(exported), answered)
 
     def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
-        shell, before = self.shell, self.shell.exports.get(self.root)
-        if before is not None and not before.ended:
-            shell.notify(f"The export of step {before.step} is still running.", severity="warning")
+        shell, running = self.shell, self.query_one(CheckpointsPane).export
+        if running is not None and running.active:
+            shell.notify(exports.still_words(running), severity="warning")
             return
-        shell.exports[self.root] = export = Export(
-            shell.home, self.root, form, row.step, row.path, before=row.exported, again=again
-        )
-        self._told_of_export = None
+        shell.exports[self.root] = begun = Begun(shell.home, self.root, form, row.step, row.path, again=again)
         self.draw_export()
-        shell.run_worker(partial(_run, shell, export), thread=True, group="export", description="export a checkpoint")
+        shell.run_worker(partial(_run, shell, begun), thread=True, group="export", description="export a checkpoint")
+
+    def _stop_export(self) -> None:
+        work = partial(_stop, self.shell, self.root)
+        self.shell.run_worker(work, thread=True, group="export", description="stop an export")
 
     def draw_export(self) -> None:
-        """Say how the export is doing; what came of it has been seen once its tab is in sight."""
-        export = self.shell.exports.get(self.root)
-        if export is None or (pane := self.query_one_optional(CheckpointsPane)) is None:
-            return
-        pane.export = export
-        written = bool(pane.compared(pane.view.row(str(export.step))))
-        said = (
-            exports.ended(*export.said)
-            if export.ended
-            else exports.running(export.step, export.form, export.seconds, written=written)
-        )
-        if said != self._told_of_export:
-            self._told_of_export = said
-            pane.say(*said)
-        if export.ended and self.is_active and self.shows_checkpoints:
-            del self.shell.exports[self.root]
+        """Say how the export is doing that was begun here and has no record yet."""
+        if (pane := self.query_one_optional(CheckpointsPane)) is not None:
+            pane.tell_begun(self.shell.exports.get(self.root))
 
-    def export_ended(self) -> None:
+    def look_at_export(self) -> None:
+        """Say how the export is doing, as its record tells."""
         if (pane := self.query_one_optional(CheckpointsPane)) is not None:
             pane.look()
-        self.draw_export()
+
+    @property
+    def exports_now(self) -> bool:
+        """Whether an export is seen to run."""
+        pane = self.query_one_optional(CheckpointsPane)
+        return pane is not None and pane.export is not None and pane.export.active
 
 
-def _run(shell: Shell, export: Export) -> None:
-    what = f"step {export.step} of {flat(export.root.name)} is being exported"
+def _run(shell: Shell, begun: Begun) -> None:
+    worker = get_current_worker()
     try:
-        with shell.at_work(Work(what, _IF_ENDED, export.interrupt, export.root)):
-            path, how = export.exported()
-        style = "good" if how == "verified" else "warn"
-        words = f"Exported step {export.step}, {how}: {flat(path.name)}"
+        found = begun.made(lambda: worker.is_cancelled)
     except (BitnetError, OSError) as error:
-        style, words = "bad", str(error)
-    shell.call_later(_ended, shell, export, (style, words))
+        found = begun.failed(str(error))
+    if found is not None:
+        shell.call_later(_ended, shell, begun.root, found)
 
 
-def _ended(shell: Shell, export: Export, said: tuple[str, str]) -> None:
-    """What came of it is told where the tab can't be seen."""
-    export.ended, export.said = True, said
-    screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == export.root]
-    seen = any(one.in_sight and one.shows_checkpoints for one in screens)
+def _stop(shell: Shell, root: Path) -> None:
+    try:
+        export_run.stop(root)
+    except BitnetError as error:
+        shell.call_later(shell.notify, str(error), severity="warning")
+    shell.call_later(_look_again, shell, root)
+
+
+def _look_again(shell: Shell, root: Path) -> list["ExportingScreen"]:
+    """Have the screens of an experiment say how its export is doing; those screens."""
+    screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == root]
     for one in screens:
         if one.complete:
-            one.export_ended()
-    if not seen:
-        severity: Literal["information", "error"] = "error" if said[0] == "bad" else "information"
-        shell.notify_beside(said[1], title=f"Export of {export.root.name}", severity=severity)
+            one.look_at_export()
+    return screens
+
+
+def _ended(shell: Shell, root: Path, run: ExportRun) -> None:
+    """What came of it is told where the tab can't be seen."""
+    if any(one.in_sight and one.shows_checkpoints for one in _look_again(shell, root)):
+        return
+    style, words = exports.notice(run)
+    severity: Literal["information", "error"] = "error" if style == "bad" else "information"
+    shell.notify_beside(words, title=f"Export of {root.name}", severity=severity)

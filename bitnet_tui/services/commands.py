@@ -10,7 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
@@ -153,8 +153,9 @@ def start(
     keys: Mapping[str, str],
     pass_fds: Sequence[int] = (),
     given: int = subprocess.DEVNULL,
+    output: int | IO[bytes] = subprocess.PIPE,
 ) -> "subprocess.Popen[str]":
-    """Start `bitnet` with these arguments, settings and keys, with pipes for what it writes.
+    """Start `bitnet` with these arguments, settings and keys. What it writes goes to pipes, or to `output`.
 
     With `given=subprocess.PIPE` it reads from a pipe, too.
     """
@@ -162,7 +163,7 @@ def start(
     for name, value in overrides(home, values).items():
         command += ["--set", f"{name}={value}"]
     environment = environment_without_secrets(keys.values())
-    return start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds, given)
+    return start_with_secrets(command, keys, environment, output, pass_fds, given)
 
 
 def interrupt(child: "subprocess.Popen[str] | None") -> None:

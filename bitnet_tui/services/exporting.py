@@ -1,93 +1,90 @@
-"""Exports a checkpoint for other programs: `bitnet export …` in a process of its own, so call `run` in a thread."""
+"""Exports a checkpoint for other programs: `bitnet export …` in a process of its own, which outlives the app.
 
-import os
+Its record says how far it is, in every app (`bitnet_core/runs/export_run.py`). Slow, so call this in a thread.
+"""
+
+import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from bitnet_core import process
-from bitnet_core.files import real_path
-from bitnet_core.runs.exports import GGUF, HF, Exported
-from bitnet_core.text import finite
-from bitnet_tui.services import kept
-from bitnet_tui.services.commands import Command
+from bitnet_core.runs import export_run
+from bitnet_core.runs.export_run import ExportRun
+from bitnet_core.runs.exports import GGUF, HF
+from bitnet_core.runs.launch import leave_running
+from bitnet_tui.services.commands import be_nicer, last_sentence, object_of, start
 
 FORMATS = {GGUF: "for llama.cpp: one GGUF file", HF: "for transformers: a folder"}
-_SECONDS = 3600.0
-_BEGUN = "exports"
-"""The record of the exports whose end no app has seen, by the folder of the experiment."""
+_LOOK_SECONDS = 0.2
+_MOST_SAID = 1 << 16
 
 
-class Export(Command):
-    """One export of the checkpoint of a step, verified where its runtime is installed; `again` replaces one.
+class Begun:
+    """One export that this app has begun: of the checkpoint of a step; `again` replaces one.
 
-    `before` are the exports of the step that were there as it began.
-    It goes on when its screen is closed, and holds what is told of it: `said` is a style and a sentence.
+    `pid` is its process, 0 before it is started.
     """
 
-    ended = False
-    said = ("value", "")
+    pid = 0
 
     def __init__(
-        self,
-        home: Path,
-        root: Path,
-        form: str,
-        step: int,
-        checkpoint: Path,
-        *,
-        before: tuple[Exported, ...] = (),
-        again: bool = False,
+        self, home: Path, root: Path, form: str, step: int, checkpoint: Path, *, again: bool = False
     ) -> None:
-        arguments = ["--root", str(root), "export", form, "--checkpoint", str(checkpoint)]
-        super().__init__(home, [*arguments, *(["--force"] if again else [])], {}, _SECONDS, "The export")
-        self.root, self.form, self.step = root, form, step
-        self._before, self._begun = before, time.monotonic()
+        self.home, self.root, self.form, self.step = home, root, form, step
+        self.arguments = ["--root", str(root), "export", form, "--checkpoint", str(checkpoint)]
+        self.arguments += ["--force"] if again else []
+        self._since = time.monotonic()
+        self._ended: ExportRun | None = None
 
     @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self._begun
+    def run(self) -> ExportRun:
+        """What is known of it without a record."""
+        return self._ended or self._told("starting")
 
-    def written(self, now: tuple[Exported, ...]) -> tuple[Exported, ...]:
-        """What it has written and now compares with the student, of the exports of the step that are there now."""
-        return () if self.ended else tuple(one for one in now if one.kind == self.form and one not in self._before)
+    def _told(self, state: str, **more: Any) -> ExportRun:
+        return ExportRun(state, self.pid, self.step, (self.form,), time.monotonic() - self._since, **more)
 
-    def exported(self) -> tuple[Path, str]:
-        """Run it; where the export is, and whether it was verified. BitnetError if there is none."""
-        app = process.identify(os.getpid())
-        _note(self.root, {"step": self.step, "form": self.form, "app": app and asdict(app)})
-        try:
-            report = self.run()
-        finally:
-            if not self.cancelled:  # the app ends, and the next one tells
-                _note(self.root, None)
-        where = Path(str((report.get("exported") or [""])[0]))
-        if problems := report.get("problems"):
-            return where, f"but {' '.join(str(one) for one in problems)}"
-        return where, "verified" if report.get("verified") else "not verified: its runtime is not installed here"
+    def made(self, leaves: Callable[[], bool]) -> ExportRun | None:
+        """Run it, and what came of it. None if the app `leaves` before: it goes on."""
+        with tempfile.TemporaryFile() as said:
+            code = self._waited(said, leaves)
+            if code is None:
+                return None
+            found = export_run.latest(self.root)
+            if found is not None and found.pid == self.pid:
+                return found
+            said.seek(0)
+            words = said.read(_MOST_SAID).decode(errors="replace")
+        if answer := object_of((words.splitlines() or [""])[-1]):  # where nothing can be recorded
+            written = tuple(Path(str(one)).name for one in answer.get("exported") or ())
+            problems = tuple(map(str, answer.get("problems") or ()))
+            verified = bool(answer.get("verified"))
+            self._ended = self._told("succeeded", written=written, verified=verified, problems=problems)
+            return self._ended
+        return self.failed(
+            last_sentence(words) or f"It ended without an error message (exit code {code}); try again."
+        )
+
+    def failed(self, why: str) -> ExportRun:
+        """It could not be started, or has ended without a record."""
+        self._ended = self._told("failed", why=why)
+        return self._ended
+
+    def _waited(self, said: IO[bytes], leaves: Callable[[], bool]) -> int | None:
+        """Its exit code; None if the app leaves before."""
+        child = start(self.home, ["--json", *self.arguments], {}, {}, output=said)
+        self.pid = child.pid
+        be_nicer(child.pid)
+        leave_running(child)
+        while (code := child.poll()) is None and not leaves():
+            time.sleep(_LOOK_SECONDS)
+        return code
 
 
-def unfinished(root: Path) -> tuple[int, str] | None:
-    """The step and the format of an export that has ended with its app; None if there is none, or it still runs."""
-    found = _begun().get(str(real_path(root)))
-    if not isinstance(found, dict) or found.get("form") not in FORMATS:
-        return None
-    step, app = finite(found.get("step")), found.get("app")
-    try:
-        runs = isinstance(app, dict) and process.is_alive(process.ProcessIdentity(**app))
-    except TypeError:  # of another version
-        runs = False
-    return None if step is None or runs else (int(step), found["form"])
-
-
-def _begun() -> dict[str, Any]:
-    record = kept.read(_BEGUN)
-    return record if isinstance(record, dict) else {}
-
-
-def _note(root: Path, begun: dict[str, Any] | None) -> None:
-    place = str(real_path(root))
-    others = {name: one for name, one in _begun().items() if name != place}
-    kept.write(_BEGUN, others if begun is None else others | {place: begun})
+def seen(root: Path) -> ExportRun | None:
+    """The last export of an experiment. What a killed one has left half written is removed."""
+    found = export_run.latest(root)
+    if found is not None and found.state == "interrupted" and not found.host:
+        export_run.clear(root)
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs import exports
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.export_run import ExportRun
 from bitnet_core.runs.exports import Exported
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.settings.storage import StorageOptions
@@ -36,7 +37,7 @@ from bitnet_tui.services import exporting
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import starting
 from bitnet_tui.view.copy import KnownCopy, target_of
-from bitnet_tui.view.exports import names, unfinished
+from bitnet_tui.view.exports import names
 from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.offered import wrapped_links
 from bitnet_tui.view.spans import Line, Span, first_lines, line, wrapped
@@ -91,15 +92,15 @@ class Saved:
 class CheckpointsView:
     """Newest first. `aside` counts the sets of older checkpoints that were moved to `superseded`.
 
-    `unusable` has a sentence about each export that can't be used. `unfinished` says in which style that one has
-    ended with an earlier app; it is empty if none has.
+    `unusable` has a sentence about each export that can't be used. `export` is the last one that was begun, unless
+    its checkpoint is gone, or what it has made.
     """
 
     rows: tuple[Saved, ...] = ()
     problem: str = ""
     aside: int = 0
     unusable: tuple[str, ...] = ()
-    unfinished: tuple[str, str] | tuple[()] = ()
+    export: ExportRun | None = None
 
     def row(self, step: str | None) -> Saved | None:
         return next((row for row in self.rows if str(row.step) == step), None)
@@ -147,14 +148,22 @@ class CheckpointReader:
         rows = [replace(row, exported=_exports_of(row, health[row.step], made)) for row in rows]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         unusable = tuple(exports.unusable_words(path, why) for path, why in sorted(damaged.items()))
-        begun = exporting.unfinished(self.root)
-        told = unfinished(*begun) if begun and begun[0] in steps else ()
-        return CheckpointsView(tuple(rows), "", aside, unusable, told)
+        return CheckpointsView(tuple(rows), "", aside, unusable, _still_told(exporting.seen(self.root), rows))
 
 
 def _exports_of(row: Saved, health: dict[str, Any], made: tuple[Exported, ...]) -> tuple[Exported, ...]:
     """Those of this file: a training that began again has other checkpoints of the same steps."""
     return tuple(one for one in made if (one.step, one.sha256) == (row.step, health.get("sha256")))
+
+
+def _still_told(export: ExportRun | None, rows: list[Saved]) -> ExportRun | None:
+    if export is None or export.active:
+        return export
+    row = next((row for row in rows if row.step == export.step), None)
+    if export.step is not None and row is None:
+        return None
+    there = [one for one in row.exported if export.has_written(one.path)] if row else []
+    return export if export.state != "succeeded" or len(there) == len(export.written) else None
 
 
 def _best(health: dict[str, Any]) -> int | None:

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import bitnet_tui
+from bitnet_core.runs.export_run import ExportRun
 from bitnet_core.runs.exports import GGUF, HF, INSTALL_TRANSFORMERS, Exported, ask_line, llamacpp_line, serve_line
-from bitnet_core.text import ago, duration, flat, printable, size, width
+from bitnet_core.text import ago, duration, flat, listed, printable, size, width
 from bitnet_tui.key_names import key
+from bitnet_tui.remedies import by_keys
 from bitnet_tui.view.spans import Line, Span, line, short, wrapped
 
 _SERVED = (
@@ -43,28 +45,54 @@ def choice(kind: str, what: str, here: Exported | None, *, compared: bool = Fals
     return f"{kind:<6}{state}, {size(here.bytes)}: how to run it"
 
 
-def running(step: int, kind: str, seconds: float, *, written: bool) -> tuple[str, str]:
-    """How an export that began `seconds` ago is doing: in which style to say what, on one line of 76 cells.
-
-    What is written is compared with the student, which takes longer than writing it. The seconds since it began tell
-    that it goes on.
-    """
-    spent = f"{duration(seconds)} so far"
-    if written:
-        return "value", f"Comparing the export of step {step} with the student, {spent}"
-    return "value", f"Exporting step {step} for {_RUNTIME[kind]} (a minute or two), {spent}"
-
-
-def ended(style: str, words: str) -> tuple[str, str]:
-    """The same of one that has ended: what came of it, and how to see what to type."""
-    return style, words if style == "bad" else f"{words}. {key('checkpoints.export')} shows how to run it."
-
-
-def unfinished(step: int, kind: str) -> tuple[str, str]:
-    """The same of one that has ended with an earlier app."""
-    what = f"The export of step {step} for {_RUNTIME[kind]}"
+def told(run: ExportRun) -> tuple[str, str]:
+    """How an export is doing or how it ended: in which style to say what. While it runs, one line of 76 cells."""
+    what = f"The export of {_student(run)}"
+    programs = f" for {listed([_RUNTIME.get(one, one) for one in run.formats])}" if run.formats else ""
+    if run.active:
+        spent = f"{duration(run.seconds)} so far. {key('checkpoints.export')} can stop it"
+        if run.written:
+            return "value", f"Comparing what was exported of {_student(run)}, {spent}."
+        return "value", f"Exporting {_student(run)}{programs}, {spent}."
     again = f"{key('checkpoints.export')} exports it again"
-    return "warn", f"{what} ended with the app, before it was written and compared with the student; {again}."
+    if run.host:
+        return "label", f"{what}{programs} was begun on {flat(run.host)}; from here it can't be seen whether it runs."
+    if run.state == "cancelled":
+        return "warn", f"{what}{programs} was stopped; {again}."
+    if run.state == "interrupted":
+        half = "it is written, but it was not compared with the student" if run.written else "nothing of it is left"
+        return "warn", f"{what}{programs} was killed: {run.why}; {half}. {again}."
+    if run.state == "failed":
+        return "bad", f"{what} failed: {by_keys(run.why)}"
+    style, how = _outcome(run)
+    shows = f"{key('checkpoints.export')} shows how to run it"
+    return style, f"Exported {_student(run)}, {how}: {', '.join(map(flat, run.written))}. {shows}."
+
+
+def notice(run: ExportRun) -> tuple[str, str]:
+    """The same as a notice, where the key of the tab does nothing."""
+    style, words = told(run)
+    return style, words.removesuffix(f" {key('checkpoints.export')} shows how to run it.").removesuffix(".")
+
+
+def _student(run: ExportRun) -> str:
+    return "the student" if run.step is None else f"step {run.step}"
+
+
+def _outcome(run: ExportRun) -> tuple[str, str]:
+    if run.problems:
+        return "warn", f"but {' '.join(map(flat, run.problems))}"
+    return ("good", "verified") if run.verified else ("warn", "not verified")
+
+
+def still_words(run: ExportRun) -> str:
+    """Why no other one begins now."""
+    return f"The export of {_student(run)} is still running."
+
+
+def stop_words(run: ExportRun) -> str:
+    """An entry of the list of formats."""
+    return f"Stop the export of {_student(run)} that is running"
 
 
 def facts(one: Exported, cells: int) -> tuple[Line, ...]:

@@ -8,10 +8,11 @@ from textual.containers import Vertical
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from bitnet_core.runs.export_run import ExportRun
 from bitnet_core.runs.exports import Exported
-from bitnet_tui.services.exporting import Export
+from bitnet_tui.services.exporting import Begun
 from bitnet_tui.theme import paint
-from bitnet_tui.view import checkpoints
+from bitnet_tui.view import checkpoints, exports
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton
@@ -33,8 +34,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._drawn: tuple[Line, ...] | None = None
         self._said: tuple[str, str] | None = None
         self.view = CheckpointsView()
-        self.export: Export | None = None
-        """The one that runs, or has ended."""
+        self.begun: Begun | None = None
+        """The last one that this app has begun."""
         self._soon = ""
         """That training runs, or comes by itself."""
 
@@ -73,11 +74,24 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._said = style, words
         self._draw()
 
+    def tell_begun(self, begun: Begun | None) -> None:
+        """What this app has begun to export. What was said before has been read."""
+        if begun is not self.begun:
+            self.begun, self._said = begun, None
+
     def compared(self, row: Saved | None) -> tuple[Exported, ...]:
         """Of the exports of a checkpoint, what is written and not verified yet."""
-        if row is None or self.export is None or row.step != self.export.step:
+        export = self.export
+        if row is None or export is None or not export.active or row.step != export.step:
             return ()
-        return self.export.written(row.exported)
+        return tuple(one for one in row.exported if export.has_written(one.path))
+
+    @property
+    def export(self) -> ExportRun | None:
+        """The export that runs or was the last: what its record tells; of one that has none, what this app knows."""
+        told, begun = self.view.export, self.begun
+        recorded = told is not None and (told.active or begun is None or told.pid == begun.pid)
+        return told if recorded or begun is None else begun.run
 
     @property
     def chosen(self) -> Saved | None:
@@ -108,9 +122,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         compared = self.compared(self.chosen)
         about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon, compared)
         self.query_one("#checkpoints-about", Painted).show(about)
-        if said := self._said or self.view.unfinished:
-            lines = checkpoints.said_lines(*said, cells, _SAID_LINES)
-            self.query_one("#checkpoints-said", Painted).show(lines)
+        said = [self._said, exports.told(self.export) if self.export else None]
+        lines = [line for one in said if one for line in checkpoints.said_lines(*one, cells, _SAID_LINES)]
+        self.query_one("#checkpoints-said", Painted).show(tuple(lines[:_SAID_LINES]))
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()

@@ -1,21 +1,22 @@
 """The Checkpoints tab: what the health files say, and what can be done with one."""
 
+import json
 import sqlite3
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.cli.main import main
-from bitnet_core.errors import BitnetError
 from bitnet_core.export.gguf_file import write_gguf
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import width
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.confirm import ConfirmScreen
-from bitnet_tui.services.exporting import Export
+from bitnet_tui.services.exporting import Begun
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.copy import copy_lines
@@ -228,20 +229,22 @@ async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeyp
     launch, exported = RecordingLaunch(warning=""), []
     save_checkpoint(saved, 0)
 
-    def run(one: Export) -> dict[str, object]:
+    def waited(one: Begun, said: IO[bytes], leaves: object) -> int:
+        """Where nothing can be recorded."""
         exported.append(one.arguments[2:])
-        if len(exported) == 1:
-            raise BitnetError("There is no room.")
-        return {"exported": ["exports/one.gguf"], "verified": True}
+        failed = len(exported) == 1
+        answer = {"exported": ["exports/one.gguf"], "verified": True}
+        said.write(b"bitnet: There is no room.\n" if failed else json.dumps(answer).encode())
+        return int(failed)
 
-    monkeypatch.setattr(Export, "run", run)
+    monkeypatch.setattr(Begun, "_waited", waited)
     async with BitnetApp(home, saved.root, launch=launch).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await click_on(pilot, "4 Checkpoints")
         await click_on(pilot, " 105k ")
         button = pilot.app.screen.query_one("#checkpoints KeyButton")
         place = button.region
-        for told in ("✗ There is no room.", "✓ Exported step 150, verified: "):
+        for told in ("✗ The export of step 150 failed: There is no room.", "✓ Exported step 150, verified: "):
             await click_on(pilot, "E Export")
             await click_on(pilot, "gguf  for llama.cpp")
             await settled(pilot)

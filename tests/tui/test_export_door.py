@@ -3,9 +3,10 @@
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import pytest
 
@@ -15,8 +16,7 @@ from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.services import commands
-from bitnet_tui.services.exporting import Export
+from bitnet_tui.services.exporting import Begun
 from tests.builders import files_of_at_most, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
@@ -53,15 +53,13 @@ async def exported(home: Path, root: Path, form: str) -> str:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run `bitnet export` here, where torch is imported already; a process of its own imports it for seconds."""
 
-    def run(export: Export) -> dict[str, Any]:
-        told, complaint = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(complaint):
-            code = main(["--json", *export.arguments, "--set", f"BITNET_HOME={export.home}"])
-        return commands._report(
-            commands.object_of((told.getvalue().splitlines() or [""])[-1]), complaint.getvalue(), code
-        )
+    def waited(begun: Begun, said: IO[bytes], leaves: object) -> int:
+        begun.pid = os.getpid()
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            return main(["--json", *begun.arguments, "--set", f"BITNET_HOME={begun.home}"])
 
-    monkeypatch.setattr(Export, "run", run)
+    monkeypatch.setattr(Begun, "_waited", waited)
 
 
 def _other_tokenizer(root: Path) -> None:
@@ -114,8 +112,8 @@ async def test_what_is_wrong_is_said_and_nothing_is_changed(
     said = await exported(home, student.root, form)
     assert "✗" in said
     assert says in said.replace(" ▎", "")
-    lock = student.root / "logs" / ".export.lock"
-    assert [one for one in sorted(student.root.rglob("*")) if one not in (*before, lock)] == []
+    now = [one for one in sorted(student.root.rglob("*")) if one not in before and one.name != "exports"]
+    assert [one for one in now if ".export" not in str(one.relative_to(student.root))] == []
 
 
 async def test_a_full_disk_leaves_what_was_there(home: Path, student: Experiment) -> None:
@@ -124,4 +122,4 @@ async def test_a_full_disk_leaves_what_was_there(home: Path, student: Experiment
         said = await exported(home, student.root, "gguf")
     assert "can't be written (File too large)" in said
     with contextlib.suppress(FileNotFoundError):
-        assert list((student.root / "exports").iterdir()) == []
+        assert [one.name for one in (student.root / "exports").iterdir()] == [".export"]

@@ -1,10 +1,13 @@
 """Export in the Checkpoints tab while it runs, and the page with what to type."""
 
+import asyncio
 import getpass
 import os
 import re
 import socket
 import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,17 +17,23 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 import bitnet_tui
-from bitnet_core.errors import BitnetError
+from bitnet_core import process
+from bitnet_core.errors import UsageError
+from bitnet_core.files import half_written
+from bitnet_core.runs import export_run
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.export_run import ExportRun
 from bitnet_core.runs.exports import GGUF, HF, Exported
+from bitnet_core.runs.record import Run, end
 from bitnet_core.text import size, width
+from bitnet_core.workspace.changes import rename
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
-from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
-from bitnet_tui.services.exporting import Export, unfinished
+from bitnet_tui.services import commands
 from bitnet_tui.view.checkpoints import said_lines
-from bitnet_tui.view.exports import command_lines, commands, facts, running
+from bitnet_tui.view.exports import command_lines, facts, told
+from bitnet_tui.view.exports import commands as typed_there
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -50,22 +59,22 @@ def _page_is_open(pilot: Pilot[None]) -> bool:
 async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_it(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
-    export = Exporting(saved.root, monkeypatch)
+    export = Exporting(saved, monkeypatch)
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await begin_export(pilot)
         export.may_write.set()
-        await until(pilot, lambda: "Comparing the export of step 200 with the student" in words(pilot))
+        await until(pilot, lambda: "Comparing what was exported of step 200" in words(pilot))
         await until(pilot, lambda: "E How to run it" in words(pilot))
         assert "E Export" not in words(pilot)
         assert "Exporting" not in words(pilot)
-        await until(pilot, lambda: re.search(r"student, (?!0s)\d", words(pilot)) is not None)  # it goes on
+        await until(pilot, lambda: re.search(r"step 200, (?!0s)\d", words(pilot)) is not None)  # it goes on
         assert f"Written, being compared: {export.made.name}" in words(pilot) and "Exported: " not in words(pilot)
         await pilot.press("E")  # it is there already
         await until(pilot, lambda: "▸ written, being compared, " in words(pilot))
         await pilot.press("enter")
         await until(pilot, lambda: _page_is_open(pilot) and "scp " in words(pilot))
         export.may_end.set()
-        await until(pilot, lambda: pilot.app.exports[saved.root].ended)  # type: ignore[attr-defined]
+        await asyncio.to_thread(_wait_for_end, saved.root)
         for told in (export.made.name, "scp ", f"llama-server -m {export.made.name}", "curl "):
             assert told in words(pilot)
         await pilot.press("escape")
@@ -99,7 +108,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
 async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, closes: bool
 ):
-    export = Exporting(saved.root, monkeypatch)
+    export = Exporting(saved, monkeypatch)
     async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         await pilot.press("enter")
@@ -127,7 +136,7 @@ async def test_what_came_of_an_export_meanwhile_is_shown_when_one_comes_back(
 async def test_an_export_that_failed_says_so_and_opens_no_page(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ):
-    export = Exporting(saved.root, monkeypatch, "There is no room.")
+    export = Exporting(saved, monkeypatch, "There is no room.")
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await begin_export(pilot)
         if leaves:
@@ -136,42 +145,72 @@ async def test_an_export_that_failed_says_so_and_opens_no_page(
         await settled(pilot)
         assert [one.severity for one in pilot.app._notifications] == (["error -beside"] if leaves else [])
         await pilot.press("4")
-        await until(pilot, lambda: "✗ There is no room." in words(pilot))
+        await until(pilot, lambda: "✗ The export of step 200 failed: There is no room." in words(pilot))
         assert "Exporting" not in words(pilot)
         assert not _page_is_open(pilot)
 
 
-async def test_an_export_that_ended_with_an_earlier_app_is_told_until_the_next_one_begins(
+def _recorded(experiment: Experiment, **changed: object) -> Run:
+    """The record of an export that this process makes of step 200."""
+    with export_run.recorded(experiment, [GGUF], [], str) as recording:
+        recording.tell(step=200)
+        run = Run(experiment.root / "exports" / ".export")
+        record = run.record()
+    run.write(replace(record, **changed))  # type: ignore[arg-type]
+    return run
+
+
+async def test_an_export_that_was_killed_is_told_until_the_next_one_begins(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
-    """As when the terminal was closed, where nothing could ask. The app that still runs tells by itself."""
-
-    def run(export: Export) -> dict[str, object]:
-        export.cancelled = True
-        raise BitnetError("It was killed.")
-
-    monkeypatch.setattr(Export, "run", run)
-    with pytest.raises(BitnetError):
-        Export(home, saved.root, GGUF, 200, saved.checkpoints / "x.pt").exported()
-    assert unfinished(saved.root) is None
-    monkeypatch.setattr("bitnet_core.process.is_alive", lambda _: False)
-    assert unfinished(saved.root) == (200, GGUF) and unfinished(home / "two") is None
-    export = Exporting(saved.root, monkeypatch)
+    """By every app, and what it had half written is removed."""
+    _recorded(saved, pid=2**22 + 1)
+    left = saved.root / "exports" / f".x.{half_written._writer(2**22 + 1)}-0.part"
+    left.write_bytes(b"half")
+    export = Exporting(saved, monkeypatch)
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("4")
-        told = "The export of step 200 for llama.cpp ended with the app, before it was written"
+        told = "The export of step 200 for llama.cpp was killed: its process is gone; nothing of it is left."
         await until(pilot, lambda: told in " ".join(words(pilot).split()))
+        assert not left.exists()
         await pilot.press("E", "enter")
         export.end()
         await until(pilot, lambda: "✓ Exported step 200, verified: " in words(pilot))
-        assert unfinished(saved.root) is None
+        assert "killed" not in words(pilot)
+
+
+async def test_an_export_that_another_app_began_is_followed_and_can_be_stopped(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    run = _recorded(saved)
+    stopped: list[Path] = []
+
+    def stop(root: Path) -> None:
+        stopped.append(root)
+        end(run, "cancelled", 130, None, run.record().summary)
+
+    monkeypatch.setattr(export_run, "stop", stop)
+    export = Exporting(saved, monkeypatch)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4")
+        await until(pilot, lambda: "▸ Exporting step 200 for llama.cpp, " in words(pilot))
+        export.write()
+        run.write(replace(run.record(), summary=run.record().summary | {"written": [export.made.name]}))
+        await until(pilot, lambda: "Comparing what was exported of step 200, " in words(pilot))
+        await pilot.press("E", "down", "enter")
+        still = "The export of step 200 is still running."
+        await until(pilot, lambda: any(still in one.message for one in pilot.app._notifications))
+        await pilot.press("E", "end", "enter")
+        await until(pilot, lambda: "▲ The export of step 200 for llama.cpp was stopped; E" in words(pilot))
+        assert stopped == [saved.root] and not export.arguments
 
 
 async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
-    export = Exporting(saved.root, monkeypatch)
+    export = Exporting(saved, monkeypatch)
     async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         await pilot.press("enter")
@@ -191,32 +230,37 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         assert len(export.arguments) == 1
 
 
-async def test_who_quits_or_renames_while_something_is_exported_is_told_what_becomes_of_it(
+async def test_an_export_goes_on_without_the_app_and_holds_its_experiment(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
-    """The experiment was opened by a link (`--root`), so Home calls its folder something else."""
-    link = home.with_name("link")
-    link.symlink_to(home)
-    ended: list[Export] = []
-    monkeypatch.setattr(Export, "interrupt", lambda one: (ended.append(one), export.end()))
-    export = Exporting(saved.root, monkeypatch)
-    async with BitnetApp(home, link / "one", launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
+    """The process is a real one, which stands for `bitnet export` and is light."""
+    code = (
+        "import sys, time; from pathlib import Path; from bitnet_core.runs import export_run, experiment\n"
+        "one = experiment.Experiment.open(Path(sys.argv[1]))\n"
+        "with export_run.export_lock(one, print), export_run.recorded(one, ['gguf'], [], str) as told:\n"
+        "    told.tell(step=200)\n"
+        "    while not Path(sys.argv[2]).exists(): time.sleep(0.02)\n"
+    )
+    go = home.parent / "go"
+    monkeypatch.setattr(process, "python", lambda *_: [sys.executable, "-c", code, str(saved.root), str(go)])
+    monkeypatch.setattr(commands, "overrides", lambda *_: {})
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await begin_export(pilot)
+        await until(pilot, lambda: export_run.latest(saved.root) is not None)
+        with pytest.raises(UsageError, match="export is running in"):
+            rename(saved.root, "two")
         await pilot.press("q")
-        await until(pilot, lambda: "Quit while step 200 of one is being exported?" in words(pilot))
-        await pilot.press("escape")
-        await until(pilot, lambda: "Quit while" not in words(pilot))
-        assert pilot.app.is_running and not ended
-        await pilot.press("escape")
-        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentsScreen))
-        await pilot.press("r")
-        refused = "Step 200 of one is being exported; stop it or wait until it ends."
-        await until(pilot, lambda: refused in words(pilot))
-        await pilot.press("escape")
-        await until(pilot, lambda: refused not in words(pilot))
-        await pilot.press("q", "y")
         await until(pilot, lambda: pilot.app._exit)
-    assert len(ended) == 1
+    found = export_run.latest(saved.root)
+    assert found is not None and found.active
+    go.touch()
+    await asyncio.to_thread(_wait_for_end, saved.root)
+    assert (export_run.latest(saved.root) or found).state == "succeeded"
+
+
+def _wait_for_end(root: Path) -> None:
+    while (found := export_run.latest(root)) and found.active:
+        time.sleep(0.02)
 
 
 async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, saved: Experiment):
@@ -240,39 +284,29 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
 @given(st.integers(24, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
 def test_a_command_is_shown_whole(cells: int, folders: list[str]):
     one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
-    for what, command in commands(one):
+    for what, command in typed_there(one):
         lines = [unstyled(line) for line in command_lines(what, command, cells)]
         assert max(map(width, lines)) <= cells
         assert "".join(lines).replace(" ", "") == f"{what}{command}".replace(" ", "")
-    assert f"{one.path} ." in commands(one)[0][1]
+    assert f"{one.path} ." in typed_there(one)[0][1]
 
 
 @pytest.mark.parametrize("kind", [GGUF, HF])
-@pytest.mark.parametrize("written", [False, True])
-def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, written: bool):
-    style, told = running(123_456, kind, 754, written=written)
-    assert "12m 34s so far" in told
-    assert len(said_lines(style, told, 76, 3)) == 1
-
-
-def test_what_an_export_wrote_is_told_from_what_was_there_by_any_clock(tmp_path: Path):
-    old, other = (Exported(Path("/one"), kind, 200, "a" * 64, 1000, 4e9) for kind in (GGUF, HF))
-    export = Export(tmp_path, tmp_path, GGUF, 200, tmp_path, before=(old,), again=True)
-    assert not export.written((old, other))
-    again = replace(old, written=NOON)
-    assert export.written((again, other)) == (again,)
-    export.ended = True
-    assert not export.written((again, other)), "it is verified"
+@pytest.mark.parametrize("written", [(), ("one",)])
+def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, written: tuple[str, ...]):
+    style, words = told(ExportRun("running", 1, 123_456, (kind,), 754, written))
+    assert "12m 34s so far" in words
+    assert len(said_lines(style, words, 76, 3)) == 1
 
 
 def test_a_command_names_the_file_as_it_is_called():
     one = Exported(Path("/my  lab/a  b.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    copied, other, asked, _, served = (command for _, command in commands(one))
+    copied, other, asked, _, served = (command for _, command in typed_there(one))
     assert copied.endswith(f"'{one.path}' .")
     assert served == f"bitnet serve '{one.path.name}'"
     assert other == f"llama-server -m '{one.path.name}'"
     assert asked.startswith("curl http://127.0.0.1:8080/v1/chat/completions ")
-    _, install, asked, served = (command for _, command in commands(replace(one, kind=HF)))
+    _, install, asked, served = (command for _, command in typed_there(replace(one, kind=HF)))
     assert install == "pip install 'transformers[serving]'", "before what needs it"
     assert f'"{one.path.name}"' in asked
     assert served == f"transformers serve '{one.path.name}'"
@@ -292,13 +326,13 @@ def test_the_line_that_installs_this_program_elsewhere_sends_it_without_experime
     monkeypatch.setattr(bitnet_tui, "__file__", str(program / "bitnet_tui" / "__init__.py"))
     monkeypatch.setenv("PATH", f"{there}:{os.environ['PATH']}")
     one = Exported(Path("/a.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    install = next(command for _, command in commands(one) if "pip" in command)
+    install = next(command for _, command in typed_there(one) if "pip" in command)
     subprocess.run(["sh", "-c", install], check=True, cwd=there)
     assert (there / "installed").read_text() == "install ./bitnet-tui\n"
     assert (there / "bitnet-tui" / "bitnet_core" / "x").is_file()
     assert not (there / "bitnet-tui" / "experiments").exists()
     monkeypatch.setattr(bitnet_tui, "__file__", "/usr/lib/python3/site-packages/bitnet_tui/__init__.py")
-    assert "pip install bitnet-tui" in [command for _, command in commands(one)]
+    assert "pip install bitnet-tui" in [command for _, command in typed_there(one)]
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):

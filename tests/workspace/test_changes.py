@@ -11,8 +11,9 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import locked, trees
 from bitnet_core.runs.experiment import ARCHIVED, Experiment, Workspace
+from bitnet_core.runs.export_run import export_lock
 from bitnet_core.runs.history import History
-from bitnet_core.runs.launch import export_lock, launch_lock, lock_path
+from bitnet_core.runs.launch import launch_lock, lock_path
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.storage.state import Busy, exclusive
 from bitnet_core.workspace import changes

@@ -18,7 +18,7 @@ from tests.tui.pilots import shown, words
 async def test_from_the_list_to_the_command_that_serves_the_export(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch, by: str
 ):
-    export = Exporting(saved.root, monkeypatch)
+    export = Exporting(saved, monkeypatch)
     export.end()
     async with BitnetApp(home, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
         hand = Hand(pilot, by)
