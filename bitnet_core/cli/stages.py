@@ -22,6 +22,7 @@ from bitnet_core.terminal import OutputClosed
 
 if TYPE_CHECKING:
     from bitnet_core.cli.output import Console
+    from bitnet_core.runs.history import History
     from bitnet_core.runs.record import Run
     from bitnet_core.settings.resolved import Settings
 
@@ -85,6 +86,8 @@ def _launch(arguments: argparse.Namespace) -> int:
         warn(keys.warning)
     if stage in ("train", "pipeline") and (ended := _diverged(resolved.settings)):
         warn(f"With these settings training has failed before. {ended}")
+    if stage == "train" and (changed := _stale_traces(resolved.settings)):
+        warn(f"The traces are outdated ({changed}); `bitnet pipeline` collects them again and trains.")
     run = launch(resolved.settings, stage, keys.values, env_files=resolved.env_files)
     if getattr(arguments, "detach", False):
         with _outlived_by(run, _bitnet(arguments)):
@@ -98,15 +101,29 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _diverged(settings: "Settings") -> str:
-    """How a training with these settings has ended, if it diverged. What can't be read, the launch tells."""
+    """How a training with these settings has ended, if it diverged."""
+    history = _history(settings)
+    ended = history.diverged() if history else None
+    return ended.error if ended else ""
+
+
+def _stale_traces(settings: "Settings") -> str:
+    """What has changed since the traces were collected."""
+    from bitnet_core.runs.changes import stale_traces
+
+    history = _history(settings)
+    return stale_traces(history) if history else ""
+
+
+def _history(settings: "Settings") -> "History | None":
+    """None if it can't be read, which the launch tells."""
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
 
     try:
-        ended = History.read(Experiment.from_settings(settings)).diverged()
+        return History.read(Experiment.from_settings(settings))
     except BitnetError:
-        return ""
-    return ended.error if ended else ""
+        return None
 
 
 def _bitnet(arguments: argparse.Namespace) -> str:

@@ -6,8 +6,10 @@ from bitnet_core.runs import catalog
 from bitnet_core.runs.history import Entry, History
 from bitnet_core.runs.resuming import change_words
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DataOptions
 
 MOST_NAMED = 3
+_COLLECT = "collect"
 
 
 def changes(history: History, stage: str) -> tuple[str, ...]:
@@ -19,6 +21,13 @@ def changes(history: History, stage: str) -> tuple[str, ...]:
     stages = catalog.STAGES if stage == catalog.PIPELINE.name else (stage,)
     found = (change for name in stages for change in _of_stage(history, name))
     return tuple(dict.fromkeys(found))
+
+
+def stale_traces(history: History) -> str:
+    """What has changed since the traces were collected that a training would read, in a line; else empty."""
+    if DataOptions.of(history.experiment.settings).path is not None or history.status(_COLLECT).state != "outdated":
+        return ""
+    return changed_words(changes(history, _COLLECT)) or "a file that its settings name has changed"
 
 
 def changed_words(found: tuple[str, ...]) -> str:

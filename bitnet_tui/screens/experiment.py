@@ -10,7 +10,6 @@ from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
-from bitnet_core.runs.outlook import Outlook
 from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.labels import first_setting, stage_title
@@ -22,11 +21,12 @@ from bitnet_tui.screens.stopping import StoppingScreen
 from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.services.benchmarks import Benchmark, missing
-from bitnet_tui.services.launching import foresee
+from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import benchmarks, panels, starting
 from bitnet_tui.view.above import advised_setting
 from bitnet_tui.view.copy import CopyView
+from bitnet_tui.view.places import Agreed
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, cells_of, spread
 from bitnet_tui.view.stage_rows import StageRow, running
@@ -316,7 +316,7 @@ class ExperimentScreen(
 
     def _start(
         self, shell: Shell, name: str, values: Mapping[str, str] | None, *, agreed: bool
-    ) -> Outlook | tuple[Benchmark, ...]:
+    ) -> Foreseen | tuple[Benchmark, ...]:
         """In a thread. What is left to ask is what to fetch, or about the training; then nothing was started."""
         found = foresee(shell.home, self.root, name, values)
         if problem := starting.refusal(found, shell.key, self._view.rows):
@@ -325,22 +325,25 @@ class ExperimentScreen(
             if not self.on_stack:
                 raise BitnetError(benchmarks.question(lacking)[1])
             return lacking
-        if agreed or not starting.asks(found.training):
+        if found.stale == shell.place(self.root, Agreed).stale:
+            found = replace(found, stale="")
+        if agreed or not starting.asks(found):
             shell.call_later(self._advise, *shell.launch(self.root, name, values))
-            return replace(found.training, aside=(), diverged="")
+            return replace(found, training=replace(found.training, aside=(), diverged=""), stale="")
         if not self.on_stack:
-            raise BitnetError(f"{starting.question(found.training)[1]} Open the experiment to start it anyway.")
-        return found.training
+            raise BitnetError(f"{starting.question_before(found)[1]} Open the experiment to start it anyway.")
+        return found
 
     def _started(
-        self, name: str, values: Mapping[str, str] | None, awaits: str, found: Outlook | tuple[Benchmark, ...]
+        self, name: str, values: Mapping[str, str] | None, awaits: str, found: Foreseen | tuple[Benchmark, ...]
     ) -> None:
         self._launch_ended()
         if isinstance(found, tuple):
             self.ask_to_fetch(name, values, found, self._waits(name))
             return
         if not starting.asks(found):
-            if told := " ".join(filter(None, (starting.changed_words(found), starting.worse_words(found)))):
+            words = starting.changed_words(found.training), starting.worse_words(found.training)
+            if told := " ".join(filter(None, words)):
                 self.notify(told)
             if self.pane.open == "config":  # what was changed there is being tried now
                 self.call_next(self.pane.choose, "live")
@@ -352,10 +355,11 @@ class ExperimentScreen(
         def answered(yes: bool | None) -> None:
             if yes:
                 # Asked for like this, the run raises no alarm: its user has just agreed.
-                anew = {"RESUME_STEP": "0"} if found.starts_again else {}
+                anew = {"RESUME_STEP": "0"} if found.training.starts_again else {}
+                self.shell.place(self.root, Agreed).stale = found.stale
                 self.start_stage(name, {**(values or {}), **anew}, agreed=True)
 
-        self.ask_on_top(ConfirmScreen(*starting.question(found)), answered, self._waits(name))
+        self.ask_on_top(ConfirmScreen(*starting.question_before(found)), answered, self._waits(name))
 
     def _waits(self, name: str) -> str:
         return (

@@ -13,6 +13,7 @@ from bitnet_tui.services.launching import Foreseen, foresee
 from bitnet_tui.shell import Shell
 from bitnet_tui.view import checkpoints, starting
 from bitnet_tui.view.checkpoints import Saved
+from bitnet_tui.view.places import Agreed
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.log_pane import LogPane
@@ -175,8 +176,12 @@ class TabbedScreen(ExportingScreen):
             if fraction
             else checkpoints.resume_question(row, found.training)
         )
+        if found.stale:
+            question = (question[0], f"{starting.stale_words(found.stale)} {question[1]}", *question[2:])
 
         def answered(yes: bool | None) -> None:
+            if yes:
+                self.shell.place(self.root, Agreed).stale = found.stale
             if yes and fraction:
                 work = partial(self._set_flip, self.shell, row.step, fraction)
                 self.run_worker(work, thread=True, group="flip", description="set the flip")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bitnet_core.runs import launch as runs
 from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs.changes import stale_traces
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.outlook import Outlook, outlook
@@ -53,13 +54,15 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
 class Foreseen:
     """What starting a stage would do: the stages whose files it lacks, and what becomes of the checkpoints.
 
-    It is `in_vain` if the stage is done and would make nothing new.
+    It is `in_vain` if the stage is done and would make nothing new. `stale` is what has changed since the traces were
+    collected that a training would read; empty if they are current.
     """
 
     stage: str
     lacking: tuple[str, ...] = ()
     training: Outlook = field(default_factory=Outlook)
     in_vain: bool = False
+    stale: str = ""
 
 
 def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None = None) -> Foreseen:
@@ -70,7 +73,7 @@ def foresee(home: Path, root: Path, stage: str, values: Mapping[str, str] | None
     if stage == _TRAIN:
         found = _training(history, settings)
         in_vain = found.adds_no_step and history.status(stage).state == "done"
-        return Foreseen(stage, history.lacking(stage), found, in_vain)
+        return Foreseen(stage, history.lacking(stage), found, in_vain, stale_traces(history))
     if stage == PIPELINE.name and history.status(_TRAIN).state not in ("done", *ACTIVE):
         collects = history.status("collect").state != "done"
         return Foreseen(stage, (), _training(history, settings, collects_first=collects))

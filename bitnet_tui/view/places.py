@@ -1,4 +1,7 @@
-"""Where the user was in an experiment's tabs, so that they open there again as long as the app runs."""
+"""Where the user was in an experiment's tabs, so that they open there again, and what need not be asked again.
+
+It is kept as long as the app runs.
+"""
 
 from dataclasses import dataclass, field
 
@@ -23,6 +26,13 @@ class TracesPlace:
     at: tuple[int, int] = (-1, -1)
     order_before_scores: Order | None = None
     """That when the first scoring was begun: its end sorts by the errors unless another one was chosen meanwhile."""
+
+
+@dataclass
+class Agreed:
+    """With which changes since the traces were collected the user has agreed to train: it is asked once."""
+
+    stale: str = ""
 
 
 @dataclass

@@ -43,9 +43,27 @@ def _in_vain(found: Foreseen, key: Callable[[str], str]) -> str:
     return f"There is nothing to do: {step}; {budget}, {earlier}."
 
 
-def asks(found: Outlook) -> bool:
+def asks(found: Foreseen) -> bool:
     """Whether there is a `question` before a training is started."""
-    return found.starts_again or bool(found.diverged)
+    return found.training.starts_again or bool(found.training.diverged or found.stale)
+
+
+def question_before(found: Foreseen) -> tuple[str, str, str, str]:
+    """As `question`, also of traces that are outdated."""
+    if not found.stale:
+        return question(found.training)
+    stale = stale_words(found.stale)
+    if not (found.training.starts_again or found.training.diverged):
+        return "Train with outdated traces?", stale, "Train anyway", UNCHANGED
+    what, why, yes, unchanged = question(found.training)
+    return what, f"{stale} {why}", yes, unchanged
+
+
+def stale_words(changed: str) -> str:
+    """That the traces are outdated, and what collects them again."""
+    told = f"{stage_title('collect')} is outdated: {by_label(changed)}."
+    anew = f"To collect them again first, cancel and choose Run pipeline ({key_names.key('experiment.pipeline')})."
+    return f"{told} Training reads the traces that are there, which were made before that. {anew}"
 
 
 def question(found: Outlook) -> tuple[str, str, str, str]:

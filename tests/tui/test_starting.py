@@ -262,6 +262,46 @@ def test_traces_that_were_collected_again_may_be_others(home: Path):
     assert (chosen.step, chosen.refused, chosen.doubtful) == (100, "", True)
 
 
+async def test_a_training_whose_traces_are_outdated_asks_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    exp, launch = experiment(home, "one"), RecordingLaunch(warning="")
+    leave_traces(exp)
+    SimulatedRun(exp, "collect", NOON - 900).finish()
+    SimulatedRun(exp, "train", NOON).finish("cancelled")
+    os.utime(exp.data / "kd_shard_000.parquet", (NOON - 899, NOON - 899))
+    save_checkpoint(exp, 200, recipe=recipe(TrainOptions.of(exp.settings)) | {"A4_POLICY": "hybrid"}, seen_tokens=9)
+    assert not foresee(home, exp.root, "train").stale
+    with (exp.root / ".env").open("a") as env:
+        env.write("TOKENIZER_NAME=some/other\nTOTAL_STEPS=900\n")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        for key, asks in (("r", True), ("r", False)):
+            await pilot.press(key)
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, ConfirmScreen) == asks
+            if asks:
+                assert "“Collect traces” is outdated: “Tokenizer” unset → some/other." in words(pilot)
+                assert launch.launched == []
+                await click_on(pilot, "Train anyway")
+                await settled(pilot)
+        assert launch.launched == [(exp.root, "train")] * 2
+        pilot.app.places.clear()
+        await pilot.press("4", "T")
+        await settled(pilot)
+        assert "Resume from step 200?" in words(pilot) and "is outdated: “Tokenizer” unset" in words(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert launch.values[-1] == {"RESUME_STEP": "200"}, "what was told there is not asked again"
+
+    def not_started(*_: Any, **__: Any) -> None:
+        raise BitnetError("Not started.")
+
+    monkeypatch.setattr("bitnet_core.runs.launch.launch", not_started)
+    assert main(["train", "--root", str(exp.root)]) == 1
+    assert "warning: The traces are outdated (TOKENIZER_NAME unset → some/other); " in capsys.readouterr().err
+
+
 def test_many_steps_are_not_all_named():
     assert starting.aside_words(range(9), "The").startswith("The checkpoints (those of steps 0, 1, 2, 3, 4, …) are")
 
