@@ -25,7 +25,7 @@ BYTES = "bytes"
 """The unit, and the name of a column, whose numbers are written as sizes."""
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _STEPS = "steps"
-_LAST_ZEROS = re.compile(r"\.?0+(?=e)")
+_LAST_ZEROS = re.compile(r"(?:\.|(?<!0))0++(?=e)")
 
 
 def state_word(state: str) -> str:

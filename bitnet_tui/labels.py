@@ -210,7 +210,7 @@ _PROVIDER = (
 """A provider in a sentence of the core, told from the same word of a server by what follows."""
 _WORDS = r"(?<![\w/.-])([A-Z][A-Z0-9_]+)\b(?!/)(?:=(\S*))?"
 """What may be a setting with its value; never a part of a path."""
-_SAME_TWICE = r"(“[^”]+”)(?: (?:or|and) \1)+"
+_SAME_TWICE = r"(“[^“”]+”)(?: (?:or|and) \1)+"
 """Two settings may have one field."""
 _OF_A_PROVIDER = {"_MODEL": "Model", "_BASE_URL": "Address", "_API_KEY": "Key"}
 """Ends the names of settings that each provider has."""

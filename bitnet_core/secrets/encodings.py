@@ -42,12 +42,17 @@ class KeyPattern:
 
     @cached_property
     def _tokens(self) -> list[str]:
-        tokens = []
+        tokens: list[str] = []
         before = "\n"
         for char in self.text:
             token = _base64_token(char) if self.exact else _token(char)
+            if not tokens:
+                # From the first backslash of a run only: from each of them, the time would grow with their square.
+                token = token.replace(r"\\++", r"(?<!\\)\\++").replace(r"\\*", r"(?:(?<!\\)\\*+)?")
+            elif before == "\\":
+                token = token.replace(r"\\++", r"\\*+")  # the token before has taken all of them
             if char == before == "\\":
-                token = ""  # the first token takes all of them; two would try every way of sharing them out
+                token = ""  # two would try every way of sharing them out
             elif not {before, char} & {"\r", "\n"}:
                 token = _LINE_BREAK + token
             tokens.append(token)
@@ -139,17 +144,17 @@ def _token(char: str) -> str:
     ways = [
         f"&(?:amp;)*(?:{'|'.join(entities)});",
         "".join(f"%(?:25)*{byte:02x}" for byte in data),
-        "".join(rf"\\+x{byte:02x}" for byte in data),
-        rf"\\+U{code:08x}",
-        "".join(rf"\\+u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)),
+        "".join(rf"\\++x{byte:02x}" for byte in data),
+        rf"\\++U{code:08x}",
+        "".join(rf"\\++u{units[at : at + 2].hex()}" for at in range(0, len(units), 2)),
     ]
     if code < 0x100:
-        ways += [rf"\\+x{code:02x}", f"%(?:25)*{code:02x}"]
+        ways += [rf"\\++x{code:02x}", f"%(?:25)*{code:02x}"]
     if char in _LETTER_ESCAPES:
-        ways.append(rf"\\+{_LETTER_ESCAPES[char]}")
+        ways.append(rf"\\++{_LETTER_ESCAPES[char]}")
     if char == " ":
         ways += [r"\+", "%(?:25)*2b"]
-    ways.append(r"\\+" if char == "\\" else r"\\{0,8}" + re.escape(char))
+    ways.append(r"\\++" if char == "\\" else r"\\{0,8}" + re.escape(char))
     return f"(?:{'|'.join(dict.fromkeys(ways))})"
 
 

@@ -27,7 +27,7 @@ _NEEDS_NO_QUOTES = r"(?a:[\w./:@+,%=-]+)"
 _MOST_BLANKS = 1000
 _MANY_BLANKS = rf"[^\S\r\n]{{{_MOST_BLANKS + 1}}}"
 """In a row. To look for what follows them, python-dotenv and this module take a time that grows with their square."""
-_HIDDEN_LINE = r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S"
+_HIDDEN_LINE = r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n\v\f\x1c-\x1e\x85\u2028\u2029]*\S"
 """Line ends to editors, but not in a `.env`, with text behind them."""
 _HEAD = r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)"
 _LINE_END = r"(?:\r\n|\n|\r)?\Z"
@@ -138,7 +138,7 @@ def without(text: str, names: Iterable[str]) -> str:
         part = binding.original.string
         if binding.key in gone:
             head, tail = _around_value(binding)
-            blank = re.match(r"\s*?(?=[^\S\r\n]*\S)", head)
+            blank = re.match(r"(?:\s*[\r\n])?+(?=\s*\S)", head)
             part = head + tail if tail.strip() else blank[0] if blank else ""
         out.append(part)
     return bom + "".join(out)
@@ -195,7 +195,7 @@ def _around_value(binding: "Binding") -> tuple[str, str]:
         closed = re.match(_QUOTED, value)
         after = value[closed.end() :] if closed else ""
         comment = after if "#" in after else ""
-    elif found := re.search(r"\s+#[^\r\n]*", rest):
+    elif found := re.search(r"(?<!\s)\s++#[^\r\n]*", rest):
         comment = found[0]
     return head[1], (f" {comment.strip()}" if comment else "") + (line_end[0] if line_end else "")
 

@@ -8,7 +8,6 @@ immutable. A stage gets it through its run record and reads neither files nor th
 
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -26,8 +25,6 @@ from bitnet_core.settings.resolved import Problem, Resolution, Settings
 from bitnet_core.settings.spending import LIMITS, limit_inside, may_mean_limit, meant_limit
 from bitnet_core.text import escaped
 
-_KEYS_IN_ADDRESS = r"(?s:(?<=://).*@|\?.*)"
-"""The parts of an address that may hold a key: everything before its last @, and its query."""
 _MOST_NAMED = 100
 """The most names and lines of one file that are reported one by one."""
 _LONGEST_SHOWN = 300
@@ -338,9 +335,13 @@ def _short(text: str) -> str:
 
 
 def _without_keys(text: str) -> str:
+    """An address without the parts that may hold a key: everything before its last @, and its query."""
     if "://" not in text:
         return text
-    return re.sub(_KEYS_IN_ADDRESS, lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
+    scheme, sign, rest = text.partition("://")
+    _, at, place = rest.rpartition("@")
+    before, query, _ = f"{scheme}{sign}{'•••@' if at else ''}{place}".partition("?")
+    return f"{before}{query}{'•••' if query else ''}"
 
 
 def _settings_in_use() -> frozenset[str]:

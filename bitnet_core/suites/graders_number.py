@@ -27,7 +27,7 @@ _INEXACT = re.compile(
     r"|[~<>\u2248\u2260\u2264\u2265])\s*[-$\u20ac\u00a3]*$",
     re.IGNORECASE,
 )
-_OR_AFTER = re.compile(r"[ \t]*(?:[A-Za-z]+[ \t]+)?,?[ \t]*\b(?:or|maybe|perhaps)\b|\?", re.IGNORECASE)
+_OR_AFTER = re.compile(r"[ \t]*+(?:[A-Za-z]++[ \t]++)?,?[ \t]*+\b(?:or|maybe|perhaps)\b|\?", re.IGNORECASE)
 _CURRENCY = re.compile(r"(?:([$\u20ac\u00a3])|\b(usd|eur|gbp))[ ]?$", re.IGNORECASE)
 _WORD_AFTER = re.compile(r"([ \t]*)-?((?:%|\u00b0[CF]?|\u20ac|\u00a3|[A-Za-z]+)(?:/[A-Za-z]+|[\u00b2\u00b3])?)")
 _SYNONYMS = (

@@ -107,7 +107,7 @@ def _shape_fault(text: str, check: TextCheck) -> str:
 
 
 def _length_fault(text: str, check: TextCheck) -> str:
-    words = len(_WORD.findall(re.sub(r"(?m)^\s*\d+[.)]", "", text) if check.numbered is not None else text))
+    words = len(_WORD.findall(re.sub(r"(?m)^[^\S\n]*\d+[.)]", "", text) if check.numbered is not None else text))
     if check.words is not None and not check.words[0] <= words <= check.words[1]:
         return f"it has {words} words"
     if check.sentences is not None:

@@ -45,7 +45,7 @@ _TITLE_CELLS, _VALUE_CELLS, _LABEL_CELLS, _SETTING_CELLS = 20, 9, 28, 24
 _LEAST_CELLS = 6
 _WHOLE = "compare.whole"
 _DIFFERING = "settings that differ"
-_TO_RUN = re.compile(r"\brun “[^.;]*?” in (?P<letters>[A-H](?:(?:, | and )[A-H])*)")
+_TO_RUN = re.compile(r"\brun “[^.;]{0,200}?” in (?P<letters>[A-H](?:(?:, | and )[A-H])*)")
 """What is advised: stages to run in some of those compared."""
 _GAP = 3
 _BESIDE = 12

@@ -104,6 +104,13 @@ def test_a_key_of_repeated_signs_is_searched_in_linear_time(signs: str) -> None:
     assert redact(json.dumps([key])) == json.dumps([MASK], ensure_ascii=False)
 
 
+@pytest.mark.parametrize("key", ["!pass word&x9", "\\!pass word", "/pass/word/9"])
+@pytest.mark.parametrize("slashes", [1, 3, 8, 20])
+def test_backslashes_before_a_key_hide_none_of_it(key: str, slashes: int) -> None:
+    masked = Redactor([key])(f"a{chr(92) * slashes}{key} and {chr(92) * slashes}x{ord(key[0]):02x}{key[1:]}")
+    assert "word" not in masked and "pass" not in masked
+
+
 def test_a_long_key_is_masked_as_a_whole_and_in_part() -> None:
     key = "".join(f"{number:04d}-" for number in range(400))
     assert set(Redactor([key])(key)) == {MASK[0]}

@@ -37,7 +37,7 @@ def made(name: str = "mine", **values: str) -> Draft:
 def resolved(text: str, folder: Path) -> dict[str, object]:
     (folder / ".env").write_text(text, encoding="utf-8")
     resolution = resolve({}, root=folder, environ={}, cwd=folder)
-    assert resolution.problems == ()
+    assert all(one.severity == "warning" for one in resolution.problems)  # such as for a learning rate of 1
     return dict(resolution.settings.values)
 
 

@@ -50,7 +50,7 @@ _NONSENSE = re.compile(
     r"|unexpected end of JSON|(?:couldn't list files|read metadata failed): EOF"
 )
 """What rclone says of a reply that is not one of the service, such as a login page."""
-_PATH = re.compile(r"\S*/\S*")
+_PATH = re.compile(r"(?<!\S)[^\s/]*+/\S*")
 _shapes = Redactor()
 
 

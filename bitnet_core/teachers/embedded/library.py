@@ -13,7 +13,7 @@ from bitnet_core.text import crop, flat
 
 _REASON_CELLS = 200
 _SAID = re.compile(
-    r"[\d.]+ E (?:\w+ +)?\w+ *: *(?:error loading model: *)?(?P<what>.+)|\S*: (?P<abort>GGML_ASSERT.+)"
+    r"(?<![\d.])[\d.]++ E (?:\w+ +)?\w+ *: *(?:error loading model: *)?(?P<what>.+)|: (?P<abort>GGML_ASSERT.+)"
 )
 """A line of llama.cpp on an error, or on why it aborted."""
 

@@ -94,7 +94,7 @@ _COUNTERS = (
     ),
 )
 """Headers with what remains, first for requests and then for tokens, and headers with the time of the next reset."""
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(?<![\d.])(\d++(?:\.\d++)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH, _EPOCH_MS = 1e9, 1e11
 """Numbers above these are moments in Unix time, in seconds and in milliseconds, not durations."""

@@ -10,7 +10,7 @@ _IN_CURL = {
         r"(https?://[^\s'\"]+?)(?:/(?:chat/completions|completions|models|embeddings))?/?(?=[\s'\"]|$)"
     ),
     "teacher key": re.compile(r"(?i)\b(?:bearer\s+|(?:x-)?api[-]key:\s*)([^\s'\"]+)"),
-    "login password": re.compile(r"\s(?:-u|--user)[\s=]*[\"']?[^\s:'\"]+:([^\s'\"]+)"),
+    "login password": re.compile(r"\s(?:-u|--user)[\s=]*+[\"']?[^\s:'\"]++:([^\s'\"]+)"),
     "teacher model": re.compile(r"[\"']model[\"']\s*:\s*[\"']([^\"'\n]+)[\"']"),
 }
 _ARGUMENT = re.compile(r"""\b([A-Za-z]\w*)\s*=\s*(["'])([^"'\n]+)\2""")

@@ -51,7 +51,7 @@ LONGEST_NAME = 64
 _PROMPT_TOKENS = 128
 """Room for a usual prompt in its chat template."""
 _ELSEWHERE = "this teacher's weights are not on this machine"
-_KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf))+$")
+_KIND_OF_MODEL = re.compile(r"(?:[-_.:](?:instruct|it|chat|latest|gguf)){1,5}$")
 """The end of a model's name that tells no two teachers apart."""
 _CALLED = {EMBEDDED: "smollm2", "custom": "teacher", "hf": "teacher"}
 """Providers whose name says nothing of the teacher."""

@@ -33,6 +33,8 @@ _WORD = re.compile(
     r"(?i)(?:[-*•]\s+)?(bucket|region|model|teacher|s3|minio|address|endpoint|host|server|url)(\s+)(\S+)"
 )
 """The same for words whose values are told by their form."""
+_NAME = re.compile(r"[\w./-]+")
+_NOT_IN_PROSE = re.compile(r"[\d/-]")
 _PAIR = re.compile(
     r"""(["'])([A-Za-z][\w .-]{0,40})\1\s*:\s*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s,{}\[\]"']+)"""
 )
@@ -117,7 +119,7 @@ def _labelled(written: str) -> _Labelled | None:
 def _fits_word(word: str, value: str) -> bool:
     """Whether a value without a sign before it is what the word stands for, and not the next word of a sentence."""
     if word in ("bucket", "region", "model"):
-        return re.fullmatch(r"[\w./-]+" if word == "bucket" else r"(?=.*[\d/-])[\w./-]+", value) is not None
+        return _NAME.fullmatch(value) is not None and (word == "bucket" or _NOT_IN_PROSE.search(value) is not None)
     return looks_like_one(value)
 
 

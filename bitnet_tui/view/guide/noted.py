@@ -34,7 +34,7 @@ _MARKS = re.compile(
 _EMPHASIS = re.compile(r"(\*{1,3}|_{2,3}|`)(.+?)\1")
 _EMPHASISED = re.compile(rf"{_EMPHASIS.pattern}\s*(.*)")
 _HEADING = re.compile(r"#{1,6}\s+\S.*|\S.*:|(\*{1,2}|__)\S.*\1:?")
-_RULE = re.compile(r"[-=|: ]*(?:--|==)[-=|: ]*")
+_RULE = re.compile(r"(?=.*(?:--|==))[-=|: ]*")
 """Below a heading or the first row of a table."""
 _CELLS = re.compile(r"\|([^|]+)\|([^|]+)\|.*")
 _IN_BRACKETS = re.compile(r"(.*\S)\s*\(([^()]+)\)")
@@ -43,8 +43,8 @@ _BEFORE_A_SIGN = re.compile(r"(?:[,;]|(?<!\s))\s+(?=[A-Za-z][\w.-]*\s*[:=](?!\d|
 """Where the last word of a label begins that is in the middle of a line."""
 _WORD = re.compile(r"[\w.-]+")
 _SHELLS = re.compile(r"(?:set\s+|export\s+|\$env:)(?=\w+\s*=)", re.IGNORECASE)
-_AND = re.compile(r"\s*(?:/|&|\+|,|\band\b)\s*")
-_BETWEEN = tuple(map(re.compile, (r"\s+(?:/|&|\+|:|\||and)\s+", r"[,;]\s*", r"\s+", r"/", r":")))
+_AND = re.compile(r"(?:(?<!\s)\s++)?(?:/|&|\+|,|\band\b)\s*")
+_BETWEEN = tuple(map(re.compile, (r"(?<!\s)\s++(?:/|&|\+|:|\||and)\s+", r"[,;]\s*", r"\s+", r"/", r":")))
 """What is between two values, the surest first: a key may have a slash in it."""
 _QUOTED = re.compile(r"""(?P<one>(?P<quote>['"`]|\*\*).+?(?P=quote))(?:[,;]|\s+(?:#|//|\().*)""")
 _LINKED = re.compile(r"<(?P<one>\S+)>|\[[^\]]*\]\((?P<other>\S+)\)")
@@ -156,8 +156,8 @@ def _assigns(line: str) -> bool:
 def _unmarked(line: str) -> str:
     """A line of a list, a table or a quotation without its marks and the emphasis of its label."""
     bare = line.strip()
-    bare = _MARKS.sub("", bare, count=1) if _MARKS.match(bare) else bare
-    bare = _SHELLS.sub("", bare, count=1) if _SHELLS.match(bare) else bare
+    bare = bare[marks.end() :] if (marks := _MARKS.match(bare)) else bare
+    bare = bare[shells.end() :] if (shells := _SHELLS.match(bare)) else bare
     if cells := _CELLS.fullmatch(bare):
         name = _EMPHASIS.sub(r"\2", cells[1].strip()).rstrip(":")
         bare = f"{name}: {cells[2].strip()}"
