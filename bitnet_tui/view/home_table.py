@@ -12,8 +12,10 @@ from bitnet_tui.view.workspace import ExperimentRow
 
 _USUAL_NAME = 20
 """How much of the names is shown before the other texts get what they need."""
-_FOR_NAMES, _FOR_USUAL_NAMES = ("size", "student"), ("teacher", "stored", "bits")
-"""These columns leave where names would be cut, and where usual ones would be."""
+_FOR_NAMES, _FOR_USUAL_NAMES = ("student",), ("teacher", "stored", "bits")
+"""These columns leave where names would be cut, and where usual ones would be; the first also where it would be."""
+_FOR_TEXTS = "size"
+"""This one leaves where any text would be cut, and so does one of texts that has none."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 """How much of each text is shown before any of them gets more."""
 
@@ -24,9 +26,13 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed[Column], .
     while len(kept) > 1 and sum(column.least + GAP for column in kept) - GAP > cells:
         kept.pop()
     wanted = {column.id: _wanted(column, rows) for column in kept}
-    while kept[-1].id in (*_FOR_NAMES, *_FOR_USUAL_NAMES):
-        most = _MOST["name"] if kept[-1].id in _FOR_NAMES else _USUAL_NAME
-        if _widths(kept, wanted, cells)["name"] >= min(wanted["name"], most):
+    idle = {column.id for column in kept if column.widest is None and _is_idle(column, rows)}
+    kept.sort(key=lambda column: (column.id in idle, column.rank))
+    while kept[-1].id in (_FOR_TEXTS, *_FOR_NAMES, *_FOR_USUAL_NAMES):
+        widths, last = _widths(kept, wanted, cells), kept[-1].id
+        cut = [name for name in _MOST if name in widths and widths[name] < min(wanted[name], _MOST[name])]
+        usual_cut = widths["name"] < min(wanted["name"], _USUAL_NAME)
+        if not (cut if last in (_FOR_TEXTS, *idle) else {"name", last} & {*cut} if last in _FOR_NAMES else usual_cut):
             break
         kept.pop()
     widths = _widths(kept, wanted, cells)
@@ -42,12 +48,28 @@ def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> di
     widths = {column.id: min(column.least, cells) for column in kept}
     free = cells - sum(widths.values()) - GAP * (len(kept) - 1)
     name, *others = kept
-    usual = [(one, _MOST.get(one.id, cells)) for one in (*others, name)]
-    for column, limit in ((name, _USUAL_NAME), *usual, *((one, cells) for one in kept)):
-        more = min(free, max(0, min(limit, wanted[column.id]) - widths[column.id]))
-        widths[column.id] += more
-        free -= more
+    texts = [one.id for one in others if one.id in _MOST]
+    most = {one: min(wanted[one], _MOST[one]) for one in texts}
+    usual = [(one.id, wanted[one.id]) for one in others if one.id not in _MOST]
+    for column, limit in ((name.id, min(wanted[name.id], _USUAL_NAME)), *usual):
+        free -= _widen(widths, column, limit, free)
+    while free and (narrow := [one for one in texts if widths[one] < most[one]]):  # to the narrowest one first
+        free -= _widen(widths, min(narrow, key=widths.__getitem__), cells, 1)
+    for column, limit in ((name.id, _MOST["name"]), *((one.id, cells) for one in kept)):
+        free -= _widen(widths, column, min(limit, wanted[column]), free)
     return widths
+
+
+def _widen(widths: dict[str, int], column: str, limit: int, free: int) -> int:
+    """Give a column what it lacks, as far as there is room; how much that was."""
+    more = min(free, max(0, limit - widths[column]))
+    widths[column] += more
+    return more
+
+
+def _is_idle(column: Column, rows: Sequence[ExperimentRow]) -> bool:
+    """Whether no row has anything in it."""
+    return not any(column.key(row) for row in rows)
 
 
 def _wanted(column: Column, rows: Sequence[ExperimentRow]) -> int:

@@ -142,7 +142,9 @@ def test_any_table_fits_and_its_titles_stand_over_their_columns(
     assert placed[-1].left + placed[-1].cells <= cells
     assert all(one.left + one.cells + GAP == other.left for one, other in itertools.pairwise(placed))
     kept, gone = {one.column.id for one in placed}, [one.rank for one in COLUMNS]
-    assert {one.id for one in COLUMNS if one.rank < len(kept)} == kept
+    last = max(BY_ID[one].rank for one in kept)
+    empty = {"student", "teacher", "stored"} - {one for row in rows for one in BY_ID if BY_ID[one].key(row)}
+    assert {one.id for one in COLUMNS if one.rank <= last} - kept <= empty
     assert sorted(gone) == list(range(len(COLUMNS)))
     titles = unstyled(header(placed, Order(by.id, turned)))
     for one in placed:
@@ -178,10 +180,22 @@ def test_a_name_is_cut_only_where_no_cell_is_left_for_it(cells: int):
 
 @pytest.mark.parametrize(("long", "missing"), [(15, set()), (26, {"size"}), (35, {"size", "student"})])
 def test_size_and_student_leave_where_names_would_be_cut(long: int, missing: set[str]):
-    row = ExperimentRow(Path("/w") / ("n" * long), (), teacher="embedded", student="nano")
+    row = ExperimentRow(Path("/w") / ("n" * long), (), teacher="embedded", student="nano", stored=Stored("s3"))
     placed = layout([row], 115)
     assert set(BY_ID) - {one.column.id for one in placed} == missing
     assert placed[0].cells >= long
+
+
+@pytest.mark.parametrize("teacher", ["embedded", "Other server", "qwen2.5-72b-instruct"])
+@pytest.mark.parametrize("cells", [75, 95, 115])
+def test_student_and_teacher_are_whole_where_less_could_be_shown_beside_them(cells: int, teacher: str):
+    rows = [
+        ExperimentRow(Path("/w/demo"), (), teacher="embedded", student="from teacher"),
+        ExperimentRow(Path("/w") / ("n" * 16), (), teacher=teacher, student="from teacher"),
+    ]
+    placed = {one.column.id: one.cells for one in layout(rows, cells)}
+    assert placed.get("student", 12) == 12
+    assert placed.get("teacher", 20) >= min(len(teacher), 16)
 
 
 @pytest.mark.parametrize("long", range(12, 40, 3))
