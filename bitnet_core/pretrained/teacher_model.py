@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bitnet_core.files.wheels import Progress
-from bitnet_core.pretrained.choose import open_source
+from bitnet_core.pretrained.choose import open_source, planned_shape
 from bitnet_core.pretrained.source import tokens_of
 from bitnet_core.pretrained.wanted import Wanted, online_teacher
 from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.teachers.embedded import files as embedded
 from bitnet_core.teachers.identity import Identity
 
 if TYPE_CHECKING:
@@ -65,17 +67,18 @@ def _embedded(identity: Identity, dtype: torch.dtype, progress: Progress | None)
     """The embedded teacher's weights, dequantised: llama.cpp gives no whole distributions."""
     from bitnet_core.pretrained.llama import as_llama
 
-    source = open_source(Wanted("", ""), progress)
-    shape = source.shape
+    wanted = Wanted("", "")
+    shape = planned_shape(wanted)
+    source = cache(lambda: open_source(wanted, progress))
     return TeacherModel(
         identity,
         dtype,
         parameters=shape.parameters(),
         hidden_size=shape.hidden_size,
         positions=shape.max_position_embeddings,
-        is_here=True,
-        tokens=lambda: source.tokens,
-        load=lambda: as_llama(source, dtype),
+        is_here=embedded.are_here(),
+        tokens=lambda: source().tokens,
+        load=lambda: as_llama(source(), dtype),
     )
 
 

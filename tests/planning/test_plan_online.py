@@ -10,6 +10,9 @@ from bitnet_core.errors import UsageError
 from bitnet_core.planning import probe
 from bitnet_core.planning.plan import Asked, plan
 from bitnet_core.planning.tables import tables
+from bitnet_core.pretrained.choose import planned_shape
+from bitnet_core.pretrained.wanted import Wanted
+from bitnet_core.teachers.embedded import files as embedded
 from bitnet_core.training.heldout_size import MOST_TOKENS
 from tests.planning.test_plan import OPTIONS, _facts, _own_cache
 from tests.traces.samples import small_tokenizer
@@ -90,3 +93,17 @@ def test_weights_that_are_elsewhere_are_neither_timed_nor_downloaded(tmp_path: P
     assert "are not on this machine" in record["time"]["missing"]
     with pytest.raises(UsageError, match=r"gpt-4o is at openai; .*TRAIN_ONLINE=0"):
         _facts(tmp_path, TRAIN_ONLINE="1", TEACHER_PROVIDER="openai", TEACHER_MODEL="gpt-4o")
+
+
+def test_the_weights_of_the_embedded_teacher_are_not_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: object) -> Path:
+        raise AssertionError("it downloads")
+
+    monkeypatch.setattr(embedded, "fetch", fetch)
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "cache"))
+    facts = _facts(tmp_path, time=True, TRAIN_ONLINE="1")
+    record = plan(facts, OPTIONS, 20, None, Asked())
+    assert record["online"]["parameters"] == planned_shape(Wanted("", "")).parameters()
+    assert "are not on this machine; training downloads them" in record["time"]["missing"]

@@ -45,7 +45,7 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
     index can't be reached, the disk is full, or the download does not have its pinned hash.
     """
     report = progress or (lambda _label, _done, _total: None)
-    root = (cache or cache_folder()) / "teacher" / MODEL_NAME
+    root = _folder(cache)
     wanted = EmbeddedFiles(root / GGUF_NAME, root / _TOKENIZER_FOLDER)
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -65,6 +65,15 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
             f"{explained(error, 'check its permissions')}, or name another folder in BITNET_CACHE."
         ) from error
     return wanted
+
+
+def are_here() -> bool:
+    """Whether the weights are on this machine, so that nothing has to be downloaded."""
+    return intact(_folder(None) / GGUF_NAME, GGUF_BYTES, GGUF_SHA256)
+
+
+def _folder(cache: Path | None) -> Path:
+    return (cache or cache_folder()) / "teacher" / MODEL_NAME
 
 
 def _wheel() -> Wheel:
