@@ -184,6 +184,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _runs(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs import clock
+    from bitnet_core.runs.finding import without_again
     from bitnet_core.runs.history import History
     from bitnet_core.text import duration, state_word
 
@@ -193,7 +194,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     for entry in history.entries:
         (run, record), state = entry, entry.state
         seconds = record.seconds(clock.now(record.boot_id) if state == "running" else None)
-        rows.append([run.id, state_word(state), duration(seconds), _short(entry.error)])
+        rows.append([run.id, state_word(state), duration(seconds), _short(without_again(entry.error))])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
         records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": entry.error or None})
     for run, problem in history.unreadable:
@@ -262,7 +263,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
     from bitnet_core.cli.output import Console
 
-    interrupts = 0
+    interrupts, advised = 0, False
 
     def on_signal(*_: Any) -> None:
         nonlocal interrupts
@@ -278,7 +279,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _outlived_by(run, _bitnet(arguments)):
-            _show_events(run, Console(as_json=arguments.json), with_health=with_health)
+            advised = _show_events(run, Console(as_json=arguments.json), with_health=with_health)
     except _Left:
         sys.stderr.write(f"\nbitnet: {_going_on(run, _bitnet(arguments)) or _how_it_ended(run)}\n")
         return 0
@@ -297,7 +298,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             require_writable_folder(run.path, again)
         except BitnetError as error:
             raise BitnetError(f"{run.id} was interrupted ({run.gone(record)}). {error}") from error
-        raise BitnetError(f"{run.id} was interrupted ({run.gone(record)}); {again}.")
+        raise BitnetError(f"{run.id} was interrupted ({run.gone(record)}){'' if advised else f'; {again}'}.")
     return record.exit_code if record.exit_code is not None else 1
 
 
@@ -340,8 +341,11 @@ def _is_active(run: "Run") -> bool:
 
 def _show_events(
     run: "Run", console: "Console", until: Callable[[], bool] = lambda: False, *, with_health: bool = False
-) -> None:
-    """A pipeline's progress names the run of the stage at work; that run's events are shown in its place."""
+) -> bool:
+    """A pipeline's progress names the run of the stage at work; that run's events are shown in its place.
+
+    Returns whether the health said last advises how to go on.
+    """
     from bitnet_core.cli.watching import HealthLines
     from bitnet_core.runs.catalog import PIPELINE
     from bitnet_core.runs.events import Progress
@@ -353,7 +357,7 @@ def _show_events(
             lines.feed(event)
         child_id = event.run if isinstance(event, Progress) else ""
         if not child_id or child_id in shown:
-            console.event(run.id, event)
+            console.event(run.id, lines.shown(event) if lines else event)
             continue
         shown.add(child_id)
         child = run.child(child_id)
@@ -361,3 +365,4 @@ def _show_events(
             _show_events(child, console, until=lambda: not _is_active(run), with_health=with_health)
     if lines:
         lines.look()
+    return lines is not None and lines.advises

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 
+from msgspec import structs
+
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.around import machine
 from bitnet_core.runs.elapsed import Elapsed
-from bitnet_core.runs.events import Event
-from bitnet_core.runs.finding import MARKS, Finding
+from bitnet_core.runs.events import Event, RunFinished
+from bitnet_core.runs.finding import MARKS, Finding, one_cure
 from bitnet_core.runs.judge import Judge
 from bitnet_core.runs.record import ACTIVE, Run
 from bitnet_core.text import finite, flat
@@ -39,9 +41,24 @@ class HealthLines:
         """Whether the run was active, and what was told of it, without the figures."""
         self._said: tuple[Finding, ...] = ()
 
+    @property
+    def advises(self) -> bool:
+        """Whether what was said last advises how to go on."""
+        return any(one.advice for one in self._said)
+
     def feed(self, event: Event) -> None:
         self._judge.feed(event)
         self._heard, self._new = finite(event.t), True
+
+    def shown(self, event: Event) -> Event:
+        """The event as it is shown: of an end, what is said of how to go on is said once, see `one_cure`."""
+        if not isinstance(event, RunFinished) or not event.error:
+            return event
+        try:
+            found = self._judge.findings(self._run.record(), event.state)
+        except BitnetError:
+            return event
+        return structs.replace(event, error=one_cure(event.error, found))
 
     def look(self) -> None:
         """Say what has changed. A run whose record is gone, or can't be read, is told of elsewhere."""

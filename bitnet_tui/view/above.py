@@ -1,10 +1,9 @@
 """What stands above the charts of a run, in the rows that there are."""
 
-import re
 from typing import NamedTuple
 
 from bitnet_core.runs.changes import changed_words
-from bitnet_core.runs.finding import MARKS
+from bitnet_core.runs.finding import MARKS, one_cure, without_again
 from bitnet_core.text import capital
 from bitnet_tui.key_names import key
 from bitnet_tui.labels import by_label, first_setting
@@ -28,10 +27,6 @@ _LEAST_SAID = 2
 
 _OF_THE_PRESENT = {"retrying", "rate_limited"}
 """Codes of alerts that tell what a run is waiting for: nothing any more when it has ended."""
-
-_AGAIN = re.compile(r"; (?:its work is kept, and )?start\w* [^;.]*\bagain\b[^;.]*")
-"""What another start of it would do: of a run before the newest one, that has been seen; and where its health advises
-how to go on, that is the one thing to do."""
 
 
 class Above(NamedTuple):
@@ -139,9 +134,10 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     lines: list[Line] = []
     if problem:
         lines += _offering("✗ ", problem, "bad", cells)
-    goes_on = run is not None and run.position == 1 and not any(one.advice for one in run.health)
+    newest = run is not None and run.position == 1  # what would go on with an earlier one has been seen
+    goes_on = newest and run is not None and not any(one.advice for one in run.health)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        error = run.error if goes_on else _AGAIN.sub("", run.error)
+        error = one_cure(run.error, run.health) if newest else without_again(run.error)
         lines += _offering(f"{look(run.state).glyph} ", error, look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
             lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)

@@ -80,3 +80,38 @@ def test_a_watch_ends_with_what_became_of_the_run(run: SimulatedRun, capsys: pyt
     assert shown.endswith("✓ done\n● Done: held-out fell from 6.00 to 5.00.\n")
     assert main(["--root", root, "--json", "watch", "train"]) == 0
     assert "held-out fell" not in capsys.readouterr().out
+
+
+_STOPPED = "train was stopped; its work is kept, and starting it again continues it."
+
+
+@pytest.mark.parametrize("ruined", [True, False])
+def test_a_stopped_training_has_one_verdict_and_one_cure(
+    run: SimulatedRun, capsys: pytest.CaptureFixture[str], ruined: bool
+):
+    for step, loss in ((10, 6.0), (20, 60.0 if ruined else 5.0)):
+        run.train(step - 9, step)
+        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    run.finish("cancelled", _STOPPED)
+    root = ["--root", str(run.run.path.parents[1])]
+    main([*root, "watch", "train"])
+    shown = capsys.readouterr().out
+    assert ("✗ Ruined: " in shown and "Begin again from step 0" in shown) == ruined
+    assert ("starting it again" in shown) == (not ruined)
+    main([*root, "runs"])
+    assert "train was stopped" in (listed := capsys.readouterr().out) and "again" not in listed
+    main([*root, "--json", "watch", "train"])
+    assert _STOPPED in capsys.readouterr().out, "a program gets the record's own words"
+
+
+def test_an_interrupted_training_that_is_ruined_is_not_to_be_started_again_as_it_is(
+    run: SimulatedRun, capsys: pytest.CaptureFixture[str]
+):
+    for step, loss in ((10, 6.0), (20, 60.0)):
+        run.train(step - 9, step)
+        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    run.end_process()
+    assert main(["--root", str(run.run.path.parents[1]), "watch", "train"]) == 1
+    said = capsys.readouterr()
+    assert "Begin again from step 0" in said.out
+    assert said.err.endswith(" was interrupted (its process is gone).\n")
