@@ -275,6 +275,7 @@ ACTIONS: tuple[Action, ...] = (
             "Unset",
             "Remove it from the experiment's .env, so that its default applies",
         ),
+        ("mend", "ctrl+o", "config('mend')", "Mend it", "Change the setting that does not fit together with another"),
         ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved"),
         footer="leave",
     ),

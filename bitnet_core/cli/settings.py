@@ -25,8 +25,13 @@ def _config(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.secrets.known import redactor, resolve_and_remember
+    from bitnet_core.settings.contradictions import contradiction
+    from bitnet_core.settings.resolved import Problem
 
-    problems = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env).problems
+    found = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    problems = [*found.problems]
+    if not any(one.severity == "error" for one in problems) and (wrong := contradiction(found.settings)):
+        problems.append(Problem("error", str(wrong)))
     for problem in problems:
         warn(problem.message, problem.severity)
     masked = redactor().tree([{"severity": one.severity, "message": one.message} for one in problems])

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from bitnet_core.files.inputs import is_descriptor
+from bitnet_core.files.models import may_name_model
 from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.settings.layers import layer_numbers
 from bitnet_core.text import is_utf8
@@ -46,6 +47,8 @@ class Setting(NamedTuple):
     section: str = ""
     multiline: bool = False
     """A text that may have several lines."""
+    names_model: bool = False
+    """A folder, a file, or a name on the hub."""
     read_at_once: bool = False
     """A file that is read by the command alone, so it may be one that only this process has open."""
 
@@ -59,6 +62,8 @@ class Setting(NamedTuple):
             return f"{noun} of at least {low}" if self.high >= _NO_LIMIT else f"{noun} from {low} to {high}"
         if self.kind == "layers":
             return "a number, or numbers in rising order such as 0,1,2"
+        if self.names_model:
+            return "a folder, a file or a name on the hub"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
     def _path(self, text: str, base: Path) -> Path:
@@ -89,6 +94,8 @@ class Setting(NamedTuple):
             if not self.multiline and ("\n" in text or "\r" in text):
                 raise ValueError("it has several lines; close its quotes at the end of its line")
             _check_text(text)
+            if self.names_model and not may_name_model(text):
+                raise not_allowed
             return text
         try:
             if self.kind == "layers":
@@ -191,6 +198,11 @@ def bits(name: str, default: str, about: str) -> Setting:
 def text(name: str, default: str, about: str, *choices: str, multiline: bool = False) -> Setting:
     """Any text, or one of `choices` if there are any."""
     return Setting(name, "text", default, about, choices=choices, multiline=multiline)
+
+
+def model(name: str, default: str, about: str) -> Setting:
+    """A model or its tokenizer: a folder, a file, or a name on the hub."""
+    return Setting(name, "text", default, about, names_model=True)
 
 
 def layers(name: str, about: str) -> Setting:

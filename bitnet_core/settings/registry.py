@@ -21,6 +21,7 @@ from bitnet_core.settings.kinds import (
     exported,
     integer,
     layers,
+    model,
     number,
     path,
     provider,
@@ -117,7 +118,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         *provider("your llama.cpp server", "LLAMACPP"),
         *provider("your Ollama server", "OLLAMA"),
         *provider("any OpenAI-compatible server", "CUSTOM"),
-        text("HF_MODEL", "", "Hub name or folder of a transformers model."),
+        model("HF_MODEL", "", "Hub name or folder of a transformers model."),
     ),
     "Teacher": (
         text("TEACHER_PROVIDER", "${PROVIDER}", "Provider of the teacher.", *PROVIDER_NAMES),
@@ -157,7 +158,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         path("KD_PRICES_FILE", "", "Price file; empty = the packaged, dated one."),
     ),
     "Student": (
-        text("TOKENIZER_NAME", "", "The student's tokenizer; empty = SmolLM2's, the embedded teacher's."),
+        model("TOKENIZER_NAME", "", "The student's tokenizer; empty = SmolLM2's, the embedded teacher's."),
         text("TEMPLATE", "", "Chat template; empty = the tokenizer's own.", multiline=True),
         text(
             "TEMPLATE_SYSTEM",
@@ -165,7 +166,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "For templates without a system role: merge puts a system message's text before the user's.",
             *("keep", "merge"),
         ),
-        text(
+        model(
             "STUDENT_INIT",
             "random",
             "First weights and shape: random, teacher, or a Llama-shaped model: a folder, a .gguf file, a hub name.",

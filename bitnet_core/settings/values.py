@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bitnet_core.errors import UsageError
+from bitnet_core.settings.contradictions import Contradiction, Mend
 from bitnet_core.settings.flip import A4Policy
 from bitnet_core.settings.flip import FlipOptions as FlipOptions
 from bitnet_core.settings.flip import flip_fraction_at as flip_fraction_at
@@ -292,25 +292,29 @@ class TrainOptions(Group):
 
     def __post_init__(self) -> None:
         if self.init.layers and not self.init.names_model:
-            raise UsageError(
+            raise Contradiction(
                 "STUDENT_INIT_LAYERS keeps layers of a model, and STUDENT_INIT names none; set STUDENT_INIT, or "
-                "leave STUDENT_INIT_LAYERS empty."
+                "leave STUDENT_INIT_LAYERS empty.",
+                Mend("STUDENT_INIT_LAYERS"),
             )
         if self.loss.relation and not self.init.gives_shape:
-            raise UsageError(
+            raise Contradiction(
                 "ATTENTION_RELATION_WEIGHT is above 0, and the student has no layers of a model to compare its own "
-                "with; set STUDENT_INIT, or ATTENTION_RELATION_WEIGHT=0."
+                "with; set STUDENT_INIT, or ATTENTION_RELATION_WEIGHT=0.",
+                Mend("ATTENTION_RELATION_WEIGHT", "0"),
             )
         if self.flip.quant_ramp_fraction and not self.quantize:
-            raise UsageError(
+            raise Contradiction(
                 "QUANT_RAMP_FRACTION ramps up the quantisers, and STUDENT_QUANTIZE=0 switches them off; set "
-                "STUDENT_QUANTIZE=1, or QUANT_RAMP_FRACTION=0."
+                "STUDENT_QUANTIZE=1, or QUANT_RAMP_FRACTION=0.",
+                Mend("QUANT_RAMP_FRACTION", "0"),
             )
         # Text that the student wrote itself has no cross-entropy.
         own_text = self.on_policy.fraction == 1
         if not (self.loss.kd or ((self.loss.ce or self.loss.format) and not own_text)):
             why = "ON_POLICY_FRACTION=1 leaves" if own_text else "KD_CE_WEIGHT=0 and FORMAT_LOSS_WEIGHT=0 leave"
-            raise UsageError(f"With KD_WEIGHT=0 nothing would be learnt here: {why} no other loss; raise KD_WEIGHT.")
+            nothing = f"With KD_WEIGHT=0 nothing would be learnt here: {why} no other loss; raise KD_WEIGHT."
+            raise Contradiction(nothing, Mend("KD_WEIGHT"))
 
 
 class EvalOptions(Group):

@@ -226,6 +226,12 @@ class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result])
         """Scroll what is long. `way` ends the name of one of Textual's methods, such as `page_down`."""
         getattr(self.query_one(".long"), f"scroll_{way}")(animate=False)
 
+    def action_view(self, tab: str) -> None:
+        """Close without an answer, and open a tab of the screen below that the dialog names."""
+        below = self.app.screen_stack[-2]
+        self.dismiss(None)
+        below.call_later(below.run_action, f"view({tab!r})")
+
     async def on_click(self, event: Click) -> None:
         """A click beside its card closes what asks for no typing. Not the second one of those that opened it."""
         if event.chain == 1 and self.get_widget_at(*event.screen_offset)[0] is self:

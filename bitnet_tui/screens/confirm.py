@@ -54,12 +54,6 @@ class ConfirmScreen(DialogScreen[bool]):
         self.query_one("#why", Painted).show(offered.said(self._texts[1], "", *_ELSEWHERE))
         self.set_focus(self.query_one(f"#{self._first}"))
 
-    def action_view(self, tab: str) -> None:
-        """Answer no, and open a tab that the question names of the screen below."""
-        below = self.app.screen_stack[-2]
-        self.dismiss(False)
-        below.call_later(below.run_action, f"view({tab!r})")
-
     def action_no(self) -> None:
         self.dismiss(False)
         if self._unchanged:

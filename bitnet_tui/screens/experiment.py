@@ -375,7 +375,7 @@ class ExperimentScreen(
         self._advise(problem)
         title = f"{stage(self._launch_ended()).title}: not started"
         if self.is_active:
-            self.app.push_screen(MessageScreen(title, offering(problem)))
+            self.app.push_screen(MessageScreen(title, offering(problem), config=bool(self._advised)))
         else:
             self.app.notify(offering(problem), title=title, severity="error")
 

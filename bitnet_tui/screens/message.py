@@ -2,9 +2,10 @@
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widgets import Button
 
-from bitnet_tui import bindings
+from bitnet_tui import bindings, key_names
 from bitnet_tui.remedies import in_app
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.widgets.words import Words
@@ -16,11 +17,14 @@ class MessageScreen(DialogScreen[None]):
     CSS_PATH = "cards.tcss"
     BINDINGS = [  # noqa: RUF012
         bindings.shared("dialog.close", "dismiss", keys="escape,enter,q"),
+        bindings.one("experiment.config"),
         *bindings.scrolling(),
     ]
 
-    def __init__(self, what: str, why: str) -> None:
+    def __init__(self, what: str, why: str, *, config: bool = False) -> None:
+        """With `config` it is about a setting, at which the screen below opens its tab."""
         super().__init__()
+        self._config = config
         self._what = what
         self._why = why
 
@@ -31,3 +35,9 @@ class MessageScreen(DialogScreen[None]):
                 yield Words(in_app(self._why))
             with Horizontal(classes="buttons"):
                 yield Button("Close", id="close", variant="primary", name="dismiss")
+                if self._config:
+                    words = f"{key_names.key('experiment.config')} Config"
+                    yield Button(Content(words), id="config", name="view('config')")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._config if action == "view" else super().check_action(action, parameters)

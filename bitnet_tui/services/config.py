@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.models import is_hub_name
+from bitnet_core.files.user_folders import expanded
 from bitnet_core.runs.effects import Effects, effects
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
@@ -14,6 +16,7 @@ from bitnet_core.runs.outlook import Outlook, outlook
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.secrets.known import redactor, resolve_and_remember
 from bitnet_core.settings import dotenv
+from bitnet_core.settings.contradictions import Contradiction, contradiction
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolved import Resolution, Settings
@@ -22,6 +25,8 @@ from bitnet_tui.services.settings import overrides, require_experiment, resolved
 
 OF_THE_PLACE = ("BITNET_HOME", "DRIVE_ROOT")
 """They say which experiment this is."""
+_INPUTS = frozenset(one.name for one in REGISTRY.values() if one.kind == "path" and one.name.endswith("_FILE"))
+"""Files that a stage reads, and none writes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,8 @@ class Preview:
     effects: Effects = field(default_factory=Effects)
     hidden_by: str = ""
     """The origin of a value that takes precedence over what is saved, or instead of what is unset."""
+    conflict: Contradiction | None = None
+    """With which other settings the value contradicts itself."""
     same: bool = False
     """Whether it is what counts now; for an empty text, whether the `.env` does not set it."""
 
@@ -61,17 +68,29 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
         return Preview(name, text, (problem,))
     now = resolved(home, root)
     then, told = _edited(home, root, now, _edit(name, text))
+    wrong = contradiction(then.settings) if not told("error") else None
     origin, file = then.settings.origin(name), dotenv.read_text(_file(now))
 
     return Preview(
         name,
         text,
         told("error"),
-        told("warning"),
+        (*told("warning"), *_missing(name, then.settings)),
         effects(History.read(Experiment.from_settings(now.settings)), then.settings),
         origin if origin in ("environment", "command line") or (not text and origin != "default") else "",
+        wrong if wrong is not None and name in str(wrong) else None,
         then.settings.values[name] == now.settings.values[name] if text else _edit(name, "")(file) == file,
     )
+
+
+def _missing(name: str, settings: Settings) -> tuple[str, ...]:
+    """That the file is not here which a setting names to be read; it may come before a stage reads it."""
+    value = settings.values[name]
+    path = value if isinstance(value, Path) else expanded(str(value or ""))
+    reads = name in _INPUTS if isinstance(value, Path) else REGISTRY[name].names_model and not is_hub_name(str(value))
+    if not value or not reads or os.path.lexists(path):
+        return ()
+    return (f"{name}: {path} is not here yet, and a stage that reads it would end.",)
 
 
 def save(home: Path, root: Path, name: str, text: str) -> Preview:

@@ -9,6 +9,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.effects import Effects
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.outlook import Outlook
+from bitnet_core.settings.contradictions import Contradiction, contradiction
 from bitnet_core.settings.kinds import Setting, as_written
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.registry import REGISTRY
@@ -74,6 +75,8 @@ class ConfigView:
     problem: str = ""
     against: str = ""
     training: Outlook = field(default_factory=Outlook)
+    conflict: Contradiction | None = None
+    """Which settings don't fit together."""
 
     def row(self, name: str | None) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -90,7 +93,8 @@ def read_config(home: Path, root: Path, against: Path | None = None) -> ConfigVi
     except OSError as error:
         return ConfigView(problem=unreadable_words(root, error))
     rows = tuple(replace(row, origin=_short(row.origin, root)) for row in rows_of(found, from_values({}), other))
-    return ConfigView(rows, "", against.name if against else "", next_training(found.settings))
+    training, conflict = next_training(found.settings), contradiction(found.settings)
+    return ConfigView(rows, "", against.name if against else "", training, conflict)
 
 
 def _short(origin: str, root: Path) -> str:
@@ -232,7 +236,9 @@ def now_lines(row: Row | None, view: ConfigView, cells: int, most: int) -> tuple
     theirs = f" In {view.against} it is {row.other or 'not set'}." if view.against and row.differs else ""
     text = f"{_shown(row.text) if row.text else 'Not set'}, {where}.{theirs} Enter changes it."
     lines = [line(Span(one, "label")) for one in wrap(flat(text), cells)]
-    if row.name in view.training.changed and (words := training_words(view.training)):
+    if view.conflict is not None and row.name in str(view.conflict):
+        lines += wrapped_links("▲ ", flat(conflict_words(view.conflict)), "warn", cells, "config.mend")
+    elif row.name in view.training.changed and (words := training_words(view.training)):
         lines += wrapped("○ ", flat(words), "label", cells)
     return first_lines(lines, most, cells)
 
@@ -249,8 +255,15 @@ def preview_lines(preview: Preview, cells: int, most: int, *, saved: bool = Fals
     """The sentences of `preview_words`, wrapped."""
     lines: list[Line] = []
     for mark, text, style in preview_words(preview, saved=saved):
-        lines += wrapped(f"{mark} ", flat(text), style, cells)
+        lines += wrapped_links(f"{mark} ", flat(text), style, cells, "config.mend")
     return first_lines(lines, most, cells)
+
+
+def conflict_words(found: Contradiction) -> str:
+    """Which settings don't fit together, and the key that mends it."""
+    name, text = found.mend
+    does = f"sets “{title(name)}” to {text}" if text else f"unsets “{title(name)}”"
+    return f"{in_app(str(found))} {key_names.key('config.mend')} {does}."
 
 
 def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, str, str]]:
@@ -273,6 +286,8 @@ def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, s
     elif preview.same and not saved:
         return [("○", "This is its value now.", "label")]
     found += [("▲", in_app(one), "warn") for one in preview.warnings]
+    if preview.conflict is not None:  # nothing is trained so, which says more than what will be outdated
+        return [*found, ("▲", conflict_words(preview.conflict), "warn")]
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
 
 

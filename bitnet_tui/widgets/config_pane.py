@@ -1,22 +1,19 @@
 """Every setting of the experiment: filter, compare, and change one in place. Nothing moves while one types."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.message import Message
 from textual.suggester import SuggestFromList
 from textual.widgets import Button, Input, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.contradictions import Contradiction, Mend
 from bitnet_core.text import crop, width
-from bitnet_tui import bindings
 from bitnet_tui.labels import title
 from bitnet_tui.remedies import in_app
 from bitnet_tui.services.config import Preview, preview, save
@@ -28,6 +25,7 @@ from bitnet_tui.view.places import ConfigPlace
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
+from bitnet_tui.widgets.config_parts import Previewed, ValueInput
 from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
@@ -39,24 +37,6 @@ _NAME_CELLS, _SHORT_NAME_CELLS = 20, 9
 _FIELD_CELLS = 14
 _CLOSED, _OPEN = "enter changes the highlighted one", "enter saves; empty unsets it"
 """What the empty field says."""
-
-
-class Previewed(Message, bubble=False):
-    """What a value would do, or did: `saved` tells which. With `unset`, no field is open for it."""
-
-    def __init__(self, found: Preview, *, saved: bool, unset: bool = False) -> None:
-        super().__init__()
-        self.found = found
-        self.saved = saved
-        self.unset = unset
-
-
-class _Value(SteadyInput):
-    """The foot names what Enter does with what is typed here."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        replace(bindings.shared("move.choose", "submit", "Save"), show=True, tooltip="Save what was typed")
-    ]
 
 
 class ConfigPane(Vertical, Looking[ConfigView]):
@@ -72,8 +52,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self._asked: tuple[str, str] | None = None
         """The name and text whose preview is wanted next; only one is computed at a time."""
         self._asking = False
-        self._to_unset: list[str] = []
-        """Settings to unset as soon as nothing else is computed."""
+        self._to_write: list[Mend] = []
+        """Settings to unset or set, with no field open, as soon as nothing else is computed."""
         self._wanted = ""
         """A setting to go to."""
         self._found = Preview()
@@ -93,7 +73,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         yield Entries(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
         with KeyBar(field=width(_CLOSED) + 3):
-            yield _Value(placeholder=_CLOSED, compact=True, id="config-value")
+            yield ValueInput(placeholder=_CLOSED, compact=True, id="config-value")
             yield Button("Save", name="config('save')", compact=True, id="config-save")
             yield KeyButton("Unset", "config.unset", id="config-unset")
         yield Painted(id="config-said")
@@ -213,7 +193,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self.screen.set_focus(self._list)
 
     def act(self, what: str) -> None:
-        """`filter`, `only`, `save`, `unset` or `leave`."""
+        """`filter`, `only`, `save`, `unset`, `mend` or `leave`."""
         if what == "filter":
             self.screen.set_focus(self.query_one("#config-filter"))
         elif what == "only":
@@ -222,12 +202,26 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         elif what == "save" and self.editing:
             self._submit()
         elif what == "unset" and self._row is not None and not self._row.fixed:
-            self._to_unset.append(self._row.name)
-            if self.editing:
-                self._end_edit()
-            self._ask_next()
+            self._write_soon(Mend(self._row.name))
+        elif what == "mend" and (wrong := self._found.conflict if self.editing or self._saved else None):
+            self._mend(wrong)
+        elif what == "mend" and self._config.conflict is not None:
+            self._mend(self._config.conflict)
         elif what == "leave":
             self._end_edit()
+
+    def _write_soon(self, wanted: Mend) -> None:
+        self._to_write.append(wanted)
+        if self.editing:
+            self._end_edit()
+        self._ask_next()
+
+    def _mend(self, wrong: Contradiction) -> None:
+        """Save what is typed, if anything is, and what fits together with it; then show the latter."""
+        if self.editing:
+            self._to_write.append(Mend(*self._typed()))
+        self.go_to(wrong.mend.name)
+        self._write_soon(wrong.mend)
 
     def go_to(self, name: str) -> None:
         """Highlight a setting, as soon as the settings are read; what hides it is undone."""
@@ -313,8 +307,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _ask_next(self) -> None:
         if self._asking:
             return
-        if self._to_unset:
-            self._write(self._to_unset.pop(0), "", unset=True)
+        if self._to_write:
+            self._write(*self._to_write.pop(0), alone=True)
             return
         if self._asked is None:
             return
@@ -346,20 +340,20 @@ class ConfigPane(Vertical, Looking[ConfigView]):
             return
         self._write(*self._typed())
 
-    def _write(self, name: str, text: str, *, unset: bool = False) -> None:
+    def _write(self, name: str, text: str, *, alone: bool = False) -> None:
         self._asking = True
-        work = partial(self._save, name, text, unset=unset)
+        work = partial(self._save, name, text, alone=alone)
         self.run_worker(work, thread=True, group="preview", description="save a setting")
 
-    def _save(self, name: str, text: str, *, unset: bool) -> None:
+    def _save(self, name: str, text: str, *, alone: bool) -> None:
         try:
             found, saved = save(self._home, self._root, name, text), True
         except (BitnetError, OSError) as error:
             found, saved = Preview(name, text, (str(error),)), False
-        self.post_message(Previewed(found, saved=saved, unset=unset))
+        self.post_message(Previewed(found, saved=saved, alone=alone))
 
-    def _unset(self, found: Preview) -> None:
-        """Tell what unsetting did, or why it was refused, unless another setting is changed meanwhile."""
+    def _written(self, found: Preview) -> None:
+        """Tell what that did, or why it was refused, unless another setting is changed meanwhile."""
         if self._row is not None and self._row.name == found.name and not self.editing:
             self._found, self._saved = found, True
         elif found.errors:
@@ -369,8 +363,8 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def on_previewed(self, message: Previewed) -> None:
         self._asking = False
-        if message.unset:
-            self._unset(message.found)
+        if message.alone:
+            self._written(message.found)
             self._ask_next()
             return
         if not self.editing or message.found.name != self._found.name:

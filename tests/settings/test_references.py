@@ -33,7 +33,7 @@ def doubling(times: int, first: str, use: str = "TEACHER_MODEL") -> str:
 HOSTILE = {
     "a chain of 101": (chain(101), DEPTH),
     "a chain of 5,000": (chain(5000), DEPTH),
-    "a chain from its middle too": (chain(3000) + "\nHF_MODEL=${A60}\nOPENAI_MODEL=${A120}", DEPTH),
+    "a chain from its middle too": (chain(3000) + "\nGROQ_MODEL=${A60}\nOPENAI_MODEL=${A120}", DEPTH),
     "a chain upside down": ("\n".join(reversed(chain(3000).split("\n"))), DEPTH),
     "a chain with text between": (chain(400).replace("${", "p/${"), DEPTH),
     "a chain of fallbacks": (chain(400).replace("}", ":-other}"), DEPTH),
@@ -43,7 +43,7 @@ HOSTILE = {
     "doubling to a path": (doubling(24, "x" * 16, "DATA_DIR"), LENGTH),
     "doubling nothing": (doubling(90, "").replace("}", ":-}") + "\nLR=x", "LR=x"),
     "one value with many": (f"A={'x' * 2000}\nTEACHER_MODEL={'${A}' * 5000}", LENGTH),
-    "many unclosed": (f"HF_MODEL={'${A:-' * 5000}\nTEACHER_MODEL={'${A:-' * 5000}\nLR=x", "LR=x"),
+    "many unclosed": (f"OPENAI_MODEL={'${A:-' * 5000}\nTEACHER_MODEL={'${A:-' * 5000}\nLR=x", "LR=x"),
     "many names": (f"TEACHER_MODEL={'${' + 'A' * 29_000}\nLR=x", "LR=x"),
     "a long path": (f"A={'x/' * 3000}\nDATA_DIR=${{A}}", "it is longer than a path may be (4,095 bytes)"),
     "a circle": ("A=${B}\nB=${C}\nC=${B}\nTEACHER_MODEL=${A}", "refer to each other in a circle"),
@@ -112,10 +112,10 @@ def naive(values: dict[str, str], name: str, seen: tuple[str, ...] = ()) -> str 
         return None
 
 
-@given(st.dictionaries(st.sampled_from(["A", "B", "C", "OPENAI_MODEL", "HF_MODEL"]), _TEXT.filter(bool)))
+@given(st.dictionaries(st.sampled_from(["A", "B", "C", "OPENAI_MODEL", "GROQ_MODEL"]), _TEXT.filter(bool)))
 def test_expansion_equals_its_naive_twin(values: dict[str, str]) -> None:
     resolved = resolve(values, environ={}, cwd=Path("/"), read_files=False)
-    for name in {"OPENAI_MODEL", "HF_MODEL"} & set(values):
+    for name in {"OPENAI_MODEL", "GROQ_MODEL"} & set(values):
         assert resolved.settings.values[name] == (naive(values, name) or None)
 
 

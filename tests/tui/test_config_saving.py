@@ -53,6 +53,28 @@ def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pyt
     )
 
 
+@pytest.mark.parametrize("name", ["TOKENIZER_NAME", "STUDENT_INIT", "HF_MODEL"])
+@pytest.mark.parametrize("text", ["3e-4", "0.5", "two words", "https://hub/of/models"])
+def test_what_can_name_no_model_is_refused_at_once(home: Path, name: str, text: str):
+    found = preview(home, experiment(home, "one").root, name, text)
+    assert [one.split(": ", 1)[1] for one in found.errors] == ["it must be a folder, a file or a name on the hub."]
+
+
+def test_a_file_that_is_not_here_is_told_before_a_stage_misses_it(home: Path):
+    root = experiment(home, "one").root
+    for name, text in (
+        ("KD_PROMPTS_FILE", "mine.jsonl"),
+        ("TOKENIZER_NAME", f"{root}/mine"),
+        ("STUDENT_INIT", "~/m"),
+    ):
+        found = preview(home, root, name, text)
+        assert not found.errors and f"{name}: " in found.warnings[0] and "is not here yet" in found.warnings[0]
+    (root / "mine.jsonl").touch()
+    assert not preview(home, root, "KD_PROMPTS_FILE", "mine.jsonl").warnings
+    for name, text in (("TOKENIZER_NAME", "gpt2"), ("STUDENT_INIT", "teacher"), ("LOGS_DIR", "elsewhere")):
+        assert not preview(home, root, name, text).warnings
+
+
 def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
     found = preview(home, experiment(home, "one").root, "S3_BUCKET", "b")
     assert not found.errors

@@ -20,6 +20,7 @@ from bitnet_tui.services.config import preview, save
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row, read_config, sections
 from bitnet_tui.view.spans import unstyled
+from bitnet_tui.widgets.config_pane import ConfigPane
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import click_on, said, settled, shown, until, words
 from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment, save_checkpoint
@@ -329,3 +330,32 @@ async def test_each_setting_has_one_line_after_a_resize_while_one_is_changed(hom
         settings = pilot.app.screen.query_one("#config-list", OptionList)
         assert settings.virtual_size.height == settings.option_count
         assert pilot.app.screen.query_one("#config-value", Input).value == "9"
+
+
+async def test_settings_that_contradict_each_other_are_told_when_saving_and_mended_by_one_key(home: Path):
+    exp = experiment(home, "one")
+    (exp.root / ".env").write_text(ENV + "STUDENT_INIT=teacher\nSTUDENT_INIT_LAYERS=3\n")
+    told = "▲ “Layers kept” keeps layers of a model, and “Start from” names none;"
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("6")
+        pilot.app.screen.query_one(ConfigPane).go_to("STUDENT_INIT")
+        await settled(pilot)
+        assert told not in words(pilot)
+        for typing in (True, False):
+            (exp.root / ".env").write_text(ENV + "STUDENT_INIT=teacher\nSTUDENT_INIT_LAYERS=3\n")
+            await pilot.press("enter", *["backspace"] * 7, *"random")
+            await until(pilot, lambda: told in words(pilot) and "ctrl+o unsets “Layers kept”." in words(pilot))
+            if not typing:
+                await pilot.press("enter")
+                await until(pilot, lambda: "✓ “Start from” is saved." in words(pilot))
+                assert told in words(pilot)
+                await pilot.press("down")
+                await until(pilot, lambda: "Layers kept STUDENT_INIT_LAYERS" in words(pilot))
+                assert told in words(pilot), "it stays told at both"
+            await pilot.press("ctrl+o")
+            await until(pilot, lambda: "✓ “Layers kept” is unset." in words(pilot))
+            assert (exp.root / ".env").read_text() == ENV + "STUDENT_INIT=random\n"
+            assert told not in words(pilot)
+            pilot.app.screen.query_one(ConfigPane).go_to("STUDENT_INIT")
+            await settled(pilot)

@@ -17,7 +17,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.message import MessageScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import SIZES, notices, said, settled, shown, until, words
+from tests.tui.pilots import SIZES, click_on, notices, said, settled, shown, until, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, leave_traces, save_checkpoint
 
 
@@ -142,9 +142,12 @@ async def test_a_launch_that_is_refused_says_why(home: Path):
             "“Distillation temperature” = 9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100"
             in words(pilot)
         )
-        await pilot.press("escape")
-        assert isinstance(pilot.app.screen, ExperimentScreen)
-        await pilot.press("6")
+        await pilot.press("6")  # from the dialog itself
+        await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
+        await until(pilot, lambda: said(pilot, "#config-about").startswith("Distillation temperature  KD_TAU"))
+        await pilot.press("1", "p")
+        await settled(pilot)
+        await click_on(pilot, "6 Config", last=True)
         await until(pilot, lambda: said(pilot, "#config-about").startswith("Distillation temperature  KD_TAU"))
 
 

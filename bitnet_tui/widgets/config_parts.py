@@ -1,0 +1,29 @@
+"""The field of the Config tab in which a value is typed, and what a thread tells the tab of a value."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual.binding import BindingType
+from textual.message import Message
+
+from bitnet_tui import bindings
+from bitnet_tui.services.config import Preview
+from bitnet_tui.widgets.inputs import SteadyInput
+
+
+class Previewed(Message, bubble=False):
+    """What a value would do, or did: `saved` tells which. With `alone`, no field is open for it."""
+
+    def __init__(self, found: Preview, *, saved: bool, alone: bool = False) -> None:
+        super().__init__()
+        self.found = found
+        self.saved = saved
+        self.alone = alone
+
+
+class ValueInput(SteadyInput):
+    """The foot names what Enter does with what is typed here."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        replace(bindings.shared("move.choose", "submit", "Save"), show=True, tooltip="Save what was typed")
+    ]
