@@ -102,6 +102,7 @@ class CollectSession:
     def run(self) -> dict[str, Any]:
         """Collect what is missing, write what is not written; the summary counts the whole trace set."""
         self._report.journal(self.journal)
+        writer.require_none_newer(self.data)
         self._require_journal_of_traces()
         if self._lost_requests:
             self._report.lost_requests(self._lost_requests, free=self.price == FREE)

@@ -63,8 +63,10 @@ def reproject(
     tokenizer = _tokenizer(data_dir, source, template, merge_system)
     digest = hashlib.sha256((tokenizer.hash + tokenizer.template_hash).encode()).hexdigest()
     folder = (out or places.projection(data_dir, digest[:8])).resolve()
+    writer.require_none_newer(data_dir)
     if out is not None:
         projected_folder.require_replaceable(out)
+    writer.require_none_newer(folder)
     wanted = {index: _metadata(path, tokenizer) for index, path in shards.items()}
     made = 0
     if not projected_folder.is_complete(folder, wanted):

@@ -172,12 +172,17 @@ def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | N
 
 
 def is_of_newer_version(key_values: Mapping[bytes, bytes] | None) -> bool:
-    """Whether a newer version wrote a file: its format is a later one, or its metadata has more fields than ours."""
+    """Whether a newer version wrote a file.
+
+    Its format or its way from an answer to rows is a later one, or its metadata has more fields than ours.
+    """
     try:
         found = msgspec.json.decode((key_values or {})[METADATA_KEY], type=dict[str, msgspec.Raw])
         version = msgspec.json.decode(found["schema_version"], type=int)
+        projection = msgspec.json.decode(found.get("projection", b"1"), type=int)
     except (KeyError, ValueError, RecursionError):
         return False
     more = found.keys() - TraceMetadata.__annotations__.keys()
     needed = {one.name for one in fields(TraceMetadata) if one.default is MISSING and one.default_factory is MISSING}
-    return version > SCHEMA_VERSION or (version == SCHEMA_VERSION and bool(more) and needed <= found.keys())
+    later = version > SCHEMA_VERSION or projection > PROJECTION_VERSION
+    return later or (version == SCHEMA_VERSION and bool(more) and needed <= found.keys())

@@ -7,7 +7,7 @@ must not know providers or the journal.
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
+from bitnet_core.errors import NEWER, BitnetError, explained, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import columns, places, schema
@@ -224,6 +224,14 @@ def metadata_of(path: Path) -> TraceMetadata | None:
             return schema.read_metadata(file.metadata.metadata)
     except (pa.ArrowException, OSError):
         return None
+
+
+def require_none_newer(folder: Path) -> None:
+    """BitnetError if a newer version wrote a file of the set: an older one would make it again in another way."""
+    for path in files.matching(folder, "*.parquet"):
+        with suppress(pa.ArrowException, OSError), open_parquet(path, read=()) as file:
+            if schema.is_of_newer_version(file.metadata.metadata):
+                raise BitnetError(f"{path} was {NEWER}.")
 
 
 # -- one file --------------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.runs.presence import Gone
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import load_traces
 from tests.builders import emitted
 from tests.collecting.stage_runs import PROBES, asked_prompts, context, parquet_files
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
+from tests.traces.sets import change_metadata
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
@@ -133,6 +135,18 @@ def test_traces_without_their_journal_are_not_paid_for_again(tmp_path: Path, tok
         shutil.rmtree(tmp_path / "data.journal")
         collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))  # other answers: a new collection
         assert len(server.asked) > asked
+
+
+def test_traces_of_a_newer_version_are_neither_made_again_nor_added_to(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="2"))
+        change_metadata(shard := tmp_path / "data" / "kd_shard_000.parquet", projection=schema.PROJECTION_VERSION + 1)
+        before, asked = parquet_files(tmp_path), len(server.asked)
+        with pytest.raises(BitnetError, match=rf"{shard} was written by a newer version of bitnet-tui; update"):
+            collect.run(context(tmp_path, server, KD_NUM_PROMPTS="3"))
+        assert (parquet_files(tmp_path), len(server.asked)) == (before, asked)
 
 
 def test_sets_superseded_within_a_second_get_folders_of_their_own(

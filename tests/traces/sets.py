@@ -93,6 +93,12 @@ def rewrite(path: Path, change: Callable[[list[dict[str, object]]], object], kee
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema.with_metadata(kept)), path)
 
 
+def change_metadata(path: Path, **fields: object) -> None:
+    """Give a file of a trace set other metadata, with its rows as they are."""
+    found = json.loads(pq.read_metadata(path).metadata[b"bitnet"]) | fields
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"bitnet": json.dumps(found).encode()}), path)
+
+
 def write_without_rows(path: Path) -> None:
     """Write a file of a trace set again without rows, and without the counts of those it had."""
     found = schema.read_metadata(pq.read_metadata(path).metadata)

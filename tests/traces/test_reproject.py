@@ -11,12 +11,12 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import half_written
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces import writer
+from bitnet_core.traces import schema, writer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
 from tests.tokenizer.vocabularies import PLAIN, UNIGRAM
 from tests.traces.samples import small_tokenizer
-from tests.traces.sets import edit, rewrite
+from tests.traces.sets import change_metadata, edit, rewrite
 
 
 def other_tokenizer(folder: Path) -> Path:
@@ -118,6 +118,20 @@ def test_a_tokenizer_that_reads_no_answer_is_refused_and_one_that_reads_some_cou
     with pytest.raises(BitnetError, match=r"/d can read none .* \(20 byte without token\); give another"):
         reproject(data, str(tmp_path / "d"))
     assert len(list((data.with_name(f"{data.name}.projected")).glob("[!.]*"))) == 1
+
+
+def test_what_a_newer_version_has_projected_is_left_as_it_is(tmp_path: Path, data: Path) -> None:
+    source = str(other_tokenizer(tmp_path / "unigram"))
+    folder = Path(reproject(data, source)["folder"])
+    for place, name in ((folder, "kd_shard_001.parquet"), (data, "teacher_shard_001.parquet")):
+        change_metadata(place / name, projection=schema.PROJECTION_VERSION + 1)
+        before = files_of(folder)
+        with pytest.raises(
+            BitnetError, match=rf"{place / name} was written by a newer version of bitnet-tui; update"
+        ):
+            reproject(data, source)
+        assert files_of(folder) == before
+        change_metadata(place / name, projection=schema.PROJECTION_VERSION)
 
 
 def test_missing_teacher_space_is_an_error(tmp_path: Path, data: Path) -> None:

@@ -1,6 +1,5 @@
 """Every fault of a shard is named by file, row and reason, with the fix."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces import schema, shards, writer
 from bitnet_core.traces.dataset import load_traces
-from tests.traces.sets import ORIGIN, TOP_K, edit, metadata, rewrite, sequence, set_in
+from tests.traces.sets import ORIGIN, TOP_K, change_metadata, edit, metadata, rewrite, sequence, set_in
 
 KD0, STREAM0 = "kd_shard_000.parquet", "kd_stream_000.parquet"
 FAULTS = {
@@ -91,6 +90,7 @@ def test_a_file_of_another_program_is_named_and_no_answers_are_promised(data: Pa
     [
         ({"schema_version": schema.SCHEMA_VERSION + 1}, "written by a newer version of bitnet-tui; update"),
         ({"schema_version": 99, "tokenizer": None}, "written by a newer version of bitnet-tui; update"),
+        ({"projection": schema.PROJECTION_VERSION + 1}, "written by a newer version of bitnet-tui; update"),
         ({"a field of a later version": 1}, "written by a newer version of bitnet-tui; update"),
         ({"schema_version": 0}, "has trace format 0 and this program reads 1; move it away"),
         ({"schema_version": "2"}, r"metadata is missing or damaged\); move it away"),
@@ -98,9 +98,7 @@ def test_a_file_of_another_program_is_named_and_no_answers_are_promised(data: Pa
     ],
 )
 def test_traces_of_a_newer_version_are_not_to_be_moved_away(data: Path, change: dict[str, Any], said: str) -> None:
-    table, written = pq.read_table(data / KD0), pq.read_metadata(data / KD0).metadata[b"bitnet"]
-    changed = json.dumps(json.loads(written) | change).encode()
-    pq.write_table(table.replace_schema_metadata({b"bitnet": changed}), data / KD0)
+    change_metadata(data / KD0, **change)
     with pytest.raises(BitnetError, match=said):
         load_traces(data, 20)
 
