@@ -42,7 +42,7 @@ class Entry(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """A run whose record can't be read; `problem` is a sentence."""
+    """A run whose record can't be read, or that is a copy of another one; `problem` is a sentence."""
 
     run: Run
     problem: str
@@ -289,8 +289,20 @@ def _read(logs: Path, cache: RecordCache) -> tuple[tuple[Entry, ...], tuple[Unre
         except FileNotFoundError:
             if os.path.lexists(run.events_path):
                 unreadable.append(Unreadable(run, f"{run.record_path} is missing; move {run.path} away."))
+    originals: dict[tuple[object, ...], Run] = {}
+    for entry in sorted(found, key=lambda entry: (entry.run.id != entry.record.id, entry.run.id)):
+        original = originals.setdefault(_launch(entry.record), entry.run)
+        if original is not entry.run:  # copied by hand: its time, tokens and money would count twice
+            problem = f"{entry.run.path} is a copy of {original.id}; move it out of {logs}."
+            unreadable.append(Unreadable(entry.run, problem))
+    found = [entry for entry in found if originals[_launch(entry.record)] is entry.run]
     newest_first = sorted(found, key=lambda entry: entry.place, reverse=True)
     return tuple(newest_first), tuple(sorted(unreadable, key=lambda one: one.run.id))
+
+
+def _launch(record: RunRecord) -> tuple[object, ...]:
+    """What only one launch has written; the end is not in it, as a run may be copied before."""
+    return record.id, record.stage, record.number, record.created
 
 
 def _runs_in(logs: Path) -> list[Run]:

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,23 @@ def test_an_unreadable_run_is_found_by_its_name_and_hides_no_other(tmp_path: Pat
         history_of(tmp_path).find("train-1")
     with pytest.raises(UsageError, match="has no run 'eval'"):
         history_of(tmp_path).find("eval")
+
+
+def test_a_run_that_was_copied_by_hand_is_told_and_counts_once(tmp_path: Path) -> None:
+    """Also where its number and name would make it the newest, and where only copies are left."""
+    logs = tmp_path / "logs"
+    first = add(tmp_path, "train-1")
+    shutil.copytree(first.path, logs / "train-1 (copy)")
+    shutil.copytree(first.path, logs / "a-train")
+    add(tmp_path, "eval-1", stage="eval").path.rename(logs / "eval-renamed")
+    shutil.copytree(logs / "eval-renamed", logs / "eval-renamed (1)")
+    history = history_of(tmp_path)
+    assert {entry.run.id for entry in history.entries} == {"train-1", "eval-renamed"}
+    assert [one.problem for one in history.unreadable] == [
+        f"{logs / 'a-train'} is a copy of train-1; move it out of {logs}.",
+        f"{logs / 'eval-renamed (1)'} is a copy of eval-renamed; move it out of {logs}.",
+        f"{logs / 'train-1 (copy)'} is a copy of train-1; move it out of {logs}.",
+    ]
 
 
 def test_only_the_first_unreadable_runs_are_told_at_length(tmp_path: Path) -> None:
