@@ -88,7 +88,9 @@ def _with_cut_texts(value: Any, limit: int) -> Any:
 class EventReader:
     """Follows a growing file. Leaves a torn last line for later; starts again in a truncated or replaced file.
 
-    With `remark`, the first line of each kind that can't be read, and a file that can't be, is told by a `log` event.
+    Then the first event has the number 0, whatever it is in the file: what was read before no longer holds. With
+    `remark`, that is told by a `log` event, as are the first line of each kind that can't be read and a file that
+    can't be.
     """
 
     def __init__(self, path: Path, *, remark: bool = False, last_bytes: int | None = None) -> None:
@@ -96,6 +98,7 @@ class EventReader:
         self._lines = LineReader(path, last_bytes=last_bytes)
         self._remark = remark
         self._said: set[str] = set()
+        self._restarts = 0
         self._time = 0.0
 
     @property
@@ -124,9 +127,18 @@ class EventReader:
             events = self._at_once(lines)
             if events is None:
                 events = [event for line in lines for event in self._events(line)]
+            if events and self._restarts != self._lines.restarts:
+                events = self._begun_again(events)
             if events or self.at_end:
                 return events
         return []
+
+    def _begun_again(self, events: list[Event]) -> list[Event]:
+        self._restarts = self._lines.restarts
+        first, *rest = events
+        message = f"{self._lines.path.name} was changed by another program; this is what it says now."
+        said = [Log(level="warning", message=message, seq=1, t=first.t)] if self._remark else []
+        return [msgspec.structs.replace(first, seq=0), *said, *rest]
 
     def _at_once(self, lines: list[Line]) -> list[Event] | None:
         """The events of lines that are all as they should be; else None. Nearly all are, and this is quicker."""

@@ -10,6 +10,9 @@ from bitnet_core.files.regular import open_regular
 LINE_BYTES = 1 << 20
 """A line as long as this, its end included, is passed over."""
 _CHUNK_BYTES = 1 << 15
+_TAIL_BYTES = 1 << 8
+_WHOLE_BYTES = 1 << 22
+"""So much is read again where a file was changed and has not grown; of a longer one only the end."""
 
 
 class Line(NamedTuple):
@@ -20,7 +23,7 @@ class Line(NamedTuple):
 
 
 class LineReader:
-    """Leaves a torn last line for later; starts again in a truncated or replaced file.
+    """Leaves a torn last line for later; starts again in a truncated or replaced file, or one with other content.
 
     A file that begins with what was read goes on, as where a copy is brought up to date by another program.
     """
@@ -34,10 +37,15 @@ class LineReader:
         self.at_end = True
         """Whether the last call reached the end of the file."""
         self._inode: int | None = None
-        self._size = 0
+        self._size = self._changed = 0
+        self.restarts = -1
+        """How often it began again in the file."""
         self._start_over()
 
     def _start_over(self) -> None:
+        self.restarts += 1
+        self._tail = b""
+        """The last bytes that were taken."""
         self._offset = self._number = 0
         self._inside_long = False
         self._began = self._sum = 0
@@ -60,11 +68,12 @@ class LineReader:
             with open_regular(self.path) as source:
                 status = os.fstat(source.fileno())
                 first, other, self._inode = self._inode is None, status.st_ino != self._inode, status.st_ino
-                if status.st_size < self._offset or (other and not self._begins_alike(source)):
-                    self._start_over()
-                    if first and self._last_bytes is not None:
+                if first:
+                    if self._last_bytes is not None:
                         self._skip_to_last(status.st_size, self._last_bytes)
-                self._size = status.st_size
+                elif status.st_size < self._offset or not self._goes_on(source, status, other):
+                    self._start_over()
+                self._size, self._changed = status.st_size, status.st_mtime_ns
                 source.seek(self._offset)
                 return self._take(self._chunk(source))
         except FileNotFoundError:
@@ -75,10 +84,17 @@ class LineReader:
             self._offset = self._began = size - last_bytes - 1
             self._inside_long = True
 
-    def _begins_alike(self, source: BinaryIO) -> bool:
-        """Whether a file begins with what was taken of the one before it."""
+    def _goes_on(self, source: BinaryIO, status: os.stat_result, other: bool) -> bool:
+        """Whether what was taken is still there: in an `other` file, or in one that was changed in its place."""
         if self._offset == self._began:
-            return False
+            return not other
+        if other or (status.st_size == self._size and self._offset - self._began <= _WHOLE_BYTES):
+            return (status.st_mtime_ns == self._changed and not other) or self._begins_alike(source)
+        source.seek(self._offset - len(self._tail))
+        return source.read(len(self._tail)) == self._tail
+
+    def _begins_alike(self, source: BinaryIO) -> bool:
+        """Whether a file begins with what was taken."""
         source.seek(self._began)
         left, found = self._offset - self._began, 0
         while left and (data := source.read(min(_CHUNK_BYTES, left))):
@@ -88,6 +104,7 @@ class LineReader:
     def _pass(self, data: bytes) -> None:
         """Take these bytes, which come next."""
         self._offset += len(data)
+        self._tail = (self._tail + data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
         self._sum = zlib.crc32(data, self._sum)
 
     def _chunk(self, source: BinaryIO) -> bytes:

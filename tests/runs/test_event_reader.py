@@ -4,7 +4,7 @@ import io
 import json
 import os
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,47 @@ def test_a_file_that_another_program_copies_anew_goes_on(tmp_path: Path, last_by
         path.with_suffix(".new").replace(path)
         anew = LineReader(path)
         assert reader.read_new() == anew.read_new()
+
+
+def _lines(numbers: Iterable[int], word: str = "one") -> bytes:
+    return b"".join(
+        b'{"v":1,"t":1.0,"seq":%d,"kind":"log","level":"info","message":"%b"}\n' % (n, word.encode()) for n in numbers
+    )
+
+
+@pytest.mark.parametrize("remark", [True, False])
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (_lines(range(50, 60)), [0, *range(51, 60)]),  # its beginning was cut off
+        (_lines(range(70, 80), "two") + _lines(range(80, 100)), [0, *range(71, 100)]),  # of the same length
+        (_lines(range(150), "two"), list(range(150))),  # longer
+        (b"x" * 40 + b"\n" + _lines(range(3, 9)), [0, *range(4, 9)]),  # its first line can't be read
+    ],
+)
+def test_a_file_that_is_changed_in_its_place_begins_again_whatever_its_first_number(
+    tmp_path: Path, now: bytes, told: list[int], remark: bool
+) -> None:
+    """Who folds events would count those again that it has seen, if none had the number 0."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(_lines(range(70, 100)))
+    reader = EventReader(path, remark=remark)
+    assert len(reader.read_new()) == 30
+    os.utime(path, ns=(1, 1))  # touched, and not changed
+    assert reader.read_new() == []
+    with path.open("r+b") as file:
+        file.write(now)
+        file.truncate()
+    found = reader.read_new()
+    said = [one.message for one in found if isinstance(one, Log) and one.level == "warning"]
+    again = "events.jsonl was changed by another program; this is what it says now."
+    assert (again in said) == remark
+    assert found[0].seq == 0
+    numbers = [one.seq for one in found if not isinstance(one, Log) or one.level == "info"]
+    assert numbers[1:] == told[1:]
+    with path.open("ab") as file:
+        file.write(_lines([200]))
+    assert [one.seq for one in reader.read_new()] == [200]
 
 
 @pytest.mark.parametrize(
