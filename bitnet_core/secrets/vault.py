@@ -77,6 +77,8 @@ class OpenVault:
     def _content(self) -> dict[str, Any]:
         """The file's content. Raises WrongPassphrase or DamagedVault."""
         content = _load(self.path)
+        if content["salt"] != self.salt:
+            raise BitnetError(f"{self.path} was replaced by another vault after it was opened; open that one.")
         try:
             self._unseal(content["proof"], "proof")
         except DamagedVault:
@@ -203,6 +205,8 @@ def _load(path: Path) -> dict[str, Any]:
         files.require_regular(path)
         with path.open("rb") as file:
             return parse(file.read(_MOST_BYTES + 1), path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BitnetError(f"{path} was removed; restore a copy of it, or set the keys again.") from None
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -122,6 +122,24 @@ def test_a_vault_of_a_newer_version_is_not_called_damaged(tmp_path: Path, form: 
     assert path.read_text() == text
 
 
+def test_a_vault_that_another_program_takes_away_or_exchanges_is_not_called_unreadable_or_mistyped(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "vault"
+    opened = vault.create(path, "correct horse")
+    opened.set("KEY", "value")
+    path.rename(tmp_path / "old")
+    for act in (opened.read, lambda: opened.set("KEY", "other"), lambda: opened.delete("KEY")):
+        with pytest.raises(BitnetError, match=r"vault was removed; restore a copy of it, or set the keys again\.$"):
+            act()
+    vault.create(path, "correct horse")
+    for act in (opened.read, lambda: opened.set("KEY", "other"), lambda: opened.delete("KEY")):
+        with pytest.raises(BitnetError, match=r"vault was replaced by another vault after it was opened; open that"):
+            act()
+    assert vault.unlock(path, "correct horse").read() == {}
+    assert vault.unlock(tmp_path / "old", "correct horse").read() == {"KEY": "value"}
+
+
 @pytest.mark.parametrize(
     "form", ["bitnet-tui vault 0", "bitnet-tui vault -2", "bitnet-tui vault ²", "bitnet-tui vault ", "x 2", 2, None]
 )
