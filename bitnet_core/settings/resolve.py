@@ -52,7 +52,7 @@ def resolve(
     if root is not None:
         given["DRIVE_ROOT"] = str(root)
     layers = [
-        _Layer(given, lambda _: "command line", cwd),
+        _Layer(given, lambda _: "command line", cwd, literal=frozenset(["DRIVE_ROOT"] if root else [])),
         _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
     ]
     problems += [_unknown(name, "the environment", "error") for name in environ if _is_misspelt_limit(name)]
@@ -92,12 +92,16 @@ def from_values(values: Mapping[str, str]) -> Settings:
 
 
 class _Layer(NamedTuple):
-    """One source of values. Relative paths in it are relative to `base`; `file` is the `.env` it was read from."""
+    """One source of values. Relative paths in it are relative to `base`; `file` is the `.env` it was read from.
+
+    `literal` are names whose texts have no references: `${HOME}` in them is the name of a folder.
+    """
 
     values: Mapping[str, str]
     origin: Callable[[str], str]
     base: Path
     file: Path | None = None
+    literal: frozenset[str] = frozenset()
 
 
 class _Layers:
@@ -172,7 +176,10 @@ class _Layers:
                 depth = max(depth, inner.depth + 1)
                 return inner.text
 
-            found = self._known[key] = _Expanded(expand(self.written(name), value_of), depth)
+            text = self.written(name)
+            if name not in self._layer_of(name).literal:
+                text = expand(text, value_of)
+            found = self._known[key] = _Expanded(text, depth)
         return found
 
     def _looked_up(self, name: str, seen: tuple[str, ...]) -> "_Expanded":

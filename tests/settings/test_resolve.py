@@ -178,6 +178,15 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> No
     ]
 
 
+def test_a_folder_that_is_named_like_a_reference_is_that_folder(tmp_path: Path) -> None:
+    root = tmp_path / "${HOME}" / "${NOWHERE}"
+    root.mkdir(parents=True)
+    (root / ".env").write_text("KD_PROMPTS_FILE=${DRIVE_ROOT}/p.txt\nSEED=7\n")
+    settings = resolve(root=root, environ={"HOME": "/home/me"}, cwd=tmp_path).checked()
+    assert settings.values["DRIVE_ROOT"] == root
+    assert (settings.values["KD_PROMPTS_FILE"], settings.values["SEED"]) == (root / "p.txt", 7)
+
+
 def test_the_experiments_file_can_not_move_the_experiment(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DRIVE_ROOT=/elsewhere\nSEED=5\n")
     found = resolve(root=tmp_path, environ={}, cwd=tmp_path.parent)
