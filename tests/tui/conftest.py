@@ -22,6 +22,7 @@ from bitnet_core.secrets import vault
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
+from tests.tui.drawing import drawn_when_looked_at
 from tests.tui.event_loop import watched
 from tests.tui.idle import until_idle, until_processed
 from tests.tui.plans import PLAN, TIMED
@@ -73,6 +74,12 @@ def parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Stylesheet, "_parse_rules", parse_or_find)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn() -> Iterator[None]:
+    with drawn_when_looked_at():
         yield
 
 

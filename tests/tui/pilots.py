@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.painted import Painted
+from tests.tui.drawing import draw
 
 SIZES = [(120, 36), (80, 24)]
 
@@ -21,6 +22,7 @@ async def settled(pilot: Pilot[None]) -> None:
         await pilot.pause()
         await pilot.app.workers.wait_for_complete()
     await pilot.pause()
+    draw(pilot.app)
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool], seconds: float = 60.0) -> None:
