@@ -119,10 +119,11 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "guide",
-        ("next", "ctrl+n", "skip", "Next step", "Go to the next step, whatever is missing in this one"),
-        ("mend", "ctrl+o", "offered", "Do what is offered", "Press the button that offers something"),
+        ("next", "ctrl+n,alt+right", "skip", "Next step", "Go to the next step, whatever is missing in this one"),
+        ("mend", "ctrl+o", "offered", "Do what is offered", "Mend what is named, or do what the button offers"),
         ("back", "alt+left,ctrl+b", "back", "Previous step", "Go back a step; nothing that was typed is lost"),
         ("test", "ctrl+t", "test", "Test", "Ask the teacher for a few tokens, or try the storage target"),
+        ("afresh", "ctrl+r", "afresh", "Start afresh", "Drop the draft and begin again; asks first"),
         ("create", "ctrl+s", "create", "Create", "Create the experiment as it is now"),
         ("leave", "escape", "leave", "Leave", "End a test, or leave; the draft is kept"),
     ),

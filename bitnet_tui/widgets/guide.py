@@ -8,7 +8,6 @@ from textual.app import RenderResult
 from textual.binding import BindingType
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_tui import bindings
@@ -73,6 +72,12 @@ class Cards(Entries):
 
     _rows: tuple[tuple[str, Line], ...] = ()
 
+    @property
+    def chosen(self) -> str:
+        """The value of the highlighted line; empty if there is none."""
+        option = self.highlighted_option
+        return (option.id or "") if option is not None else ""
+
     def fill(self, rows: Sequence[tuple[str, Line]], chosen: str) -> None:
         """Show these (value, line), unless they are there already; a line without a value is a heading."""
         if tuple(rows) == self._rows:
@@ -85,11 +90,11 @@ class Cards(Entries):
             )
             self.highlighted = [value for value, _ in rows].index(chosen)
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+    def on_option_list_option_highlighted(self) -> None:
         """Move the sign."""
         for place, (value, content) in enumerate(self._rows):
             if value:
-                shown = paint([self._marked(value, content, event.option.id or "")])
+                shown = paint([self._marked(value, content, self.chosen)])
                 if shown != self.get_option_at_index(place).prompt:
                     self.replace_option_prompt_at_index(place, shown)
 

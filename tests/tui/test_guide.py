@@ -217,10 +217,10 @@ async def test_what_is_most_likely_meant_is_offered(home: Path):
         assert start.value == "teacher" and said(pilot, "#problem") == "" and not guide.offers
         tokenizer = field_of(guide, "TOKENIZER_NAME")
         assert isinstance(tokenizer, Input)
-        assert (tokenizer.placeholder, width.placeholder) == ("the model's", "the model's")
+        assert (tokenizer.placeholder, width.placeholder) == ("the teacher's", "the teacher's")
         for field in (tokenizer, width):
             field.focus()
-            await until(pilot, lambda: "empty = the model's." in said(pilot, "#hint"))
+            await until(pilot, lambda: "empty = the teacher's." in said(pilot, "#hint"))
         assert "○ nano ○ mini" in words(pilot) and "◉ nano" not in words(pilot)  # the model has its own shape
         assert not field_of(guide, "MINI_PRESET").can_focus
         assert [guide.query_one(one).region for one in ("#back", "#next")] == buttons

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Button, Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
@@ -162,7 +162,8 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert guide.query_one("#model", Input).value == "gpt-4o-mini"
         assert guide.query_one("#key", Input).value == ""
         assert "● Machine ◉ Teacher ○ Storage" in words(pilot)
-        assert said(pilot, "#problem") == "This is your draft, as you left it, without keys; “Start afresh” drops it."
+        assert said(pilot, "#problem") == "Your draft goes on at “Teacher”, where you left it, without keys."
+        assert guide.query_one("#offer", Button).label.plain == "ctrl+r Start afresh"
         await guide._come_to("review")
         await answered(pilot)
         assert "Your draft alt+left back" in words(pilot)
@@ -170,14 +171,20 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert "! Teacher" in shown(pilot).splitlines()[1]  # above as below
         assert "Go to Key" in words(pilot)
         assert "Start afresh" not in words(pilot)  # it was said once
+        await press(pilot, "ctrl+r", "enter")  # it asks, and the safe answer has the focus
+        assert not guide.draft.empty and guide._step == "review"
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await opened(pilot)
         await click_on(pilot, "Start afresh", last=True)
+        assert "Drop this draft?" in words(pilot) and not guide.draft.empty
+        await click_on(pilot, "Drop it")
         assert guide._step == "machine"
         assert "◉ Machine" in words(pilot)
-        assert "New experiment alt+left back" in words(pilot)
+        assert "New experiment ctrl+n next" in words(pilot)
         assert "○ Review" in words(pilot)
         assert guide.draft.empty
+        await press(pilot, "ctrl+r")
+        assert said(pilot, "#problem").startswith("There is no draft to drop")
     assert not list((state_folder() / "drafts").glob("*.json"))
 
 

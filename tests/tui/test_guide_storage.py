@@ -8,7 +8,8 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.services.storing import Check, Login
-from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, press
+from bitnet_tui.widgets.guide import Cards, Pick
+from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, words
 
 
@@ -100,3 +101,65 @@ async def test_a_login_shows_its_page_and_code(home: Path, monkeypatch: pytest.M
         gate.set()
         await settled(pilot)
         assert said(pilot, "#found") == "✓ logged in   “Refresh token” is kept in the vault."
+
+
+async def test_enter_leads_to_what_the_target_needs_from_the_list_and_past_the_last_field(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        assert "enter continues." in said(pilot, "#hint")
+        for _ in range(3):
+            guide.query_one(Cards).action_cursor_down()
+        await guide.action_enter()  # before the list has told of it, and before the form is there
+        assert guide.draft.backend == "webdav"
+        address = field_of(guide, "WEBDAV_URL")
+        assert (guide._step, guide.focused) == ("storage", address)
+        await answered(pilot)
+        guide.set_focus(guide.query_one(Cards))
+        await answered(pilot)
+        assert "enter goes to “Address”." in said(pilot, "#hint")
+        guide.set_focus(guide.query_one(Pick))
+        await answered(pilot)
+        assert said(pilot, "#hint").startswith("Enter goes to the empty field.")
+        await press(pilot, "enter")
+        assert said(pilot, "#problem") == "Address: needed for this target."
+        assert (guide._step, guide.focused) == ("storage", address)
+        await press(pilot, *"a.b", "ctrl+n")
+        assert guide._step == "student"
+
+
+async def test_the_form_of_the_target_chosen_last_is_the_one_that_enter_leads_into(home: Path):
+    """Two targets that follow each other have fields with the same name."""
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        cards = guide.query_one(Cards)
+        await choose(pilot, "s3")
+        cards.highlighted = cards.get_option_index("dynamodb")
+        cards.highlighted = cards.get_option_index("s3")
+        await guide.action_enter()
+        await press(pilot, *"runs")
+        assert guide.draft.get("S3_BUCKET") == "runs" == field_of(guide, "S3_BUCKET").value
+
+
+async def test_a_test_is_offered_where_there_is_something_to_test(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot)
+        for step, chosen in (
+            ("machine", ""),
+            ("teacher", "custom"),
+            ("storage", "s3"),
+            ("student", ""),
+            ("review", ""),
+        ):
+            await guide._come_to(step)
+            await answered(pilot)
+            assert "test" not in said(pilot, "#head")
+            await press(pilot, "ctrl+t")
+            assert said(pilot, "#problem") == "There is nothing to test here."
+            if chosen:
+                await choose(pilot, chosen)
+                assert "ctrl+t test" in said(pilot, "#head")
+        await guide._come_to("machine")
+        await press(pilot, "alt+right")
+        assert guide._step == "teacher"
+        await press(pilot, "alt+left")
+        assert guide._step == "machine" and "back" not in said(pilot, "#head")

@@ -8,7 +8,7 @@ from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import wrap
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide import addresses, doubts, storing, teachers
-from bitnet_tui.view.guide.draft import BACKEND, Draft
+from bitnet_tui.view.guide.draft import BACKEND, Draft, settings
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import about, plain
 from bitnet_tui.view.key_rows import NO_VAULT, THE_VAULT
@@ -161,3 +161,14 @@ def test_a_limit_that_limits_nobody_is_not_said():
 def test_a_form_does_not_say_that_its_values_are_from_a_command_line():
     said = plain("S3_ENDPOINT_URL=foo (command line) is not allowed: it must be an address.")
     assert said == "“Endpoint” = foo is not allowed: it must be an address."
+
+
+def test_a_target_that_is_not_known_to_work_is_told_of_once_its_experiment_is_made() -> None:
+    draft = Draft({BACKEND: "s3", "S3_BUCKET": "runs"})
+    works, fails = Found(()), Found((), why="no such bucket")
+    assert storing.untried(draft, None, {}).startswith("The storage target was not tested. In the experiment, W ")
+    assert storing.untried(draft, fails, {}).startswith("The test of the storage target failed: no such bucket. In ")
+    assert storing.untried(draft, works, {}) == storing.untried(Draft(), None, {}) == ""
+    copied = settings(draft)
+    assert storing.untried(draft, None, copied) == "", "its source uses it"
+    assert storing.untried(draft.having("S3_BUCKET", "others"), None, copied)

@@ -159,7 +159,7 @@ async def test_enter_after_a_failed_test_says_so_and_leaves_every_field_as_it_is
         await answered(pilot)
         await press(pilot, "escape")
         guide = await opened(pilot)
-        assert "“Start afresh” drops it" in words(pilot)
+        assert "ctrl+r Start afresh" in words(pilot)
         address, key = guide.query_one("#address", Input), guide.query_one("#key", Input)
         address.focus()
         await press(pilot, "b", "ctrl+t")

@@ -67,6 +67,7 @@ async def test_models_that_arrive_take_no_field_from_the_one_who_went_there(
             await until(pilot, lambda: len(probes.asked) == 2)
             probes.let()
             await until(pilot, lambda: "no logprobs" in said(pilot, "#found"))
+            assert not said(pilot, "#hint").startswith("Enter goes to the empty field.")
         await pilot.press(*KEY)
         assert (key.has_focus, key.value, guide.typed_keys) == (True, KEY, {"CUSTOM_API_KEY": KEY})
 

@@ -38,7 +38,8 @@ async def test_enter_on_a_target_goes_to_the_first_empty_field(
     root = None if which is FetchScreen else finished_experiment(home, "alone").root
     async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         form = await _opened(pilot, which)
-        assert "Arrows or clicks choose, enter continues." in words(pilot)
+        onward = "goes to “Folder”" if which is FetchScreen else "continues"
+        assert f"Arrows or clicks choose, enter {onward}." in words(pilot)
         assert "esc leaves" in shown(pilot).split("\n")[0]
         if which is TargetScreen:
             await pilot.press("down")

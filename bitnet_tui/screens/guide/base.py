@@ -104,9 +104,10 @@ class Guide(LookupScreen[Made | None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         self.say_hint(event.widget)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input is self.focused:
-            self.say_hint(event.input)
+    def on_input_changed(self) -> None:
+        """Also another field may have been filled: where Enter leads depends on all of them."""
+        if isinstance(self.focused, Input):
+            self.say_hint(self.focused)
 
     def action_leave_field(self, way: Literal["next", "previous"]) -> None:
         """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
@@ -196,9 +197,9 @@ class Guide(LookupScreen[Made | None]):
         """Whether it is, and a key presses it."""
         return self.offers
 
-    def with_key(self, words: str, cells: int = 0) -> str:
-        """The words of a button that mends something, with its key where `cells`, or the foot, have room for it."""
-        named = f"{self.shell.key('guide.mend')} {words}"
+    def with_key(self, words: str, cells: int = 0, of: str = "guide.mend") -> str:
+        """The words of a button, with the key of its action where `cells`, or the foot, have room for it."""
+        named = f"{self.shell.key(of)} {words}"
         return named if width(named) <= (cells or min(self.size.width, _WIDEST) - _OTHER_BUTTONS) else words
 
     def rename(self, name: str) -> None:

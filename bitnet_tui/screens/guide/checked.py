@@ -11,7 +11,7 @@ from bitnet_tui.screens.guide.kept import KeptGuide
 from bitnet_tui.screens.guide.step import TestedStep
 from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide.draft import Fault
+from bitnet_tui.view.guide.draft import STEPS, Fault
 from bitnet_tui.widgets.buttons import relabel
 from bitnet_tui.widgets.guide import Rail
 from bitnet_tui.widgets.painted import Painted
@@ -104,8 +104,10 @@ class CheckedGuide(KeptGuide):
         """Say that this is a draft while the first step is shown, else nothing."""
         if self._greeting == self._step:
             without = ", without keys" if self.draft.had_keys else ""
-            words = f"This is your draft, as you left it{without}; “Start afresh” drops it."
-            self.say(words, "label", "Start afresh", self.action_afresh)
+            words = f"Your draft goes on at “{STEPS[self._step]}”, where you left it{without}."
+            self.say(
+                words, "label", self.with_key("Start afresh", of="guide.afresh"), self.action_afresh, keyed=False
+            )
             self._greets = True
         else:
             self.say("", "")

@@ -162,12 +162,16 @@ class TargetForm(Guide):
     def action_login(self) -> None:
         self._step.action_login()
 
-    def action_enter(self) -> None:
+    async def action_enter(self) -> None:
         """Press the button that has the focus; from the targets to the first empty field; anywhere else, go on."""
-        self._step.complete()
-        missing = self._step.missing() if isinstance(self.focused, Cards) else None
-        if isinstance(self.focused, Button):
-            self.focused.press()
+        step, focused = self._step, self.focused
+        if isinstance(focused, Cards):
+            step.choose(focused.chosen)
+        step.complete()
+        await step.built()
+        missing = step.missing() if isinstance(focused, Cards) else None
+        if isinstance(focused, Button):
+            focused.press()
         elif missing is not None:
             # At once: `Widget.focus` waits for the messages before it.
             self.set_focus(missing)

@@ -16,6 +16,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.storage.catalog import KINDS
+from bitnet_core.text import flat
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.services import drafts, keys, managing, planning, starts
@@ -187,8 +188,25 @@ class KeptGuide(Guide):
             self.call_next(self._come_to, self._step)
         self.call_next(self.say, why, "warn")
 
-    async def action_afresh(self) -> None:
-        """Forget the draft."""
+    def action_afresh(self) -> None:
+        """Ask whether to forget the draft. Not while it is being made."""
+        from bitnet_tui.screens.confirm import ConfirmScreen
+
+        if self.draft.empty:
+            self.say("There is no draft to drop: nothing was chosen yet.", "label")
+            return
+        if self.busy and self._testing is None:
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes and self.on_stack:
+                self.call_next(self._forget_draft)
+
+        again = f"begins again as a copy of {flat(self.draft.source)}" if self._source else "begins again"
+        why = f"All that was chosen and typed is forgotten, and the guide {again}."
+        self.app.push_screen(ConfirmScreen("Drop this draft?", why, "Drop it", "The draft is kept."), answered)
+
+    async def _forget_draft(self) -> None:
         self.draft, self._seen, self._touched = Draft(source=self.draft.source), frozenset(), set()
         self._greeting = ""
         self.stop_test()

@@ -22,7 +22,7 @@ from bitnet_core.text import flat, width
 from bitnet_tui import bindings
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
-from bitnet_tui.screens.guide.checked import CheckedGuide
+from bitnet_tui.screens.guide.hinted import HintedGuide
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
 from bitnet_tui.screens.guide.step import Step
@@ -31,7 +31,7 @@ from bitnet_tui.screens.guide.student import StudentStep
 from bitnet_tui.screens.guide.teacher import TeacherStep
 from bitnet_tui.services import keys, managing
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide import review
+from bitnet_tui.view.guide import review, storing
 from bitnet_tui.view.guide.draft import STEPS
 from bitnet_tui.view.key_rows import NO_VAULT
 from bitnet_tui.view.offered import way
@@ -45,7 +45,7 @@ _CLASSES: dict[str, type[Step]] = {
 }
 
 
-class NewExperimentScreen(CheckedGuide):
+class NewExperimentScreen(HintedGuide):
     """`source` is an experiment to copy the settings of. Returns what was made, or None."""
 
     CSS_PATH = [  # noqa: RUF012
@@ -118,8 +118,9 @@ class NewExperimentScreen(CheckedGuide):
         return width(self._title)
 
     def _say_head(self) -> None:
-        onward = "next" if self._beside(1) is not None else "create"
-        ways = [way(f"guide.{one}", one) for one in ("back", onward, "test")]
+        step, back = self._current, ["back"] if self._beside(-1) is not None else []
+        test = ["test"] if step is not None and step.testable else []
+        ways = [way(f"guide.{one}", one) for one in (*back, "create" if self._is_last else "next", *test)]
         leaves, kept = way("guide.leave", "leaves"), way("guide.leave", "leaves, the draft is kept")
         told = (joined([*ways, kept], " · "), joined([*ways, leaves], " · "), kept)
         head = hinted([Span(self._title, "title")], told, max(0, self.app.size.width - 2))
@@ -146,7 +147,6 @@ class NewExperimentScreen(CheckedGuide):
         if self._greeting != step:
             self._greeting = ""
         self._step = step
-        self._say_head()
         if self.draft.step != step:
             self.draft = replace(self.draft, step=step)
             if not self.draft.empty:
@@ -161,13 +161,16 @@ class NewExperimentScreen(CheckedGuide):
         self._show_faults()
         made.begin()
         self._ready = True
-        last = step == list(STEPS)[-1]
-        self.query_one("#next", Button).label = Content("Create" if last else "Next ›")
+        self.query_one("#next", Button).label = Content("Create" if self._is_last else "Next ›")
         self.query_one("#back", Button).disabled = step == next(iter(STEPS))
         entry = (made.field(field) if field else None) or made.entry() or self.query_one("#next")
         entry.focus()
         self.refresh_bindings()
         self.call_after_refresh(self._seen_now)
+
+    def _show_faults(self) -> None:
+        super()._show_faults()
+        self._say_head()
 
     def _beside(self, steps: int) -> str | None:
         names = list(STEPS)
@@ -196,7 +199,7 @@ class NewExperimentScreen(CheckedGuide):
             self._say_last()
 
     def _say_last(self) -> None:
-        if self._beside(1) is None:
+        if self._is_last:
             self.say("This is what will be made; Enter makes it.", "label")
 
     @property
@@ -232,7 +235,10 @@ class NewExperimentScreen(CheckedGuide):
         if step is None:
             await self.action_next()
             return
+        if isinstance(focused, Cards):
+            step.choose(focused.chosen)
         step.complete()
+        await step.built()
         following: Widget | None = None
         if isinstance(focused, Input):
             if step.passed:
@@ -244,6 +250,8 @@ class NewExperimentScreen(CheckedGuide):
             following = following or step.after_fields()
         elif isinstance(focused, Cards):
             following = step.after_cards()
+        elif isinstance(focused, Pick | ShareBar) and step.lacks():
+            return
         if following is focused:
             following = None
         if isinstance(focused, Input | Cards) and step.holds(focused, last=following is None):
@@ -256,38 +264,6 @@ class NewExperimentScreen(CheckedGuide):
 
     def take_word(self, text: str) -> bool:
         return self._current is not None and self._current.take_word(text)
-
-    def say_hint(self, widget: Widget) -> None:
-        step = self._current
-        if step is not None and self._ready:
-            self.query_one("#hint", Painted).say(self._hint(step, widget), "label")
-
-    def _hint(self, step: Step, widget: Widget) -> str:
-        general = {
-            "next": f"Enter makes it.{self.asks_first}" if self._beside(1) is None else "Enter continues.",
-            "rail": f"{self.shell.key('move.left')} and {self.shell.key('move.right')} go from step to step.",
-            "models": "Enter or a click takes it.",
-        }
-        if widget.id in general:
-            return general[widget.id]
-        if isinstance(widget, Button):
-            return ""  # it says itself what it does
-        return f"{self._enter_words(step, widget)} {step.hint(widget.id or '')}".strip()
-
-    def _enter_words(self, step: Step, widget: Widget) -> str:
-        """What Enter does here: from what is typed it leads to the next field, from a choice it goes on.
-
-        It is said first, as long hints are cut.
-        """
-        if not isinstance(widget, Input | Pick | ShareBar):
-            return ""  # a list says it itself
-        if not isinstance(widget, Input) or step.passed:
-            return "Enter continues."
-        last = self.field_beside(widget, 1, Input) is None and step.after_fields() is None
-        missing = step.missing() if last else None
-        if missing is not None:
-            return "Enter continues once it is filled." if missing is widget else "Enter goes to the empty field."
-        return step.instead(widget, last=last) or ("Enter continues." if last else "Enter: next field.")
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 
@@ -352,6 +328,7 @@ class NewExperimentScreen(CheckedGuide):
         typed = self.typed_keys if with_keys else {}
         remember(typed.values())
         start, source = self._start, self._source if self.brings_traces else None
+        untried = storing.untried(self.draft, self.last_found("storage"), self.copied or {})
 
         def make() -> tuple[Path, str]:
             said = keys.keep_all(home, typed)
@@ -366,6 +343,8 @@ class NewExperimentScreen(CheckedGuide):
             self._written = True
             if said:
                 self.app.notify(said)
+            if untried:
+                self.app.notify(untried, title="Storage", severity="warning")
             self.dismiss(Made(root, start))
 
         def not_made(problem: str) -> None:

@@ -83,6 +83,12 @@ class Step(Container):
         """That this field has to be filled, and with what."""
         raise NotImplementedError
 
+    def choose(self, value: str) -> None:
+        """Take what is highlighted in the cards. Enter may come before the message that says so."""
+
+    async def built(self) -> None:
+        """Wait until all fields of what is chosen are there."""
+
     def after_cards(self) -> Widget | None:
         """Where Enter leads from the cards; None = to the next step."""
         return self.missing()
@@ -119,10 +125,21 @@ class Step(Container):
         """Whether a text without labels, pasted where no field has the focus, was put into a field."""
         return False
 
+    @property
+    def testable(self) -> bool:
+        """Whether there is something to test."""
+        return False
+
     def action_test(self) -> None:
-        """Test what was chosen here."""
+        """Test what was chosen here, if it can be tested."""
+        self.guide.say("There is nothing to test here.", "label")
 
     # -- helpers -------------------------------------------------------------------------------------------------
+
+    def _say_hint(self) -> None:
+        """Say again what is said of the widget with the focus: it depends on what was chosen."""
+        if (focused := self.screen.focused) is not None:
+            self.guide.say_hint(focused)
 
     def lines(self, where: str) -> Painted:
         return self.query_one(where, Painted)

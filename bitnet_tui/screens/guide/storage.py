@@ -1,6 +1,6 @@
 """The step "Storage": where results are kept as well, the target's form, a login, and a test that uses it."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,8 @@ class StorageStep(TestedStep):
     TARGETS = storing.groups()
     SYNCS = True
     """Whether it is asked when results are kept there."""
+    _building: tuple[Awaitable[None], ...] = ()
+    """The form before going, and the one of the target coming."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -67,9 +69,14 @@ class StorageStep(TestedStep):
         return self.query_one("#cards")
 
     def missing(self) -> Widget | None:
+        return self.field(name) if (name := self._lacking) else None
+
+    @property
+    def _lacking(self) -> str:
+        """The first empty setting that the target needs; empty if there is none."""
         backend = self.draft.get(BACKEND)
         needed = KINDS[backend].needs if backend != HERE else ()
-        return next((self.field(name) for name in needed if not self.draft.get(name)), None)
+        return next((name for name in needed if not self.draft.get(name)), "")
 
     def needed(self, missing: Widget) -> str:
         return f"{label((missing.id or '').removeprefix('field-'))}: needed for this target."
@@ -83,7 +90,8 @@ class StorageStep(TestedStep):
             return f"{key('move.up')} and {key('move.down')} show the rest of what the test found."
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
-            return "Arrows or clicks choose, enter continues. Or paste “label: value” lines."
+            onward = f"goes to “{label(self._lacking)}”" if self._lacking else "continues"
+            return f"Arrows or clicks choose, enter {onward}. Or paste “label: value” lines."
         what = storing.what(setting, self.draft.get(BACKEND))
         if is_address(setting):
             return f"{what} {addresses.ADDED}"
@@ -102,10 +110,14 @@ class StorageStep(TestedStep):
         self.query_one("#test").display = backend != HERE
         self.query_one("#login").display = backend != HERE and bool(KINDS[backend].login)
         form = self.query_one("#form")
-        form.remove_children()
-        form.mount_all([self._row(name) for name in storing.fields(backend)])
+        self._building = form.remove_children(), form.mount_all([self._row(name) for name in storing.fields(backend)])
         self._tested(self.guide.last_found("storage"))
         self._offer_used()
+
+    async def built(self) -> None:
+        for one in self._building:
+            await one
+        self._building = ()
 
     def _offer_used(self) -> None:
         """Offer the target of another experiment here."""
@@ -138,11 +150,16 @@ class StorageStep(TestedStep):
         self._offer_used()
 
     @on(OptionList.OptionHighlighted, "#cards")
-    def _chosen(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option.id and event.option.id != self.draft.get(BACKEND):
-            self.guide.stop_test(self.step)
-            self.guide.change(BACKEND, event.option.id)
-            self._fit()
+    def _chosen(self, _: OptionList.OptionHighlighted) -> None:
+        self.choose(self.query_one("#cards", Cards).chosen)  # the message may be about one before it
+
+    def choose(self, value: str) -> None:
+        if not value or value == self.draft.get(BACKEND):
+            return
+        self.guide.stop_test(self.step)
+        self.guide.change(BACKEND, value)
+        self._fit()
+        self._say_hint()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -169,13 +186,20 @@ class StorageStep(TestedStep):
     def _typed_keys(self) -> dict[str, str]:
         return storing.typed(self.draft, self.guide.keys)
 
+    @property
+    def testable(self) -> bool:
+        return self.draft.get(BACKEND) != HERE
+
     def action_test(self) -> None:
-        self._test()
+        if self.testable:
+            self._test()
+        else:
+            super().action_test()
 
     def _test(self, *, create: bool = False) -> None:
         self.complete()
         backend = self.draft.get(BACKEND)
-        if backend == HERE or not self.guide.may_test(self.step) or self.lacks():
+        if not self.guide.may_test(self.step) or self.lacks():
             return
         guide, typed = self.guide, self._typed_keys
         self.note_focus()

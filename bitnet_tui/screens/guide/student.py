@@ -52,7 +52,6 @@ _SIX_LAYERS = {"STUDENT_INIT_LAYERS": "6", "LR": "3e-4", LAST_RATE: "3e-5"}
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
 _EMPTY = {"TOKENIZER_NAME": "SmolLM2's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
-_OF_THE_MODEL = "the model's"
 _IF_EMPTY = re.compile(r"empty = [^.]*\.")
 
 
@@ -89,10 +88,9 @@ class StudentStep(Step):
 
     def _placeholder(self, name: str) -> str:
         """What counts for an empty field. A model to start from gives a tokenizer, and its shape with its layers."""
-        if name == "TOKENIZER_NAME" and self.draft.get(START) != default(START):
-            return _OF_THE_MODEL
-        if name in SIZES and self._has_models_shape:
-            return _OF_THE_MODEL
+        start = self.draft.get(START)
+        if (name == "TOKENIZER_NAME" and start != default(START)) or (name in SIZES and self._has_models_shape):
+            return "the teacher's" if start == "teacher" else "the model's"
         return _EMPTY.get(name, self.draft.default(name) or "the preset's")
 
     @property

@@ -108,6 +108,11 @@ class TeacherStep(TestedStep):
             "key": f"Key is empty: paste it, or go on without it ({skip}).",
         }[missing.id or ""]
 
+    def _onward(self) -> str:
+        """Where Enter leads from the cards, in words."""
+        following = self.after_cards()
+        return "continues" if following is None else f"goes to “{(following.id or '').capitalize()}”"
+
     def address_fields(self) -> Iterable[tuple[str, Input]]:
         return [(self.draft.teacher.base_url_setting, self.query_one(_ADDRESS, Input))]
 
@@ -192,7 +197,7 @@ class TeacherStep(TestedStep):
             return f"The server's address, {like}. {addresses.ADDED}"
         return {
             "model": "The model's name as the provider spells it; List models shows what there is.",
-            "cards": f"Arrows or clicks choose, enter continues. {'' if self.has_class('-slim') else _PRICES}"
+            "cards": f"Arrows or clicks choose, enter {self._onward()}. {'' if self.has_class('-slim') else _PRICES}"
             "Or paste “label: value” lines.",
         }.get(name, "")
 
@@ -207,17 +212,22 @@ class TeacherStep(TestedStep):
     # -- choosing ------------------------------------------------------------------------------------------------
 
     @on(OptionList.OptionHighlighted, "#cards")
-    def _chosen(self, event: OptionList.OptionHighlighted) -> None:
-        if event.option.id and event.option.id != self.draft.teacher.name:
-            self.guide.stop_test(self.step)
-            guide, name = self.guide, event.option.id
-            values, keys, guide.carried[name] = carrying.carried(self.draft, guide.keys, name, guide.carried)
-            self.guide.change(TEACHER, event.option.id)
-            for name, value in values.items():
-                self.guide.change(name, value)
-            for name, key in keys.items():
-                self.guide.type_key(name, key)
-            self._fit()
+    def _chosen(self, _: OptionList.OptionHighlighted) -> None:
+        self.choose(self.query_one("#cards", Cards).chosen)  # the message may be about one before it
+
+    def choose(self, value: str) -> None:
+        if not value or value == self.draft.teacher.name:
+            return
+        self.guide.stop_test(self.step)
+        guide = self.guide
+        values, keys, guide.carried[value] = carrying.carried(self.draft, guide.keys, value, guide.carried)
+        guide.change(TEACHER, value)
+        for name, text in values.items():
+            guide.change(name, text)
+        for name, key in keys.items():
+            guide.type_key(name, key)
+        self._fit()
+        self._say_hint()
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -258,8 +268,15 @@ class TeacherStep(TestedStep):
 
     # -- testing -------------------------------------------------------------------------------------------------
 
+    @property
+    def testable(self) -> bool:
+        return teachers.has_models(self.draft.teacher)
+
     def action_test(self) -> None:
         """Ask the model for a few tokens; without one, ask the server for its models, and then the chosen one."""
+        if not self.testable:
+            super().action_test()
+            return
         self._goes_on = not self.draft.model
         self._ask(self.draft.model)
 
@@ -269,7 +286,7 @@ class TeacherStep(TestedStep):
 
     def _ask(self, model: str) -> None:
         self.complete()
-        if self.query_one("#test").disabled or not self.guide.may_test(self.step):
+        if not self.guide.may_test(self.step):
             return
         if self.missing() is self.query_one(_ADDRESS):
             self.lacks()

@@ -8,6 +8,7 @@ from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, size
+from bitnet_tui.key_names import key
 from bitnet_tui.labels import label
 from bitnet_tui.view.guide.addresses import is_address
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides, settings
@@ -197,6 +198,20 @@ def failed(problem: str, draft: Draft) -> Found:
 
 def _failure(text: str) -> Line:
     return line(Span("✗ ", "bad"), Span(text, "bad"))
+
+
+def untried(draft: Draft, found: Found | None, copied: Mapping[str, str]) -> str:
+    """That a new experiment's target is not known to work; empty where its test or its source's use shows that.
+
+    `found` is what its test found, `copied` the settings of the experiment that it is a copy of.
+    """
+    if not draft.backend or (found is not None and not found.why):
+        return ""
+    opens = f"In the experiment, {key('experiment.target')} opens its form, with a test."
+    if found is not None:
+        return f"The test of the storage target failed: {found.why}. {opens}"
+    used = all(copied.get(name) == value for name, value in written(draft).items())
+    return "" if used else f"The storage target was not tested. {opens}"
 
 
 def create(backend: str) -> str:

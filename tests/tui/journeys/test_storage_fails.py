@@ -9,7 +9,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_tui.services.storing import Check
 from tests.tui.guides import answering, app, at, field_of, press
 from tests.tui.journeys.hand import by_each
-from tests.tui.pilots import click_on, said, settled, words
+from tests.tui.pilots import click_on, notices, said, settled, words
 
 
 @by_each
@@ -31,7 +31,7 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
                 await press(pilot, "tab")
         assert pilot.app.focused is guide.query_one(selector)
 
-    async with app(home).run_test(size=(80, 24)) as pilot:
+    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
         guide = await at(pilot, "storage")
         if by == "keys":
             await press(pilot, "down", "down")
@@ -79,3 +79,7 @@ async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_o
             await click_on(pilot, "‹ Back")
         assert field_of(guide, "S3_BUCKET").value == "my-distilother"
         assert guide.draft.get("STORAGE_SYNC") == "end"
+        await press(pilot, "ctrl+s")
+        await settled(pilot)
+        told = "The test of the storage target failed: There is no bucket my-distil"
+        assert any(one.startswith(f"Storage {told}") for one in notices(pilot))
