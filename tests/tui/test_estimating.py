@@ -163,7 +163,7 @@ def test_figures_of_a_changed_draft_are_faint_at_once():
     assert [unstyled(one) for one in estimate.lines()] == [unstyled(one) for one in before]
     assert {span.style for one in estimate.lines() for span in one} == {"faint"}
     assert estimate.title() == "What it will take: estimating again…"
-    assert unstyled(estimate.cost()) == "Estimating…"
+    assert unstyled(estimate.cost()) == "Estimating time and disk… · costs nothing"
     estimate.make()
     assert (estimate.lines(), estimate.cost(), estimate.title()) == (before, cost, "What it will take")
     estimate._problem = "The preset is unknown."

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import too_many_candidates, unusable_logprobs
+from bitnet_core.teachers.refusals import no_logprobs, too_many_candidates, unusable_logprobs
 from bitnet_core.text import width
+from bitnet_core.tokenizer.mass import fault_words
 from bitnet_tui.view.guide import doubts, estimates, review, storing, teachers
 from bitnet_tui.view.guide.draft import Draft, faults
 from bitnet_tui.view.spans import unstyled
@@ -323,6 +324,8 @@ def test_the_review_repeats_what_is_known_of_time_disk_and_money():
         return unstyled(estimates.cost_line(plan, Draft(), timing=timing, problem=problem))
 
     assert said(None) == "Estimating…"
+    free = estimates.cost_line(None, Draft(), timing=False, problem=False, free=True)
+    assert unstyled(free) == "Estimating time and disk… · costs nothing"
     assert said(PLAN) == "Takes 964 MB disk · costs nothing"
     assert said(PLAN, timing=True) == "Takes 964 MB disk · costs nothing · time: being measured…"
     assert said(TIMED).startswith("Takes at least 26m")
@@ -342,14 +345,22 @@ def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_default(
         assert [one for one, _ in review.starts(drafts[name], None)[:2]] == ["pipeline", review.ONLY]
         assert review.default_start(drafts[name], None, doubtful=False) == default
     assert review.default_start(Draft(), None, doubtful=True) == review.ONLY
-    assert review.default_start(Draft(), False, doubtful=False) == review.ONLY
+    wrong = str(unusable_logprobs("custom", "m", fault_words("mass_above_one"), "update the server"))
+    for problem, why in (
+        (wrong, "gives logprobs that can't be used (probabilities that add up to more than 1)"),
+        (str(no_logprobs("custom", "m")), "gives no logprobs"),
+    ):
+        found = teachers.answer({**FOUND, "logprobs": False, "problem": problem})
+        assert review.default_start(Draft(), found, doubtful=False) == review.ONLY
+        assert "pipeline" not in dict(review.starts(Draft(), found))
+        told = f"This teacher {why}, so no traces can be collected from it."
+        assert review.about(review.ONLY, drafts["custom"], found) == told
     assert review.about(review.ONLY, drafts["embedded"], None) == "Nothing runs until you start it."
     assert review.about(review.ONLY, drafts["custom"], None).endswith("start it: a run asks your server for answers.")
     assert review.about(review.ONLY, drafts["openai"], None).endswith("start it: a run may cost money.")
     copy = Draft({"STUDENT_INIT": "teacher"}, source="one")
     assert review.about("train", copy, None, "at most 17m").endswith(" built again, not copied: at most 17m.")
     assert "anew" not in review.about(review.ONLY, copy, None, "at most 17m")
-    assert "pipeline" not in dict(review.starts(Draft(), False))
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))
 
 

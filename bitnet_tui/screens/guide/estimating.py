@@ -45,7 +45,8 @@ class Estimate:
         """Time, disk and money."""
         none = not self._behind and (self._problem or self._asked is None)
         plan = None if self._behind else self._found
-        return estimates.cost_line(plan, self._guide.draft, timing=self._timing, problem=bool(none))
+        draft, free = self._guide.draft, self._guide.draft.is_free or self._guide.brings_traces
+        return estimates.cost_line(plan, draft, timing=self._timing, problem=bool(none), free=free)
 
     @property
     def first(self) -> str:

@@ -12,6 +12,7 @@ from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Fault, settings
+from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.buttons import box_of, relabel
 from bitnet_tui.widgets.guide import Cards
@@ -69,9 +70,9 @@ class ReviewStep(Step):
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""
-        found = review.starts(self.draft, self._logprobs, traces=self.guide.brings_traces)
+        found = review.starts(self.draft, self._tested, traces=self.guide.brings_traces)
         default = review.default_start(
-            self.draft, self._logprobs, doubtful=any(one.stops for one in self.guide.doubts())
+            self.draft, self._tested, doubtful=any(one.stops for one in self.guide.doubts())
         )
         self._default = default
         self.start = self.draft.start if self.draft.start in dict(found) else default
@@ -98,7 +99,7 @@ class ReviewStep(Step):
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
             "traces": "They bring the teacher's baseline and answers along, so that nothing is paid for twice.",
-            "starts": f"Arrows or a click choose; enter does it.{self.guide.asks_first}",
+            "starts": self._about_below or f"Arrows or a click choose; enter does it.{self.guide.asks_first}",
             "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")
 
@@ -107,9 +108,9 @@ class ReviewStep(Step):
         return "the defaults" if self.guide.copied is None else self.draft.source
 
     @property
-    def _logprobs(self) -> bool | None:
-        tested = self.guide.last_found("teacher")
-        return tested.logprobs if tested else None
+    def _tested(self) -> Found | None:
+        """What the teacher's test found, if that still counts."""
+        return self.guide.last_found("teacher")
 
     def changed(self) -> None:
         """The name has changed, or what is known of the workspace."""
@@ -137,6 +138,7 @@ class ReviewStep(Step):
             relabel(button, words if guide.offers_by_key else guide.with_key(words, max(1, room)))
         self.lines("#wrong").show(wrong.lines)
         self._say_about()
+        self._say_hint()
 
     @property
     def _faults(self) -> tuple[Fault, ...]:
@@ -145,15 +147,29 @@ class ReviewStep(Step):
 
     def _say_about(self) -> None:
         if self.start:
-            first = self._estimate.first if self._estimate is not None else ""
-            words = review.about(self.start, self.draft, self._logprobs, first)
-            self.lines("#about").show((line(Span(words, "label")),))
+            self.lines("#about").show((line(Span(self._about, "label")),))
+
+    @property
+    def _about(self) -> str:
+        """What the highlighted choice does."""
+        first = self._estimate.first if self._estimate is not None else ""
+        return review.about(self.start, self.draft, self._tested, first)
+
+    @property
+    def _about_below(self) -> str:
+        """The same for the hint, where what is wrong has taken its place."""
+        hidden = self.has_class("-wrong") and self.screen.has_class("-short")
+        return f"Enter does it. {self._about}" if hidden and not self.guide.asks_first else ""
 
     @on(OptionList.OptionHighlighted, "#starts")
-    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
-        self.start = event.option.id or ""
+    def _highlighted(self, _: OptionList.OptionHighlighted) -> None:
+        self.choose(self.query_one("#starts", Cards).chosen)  # the message may be about one before it
+
+    def choose(self, value: str) -> None:
+        self.start = value
         self.guide.choose_start("" if self.start == self._default else self.start)
         self._say_about()
+        self._say_hint()
 
     @on(Input.Changed, "#field-NAME")
     def _named(self, event: Input.Changed) -> None:

@@ -130,10 +130,11 @@ def _memory(memory: Record | None, room: int | None) -> Line:
     return row("Memory", words, "value" if fits else "bad", f"of {size(room)} free" if room else "")
 
 
-def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: bool) -> Line:
-    """Time, disk and money in one line; what can't be known is left out."""
+def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: bool, free: bool = False) -> Line:
+    """Time, disk and money in one line; what can't be known is left out. `free`: no answer has to be paid for."""
     if problem or plan is None:
-        return line(Span("No estimate" if problem else "Estimating…", "label"))
+        known = " time and disk… · costs nothing" if free else "…"
+        return line(Span("No estimate" if problem else f"Estimating{known}", "label"))
     words, style, _ = _time(plan, draft, timing=timing)
     parts = [f"{_disk(plan)} disk", *([_money(plan["teacher"])] if plan["teacher"] else [])]
     if style == "value":

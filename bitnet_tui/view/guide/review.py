@@ -8,41 +8,44 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import crop_middle, head, width
 from bitnet_tui.labels import label, title
+from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import HERE, START, STEPS, Draft, Fault, default, differing, settings
+from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, wrapped
 
 _DEFAULTS = {"": "empty", HERE: "none"}
 _LEAST_VALUE = 8
-"""Cells of a value that are shown beside what is wrong with it."""
+"""Cells of a value that are shown even where its name leaves less room."""
 _GOES_ON = " " * 4
 """Before the rest of a value that is longer than its line."""
 ONLY = "create"
 """Start nothing."""
 
 
-def starts(draft: Draft, logprobs: bool | None, *, traces: bool = False) -> tuple[tuple[str, str], ...]:
+def starts(draft: Draft, found: Found | None, *, traces: bool = False) -> tuple[tuple[str, str], ...]:
     """What can be started, as (value, words). The order does not depend on the default.
 
-    Stages that read from others can't be started alone, but for the training where there are `traces`.
+    Stages that read from others can't be started alone, but for the training where there are `traces`. `found` is
+    what a test of the teacher found, here and below.
     """
     there = ("collect",) if traces else ()
     alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if set(one.needs) <= set(there)]
     whole = (PIPELINE.name, "Run the whole pipeline")
     nothing = (ONLY, "Start nothing yet")
-    if _untraceable(draft, logprobs):
+    if _untraceable(draft, found):
         return (nothing, *(one for one in alone if one[0] != "collect"))
     return (whole, nothing, *alone)
 
 
-def default_start(draft: Draft, logprobs: bool | None, *, doubtful: bool) -> str:
+def default_start(draft: Draft, found: Found | None, *, doubtful: bool) -> str:
     """What Enter does. What asks somebody's server, costs money or is `doubtful` must be chosen."""
-    return ONLY if doubtful or _untraceable(draft, logprobs) or _asked(draft) else PIPELINE.name
+    return ONLY if doubtful or _untraceable(draft, found) or _asked(draft) else PIPELINE.name
 
 
-def about(start: str, draft: Draft, logprobs: bool | None, first: str = "") -> str:
+def about(start: str, draft: Draft, found: Found | None, first: str = "") -> str:
     """What will happen. `first` is how long training takes to its first step, where that is known."""
     trains = start in (PIPELINE.name, "train")
-    return f"{_runs(start, draft, logprobs)}{_made_anew(draft, first) if trains else ''}"
+    return f"{_runs(start, draft, found)}{_made_anew(draft, first) if trains else ''}"
 
 
 def _made_anew(draft: Draft, first: str) -> str:
@@ -52,7 +55,7 @@ def _made_anew(draft: Draft, first: str) -> str:
     return "" if random or not draft.source else f" Its initial student is built again, not copied{takes}."
 
 
-def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:
+def _runs(start: str, draft: Draft, found: Found | None) -> str:
     if start != ONLY:
         costs = (
             " The provider may charge for it."
@@ -60,17 +63,17 @@ def _runs(start: str, draft: Draft, logprobs: bool | None) -> str:
             else ""
         )
         return f"It runs in the background, and can be stopped and resumed.{costs}"
-    if _untraceable(draft, logprobs):
-        return "This teacher gives no logprobs, so no traces can be collected from it."
+    if why := _untraceable(draft, found):
+        return f"This teacher {why}, so no traces can be collected from it."
     if not _asked(draft):
         return "Nothing runs until you start it."
     why = "may cost money" if _paid(draft) else "asks your server for answers"
     return f"Nothing runs until you start it: a run {why}."
 
 
-def _untraceable(draft: Draft, logprobs: bool | None) -> bool:
-    """Whether no traces can be collected. `logprobs` is what a test of the teacher found."""
-    return draft.teacher.logprobs == "no" or logprobs is False
+def _untraceable(draft: Draft, found: Found | None) -> str:
+    """Why no traces can be collected, to go on after “This teacher”; empty if they can, as far as is known."""
+    return teachers.NO_LOGPROBS if draft.teacher.logprobs == "no" else found.untraceable if found else ""
 
 
 def _asked(draft: Draft) -> bool:
@@ -150,18 +153,21 @@ def env_lines(
 def _assignment(mark: Span, name: str, value: str, told: Span, cells: int) -> tuple[Line, ...]:
     """A setting; what it was before is left out if not all fits into the line.
 
-    A longer value goes on in a second line, and loses its middle only if it is too long for that too.
+    What is wrong with it goes on below it. A longer value is in a second line, or goes on there, and loses its middle
+    only if it is too long for that too.
     """
     before = (mark, Span(f"{name}=", "label"))
-    room = cells - cells_of(before)
-    if width(value) + width(told.text) > room and told.style == "faint":
+    room, more = cells - cells_of(before), cells - width(_GOES_ON)
+    below: tuple[Line, ...] = ()
+    if width(value) + width(told.text) > room and told.text:
+        if told.style != "faint":
+            below = tuple(wrapped(_GOES_ON, told.text.strip(), told.style, cells))
         told = Span("")
-    if width(value) + width(told.text) <= room or told.text or room < _LEAST_VALUE:
-        shown = crop_middle(value, max(_LEAST_VALUE, room - width(told.text)))
-        return ((*before, Span(shown, "value"), told),)
-    first = head(value, room)
-    rest = crop_middle(value.removeprefix(first), cells - width(_GOES_ON))
-    return (*before, Span(first, "value")), (Span(_GOES_ON), Span(rest, "value"))
+    if width(value) <= room or room < _LEAST_VALUE:
+        return (*before, Span(crop_middle(value, max(_LEAST_VALUE, room)), "value"), told), *below
+    first = "" if width(value) <= more else head(value, room)
+    rest = crop_middle(value.removeprefix(first), more)
+    return (*before, Span(first, "value")), (Span(_GOES_ON), Span(rest, "value")), *below
 
 
 def fault_words(fault: Fault) -> str:

@@ -18,6 +18,9 @@ _GROUPS = ("This machine", "Your own server", "Hosted", "Chat and baseline only"
 _NAME_CELLS, _LOGPROBS_CELLS = 13, 12
 AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
 _UNSET = Draft()
+NO_LOGPROBS = "gives no logprobs"
+_UNUSABLE = re.compile(r"can't be used: ([^;]+)")
+"""In the refusal of logprobs: what is wrong with them."""
 _AT_MOST = re.compile(rf"\bset {CANDIDATES}=(\d{{1,3}})\b")
 """In a refusal: the number of candidates that the model gives."""
 
@@ -139,7 +142,8 @@ class Found:
     values: tuple[tuple[str, str], ...] = ()
     field: str = ""
     models: tuple[str, ...] = ()
-    logprobs: bool | None = None
+    untraceable: str = ""
+    """Why no traces can be collected from the teacher, to go on after “This teacher”; empty if that is not known."""
     why: str = ""
     """Why the test failed, in a few words; empty if it did not."""
     report: Mapping[str, Any] | None = None
@@ -226,12 +230,11 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
     if report.get("logprobs") is None:
         return _refused(report, draft, said, raw, models)
     if not report["logprobs"]:
-        why = "gives no logprobs: good for chat and the baseline only"
-        if "can't be used" in raw:
-            why = problem.rstrip(".")
-        return Found(
-            (said, _warn(why), *_price(report)), "Choose another model", field="MODEL", models=models, logprobs=False
-        )
+        wrong = _UNUSABLE.search(problem)
+        untraceable = f"gives logprobs that can't be used ({wrong[1]})" if wrong else NO_LOGPROBS
+        told = _warn(problem.rstrip(".") if wrong else f"{NO_LOGPROBS}: good for chat and the baseline only")
+        found = (said, told, *_price(report))
+        return Found(found, "Choose another model", field="MODEL", models=models, untraceable=untraceable)
     return _with_logprobs(report, draft, said, models)
 
 
@@ -288,7 +291,7 @@ def _with_logprobs(report: Mapping[str, Any], draft: Draft, said: Line, models: 
         lines.append(_warn(depends if scaled else "unknown whether the temperature changes them; at 1 it does not"))
         values |= sampled
     found = (*lines, *_price(report))
-    return Found(found, _offer(values), tuple(values.items()), models=models, logprobs=True)
+    return Found(found, _offer(values), tuple(values.items()), models=models)
 
 
 def _too_many(most: int, draft: Draft) -> str:
