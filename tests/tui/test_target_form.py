@@ -39,7 +39,7 @@ async def test_enter_on_a_target_goes_to_the_first_empty_field(
     async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         form = await _opened(pilot, which)
         onward = "goes to “Folder”" if which is FetchScreen else "continues"
-        assert f"Arrows or clicks choose, enter {onward}." in words(pilot)
+        assert f"Arrows choose, enter {onward}." in words(pilot)
         assert "esc leaves" in shown(pilot).split("\n")[0]
         if which is TargetScreen:
             await pilot.press("down")

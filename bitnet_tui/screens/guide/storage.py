@@ -91,7 +91,7 @@ class StorageStep(TestedStep):
         setting = name.removeprefix("field-")
         if setting not in REGISTRY:
             onward = f"goes to “{label(self._lacking)}”" if self._lacking else "continues"
-            return f"Arrows or clicks choose, enter {onward}. Or paste “label: value” lines."
+            return f"Arrows choose, enter {onward}. Or paste “label: value” lines."
         what = storing.what(setting, self.draft.get(BACKEND))
         if is_address(setting):
             return f"{what} {addresses.ADDED}"
