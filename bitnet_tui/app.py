@@ -1,8 +1,10 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
+import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 _MOST_COPIED = 70_000
 """Bytes of UTF-8. Terminals pass over what is longer."""
 _COPIED_CELLS = 40
+_SLOW_CALLS = 64
+"""Calls in threads at once: of disks, keyrings, commands and servers, each of which may hang."""
 _HERE = Path(__file__).parent
 _PALETTE = "--command-palette"
 _DIALOGS = frozenset({"themes", "keys", "keymap", "app_settings"})
@@ -130,6 +134,8 @@ class BitnetApp(Opening, Leaving, Tidying):
         return ExperimentsScreen()
 
     def on_mount(self) -> None:
+        # Python's own pool has four threads more than processors: a few calls that hang would hold up all others.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_SLOW_CALLS))
         self.begin_telling(self._root)
         if self._root is not None:
             self.show_experiment(self._root)

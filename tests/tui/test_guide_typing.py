@@ -1,5 +1,6 @@
 """What is typed into the guide while a test runs stays, its field keeps the focus, and the test ends."""
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,25 @@ async def test_a_test_ends_with_a_change_of_what_it_is_about_and_that_is_said(
         await until(pilot, lambda: "answered in 0.42 s" in said(pilot, "#found"))
         await press(pilot, "-")
         assert said(pilot, "#found") == "not tested: its address or key has changed since the last test"
+
+
+async def test_a_test_is_made_at_once_however_many_slow_calls_have_not_ended(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Python's own pool has room for four calls more than there are processors."""
+    probes = Gated(monkeypatch, Probe, _LISTED)
+    gate = threading.Event()
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await at(pilot, "teacher")
+        await choose(pilot, "vllm")
+        try:
+            for number in range((os.cpu_count() or 1) + 4):
+                pilot.app.run_worker(lambda: gate.wait(600), thread=True, group=f"slow-{number}")
+            await pilot.press("ctrl+t")
+            await until(pilot, lambda: len(probes.asked) == 1, 20)
+        finally:
+            gate.set()
+            probes.let()
 
 
 @pytest.mark.parametrize("kind", [Check, Login])
