@@ -206,6 +206,9 @@ def _after_the_same(some: Sequence[Contender], of: Sequence[Contender], measure:
     """
     who = listed(sorted(one.letter for one in some)) if len(some) < len(of) else "both" if len(of) == 2 else "all"
     some, after, found = _standings(some, measure)
+    if silent := [one for one in some if not one.subject.training.points(measure)]:
+        names = listed([f"{one.letter} ({one.subject.name})" for one in silent])
+        return f"{names} {'has' if len(silent) == 1 else 'have'} no {title} yet.", ""
     if not found:
         yet = " yet" if any(one.subject.trains for one in some) else ""
         return f"There is no number of tokens{yet} after which {who} were measured.", ""

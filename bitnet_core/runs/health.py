@@ -145,7 +145,7 @@ def _outlook(vitals: Vitals, plan: Plan) -> Iterator[str]:
         if now.direction:
             yield f"it {'is ' if now.direction == 'level' else ''}{now.words}"
     elif now.direction in ("falls", "rises"):
-        yield f"held-out {now.words}{', last measured' if age else ''}{age.partition(',')[0]}{since}"
+        yield f"held-out {now.words}{age.replace(' at', ' by', 1)}{since}"
     else:
         yield f"held-out {'level at ' if now.direction else ''}{significant(found[-1].loss)}{age}{since}"
     if any(spiking(vitals.reports)):

@@ -8,14 +8,15 @@ from bitnet_core.runs.finding import Finding
 from bitnet_core.runs.health import trained
 from bitnet_core.runs.trend import RISES, RUINED, comparable, is_late, is_worse, rises, stays_raised, unsettled
 from bitnet_core.runs.vitals import Evaluation, Plan, Vitals
-from bitnet_core.text import share, significant
+from bitnet_core.text import capital, share, significant
 
 COMPLETIONS_CUT = "completions_cut"
 """The code of the alert that sequences end before many answers do."""
 _RATE = "LR"
 FIRST_PART = 0.25
 """Before this share of its tokens, nothing is said of a student: all agree on little at first."""
-_MORE = "A larger budget, more answers, or a start from layers of a model (STUDENT_INIT) may help."
+_MORE = "more budget or answers, or another STUDENT_INIT"
+"""Brief, as the whole finding has to fit in the two lines above an active run's charts."""
 
 
 def finished(vitals: Vitals, begins: str = "Done: held-out") -> tuple[Finding, ...]:
@@ -24,7 +25,7 @@ def finished(vitals: Vitals, begins: str = "Done: held-out") -> tuple[Finding, .
     found = list(trained(vitals, begins))
     if little:
         found = [replace(one, level="warn") if one.level == "good" else one for one in found]
-        found.append(Finding("warn", little, _MORE))
+        found.append(Finding("warn", little, f"{capital(_MORE)} may help."))
     if cut:
         found.append(Finding("warn", cut[0].message, cut[0].advice, COMPLETIONS_CUT))
     return tuple(found)
@@ -81,7 +82,7 @@ def learnt_little(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     end = reachable(vitals, plan.decided(vitals.budget))
     if end and vitals.evaluations and vitals.evaluations[-1].seen >= FIRST_PART * end and not unsettled(vitals):
         little = _no_better_than_chance(vitals)
-        yield from [Finding("warn", little, f"If it stays so: {_MORE[0].lower()}{_MORE[1:]}")] if little else []
+        yield from [Finding("warn", little, f"If it stays so: {_MORE}.")] if little else []
 
 
 def _no_better_than_chance(vitals: Vitals) -> str:
@@ -89,7 +90,4 @@ def _no_better_than_chance(vitals: Vitals) -> str:
     found = vitals.evaluations[-1].agreement if vitals.evaluations else None
     if found is None or vitals.commonest is None or found > vitals.commonest:
         return ""
-    return (
-        f"The student agrees with the teacher on {share(found)} of the held-out tokens; always giving the "
-        f"most common token would reach {share(vitals.commonest)}."
-    )
+    return f"Agreement is only {share(found)}: always saying the most common token reaches {share(vitals.commonest)}."

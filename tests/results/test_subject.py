@@ -76,6 +76,9 @@ def test_what_still_trains_is_compared_after_the_same_tokens_and_not_judged(
             f"B still trains, so none is called better yet. {words} No setting that decides a result differs. "
             "Seen so far: A 20k, B 12k tokens."
         )
+        SimulatedRun(made(home, "fresh"), "train", NOON + 200).finish("cancelled")
+        headline = compared(home, "fresh", "done").verdict.headline
+        assert headline.endswith(" so none is called better. A (fresh) has no held-out loss yet.")
         turned = compared(home, "live", "done").verdict.headline
         assert words.partition(" tokens")[0] in turned  # whatever the order
         assert cells(found, "heldout_loss") == ["5.000", "6.500"]

@@ -59,7 +59,7 @@ def test_the_fall_from_the_first_weights_is_no_pace():
     training = Training().evaluate(12.36).steps(60).evaluate(6.86)
     assert _worst(training).startswith("Healthy: held-out fell from 12.4 to 6.86, gradient steady, ")
     training.steps(5)
-    assert _worst(training).startswith("Healthy: held-out fell from 12.4 to 6.86, last measured at step 60, flip in ")
+    assert _worst(training).startswith("Healthy: held-out fell from 12.4 to 6.86 by step 60, next at ")
     training.steps(55).evaluate(6.31)
     assert _worst(training).startswith("Healthy: held-out falls 0.6 a minute, ")
     assert _worst(Training().evaluate(5.0).steps(9).evaluate(5.08)).startswith(

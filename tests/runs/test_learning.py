@@ -20,10 +20,7 @@ def _said(training: Training, state: str) -> tuple[Finding, ...]:
     return health("train", state, training.signs.view(), PLAN)
 
 
-LITTLE = (
-    "The student agrees with the teacher on 4.1% of the held-out tokens; always giving the "
-    "most common token would reach 6.2%."
-)
+LITTLE = "Agreement is only 4.1%: always saying the most common token reaches 6.2%."
 
 
 @pytest.mark.parametrize(("agreement", "little"), [(0.041, True), (0.062, True), (0.07, False)])
@@ -50,7 +47,8 @@ def test_an_active_training_is_judged_so_only_after_its_first_part():
     later = _evaluated(training.steps(10), 0.041, **CHANCE)
     (found,) = _said(later, "running")
     assert (found.level, found.words) == ("warn", LITTLE)
-    assert found.advice.startswith("If it stays so: a larger budget, more answers,")
+    assert found.advice == "If it stays so: more budget or answers, or another STUDENT_INIT."
+    assert len(found.words) <= 76 and len(f"{found.advice} (6 Config)") <= 76, "a line for each at 80 columns"
     assert _said(_evaluated(later.steps(5), 0.3, **CHANCE), "running")[0].level == "good"
 
 

@@ -229,7 +229,7 @@ def test_a_resumed_training_is_as_healthy_as_it_was_wherever_it_is_told(home: Pa
         assert _told(look("train").run.health) == watched() == starts
         live.train(61, 61)
         (words,) = _told(look("train").run.health)
-        assert words.startswith("Healthy: held-out fell from 9.50 to 8.50, last measured at step 60, ")
+        assert words.startswith("Healthy: held-out fell from 9.50 to 8.50 by step 60, next at ")
         assert watched() == [words]
         monkeypatch.setattr(plain, "ExperimentWatcher", lambda *given: ExperimentWatcher(*given, elapsed))
         assert f"      {words}\n" in plain.listing(home)
