@@ -85,7 +85,7 @@ class BitnetApp(Opening, Leaving, Tidying):
         self.stops_sent = {}
         self.confirmed = set()
         self.played = {}
-        self.works, self.exports, self.scorings, self.places = [], {}, {}, {}
+        self.works, self.exports, self.exports_waiting, self.scorings, self.places = [], {}, {}, {}, {}
         kept = preferences.read()
         self.last_target = kept.target
         self.few_colours = self.console.color_system in themes.FEW

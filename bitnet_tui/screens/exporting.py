@@ -74,14 +74,20 @@ class ExportingScreen(ShellScreen[None]):
 
     def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
         shell, running = self.shell, self.query_one(CheckpointsPane).export
+        begin = partial(Begun, shell.home, self.root, form, row.step, row.path, again=again)
         if running is not None and running.active:
-            shell.notify(exports.still_words(running), severity="warning")
+            own = shell.exports.get(self.root)
+            if own is None or own.pid != running.pid or (own.form, own.step) == (form, row.step):
+                shell.notify(exports.still_words(running), severity="warning")
+            else:
+                shell.exports_waiting[self.root] = begin
+                shell.notify(exports.waits_words(running, form, row.step))
             return
-        shell.exports[self.root] = begun = Begun(shell.home, self.root, form, row.step, row.path, again=again)
+        _begin(shell, begin())
         self.draw_export()
-        shell.run_worker(partial(_run, shell, begun), thread=True, group="export", description="export a checkpoint")
 
     def _stop_export(self) -> None:
+        self.shell.exports_waiting.pop(self.root, None)
         work = partial(_stop, self.shell, self.root)
         self.shell.run_worker(work, thread=True, group="export", description="stop an export")
 
@@ -100,6 +106,11 @@ class ExportingScreen(ShellScreen[None]):
         """Whether an export is seen to run."""
         pane = self.query_one_optional(CheckpointsPane)
         return pane is not None and pane.export is not None and pane.export.active
+
+
+def _begin(shell: Shell, begun: Begun) -> None:
+    shell.exports[begun.root] = begun
+    shell.run_worker(partial(_run, shell, begun), thread=True, group="export", description="export a checkpoint")
 
 
 def _run(shell: Shell, begun: Begun) -> None:
@@ -130,8 +141,13 @@ def _look_again(shell: Shell, root: Path) -> list["ExportingScreen"]:
 
 
 def _ended(shell: Shell, root: Path, run: ExportRun) -> None:
-    """What came of it is told where the tab can't be seen."""
-    if any(one.in_sight and one.shows_checkpoints for one in _look_again(shell, root)):
+    """What came of it is told where the tab can't be seen; the export that waits for its end begins."""
+    screens, waiting = _look_again(shell, root), shell.exports_waiting.pop(root, None)
+    if waiting is not None:
+        _begin(shell, waiting())
+        for one in screens:
+            one.draw_export()
+    elif any(one.in_sight and one.shows_checkpoints for one in screens):
         return
     style, words = exports.notice(run)
     severity: Literal["information", "error"] = "error" if style == "bad" else "information"

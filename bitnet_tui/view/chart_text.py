@@ -133,7 +133,12 @@ def rights(lens: Lens, axis: Axis, *, alone: bool, whole: str = "experiment.whol
     if not alone:
         return [()]
     name = AXIS_NAMES[axis.by]
-    named = (f"wheel zooms · {name}", name, name.split()[-1 if axis.by == "tokens" else 0])
+    zooms = f"{key('experiment.zoom-in')} or wheel zooms"
+    named = (
+        f"{zooms} · {name}",
+        name,
+        name.split()[-1 if axis.by == "tokens" else 0],
+    )
     return [*((Span(f"{one} →", "faint"),) for one in named), ()]
 
 

@@ -90,6 +90,11 @@ def still_words(run: ExportRun) -> str:
     return f"The export of {_student(run)} is still running."
 
 
+def waits_words(run: ExportRun, form: str, step: int) -> str:
+    """When another one begins that was chosen meanwhile."""
+    return f"{form} of step {step} is exported as soon as the export of {_student(run)} has ended."
+
+
 def stop_words(run: ExportRun) -> str:
     """An entry of the list of formats."""
     return f"Stop the export of {_student(run)} that is running"
@@ -109,7 +114,10 @@ def command_lines(what: str, command: str, cells: int) -> tuple[Line, ...]:
 def _broken(indent: str, text: str, cells: int) -> list[Line]:
     """Lines that are broken at spaces and in paths, but not in names unless one is longer than a line."""
     rows = [""]
-    for part in _PARTS.findall(text):
+    parts = _PARTS.findall(text)
+    if parts[-1:] == ["."]:  # where scp copies to: alone on a line it reads as the end of a sentence
+        parts[-2:] = ["".join(parts[-2:])]
+    for part in parts:
         if rows[-1] and width(f"{rows[-1]}{part}".rstrip()) > cells - len(indent):
             rows.append("")
         rows[-1] += part
@@ -123,7 +131,8 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     there = f"{user}{host}"
     copied = f"scp {'-r ' if one.kind == HF else ''}{there}:{shlex.quote(_from_home(one.path))} ."
     copy = (
-        f"Type this on the other machine to copy it there ({key('app.copy')} copies the line whole). "
+        f"Type this on the other machine to copy it there ({key('app.copy')} copies the marked line whole, "
+        f"{key('move.up')} and {key('move.down')} mark another). "
         f"If {flat(host)} is not found there, put the address of this machine in its place:"
     )
     serve, ask = serve_line(one.kind, name), ask_line(one.kind, name)

@@ -99,19 +99,8 @@ def _turns(position: int, of: int) -> Iterator[Span]:
     """The keys to older and newer runs, where there are some; 1 is the newest."""
     for way, there in (("older", position < of), ("newer", position > 1)):
         if there:
-            yield Span(f"  {key(f'experiment.{way}')}", "key")
-            yield Span(f" {way}", "label")
-
-
-def turned(drawn: Line, cell: int) -> str:
-    """What a title offers at a cell: `older` or `newer`; empty if it is neither."""
-    key_from = word_from = 0
-    for span in drawn:
-        behind = word_from + width(span.text)
-        if span.text in (" older", " newer") and key_from <= cell < behind:
-            return span.text.strip()
-        key_from, word_from = word_from, behind
-    return ""
+            yield from (Span("  "), Span(f"{way} (", "label", way))
+            yield from (Span(key(f"experiment.{way}"), "key", way), Span(")", "label", way))
 
 
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:

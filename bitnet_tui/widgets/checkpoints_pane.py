@@ -117,6 +117,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     def _describe(self) -> None:
         cells = max(20, self.content_size.width - 2)
+        for one in self.query(KeyButton):
+            one.disabled = not self.view.rows
         exported = self.chosen is not None and self.chosen.exported
         self.query_one("#checkpoints-export", KeyButton).say(*(_EXPORTED if exported else ("Export",)))
         compared = self.compared(self.chosen)

@@ -6,7 +6,6 @@ from pathlib import Path
 from time import monotonic
 from typing import cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
@@ -57,15 +56,6 @@ _LOOK_SECONDS = 0.9
 """How often a tab that is open reads its files again."""
 
 
-class RunTitle(Painted):
-    """What is shown; a click on the way to an older or a newer run goes there."""
-
-    async def on_click(self, event: events.Click) -> None:
-        at = event.get_content_offset(self)
-        if at is not None and self._lines and (way := panels.turned(self._lines[0], at.x)):
-            await self.screen.run_action(way)
-
-
 class RunPane(Vertical):
     """Draws an `ExperimentView`. What is in a tab is made when it is first opened."""
 
@@ -84,7 +74,7 @@ class RunPane(Vertical):
         self._opening = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
-        yield RunTitle(id="title")
+        yield Painted(id="title")
         # Above all that comes and goes with the tab and the run's state, they stay where they are.
         yield Tabs(*(Tab(_tab_words(name), id=f"tab-{name}") for name in VIEWS), id="views")
         yield Painted(id="health", classes="-empty")

@@ -230,6 +230,22 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         assert len(export.arguments) == 1
 
 
+async def test_an_export_that_is_chosen_meanwhile_begins_when_the_first_has_ended(
+    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    export = Exporting(saved, monkeypatch)
+    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
+        await begin_export(pilot)
+        await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
+        await pilot.press("E", "down", "enter")
+        waits = "hf of step 200 is exported as soon as the export of step 200 has ended."
+        await until(pilot, lambda: any(waits in one.message for one in pilot.app._notifications))
+        assert len(export.arguments) == 1
+        export.end()
+        await until(pilot, lambda: len(export.arguments) == 2)
+        assert export.arguments[1][:2] == ["export", "hf"]
+
+
 async def test_an_export_goes_on_without_the_app_and_holds_its_experiment(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
@@ -374,5 +390,8 @@ def test_a_command_is_broken_in_its_path_and_not_in_a_name() -> None:
         "  demo-step251-TQ2_0.gguf .",
     ]
     assert "".join(one.strip() for one in rows) == command
+    for cells in range(28, 60):
+        rows = [unstyled(one) for one in command_lines("", command, cells)]
+        assert rows[-1].strip() != ".", "the folder that it is copied into is not alone"
     one = Exported(Path("/work/experiments/demo/demo-step251-TQ2_0.gguf"), GGUF, 251, "a" * 64, 1000, NOON)
     assert unstyled(facts(one, 30)[1]) == "demo-step251-TQ2_0.gguf"

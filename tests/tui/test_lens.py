@@ -224,7 +224,7 @@ def test_the_mouse_is_told_of_above_a_chart_that_has_room_for_it():
     def told(lens: Lens, by: By = "tokens") -> str:
         return unstyled(title(CHARTS[2], view, lens, Axis.of(view, by), 110, alone=True))
 
-    assert told(Lens()).endswith("wheel zooms · seen tokens →")
+    assert told(Lens()).endswith("+ or wheel zooms · seen tokens →")
     window = Lens(window=(36_600.0, 93_800.0))
     assert told(window).endswith(" 36.6k – 93.8k tokens · drag moves  0 shows all")
     assert told(window, "step").endswith(" steps 366 – 938 · drag moves  0 shows all")

@@ -131,7 +131,7 @@ def test_the_time_of_a_training_is_that_of_all_its_runs(home: Path):
     whole = unstyled(title(old, 200))
     narrow = title(old, width(whole) - 3)
     assert "on cpu" not in unstyled(narrow)
-    assert whole.endswith(unstyled(narrow)[-len("  ] newer") :]), "which run it is stays"
+    assert whole.endswith(unstyled(narrow)[-len("  newer (])") :]), "which run it is stays"
     told = figures_of(reader_of("resumed", home).read())["train_seconds"]
     assert (told.value, told.how) == (155, "over 3 runs")
     # The next run goes back behind the newest one, which counts no more, and into the one before it.
