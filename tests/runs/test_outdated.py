@@ -123,7 +123,8 @@ def test_only_settings_that_name_another_teacher_make_its_stages_outdated(
     tmp_path: Path, provider: str, own: tuple[str, ...]
 ) -> None:
     lab = Lab(tmp_path / "exp")
-    set_all = {name: f"http://{name}/v1" for name in OF_TEACHER if name in own or not name.startswith("TEACHER_")}
+    own_ones = [name for name in OF_TEACHER if name in own or not name.startswith("TEACHER_")]
+    set_all = {name: f"own/{name}" if name.endswith("MODEL") else f"http://{name}/v1" for name in own_ones}
     lab.values |= {**set_all, "PROVIDER": "openai", "TEACHER_PROVIDER": provider}
     for stage in STAGES:
         lab.run(stage)
@@ -131,7 +132,9 @@ def test_only_settings_that_name_another_teacher_make_its_stages_outdated(
     before = history.experiment.settings
     others = ("TEACHER_", "PROVIDER", "OPENAI_", "GROQ_")  # settings of the other providers are as idle as Groq's
     for name in (one for one in OF_TEACHER if one.startswith((*others, provider.upper()))):
-        new = ("hf" if provider != "hf" else "groq") if name.endswith("PROVIDER") else "http://another/v1"
+        provided = name.endswith("PROVIDER")
+        other = "another/model" if name.endswith("MODEL") else "http://another/v1"
+        new = ("hf" if provider != "hf" else "groq") if provided else other
         values = {**lab.values, name: new}
         another = _teacher(values) != _teacher(lab.values)
         found = effects(history, from_values(values))
