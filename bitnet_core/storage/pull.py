@@ -175,10 +175,11 @@ class Pull:
         there = [name for name in names if os.path.lexists(self.here.path_of(name))]
         differ = [name for name in there if not self._updates or self.here.is_changed(name)]
         if differ:
+            differs, them = ("differs", "it") if len(differ) == 1 else ("differ", "them")
             raise UsageError(
-                f"{_shown(differ)} here differ from {self._target.place}; nothing was changed. "
-                "`bitnet store pull --force` replaces them and keeps yours aside, `bitnet store push --force` stores "
-                "yours."
+                f"{_shown(differ)} here {differs} from {self._target.place}; nothing was changed. "
+                f"`bitnet store pull --force` replaces {them} and keeps yours aside, `bitnet store push --force` "
+                "stores yours."
             )
 
     def _incomplete(self, lost: list[LostFile], done: Pulled) -> Incomplete:
