@@ -204,7 +204,9 @@ class KeptGuide(Guide):
 
         again = f"begins again as a copy of {flat(self.draft.source)}" if self._source else "begins again"
         why = f"All that was chosen and typed is forgotten, and the guide {again}."
-        self.app.push_screen(ConfirmScreen("Drop this draft?", why, "Drop it", "The draft is kept."), answered)
+        self.app.push_screen(
+            ConfirmScreen("Drop this draft?", why, "Drop it", "The draft is kept.", final=True), answered
+        )
 
     async def _forget_draft(self) -> None:
         self.draft, self._seen, self._touched = Draft(source=self.draft.source), frozenset(), set()
