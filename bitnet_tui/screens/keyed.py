@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bitnet_core.secrets.addresses import NotAllowed
     from bitnet_core.secrets.places import VaultLocked
 
-_LONG_SECONDS = 3
+LONG_SECONDS = 3
 """From when on it is said how long something takes."""
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
@@ -195,7 +195,7 @@ class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Res
         def tick() -> None:
             if self._job is not job or not self.on_stack:
                 timer.stop()
-            elif (seconds := int(time.monotonic() - begun)) >= _LONG_SECONDS:
+            elif (seconds := int(time.monotonic() - begun)) >= LONG_SECONDS:
                 self.say(f"{job.doing} {seconds} s", "label")
 
         timer = self.set_interval(1.0, tick)

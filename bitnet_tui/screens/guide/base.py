@@ -1,8 +1,9 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,12 +16,14 @@ from textual.widgets import Input
 from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.text import width
 from bitnet_tui.screens.guide.looking import LookupScreen
+from bitnet_tui.screens.keyed import LONG_SECONDS
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import keylike, labelled, pasted, storing, teachers
 from bitnet_tui.view.guide.carrying import Carried
 from bitnet_tui.view.guide.draft import START, Draft, Fault, collects_same
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.guide.words import plain
+from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.inputs import SecretInput
 
@@ -325,9 +328,25 @@ class Guide(LookupScreen[Made | None]):
         self._testing, self._on_declining = trial, None
         self._on_refusal = lambda problem: self._tried(trial, trial.failed(problem))
         self.show_running(trial, trial.shown)
+        self._tick_for_test(trial)
         self.attempt(
             trial.command.run, lambda report: self._tried(trial, trial.read(report)), without="Nothing was tested"
         )
+
+    def _tick_for_test(self, trial: Trial) -> None:
+        """Say each second how long a test has taken, once that is longer than one expects."""
+        begun = time.monotonic()
+
+        def tick() -> None:
+            if self._testing is not trial or not self.on_stack:
+                timer.stop()
+                return
+            seconds, step = int(time.monotonic() - begun), self.step_shown(trial.step)
+            if step is not None and trial.counts and seconds >= LONG_SECONDS:
+                so_far = line(Span(f"{seconds} s so far", "label"))
+                step.show_running(replace(trial.shown, lines=(*trial.shown.lines, so_far)))
+
+        timer = self.set_interval(1.0, tick)
 
     def show_running(self, trial: Trial, words: Found) -> bool:
         """Show how far the test is at its step, also if one comes back to that. Whether it still runs."""
