@@ -38,12 +38,13 @@ class LineReader:
         """Whether the last call reached the end of the file."""
         self._inode: int | None = None
         self._size = self._changed = 0
-        self.restarts = -1
-        """How often it began again in the file."""
+        self.restarts = 0
+        """How often it began again after it had read something."""
+        self._offset = self._began = 0
         self._start_over()
 
     def _start_over(self) -> None:
-        self.restarts += 1
+        self.restarts += self._offset > self._began
         self._tail = b""
         """The last bytes that were taken."""
         self._offset = self._number = 0

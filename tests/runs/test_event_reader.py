@@ -228,6 +228,16 @@ def test_a_file_that_is_changed_in_its_place_begins_again_whatever_its_first_num
     assert [one.seq for one in reader.read_new()] == [200]
 
 
+def test_a_file_of_which_nothing_was_read_is_not_said_to_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    reader = EventReader(path, remark=True)
+    assert reader.read_new() == []
+    (tmp_path / "other").write_bytes(_lines(range(5)))
+    (tmp_path / "other").replace(path)
+    assert [(one.seq, getattr(one, "level", "")) for one in reader.read_new()] == [(n, "info") for n in range(5)]
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
