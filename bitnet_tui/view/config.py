@@ -131,9 +131,9 @@ def _row(name: str, found: Resolution, defaults: Settings, other: Resolution | N
 
 def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
     """The rows that have all these words in label, name, value or help; with `only`, those that differ."""
-    wanted = words.lower().split()
-    found = (row for row in view.rows if row.differs or not only)
-    return tuple(row for row in found if all(word in _searched(row) for word in wanted))
+    wanted = set(words.lower().split())
+    found = ((row, _searched(row)) for row in view.rows if row.differs or not only)
+    return tuple(row for row, text in found if all(word in text for word in wanted))
 
 
 def _searched(row: Row) -> str:
@@ -143,7 +143,7 @@ def _searched(row: Row) -> str:
 
 def best_match(rows: Sequence[Row], words: str) -> str:
     """The name of the row to go to: one that has the words in its label, else in its name; empty if none is."""
-    wanted = words.lower().split()
+    wanted = set(words.lower().split())
 
     def misses(row: Row) -> tuple[bool, bool]:
         places = (title(row.name).lower(), row.name.lower())

@@ -1,6 +1,6 @@
 """Which experiments the table shows, and in which order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class Order:
 
 def shown(rows: Iterable[ExperimentRow], order: Order, wanted: str) -> tuple[ExperimentRow, ...]:
     """The rows that have every word of `wanted`, sorted; those without a value come last, either way."""
-    terms = wanted.casefold().split()
+    terms = set(wanted.casefold().split())
     left = [row for row in rows if (order.archived or not row.hidden) and _has(row, terms)]
     known = [(key, row) for row in left if (key := _comparable(order.column.key(row))) is not None]
     known.sort(key=lambda pair: pair[0], reverse=order.down)
@@ -67,7 +67,7 @@ def _comparable(key: Any) -> Any:
     return finite(key) if isinstance(key, float) else key
 
 
-def _has(row: ExperimentRow, terms: Sequence[str]) -> bool:
+def _has(row: ExperimentRow, terms: Set[str]) -> bool:
     if not terms:
         return True
     text = searched(row)

@@ -142,6 +142,15 @@ def test_the_filter_keeps_the_order_and_every_word_counts(names: list[str], only
     assert list(found) == slow
 
 
+def test_many_words_are_looked_for_in_a_text_that_is_made_once(monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+    searched = config._searched
+    monkeypatch.setattr(config, "_searched", lambda row: made.append(row.name) or searched(row))
+    view = ConfigView(tuple(Row(one, "", "default") for one in REGISTRY))
+    assert config.chosen(view, "a e " * 5000, only=False)
+    assert made == list(REGISTRY)
+
+
 # -- by keyboard and by mouse ----------------------------------------------------------------------------------------
 
 
