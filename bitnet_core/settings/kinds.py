@@ -25,6 +25,8 @@ _LONG_NUMBER = re.compile(r"[1-9]\d{4,14}")
 _LEAST_PLAIN, _MOST_PLAIN = -2, 14
 """Exponents of ten of the numbers that are written without one: no usual learning rate is."""
 _LONGEST_PATH = 4095
+_OF_WINDOWS = re.compile(r"([A-Za-z]):[\\/\s]|\\\\")
+r"""Here it would be a name in the folder of the experiment. In double quotes, `C:\new` has a line end."""
 _NO_LIMIT = 1 << 31
 """An upper bound this large limits nobody in practice, so only a number above it is told of it."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -68,6 +70,9 @@ class Setting(NamedTuple):
 
     def _path(self, text: str, base: Path) -> Path:
         path = as_path(text, base)
+        if found := _OF_WINDOWS.match(text):
+            there = f", in WSL /mnt/{found[1].lower()}/…" if found[1] else ""
+            raise ValueError(f"it is a path of Windows; write the path that it has here{there}")
         if is_descriptor(path) and not self.read_at_once:
             raise ValueError(
                 "only this command has it open, as with <(…), and a run is a process of its own; write it to a file"
@@ -92,7 +97,7 @@ class Setting(NamedTuple):
             raise not_allowed
         if self.kind == "text":
             if not self.multiline and ("\n" in text or "\r" in text):
-                raise ValueError("it has several lines; close its quotes at the end of its line")
+                raise ValueError("it has several lines; close its quotes on its line, and in double quotes write a backslash as two")
             _check_text(text)
             if self.names_model and not may_name_model(text):
                 raise not_allowed

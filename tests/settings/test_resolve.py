@@ -56,6 +56,14 @@ def test_a_number_is_finite(tmp_path: Path, name: str, text: str) -> None:
     assert problem.message == f"{name}={text} (command line) is not allowed: it must be a finite number."
 
 
+@pytest.mark.parametrize("written", ["C:\\data", "'C:\\new'", '"C:\\new\\table"', "d:/x", "\\\\server\\share"])
+def test_a_path_of_windows_is_no_name_in_the_experiment(tmp_path: Path, written: str) -> None:
+    (tmp_path / ".env").write_text(f"DATA_DIR={written}\n")
+    (problem,) = resolve({}, root=tmp_path, environ={}, cwd=tmp_path).problems
+    assert "it is a path of Windows" in problem.message
+    assert ("/mnt/" in problem.message) == ("server" not in written)
+
+
 def test_a_limit_that_limits_nobody_is_said_only_of_a_number_above_it(tmp_path: Path) -> None:
     assert REGISTRY["TOTAL_STEPS"].allowed() == "a whole number of at least 1"
     for text, allowed in (("0", "a whole number of at least 1"), ("9999999999999", "at most 1,099,511,627,776")):
