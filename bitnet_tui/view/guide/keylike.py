@@ -12,11 +12,11 @@ _OF_A_SECRET = re.compile(
     r"(?:key|token|secret|password|passwd|pass|pwd|passphrase|passcode|credentials|authorization|bearer|pat|jwt)$"
 )
 _LABEL = re.compile(
-    r"([A-Za-z][\w-]{0,40})(?:\s{0,8}[:=]\s{0,8}|\s{1,8}(?:is\s{1,8})?)(?:(?i:bearer)\s{1,8})?"
+    r"([A-Za-z][\w-]{0,40}+)(?:\s{0,8}[:=]\s{0,8}|\s{1,8}(?:is\s{1,8})?)(?:(?i:bearer)\s{1,8})?"
     r"(?=\S{6})(?=[\"']?\S{0,64}?\d)"
 )
 """Bounded, and without the value: a long text takes time that grows with its length alone."""
-_SIGNED = re.compile(r"([A-Za-z][\w-]{0,40})\s{0,8}[:=]")
+_SIGNED = re.compile(r"([A-Za-z][\w-]{0,40}+)\s{0,8}[:=]")
 _BEGINS = re.compile(r"(?:sk|pk|rk|gsk|hf|ghp|gho|glpat|xai)[-_](?=\S{0,64}?\d)\S{8,}", re.IGNORECASE)
 """As a provider's key does, but maybe shorter."""
 _LONG = re.compile(r"(?=\D*\d).{16,}")
