@@ -97,7 +97,9 @@ class Setting(NamedTuple):
             raise not_allowed
         if self.kind == "text":
             if not self.multiline and ("\n" in text or "\r" in text):
-                raise ValueError("it has several lines; close its quotes on its line, and in double quotes write a backslash as two")
+                raise ValueError(
+                    "it has several lines; close its quotes on its line, and write a backslash in them as two"
+                )
             _check_text(text)
             if self.names_model and not may_name_model(text):
                 raise not_allowed
