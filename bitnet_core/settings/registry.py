@@ -185,7 +185,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text(
             "STUDENT_INIT_EMBEDDING",
             "Q5_0",
-            "The embedding beside layers kept of that model: rounded to this type and kept so, or trained.",
+            "With kept layers: the type that the model's embedding is rounded to and stays in, or trained.",
             *("Q5_0", "Q4_0", "trained"),
         ),
         text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
