@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bitnet_core.cli import export as command
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.export.blocks import held
@@ -96,6 +97,11 @@ def test_an_embedding_that_is_kept_in_a_type_is_stored_in_it_bit_for_bit(
     read = reader.quants.dequantize(stored.data, stored.tensor_type)
     assert np.array_equal(read, student.output_weight.numpy()) == (type_of_embedding == kept)
     assert np.allclose(read, student.output_weight.numpy(), rtol=1e-3, atol=1e-7)
+
+
+def test_the_command_offers_every_type() -> None:
+    """It has a list of its own, because its help loads no numpy."""
+    assert (command.TYPES, command.EMBEDDINGS) == (gguf.TYPES, gguf.EMBEDDINGS)
 
 
 @pytest.mark.parametrize(
