@@ -80,6 +80,8 @@ class Metric(Event, tag="metric", kw_only=True):
     ce: Number | UnsetType = UNSET
     format: Number | UnsetType = UNSET
     """Left out where no token since the last metric was JSON structure."""
+    format_share: Number | UnsetType = UNSET
+    """The share of the squared gradient, at the last hidden states, that such tokens have."""
     agreement: Number | UnsetType = UNSET
     own_text_kl: Number | UnsetType = UNSET
     """Of the steps whose answers the student wrote; `kl` and `ce` are of the others."""

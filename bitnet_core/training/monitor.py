@@ -40,23 +40,23 @@ class Meter:
     own_sums_5: Tensor | None = None
     own_steps: int = 0
     relation_sum: Tensor | None = None
+    format_share_sum: Tensor | None = None
 
     def __post_init__(self) -> None:
-        sums = ((self.sums_5, (len(PARTS),)), (self.own_sums_5, (len(PARTS),)), (self.relation_sum, ()))
+        of_parts, single = (self.sums_5, self.own_sums_5), (self.relation_sum, self.format_share_sum)
+        sums = [(one, (len(PARTS),)) for one in of_parts] + [(one, ()) for one in single]
         if any(one is not None and one.shape != shape for one, shape in sums):
             raise ValueError("sums of other parts than those of the loss")
 
     def add(self, done: StepResult, seconds: float) -> None:
         """Add a completed step."""
-        parts_5, relation = done.parts_5, done.relation
-        if relation is not None:
-            before = self.relation_sum
-            self.relation_sum = relation if before is None else before.to(relation.device) + relation
+        self.relation_sum = _sum(self.relation_sum, done.relation)
+        self.format_share_sum = _sum(self.format_share_sum, done.format_share)
         if done.own_text:
-            self.own_sums_5 = parts_5 if self.own_sums_5 is None else self.own_sums_5.to(parts_5.device) + parts_5
+            self.own_sums_5 = _sum(self.own_sums_5, done.parts_5)
             self.own_steps += 1
         else:
-            self.sums_5 = parts_5 if self.sums_5 is None else self.sums_5.to(parts_5.device) + parts_5
+            self.sums_5 = _sum(self.sums_5, done.parts_5)
             self.steps += 1
             self.without_kd += not done.counts.kd
             self.without_format += not done.counts.format
@@ -89,6 +89,8 @@ class Meter:
                 for name, mean, steps in zip(PARTS, means_5, steps_5, strict=True)
                 if steps
             }
+            if structured and self.format_share_sum is not None:
+                found["format_share"] = float(self.format_share_sum) / structured
         if self.relation_sum is not None:
             found["relation"] = float(self.relation_sum) / self.completed
         vars(self).update(vars(Meter()))
@@ -97,6 +99,12 @@ class Meter:
     def state(self) -> dict[str, Any]:
         """The fields, on the CPU: `Meter(**state)` is the inverse."""
         return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+
+
+def _sum(before: Tensor | None, one: Tensor | None) -> Tensor | None:
+    if before is None or one is None:
+        return before if one is None else one
+    return before.to(one.device) + one
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:

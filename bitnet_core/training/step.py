@@ -18,6 +18,7 @@ from bitnet_core.training.relations import Relations, real_positions
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_LEAST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class StepResult:
     finite: bool
     own_text: bool = False
     """Whether the student wrote the batches itself."""
+    format_share: Tensor | None = None
+    """The share of the squared gradient at the hidden states that is at tokens of structure; None for own text."""
     relation: Tensor | None = None
     """The attention-relation loss, unweighted and not in `parts_5`; None without one."""
 
@@ -85,9 +88,10 @@ class Stepper:
         held = self.student.held_weights() if len(batches) > 1 else contextlib.nullcontext()
         parts_5 = torch.zeros(5, device=self.device)
         relation = torch.zeros((), device=self.device) if self.relations else None
+        squares_2 = torch.zeros(2, device=self.device)
         with held, self.precision.matmuls():
             for batch in batches:
-                parts, related = self._forward(batch, counts, positions)
+                parts, related = self._forward(batch, counts, positions, squares_2)
                 total = parts.total
                 if self.relations and related is not None and relation is not None:
                     total = total + self.relations.weight * related
@@ -106,9 +110,12 @@ class Stepper:
         self.scaler.update()
         tokens = sum(len(batch.targets) for batch in batches)
         own_text = any(batch.own_text for batch in batches)
-        return StepResult(parts_5, norm, tokens, counts, finite, own_text, relation)
+        share = None if own_text else squares_2[0] / squares_2[1].clamp_min(_LEAST)
+        return StepResult(parts_5, norm, tokens, counts, finite, own_text, share, relation)
 
-    def _forward(self, batch: Batch, counts: Counts, positions: int) -> tuple[LossParts, Tensor | None]:
+    def _forward(
+        self, batch: Batch, counts: Counts, positions: int, squares_2: Tensor
+    ) -> tuple[LossParts, Tensor | None]:
         reverse = self.options.on_policy.divergence == "reverse"
         teacher = self.teacher.of(batch, reverse_on_own=reverse) if self.teacher else None
         batch = batch.to(self.device)
@@ -116,6 +123,7 @@ class Stepper:
             hidden_BTD = self._forward_pass(batch.ids_BT, segments_BT=batch.segments_BT)
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+            _add_squares(squares_2, hidden_ND, batch.targets.is_struct_N)
             head_VD, weights = self.student.output_weight, self.options.loss
             parts = distill_loss(hidden_ND, head_VD, batch.targets, weights, counts, teacher=teacher)
             related = self.relations.loss(self.student, batch, positions) if self.relations else None
@@ -137,3 +145,13 @@ class Stepper:
                 raise ValueError("no number of steps")
         if scaler and self.precision.scaled:
             self.scaler.load_state_dict(scaler)
+
+
+def _add_squares(squares_2: Tensor, hidden_ND: Tensor, is_struct_N: Tensor) -> None:
+    """In the backward pass, add the squares of the gradient at `hidden_ND`: at tokens of structure, and at all."""
+
+    def add(d_hidden_ND: Tensor) -> None:
+        squares_N = d_hidden_ND.float().square().sum(dim=1)
+        squares_2.add_(torch.stack([(squares_N * is_struct_N).sum(), squares_N.sum()]))
+
+    hidden_ND.register_hook(add)  # type: ignore[no-untyped-call]

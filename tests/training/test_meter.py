@@ -1,5 +1,7 @@
 """The means between two readings: of the steps that have the tokens which a part is a mean over."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -31,6 +33,17 @@ def test_the_means_of_each_part_are_over_the_steps_that_have_it() -> None:
     assert meter.read() == pytest.approx(
         {"loss": 4.0, "kl": 2.0, "ce": 8 / 3, "format": 0.2, "agreement": 0.6, "tokens_per_s": 6.0}
     )
+
+
+def test_the_share_of_structure_is_a_mean_over_the_steps_that_have_some() -> None:
+    meter = Meter()
+    for counts, share in ((KD, 0.25), (TEXT, 0.0), (KD, 0.75)):
+        step = done(counts, 3.0, 1.0, 2.0, 0.3, 0.5)
+        meter.add(dataclasses.replace(step, format_share=torch.tensor(share)), 1.0)
+    assert Meter(**meter.state()).read()["format_share"] == 0.5
+    meter = Meter()
+    meter.add(dataclasses.replace(done(TEXT, 3.0, 1.0, 2.0, 0.0, 0.5), format_share=torch.tensor(0.0)), 1.0)
+    assert "format_share" not in meter.read()
 
 
 def test_a_mean_over_every_step_has_no_other_rounding() -> None:

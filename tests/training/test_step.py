@@ -12,8 +12,9 @@ from bitnet_core.model.student import Student
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import Batch, Example, Examples, collate, collate_rows
+from bitnet_core.traces.examples import Batch, Counts, Example, Examples, collate, collate_rows
 from bitnet_core.training.step import Stepper
+from tests.training.losses_reference import reference_loss
 
 CPU = torch.device("cpu")
 
@@ -62,6 +63,28 @@ def test_only_ternary_masters_decay(examples: list[Example]) -> None:
     decayed = {names[id(p)] for group in one.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {name for name in names.values() if name.endswith("_proj.weight")}
     assert sum(len(group["params"]) for group in one.optimizer.param_groups) == len(names)
+
+
+@pytest.mark.parametrize("sizes", [[12], [3, 9]])
+def test_the_share_of_structure_is_that_of_the_squared_gradient_at_its_states(
+    examples: list[Example], sizes: list[int]
+) -> None:
+    one, batches = stepper(), cut(examples, sizes)
+    squares, of_structure = 0.0, 0.0
+    for batch in batches:
+        states_BTD = one.student(batch.ids_BT, segments_BT=batch.segments_BT)
+        states_ND = states_BTD.flatten(0, 1)[batch.positions_N].detach().requires_grad_()
+        counts = sum((each.counts for each in batches), Counts(0, 0, 0))
+        total, *_ = reference_loss(
+            states_ND, one.student.output_weight.detach(), batch.targets, one.options.loss, counts
+        )
+        (d_states_ND,) = torch.autograd.grad(total, states_ND)
+        squares += float(d_states_ND.square().sum())
+        of_structure += float(d_states_ND[batch.targets.is_struct_N].square().sum())
+    assert 0 < of_structure < squares
+    share = one.step(batches, 0.0).format_share
+    assert share is not None
+    assert float(share) == pytest.approx(of_structure / squares, rel=1e-4)
 
 
 def test_an_embedding_that_is_kept_has_neither_gradient_nor_moments_and_the_rest_steps_as_ever(
