@@ -64,7 +64,7 @@ def plain_loss(states: Tensor, head: Tensor, targets: Targets, counts: Counts) -
     kl = WEIGHTS.tau**2 * (log_q.exp() * (log_q - log_p)).sum()
     nll = -log_probs.gather(1, targets.observed_N[:, None]).squeeze(1)
     structure = (nll * targets.is_struct_N).sum()
-    return kl / counts.kd + WEIGHTS.ce * nll.sum() / counts.ce + WEIGHTS.format * structure / counts.format
+    return kl / counts.kd + (WEIGHTS.ce * nll.sum() + WEIGHTS.format * structure) / counts.ce
 
 
 def fused_loss(states: Tensor, head: Tensor, targets: Targets, counts: Counts) -> Tensor:

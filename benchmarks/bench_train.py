@@ -118,8 +118,7 @@ def plain_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
     log_p = torch.log_softmax(torch.cat((picked, tail), dim=1) / WEIGHTS.tau, dim=1)
     kl = WEIGHTS.tau**2 * (log_q.exp() * (log_q - log_p)).sum(dim=1).mean()
     nll = -log_probs.gather(1, targets.observed_N[:, None]).squeeze(1)
-    structure = (nll * targets.is_struct_N).sum() / targets.is_struct_N.sum().clamp(min=1)
-    return kl + WEIGHTS.ce * nll.mean() + WEIGHTS.format * structure
+    return kl + WEIGHTS.ce * nll.mean() + WEIGHTS.format * (nll * targets.is_struct_N).mean()
 
 
 Step = Callable[[], int]

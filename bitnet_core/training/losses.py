@@ -35,9 +35,10 @@ _NEG_INF = float("-inf")
 class LossParts(NamedTuple):
     """The loss of a micro-batch, in nats per token, as its share of the whole batch.
 
-    `total` is the weighted sum and has the gradient; the other parts are unweighted and have none. The parts of all
-    micro-batches of a step add up to the means over the step. `agreement` is the share of KD positions at which the
-    student's most likely token is the teacher's.
+    `total` is the weighted sum and has the gradient; the other parts are unweighted and have none, each a mean over
+    the positions that it is of. In the sum, though, the format loss is a mean over all positions: the few with
+    structure would otherwise have most of the update. The parts of all micro-batches of a step add up to the means
+    over the step. `agreement` is the share of KD positions at which the student's most likely token is the teacher's.
     """
 
     total: Tensor
@@ -114,7 +115,7 @@ class _FusedLoss(torch.autograd.Function):
         shares = (
             weights.kd * _inverse(counts.kd),
             weights.ce * _inverse(counts.ce),
-            weights.format * _inverse(counts.format),
+            weights.format * _inverse(counts.ce),
         )
         # In units of the largest share, so that fp16 doesn't lose 1/N times a small probability.
         unit = (max(shares) or 1.0) if narrow == torch.float16 else 1.0
@@ -160,7 +161,8 @@ class _FusedLoss(torch.autograd.Function):
                     d_weight_VD += d_z_nV.T @ rows_nD
         scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))
         parts_4 = sums_4 * torch.tensor(scale_4, dtype=wide).to(sums_4.device, non_blocking=True)
-        total = weights.kd * parts_4[0] + weights.ce * parts_4[1] + weights.format * parts_4[2]
+        format_weight = weights.format * counts.format * _inverse(counts.ce)
+        total = weights.kd * parts_4[0] + weights.ce * parts_4[1] + format_weight * parts_4[2]
         if d_hidden_ND is not None:
             ctx.unit, ctx.dtypes = unit, (hidden_ND.dtype, weight_VD.dtype)
             ctx.save_for_backward(d_hidden_ND, d_weight_VD)

@@ -82,7 +82,7 @@ def _stopping_after_two(ctx: StageContext) -> Callable[[Trainer], None]:
 def test_the_end_of_a_resumed_training_tells_of_all_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for stops in (True, False):
-        ctx = context(tmp_path / "e", LR="1e-2")
+        ctx = context(tmp_path / "e", LR="1e-2", FORMAT_LOSS_WEIGHT="1")
         with monkeypatch.context() as patch:
             if stops:
                 patch.setattr(Trainer, "_step", _stopping_after_two(ctx))

@@ -36,8 +36,8 @@ def reference_loss(
             agree += int(bool(ids) and int(z.argmax()) == int(targets.topk_ids_NK[i, 0]))
     kl = kl / counts.kd if counts.kd else zero
     ce = ce / counts.ce if counts.ce else zero
+    total = weights.kd * kl + weights.ce * ce + weights.format * (fmt / counts.ce if counts.ce else zero)
     fmt = fmt / counts.format if counts.format else zero
-    total = weights.kd * kl + weights.ce * ce + weights.format * fmt
     return total, kl, ce, fmt, agree / counts.kd if counts.kd else 0.0
 
 

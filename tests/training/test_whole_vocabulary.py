@@ -50,11 +50,11 @@ def slow(
             ce = ce + nll
             structure = structure + (nll if targets.is_struct_N[place] else 0)
         agree += int(z_V.argmax() == y_V.argmax())
-    kl, ce, structure = (
+    kl, ce, shared, structure = (
         part / count if count else part
-        for part, count in ((kl, counts.kd), (ce, counts.ce), (structure, counts.format))
+        for part, count in ((kl, counts.kd), (ce, counts.ce), (structure, counts.ce), (structure, counts.format))
     )
-    total = weights.kd * kl + weights.ce * ce + weights.format * structure
+    total = weights.kd * kl + weights.ce * ce + weights.format * shared
     return total, kl, ce, structure, agree / max(1, counts.kd)
 
 
