@@ -19,6 +19,7 @@ from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.newest import Newest
 from bitnet_core.collecting.outstanding import Survey
 from bitnet_core.collecting.prompt_check import PromptCheck
+from bitnet_core.collecting.repeats import IN_A_ROW
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import Summary
 from bitnet_core.errors import BitnetError
@@ -227,6 +228,15 @@ class SessionReporter:
             f"{self.collection.identity.model} answers with the fingerprint {second}, where {first} answered before: "
             "it was changed in between, or servers of different builds take turns to answer.",
             "Traces name all fingerprints; for answers of one build, collect again once the server keeps to it.",
+        )
+
+    def one_answer_for_many(self) -> None:
+        self.reporter.alert(
+            "warning",
+            "one_answer",
+            f"{self.collection.identity.model} gave the same answer to {IN_A_ROW} different prompts in a row: "
+            "its server, or a cache before it, may no longer read what it is asked.",
+            "Look at the answers; if they are wrong, stop, mend the server, and collect again with another DATA_DIR.",
         )
 
     # -- while asking ------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.recount import recount
+from bitnet_core.collecting.repeats import Repeats
 from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
@@ -93,6 +94,7 @@ class CollectSession:
         self._shards.fingerprints = self._names_in(self._fingerprints_note)
         self._limit: LimitReached | None = None
         self._told_fewer = False
+        self._repeats = Repeats()
         self._report_figures: Callable[[], None] = lambda: None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
@@ -301,6 +303,8 @@ class CollectSession:
             self._note_fingerprint(answer.result.fingerprint)
         if answer.answer is not None:
             self._note_candidates(answer.answer.steps)
+            if self._repeats.noticed(request.prompt.hash, answer.answer.text, answer.steps):
+                self._report.one_answer_for_many()
         complete = self._outstanding.settle(request)
         if complete is not None:
             async with self._writing:
