@@ -7,7 +7,10 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --no-compile -c constraints.txt
+# pip would compile on one processor, also what is never imported: half a minute. What is left out is compiled when used.
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing/_internal|transformers/models)/' \
+	"$(CURDIR)/$(VENV)/lib" || true
 STAGES := teacher collect train eval dryrun pipeline
 SOURCES := bitnet_core bitnet_tui tests benchmarks
 
@@ -33,11 +36,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "bitnet: Python 3.11 or newer is needed; install it, or name it: make PYTHON=…" >&2; exit 2; }
 	@echo "Installing into $(VENV): a minute with a warm cache, longer where torch has to be downloaded."
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e .
+	$(PIP_INSTALL) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install -q -c constraints.txt -e '.[test]'
+	$(PIP_INSTALL) -q -e '.[test]'
+	@$(COMPILE)
 	@touch $@
 
 install: $(VENV)/.installed-test ## set up .venv with everything, checks included
