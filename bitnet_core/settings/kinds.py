@@ -64,8 +64,6 @@ class Setting(NamedTuple):
             return f"{noun} of at least {low}" if self.high >= _NO_LIMIT else f"{noun} from {low} to {high}"
         if self.kind == "layers":
             return "a number, or numbers in rising order such as 0,1,2"
-        if self.names_model:
-            return "a folder, a file or a name on the hub"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
     def _path(self, text: str, base: Path) -> Path:
@@ -102,7 +100,7 @@ class Setting(NamedTuple):
                 )
             _check_text(text)
             if self.names_model and not may_name_model(text):
-                raise not_allowed
+                raise ValueError("it must be a folder, a file or a name on the hub")
             return text
         try:
             if self.kind == "layers":
