@@ -41,7 +41,7 @@ MEANINGS = {
     ),
     "lr": Meaning("Learning rate: it rises to the one in the settings, then falls until the end.", _TRAIN),
     "grad norm": Meaning(
-        "Length of the gradient. Its size alone tells nothing; growth without end does, a spike of one step does not.",
+        "Length of the gradient. Its size tells nothing; growth without end does, a spike of one step does not.",
         _TRAIN,
     ),
     "QEI": Meaning("Above 1: more quality per byte than the teacher.", _JUDGED),

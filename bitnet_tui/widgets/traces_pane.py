@@ -138,7 +138,7 @@ class TracesPane(WorstTokens):
             self._traces.forget()
         self._page, self._scored, self._rescored = page, page.scored, False
         self._traces.take(page, request.get("around"))
-        if self._trace is None and page.at is not None:  # opened again where it was left
+        if self._trace is None and "around" in request and page.at is not None:  # opened again where it was left
             self._requests.ask({"ask": "show", "prompt_idx": request["around"]})
         if not page.matched:
             self._say("No trace has this text; change the search.", "label")

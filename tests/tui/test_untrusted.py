@@ -201,6 +201,8 @@ async def test_a_refused_start_and_a_warning(home: Path, sent: Sent):
         await settled(pilot)
         await pilot.press("r")
         await settled(pilot)
+        await pilot.press("y")  # its traces are outdated
+        await settled(pilot)
         assert isinstance(pilot.app.screen, MessageScreen)
         sent.check("·]52;c;cHduZWQ=·")
 
@@ -218,6 +220,8 @@ async def test_notifications(home: Path, sent: Sent):
         sent.check("Not stopped")
         await pilot.press("r")
         await settled(pilot)
+        await pilot.press("y")  # its traces are outdated
+        await settled(pilot)
         sent.check("Settings")
 
 
@@ -227,6 +231,8 @@ async def test_a_locked_vault(home: Path, sent: Sent, tmp_path: Path):
     async with BitnetApp(home, root, launch=_refuse(locked)).run_test(size=(200, 40)) as pilot:
         await settled(pilot)
         await pilot.press("r")
+        await settled(pilot)
+        await pilot.press("y")  # its traces are outdated
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         sent.check("·]52;c;cHduZWQ=·")
