@@ -208,7 +208,7 @@ class TabbedScreen(ExportingScreen):
 
     def _train_from(self, step: int) -> None:
         self._say_there("value", f"Training {'continues' if step else 'begins again'} from step {step}.")
-        self.start_stage(_TRAIN, {"RESUME_STEP": str(step)}, agreed=not step)  # the question has been answered
+        self.start_stage(_TRAIN, {"RESUME_STEP": str(step)}, agreed=True)  # the question has been answered
 
     def _say_there(self, style: str, words: str) -> None:
         if self.on_stack:

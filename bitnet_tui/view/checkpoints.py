@@ -343,7 +343,7 @@ def _goes_on_words(found: Outlook) -> str:
         if found.doubtful
         else ""
     )
-    return f"{goes_on} {moved}{doubt}"
+    return f"{goes_on} {moved}{doubt} {starting.failed_words(found)}".rstrip()
 
 
 def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:

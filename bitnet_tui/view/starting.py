@@ -68,7 +68,7 @@ def stale_words(changed: str) -> str:
 
 def question(found: Outlook) -> tuple[str, str, str, str]:
     """Whether training may begin anew beside checkpoints, or with what it diverged, as the texts of a question."""
-    failed = f"With these settings it has failed before. {offering(found.diverged)}" if found.diverged else ""
+    failed = failed_words(found)
     if not found.starts_again:
         return "Train again with the same settings?", failed, "Train anyway", UNCHANGED
     why = f"Training can't go on from its checkpoints: {in_app(found.why_not)}. " if found.why_not else ""
@@ -78,6 +78,11 @@ def question(found: Outlook) -> tuple[str, str, str, str]:
     moved = aside_words(found.aside, "The") if found.aside else "No checkpoint is moved."
     words = f"{why}{moved}{instead} {failed}".rstrip()
     return "Train again from step 0?", words, "Train again", UNCHANGED
+
+
+def failed_words(found: Outlook) -> str:
+    """That a training with these settings has diverged; empty if none has."""
+    return f"With these settings it has failed before. {offering(found.diverged)}" if found.diverged else ""
 
 
 def aside_words(steps: Sequence[int], which: str) -> str:

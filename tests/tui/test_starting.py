@@ -249,6 +249,21 @@ async def test_resume_from_here_promises_only_what_the_stage_does(home: Path):
         assert launch.values == [{"RESUME_STEP": "100"}]
 
 
+async def test_resuming_with_settings_that_have_failed_asks_once(home: Path):
+    exp, launch = _trained(home, 90_000), RecordingLaunch(warning="")
+    SimulatedRun(exp, "train", NOON + 900).finish("failed", "Training diverged: the loss rose; lower LR.")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("4", "down", "T")
+        await settled(pilot)
+        assert "Resume from step 100?" in words(pilot)
+        assert "With these settings it has failed before." in words(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert not isinstance(pilot.app.screen, ConfirmScreen)
+        assert launch.values == [{"RESUME_STEP": "100"}]
+
+
 def test_traces_that_were_collected_again_may_be_others(home: Path):
     """Only the stage knows: it is asked before checkpoints are put away, and said where one is chosen."""
     exp = _trained(home, 90_000, TOTAL_STEPS="900")
