@@ -29,7 +29,7 @@ _OF_THE_COMMAND_LINE = {
 """Only a command says what is there, or it is a file that is written."""
 _OTHERS = (
     r"--return-tokens-as-token-ids|--max-logprobs|--force-reinstall|--rc-|--disable-pip|`bitnet plan` also|"
-    r"\(--env\)|^bitnet generate|^(bitnet)? --root x$|"
+    r"\(--env\)|^bitnet generate|with --embedding x$|^(bitnet)? --root x$|"
     r"^bitnet --root x( serve| export hf && )?$|llama-gguf-split --merge"
 )
 """Flags of other programs, and what the app has no action for."""
