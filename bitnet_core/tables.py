@@ -14,6 +14,8 @@ SHARES = frozenset({"top-1 agreement"})
 """Rows and columns whose numbers are shares."""
 _OF_BYTES = f", {BYTES}"
 _NARROWEST = 12
+_WIDEST = 200
+"""Where there is no limit, a longer cell pushes the rest of its row to the right, and no other row."""
 
 
 def cell(value: Any, *, as_bytes: bool = False, as_share: bool = False) -> str:
@@ -47,7 +49,7 @@ def table_parts(
 ) -> tuple[list[str], str, list[str]]:
     """The lines of the heading, the rule below it, and the lines of the rows, with numbers aligned to the right.
 
-    To fit into `cells`, wide columns are wrapped. Cells are as in `row_texts`.
+    To fit into `cells`, wide columns are wrapped; without them, nothing is. Cells are as in `row_texts`.
     """
     across = max([len(columns), *(len(row) for row in rows)], default=0)
     heads = [flat(column) for column in columns] + [""] * (across - len(columns))
@@ -55,12 +57,15 @@ def table_parts(
     texts = [row_texts(heads, row) for row in filled]
     numeric = [_is_numeric([row[place] for row in filled]) for place in range(across)]
     widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
-    if cells is not None:
+    if cells is None:
+        widths = [min(one, _WIDEST) for one in widths]
+    else:
         floors = [_longest_word([heads[place], *(row[place] for row in texts)]) for place in range(across)]
         whole = [not any(" " in row[place] for row in texts) for place in range(across)]
         widths = _narrowed(widths, floors, numeric, whole, cells - len(_GAP) * (across - 1))
     rule = _GAP.join("─" * one for one in widths)
-    return _wrapped(heads, widths, numeric), rule, [part for row in texts for part in _wrapped(row, widths, numeric)]
+    lines = [_wrapped(row, widths, numeric, whole=cells is None) for row in (heads, *texts)]
+    return lines[0], rule, [part for row in lines[1:] for part in row]
 
 
 def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
@@ -103,11 +108,14 @@ def _narrowed(
     return widths
 
 
-def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
-    """One row of a table, on as many lines as its longest cell needs."""
-    columns = [wrap(text, one) for text, one in zip(texts, widths, strict=True)]
+def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool], *, whole: bool) -> list[str]:
+    """One row of a table, on as many lines as its longest cell needs; with `whole`, on one."""
+    columns = [[text] if whole else wrap(text, one) for text, one in zip(texts, widths, strict=True)]
     lines = []
     for parts in itertools.zip_longest(*columns, fillvalue=""):
-        placed = (pad(part, one, right=right) for part, one, right in zip(parts, widths, numeric, strict=True))
+        placed = (
+            part if whole and width(part) > one else pad(part, one, right=right)
+            for part, one, right in zip(parts, widths, numeric, strict=True)
+        )
         lines.append(_GAP.join(placed).rstrip())
     return lines

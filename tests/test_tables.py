@@ -28,6 +28,13 @@ def test_a_column_of_prose_folds_to_the_terminal():
     assert " ".join(" ".join(lines[3:]).split()) == f"student 123,456,789 {prose}"
 
 
+def test_a_very_long_cell_widens_no_other_row_of_a_table_without_a_limit():
+    rows = [["a", "x" * 20_000, "here"], *(["b", "y", "there"] for _ in range(200))]
+    heading, rule, body = table_parts(["name", "value", "origin"], rows)
+    assert body[0].endswith(f"{'x' * 20_000}  here") and len(body) == 201
+    assert body[1].endswith("there") and max(map(len, [*heading, rule, *body[1:]])) < 300
+
+
 def test_an_id_is_whole_while_a_sentence_beside_it_can_fold():
     ids = ["20261127T205812-collect-0a1b2c", "20261127T205812-train-ffffff"]
     rows = [[one, "interrupted", "3m 21s", "The process ended unexpectedly. " * 4] for one in ids]

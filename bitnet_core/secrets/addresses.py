@@ -26,8 +26,9 @@ from bitnet_core.text import flat
 
 _NAME = "addresses.json"
 _MOST_BYTES = 1 << 22
-_SHOWN = 200
-_PLAIN_HOST = re.compile(r"[a-z0-9_.-]+(:\d+)?|\[[0-9a-f:.]+\](:\d+)?", re.IGNORECASE)
+_SHOWN = 300
+"""More than the longest origin, so that the command which allows it has all of it."""
+_PLAIN_HOST = re.compile(r"[a-z0-9_.-]{1,253}(:\d{1,5})?|\[[0-9a-f:.]{1,45}\](:\d{1,5})?", re.IGNORECASE)
 _ORIGIN = re.compile(rf"https?://(?:{_PLAIN_HOST.pattern})", re.IGNORECASE)
 _USUAL_PORTS = {"http": 80, "https": 443}
 

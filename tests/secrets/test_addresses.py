@@ -189,7 +189,19 @@ def test_a_damaged_list_sends_nothing(isolated: Path, text: str) -> None:
         require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": "http://10.0.0.1/v1"}))
 
 
-@pytest.mark.parametrize("address", ["", "evil.example", "ftp://evil.example", "https://", "file:///etc/passwd"])
+def test_the_command_that_allows_a_very_long_address_has_all_of_it() -> None:
+    origin = f"https://{'a' * 249}.com:65535"
+    note_arrived({"OPENAI_BASE_URL": f"{origin}/v1"}, "s3:kd", {})
+    with pytest.raises(BitnetError, match=f"allow it with `bitnet keys allow OPENAI_API_KEY {origin}`"):
+        require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": f"{origin}/v1"}))
+    allow("OPENAI_API_KEY", origin)
+    require_allowed(["OPENAI_API_KEY"], from_values({"OPENAI_BASE_URL": f"{origin}/v1"}))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "evil.example", "ftp://evil.example", "https://", "file:///etc/passwd", f"https://{'a' * 254}:8000"],
+)
 def test_what_is_no_server_is_not_allowed(address: str) -> None:
     with pytest.raises(UsageError, match="is not a server's address"):
         allow("OPENAI_API_KEY", address)
