@@ -255,6 +255,13 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         event.stop()
+        self._open()
+
+    def on_value_input_clicked(self, message: ValueInput.Clicked) -> None:
+        message.stop()
+        self._open()
+
+    def _open(self) -> None:
         if self._row is not None and not self._row.fixed:
             self._edit(self._row)
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import ClassVar
 
+from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
@@ -22,8 +23,19 @@ class Previewed(Message, bubble=False):
 
 
 class ValueInput(SteadyInput):
-    """The foot names what Enter does with what is typed here."""
+    """Closed until a value is changed. The foot names what Enter does with what is typed here."""
+
+    class Clicked(Message):
+        """It was clicked while it was closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         replace(bindings.shared("move.choose", "submit", "Save"), show=True, tooltip="Save what was typed")
     ]
+
+    def check_message_enabled(self, message: Message) -> bool:
+        """Textual drops every click on a field that is closed; this one opens it."""
+        return super().check_message_enabled(message) or (self.disabled and isinstance(message, events.Click))
+
+    def on_click(self) -> None:
+        if self.disabled:
+            self.post_message(self.Clicked())

@@ -294,6 +294,22 @@ async def test_a_value_is_unset_at_once_by_its_key_and_the_list_keeps_the_focus(
         assert (exp.root / ".env").read_text() == ENV
 
 
+async def test_a_click_on_the_closed_field_opens_it_with_the_value_selected(home: Path):
+    exp = experiment(home, "one")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("6", "slash", *"total_steps", "enter")
+        await settled(pilot)
+        await click_on(pilot, "enter changes the highlighted one")
+        field = pilot.app.screen.query_one("#config-value", Input)
+        assert (pilot.app.focused, field.selected_text) == (field, "200")
+        await pilot.press(*"300")
+        await settled(pilot)
+        await click_on(pilot, "Save")
+        await settled(pilot)
+        assert "TOTAL_STEPS=300" in (exp.root / ".env").read_text()
+
+
 async def test_what_cannot_be_unset_is_refused_with_its_reason(home: Path):
     exp = experiment(home, "one")
     before = f"{ENV}KD_TAU=2\nLR=0.${{KD_TAU}}\n"
