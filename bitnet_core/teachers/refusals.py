@@ -218,10 +218,10 @@ class SentRequest:
         setting = where = self.key_name or self.provider.key_setting
         if self.own and not self.key_name:
             where = f"{setting} (or TEACHER_API_KEY)"
-        return KeyRefused(
-            f"{self.provider.name} refuses the key in {where} ({said}); "
-            f"set a valid one in the environment or with `bitnet keys set {setting}`."
-        )
+        name, fix = self.provider.name, f"in the environment or with `bitnet keys set {setting}`."
+        if not self.key:
+            return KeyRefused(f"{name} wants a key, and none is given ({said}); set one {fix}")
+        return KeyRefused(f"{name} refuses the key in {where} ({said}); set a valid one {fix}")
 
     def _of_access(self, reply: Reply, said: str) -> Exception | None:
         """A 401 or 403 blames the key only if its words name the key, or nothing."""

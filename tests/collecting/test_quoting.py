@@ -79,7 +79,7 @@ def test_a_key_that_is_revoked_in_the_middle_ends_the_run(
         return Canned({"error": {"message": "Incorrect API key provided"}}, 401) if number > 6 else None
 
     with ChatServer(FakeTeacher(teacher_tokenizer, twist)) as server:
-        with pytest.raises(BitnetError, match="refuses the key"):
+        with pytest.raises(BitnetError, match="wants a key"):
             collect.run(sequential_context(tmp_path, server))
         assert [is_probe(asked) for asked in server.asked[7:]] == [False, True]
 

@@ -26,7 +26,7 @@ from bitnet_core.teachers.refusals import (
 )
 
 SENT = SentRequest(
-    PROVIDERS["custom"], "http://x/v1", "m", None, 20, {"temperature": 0.8, "top_p": 0.95, "seed": 3}, 512
+    PROVIDERS["custom"], "http://x/v1", "m", "sk-1f9c", 20, {"temperature": 0.8, "top_p": 0.95, "seed": 3}, 512
 )
 
 
@@ -154,6 +154,14 @@ def test_a_status_that_no_prompt_has_is_about_every_request(status: int) -> None
     found = SENT.refusal(reply(status, "no", code="insufficient_quota"))
     assert isinstance(found, QuotaSpent)
     assert found.of_prompt is None
+
+
+def test_a_server_that_wants_a_key_where_none_is_given_is_not_said_to_refuse_one() -> None:
+    sent = SentRequest(PROVIDERS["custom"], "http://x/v1", "m", None)
+    assert str(sent.refusal(reply(401, "Unauthorized"))) == (
+        "custom wants a key, and none is given (HTTP 401: Unauthorized); "
+        "set one in the environment or with `bitnet keys set CUSTOM_API_KEY`."
+    )
 
 
 def test_a_request_without_logprobs_is_not_of_the_settings_for_collecting() -> None:

@@ -169,6 +169,7 @@ RUNNING = "still running"
 """Why nothing is known yet from a test."""
 
 _REFUSED_KEY = re.compile(r"(?:.*\. There, )?\S+ refuses the key in \S+(?: \(or \S+\))? \((.*)\); set a valid one ")
+_NO_KEY = re.compile(r"(?:.*\. There, )?\S+ wants a key, and none is given \((.*)\); set one ")
 _OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
 _CODE = re.compile(r"^[^(]* \(([\w .]{3,24}):")
 _SHORT_CELLS = 60
@@ -218,7 +219,8 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
         text = f"Nothing at {where} answers as such a server; an address usually ends in /v1."
         return _of_address(provider, text, "no such server at its address")
     if not report.get("key_accepted"):
-        offer = ("Type another key", "KEY") if provider is None or has_models(provider) else ("", "")
+        press = "Type the key" if _NO_KEY.match(raw) else "Type another key"
+        offer = (press, "KEY") if provider is None or has_models(provider) else ("", "")
         words = _key_refused(raw, provider) or problem or "The key was refused."
         return Found((_bad(words),), offer[0], field=offer[1], models=models, why=in_short(words))
     if not report.get("model"):
@@ -239,9 +241,13 @@ def _answer(report: Mapping[str, Any], draft: Draft) -> Found:
 
 
 def _key_refused(raw: str, provider: Provider | None) -> str:
-    """That the teacher refuses the key, by its name on the page and with the fix there; empty if that isn't said."""
+    """That the teacher refuses the key or has none, by its name on the page and with the fix; empty if neither."""
+    if provider is None:
+        return ""
+    if said := _NO_KEY.match(raw):
+        return f"{short_name(provider)} wants a key, and none is given ({said[1]}); type it into “Key”."
     said = _REFUSED_KEY.match(raw)
-    if said is None or provider is None:
+    if said is None:
         return ""
     return f"{short_name(provider)} refuses the key ({said[1]}); type another one into “Key”."
 
