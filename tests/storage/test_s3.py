@@ -45,6 +45,19 @@ def sentence(told: pytest.ExceptionInfo[BitnetError]) -> str:
     return message
 
 
+@pytest.mark.usefixtures("no_aws_keys")
+def test_without_any_keys_it_says_where_to_set_them() -> None:
+    with (
+        s3.opened(S3Options(bucket=BUCKET, prefix="p", endpoint="http://127.0.0.1:9"), Keys({})) as opened,
+        pytest.raises(Refused) as told,
+    ):
+        opened.get("x")
+    assert sentence(told) == (
+        "S3 can't be used (no access keys are set, and this machine has none of its own); "
+        "run `bitnet keys set` for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`."
+    )
+
+
 @pytest.mark.parametrize(
     ("reply", "fix"),
     [

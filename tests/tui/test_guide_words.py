@@ -14,8 +14,9 @@ from bitnet_tui.labels import label
 from bitnet_tui.services.commands import last_sentence
 from bitnet_tui.services.storing import Check
 from bitnet_tui.view.guide import storing, teachers
-from bitnet_tui.view.guide.draft import HERE, STUDENT_FIELDS
+from bitnet_tui.view.guide.draft import HERE, STUDENT_FIELDS, Draft
 from bitnet_tui.view.guide.words import about, plain
+from bitnet_tui.view.spans import unstyled
 
 
 def _names_a_setting(words: str) -> bool:
@@ -49,6 +50,23 @@ def test_what_to_do_without_a_key_is_said_as_a_field_to_fill(tmp_path: Path):
     assert plain(last_sentence(f"bitnet: {sentence}\n", check.worded)) == plain(sentence)
     said = plain(str(missing_key(PROVIDERS["groq"])))
     assert said == "There is no key for groq: type it into “Key”, or choose SmolLM2-135M, which needs none."
+
+
+def test_without_access_keys_it_leads_to_their_fields():
+    sentence = (
+        "S3 can't be used (no access keys are set, and this machine has none of its own); "
+        "run `bitnet keys set` for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`."
+    )
+    assert plain(sentence).endswith("; type “Access key” and “Secret key”, or run `aws configure`.")
+    found = storing.failed(sentence, Draft({"STORAGE_BACKEND": "s3", "S3_BUCKET": "b"}))
+    assert (found.offer, found.field) == ("Go to Access key", "AWS_ACCESS_KEY_ID")
+
+
+def test_a_teacher_that_wants_a_key_is_not_said_to_refuse_one():
+    said = "custom wants a key, and none is given (HTTP 401: No (key)); set one in the environment or with `bitnet`."
+    found = teachers.answer({"provider": "custom", "reachable": True, "key_accepted": False, "problem": said})
+    told = "✗ Other server wants a key, and none is given (HTTP 401: No (key)); type it into “Key”."
+    assert (unstyled(*found.lines), found.offer) == (told, "Type the key")
 
 
 def test_of_what_a_server_says_the_code_is_repeated_in_short():

@@ -239,7 +239,8 @@ class Aws:
             raise self._unreached(error) from error
         except exceptions.NoCredentialsError as error:
             fix = "run `bitnet keys set` for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
-            raise self._refused(error, fix) from error
+            none = "no access keys are set, and this machine has none of its own"
+            raise Refused(f"{self._title} can't be used ({none}); {fix}.") from error
         except _LOGIN_ENDED as error:
             raise self._refused(error, _EXPIRED) from error
         except exceptions.NoRegionError as error:

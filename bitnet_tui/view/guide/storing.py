@@ -41,6 +41,8 @@ _IN_FORM = {
 _EXAMPLE = re.compile(r"\b(?:empty =|such as|only for) [^.;]+")
 _OPTIONAL = re.compile(r"\bempty =|\bonly for\b")
 _NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "STORAGE_CHECKPOINTS", "ICLOUD_SESSION_TOKEN"})
+_OWN_KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
+"""Without these the machine's own are looked for."""
 SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
 """(words, value) of STORAGE_SYNC."""
 
@@ -98,6 +100,8 @@ def what(name: str, backend: str) -> str:
 
 def placeholder(name: str, backend: str) -> str:
     """What an empty field shows: that it is needed, what empty means, what it is only for, or an example."""
+    if name in _OWN_KEYS:
+        return "or this machine's own AWS keys"
     found = _EXAMPLE.search(what(name, backend))
     return "needed" if name in KINDS[backend].needs else found[0] if found else ""
 

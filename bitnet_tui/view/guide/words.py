@@ -13,6 +13,8 @@ _COMMANDS = (
         r"type it into \1",
     ),
     (re.compile(r"`bitnet keys set (\w+)` keeps it in the OS keyring"), r"type it into \1"),
+    (re.compile(r"\brun `bitnet keys set` for (\w+)"), r"type \1"),
+    (re.compile(r", or `aws configure`"), ", or run `aws configure`"),
     (re.compile(r"`bitnet store login`"), "Log in"),
     (re.compile(r"\brun Log in\b"), "log in"),
     (re.compile(r" in \.env\b"), " here"),
