@@ -110,9 +110,8 @@ def legend(cells: int = 0, rows: "Sequence[ExperimentRow]" = ()) -> Line:
     The signs of a low QEI, and of a held-out loss that rose or where it goes, stand there if a row has them.
     """
     seen = [row for row in rows if not row.hidden]
-    low = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
-    low += [ROSE] if any(row.figures.worse and not (row.figures.kept or row.figures.ruined) for row in seen) else []
-    signs = [low[0]._replace(word=", ".join(one.word for one in low))] if low else []
+    signs = [LOW_QEI] if any(row.qei_too_low for row in seen) else []
+    signs += [ROSE] if any(row.figures.worse and not (row.figures.kept or row.figures.ruined) for row in seen) else []
     signs += [BEST_KEPT] if any(row.figures.kept for row in seen) else []
     arrows = [one for sign, one in TRENDS.items() if any(row.figures.trend == sign for row in seen)]
     there = {look(stage.shown_state) for row in seen for stage in row.stages[1:]}

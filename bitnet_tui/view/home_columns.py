@@ -133,7 +133,7 @@ def stored_mark(stored: Stored) -> Span:
     if stored.upload in ("failed", "interrupted") or stored.unreadable:
         return Span("✗", "bad")
     if stored.at is None:
-        return Span("none", "label")
+        return Span("0 B", "label")
     if stored.waiting:
         return Span(f"↑{count(stored.waiting)}", "warn")
     return Span("↻", "warn") if stored.behind else Span("✓", "good")

@@ -20,7 +20,7 @@ _STYLES = {
 }
 LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in _STYLES.items()}
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
-LOW_QEI = Look("▲", "low QEI", "warn")
+LOW_QEI = Look("▼", "low QEI", "warn")
 """Of a QEI below its gate."""
 ROSE = Look("▲", "held-out rose", "warn")
 """Of a held-out loss above that at the start of the training."""

@@ -58,11 +58,11 @@ def _rows(draw: st.DrawFn) -> ExperimentRow:
     ("qei", "gate", "failed", "text", "styles"),
     [
         (1.31, 1.0, 0, "1.31", ["good"]),
-        (0.7, 1.0, 0, "0.70 ▲", ["warn", "warn"]),
-        (0.7, 1.0, 3, "0.70 ▲", ["warn", "warn"]),
+        (0.7, 1.0, 0, "0.70 ▼", ["warn", "warn"]),
+        (0.7, 1.0, 3, "0.70 ▼", ["warn", "warn"]),
         (1.31, 1.0, 1, "1.31", [""]),
         (1.31, None, 0, "1.31", [""]),
-        (7.281, 8.0, 0, "7.28 ▲", ["warn", "warn"]),
+        (7.281, 8.0, 0, "7.28 ▼", ["warn", "warn"]),
     ],
 )
 def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, failed, text, styles):
@@ -71,7 +71,7 @@ def test_a_qei_is_good_only_above_its_gate_and_if_no_gate_failed(qei, gate, fail
     assert unstyled(spans) == text
     assert [span.style for span in spans] == styles
     assert cells_of(spans) <= BY_ID["qei"].widest
-    assert ("▲ low QEI" in unstyled(legend(72, [row]))) == ("▲" in text)
+    assert ("▼ low QEI" in unstyled(legend(72, [row]))) == ("▼" in text)
     assert all(cells_of(legend(cells, [row])) <= cells for cells in (52, 72))
 
 
@@ -93,7 +93,7 @@ def test_a_training_that_ended_worse_than_it_began_stands_out():
     low = replace(row, qei=0.5, qei_gate=1.0)
     falls = replace(row, figures=Figures(held_out=4.0, before=5.0, active=True))
     assert cells_of(legend(78, [low, falls, replace(row, figures=replace(row.figures, kept=(1, 5.0)))])) <= 78
-    assert "▲ low QEI, held-out rose" in unstyled(legend(110, [low]))
+    assert "▼ low QEI  ▲ held-out rose" in unstyled(legend(110, [low]))
     assert "▲" not in unstyled(legend(90, [replace(row, figures=Figures(held_out=5.0, first=5.636))]))
     kept = replace(row, figures=replace(row.figures, stopped=True, kept=(80, 4.98)))
     assert unstyled(BY_ID["heldout"].text(kept, NOON)) == "6.54 ◆"
@@ -287,7 +287,7 @@ def test_what_was_kept_may_be_anything():
     ("stored", "mark"),
     [
         (Stored("s3", 1.0), "✓"),
-        (Stored("s3", None), "none"),
+        (Stored("s3", None), "0 B"),
         (Stored("s3", 1.0, waiting=3), "↑3"),
         (Stored("s3", 1.0, behind=True), "↻"),
         (Stored("s3", 1.0, waiting=3, upload="running"), "▸"),
