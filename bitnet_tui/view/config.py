@@ -341,6 +341,9 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
     if "train" in found.concerned and (words := training_words(found.training, running="train" in found.running)):
         yield "○", words, "label"
         told.append("train")
+    if "train" in found.concerned and "train" not in told and found.training.step is None:
+        yield "○", f"{_stages(['train'])} will use it in its next run, which begins at step 0.", "label"
+        told.append("train")
     later = [name for name in found.concerned if name not in told]
     if later:
         yield "○", f"{_stages(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"

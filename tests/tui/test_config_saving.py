@@ -118,7 +118,8 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
         (
             Effects(("collect", "train")),
             False,
-            "○ “Collect traces” and “Train the student” will use it in their next run.",
+            "○ “Train the student” will use it in its next run, which begins at step 0.\n"
+            "○ “Collect traces” will use it in its next run.",
         ),
         (
             Effects(("train",), (), (), ("train",)),

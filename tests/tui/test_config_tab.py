@@ -176,7 +176,7 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             assert (exp.root / ".env").read_text() == ENV
             await pilot.press("backspace", *"0.01")  # it is not left and come to again: nothing is selected
             await settled(pilot)
-            assert "“Train the student” will use it in its next run." in words(pilot)
+            assert "“Train the student” will use it in its next run, which begins at step 0." in words(pilot)
             assert field.region == before
             await pilot.press("enter")
             await settled(pilot)
@@ -189,7 +189,10 @@ async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
             started_with = "“Train the student” is running: it continues with the value that it started with"
             await until(pilot, lambda: started_with in words(pilot))
             training.finish()
-            await until(pilot, lambda: "“Train the student” will use it in its next run." in words(pilot))
+            await until(
+                pilot,
+                lambda: "“Train the student” will use it in its next run, which begins at step 0." in words(pilot),
+            )
             await pilot.press("escape", "escape")
             await settled(pilot)
             assert len(pilot.app.screen_stack) == 1
