@@ -76,6 +76,7 @@ def _progress(total: int, *, as_json: bool) -> Iterator[Callable[[int], None]]:
         elif live:
             safe(sys.stderr).redraw(f"{done}/{total} traces")
 
+    on_progress(0)  # the student is loaded by now
     try:
         yield on_progress
     finally:

@@ -10,8 +10,8 @@ from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.token_text import TokenText
 
-_WORST = (("Worst token", "Worst"), ("Least sure token", "Least sure"))
-_WORST_OF_ALL = (("Worst of all", "Worst of all"), ("Least sure of all", "Least of all"))
+_WORST = (("Worst token", "Worst"), ("Teacher's least sure", "Teacher unsure"))
+_WORST_OF_ALL = (("Worst of all", "Worst of all"), ("Least sure of all", "Unsure of all"))
 """What is gone to by KL, and by Other, by which the teacher is least sure; second, where there is little room."""
 
 

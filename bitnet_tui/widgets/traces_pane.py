@@ -52,9 +52,9 @@ class TracesPane(WorstTokens):
         self._place = cast("Shell", self.app).place(self._root, TracesPlace)
         with KeyBar(field=_FIELD_CELLS):
             yield FilterInput(self._place.search, compact=True, id="trace-search")
+            yield KeyButton("", "traces.score", others=[*scoring.OFFERED.values()], id="trace-score")
             yield KeyButton("", "traces.order", others=[("Sorted by number", "by number")], id="trace-order")
             yield KeyButton("Rejects", "traces.rejects", id="trace-rejects")
-            yield KeyButton("", "traces.score", others=[*scoring.OFFERED.values()], id="trace-score")
         with Container(id="traces-body"):
             with Vertical(id="trace-listed"):
                 yield TraceList()

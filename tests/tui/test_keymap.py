@@ -224,7 +224,7 @@ async def test_buttons_and_words_name_the_keys_that_the_user_has(home: Path):
                 await settled(pilot)
                 assert expected in shown(pilot)
             labels = [str(one.label) for one in pilot.app.screen.query(KeyButton)]
-            assert "f10 Least sure token" in map(str.strip, labels) and "N Least sure of all" in labels
+            assert "f10 Teacher's least sure" in map(str.strip, labels) and "N Least sure of all" in labels
             await pilot.press("escape")
             await settled(pilot)
             assert "f8 sort" in words(pilot)

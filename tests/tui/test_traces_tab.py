@@ -96,7 +96,7 @@ async def test_a_journey_through_the_traces(
         await settled(pilot)
         await click_on(pilot, "S Score student")
         order = _worst(made)
-        assert "Score again" in shown(pilot) and "Least sure" not in shown(pilot)
+        assert "Score again" in shown(pilot) and "least sure" not in shown(pilot)
         means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
         listed = pilot.app.screen.query_one(TraceList)
         worst_there = next(value for value, index, _ in order if index == max(means, key=means.__getitem__))
@@ -324,7 +324,7 @@ async def test_all_that_keys_do_is_a_click_away_at_80_columns(
         await settled(pilot)
         before = _told(pilot)
         bar = pilot.app.screen.query_one("#trace-going").region
-        await click_on(pilot, "n Least sure token")
+        await click_on(pilot, "n Teacher's least sure")
         assert _told(pilot) != before
         await click_on(pilot, "N Least sure of all")
         assert pilot.app.screen.query_one("#trace-going").region == bar
@@ -360,7 +360,7 @@ async def test_the_smallest_window_has_room_for_candidates(
         token = pilot.app.screen.query_one("#trace-token").region
         assert token.height >= 4
         assert token.bottom <= 14, "the foot's line is the last"
-        assert "N Least of all" in shown(pilot)
+        assert "Unsure of all" in shown(pilot)
 
 
 async def test_damaged_scores_are_said_and_the_traces_are_shown(

@@ -1,6 +1,7 @@
 """The list of traces, the head of one, the sentence below them, and rejected answers. Values in, lines out."""
 
 from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, rejection, share, significant, width, wrap
+from bitnet_tui.key_names import key
 from bitnet_tui.view.spans import Line, Span, cells_of, cut, line, spread
 from bitnet_tui.view.traces.columns import in_columns
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
@@ -79,7 +80,12 @@ def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
         left[0] = Span(f"{NAMES[shading]} ", "label")
     if scored is not None and outdated:
         left.append(Span(f"  ↻ KL of step {scored.step}: {flat(scored.outdated)}", "warn"))
-    elif scored is not None:
+    elif scored is None:
+        ahead = [Span(f"{key('traces.score')} finds the student's errors", "label")]
+        if cells < cells_of(left) + 2 + cells_of(ahead):
+            left[0] = Span(f"{NAMES[shading]} ", "label")
+        return spread(left, ahead, cells) if cells_of(left) + 2 + cells_of(ahead) <= cells else cut(left, cells)
+    else:
         bits = "" if scored.activation_bits is None else f" A{scored.activation_bits}"
         return spread(left, [Span(f"student of step {scored.step}{bits}", "label")], cells)
     return cut(left, cells)

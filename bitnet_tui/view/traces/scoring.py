@@ -13,13 +13,18 @@ NAMED = ("traces.score", "traces.shade", "traces.worst-of-all")
 """The actions whose keys these sentences name."""
 
 
+_BAR_CELLS = 10
+_ENDS = "(it ends with the app)"
 LOOKING = "Looking for the worst token…"
 
 
 def running(done: int, total: int | None, seconds: float) -> str:
     """How far scoring is. Loading the student comes first; the seconds tell that it goes on."""
-    how = "loading it" if total is None else f"{number(done)} of {number(total)} traces"
-    return f"Scoring the newest student: {how}, {duration(seconds)}"
+    if total is None:
+        return f"Scoring the newest student: loading it first, {duration(seconds)} {_ENDS}"
+    full = _BAR_CELLS * done // max(1, total)
+    bar = "━" * full + "─" * (_BAR_CELLS - full)
+    return f"Scoring the newest student: {number(done)} of {number(total)} traces, {duration(seconds)} {bar} {_ENDS}"
 
 
 GONE = "The experiment was renamed or deleted meanwhile, so its student was not scored."
