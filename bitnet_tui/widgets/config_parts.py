@@ -36,6 +36,7 @@ class ValueInput(SteadyInput):
         """Textual drops every click on a field that is closed; this one opens it."""
         return super().check_message_enabled(message) or (self.disabled and isinstance(message, events.Click))
 
-    def on_click(self) -> None:
+    def on_click(self, event: events.Click) -> None:
         if self.disabled:
+            event.prevent_default()
             self.post_message(self.Clicked())
