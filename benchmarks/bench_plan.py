@@ -45,14 +45,17 @@ SHOWN = (
     ("tokens_per_processor_s", "tokens/s", 1.0),
     ("checkpoint", "MB", 1e6),
 )
+EIGHT_LAYERS = preset("nano", 8192, layers=8, max_positions=128)
 CASES = {
-    "nano, 4 × 256: the head is most of it": (preset("nano", 49152, max_positions=256), 4, 256),
-    "mini, 2 × 128: the linears are": (preset("mini", 49152, max_positions=128), 2, 128),
-    "8 layers of nano, 8 × 128: the activations are": (preset("nano", 8192, layers=8, max_positions=128), 8, 128),
+    "nano, 4 × 256: the head is most of it": (preset("nano", 49152, max_positions=256), 4, 256, False),
+    "mini, 2 × 128: the linears are": (preset("mini", 49152, max_positions=128), 2, 128, False),
+    "8 layers of nano, 8 × 128: the activations are": (EIGHT_LAYERS, 8, 128, False),
+    "the same, which computes them again": (EIGHT_LAYERS, 8, 128, True),
     "3 layers of smollm2-135m, 1 × 256: the embedding is most of it, and is kept": (
         replace(preset("smollm2-135m", 49152, layers=3, max_positions=256), embedding_type="Q4_0"),
         1,
         256,
+        False,
     ),
 }
 
@@ -67,11 +70,12 @@ def traces(vocabulary: int) -> TraceSet:
     return TraceSet(found, vocabulary, 20, "tokenizer", "template", "teacher")
 
 
-def options_of(rows: int, length: int, steps: int) -> TrainOptions:
+def options_of(rows: int, length: int, steps: int, *, recompute: bool) -> TrainOptions:
     flip = FlipOptions(budget_tokens=1 << 40, fraction=0.0)
     return TrainOptions(
         batch_size=rows,
         max_seq_len=length,
+        recompute=recompute,
         total_steps=steps,
         log_interval=1,
         checkpoint_interval=steps,  # one, at the end: in the processor time of a few steps it would count for half
@@ -85,7 +89,7 @@ def planned(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
     program = rss_bytes()
     step = probe.step_seconds(config, probe.Work(sampler, options, CPU, precision), again=True)
     batch = Batch(options.batch_size, options.max_seq_len)
-    tensors = training_bytes(config, batch, narrow=False, device_type="cpu")["peak"]
+    tensors = training_bytes(config, batch, narrow=False, device_type="cpu", recompute=options.recompute)["peak"]
     return {
         "peak": program + step["memory_factor"] * tensors,
         "tensors": tensors,
@@ -138,9 +142,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.measure:
         what, case = args.measure
-        config, rows, length = CASES[case]
+        config, rows, length, recompute = CASES[case]
         work = {"plan": planned, "train": trained}[what]
-        print(json.dumps(work(config, options_of(rows, length, args.steps))))
+        print(json.dumps(work(config, options_of(rows, length, args.steps, recompute=recompute))))
         return
     for case in CASES:
         plans, runs = [], []

@@ -84,6 +84,7 @@ _LABELS = {
     "TRAIN_BATCH_SIZE": "Batch size",
     "NUM_WORKERS": "Threads for batches",
     "KD_DATA_PATH": "Traces to train on",
+    "RECOMPUTE_ACTIVATIONS": "Recompute activations",
     "GRAD_ACCUM_STEPS": "Batches a step",
     "LR": "Learning rate",
     "LR_SCHEDULE": "Decay shape",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bitnet_core.model.cache import KVCache, LayerMemory, WholeCache
 from bitnet_core.model.config import StudentConfig
@@ -38,6 +39,12 @@ class Student(nn.Module):
     Its parameters are fp32 masters, quantised in each forward pass; gradients pass straight through. An embedding
     that is kept in a type of llama.cpp (`embedding_type`) has no gradient. A new student is at 8 activation bits.
     Autocast, where it is used, wraps the forward pass.
+    """
+
+    recompute = False
+    """Whether all layers but the last keep only their input for the backward pass, which computes the rest again.
+
+    The last one comes first there, before anything else is freed: computing it again would save nothing.
     """
 
     def __init__(self, config: StudentConfig) -> None:
@@ -197,8 +204,13 @@ class Student(nn.Module):
     ) -> Tensor:
         hidden_BTD = self.model.embed_tokens(ids_BT)
         rotation = self.rotation(positions_BT, hidden_BTD.dtype)
-        for layer in self.model.layers:
-            hidden_BTD = layer(hidden_BTD, rotation, mask, cache)
+        last = len(self.model.layers) - 1
+        for place, layer in enumerate(self.model.layers):
+            inputs = (hidden_BTD, rotation, mask, cache)
+            if self.recompute and place < last and torch.is_grad_enabled():  # nothing in a layer is random
+                hidden_BTD = checkpoint(layer, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden_BTD = layer(*inputs)
         out_BTD: Tensor = self.model.norm(hidden_BTD)
         return out_BTD
 

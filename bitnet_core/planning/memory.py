@@ -50,34 +50,43 @@ def training_bytes(
     device_type: str,
     devices: int = 1,
     quantize: bool = True,
+    recompute: bool = False,
     teacher: Beside | None = None,
     source: int = 0,
 ) -> dict[str, int]:
     """Bytes of one device by part, and their `peak`; without the program itself.
 
-    `narrow` says that autocast computes in 2 bytes; `quantize` is False for a full-precision twin. With several
-    `devices`, weights, gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is
-    whole; each device has its own batch, and the whole of a `teacher` and of a source of `source` bytes.
+    `narrow` says that autocast computes in 2 bytes; `quantize` is False for a full-precision twin; with `recompute`
+    the backward pass computes all layers but the last again, one at a time. With several `devices`, weights,
+    gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is whole; each device has
+    its own batch, and the whole of a `teacher` and of a source of `source` bytes.
     """
     trained, linears = config.trained_parameters(), _linear_weights(config)
     embedding = config.vocab_size * config.hidden_size
     weights = _share(_WIDE * config.parameters(), devices)
     adamw = _share(2 * _WIDE * trained, devices)
     gradients = _share(_WIDE * trained, devices)
-    quantized = _quantized_bytes(linears, narrow=narrow, held=batch.accumulate > 1) if quantize else 0
+    layers, held = config.num_hidden_layers, batch.accumulate > 1
+    recompute = recompute and layers > 1
+    kept = linears // layers if recompute else linears
+    quantized = _quantized_bytes(kept, linears if held else 0, narrow=narrow) if quantize else 0
     gathered = 0
     if devices > 1:  # the layer at work and the next one, or the embedding
-        layer = linears // config.num_hidden_layers
+        layer = linears // layers
         quantized, gathered = _share(quantized, devices), _WIDE * max(2 * layer, embedding)
-    activations = activation_bytes(config, batch, narrow=narrow)
+    activations = activation_bytes(config, batch, narrow=narrow, recompute=recompute)
     loss = _loss_bytes(config, batch, narrow=narrow, device_type=device_type)
     beside = _beside_bytes(config, batch, teacher, narrow=narrow, device_type=device_type) if teacher else {}
     # Forward and backward pass have their peaks at their ends: while the loss is computed, everything that the
     # backward pass needs is there; when it ends, all gradients are, a trained embedding's from both of its uses.
     again = 0 if config.embedding_type else _share(_WIDE * embedding, devices)
     forward_end = quantized + activations + loss + beside.get("teacher's logits", 0)
-    backward_end = gradients + again
-    if batch.accumulate > 1:
+    layer_again = 0
+    if recompute:  # the first layer, at last, when the gradients of all others are there
+        own_gradients = 0 if held else _share(_WIDE * linears // layers, devices)
+        layer_again = quantized + _layer_bytes(config, batch, narrow=narrow) - own_gradients
+    backward_end = gradients + max(again, layer_again)
+    if held:
         forward_end += gradients
         backward_end += again
     watch = _two_bit_bytes(config)
@@ -131,20 +140,34 @@ def _linear_weights(config: StudentConfig) -> int:
     return config.num_hidden_layers * sum(rows * columns for rows, columns in config.linear_shapes().values())
 
 
-def _quantized_bytes(linears: int, *, narrow: bool, held: bool) -> int:
-    """The quantised weights, which autograd keeps for the backward pass; `held` over several passes, also in fp32."""
-    if not narrow:
-        return _WIDE * linears
-    return (_NARROW + _WIDE * held) * linears
+def _quantized_bytes(kept: int, held: int, *, narrow: bool) -> int:
+    """The quantised weights that autograd has `kept` for the backward pass, and those `held` over several in fp32."""
+    return _NARROW * kept + _WIDE * held if narrow else _WIDE * max(kept, held)
 
 
-def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> int:
+def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool, recompute: bool = False) -> int:
     """What autograd keeps of a forward pass up to the final norm, without weights.
 
-    For a position and a layer: the residual stream before both norms and 1/rms of all four (fp32); the quantised
+    With `recompute`, all layers but the last keep the residual stream before them and share one mask of bools.
+    And the ids, for the gradient of a trained embedding.
+    """
+    layer, layers, positions = _layer_bytes(config, batch, narrow=narrow), config.num_hidden_layers, batch.positions
+    kept = layers * layer
+    if recompute and layers > 1:
+        mask = batch.length if batch.packed else 0
+        kept = layer + ((layers - 1) * _WIDE * config.hidden_size + mask) * positions
+    rotated = positions if batch.packed else batch.length
+    ids = 0 if config.embedding_type else 8 * positions
+    around = _WIDE * (config.hidden_size + 1) * positions + ids + 2 * _WIDE * config.head_dim * rotated
+    return kept + around
+
+
+def _layer_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> int:
+    """What autograd keeps of one layer, without weights.
+
+    For a position: the residual stream before both norms and 1/rms of all four (fp32); the quantised
     inputs, once for linears that share them, or once for each under autocast, which converts them again and again;
     q, k, v and their mix; gate, up, their product and its quantised form; the mask, as numbers; LSE of each head.
-    And the ids, for the gradient of a trained embedding.
     """
     hidden, ffn = config.hidden_size, config.intermediate_size
     kv = config.num_key_value_heads * config.head_dim
@@ -154,11 +177,7 @@ def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> in
     attention = number * ((inputs + 2) * hidden + 2 * kv) + _WIDE * config.num_attention_heads
     mask = number * batch.length if batch.packed else 0
     feed_forward = number * 4 * ffn
-    layers = config.num_hidden_layers * (stream + attention + mask + feed_forward) * batch.positions
-    rotated = batch.positions if batch.packed else batch.length
-    ids = 0 if config.embedding_type else 8 * batch.positions
-    around = _WIDE * (hidden + 1) * batch.positions + ids + 2 * _WIDE * config.head_dim * rotated
-    return layers + around
+    return (stream + attention + mask + feed_forward) * batch.positions
 
 
 def _loss_bytes(config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str) -> int:

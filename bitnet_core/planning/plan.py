@@ -65,6 +65,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         narrow=narrow,
         device_type=kind,
         quantize=options.quantize,
+        recompute=options.recompute,
         teacher=_beside(online, kind, elsewhere=elsewhere),
         source=facts["source_bytes"],
     )

@@ -358,6 +358,7 @@ def _bytes_by_turns(shapes: list[StudentConfig], work: Work) -> int:
             narrow=work.precision.autocast,
             device_type=work.device.type,
             quantize=options.quantize,
+            recompute=options.recompute,
             teacher=work.beside,
             source=source_bytes(work.source) if work.source else 0,
         )
@@ -388,6 +389,7 @@ def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
         "accumulate": options.accumulate,
         "compiled": options.compiled,
         "quantize": options.quantize,
+        **({"recompute": True} if options.recompute else {}),
     }
     if work.teacher and beside:
         decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]

@@ -204,6 +204,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer("NUM_WORKERS", "0", "Threads that prepare batches ahead; 0 = none.", 0, 256),
         path("KD_DATA_PATH", "", "Folder of the traces; empty = DATA_DIR."),
         switch("PACK_SEQUENCES", "1", "Fill each row of MAX_SEQ_LEN with several sequences."),
+        switch("RECOMPUTE_ACTIVATIONS", "0", "Compute layers again in the backward pass: less memory, slower steps."),
     ),
     "Optimiser": (
         number("LR", "6e-4", "Peak learning rate.", 1e-9, 1),

@@ -282,6 +282,7 @@ class TrainOptions(Group):
     on_policy: OnPolicyOptions = nested(OnPolicyOptions)
     quantize: bool = setting("STUDENT_QUANTIZE")
     compiled: bool = setting("TORCH_COMPILE")
+    recompute: bool = setting("RECOMPUTE_ACTIVATIONS")
     log_interval: int | None = setting("LOG_INTERVAL")
     """None = by the length of the training."""
     checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")

@@ -70,6 +70,7 @@ class Stepper:
         self.teacher, self.relations = teacher, relations
         if relations:
             relations.watch(student)  # before the compiler traces it
+        student.recompute = options.recompute
         # It shares the parameters, and is traced and fused at its first call.
         self._forward_pass = torch.compile(student) if options.compiled else student
         self.optimizer = build_optimizer(student, options, device)

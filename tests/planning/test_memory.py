@@ -42,9 +42,12 @@ SHAPE = StudentConfig(
 CPU: dict[str, Any] = {"narrow": False, "device_type": "cpu"}
 
 
-def _kept_by_autograd(config: StudentConfig, batch: Batch, *, narrow: bool) -> tuple[int, int]:
+def _kept_by_autograd(
+    config: StudentConfig, batch: Batch, *, narrow: bool, recompute: bool = False
+) -> tuple[int, int]:
     """Bytes of the distinct storages that a forward pass saves: quantised weights, and everything else."""
     student = Student(config)
+    student.recompute = recompute
     ids_BT = torch.zeros(batch.rows, batch.length, dtype=torch.long)
     segments_BT = torch.zeros_like(ids_BT) if batch.packed else None
     parameters = {parameter.untyped_storage().data_ptr() for parameter in student.parameters()}
@@ -78,6 +81,20 @@ def test_activations_are_what_autograd_keeps(narrow: bool, packed: bool, groups:
     weights, others = _kept_by_autograd(config, batch, narrow=narrow)
     assert activation_bytes(config, batch, narrow=narrow) == others
     assert training_bytes(config, batch, narrow=narrow, device_type="cpu")["quantized weights"] == weights
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_layers_that_are_computed_again_keep_their_inputs(narrow: bool, packed: bool, layers: int) -> None:
+    config = dataclasses.replace(SHAPE, num_hidden_layers=layers)
+    batch = Batch(rows=3, length=41, packed=packed)
+    weights, others = _kept_by_autograd(config, batch, narrow=narrow, recompute=True)
+    parts = training_bytes(config, batch, narrow=narrow, device_type="cpu", recompute=True)
+    assert (parts["activations"], parts["quantized weights"]) == (others, weights)
+    plain = training_bytes(config, batch, narrow=narrow, device_type="cpu")
+    assert (parts == plain) == (layers == 1)
+    assert parts["peak"] <= plain["peak"]
 
 
 def test_states_are_16_bytes_a_parameter() -> None:

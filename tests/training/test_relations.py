@@ -149,7 +149,7 @@ def test_a_compiled_student_is_watched_as_well(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     found: list[list[float]] = []
     for compiled in ("0", "1"):
-        one = stepper(2.0, TORCH_COMPILE=compiled)
+        one = stepper(2.0, TORCH_COMPILE=compiled, RECOMPUTE_ACTIVATIONS=compiled)
         one.student.activation_bits = None
         batches = [
             collate_rows([[example] for example in examples()[first : first + 2]], (2, 24)) for first in (0, 2)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,9 +20,12 @@ from tests.training.losses_reference import reference_loss
 CPU = torch.device("cpu")
 
 
-def stepper(dtype: torch.dtype = torch.float32, embedding_type: str = "", **values: str) -> Stepper:
+SHAPE = StudentConfig(512, 256, 256, 1, 4, 4, 64)
+
+
+def stepper(dtype: torch.dtype = torch.float32, shape: StudentConfig = SHAPE, **values: str) -> Stepper:
     torch.manual_seed(3)
-    student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64, embedding_type=embedding_type))
+    student = Student(shape)
     options = TrainOptions.of(from_values({"GRAD_CLIP_NORM": "1000000", **values}))
     return Stepper(student, options, CPU, Precision(dtype, "test"))
 
@@ -90,7 +94,7 @@ def test_the_share_of_structure_is_that_of_the_squared_gradient_at_its_states(
 def test_an_embedding_that_is_kept_has_neither_gradient_nor_moments_and_the_rest_steps_as_ever(
     examples: list[Example],
 ) -> None:
-    one, other = stepper(), stepper(embedding_type="Q5_0")
+    one, other = stepper(), stepper(shape=replace(SHAPE, embedding_type="Q5_0"))
     before = other.student.output_weight.clone()
     for each in (one, other):
         each.step(cut(examples, [3, 2]), 1e-2)
@@ -99,6 +103,27 @@ def test_an_embedding_that_is_kept_has_neither_gradient_nor_moments_and_the_rest
     for (name, trained), same in zip(one.student.named_parameters(), other.student.parameters(), strict=True):
         assert torch.equal(trained, same) == ("embed" not in name)
     other.restore(**other.state())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("values", [{}, {"STUDENT_QUANTIZE": "0"}])
+def test_layers_that_are_computed_again_have_the_same_gradients(
+    examples: list[Example], dtype: torch.dtype, values: dict[str, str]
+) -> None:
+    """To the last bit, with weights held over two batches and without, at 8 bits, at 4, and while ramping."""
+    shape = StudentConfig(512, 256, 256, 3, 4, 2, 64, a4_policy="hybrid", hadamard=True)
+    kept, again = (stepper(dtype, shape=shape, RECOMPUTE_ACTIVATIONS=on, **values) for on in ("0", "1"))
+    calls = []
+    again.student.model.layers[0].register_forward_pre_hook(lambda *_: calls.append(None))
+    for one in (kept, again):
+        for bits, share, sizes in ((8, 1.0, [4]), (4, 1.0, [2, 3]), (8, 0.25, [4])):
+            one.student.activation_bits = None if values else bits
+            one.student.quantized_share = share
+            one.step([collate_rows([examples[:2], examples[2:size]]) for size in sizes], 1e-3)
+    assert len(calls) == 8
+    for (name, mine), theirs in zip(kept.student.named_parameters(), again.student.parameters(), strict=True):
+        assert mine.grad is not None and theirs.grad is not None
+        assert torch.equal(mine.grad, theirs.grad) and torch.equal(mine, theirs), name
 
 
 def test_masters_and_moments_stay_fp32_under_autocast(examples: list[Example]) -> None:
