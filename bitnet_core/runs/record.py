@@ -336,9 +336,11 @@ class Run:
         if self.is_copy(record):
             raise UsageError(f"{self.id} is a copy of a run in {record.folder}; stop it there.")
         if record.process and process.is_alive(record.process):
-            send = os.killpg if number == signal.SIGKILL else os.kill
             try:
                 with contextlib.suppress(ProcessLookupError):
+                    # An export that a script has begun leads no group.
+                    leads = os.getpgid(record.process.pid) == record.process.pid
+                    send = os.killpg if leads and number == signal.SIGKILL else os.kill
                     send(record.process.pid, number)
             except PermissionError:
                 owner = process.owner(record.process.pid)

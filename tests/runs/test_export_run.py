@@ -42,10 +42,10 @@ def made(tmp_path: Path) -> Experiment:
 
 
 @contextmanager
-def another_process(made: Experiment) -> Iterator["subprocess.Popen[str]"]:
-    """One that exports the student, and has half written an export."""
+def another_process(made: Experiment, *, leads: bool = True) -> Iterator["subprocess.Popen[str]"]:
+    """One that exports the student, and has half written an export. It `leads` a process group."""
     child = subprocess.Popen(
-        [sys.executable, "-c", _MADE, str(made.root)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", _MADE, str(made.root)], stdout=subprocess.PIPE, text=True, start_new_session=leads
     )
     try:
         assert child.stdout is not None and child.stdout.readline() == "at work\n"
@@ -97,6 +97,14 @@ def test_one_that_is_stopped_removes_what_it_has_half_written(
     assert found(made).state == "cancelled" and not half(made)
     assert main(["--root", str(made.root), "stop", "export"]) == 2
     assert "No export of" in capsys.readouterr().err
+
+
+def test_one_that_a_script_has_begun_is_killed_alone(made: Experiment) -> None:
+    with another_process(made, leads=False) as child:
+        os.kill(child.pid, signal.SIGSTOP)  # it answers no request
+        assert main(["--root", str(made.root), "stop", "export", "--now"]) == 0
+        assert child.wait(timeout=5) == -signal.SIGKILL
+    assert found(made).state == "cancelled" and not half(made)
 
 
 def test_one_that_was_killed_is_told_as_such_and_what_it_left_is_removed(made: Experiment) -> None:
