@@ -47,8 +47,8 @@ class Shell(App[None]):
     works: list[Work]
     """What would end with the app, from its start to its end. Threads add to it, too."""
     exports: "dict[Path, Begun]"
-    exports_waiting: "dict[Path, Callable[[], Begun]]"
-    """What begins the export that was asked for while another one of the experiment runs."""
+    exports_waiting: "dict[Path, dict[tuple[str, int], Callable[[], Begun]]]"
+    """What begins the exports that were asked for while another one of the experiment runs, by format and step."""
     scorings: "dict[Path, Scoring]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""

@@ -59,7 +59,7 @@ class ExportingScreen(ShellScreen[None]):
         names = [
             exports.choice(form, FORMATS[form], here.get(form), compared=here.get(form) in compared) for form in forms
         ]
-        names += [exports.stop_words(running)] if running else []
+        names += [exports.stop_words(running, len(self.shell.exports_waiting.get(self.root, ())))] if running else []
         self.app.push_screen(PickScreen(exports.question(row.step, row.exported), names), answered)
 
     def _show_page(self, exported: Exported) -> None:
@@ -80,7 +80,7 @@ class ExportingScreen(ShellScreen[None]):
             if own is None or own.pid != running.pid or (own.form, own.step) == (form, row.step):
                 shell.notify(exports.still_words(running), severity="warning")
             else:
-                shell.exports_waiting[self.root] = begin
+                shell.exports_waiting.setdefault(self.root, {})[form, row.step] = begin
                 shell.notify(exports.waits_words(running, form, row.step))
             return
         _begin(shell, begin())
@@ -141,10 +141,10 @@ def _look_again(shell: Shell, root: Path) -> list["ExportingScreen"]:
 
 
 def _ended(shell: Shell, root: Path, run: ExportRun) -> None:
-    """What came of it is told where the tab can't be seen; the export that waits for its end begins."""
-    screens, waiting = _look_again(shell, root), shell.exports_waiting.pop(root, None)
-    if waiting is not None:
-        _begin(shell, waiting())
+    """What came of it is told where the tab can't be seen, or tells of the export that has waited for its end."""
+    screens, waiting = _look_again(shell, root), shell.exports_waiting.get(root)
+    if waiting:
+        _begin(shell, waiting.pop(next(iter(waiting)))())
         for one in screens:
             one.draw_export()
     elif any(one.in_sight and one.shows_checkpoints for one in screens):

@@ -92,12 +92,13 @@ def still_words(run: ExportRun) -> str:
 
 def waits_words(run: ExportRun, form: str, step: int) -> str:
     """When another one begins that was chosen meanwhile."""
-    return f"{form} of step {step} is exported as soon as the export of {_student(run)} has ended."
+    return f"{form} of step {step} is exported when the export of {_student(run)} has ended, if the app is open then."
 
 
-def stop_words(run: ExportRun) -> str:
-    """An entry of the list of formats."""
-    return f"Stop the export of {_student(run)} that is running"
+def stop_words(run: ExportRun, waiting: int = 0) -> str:
+    """An entry of the list of formats. The exports that wait for this one are dropped with it."""
+    rest = f", and drop {'the one that waits' if waiting == 1 else f'the {waiting} that wait'}" if waiting else ""
+    return f"Stop the export of {_student(run)} that is running{rest}"
 
 
 def facts(one: Exported, cells: int) -> tuple[Line, ...]:

@@ -230,22 +230,6 @@ async def test_an_export_that_runs_is_shown_by_a_screen_that_was_opened_again(
         assert len(export.arguments) == 1
 
 
-async def test_an_export_that_is_chosen_meanwhile_begins_when_the_first_has_ended(
-    home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
-):
-    export = Exporting(saved, monkeypatch)
-    async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(100, 30)) as pilot:
-        await begin_export(pilot)
-        await until(pilot, lambda: "Exporting step 200 for llama.cpp" in words(pilot))
-        await pilot.press("E", "down", "enter")
-        waits = "hf of step 200 is exported as soon as the export of step 200 has ended."
-        await until(pilot, lambda: any(waits in one.message for one in pilot.app._notifications))
-        assert len(export.arguments) == 1
-        export.end()
-        await until(pilot, lambda: len(export.arguments) == 2)
-        assert export.arguments[1][:2] == ["export", "hf"]
-
-
 async def test_an_export_goes_on_without_the_app_and_holds_its_experiment(
     home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch
 ):
