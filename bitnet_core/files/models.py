@@ -27,7 +27,8 @@ def is_hub_name(text: str) -> bool:
 def may_name_model(text: str) -> bool:
     """Whether `text` has the form of a path or of a name on the hub, or names what is here."""
     has_path_form = text.startswith("~") or ("://" not in text and ("/" in text or "\\" in text))
-    return has_path_form or is_hub_name(text) or os.path.lexists(text)
+    # A downloaded file may be called `model (1).gguf`. Once it is removed, only a start from it lacks something.
+    return has_path_form or is_hub_name(text) or is_gguf(Path(text)) or os.path.lexists(text)
 
 
 def kind_of(text: str) -> Kind:

@@ -68,9 +68,7 @@ class Setting(NamedTuple):
 
     def _path(self, text: str, base: Path) -> Path:
         path = as_path(text, base)
-        if found := _OF_WINDOWS.match(text):
-            there = f", in WSL /mnt/{found[1].lower()}/…" if found[1] else ""
-            raise ValueError(f"it is a path of Windows; write the path that it has here{there}")
+        _refuse_path_of_windows(text)
         if is_descriptor(path) and not self.read_at_once:
             raise ValueError(
                 "only this command has it open, as with <(…), and a run is a process of its own; write it to a file"
@@ -99,8 +97,10 @@ class Setting(NamedTuple):
                     "it has several lines; close its quotes on its line, and write a backslash in them as two"
                 )
             _check_text(text)
-            if self.names_model and not may_name_model(text):
-                raise ValueError("it must be a folder, a file or a name on the hub")
+            if self.names_model:
+                _refuse_path_of_windows(text)
+                if not may_name_model(text):
+                    raise ValueError("it must be a folder, a file or a name on the hub")
             return text
         try:
             if self.kind == "layers":
@@ -158,6 +158,12 @@ def as_path(text: str, base: Path) -> Path:
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise ValueError(f"it is longer than a path may be ({_LONGEST_PATH:,} bytes)")
     return Path(path)
+
+
+def _refuse_path_of_windows(text: str) -> None:
+    if found := _OF_WINDOWS.match(text):
+        there = f", in WSL /mnt/{found[1].lower()}/…" if found[1] else ""
+        raise ValueError(f"it is a path of Windows; write the path that it has here{there}")
 
 
 def _check_text(text: str) -> None:

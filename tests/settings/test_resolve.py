@@ -64,6 +64,12 @@ def test_a_path_of_windows_is_no_name_in_the_experiment(tmp_path: Path, written:
     assert ("/mnt/" in problem.message) == ("server" not in written)
 
 
+def test_a_path_of_windows_names_no_model() -> None:
+    for written in ("C:\\models\\one", "c:/one.gguf"):
+        with pytest.raises(ValueError, match=r"path of Windows.*/mnt/c/"):
+            REGISTRY["STUDENT_INIT"].parse(written, Path())
+
+
 def test_a_limit_that_limits_nobody_is_said_only_of_a_number_above_it(tmp_path: Path) -> None:
     assert REGISTRY["TOTAL_STEPS"].allowed() == "a whole number of at least 1"
     for text, allowed in (("0", "a whole number of at least 1"), ("9999999999999", "at most 1,099,511,627,776")):

@@ -7,6 +7,7 @@ import pytest
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.effects import Effects
 from bitnet_core.runs.outlook import Outlook
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.view import config
 from bitnet_tui.view.spans import unstyled
@@ -58,6 +59,13 @@ def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pyt
 def test_what_can_name_no_model_is_refused_at_once(home: Path, name: str, text: str):
     found = preview(home, experiment(home, "one").root, name, text)
     assert [one.split(": ", 1)[1] for one in found.errors] == ["it must be a folder, a file or a name on the hub."]
+
+
+@pytest.mark.parametrize(
+    "text", ["org/name", "Modèle", "models\\x", "~", "./x", "a.Q4_K_M.gguf", "my model (1).GGUF"]
+)
+def test_what_may_name_a_model_that_is_not_here_is_taken(text: str):
+    assert REGISTRY["STUDENT_INIT"].parse(text, Path()) == text
 
 
 def test_a_file_that_is_not_here_is_told_before_a_stage_misses_it(home: Path):
