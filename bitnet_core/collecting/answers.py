@@ -78,8 +78,11 @@ class AnswerReader:
         fault = self._spelling_fault(read.answer.text) if read.answer is not None else ""
         return ReadAnswer(read.result, rejected=fault, repairs=read.repairs) if fault else read
 
-    def finish(self, request: Request, entry: StoredAnswer, *, folded: bool = True) -> FinishedSequence:
-        """Both layers of one answer, or the reason why it can't be used. `folded`: by which hash it is held out."""
+    def finish(self, request: Request, entry: StoredAnswer, *, sequence_hash: str | None = None) -> FinishedSequence:
+        """Both layers of one answer, or the reason why it can't be used.
+
+        `sequence_hash` decides whether it is held out; by default the prompt's `side_hash`.
+        """
         read = self.check(entry)
         result, rejected = read.result, read.rejected
         projection: Projection | None = None
@@ -95,7 +98,7 @@ class AnswerReader:
             rejected, projection = rejected or error.status, None
         return FinishedSequence(
             prompt_idx=request.prompt_idx,
-            sequence_hash=request.prompt.folded_hash if folded else request.prompt.hash,
+            sequence_hash=sequence_hash or request.prompt.side_hash,
             request_key=request.key,
             messages_json=canonical_json(request.prompt.messages),
             rendered_prompt=prompt.text,

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request, digest
-from bitnet_core.prompts.prompt import FOLDED, canonical_json
+from bitnet_core.prompts.prompt import FOLDED, GROUPED, Prompt, canonical_json
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
@@ -128,14 +129,23 @@ class ShardMaker:
             if entry is None and (refused := self.check.status(request)) is not None:
                 entry = StoredAnswer(refused, b"")
             if entry is not None:
-                yield self.answers.finish(request, entry, folded=self._folded)
+                yield self.answers.finish(request, entry, sequence_hash=self._hash_of(request.prompt))
         self.check_stop()  # the shard is renamed into its folder next
 
     @cached_property
-    def _folded(self) -> bool:
-        """Whether prompts are held out by their folded text. A set that was begun by exact text keeps its sides."""
+    def _hash_of(self) -> Callable[[Prompt], str]:
+        """The hash by which a prompt is held out. A set that an older version began keeps its sides."""
         first = writer.first_hash(self.folder)
-        return first is None or first.startswith(FOLDED)
+        if first is None or first.startswith(GROUPED):
+            return attrgetter("side_hash")
+        if not first.startswith(FOLDED):
+            return attrgetter("hash")
+        for index, requests in self.collection.requests_by_shard():  # the first may have no group in any version
+            if grouped := {request.prompt_idx for request in requests if request.prompt.group}:
+                stored = writer.hashes(self.folder, index)
+                for prompt_idx in grouped & stored.keys():
+                    return attrgetter("side_hash" if stored[prompt_idx].startswith(GROUPED) else "folded_hash")
+        return attrgetter("side_hash")
 
     def _metadata(self, verdict: Verdict, keys: Sequence[str], made_from: str = "") -> schema.TraceMetadata:
         collection, tokenizer = self.collection, self.collection.tokenizer

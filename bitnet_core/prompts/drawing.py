@@ -17,6 +17,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.writable import writing
+from bitnet_core.prompts.files import GROUP
 from bitnet_core.prompts.prompt import DIGEST_BYTES
 from bitnet_core.prompts.templates import Template, Topic
 from bitnet_core.text import size
@@ -26,13 +27,17 @@ _SUFFIXES = (".jsonl", ".ndjson")
 _MOST = 5_000_000
 """Most prompts of one call. The set of their digests takes 0.47 GB."""
 _SAMPLE = 200
+_NAME_DIGITS = 8
+"""Of a template's hash, in the name of its group."""
 
 
 def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[str, Any]]:
     """`count` different prompts, as objects of a prompts file.
 
     The same seed gives the same prompts, and a smaller count gives the first of them. Topics are drawn by weight and
-    their templates evenly, until all their fillings are used. BitnetError when the templates make fewer prompts.
+    their templates evenly, until all their fillings are used. A prompt's group is its template: fillings of one are
+    often near twins, and a tenth of the topics would be too few to measure on. BitnetError when the templates make
+    fewer prompts.
     """
     if count > _MOST:
         raise BitnetError(
@@ -42,7 +47,9 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
     if count > possible:
         raise _too_many(count, possible)
     draw = random.Random(f"prompts:{seed}")  # only its random() is used, which is the same in every Python
-    left = {topic.name: [_Walk(template, draw.random()) for template in topic.templates] for topic in topics}
+    left = {
+        topic.name: [_Walk(topic.name, template, draw.random()) for template in topic.templates] for topic in topics
+    }
     weights = {topic.name: topic.weight for topic in topics}
     seen: set[bytes] = set()
     while len(seen) < count:
@@ -60,7 +67,7 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
         digest = hashlib.sha256(json.dumps(prompt).encode()).digest()[:DIGEST_BYTES]
         if digest not in seen:
             seen.add(digest)
-            yield prompt
+            yield prompt | {GROUP: walk.group}
 
 
 def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
@@ -103,8 +110,10 @@ def _weighted(draw: random.Random, weights: Mapping[str, float]) -> str:
 class _Walk:
     """Visits each filling of a template once, in an order that looks random and takes no memory."""
 
-    def __init__(self, template: Template, key: float) -> None:
+    def __init__(self, topic: str, template: Template, key: float) -> None:
         self._template = template
+        text = json.dumps([template.system, template.turns])
+        self.group = f"{topic} {hashlib.sha256(text.encode()).hexdigest()[:_NAME_DIGITS]}"
         self._key = repr(key)
         self._next = 0
         self._half = max(1, -(-(template.size - 1).bit_length() // 2))

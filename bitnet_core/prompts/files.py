@@ -25,7 +25,9 @@ _PARQUET_NAMES = (".parquet", ".pq")
 _COLUMNS = ("prompt", "messages", "text")
 SYSTEM = ("system", "system_prompt")
 """What some programs keep beside a prompt. It is not asked there, but as a message."""
-_BESIDE = ("answer", *SYSTEM)
+GROUP = "split_group"
+"""What names the prompts that are held out of training together, or not at all."""
+_BESIDE = ("answer", *SYSTEM, GROUP)
 _MARK = "\ufeff"
 """Stands at the beginning of what some programs write, so also in the middle of files that were put together."""
 _OTHER_FORMATS = (

@@ -12,7 +12,7 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
-from bitnet_core.prompts.files import SYSTEM, Source, records
+from bitnet_core.prompts.files import GROUP, SYSTEM, Source, records
 
 PACKAGED_PROMPTS = "collect.txt"
 """What is collected on without KD_PROMPTS_FILE."""
@@ -20,8 +20,8 @@ DIGEST_BYTES = 16
 """Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
 _MOST_REPEATS, _MOST_COPIES = 1 << 18, 100
 """The most repeats in a row: this many, or this many times the different prompts before them."""
-FOLDED = "folded:"
-"""What a `folded_hash` begins with."""
+FOLDED, GROUPED = "folded:", "grouped:"
+"""What a `folded_hash` begins with, and the `side_hash` of a prompt with a group."""
 _ROLES = ("system", "user", "assistant")
 
 
@@ -38,11 +38,12 @@ class Given:
 class Prompt:
     """A conversation for the teacher to answer, or to score the `given` answer of.
 
-    Its `folded_hash` decides whether it is held out.
+    Its `side_hash` decides whether it is held out. A `group` is held out as a whole, such as what one template made.
     """
 
     messages: tuple[dict[str, str], ...]
     given: Given | None = None
+    group: str = ""
 
     @property
     def hash(self) -> str:
@@ -59,6 +60,14 @@ class Prompt:
         if self.given is not None and not self.given.ends:
             folded.append(["assistant", _folded(self.given.text)])
         return FOLDED + hashlib.sha256(canonical_json(folded).encode()).hexdigest()
+
+    @property
+    def side_hash(self) -> str:
+        """`folded_hash`; with a group, that of the group before it."""
+        if not self.group:
+            return self.folded_hash
+        group = hashlib.sha256(self.group.encode()).hexdigest()
+        return f"{GROUPED}{group}:{self.folded_hash.removeprefix(FOLDED)}"
 
     @property
     def text(self) -> str:
@@ -137,7 +146,7 @@ def _prompt(source: Source, place: str, record: Any) -> Prompt:
     if messages[-1]["role"] != "user":
         raise refused("the last message is not the user's")
     refuse_system(record, messages, refused)
-    return Prompt(messages)
+    return Prompt(messages, group=group_of(record, refused))
 
 
 def refuse_system(
@@ -147,6 +156,17 @@ def refuse_system(
     for name in SYSTEM:
         if messages[0]["role"] != "system" and record.get(name) not in (None, ""):
             raise refused(f'its "{name}" is not asked; make it a message with the role system')
+
+
+def group_of(record: dict[str, Any], refused: Callable[[str], BitnetError]) -> str:
+    """The group that a record names; "" for none."""
+    group = record.get(GROUP)
+    if group is None:
+        return ""
+    if not isinstance(group, str):
+        raise refused(f'its "{GROUP}" is not text')
+    _refuse_no_text(group, refused)
+    return group
 
 
 def messages_of(messages: Any, refused: Callable[[str], BitnetError]) -> tuple[dict[str, str], ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.prompts.files import Source
-from bitnet_core.prompts.prompt import Given, Prompt, distinct, messages_of, refuse_system
+from bitnet_core.prompts.prompt import Given, Prompt, distinct, group_of, messages_of, refuse_system
 
 PLAIN_PROMPT = "Write a text."
 """What plain text is the answer to, because a chat model answers something."""
@@ -37,10 +37,12 @@ def _prompt(source: Source, place: str, record: Any) -> Prompt:
     else:
         messages = record.get("messages")
     found = messages_of(messages, refused)
+    group = ""
     if isinstance(record, dict):
         refuse_system(record, found, refused)
+        group = group_of(record, refused)
     *asked, last = found
     if last["role"] != "assistant" or not asked or asked[-1]["role"] != "user":
         raise refused("the last message is not an answer to the user's")
     plain = isinstance(record, str)
-    return Prompt(tuple(asked), Given(last["content"], ends=not plain))
+    return Prompt(tuple(asked), Given(last["content"], ends=not plain), group)

@@ -48,15 +48,30 @@ def is_current(path: Path, metadata: TraceMetadata) -> bool:
 def first_hash(data_dir: Path) -> str | None:
     """The `sequence_hash` of the set's first sequence; None if no file has one that can be read."""
     for path in sorted(data_dir.glob("kd_stream_*.parquet")):
-        try:
-            with open_parquet(path, names := ["sequence_hash"]) as file:
-                hashes = file.read(names).column("sequence_hash").drop_null()
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise_if_not_the_file(error, path)
-            continue
-        if len(hashes):
-            return str(hashes[0].as_py())
+        found = _read(path, ["sequence_hash"])
+        if found is not None and len(known := found.column(0).drop_null()):
+            return str(known[0].as_py())
     return None
+
+
+def hashes(data_dir: Path, index: int) -> dict[int, str]:
+    """The `sequence_hash` of each `prompt_idx` in a shard; empty if the shard is missing or can't be read."""
+    found = _read(data_dir / schema.kd_stream(index), ["prompt_idx", "sequence_hash"])
+    if found is None:
+        return {}
+    pairs = zip(found.column(0).to_pylist(), found.column(1).to_pylist(), strict=True)
+    return {prompt_idx: value for prompt_idx, value in pairs if prompt_idx is not None and value is not None}
+
+
+def _read(path: Path, names: list[str]) -> pa.Table | None:
+    """These columns, each once; None for a file that can't be read."""
+    try:
+        with open_parquet(path, names) as file:
+            found = file.read(names).select(names)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise_if_not_the_file(error, path)
+        return None
+    return found
 
 
 def _files_of(index: int) -> list[str]:

@@ -42,9 +42,14 @@ SMALL = small_tokenizer()
 RAIN = "🌧".encode()
 
 
-def collection(tokenizer: StudentTokenizer = SMALL, total: int = 4) -> Collection:
-    options = CollectOptions(top_logprobs=TOP_LOGPROBS, answers=total, shard_sequences=total)
-    prompts = [Prompt(({"role": "user", "content": f"prompt {number}"},)) for number in range(total)]
+def collection(
+    tokenizer: StudentTokenizer = SMALL, total: int = 4, groups: Sequence[str] = ("",) * 4, shard: int = 4
+) -> Collection:
+    options = CollectOptions(top_logprobs=TOP_LOGPROBS, answers=total, shard_sequences=shard)
+    prompts = [
+        Prompt(({"role": "user", "content": f"prompt {number}"},), group=group)
+        for number, group in zip(range(total), groups, strict=True)
+    ]
     identity = Identity(PROVIDERS["vllm"], "m", "http://127.0.0.1:8000/v1")
     return Collection(options, identity, tokenizer, lambda: iter(prompts))
 
@@ -263,3 +268,28 @@ def test_near_identical_prompts_share_a_side_and_a_set_that_was_begun_keeps_its_
     pq.write_table(table.set_column(place, "sequence_hash", [exact]), stream)  # as older versions wrote it
     write(made, journal, tmp_path / "data")
     assert [row["sequence_hash"] for row in rows(stream)] == exact
+
+
+@pytest.mark.parametrize("groups", [("a", "a", "b", "b"), ("", "", "b", "b"), ("", "a", "", "")])
+def test_a_set_that_was_begun_before_groups_keeps_its_sides_and_a_new_one_is_divided_by_them(
+    tmp_path: Path, journal: Journal, groups: tuple[str, ...]
+) -> None:
+    def hashes_after(begun_with: Sequence[str], shards: int) -> list[str]:
+        """Those of a set whose first shards were made with these groups, and then all of them with `groups`."""
+        folder = tmp_path / f"{begun_with} {shards}"
+        for named, count in ((begun_with, shards), (groups, 2)):
+            made = collection(groups=named, shard=2)
+            maker = ShardMaker(made, AnswerReader(made), journal, PromptCheck(made), folder)
+            for _, requests in zip(range(count), made.requests_by_shard(), strict=False):
+                maker.write(requests[1], VERDICT)
+            for path in folder.glob("kd_shard_*.parquet"):  # so that it is written again
+                path.unlink()
+        return [row["sequence_hash"] for path in sorted(folder.glob("kd_stream_*")) for row in rows(path)]
+
+    requests = list(collection(groups=groups).requests())
+    for request in requests:
+        journal.put(request.key, answer("the rain"))
+    old, new = ([getattr(one.prompt, name) for one in requests] for name in ("folded_hash", "side_hash"))
+    assert hashes_after(("",) * 4, 2) == old
+    assert hashes_after(("",) * 4, 1) == (old if any(groups[:2]) else new)
+    assert hashes_after(groups, 1) == hashes_after(groups, 2) == new

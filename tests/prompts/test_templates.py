@@ -42,6 +42,10 @@ def all_of(one: Template) -> set[str]:
     return found
 
 
+def without_group(prompt: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in prompt.items() if name != "split_group"}
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(["", "Be ${a}."]), st.lists(texts, min_size=1, max_size=3)), min_size=1),
@@ -53,10 +57,17 @@ def test_each_filling_is_drawn_once_for_any_seed(written: list[Any], seed: int) 
         for n, (system, turns) in enumerate(written)
     ]
     wanted = set().union(*(all_of(one) for topic in topics for one in topic.templates))
-    drawn = [json.dumps(prompt) for prompt in generate(topics, len(wanted), seed)]
+    made = list(generate(topics, len(wanted), seed))
+    drawn = [json.dumps(without_group(prompt)) for prompt in made]
     assert len(drawn) == len(wanted)
     assert set(drawn) == wanted
-    assert [json.dumps(prompt) for prompt in generate(topics, len(wanted) // 2, seed)] == drawn[: len(wanted) // 2]
+    assert list(generate(topics, len(wanted) // 2, seed)) == made[: len(wanted) // 2]
+    for topic in topics:  # a template is one group, whatever it is filled with
+        mine = set().union(*(all_of(one) for one in topic.templates))
+        others = set().union(*(all_of(one) for other in topics if other is not topic for one in other.templates))
+        groups = {one["split_group"] for one in made if json.dumps(without_group(one)) in mine - others}
+        assert len(groups) == bool(groups)
+        assert all(name.startswith(f"{topic.name} ") for name in groups)
     with pytest.raises(BitnetError, match=r"make \d+ different prompts, but you asked for \d+"):
         list(generate(topics, sum(topic.size for topic in topics) + 1, seed))
 

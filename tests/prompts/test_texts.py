@@ -1,6 +1,7 @@
 """Texts to score: their kinds, what they are held out by, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.prompts.prompt import Given, Prompt
+from bitnet_core.prompts.prompt import Given, Prompt, iter_prompts
 from bitnet_core.prompts.texts import PLAIN_PROMPT, iter_texts
 
 
@@ -51,6 +52,17 @@ def test_answers_to_one_prompt_are_held_out_together_and_prompts_keep_their_hash
     assert len({one.hash, other.hash, Prompt(asked).hash}) == 3
 
 
+def test_a_record_may_name_its_group_and_is_the_same_text_in_any(tmp_path: Path) -> None:
+    record = {"prompt": "Why?", "answer": "So.", "split_group": "why"}
+    pq.write_table(pa.table({name: [value] for name, value in record.items()}), tmp_path / "a.parquet")
+    lines(tmp_path / "a.jsonl", record, record | {"split_group": "another"}, record | {"split_group": None})
+    for name in ("a.jsonl", "a.parquet"):
+        for read in (iter_texts, lambda path: iter_prompts(path, "")):
+            (one,) = read(tmp_path / name)
+            assert one.group == "why"
+            assert one.hash == replace(one, group="").hash
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -61,6 +73,7 @@ def test_answers_to_one_prompt_are_held_out_together_and_prompts_keep_their_hash
         ({"answer": "So."}, 'it has no text in "prompt" and no list of messages in "messages"'),
         ({"messages": [{"role": "user", "content": "Hi"}]}, "the last message is not an answer to the user's"),
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "the last message is not an answer to the user's"),
+        ({"prompt": "Why?", "answer": "So.", "split_group": 1}, 'its "split_group" is not text'),
         ([1], "this is not a JSON object"),
     ],
 )
