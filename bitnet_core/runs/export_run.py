@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ from bitnet_core.files import half_written
 from bitnet_core.runs import clock, exports
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import lock_path
-from bitnet_core.runs.record import ACTIVE, Run, RunRecord, end, keep_room_for_end
+from bitnet_core.runs.record import ACTIVE, STOP_SECONDS, Run, RunRecord, end, keep_room_for_end
 from bitnet_core.text import escaped, natural
 
 EXPORT = "export"
 """Names its lock, and its run for `bitnet stop`; it is not a stage."""
 _FOLDER = f".{EXPORT}"
+_LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,11 +112,22 @@ def stop(root: Path, *, now: bool = False) -> str:
     run, found = _run(root), latest(root)
     if found is None or not (found.active or found.host):
         raise UsageError(f"No export of {root} is running, so there is nothing to stop.")
-    if now:
+    if not now:
+        run.request_stop()
+        deadline = time.monotonic() + STOP_SECONDS
+        while _is_active(root, found.pid) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+    if now or _is_active(root, found.pid):
         run.kill()
-    state = run.stop()
     clear(root)
-    return state
+    last = latest(root)
+    return last.state if last is not None and last.pid == found.pid else "cancelled"
+
+
+def _is_active(root: Path, pid: int) -> bool:
+    """Whether the export of this process runs. Another one may have waited for its end, and has its place then."""
+    found = latest(root)
+    return found is not None and found.active and found.pid == pid
 
 
 def clear(root: Path) -> None:
@@ -182,8 +195,8 @@ def _begun(experiment: Experiment, formats: Sequence[str], argv: list[str]) -> R
     with contextlib.suppress(OSError):
         run.path.mkdir(parents=True, exist_ok=True)
         run.events_path.unlink(missing_ok=True)
-        keep_room_for_end(run)
         run.write(record)
+        keep_room_for_end(run)
     return Recording(run, record)
 
 

@@ -317,7 +317,8 @@ class Run:
         deadline = time.monotonic() + KILL_SECONDS
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
             time.sleep(0.02)
-        if self.record().state in ACTIVE:
+        left = self.record()
+        if left.state in ACTIVE and left.created == record.created:  # not of an export that has waited for its end
             message = f"{record.stage} was killed before it could save; only what it had saved before is kept."
             end(self, "cancelled", 130, message)
 

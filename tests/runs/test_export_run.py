@@ -28,7 +28,8 @@ from bitnet_core.files import half_written
 from bitnet_core.runs import export_run
 from bitnet_core.runs.experiment import Experiment
 one = Experiment.open(Path(sys.argv[1]))
-with export_run.recorded(one, ["gguf"], [], str) as told:
+waits = lambda: print("waits", flush=True)
+with export_run.export_lock(one, waits), export_run.recorded(one, ["gguf"], [], str) as told:
     told.tell(step=2)
     with half_written.scratch_beside(one.root / "exports" / "one"):
         print("at work", flush=True)
@@ -105,6 +106,25 @@ def test_one_that_a_script_has_begun_is_killed_alone(made: Experiment) -> None:
         assert main(["--root", str(made.root), "stop", "export", "--now"]) == 0
         assert child.wait(timeout=5) == -signal.SIGKILL
     assert found(made).state == "cancelled" and not half(made)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_one_that_waits_for_the_end_of_the_one_that_is_stopped_goes_on(
+    made: Experiment, now: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_run, "STOP_SECONDS", 3.0)
+    with another_process(made) as child:
+        code = [sys.executable, "-c", _MADE, str(made.root)]
+        with subprocess.Popen(code, stdout=subprocess.PIPE, text=True) as next_one:
+            try:
+                assert next_one.stdout is not None and next_one.stdout.readline() == "waits\n"
+                assert export_run.stop(made.root, now=now) == "cancelled"
+                assert child.wait() != 0
+                assert "at work\n" in iter(next_one.stdout.readline, "")
+                assert found(made).active and found(made).pid == next_one.pid
+                assert next_one.poll() is None
+            finally:
+                next_one.kill()
 
 
 def test_one_that_was_killed_is_told_as_such_and_what_it_left_is_removed(made: Experiment) -> None:
