@@ -41,7 +41,7 @@ _CLAUSE_END = re.compile(r"[.;,] ")
 _MOST_LINES = 6
 """As the stylesheet has it; more are scrolled."""
 _PRESSED = "Button, Input, TextArea, Tabs, StageList, Foot, Titles"
-_READ = "#health, #alerts, Table, #checkpoints-heading"
+_READ = "#title, #health, #alerts, Table, #checkpoints-heading"
 """What must be in sight while something happens."""
 
 

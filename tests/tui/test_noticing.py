@@ -152,7 +152,7 @@ async def test_a_long_notice_below_the_title_covers_nothing_to_press_or_to_know(
             assert toast.height > 1
             things = [
                 *pilot.app.screen.query(Button),
-                *pilot.app.screen.query("Input, #stages, #views, #health, Foot"),
+                *pilot.app.screen.query("Input, #stages, #views, #title, #health, Foot"),
             ]
             assert not any(toast.overlaps(one.region) for one in things if one.region)
             pilot.app.screen.query(Toast).last()._expire()
