@@ -32,6 +32,11 @@ class PickScreen(DialogScreen[int]):
             yield Entries(*(Option(paint([line(one)])) for one in self._entries), id="entries", markup=False)
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss")
+                yield Button("Choose", id="choose", name="choose", variant="primary")
+
+    def action_choose(self) -> None:
+        """Pick what is highlighted; a click on an entry and Enter do so at once."""
+        self.query_one("#entries", Entries).action_select()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_index)

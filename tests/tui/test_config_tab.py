@@ -240,6 +240,9 @@ async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: P
         await settled(pilot)
         await click_on(pilot, "6 Config")
         await click_on(pilot, "from the defaults")
+        await pilot.press("end")
+        await click_on(pilot, "Choose")  # a click on an entry chooses it as well
+        await click_on(pilot, "from other")
         await click_on(pilot, "other   ")
         await settled(pilot)
         rows = [row for row in shown(pilot).split("\n") if "●" in row]
