@@ -132,8 +132,8 @@ def commands(one: Exported) -> tuple[tuple[str, str], ...]:
     there = f"{user}{host}"
     copied = f"scp {'-r ' if one.kind == HF else ''}{there}:{shlex.quote(_from_home(one.path))} ."
     copy = (
-        f"Type this on the other machine to copy it there ({key('app.copy')} copies the marked line whole, "
-        f"{key('move.up')} and {key('move.down')} mark another). "
+        f"Type this on the other machine to copy it there ({key('app.copy')} copies the marked command "
+        f"whole, a click the one under it; {key('move.up')} and {key('move.down')} mark another). "
         f"If {flat(host)} is not found there, put the address of this machine in its place:"
     )
     serve, ask = serve_line(one.kind, name), ask_line(one.kind, name)

@@ -23,6 +23,8 @@ from bitnet_tui.widgets.painted import Painted
 _ABOUT_LINES, _SAID_LINES = 3, 3
 _EXPORTED = "How to run it", "Run it"
 """What the button to export offers of a checkpoint that is exported; second, where there is little room."""
+_WHILE_IT_RUNS = ("How to run it, or stop", "Run, stop")
+"""The same while an export runs, which it leads to as well."""
 
 
 class CheckpointsPane(Vertical, Looking[CheckpointsView]):
@@ -120,7 +122,10 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         for one in self.query(KeyButton):
             one.disabled = not self.view.rows
         exported = self.chosen is not None and self.chosen.exported
-        self.query_one("#checkpoints-export", KeyButton).say(*(_EXPORTED if exported else ("Export",)))
+        words: tuple[str, ...] = _EXPORTED if exported else ("Export",)
+        if self.export is not None and self.export.active:
+            words = _WHILE_IT_RUNS if exported else ("Export, or stop", "Export")
+        self.query_one("#checkpoints-export", KeyButton).say(*words)
         compared = self.compared(self.chosen)
         about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES, self._soon, compared)
         self.query_one("#checkpoints-about", Painted).show(about)

@@ -10,7 +10,7 @@ from bitnet_tui.widgets.buttons import KeyBar, KeyButton
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stored_tree import StoredTree
 
-_TARGET = (("Choose a target", "Target"), ("Change target", "Target"))
+_TARGET = (("Choose a target", "Target"), ("Change or test target", "Target"))
 """What its button offers without a target, and with one; second, where there is little room."""
 
 

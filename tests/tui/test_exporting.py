@@ -64,7 +64,7 @@ async def test_the_page_that_says_what_to_type_stays_when_the_export_ends_under_
         await begin_export(pilot)
         export.may_write.set()
         await until(pilot, lambda: "Comparing what was exported of step 200" in words(pilot))
-        await until(pilot, lambda: "E How to run it" in words(pilot))
+        await until(pilot, lambda: "E How to run it, or stop" in words(pilot))
         assert "E Export" not in words(pilot)
         assert "Exporting" not in words(pilot)
         await until(pilot, lambda: re.search(r"step 200, (?!0s)\d", words(pilot)) is not None)  # it goes on
