@@ -25,7 +25,7 @@ _LONG_NUMBER = re.compile(r"[1-9]\d{4,14}")
 _LEAST_PLAIN, _MOST_PLAIN = -2, 14
 """Exponents of ten of the numbers that are written without one: no usual learning rate is."""
 _LONGEST_PATH = 4095
-_OF_WINDOWS = re.compile(r"([A-Za-z]):[\\/\s]|\\\\")
+_WINDOWS_PATH = re.compile(r"([A-Za-z]):[\\/\s]|\\\\")
 r"""Here it would be a name in the folder of the experiment. In double quotes, `C:\new` has a line end."""
 _NO_LIMIT = 1 << 31
 """An upper bound this large limits nobody in practice, so only a number above it is told of it."""
@@ -68,7 +68,7 @@ class Setting(NamedTuple):
 
     def _path(self, text: str, base: Path) -> Path:
         path = as_path(text, base)
-        _refuse_path_of_windows(text)
+        _refuse_windows_path(text)
         if is_descriptor(path) and not self.read_at_once:
             raise ValueError(
                 "only this command has it open, as with <(…), and a run is a process of its own; write it to a file"
@@ -98,7 +98,7 @@ class Setting(NamedTuple):
                 )
             _check_text(text)
             if self.names_model:
-                _refuse_path_of_windows(text)
+                _refuse_windows_path(text)
                 if not may_name_model(text):
                     raise ValueError("it must be a folder, a file or a name on the hub")
             return text
@@ -160,10 +160,10 @@ def as_path(text: str, base: Path) -> Path:
     return Path(path)
 
 
-def _refuse_path_of_windows(text: str) -> None:
-    if found := _OF_WINDOWS.match(text):
+def _refuse_windows_path(text: str) -> None:
+    if found := _WINDOWS_PATH.match(text):
         there = f", in WSL /mnt/{found[1].lower()}/…" if found[1] else ""
-        raise ValueError(f"it is a path of Windows; write the path that it has here{there}")
+        raise ValueError(f"it is a Windows path; write the path that it has here{there}")
 
 
 def _check_text(text: str) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.files.models import is_hub_name
+from bitnet_core.files.models import kind_of
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.runs.effects import Effects, effects
 from bitnet_core.runs.experiment import Experiment, Workspace
@@ -87,7 +87,9 @@ def _missing(name: str, settings: Settings) -> tuple[str, ...]:
     """That the file is not here which a setting names to be read; it may come before a stage reads it."""
     value = settings.values[name]
     path = value if isinstance(value, Path) else expanded(str(value or ""))
-    reads = name in _INPUTS if isinstance(value, Path) else REGISTRY[name].names_model and not is_hub_name(str(value))
+    reads = (
+        name in _INPUTS if isinstance(value, Path) else REGISTRY[name].names_model and kind_of(str(value)) != "hub"
+    )
     if not value or not reads or os.path.lexists(path):
         return ()
     return (f"{name}: {path} is not here yet, and a stage that reads it would end.",)

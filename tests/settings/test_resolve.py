@@ -57,16 +57,16 @@ def test_a_number_is_finite(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["C:\\data", "'C:\\new'", '"C:\\new\\table"', "d:/x", "\\\\server\\share"])
-def test_a_path_of_windows_is_no_name_in_the_experiment(tmp_path: Path, written: str) -> None:
+def test_a_windows_path_is_no_name_in_the_experiment(tmp_path: Path, written: str) -> None:
     (tmp_path / ".env").write_text(f"DATA_DIR={written}\n")
     (problem,) = resolve({}, root=tmp_path, environ={}, cwd=tmp_path).problems
-    assert "it is a path of Windows" in problem.message
+    assert "it is a Windows path" in problem.message
     assert ("/mnt/" in problem.message) == ("server" not in written)
 
 
-def test_a_path_of_windows_names_no_model() -> None:
+def test_a_windows_path_names_no_model() -> None:
     for written in ("C:\\models\\one", "c:/one.gguf"):
-        with pytest.raises(ValueError, match=r"path of Windows.*/mnt/c/"):
+        with pytest.raises(ValueError, match=r"Windows path.*/mnt/c/"):
             REGISTRY["STUDENT_INIT"].parse(written, Path())
 
 

@@ -74,6 +74,7 @@ def test_a_file_that_is_not_here_is_told_before_a_stage_misses_it(home: Path):
         ("KD_PROMPTS_FILE", "mine.jsonl"),
         ("TOKENIZER_NAME", f"{root}/mine"),
         ("STUDENT_INIT", "~/m"),
+        ("STUDENT_INIT", "mine.Q4_K_M.gguf"),
     ):
         found = preview(home, root, name, text)
         assert not found.errors and f"{name}: " in found.warnings[0] and "is not here yet" in found.warnings[0]
