@@ -105,9 +105,16 @@ def configure(options: DeviceOptions) -> None:
     torch.backends.cuda.enable_flash_sdp(options.flash_attention)
 
 
+def lacks_compiler() -> str:
+    """The C++ compiler that `torch.compile` would call, if it is not there; else empty."""
+    compiler = os.environ.get("CXX", "g++")
+    return "" if shutil.which(compiler) else compiler
+
+
 def prepare_compiler() -> None:
     """Make ready for `torch.compile`: give it a cache that outlives the run. BitnetError without a C++ compiler."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise BitnetError(f"TORCH_COMPILE=1 needs a C++ compiler, and {compiler} was not found; set TORCH_COMPILE=0.")
+    if compiler := lacks_compiler():
+        raise BitnetError(
+            f"TORCH_COMPILE=1 needs a C++ compiler, and {compiler} was not found; set TORCH_COMPILE=auto."
+        )
     os.environ.setdefault(INDUCTOR_CACHE, str(cache_folder() / "inductor"))

@@ -11,9 +11,8 @@ from bitnet_core.training.batches import Sampler
 def batches_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Sampler:
     """The batches of training on `examples_of` the same."""
     examples = examples_of(traces, options, vocabulary, top_k)
-    shape = (options.batch_size, options.max_seq_len) if options.compiled else None
     capacity = options.max_seq_len if options.pack else None
-    return Sampler(examples, options.batch_size, options.seed, capacity, shape=shape)
+    return Sampler(examples, options.batch_size, options.seed, capacity)
 
 
 def examples_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Examples:

@@ -12,6 +12,7 @@ the C library's allocator keeps more than the tensors that `memory.py` counts, a
 
 import json
 import os
+import platform
 import statistics
 import sys
 import time
@@ -61,6 +62,7 @@ from bitnet_core.teachers.embedded.files import VOCABULARY
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.compiling import prepared
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.relations import Relations
 from bitnet_core.training.step import Stepper
@@ -223,8 +225,6 @@ def _cpu_name() -> str:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    import platform
-
     return platform.processor() or platform.machine()
 
 
@@ -265,6 +265,7 @@ def step_seconds(config: StudentConfig, work: Work, *, again: bool) -> dict[str,
     if work.teacher and not work.teacher.is_here:
         missing = f"the weights of {work.teacher.identity.model} are not on this machine; training downloads them"
         return {"seconds": None, "missing": missing}
+    work = replace(work, options=prepared(work.options, work.device, work.sampler))
     depths = _depths(config)
     shapes = [replace(config, num_hidden_layers=depth) for depth in depths]
     needed = _bytes_by_turns(shapes, work)
@@ -386,10 +387,7 @@ def _key(config: StudentConfig, work: Work, device: dict[str, Any]) -> str:
         "machine": _machine(device),
         "shape": config.to_dict(),
         "batches": work.sampler.fingerprint,
-        "accumulate": options.accumulate,
-        "compiled": options.compiled,
-        "quantize": options.quantize,
-        **({"recompute": True} if options.recompute else {}),
+        **{name: getattr(options, name) for name in ("accumulate", "compiled", "quantize", "recompute")},
     }
     if work.teacher and beside:
         decides["teacher"] = [work.teacher.identity.model, *asdict(beside).values()]

@@ -88,6 +88,8 @@ class Setting(NamedTuple):
         if self.kind == "bool":
             if text.lower() in _TRUE + _FALSE:
                 return text.lower() in _TRUE
+            if text in self.choices:
+                return text
             raise not_allowed
         if self.choices and text not in self.choices:
             raise not_allowed
@@ -199,6 +201,11 @@ def number(name: str, default: str, about: str, low: float = 0, high: float = in
 def switch(name: str, default: str, about: str) -> Setting:
     """0 or 1."""
     return Setting(name, "bool", default, about)
+
+
+def automatic(name: str, about: str) -> Setting:
+    """0 or 1, or by default `auto`, whose value is that text."""
+    return Setting(name, "bool", "auto", about, choices=("auto", "0", "1"))
 
 
 def bits(name: str, default: str, about: str) -> Setting:

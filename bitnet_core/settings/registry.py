@@ -17,6 +17,7 @@ Data only: `kinds.py` checks a value, `resolve.py` finds it.
 
 from bitnet_core.settings.kinds import (
     Setting,
+    automatic,
     bits,
     exported,
     integer,
@@ -91,7 +92,10 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         switch("FORCE_CPU", "0", "Compute on the CPU even if there is a GPU."),
         text("TORCH_DTYPE", "bf16", "Compute type under autocast; master weights stay fp32.", "bf16", "fp16", "fp32"),
         switch("USE_AMP", "1", "Use autocast where it makes the device faster."),
-        switch("TORCH_COMPILE", "0", "Compile the student; the first step waits for the compiler."),
+        automatic(
+            "TORCH_COMPILE",
+            "Compile the student, which delays the first step; auto = on a GPU, unless the run is short.",
+        ),
         text("AMP_BACKEND", "native", "Implementation of mixed precision.", "native"),
         switch("ENABLE_FLASH_ATTN", "1", "Let SDPA use its flash attention kernel."),
         exported("CUDA_VISIBLE_DEVICES", "", "NVIDIA devices visible to stages."),

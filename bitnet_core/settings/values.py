@@ -255,6 +255,10 @@ class OnlineOptions(Group):
     online: bool = setting("TRAIN_ONLINE")
 
 
+def _unless_auto(asked: bool | str | None) -> bool | None:
+    return asked if isinstance(asked, bool) else None
+
+
 class OnPolicyOptions(Group):
     """In which share of the steps the student writes the answers, and which KL is taken there."""
 
@@ -281,7 +285,8 @@ class TrainOptions(Group):
     loss: LossWeights = nested(LossWeights)
     on_policy: OnPolicyOptions = nested(OnPolicyOptions)
     quantize: bool = setting("STUDENT_QUANTIZE")
-    compiled: bool = setting("TORCH_COMPILE")
+    compiled: bool | None = combined({"asked": "TORCH_COMPILE"}, lambda one: _unless_auto(**one))
+    """None = where it pays."""
     recompute: bool = setting("RECOMPUTE_ACTIVATIONS")
     log_interval: int | None = setting("LOG_INTERVAL")
     """None = by the length of the training."""

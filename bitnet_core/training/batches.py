@@ -85,7 +85,7 @@ class Sampler:
         self.epoch, self.place = 0, 0
         self._plan = self._epoch_plan(0)
         self._pool = ThreadPoolExecutor(workers, "batches") if workers else None
-        self._shape = shape
+        self.shape = shape
         self._ahead: deque[tuple[int, int, Future[Batch]]] = deque()
         self._most_ahead = 2 * workers
         content = f"{batch_size} {seed} {capacity} {examples.fingerprint()}"
@@ -98,7 +98,7 @@ class Sampler:
             self.epoch, self.place = self.epoch + 1, 0
             self._plan = self._epoch_plan(self.epoch)
         if rewrite is not None:
-            batch = replace(collate_rows(rewrite(self._rows(self._plan[self.place])), self._shape), own_text=True)
+            batch = replace(collate_rows(rewrite(self._rows(self._plan[self.place])), self.shape), own_text=True)
         else:
             batch = self._make(self._plan[self.place]) if self._pool is None else self._take(self._pool)
         self.place += 1
@@ -114,7 +114,7 @@ class Sampler:
         return self._ahead.popleft()[2].result()
 
     def _make(self, rows: list[list[int]]) -> Batch:
-        return collate_rows(self._rows(rows), self._shape)
+        return collate_rows(self._rows(rows), self.shape)
 
     def _rows(self, rows: list[list[int]]) -> list[list[Example]]:
         return [[self._examples[index] for index in row] for row in rows]

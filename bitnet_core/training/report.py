@@ -25,6 +25,7 @@ from bitnet_core.text import in_layers, share
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import ramp
+from bitnet_core.training.compiling import lacking
 from bitnet_core.training.flip import BITS_AFTER, flip_report, layer_bits
 from bitnet_core.training.heldout_size import ENOUGH_PROMPTS, HeldOut
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
@@ -92,6 +93,8 @@ def announce(
             "Compiling the student: the first step waits for the compiler, a minute or more, and so does the "
             f"first one {ramp_end}after the flip; later runs find the result in {cache}."
         )
+    elif stepper.device.type == "cuda" and (lack := lacking(stepper.device)):
+        reporter.log(f"The student can't be compiled here, because {lack}; compiled, it would train faster.")
 
 
 def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:

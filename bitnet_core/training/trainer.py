@@ -15,7 +15,7 @@ import torch
 
 from bitnet_core.errors import Stopped
 from bitnet_core.files import is_file
-from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
+from bitnet_core.model.precision import Precision, pick_device, pick_precision
 from bitnet_core.model.student import Student
 from bitnet_core.pretrained import half_made
 from bitnet_core.runs.cadence import CHANGED, Cadence
@@ -27,7 +27,7 @@ from bitnet_core.settings.flip import decide
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
-from bitnet_core.training import budget, checkpoints, heldout, ramp, report
+from bitnet_core.training import budget, checkpoints, compiling, heldout, ramp, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import flip_event, lowered, recovery_due
@@ -77,8 +77,6 @@ class Trainer:
         or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
         require_fit(student.config, traces, options, online=teacher is not None)
-        if options.compiled:
-            prepare_compiler()
         device = device or pick_device(DeviceOptions())
         self.options, self.folder = options, folder
         self.student = student.to(device).train()
@@ -91,10 +89,10 @@ class Trainer:
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash, self._chance = traces.tokenizer_hash, report.chance(traces)
         precision = precision or pick_precision(DeviceOptions(), device)
-        self.stepper = Stepper(student, options, device, precision, teacher, relations)
         capacity = options.max_seq_len if options.pack else None
-        shape = (options.batch_size, options.max_seq_len) if options.compiled else None
-        self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
+        self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers)
+        options = self.options = compiling.prepared(options, device, self.sampler)
+        self.stepper = Stepper(student, options, device, precision, teacher, relations)
         self._recipe = recipe(options) | {
             TRACES: self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
