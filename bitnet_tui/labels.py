@@ -52,6 +52,7 @@ _LABELS = {
     "TEACHER_BASELINE_PROMPTS_FILE": "File of baseline prompts",
     "KD_TEACHER_TEMPERATURE": "Temperature while collecting",
     "KD_TEACHER_TOP_P": "Top-p while collecting",
+    "KD_HELDOUT_SAMPLING": "Sampling of held-out answers",
     "KD_MAX_TOKENS_PER_PROMPT": "Longest answer",
     "KD_PROMPTS_FILE": "File of prompts",
     "KD_TEXT_FILE": "Texts to score",

@@ -13,6 +13,7 @@ from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
+from bitnet_core.traces.split import is_heldout
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class Request:
     prompt: Prompt
     seed: int
     key: str
+    plain: bool = False
+    """Whether the answer is sampled at temperature 1 and top-p 1, whatever the options say."""
 
     def chat_request(self, options: CollectOptions) -> ChatRequest:
-        sampling = options.sampling
+        sampling = _unscaled(options).sampling if self.plain else options.sampling
         drawing = sampling.max_tokens, sampling.temperature, sampling.top_p
         draws = options.rows == "sampled"
         return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed, self.prompt.given, draws)
@@ -67,15 +70,13 @@ class Collection:
 
     def sampling_record(self) -> dict[str, Any]:
         """The sampling as it stands in hashes and in the shards' metadata."""
-        sampling = self.options.sampling
-        return {
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
-            "top_logprobs": self.options.top_logprobs,
-            **({"given": True} if self.given else {}),
-            **({"rows": self.options.rows} if self.options.rows != "top" else {}),
-        }
+        return _sampling_record(self.options, given=self.given) | (
+            {"heldout": "plain"} if self._plain_heldout else {}
+        )
+
+    @property
+    def _plain_heldout(self) -> bool:
+        return self.options.heldout_sampling == "plain" and not self.given
 
     def requests(self) -> Iterator[Request]:
         """Every answer wanted, in order. If there are fewer prompts, they are asked again with other seeds."""
@@ -96,8 +97,10 @@ class Collection:
         variant: Any = seed if self.identity.provider.seeds else repeat
         if prompt.given is not None:
             variant = [prompt.given.text, prompt.given.ends]
-        key = digest([self.teacher_hash, prompt.messages, self.sampling_record(), variant])
-        return Request(index, prompt, seed, key)
+        plain = self._plain_heldout and is_heldout(prompt.side_hash)
+        sampled = _sampling_record(_unscaled(self.options) if plain else self.options, given=self.given)
+        key = digest([self.teacher_hash, prompt.messages, sampled, variant])
+        return Request(index, prompt, seed, key, plain)
 
     # -- shards --------------------------------------------------------------------------------------
 
@@ -126,6 +129,18 @@ class Collection:
 def _unscaled(options: CollectOptions) -> CollectOptions:
     """With the sampling that changes no logprob, whatever the server does with it."""
     return replace(options, sampling=replace(options.sampling, temperature=1.0, top_p=1.0))
+
+
+def _sampling_record(options: CollectOptions, *, given: bool) -> dict[str, Any]:
+    sampling = options.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+        "top_logprobs": options.top_logprobs,
+        **({"given": True} if given else {}),
+        **({"rows": options.rows} if options.rows != "top" else {}),
+    }
 
 
 def digest(value: Any) -> str:

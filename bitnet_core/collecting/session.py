@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -284,7 +284,8 @@ class CollectSession:
 
     def _record_sampling(self, teacher: Teacher) -> None:
         """Keep what is really sent for the traces' metadata, and say which setting has no effect."""
-        request = next(self.collection.requests()).chat_request(self.collection.options)
+        first = replace(next(self.collection.requests()), plain=False)  # that side is recorded by `heldout`
+        request = first.chat_request(self.collection.options)
         sent = {name: value for name, value in teacher.requested_sampling(request).items() if name != "seed"}
         fixed = [name for name, value in sent.items() if value is None]
         if fixed:

@@ -141,6 +141,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Collection": (
         number("KD_TEACHER_TEMPERATURE", "0.8", "Sampling temperature while collecting.", 0, 2),
         number("KD_TEACHER_TOP_P", "0.95", "Nucleus (top-p) while collecting.", 0.01, 1),
+        text(
+            "KD_HELDOUT_SAMPLING",
+            "same",
+            "Held-out answers: sampled as the others, or plain, at temperature 1 and top-p 1.",
+            *("same", "plain"),
+        ),
         integer("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer to collect.", 1, 1 << 20, "tokens"),
         path("KD_PROMPTS_FILE", "", "File with prompts (text, JSON lines or Parquet); empty = the packaged ones."),
         path(

@@ -25,6 +25,7 @@ SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 Divergence = Literal["reverse", "forward"]
 Rows = Literal["top", "sampled"]
+HeldOutSampling = Literal["same", "plain"]
 Embedding = Literal["Q5_0", "Q4_0", "trained"]
 
 
@@ -175,6 +176,7 @@ class CollectOptions(Group):
     prompts_file: Path | None = setting("KD_PROMPTS_FILE")
     text_file: Path | None = setting("KD_TEXT_FILE")
     rows: Rows = setting("KD_ROWS")
+    heldout_sampling: HeldOutSampling = setting("KD_HELDOUT_SAMPLING")
     concurrency: int | None = setting("KD_CONCURRENCY")
     max_attempts: int = setting("KD_MAX_ATTEMPTS")
     shard_sequences: int = setting("KD_SHARD_SEQUENCES")

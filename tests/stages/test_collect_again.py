@@ -1,6 +1,7 @@
 """The collect stage started again: what it asks again, what it does not, and what becomes of old traces."""
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.split import is_heldout
 from tests.builders import emitted
 from tests.collecting.stage_runs import PROBES, asked_prompts, context, parquet_files
 from tests.teachers.fake_teacher import FakeTeacher, is_probe
@@ -135,6 +137,29 @@ def test_traces_without_their_journal_are_not_paid_for_again(tmp_path: Path, tok
         shutil.rmtree(tmp_path / "data.journal")
         collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))  # other answers: a new collection
         assert len(server.asked) > asked
+
+
+def test_plain_sampling_asks_held_out_prompts_alone_anew(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    values = {"KD_NUM_PROMPTS": "24", "KD_MAX_TOKENS_PER_PROMPT": "4"}
+    prompts = load_prompts(None, PACKAGED_PROMPTS)[:24]
+    held_out = {prompt.text for prompt in prompts if is_heldout(prompt.side_hash)}
+    assert 0 < len(held_out) < 24
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server, **values))
+        before = len(server.asked)
+        collect.run(context(tmp_path, server, **values, KD_HELDOUT_SAMPLING="plain"))
+        again = [asked.body for asked in server.asked[before:] if not is_probe(asked)]
+        assert {body["messages"][-1]["content"] for body in again} == held_out
+        assert {(body["temperature"], body["top_p"]) for body in again} == {(1, 1)}
+        found = load_traces(tmp_path / "data", 5)
+        assert len(found.sequences) == 24
+        assert {prompts[one.prompt_idx].text for one in found.split()[1]} == held_out
+        metadata = json.loads(pq.read_metadata(tmp_path / "data" / "kd_shard_000.parquet").metadata[b"bitnet"])
+        assert (metadata["sampling"]["temperature"], metadata["sampling"]["heldout"]) == (0.8, "plain")
+        assert metadata["sampling_sent"]["temperature"] == 0.8
+        before = len(server.asked)
+        collect.run(context(tmp_path, server, **values))  # and back, without a request
+        assert len(server.asked) == before
 
 
 def test_traces_of_a_newer_version_are_neither_made_again_nor_added_to(
