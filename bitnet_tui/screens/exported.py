@@ -66,7 +66,7 @@ class ExportedScreen(DialogScreen[bool]):
                 for what, command in exports.commands(self.exported):
                     yield Command(what, command)
             with Horizontal(classes="buttons"):
-                yield Button(Content(f"{self.shell.key('app.copy')} Copy the marked one"), id="copy", name="copy")
+                yield Button(Content(f"{self.shell.key('app.copy')} Copy"), id="copy", name="copy")
                 yield Button("Export again", id="again", name="dismiss(True)")
                 yield Button("Close", id="close", name="dismiss(False)")
 

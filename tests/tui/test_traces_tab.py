@@ -1,4 +1,4 @@
-"""The Traces tab: a journey by keyboard and by mouse, and the process that it asks."""
+"""The Traces tab: a journey by keyboard and by mouse."""
 
 import threading
 from pathlib import Path
@@ -373,21 +373,6 @@ async def test_damaged_scores_are_said_and_the_traces_are_shown(
         await settled(pilot)
         assert "prompt 1 " in said(pilot, "#trace-head")
         assert "is not a file of scores that can be read" in said(pilot, "#traces-said")
-
-
-def test_the_process_answers_more_than_once_and_ends(home: Path, root: Path):
-    session = TraceSession(home, root)
-    try:
-        assert session.ask({"ask": "list", "limit": 3})["matched"] == 20
-        child = session._child
-        with pytest.raises(BitnetError, match="has no sequence 99"):
-            session.ask({"ask": "show", "prompt_idx": 99})
-        assert session.ask({"ask": "show"})["prompt_idx"] == 0
-        assert session._child is child
-    finally:
-        session.close()
-    assert child is not None
-    assert child.poll() is not None
 
 
 @pytest.mark.parametrize("size", [(100, 30), (120, 36), (200, 55)])
