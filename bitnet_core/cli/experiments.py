@@ -27,7 +27,7 @@ def add_to(commands: Commands) -> None:
     for name in ("duplicate", "rename"):
         made[name].add_argument("name", metavar="NAME")
         made[name].add_argument("new", metavar="NEW")
-    made["duplicate"].add_argument("--traces", action="store_true", help="with its traces and its teacher's baseline")
+    made["duplicate"].add_argument("--traces", action="store_true", help="with its traces and what was made of them")
     for name in ("archive", "unarchive", "delete"):
         made[name].add_argument("names", nargs="+", metavar="NAME")
     made["delete"].add_argument(
@@ -98,10 +98,11 @@ def _duplicate(arguments: argparse.Namespace) -> int:
         warn(f"{', '.join(done.keys)} in the .env of {arguments.name} is not copied; keep it in the keyring.", "note")
     fields: dict[str, Any] = {"duplicated": arguments.name, "folder": str(done.root), "keys_left": list(done.keys)}
     fields["traces"] = {"files": done.traces.files, "bytes": done.traces.bytes} if done.traces else None
-    fields["baseline"] = done.baseline
+    fields |= {"baseline": done.baseline, "start": done.start}
     brought = ["the settings"]
     brought += [f"the traces ({files(done.traces.files)}, {size(done.traces.bytes)})"] if done.traces else []
     brought += ["the teacher's baseline"] if done.baseline else []
+    brought += ["the student that its training started with"] if done.start else []
     answer(arguments, fields, f"{arguments.new} has {listed(brought)} of {arguments.name}")
     return 0
 

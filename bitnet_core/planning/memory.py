@@ -223,6 +223,11 @@ def checkpoint_bytes(config: StudentConfig) -> int:
     return _WIDE * (config.parameters() + 2 * config.trained_parameters()) + _two_bit_bytes(config)
 
 
+def made_bytes(config: StudentConfig) -> int:
+    """What is kept of a start that is made: fp32 weights of all but the embedding."""
+    return _WIDE * (config.parameters() - config.vocab_size * config.hidden_size)
+
+
 def largest_batch(config: StudentConfig, batch: Batch, room: int, **options: Any) -> int:
     """The most rows of a batch that fit into `room` bytes of one device; 0 if not even one does.
 

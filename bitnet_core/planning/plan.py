@@ -19,10 +19,11 @@ from bitnet_core.planning.memory import (
     checkpoint_bytes,
     kv_cache_bytes,
     largest_batch,
+    made_bytes,
     packed_bytes,
     training_bytes,
 )
-from bitnet_core.planning.preparation import UNTIMED, preparation
+from bitnet_core.planning.preparation import ELSEWHERE, preparation
 from bitnet_core.planning.teacher import TeacherPlan
 from bitnet_core.runs.cadence import FORWARD, Cadence
 from bitnet_core.settings.presets import PLANNED
@@ -79,7 +80,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
     memory = _memory(config, batch, takes, asked.devices, None if elsewhere else here, step)
     spent = _time(found, supervised, step, asked.tokens_per_s, elsewhere)
     evaluations = _evaluations(found, supervised, traces, options.checkpoint_interval, spent["tokens_per_s"])
-    start = facts["start"] | UNTIMED if facts["start"] and elsewhere else facts["start"]
+    start = facts["start"] | ELSEWHERE if facts["start"] and elsewhere else facts["start"]
     return {
         "version": 1,
         "shape": config.to_dict(),
@@ -95,7 +96,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "time": spent | {"evaluations": evaluations},
         "preparation": preparation(start, traces, teacher, options.max_seq_len),
         "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
-        "disk": _disk(config, traces, teacher),
+        "disk": _disk(config, traces, teacher, start),
         "teacher": None if teacher is None else asdict(teacher),
         "online": online,
         "fits": _fits(
@@ -227,12 +228,17 @@ def _undisturbed(supervised: float, step: Record) -> float | None:
     return supervised * step["threads"] / used if used else None
 
 
-def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | None) -> Record:
+def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | None, start: Record | None) -> Record:
     one = checkpoint_bytes(config)
     stored = None
     if traces and teacher:
         stored = round(traces["bytes"] / traces["sequences"] * max(teacher.answers, traces["sequences"]))
-    return {"checkpoint": one, "checkpoints": CHECKPOINTS * one, "traces": stored}
+    return {
+        "checkpoint": one,
+        "checkpoints": CHECKPOINTS * one,
+        "start": made_bytes(config) if start else 0,
+        "traces": stored,
+    }
 
 
 def _fits(

@@ -9,6 +9,8 @@ from bitnet_core.text import duration
 Record = dict[str, Any]
 UNTIMED = {"position_seconds": None, "step_seconds": None}
 """Of the timings of a start, where there are none."""
+ELSEWHERE = UNTIMED | {"made": False}
+"""Of a start on another machine."""
 
 
 def preparation(
@@ -16,7 +18,7 @@ def preparation(
 ) -> Record | None:
     """Its tokens and steps, and its seconds by the timings of `start`, if it was timed; None where nothing is fitted.
 
-    Without traces, at most: as if all answers were of full length.
+    It takes none where it is `made` already. Without traces, at most: as if all answers were of full length.
     """
     if start is None:
         return None
@@ -24,18 +26,20 @@ def preparation(
     if traces is None:
         answers = steps if teacher is None else min(steps, teacher.answers)
         positions = min(FIT_POSITIONS, answers * max_seq_len)
-    reading = fitting = None
+    reading, fitting, seconds = (0.0, 0.0, 0.0) if start["made"] else (None, None, None)
     if start["position_seconds"] is not None:
         reading = positions * start["layers_of_source"] * start["position_seconds"]
         fitting = steps * start["step_seconds"]
+        seconds = reading + fitting
     return {
-        "seconds": None if reading is None else reading + fitting,
+        "seconds": seconds,
         "reading_seconds": reading,
         "fitting_seconds": fitting,
         "positions": positions,
         "layers": start["layers_of_source"],
         "fit_steps": steps,
         "exact": traces is not None,
+        "made": start["made"],
     }
 
 
@@ -43,6 +47,8 @@ def preparation_rows(found: Record | None) -> list[list[Any]]:
     """Its row of the table of a training; none where nothing is known of it."""
     if found is None:
         return []
+    if found["made"]:
+        return [["before the first step", None, "the start is made already, with these settings on these traces"]]
     most = "" if found["exact"] else "at most: "
     reading = f"{most}{found['layers']} layers of the model read {found['positions']:,} tokens"
     fitting = f"{found['fit_steps']:,} steps of fitting"

@@ -127,12 +127,12 @@ def examine(job: dict[str, Any], alive: Callable[[], None] = lambda: None) -> di
     if job["time"]:
         work = Work(sampler, options, device, precision, teacher, source, alive)
         answer["step"] = step_seconds(config, work, again=job["again"])
-    if start and (steps := InitOptions.of(settings).fit_steps):
+    if start and InitOptions.of(settings).fit_steps:
         answer["start"] = start_seconds(
             start,
             config,
             examples_of(usable, options, vocabulary, data.top_k),
-            steps,
+            settings,
             device,
             depths=_depths(config),
             room=int(_ROOM_SHARE * answer["device"]["free_bytes"]),

@@ -16,10 +16,14 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.planning import timings
 from bitnet_core.planning.preparation import UNTIMED
+from bitnet_core.pretrained.half_made import made_name
 from bitnet_core.pretrained.reconstruct import reconstruct, source_state
 from bitnet_core.pretrained.source import EMBEDDING, Source, layer_names
 from bitnet_core.pretrained.start import fit_examples, fit_text, least_training_bytes
+from bitnet_core.pretrained.wanted import wanted
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import InitOptions, PlaceOptions, TeacherOptions
 from bitnet_core.traces.examples import Example
 
 _SOURCE_LAYERS = 3
@@ -33,7 +37,7 @@ def start_seconds(
     source: StudentConfig,
     student: StudentConfig,
     examples: Sequence[Example],
-    steps: int,
+    settings: Settings,
     device: torch.device,
     *,
     depths: tuple[int, ...],
@@ -43,15 +47,23 @@ def start_seconds(
     again: bool,
     alive: Callable[[], None],
 ) -> dict[str, Any]:
-    """Seconds to read one position with one layer of the source, and of one of the `steps` of the fit.
+    """Seconds to read one position with one layer of the source, and of one of the steps of the fit.
 
-    Null if they are not timed, or if that takes more than `room` bytes. `machine` is what identifies this one among
-    the kept timings.
+    Null if they are not timed, or if that takes more than `room` bytes, and where the start is `made` already.
+    `machine` is what identifies this one among the kept timings.
     """
-    chosen = fit_examples(examples, steps)
+    options = InitOptions.of(settings)
+    chosen = fit_examples(examples, steps := options.fit_steps)
+    asked, folder = wanted(options, TeacherOptions.of(settings)), PlaceOptions.of(settings).checkpoints
+    made = asked is not None and (folder / made_name(student, chosen, steps, asked.settings())).is_file()
     lengths = sorted(one.length for one in chosen)
-    about = {"layers_of_source": source.num_hidden_layers, "fit_steps": steps, "positions": sum(lengths)} | UNTIMED
-    if not time_it:
+    about = UNTIMED | {
+        "layers_of_source": source.num_hidden_layers,
+        "fit_steps": steps,
+        "positions": sum(lengths),
+        "made": made,
+    }
+    if made or not time_it:
         return about
     shapes = [replace(student, num_hidden_layers=depth) for depth in depths]
     states = 4 * _STATES * len(lengths) * lengths[-1] * student.hidden_size

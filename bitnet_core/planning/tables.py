@@ -50,6 +50,8 @@ def _course_rows(record: Record) -> list[list[Any]]:
     rows.append(["decoding afterwards, tokens/s", *_decoding_words(record["decoding"])])
     disk = record["disk"]
     rows.append(["disk, checkpoints", size(disk["checkpoints"]), f"{CHECKPOINTS} × {size(disk['checkpoint'])}"])
+    if disk["start"]:
+        rows.append(["disk, start", size(disk["start"]), "its layers, for another training from the same start"])
     traces = "measured on those here" if disk["traces"] is not None else "unknown until some answers are collected"
     rows.append(["disk, traces", None if disk["traces"] is None else size(disk["traces"]), traces])
     if online := record["online"]:

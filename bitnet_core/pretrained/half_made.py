@@ -1,11 +1,13 @@
-"""What is done of a start that is being made, kept beside the checkpoints until the first of them is there.
+"""What is done of a start, kept beside the checkpoints: of one that is being made until the first of them is there.
 
-Making one takes minutes to hours, and a stop may come at any time. It is tied to everything that decides it: a start
-from another model, on other text or for another student finds nothing, and starts over.
+Making one takes minutes to hours, and a stop may come at any time. The layers of one that is made stay, so that a
+training that begins anew, here or in a duplicate, need not fit them again. All is tied to everything that decides it:
+a start from another model, on other text or for another student finds nothing, and starts over.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +17,27 @@ import torch
 
 from bitnet_core import __version__, files
 from bitnet_core.errors import BitnetError, raise_if_not_the_file
+from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import load_tensors, save_tensors
-from bitnet_core.runs.catalog import HALF_MADE
+from bitnet_core.runs.catalog import HALF_MADE, START_MADE
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.traces.examples import Example, collate
 
-Part = Literal["read", "fit"]
-"""What the source has read of the text, and how far the student is fitted to it."""
+Part = Literal["read", "fit", "made"]
+"""What the source has read of the text, how far the student is fitted to it, and the student that is fitted."""
 
 
 @dataclass(frozen=True)
 class HalfMade:
-    """The files of a start in `folder`; `decides` is a hash of what decides it."""
+    """The files of a start in `folder`; `decides` is a hash of what decides it, `made` the name once it is made."""
 
     folder: Path
     decides: str
+    made: str
 
     def find(self, part: Part) -> dict[str, Any]:
-        """What was kept of this start, empty if nothing was. All parts of another start are removed.
+        """What was kept of this start, empty if nothing was. Where it is another start's, that is removed.
 
         OSError if the disk or the memory keeps it from being read: hours of work are not removed for that.
         """
@@ -47,7 +52,8 @@ class HalfMade:
                 path.unlink(missing_ok=True)
             return {}
         if found.get("decides") != self.decides:
-            remove(self.folder)  # otherwise a reader would take another start's parts for this one's
+            # Otherwise a reader would take another start's parts for this one's.
+            _remove(self.folder, START_MADE if part == "made" else HALF_MADE)
             return {}
         return found
 
@@ -61,8 +67,13 @@ class HalfMade:
         else:
             reporter.resumes = True
 
+    def keep_made(self, done: dict[str, Any], reporter: Reporter) -> None:
+        """Keep the start that is made, in place of an earlier one."""
+        self.keep("made", done, reporter)
+        _remove(self.folder, START_MADE, but=self.made)
+
     def _path(self, part: Part) -> Path:
-        return self.folder / f".start-{part}.pt"
+        return self.folder / (self.made if part == "made" else f".start-{part}.pt")
 
 
 def deciding(student: Student, *tensors: torch.Tensor, **others: Any) -> str:
@@ -73,9 +84,29 @@ def deciding(student: Student, *tensors: torch.Tensor, **others: Any) -> str:
     return found.hexdigest()
 
 
-def remove(folder: Path) -> None:
-    """Remove what was kept of a start."""
-    for _, pattern in HALF_MADE:
+def made_name(config: StudentConfig, examples: Sequence[Example], steps: int, settings: Mapping[str, Any]) -> str:
+    """The name of the file of a start that is made for such a student, fitted on these examples.
+
+    It says all that is known without the model's weights, so that a plan can tell whether the start is there.
+    """
+    batch = collate(examples)
+    # Without what the model alone decides: a plan may know its numbers in another precision.
+    shape = [config.vocab_size, config.num_hidden_layers, config.hadamard, config.a4_policy, config.embedding_type]
+    found = hashlib.sha256(json.dumps([__version__, shape, steps, settings], sort_keys=True).encode())
+    for one in (batch.ids_BT, batch.positions_N):
+        found.update(one.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return f".made-start-{found.hexdigest()[:16]}.pt"
+
+
+def remove(folder: Path, *, made: bool = False) -> None:
+    """Remove what was kept of a start while it was made and, if asked, the one that is `made`."""
+    _remove(folder, (*HALF_MADE, *START_MADE) if made else HALF_MADE)
+
+
+def _remove(folder: Path, outputs: Sequence[tuple[str, str]], but: str = "") -> None:
+    for _, pattern in outputs:
         for path in folder.glob(pattern):
+            if path.name == but:
+                continue
             with suppress(OSError):
                 path.unlink()

@@ -1,7 +1,7 @@
 """A student's first weights: its shape from a source, the source's weights in it, and sub-norms that fit them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.pretrained.calibrate import calibrate
 from bitnet_core.pretrained.enlarge import enlarge
 from bitnet_core.pretrained.fit_size import FIT_POSITIONS
-from bitnet_core.pretrained.half_made import HalfMade, deciding
+from bitnet_core.pretrained.half_made import HalfMade, deciding, made_name
 from bitnet_core.pretrained.reconstruct import Text, in_full_precision, reconstruct, source_state
 from bitnet_core.pretrained.rotate import rotate, turned
 from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
@@ -246,21 +246,36 @@ def fit(
 ) -> dict[str, Any]:
     """Fit a rotated student to its source, on examples from all over; what the checkpoints record of it.
 
-    What is half made is kept in `folder`, as a start of this `origin`.
+    What is half made is kept in `folder`, as a start of this `origin`. If it is made there already, that is taken.
     """
-    text = fit_text(student, fit_examples(examples, steps), student.output_weight.device)
+    chosen = fit_examples(examples, steps)
+    text = fit_text(student, chosen, student.output_weight.device)
+    about = {"tokens": int(text.asked_RT.sum()), "steps": steps}
+    fitted = [one for one in student.parameters() if one is not student.output_weight]
     half_made = None
     if folder is not None:
-        half_made = HalfMade(folder, deciding(student, text.ids_RT, text.asked_RT, steps=steps, origin=dict(origin)))
+        name = made_name(student.config, chosen, steps, origin["settings"])
+        decides = deciding(student, text.ids_RT, text.asked_RT, steps=steps, origin=dict(origin))
+        half_made = HalfMade(folder, decides, name)
+        if made := half_made.find("made"):
+            with torch.no_grad():
+                for one, value in zip(fitted, made["weights"], strict=True):
+                    one.copy_(value)
+            reporter.log("The start was made before, with these settings on these traces, and is taken as it is.")
+            return {**about, **made["divergence"]}
     layers = student.config.num_hidden_layers / source.shape.num_hidden_layers
     try:
         reporter.part = Part(1, _PARTS, rest=_FITTED_TO_READ * layers * steps / len(text.ids_RT))
         wanted_RTD = turned(source_state(source, text, reporter, half_made))
         reporter.part = Part(2, _PARTS, rest=0.0)
-        fitted = reconstruct(student, wanted_RTD, text, steps, reporter, half_made)
+        found = reconstruct(student, wanted_RTD, text, steps, reporter, half_made)
     finally:
         reporter.part = None
-    return {"tokens": int(text.asked_RT.sum()), "steps": steps, "before": fitted.before, "after": fitted.after}
+    divergence = asdict(found)
+    if half_made:
+        weights = [one.detach().cpu() for one in fitted]
+        half_made.keep_made({"weights": weights, "divergence": divergence}, reporter)
+    return about | divergence
 
 
 def fit_examples(examples: Sequence[Example], steps: int) -> list[Example]:

@@ -42,6 +42,8 @@ class Stage:
 EVALUATION_REPORT = "mini_evaluation_report.json"
 HALF_MADE = (("checkpoints", ".start-*.pt"),)
 """What a training keeps of a start from a model while it makes it; as outputs of a stage."""
+START_MADE = (("checkpoints", ".made-start-*.pt"),)
+"""The fitted layers of a start that is made, for another training of the same start."""
 
 _RESULT_UNCHANGED_BY = {
     "LOG_INTERVAL",

@@ -21,11 +21,15 @@ _NOT_COPIED = ("Place", "Keys")
 
 @dataclass(frozen=True)
 class Copied:
-    """Settings for another one, the keys in the `.env`, which are not copied, and where its traces are, if any."""
+    """Settings for another one, the keys in the `.env`, which are not copied, and where its traces are, if any.
+
+    Where there are traces, the start that was made of them is beside its `checkpoints`.
+    """
 
     values: dict[str, str]
     keys: tuple[str, ...] = ()
     traces: Path | None = None
+    checkpoints: Path | None = None
 
 
 def copied_of(root: Path, overrides: Mapping[str, str]) -> Copied:
@@ -49,7 +53,7 @@ def copied_of(root: Path, overrides: Mapping[str, str]) -> Copied:
     traces = None
     with contextlib.suppress(BitnetError):  # settings can be copied from where traces can't be read
         traces = experiment.data if has_traces(experiment) else None
-    return Copied(kept, keys, traces)
+    return Copied(kept, keys, traces, experiment.checkpoints)
 
 
 def has_traces(experiment: Experiment) -> bool:

@@ -24,7 +24,7 @@ _ENV = re.compile(r"(?i:\.env.*|.*\.env)")
 _OURS = re.compile(
     rf"\..*{re.escape(TEMPORARY_SUFFIX)}|\.(?:exported|packed|in-transformers)-.+"  # the latter of older versions
     r"|\.(?:.*\.)?lock(?:\.owner)?|\.ballast|.*\.sqlite-(?:wal|shm|journal)|\.DS_Store"
-    rf"|\.start-(?:read|fit)\.pt|{re.escape(COPIED)}|{re.escape(FOLDER)}"
+    rf"|\.start-(?:read|fit)\.pt|\.made-start-.+\.pt|{re.escape(COPIED)}|{re.escape(FOLDER)}"
 )
 _KEYS = re.compile(
     r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|.+\.(?:pem|key|ppk|p8|p12|pfx|jks|keystore|kdbx|ovpn)"

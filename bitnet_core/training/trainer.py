@@ -182,7 +182,7 @@ class Trainer:
 
     def _forget_half_made(self) -> None:
         if self.folder is not None:
-            half_made.remove(self.folder)
+            half_made.remove(self.folder, made=not self._recipe.get("STUDENT_INIT_FIT_STEPS"))
 
     @property
     def finished(self) -> bool:

@@ -1,7 +1,8 @@
-"""A second experiment with the settings of another one and, if they are wanted, its traces and teacher's baseline.
+"""A second experiment with the settings of another one and, if they are wanted, its traces and what was made of them.
 
-A shard is never written again, only replaced, so that the file of both may be the same. The journal of what the
-teacher has answered grows, so it is copied; with it, collecting more asks only for what is missing.
+A shard is never written again, only replaced, so that the file of both may be the same; so are the layers of a start
+from a model, which a training takes if its settings would make the same ones. The journal of what the teacher has
+answered grows, so it is copied; with it, collecting more asks only for what is missing.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import trees
 from bitnet_core.files.trees import Measured
-from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.catalog import STAGES, START_MADE
 from bitnet_core.runs.copied import copied_of, has_traces
 from bitnet_core.runs.experiment import Experiment, Workspace
 from bitnet_core.runs.history import History
@@ -29,7 +30,7 @@ from bitnet_core.traces import places
 from bitnet_core.workspace.changes import refuse
 
 _COLLECT, _TEACHER = "collect", "teacher"
-_SHARD = ".parquet"
+_NEVER_WRITTEN_AGAIN = (".parquet", ".pt")
 _OF_JOURNAL = (".sqlite-wal", ".sqlite-journal")
 """Files that a journal of a killed run needs."""
 
@@ -38,13 +39,15 @@ _OF_JOURNAL = (".sqlite-wal", ".sqlite-journal")
 class Duplicate:
     """`keys` are in the `.env` of the source and were not copied; `traces` is what was brought of them.
 
-    `baseline`: the teacher's was brought as well, as the traces are of the same teacher.
+    `baseline`: the teacher's was brought as well, as the traces are of the same teacher. `start`: so was the student
+    with which its training began, fitted to a model.
     """
 
     root: Path
     keys: tuple[str, ...]
     traces: Measured | None = None
     baseline: bool = False
+    start: bool = False
 
 
 def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
@@ -66,7 +69,8 @@ def duplicate(source: Path, name: str, *, traces: bool = False) -> Duplicate:
         target = Experiment.from_settings(resolve_and_remember(home, root=folder).settings)
         with _not_collecting(experiment), files.folder_watched(source), _copying():
             baseline = _bring_baseline(experiment, target)
-            made = replace(made, traces=_bring(experiment, target), baseline=baseline)
+            start = _bring_start(experiment, target)
+            made = replace(made, traces=_bring(experiment, target), baseline=baseline, start=start)
 
     text = dotenv.new_text(name, copied.values)
     Workspace(source.parent).create(name, text, fill if traces else None)
@@ -123,6 +127,16 @@ def _bring_baseline(source: Experiment, target: Experiment) -> bool:
     return True
 
 
+def _bring_start(source: Experiment, target: Experiment) -> bool:
+    """Bring the start that is made of the traces; a training that is making another one may be removing it."""
+    there = [(at, one) for at, pattern in START_MADE for one in getattr(source, at).glob(pattern)]
+    for at, one in there:
+        getattr(target, at).mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            _place(one, getattr(target, at) / one.name)
+    return target.holds(START_MADE)
+
+
 def _copy(source: Path, target: Path) -> None:
     """Every file of a folder, but for locks and files that are not complete."""
     target.mkdir(parents=True)
@@ -136,7 +150,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _place(source: Path, target: Path) -> None:
-    if source.suffix == _SHARD:
+    if source.suffix in _NEVER_WRITTEN_AGAIN:
         with contextlib.suppress(OSError):  # another disk, or one without links
             os.link(source.resolve(), target)
             return

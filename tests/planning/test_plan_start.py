@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
 from bitnet_core.planning import probe, start
 from bitnet_core.planning.plan import Asked, plan
 from bitnet_core.planning.preparation import UNTIMED
@@ -26,6 +28,7 @@ TIMED = {
     "positions": 20_000,
     "position_seconds": 0.001,
     "step_seconds": 1.5,
+    "made": False,
 }
 
 
@@ -44,6 +47,10 @@ def test_reading_and_fitting_are_timed_and_kept(
     monkeypatch.setattr(start, "_step_seconds", never)
     assert _facts(tmp_path, time=True, **values)["start"] == found
     assert _facts(tmp_path, **values)["start"] == found | UNTIMED
+    facts = _facts(tmp_path, **values)
+    student = Student(StudentConfig.from_dict(facts["shape"]))
+    layers = sum(one.numel() for one in student.parameters()) - student.output_weight.numel()
+    assert plan(facts, OPTIONS, 20, None, Asked())["disk"]["start"] == 4 * layers
     assert _facts(tmp_path, time=True, **values | {"STUDENT_INIT_FIT_STEPS": "0"})["start"] is None
     assert _facts(tmp_path, time=True)["start"] is None
 
@@ -84,6 +91,11 @@ def test_it_is_a_part_of_its_own(tmp_path: Path) -> None:
     told = next(row for row in tables(record)[0][2] if row[0] == "before the first step")
     assert told[1] == "22m 48s"
     assert "30 layers of the model read 20,000 tokens in 10m 00s, then 512 steps of fitting take 12m 48s" in told[2]
+    facts["start"] = TIMED | {"made": True, "position_seconds": None, "step_seconds": None}
+    there = plan(facts, OPTIONS, 20, None, Asked())
+    assert there["preparation"]["seconds"] == 0
+    told = next(row for row in tables(there)[0][2] if row[0] == "before the first step")
+    assert told[1:] == [None, "the start is made already, with these settings on these traces"]
     elsewhere = plan(facts, OPTIONS, 20, None, Asked(device="cuda", memory_bytes=80 * 10**9))
     told = next(row for row in tables(elsewhere)[0][2] if row[0] == "before the first step")
     read = "30 layers of the model read 20,000 tokens"

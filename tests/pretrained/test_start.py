@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -152,25 +153,25 @@ def test_a_training_stopped_while_its_start_is_made_goes_on_from_there_to_the_sa
 def test_what_was_kept_of_another_start_or_is_damaged_is_of_no_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = Reporter(resumes=False)
-    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
+    told, parts = Reporter(resumes=False), partial(HalfMade, made=".made-start-0.pt")
+    parts(tmp_path, "one").keep("fit", {"step": 3}, told)
     assert told.resumes
-    assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
-    HalfMade(tmp_path, "one").keep("read", {"layers": 3}, told)
-    assert HalfMade(tmp_path, "other").find("read") == {} and not is_kept(tmp_path)
-    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
-    assert HalfMade(tmp_path, "other").find("fit") == {} == HalfMade(tmp_path, "one").find("fit")
-    HalfMade(tmp_path, "one").keep("fit", {"step": 3}, told)
+    assert parts(tmp_path, "one").find("fit")["step"] == 3
+    parts(tmp_path, "one").keep("read", {"layers": 3}, told)
+    assert parts(tmp_path, "other").find("read") == {} and not is_kept(tmp_path)
+    parts(tmp_path, "one").keep("fit", {"step": 3}, told)
+    assert parts(tmp_path, "other").find("fit") == {} == parts(tmp_path, "one").find("fit")
+    parts(tmp_path, "one").keep("fit", {"step": 3}, told)
     for number in (errno.EIO, errno.ESTALE, errno.ENOMEM):  # the file may be sound, and took hours
         with monkeypatch.context() as faulty, pytest.raises(OSError, match=re.escape(os.strerror(number))):
             faulty.setattr(half_made, "load_tensors", Mock(side_effect=OSError(number, os.strerror(number))))
-            HalfMade(tmp_path, "one").find("fit")
-    assert HalfMade(tmp_path, "one").find("fit")["step"] == 3
+            parts(tmp_path, "one").find("fit")
+    assert parts(tmp_path, "one").find("fit")["step"] == 3
     (tmp_path / ".start-fit.pt").write_bytes(b"PK\x03\x04 torn")
-    assert HalfMade(tmp_path, "one").find("fit") == {} and not is_kept(tmp_path)
+    assert parts(tmp_path, "one").find("fit") == {} and not is_kept(tmp_path)
     full = Reporter(resumes=False)
     (tmp_path / "file").touch()
-    HalfMade(tmp_path / "file", "one").keep("fit", {"step": 3}, full)
+    parts(tmp_path / "file", "one").keep("fit", {"step": 3}, full)
     assert not full.resumes
 
 
@@ -181,7 +182,7 @@ def test_a_training_killed_right_after_its_start_was_made_goes_on_from_that_star
     whole, cut = (context(tmp_path / name, tokenizer, **values) for name in ("whole", "cut"))
     train.run(whole)
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise SystemExit
 
     with monkeypatch.context() as patched:

@@ -101,7 +101,7 @@ def test_names_that_only_look_like_ours_are_stored(tmp_path: Path, target: Memor
     [
         "logs/.train.lock", "logs/.train.lock.owner", "data.journal/.lock.owner", "data.journal/journal.sqlite-wal",
         "data/.kd.parquet.ab-1-cd.part", ".storage/x", "logs/r/.ballast", "logs/r/.copied",
-        "checkpoints/.start-read.pt", "checkpoints/.start-fit.pt",
+        "checkpoints/.start-read.pt", "checkpoints/.start-fit.pt", "checkpoints/.made-start-0a1b.pt",
         "logs/eval-1/.exported-x1y2/student.gguf", "logs/eval-1/.packed-x1y2.part/student.pt",
     ],
 )  # fmt: skip

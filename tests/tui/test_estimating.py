@@ -24,6 +24,7 @@ class _Asking:
 
     brings_traces, on_stack = False, True
     source_traces: Path | None = None
+    source_checkpoints: Path | None = None
 
     def __init__(self) -> None:
         self.draft, self.place, self.shared = Draft(), Path("/w/one"), dict[str, Any]()
@@ -209,22 +210,27 @@ def test_traces_that_are_copied_along_are_counted_where_they_are():
     estimate = Estimate(cast(Guide, guide), lambda: None)
     estimate.make()
     assert "KD_DATA_PATH" not in guide.asked[-1].values
-    guide.brings_traces = True
+    guide.brings_traces, guide.source_checkpoints = True, Path("/w/old/checkpoints")
     estimate.make()
     assert guide.asked[-1].values["KD_DATA_PATH"] == "/w/old/data"
+    assert guide.asked[-1].values["CHECKPOINTS_DIR"] == "/w/old/checkpoints"
     guide.draft = guide.draft.having("KD_DATA_PATH", "/elsewhere")
     estimate.make()
     assert guide.asked[-1].values["KD_DATA_PATH"] == "/elsewhere"
 
 
 def test_the_fit_before_training_is_a_part_of_its_own():
-    fit = {"seconds": 560.0, "fit_steps": 512, "exact": True}
+    fit = {"seconds": 560.0, "fit_steps": 512, "exact": True, "made": False}
     timed = PLAN["time"] | {"seconds": 557.0, "step_seconds": 1.0, "tokens_per_s": 30.0}
     shown = Estimate(cast(Guide, _Asking()), lambda: None)
     shown._asked, shown._plan = {}, {**PLAN, "preparation": fit, "time": timed}
     assert "Layer fit  9m 20s  512 steps" in map(unstyled, shown.lines())
     assert "9m 17s + 9m 20s to fit the layers" in unstyled(shown.cost())
-    assert shown.first == "9m 20s"
+    assert (shown.first, shown.start_made) == ("9m 20s", False)
+    shown._plan = {**shown._plan, "preparation": fit | {"seconds": 0.0, "made": True}}
+    assert "Layer fit  made already" in map(unstyled, shown.lines())
+    assert "to fit the layers" not in unstyled(shown.cost())
+    assert (shown.first, shown.start_made) == ("", True)
     shown._plan = {**shown._plan, "preparation": fit | {"exact": False}}
     assert "Layer fit  at most 9m 20s  512 steps" in map(unstyled, shown.lines())
     untimed = timed | {"evaluations": {"times": 4, "seconds": 3.0}}

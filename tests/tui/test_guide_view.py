@@ -360,6 +360,10 @@ def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_default(
     assert review.about(review.ONLY, drafts["openai"], None).endswith("start it: a run may cost money.")
     copy = Draft({"STUDENT_INIT": "teacher"}, source="one")
     assert review.about("train", copy, None, "at most 17m").endswith(" built again, not copied: at most 17m.")
+    assert review.about("train", copy, None, made=True).endswith(
+        "is copied: these settings would build the same one."
+    )
+    assert review.about("train", copy, None, made=None).endswith("can be stopped and resumed.")
     assert "anew" not in review.about(review.ONLY, copy, None, "at most 17m")
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))
 

@@ -17,6 +17,7 @@ from bitnet_core.workspace import duplicates
 from bitnet_core.workspace.duplicates import duplicate
 from tests.tui.simulated import NOON, SimulatedRun
 
+_MADE = "checkpoints/.made-start-0a1b.pt"
 _JOURNAL = "data.journal/journal.sqlite"
 _BROUGHT = ("data/kd_shard_000.parquet", "data/_tokenizer/tokenizer.json", "data/.sequences/part_000.parquet")
 
@@ -43,14 +44,18 @@ def test_traces_come_with_their_tokenizer_and_journal(source: Path, linking: boo
     def refuse(*_: object) -> None:
         raise OSError(18, "Invalid cross-device link")
 
+    for name in (_MADE, "checkpoints/.start-read.pt", "checkpoints/mini_bitnet_step_00000000.pt"):
+        (source / name).write_text(name)
     if not linking:
         monkeypatch.setattr(duplicates.os, "link", refuse)
-    root = duplicate(source, "two", traces=True).root
+    done = duplicate(source, "two", traces=True)
+    root = done.root
+    assert done.start
     found = {str(one.relative_to(root)) for one in root.rglob("*") if one.is_file()}
-    assert found == {".env", *_BROUGHT, _JOURNAL, f"{_JOURNAL}-wal"}
+    assert found == {".env", *_BROUGHT, _JOURNAL, f"{_JOURNAL}-wal", _MADE}
     assert all((root / name).read_text() == name for name in found - {".env"})
     same = {name for name in found if (source / name).samefile(root / name)}
-    assert same == ({one for one in _BROUGHT if one.endswith(".parquet")} if linking else set())
+    assert same == ({one for one in (*_BROUGHT, _MADE) if one.endswith((".parquet", ".pt"))} if linking else set())
     assert History.read(Experiment.open(root)).lacking("train") == ()
 
 
@@ -134,7 +139,8 @@ def test_the_command_says_what_was_brought(home: Path, source: Path, capsys: pyt
     assert main(["experiments", "duplicate", "one", "two", "--traces", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"duplicated": "one", "folder": str(home / "two"), "keys_left": ["HF_TOKEN"],
-                    "traces": {"files": 3, "bytes": sum(map(len, _BROUGHT))}, "baseline": False}  # fmt: skip
+                    "traces": {"files": 3, "bytes": sum(map(len, _BROUGHT))},
+                    "baseline": False, "start": False}  # fmt: skip
     assert main(["experiments", "duplicate", "one", "three"]) == 0
     said = capsys.readouterr()
     assert "three has the settings of one\n" in said.out

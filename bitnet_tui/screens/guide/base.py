@@ -100,6 +100,7 @@ class Guide(LookupScreen[Made | None]):
     copied: Mapping[str, str] | None = None
     """The settings of the experiment that this is a copy of, once they are known."""
     source_traces: Path | None = None
+    source_checkpoints: Path | None = None
     """Where the traces of that experiment are, if it has any."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""

@@ -10,7 +10,7 @@ from bitnet_tui.view.guide import estimates
 from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, overrides
 from bitnet_tui.view.spans import Line
 
-_TRACES = "KD_DATA_PATH"
+_TRACES, _CHECKPOINTS = "KD_DATA_PATH", "CHECKPOINTS_DIR"
 
 
 class Estimate:
@@ -54,6 +54,11 @@ class Estimate:
         return estimates.first_words(self._found) if self._found is not None and not self._behind else ""
 
     @property
+    def start_made(self) -> bool | None:
+        """Whether the student that it begins with is made already; None where that is not known yet."""
+        return estimates.start_made(self._found) if self._found is not None and not self._behind else None
+
+    @property
     def _behind(self) -> bool:
         """Whether what is known is of another draft than the one that it is being made for, or soon will be."""
         return self._asking or self._changed
@@ -92,10 +97,12 @@ class Estimate:
             self._run(timed=False)
 
     def _values(self) -> dict[str, str]:
-        """The settings to plan with. Traces that will be copied along are counted where they are now."""
+        """The settings to plan with. What will be copied along is looked for where it is now."""
         values = overrides(self._guide.draft, self._guide.place)
-        brought = self._guide.source_traces if self._guide.brings_traces else None
-        return values if brought is None else {_TRACES: str(brought), **values}
+        if not self._guide.brings_traces:
+            return values
+        brought = {_TRACES: self._guide.source_traces, _CHECKPOINTS: self._guide.source_checkpoints}
+        return {name: str(path) for name, path in brought.items() if path is not None} | values
 
     def end(self) -> None:
         """End what is being asked."""

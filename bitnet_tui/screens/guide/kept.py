@@ -164,7 +164,7 @@ class KeptGuide(Guide):
         copy = drafted.of_settings(copied.values, self.draft.source) if copied is not None else None
         if copied is not None and copy is not None:
             self.copied = drafted.settings(copy)
-            self.source_traces = copied.traces
+            self.source_traces, self.source_checkpoints = copied.traces, copied.checkpoints
             self._tell_step()
         if self._own:  # something was chosen before it could be read
             return

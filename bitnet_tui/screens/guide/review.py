@@ -152,8 +152,12 @@ class ReviewStep(Step):
     @property
     def _about(self) -> str:
         """What the highlighted choice does."""
-        first = self._estimate.first if self._estimate is not None else ""
-        return review.about(self.start, self.draft, self._tested, first)
+        first, made = "", None
+        if self._estimate is not None:
+            first, made = self._estimate.first, self._estimate.start_made
+        if not self.guide.brings_traces:
+            made = False
+        return review.about(self.start, self.draft, self._tested, first, made=made)
 
     @property
     def _about_below(self) -> str:

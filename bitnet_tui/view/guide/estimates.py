@@ -161,8 +161,18 @@ def _fit_first(plan: Record) -> tuple[Line, ...]:
     found = plan.get("preparation")
     if not found:
         return ()
+    if found["made"]:
+        return (row("Layer fit", "made already", "value"),)
     steps, words = f"{found['fit_steps']:,} steps", _fit_words(found)
     return (row("Layer fit", words, "value", steps) if words else row("Layer fit", steps),)
+
+
+def start_made(plan: Record) -> bool | None:
+    """Whether the student that training begins with is made already; None where that is not known yet."""
+    if plan.get("early"):
+        return None
+    found = plan.get("preparation")
+    return bool(found and found["made"])
 
 
 def first_words(plan: Record) -> str:
@@ -172,8 +182,8 @@ def first_words(plan: Record) -> str:
 
 
 def _fit_words(found: Record) -> str:
-    """How long it takes; empty where it was not timed."""
-    if found["seconds"] is None:
+    """How long it takes; empty where it was not timed, or is done."""
+    if found["seconds"] is None or found["made"]:
         return ""
     return ("" if found["exact"] else "at most ") + duration(found["seconds"])
 

@@ -42,17 +42,22 @@ def default_start(draft: Draft, found: Found | None, *, doubtful: bool) -> str:
     return ONLY if doubtful or _untraceable(draft, found) or _asked(draft) else PIPELINE.name
 
 
-def about(start: str, draft: Draft, found: Found | None, first: str = "") -> str:
-    """What will happen. `first` is how long training takes to its first step, where that is known."""
+def about(start: str, draft: Draft, found: Found | None, first: str = "", *, made: bool | None = False) -> str:
+    """What will happen. `first` is how long training takes to its first step, where that is known.
+
+    `made` says whether the student with which it begins comes with the traces; None where that is not known yet.
+    """
     trains = start in (PIPELINE.name, "train")
-    return f"{_runs(start, draft, found)}{_made_anew(draft, first) if trains else ''}"
+    return f"{_runs(start, draft, found)}{_initial(draft, first, made=made) if trains else ''}"
 
 
-def _made_anew(draft: Draft, first: str) -> str:
-    """That a copy brings traces, but not the start of its training; empty where training starts from nothing."""
-    random = draft.get(START) == default(START)
-    takes = f": {first}" if first else ""
-    return "" if random or not draft.source else f" Its initial student is built again, not copied{takes}."
+def _initial(draft: Draft, first: str, *, made: bool | None) -> str:
+    """Whether a copy brings the student with which its training begins; empty where that has random weights."""
+    if draft.get(START) == default(START) or not draft.source or made is None:
+        return ""
+    if made:
+        return " Its initial student is copied: these settings would build the same one."
+    return f" Its initial student is built again, not copied{f': {first}' if first else ''}."
 
 
 def _runs(start: str, draft: Draft, found: Found | None) -> str:
