@@ -323,11 +323,17 @@ class ChartTitle(Painted):
 
 
 class ChartPanel(Vertical):
-    """A chart below its title."""
+    """A chart below its title. Only one that is `focusable` takes the focus."""
+
+    def __init__(self, *, focusable: bool = False) -> None:
+        super().__init__()
+        self._focusable = focusable
 
     def compose(self) -> ComposeResult:
         yield ChartTitle(classes="chart-title")
-        yield Plot()
+        plot = Plot()
+        plot.can_focus = self._focusable
+        yield plot
 
     @property
     def plot(self) -> Plot:

@@ -25,11 +25,8 @@ class Charts(Container):
         """Another number of charts may fit."""
 
     def compose(self) -> ComposeResult:
-        for _ in CHARTS:
-            yield ChartPanel()
-
-    def on_mount(self) -> None:
-        self.query(ChartPanel).first().plot.can_focus = True
+        for place in range(len(CHARTS)):
+            yield ChartPanel(focusable=place == 0)
 
     def on_resize(self, _: events.Resize) -> None:
         self.show(self._view, self._lens)
