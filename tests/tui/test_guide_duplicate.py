@@ -8,6 +8,7 @@ from textual.pilot import Pilot
 
 from bitnet_core.runs.copied import Copied
 from bitnet_core.runs.experiment import Workspace
+from bitnet_tui import noticing
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services import drafts
@@ -21,20 +22,23 @@ def _at_the_cursor(pilot: Pilot[None]) -> str:
     return Path(pilot.app.screen.query_one("#entries", Table).key or "").name
 
 
-async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Path):
+async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Path, monkeypatch: pytest.MonkeyPatch):
     env = (
         "LR=1e-3\nKD_PROMPTS_FILE=prompts.txt\nSTORAGE_NAME=first\nSEED=${MY:-9}\nOPENAI_API_KEY=sk-plain-text-key\n"
     )
     first = Workspace(home).create("first", env)
     (first / "logs").mkdir()
     (first / "prompts.txt").write_text("Hello\n")
-    async with app(home).run_test(size=(80, 24)) as pilot:
+    monkeypatch.setattr(noticing, "reading_seconds", lambda _: 3600.0)  # no notice goes by itself
+    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
         await opened(pilot, "D")
         await press(pilot, "escape")  # what was only looked at leaves no draft
         guide = await opened(pilot, "D")
         assert "Duplicate of first" in shown(pilot)
         assert "your draft" not in words(pilot)
         assert "Keys in its .env are not copied" in words(pilot)
+        pilot.app.clear_notifications()
+        await settled(pilot)
         assert "● Machine ● Teacher ● Storage ◉ Student and budget" in words(pilot)
         await press(pilot, "tab", "tab", "ctrl+u", *"2e-3")
         await click_on(pilot, "Review")

@@ -179,7 +179,8 @@ class KeptGuide(Guide):
             self._seen |= drafted.visited(copy)
             self.call_next(self._adopt, copy, copy.step)
             if copied.keys:
-                self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
+                # What the step advises is said at the foot, in place of what was said there.
+                self.notify("Keys in its .env are not copied; keep them in the keyring.")
         else:
             self.call_next(self._come_to, self._step)
 
