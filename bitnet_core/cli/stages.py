@@ -22,7 +22,6 @@ from bitnet_core.terminal import OutputClosed
 
 if TYPE_CHECKING:
     from bitnet_core.cli.output import Console
-    from bitnet_core.runs.history import History
     from bitnet_core.runs.record import Run
     from bitnet_core.settings.resolved import Settings
 
@@ -84,10 +83,8 @@ def _launch(arguments: argparse.Namespace) -> int:
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)
     if keys.warning:
         warn(keys.warning)
-    if stage in ("train", "pipeline") and (ended := _diverged(resolved.settings)):
-        warn(f"With these settings training has failed before. {ended}")
-    if stage == "train" and (changed := _stale_traces(resolved.settings)):
-        warn(f"The traces are outdated ({changed}); `bitnet pipeline` collects them again and trains.")
+    if stage in ("train", "pipeline"):
+        _warn_of_training(stage, resolved.settings)
     run = launch(resolved.settings, stage, keys.values, env_files=resolved.env_files)
     if getattr(arguments, "detach", False):
         with _outlived_by(run, _bitnet(arguments)):
@@ -100,30 +97,20 @@ def _launch(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _diverged(settings: "Settings") -> str:
-    """How a training with these settings has ended, if it diverged."""
-    history = _history(settings)
-    ended = history.diverged() if history else None
-    return ended.error if ended else ""
-
-
-def _stale_traces(settings: "Settings") -> str:
-    """What has changed since the traces were collected."""
+def _warn_of_training(stage: str, settings: "Settings") -> None:
+    """Say that a training with these settings has diverged before, or that it would read outdated traces."""
     from bitnet_core.runs.changes import stale_traces
-
-    history = _history(settings)
-    return stale_traces(history) if history else ""
-
-
-def _history(settings: "Settings") -> "History | None":
-    """None if it can't be read, which the launch tells."""
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
 
     try:
-        return History.read(Experiment.from_settings(settings))
-    except BitnetError:
-        return None
+        history = History.read(Experiment.from_settings(settings))
+    except BitnetError:  # which the launch tells
+        return
+    if ended := history.diverged():
+        warn(f"With these settings training has failed before. {ended.error}")
+    if stage == "train" and (changed := stale_traces(history)):
+        warn(f"The traces are outdated ({changed}); `bitnet pipeline` collects them again and trains.")
 
 
 def _bitnet(arguments: argparse.Namespace) -> str:
