@@ -15,7 +15,7 @@ SHARES = frozenset({"top-1 agreement"})
 _OF_BYTES = f", {BYTES}"
 _NARROWEST = 12
 _WIDEST = 200
-"""Where there is no limit, a longer cell pushes the rest of its row to the right, and no other row."""
+"""The widest column of a table without a limit. A longer cell moves the rest of its own row, and no other row."""
 
 
 def cell(value: Any, *, as_bytes: bool = False, as_share: bool = False) -> str:

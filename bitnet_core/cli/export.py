@@ -105,7 +105,7 @@ def _step_of(path: Path) -> int | None:
 
 
 def _why(error: Exception) -> str:
-    """Why there is no export, without keys."""
+    """Why an export failed, in a sentence with every key masked."""
     from bitnet_core.secrets.known import redactor
 
     bug = f"bitnet-tui has a bug here ({type(error).__name__}: {error}); exporting in a terminal shows its traceback."

@@ -4,7 +4,7 @@ Each such answer passes every check of a single one.
 """
 
 IN_A_ROW = 8
-"""So many different prompts in a row with one answer are no chance."""
+"""This many different prompts in a row with one answer can't be chance."""
 LEAST_STEPS = 16
 """Of such an answer: a shorter one may be the right answer to many questions, or a refusal."""
 

@@ -105,7 +105,7 @@ def configure(options: DeviceOptions) -> None:
     torch.backends.cuda.enable_flash_sdp(options.flash_attention)
 
 
-def lacks_compiler() -> str:
+def missing_compiler() -> str:
     """The C++ compiler that `torch.compile` would call, if it is not there; else empty."""
     compiler = os.environ.get("CXX", "g++")
     return "" if shutil.which(compiler) else compiler
@@ -113,7 +113,7 @@ def lacks_compiler() -> str:
 
 def prepare_compiler() -> None:
     """Make ready for `torch.compile`: give it a cache that outlives the run. BitnetError without a C++ compiler."""
-    if compiler := lacks_compiler():
+    if compiler := missing_compiler():
         raise BitnetError(
             f"TORCH_COMPILE=1 needs a C++ compiler, and {compiler} was not found; set TORCH_COMPILE=auto."
         )

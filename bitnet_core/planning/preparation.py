@@ -10,7 +10,7 @@ Record = dict[str, Any]
 UNTIMED = {"position_seconds": None, "step_seconds": None}
 """Of the timings of a start, where there are none."""
 ELSEWHERE = UNTIMED | {"made": False}
-"""Of a start on another machine."""
+"""The timings of a start on another machine: none, and nothing is made there."""
 
 
 def preparation(

@@ -1,8 +1,9 @@
-"""What is done of a start, kept beside the checkpoints: of one that is being made until the first of them is there.
+"""The finished parts of a start from a model, kept beside the checkpoints.
 
-Making one takes minutes to hours, and a stop may come at any time. The layers of one that is made stay, so that a
-training that begins anew, here or in a duplicate, need not fit them again. All is tied to everything that decides it:
-a start from another model, on other text or for another student finds nothing, and starts over.
+Making a start takes minutes to hours, and a stop may come at any time. Its parts are kept until the first checkpoint
+is saved. The fitted layers stay, so that a training that begins anew, here or in a duplicate, need not fit them
+again. All is tied to everything that decides it: a start from another model, on other text or for another student
+finds nothing, and starts over.
 """
 
 import hashlib

@@ -23,7 +23,7 @@ _NOT_COPIED = ("Place", "Keys")
 class Copied:
     """Settings for another one, the keys in the `.env`, which are not copied, and where its traces are, if any.
 
-    Where there are traces, the start that was made of them is beside its `checkpoints`.
+    Where there are traces, the start that was made of them is in the folder `checkpoints`.
     """
 
     values: dict[str, str]

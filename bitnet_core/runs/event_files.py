@@ -88,8 +88,8 @@ def _with_cut_texts(value: Any, limit: int) -> Any:
 class EventReader:
     """Follows a growing file. Leaves a torn last line for later; starts again in a truncated or replaced file.
 
-    Then the first event has the number 0, whatever it is in the file: what was read before no longer holds. With
-    `remark`, that is told by a `log` event, as are the first line of each kind that can't be read and a file that
+    When it starts again, the first event gets the number 0: it tells that what was read before no longer holds. With
+    `remark`, a `log` event says so, and also names the first line of each kind that can't be read, or a file that
     can't be.
     """
 

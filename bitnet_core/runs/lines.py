@@ -12,7 +12,7 @@ LINE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 15
 _TAIL_BYTES = 1 << 8
 _WHOLE_BYTES = 1 << 22
-"""So much is read again where a file was changed and has not grown; of a longer one only the end."""
+"""The most that is read again of a file that was changed and has not grown. Of a longer one, only the end is."""
 
 
 class Line(NamedTuple):

@@ -24,7 +24,7 @@ SLOW = 0.4
 """Less than this share of the usual tokens a second is a collapse; an ordinary neighbour costs half."""
 NOW_OF = 3
 FAR_ABOVE, CLIMBS = 2.0, 2
-"""A cross-entropy of this many times that of the first report, in this many reports in a row, is no fluctuation."""
+"""How many times the first report's cross-entropy, and in how many reports in a row, is no fluctuation any more."""
 
 
 def not_finite(vitals: Vitals) -> Iterator[Finding]:

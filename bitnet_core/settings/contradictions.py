@@ -1,4 +1,4 @@
-"""Settings of which each may have its value, but not all of them at once; and what mends that."""
+"""Settings whose values are allowed one by one but not together, and what mends that."""
 
 from typing import NamedTuple
 

@@ -276,11 +276,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("KD_WEIGHT", "1.0", "Weight of the distillation loss.", 0, 1000),
         number("KD_CE_WEIGHT", "0.25", "Weight of the cross-entropy.", 0, 1000),
         number(
-            "FORMAT_LOSS_WEIGHT",
-            "0.2",
-            "Weight of the cross-entropy of structural tokens, averaged over all tokens.",
-            0,
-            1000,
+            "FORMAT_LOSS_WEIGHT", "0.2", "Weight of structural tokens' cross-entropy, averaged over all.", 0, 1000
         ),
         number(
             "ATTENTION_RELATION_WEIGHT",

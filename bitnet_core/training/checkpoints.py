@@ -34,7 +34,7 @@ _LONGEST_STEP = 19
 
 
 class Missing(BitnetError):
-    """There is no file at the path of a checkpoint."""
+    """A checkpoint's file does not exist."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from bitnet_core.model.precision import lacks_compiler, prepare_compiler
+from bitnet_core.model.precision import missing_compiler, prepare_compiler
 from bitnet_core.settings.flip import decide
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.training.batches import Sampler
@@ -38,7 +38,7 @@ def prepared(options: TrainOptions, device: torch.device, sampler: Sampler) -> T
 
 def lacking(device: torch.device) -> str:
     """What a GPU's student can't be compiled without, as a clause; empty where nothing is lacking."""
-    if compiler := lacks_compiler():
+    if compiler := missing_compiler():
         return f"there is no C++ compiler ({compiler})"
     if importlib.util.find_spec("triton") is None:
         return "the package triton is not installed"
