@@ -21,7 +21,7 @@ from bitnet_core.teachers.embedded.files import MAX_CONTEXT, ensure_files
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.hf.files import locate
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.retries import OnRetry
+from bitnet_core.teachers.http.retries import FailedAttempt, OnRetry
 from bitnet_core.teachers.identity import Identity, identify
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import missing_key
@@ -44,8 +44,6 @@ _NOTABLE_SECONDS = 15.0
 """A wait of this length is told as soon as the one that was told before is over."""
 _LONG_SECONDS = 600.0
 """A wait of this length is worth a decision: to wait, or to start later."""
-_NO_CONNECTION = ("no connection", "no TLS connection", "connection refused")
-"""How the reasons begin for which a server has to be looked after. A limit or a busy server passes by itself."""
 
 
 class Host(Protocol):
@@ -182,18 +180,17 @@ def _alert_of_retries(host: Host, provider: Provider, pace: Pace) -> OnRetry:
     """Tells now and then why requests wait, and how long."""
     silent_until: dict[tuple[str, bool], float] = {}
 
-    def on_retry(reason: str, asked: float | None) -> None:
+    def on_retry(error: FailedAttempt) -> None:
+        reason, asked = error.reason, error.wait
         now, wait = time.monotonic(), pace.wait_s() if asked is None else asked
         told = reason, wait >= _NOTABLE_SECONDS
         if now < silent_until.get(told, now):
             return
         silent_until[told] = now + (min(wait, _ALERT_SECONDS) if told[1] else _ALERT_SECONDS)
-        code = "rate_limited" if reason == "rate limited" else "retrying"
+        code = "rate_limited" if error.rate_limited else "retrying"
         soon = "soon" if wait < 1 and asked is None else f"in {wait:.0f} s{'' if asked is None else ', as it asks'}"
         advice = "Nothing to do." if wait < _LONG_SECONDS else "Wait, or stop the run and start it later."
-        if reason.startswith(_NO_CONNECTION):
-            advice = "Check that its server is running and that its address is right."
-        host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", advice)
+        host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", error.advice or advice)
 
     return on_retry
 

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.http.retries import OnRetry
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import (
     ContextExceeded,
@@ -36,7 +36,7 @@ async def ask(
     base_url: str,
     provider: str = "openai",
     key: str | None = KEY,
-    on_retry: Callable[[str, float | None], None] | None = None,
+    on_retry: OnRetry | None = None,
     **sampling: Any,
 ) -> ChatResult:
     wanted = {"max_tokens": 8, "temperature": 0.8, "top_p": 0.9, "top_logprobs": 3, **sampling}
@@ -92,7 +92,7 @@ async def test_logprobs_and_seeds_are_requested_only_if_wanted_and_accepted() ->
 async def test_transient_failures_are_retried(passing: Canned) -> None:
     reasons: list[str] = []
     with serving(passing, passing, GOOD) as server:
-        result = await ask(server.base_url, on_retry=lambda reason, _wait: reasons.append(reason))
+        result = await ask(server.base_url, on_retry=lambda error: reasons.append(error.reason))
     assert result.text == "A"
     assert len(server.asked) == 3
     assert len(reasons) == 2
@@ -245,7 +245,7 @@ async def test_an_unreachable_address_is_named() -> None:
             await ask(base_url)
         assert base_url in str(caught.value)
         again: list[str] = []
-        chat = OpenAIChat(PROVIDERS["custom"], base_url, "m", None, on_retry=lambda reason, _: again.append(reason))
+        chat = OpenAIChat(PROVIDERS["custom"], base_url, "m", None, on_retry=lambda error: again.append(error.reason))
         async with chat:
             with pytest.raises(BitnetError, match="can't be reached"):
                 await chat.models()

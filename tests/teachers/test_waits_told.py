@@ -6,22 +6,27 @@ from bitnet_core.runs.events import Alert
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.teachers import opening
 from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.retries import FailedAttempt, NoConnection, RefusedByProxy
 from bitnet_core.teachers.profiles import PROVIDERS
 from tests.teachers.virtual_time import run
 
 
 @pytest.mark.parametrize(
-    ("reason", "advice"),
+    ("error", "advice"),
     [
-        ("rate limited", "Nothing to do."),
-        ("connection refused", "Check that its server is running and that its address is right."),
-        ("no connection within 10 s", "Check that its server is running and that its address is right."),
+        (FailedAttempt("rate limited"), "Nothing to do."),
+        (RefusedByProxy(503), "Nothing to do."),
+        (NoConnection("connection refused"), "Check that its server is running and that its address is right."),
+        (
+            NoConnection("no connection within 10 s"),
+            "Check that its server is running and that its address is right.",
+        ),
     ],
 )
-def test_a_server_that_can_not_be_reached_is_to_be_looked_after(reason: str, advice: str) -> None:
+def test_a_server_that_can_not_be_reached_is_to_be_looked_after(error: FailedAttempt, advice: str) -> None:
     told: list[str] = []
     host = Reporter(lambda event: told.append(event.advice) if isinstance(event, Alert) else None)
-    opening._alert_of_retries(host, PROVIDERS["custom"], Pace())(reason, None)  # type: ignore[arg-type]
+    opening._alert_of_retries(host, PROVIDERS["custom"], Pace())(error)  # type: ignore[arg-type]
     assert told == [advice]
 
 
@@ -37,7 +42,7 @@ def test_a_provider_that_names_no_time_is_waited_for_as_long_as_is_told(monkeypa
         now += pace.wait_s()
         async with pace.turn() as turn:
             pace.refused(turn, wait)
-        tell("rate limited", wait)
+        tell(FailedAttempt("rate limited", wait=wait))
 
     async def many() -> None:
         for _ in range(6):

@@ -178,7 +178,7 @@ class JsonClient:
             if not isinstance(error, FailedAttempt) or not policy.allows_another(error):
                 return False
             if self._on_retry is not None:
-                self._on_retry(error.reason, error.wait)
+                self._on_retry(error)
             if error.rate_limited:  # the pace makes all requests wait, this one included
                 return dt.timedelta(0)
             return True if error.wait is None else dt.timedelta(seconds=error.wait)

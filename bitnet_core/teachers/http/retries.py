@@ -20,8 +20,8 @@ MAX_RATE_LIMITED = 60
 MAX_RATE_LIMITED_SECONDS = 900.0
 """How long one request may be rate limited, not counting the waits that the server asked for."""
 
-OnRetry = Callable[[str, float | None], None]
-"""Called with (reason, seconds until the next attempt; None = soon)."""
+OnRetry = Callable[["FailedAttempt"], None]
+"""Called before an attempt is made again."""
 
 
 class Failure(Enum):
@@ -60,6 +60,8 @@ class FailedAttempt(Exception):
     fix = "check the address, the network and that a model server is running there"
     final = False
     """Whether another attempt would fail in the same way."""
+    advice = ""
+    """What to do while it is made again. A limit or a busy server passes by itself."""
 
     def __init__(self, reason: str, reply: Reply | None = None, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -95,6 +97,7 @@ class NoConnection(FailedAttempt):
     """The server could not be connected to."""
 
     how = Failure.UNSENT
+    advice = "Check that its server is running and that its address is right."
 
 
 class BadCertificate(NoConnection):
@@ -113,6 +116,8 @@ class BadCertificate(NoConnection):
 
 class RefusedByProxy(NoConnection):
     """A proxy answered instead of connecting, with this status. Only an error of its own may pass."""
+
+    advice = ""
 
     def __init__(self, status: int) -> None:
         super().__init__(answer_of_proxy(status))
