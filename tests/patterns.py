@@ -14,35 +14,12 @@ import bitnet_core
 import bitnet_tui
 
 _USES = ("search", "match", "fullmatch", "finditer", "findall", "sub", "split")
-_AT_THE_START = {"match", "fullmatch"}
 _REPEATS = (kinds.MAX_REPEAT, kinds.MIN_REPEAT, kinds.POSSESSIVE_REPEAT)
+_NAMING = (kinds.LITERAL, kinds.RANGE)
 _BOUNDED = 40
-"""A repeat of at most so often is no reason for a time that grows with the square."""
+"""A repeat with at most this bound can't make the time grow with the square of the text."""
 _ANYTHING = (
-    *(
-        "a",
-        "A",
-        " ",
-        "\n",
-        "\t",
-        "7",
-        "-",
-        "_",
-        ".",
-        "=",
-        "(",
-        "[",
-        "{",
-        '"',
-        "'",
-        "`",
-        "*",
-        "/",
-        "\\",
-        ":",
-        ",",
-        "é",
-    ),
+    *"aA \n\t7-_.=([{\"'`*/\\:,é",
     *("a ", "a.", "a=", "a-", "A_", "A=a\n", "7,", "7.", "(a", "a(", "a\n", "\r\n", " \n", "; ", "a/", "=a "),
 )
 _LETTERS = "a 7.-:\n(/é"
@@ -68,7 +45,7 @@ def patterns() -> tuple[list[Found], list[str]]:
                 uses[node.value.id].add(node.attr)
         here = [(one, uses[label], label) for label, value in vars(module).items() for one in _in(value)]
         for call in ast.walk(tree):
-            if (use := _of_re(call)) and isinstance(call, ast.Call):
+            if isinstance(call, ast.Call) and (use := _use(call)):
                 try:
                     here.append((_given(call, vars(module)), {use} - {"compile"}, f"line {call.lineno}"))
                 except NameError:
@@ -80,7 +57,7 @@ def patterns() -> tuple[list[Found], list[str]]:
 
 def _modules() -> Iterator[tuple[str, str]]:
     for package in (bitnet_core, bitnet_tui):
-        folder = Path(package.__file__).parent
+        folder = Path(package.__path__[0])
         for path in sorted(folder.rglob("*.py")):
             text = path.read_text()
             if re.search(r"^ *import re$", text, re.MULTILINE):
@@ -95,12 +72,12 @@ def _in(value: object) -> Iterator[re.Pattern[Any]]:
             yield from _in(one)
 
 
-def _of_re(node: ast.AST) -> str:
+def _use(call: ast.Call) -> str:
     """`search` of `re.search(…)`; empty for anything else."""
-    function = node.func if isinstance(node, ast.Call) and node.args else None
-    of = function.value if isinstance(function, ast.Attribute) else None
-    known = isinstance(of, ast.Name) and of.id == "re" and isinstance(function, ast.Attribute)
-    return function.attr if known and function.attr in (*_USES, "compile") else ""  # type: ignore[union-attr]
+    match call:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=use), args=[_, *_]):
+            return use if use in (*_USES, "compile") else ""
+    return ""
 
 
 def _given(call: ast.Call, names: dict[str, Any]) -> re.Pattern[Any]:
@@ -159,9 +136,6 @@ def _letters(items: Any) -> list[str]:
     one = re._compiler.compile(tree)  # type: ignore[attr-defined]
     named = [chr(value[0] if kind is kinds.RANGE else value) for kind, value in items if kind in _NAMING]
     return [letter for letter in (*named, *_LETTERS) if one.match(letter)] or ["a"]
-
-
-_NAMING = (kinds.LITERAL, kinds.RANGE)
 
 
 def _parts(kind: Any, value: Any) -> list[Any]:

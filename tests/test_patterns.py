@@ -39,7 +39,7 @@ _MOST_S = 4e-3
 """Of processor time. A search that grows with the square takes about 1 ns for each pair of characters."""
 
 
-def test_four_times_the_text_takes_no_sixteen_times_as_long() -> None:
+def test_four_times_the_text_does_not_take_sixteen_times_as_long() -> None:
     found, built = patterns()
     assert len(found) > 250
     assert {place.partition(":")[0] for place in built} == BUILT.keys(), "say what such a pattern may be, in BUILT"
