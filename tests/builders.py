@@ -1,16 +1,20 @@
-"""What several test files build: a stage's context, events, the events that a run has left, a teacher's steps."""
+"""What several test files build: a stage's context, events, the events that a run has left, a teacher's steps.
+
+And what they let happen: a change right before a call, a full disk.
+"""
 
 import contextlib
 import functools
 import math
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.event_files import EventWriter, read_events
@@ -101,6 +105,18 @@ def completion_of_steps(steps: Sequence[TeacherStep], table: TokenTable) -> Comp
 
 def _descending(logprob: float) -> float:
     return math.inf if math.isnan(logprob) else -logprob
+
+
+def do_before(monkeypatch: pytest.MonkeyPatch, place: object, name: str, change: Callable[[], object]) -> None:
+    """Have something done once, right before the first call of the function that has this name there."""
+    real, once = getattr(place, name), [change]
+
+    def changed(*given: Any, **named: Any) -> Any:
+        if once:
+            once.pop()()
+        return real(*given, **named)
+
+    monkeypatch.setattr(place, name, changed)
 
 
 @contextlib.contextmanager

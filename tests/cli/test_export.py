@@ -23,7 +23,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
-from tests.builders import stage_context
+from tests.builders import do_before, stage_context
 from tests.export.conftest import random_student
 from tests.traces.samples import small_tokenizer
 from tests.training.conftest import _one_thread
@@ -238,15 +238,12 @@ def test_an_export_of_a_checkpoint_that_a_training_removes_is_of_a_newer_one(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = checkpoints.path_of(root / "checkpoints", 2)
-    saved, real = [checkpoints.load(old)], checkpoints.load_hashed
 
-    def replaced(path: Path) -> tuple[Checkpoint, str]:
-        if saved:
-            checkpoints.save(root / "checkpoints", dataclasses.replace(saved.pop(), step=3), {})
-            old.unlink()
-        return real(path)
+    def replace() -> None:
+        checkpoints.save(root / "checkpoints", dataclasses.replace(checkpoints.load(old), step=3), {})
+        old.unlink()
 
-    monkeypatch.setattr(checkpoints, "load_hashed", replaced)
+    do_before(monkeypatch, checkpoints, "load_hashed", replace)
     told = answered(capsys, *export(root, "gguf", "--no-verify"))
     newer = checkpoints.path_of(root / "checkpoints", 3)
     assert (told["step"], [Path(one).name for one in told["exported"]]) == (3, ["experiment-step3-TQ2_0.gguf"])

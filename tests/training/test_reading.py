@@ -12,6 +12,7 @@ from bitnet_core.files import FileReplaced
 from bitnet_core.model import tensor_file
 from bitnet_core.training import checkpoints
 from bitnet_core.training.reading import read_chosen
+from tests.builders import do_before
 from tests.training.test_checkpoints import checkpoint
 
 
@@ -41,28 +42,18 @@ def hidden(folder: Path) -> None:
     save(folder, 0)
 
 
+Meanwhile = Callable[[Callable[[], object]], None]
+
+
 @pytest.fixture(params=["_require_whole", "_require_backed"])
-def meanwhile(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[], object]], None]:
+def meanwhile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     """Have something done once, before or after the file is first read."""
-
-    def do(change: Callable[[], object]) -> None:
-        real, changes = getattr(tensor_file, request.param), [change]
-
-        def changed(given: object) -> None:
-            if changes:
-                changes.pop()()
-            real(given)
-
-        monkeypatch.setattr(tensor_file, request.param, changed)
-
-    return do
+    return partial(do_before, monkeypatch, tensor_file, request.param)
 
 
 @pytest.mark.parametrize("change", [go_on, again, hidden])
 def test_what_is_read_is_one_file_whatever_a_training_does(
-    tmp_path: Path, change: Callable[[Path], None], meanwhile: Callable[[Callable[[], object]], None]
+    tmp_path: Path, change: Callable[[Path], None], meanwhile: Meanwhile
 ) -> None:
     save(tmp_path, 5)
     meanwhile(partial(change, tmp_path))
@@ -88,9 +79,7 @@ def test_a_hash_is_that_of_the_file_that_was_read(tmp_path: Path, monkeypatch: p
         checkpoints.load_hashed(path)
 
 
-def test_a_step_that_is_gone_is_told_with_those_that_are_there(
-    tmp_path: Path, meanwhile: Callable[[Callable[[], object]], None]
-) -> None:
+def test_a_step_that_is_gone_is_told_with_those_that_are_there(tmp_path: Path, meanwhile: Meanwhile) -> None:
     save(tmp_path, 5)
     meanwhile(partial(go_on, tmp_path))
     with pytest.raises(BitnetError, match=r"no complete checkpoint of step 5 .* that are there: 6, 7, 8\.$"):
@@ -101,14 +90,7 @@ def test_all_that_are_there_may_be_replaced_while_the_newest_is_looked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path, 5)
-    real, changes = checkpoints.is_complete, [partial(go_on, tmp_path)]
-
-    def changed(path: Path) -> bool:
-        if changes:
-            changes.pop()()
-        return real(path)
-
-    monkeypatch.setattr(checkpoints, "is_complete", changed)
+    do_before(monkeypatch, checkpoints, "is_complete", partial(go_on, tmp_path))
     assert checkpoints.step_of(checkpoints.require_latest(tmp_path, pytest.fail)) == 8
 
 
