@@ -23,6 +23,13 @@ def run(isolated: Path, monkeypatch: pytest.MonkeyPatch):
         made.end_process()
 
 
+def measured(run: SimulatedRun, *losses: float) -> None:
+    """Ten more steps before each of these held-out losses."""
+    for step, loss in enumerate(losses, 1):
+        run.train(10 * step - 9, 10 * step)
+        run.emit("metric", step=10 * step, seen_tokens=10 * step * 745, when="checkpoint", heldout_loss=loss)
+
+
 class Watch:
     """A watch with a clock of its own, which has heard what the run has told so far."""
 
@@ -70,9 +77,7 @@ def test_words_come_when_something_changes_and_else_once_a_minute(run: Simulated
 
 
 def test_a_watch_ends_with_what_became_of_the_run(run: SimulatedRun, capsys: pytest.CaptureFixture[str]):
-    for step, loss in ((10, 6.0), (20, 5.0)):
-        run.train(step - 9, step)
-        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    measured(run, 6.0, 5.0)
     run.finish("succeeded")
     root = str(run.run.path.parents[1])
     assert main(["--root", root, "watch", "train"]) == 0
@@ -89,9 +94,7 @@ _STOPPED = "train was stopped; its work is kept, and starting it again continues
 def test_a_stopped_training_has_one_verdict_and_one_cure(
     run: SimulatedRun, capsys: pytest.CaptureFixture[str], ruined: bool
 ):
-    for step, loss in ((10, 6.0), (20, 60.0 if ruined else 5.0)):
-        run.train(step - 9, step)
-        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    measured(run, 6.0, 60.0 if ruined else 5.0)
     run.finish("cancelled", _STOPPED)
     root = ["--root", str(run.run.path.parents[1])]
     main([*root, "watch", "train"])
@@ -107,9 +110,7 @@ def test_a_stopped_training_has_one_verdict_and_one_cure(
 def test_an_interrupted_training_that_is_ruined_is_not_to_be_started_again_as_it_is(
     run: SimulatedRun, capsys: pytest.CaptureFixture[str]
 ):
-    for step, loss in ((10, 6.0), (20, 60.0)):
-        run.train(step - 9, step)
-        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    measured(run, 6.0, 60.0)
     run.end_process()
     assert main(["--root", str(run.run.path.parents[1]), "watch", "train"]) == 1
     said = capsys.readouterr()

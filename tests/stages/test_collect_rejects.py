@@ -14,7 +14,7 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
 from tests.builders import emitted
 from tests.collecting.stage_runs import PROBES, context
-from tests.teachers.fake_teacher import FakeTeacher, corrupt_second_step, is_probe
+from tests.teachers.fake_teacher import FakeTeacher, Twist, corrupt_second_step, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -25,9 +25,7 @@ def _rejections(ctx: StageContext) -> list[str]:
     return [event["severity"] for event in emitted(ctx, "alert") if event["code"] == "sequences_rejected"]
 
 
-def _spoiling(
-    spoil: Callable[[dict[str, Any]], Canned | None],
-) -> Callable[[int, Asked, dict[str, Any]], Canned | None]:
+def _spoiling(spoil: Callable[[dict[str, Any]], Canned | None]) -> Twist:
     """A twist that spoils each answer to the first prompt of the collection, and no other."""
     bad: list[str] = []
 

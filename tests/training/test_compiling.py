@@ -20,12 +20,11 @@ from tests.training.conftest import StageTrainer, events
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LONG = {"BUDGET_TOKENS": "1000000000"}
+Decided = Callable[..., tuple[bool | None, Sampler]]
 
 
 @pytest.fixture
-def decided(
-    sequences: Sequence[TraceSequence], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., tuple[bool | None, Sampler]]:
+def decided(sequences: Sequence[TraceSequence], monkeypatch: pytest.MonkeyPatch) -> Decided:
     """Decide for a device of a machine that has all that the compiler needs."""
     monkeypatch.setenv(INDUCTOR_CACHE, "kept")
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
@@ -39,9 +38,6 @@ def decided(
         return prepared(options, device, sampler).compiled, sampler
 
     return decide
-
-
-Decided = Callable[..., tuple[bool | None, Sampler]]
 
 
 def test_a_long_training_is_compiled_on_a_gpu_and_nothing_is_on_a_cpu(decided: Decided) -> None:

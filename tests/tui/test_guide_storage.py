@@ -8,6 +8,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.services.storing import Check, Login
+from bitnet_tui.view.guide.draft import STEPS
 from bitnet_tui.widgets.guide import Cards, Pick
 from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, field_of, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, words
@@ -143,20 +144,15 @@ async def test_the_form_of_the_target_chosen_last_is_the_one_that_enter_leads_in
 async def test_a_test_is_offered_where_there_is_something_to_test(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await opened(pilot)
-        for step, chosen in (
-            ("machine", ""),
-            ("teacher", "custom"),
-            ("storage", "s3"),
-            ("student", ""),
-            ("review", ""),
-        ):
+        servers = {"teacher": "custom", "storage": "s3"}
+        for step in STEPS:
             await guide._come_to(step)
             await answered(pilot)
             assert "test" not in said(pilot, "#head")
             await press(pilot, "ctrl+t")
             assert said(pilot, "#problem") == "There is nothing to test here."
-            if chosen:
-                await choose(pilot, chosen)
+            if step in servers:
+                await choose(pilot, servers[step])
                 assert "ctrl+t test" in said(pilot, "#head")
         await guide._come_to("machine")
         await press(pilot, "alt+right")

@@ -154,18 +154,26 @@ def _diverged(home: Path) -> Experiment:
     exp = experiment(home, "one")
     leave_traces(exp)
     SimulatedRun(exp, "train", NOON).finish("failed", "Training diverged: the loss rose; lower LR.")
-    SimulatedRun(exp, "train", NOON + 9).finish("cancelled", "train was stopped.")  # it tells nothing of them
+    SimulatedRun(exp, "train", NOON + 9).finish(
+        "cancelled", "train was stopped."
+    )  # which says nothing about the settings
     return exp
+
+
+def _start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command end where it would start its run."""
+
+    def not_started(*_: Any, **__: Any) -> None:
+        raise BitnetError("Not started.")
+
+    monkeypatch.setattr("bitnet_core.runs.launch.launch", not_started)
 
 
 @pytest.mark.parametrize("stage", ["train", "pipeline"])
 def test_the_command_says_that_a_training_with_these_settings_diverged(
     home: Path, stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    def not_started(*_: Any, **__: Any) -> None:
-        raise BitnetError("Not started.")
-
-    monkeypatch.setattr("bitnet_core.runs.launch.launch", not_started)
+    _start_nothing(monkeypatch)
     root = _diverged(home).root
     said = "bitnet: warning: With these settings training has failed before. Training diverged: the loss rose; lower"
     for more, told in (([], True), (["--set", "LR=1e-5"], False)):
@@ -309,10 +317,7 @@ async def test_a_training_whose_traces_are_outdated_asks_once(
         await settled(pilot)
         assert launch.values[-1] == {"RESUME_STEP": "200"}, "what was told there is not asked again"
 
-    def not_started(*_: Any, **__: Any) -> None:
-        raise BitnetError("Not started.")
-
-    monkeypatch.setattr("bitnet_core.runs.launch.launch", not_started)
+    _start_nothing(monkeypatch)
     assert main(["train", "--root", str(exp.root)]) == 1
     assert "warning: The traces are outdated (TOKENIZER_NAME unset → some/other); " in capsys.readouterr().err
 
