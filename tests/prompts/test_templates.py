@@ -56,16 +56,16 @@ def test_each_filling_is_drawn_once_for_any_seed(written: list[Any], seed: int) 
         Topic(f"t{n}", "", n + 0.5, (template(system, *(turns[:1] if len(turns) == 2 else turns)),))
         for n, (system, turns) in enumerate(written)
     ]
-    wanted = set().union(*(all_of(one) for topic in topics for one in topic.templates))
+    fillings = [all_of(topic.templates[0]) for topic in topics]
+    wanted = set().union(*fillings)
     made = list(generate(topics, len(wanted), seed))
     drawn = [json.dumps(without_group(prompt)) for prompt in made]
     assert len(drawn) == len(wanted)
     assert set(drawn) == wanted
     assert list(generate(topics, len(wanted) // 2, seed)) == made[: len(wanted) // 2]
-    for topic in topics:  # a template is one group, whatever it is filled with
-        mine = set().union(*(all_of(one) for one in topic.templates))
-        others = set().union(*(all_of(one) for other in topics if other is not topic for one in other.templates))
-        groups = {one["split_group"] for one in made if json.dumps(without_group(one)) in mine - others}
+    for place, topic in enumerate(topics):  # all prompts of a template are in one group
+        mine = fillings[place].difference(*fillings[:place], *fillings[place + 1 :])
+        groups = {one["split_group"] for one, text in zip(made, drawn, strict=True) if text in mine}
         assert len(groups) == bool(groups)
         assert all(name.startswith(f"{topic.name} ") for name in groups)
     with pytest.raises(BitnetError, match=r"make \d+ different prompts, but you asked for \d+"):
