@@ -44,7 +44,6 @@ FAST = {
     "FLIP_FRACTION": "0.4",
     "STUDENT_INIT_FIT_STEPS": "2",
 }
-settings_of = Wanted.settings
 
 
 @pytest.fixture(autouse=True)
@@ -335,8 +334,9 @@ def test_a_training_of_a_version_that_fitted_nothing_and_kept_no_embedding_goes_
     older = {"STUDENT_INIT_FIT_STEPS": "0", "STUDENT_INIT_EMBEDDING": "trained"}
     values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "2"}
     cut = context(tmp_path / "cut", tokenizer, **values | older)
-    with monkeypatch.context() as patched:  # what that version did not know, it did not note
-        patched.setattr(Wanted, "settings", lambda one: {k: v for k, v in settings_of(one).items() if k not in older})
+    noted = Wanted.settings
+    with monkeypatch.context() as patched:  # that version did not note settings that it did not know
+        patched.setattr(Wanted, "settings", lambda one: {k: v for k, v in noted(one).items() if k not in older})
         stop_after(cut, 2, monkeypatch)
     monkeypatch.delitem(FAST, "STUDENT_INIT_FIT_STEPS")
     assert train.run(context(tmp_path / "cut", tokenizer, **values))["resumed_from"] is not None

@@ -30,10 +30,8 @@ from bitnet_core.workspace.changes import rename
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.exported import Command, ExportedScreen
-from bitnet_tui.services import commands
 from bitnet_tui.view.checkpoints import said_lines
-from bitnet_tui.view.exports import command_lines, facts, told
-from bitnet_tui.view.exports import commands as typed_there
+from bitnet_tui.view.exports import command_lines, commands, facts, told
 from bitnet_tui.view.spans import unstyled
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from tests.tui.conftest import RecordingLaunch
@@ -243,7 +241,7 @@ async def test_an_export_goes_on_without_the_app_and_holds_its_experiment(
     )
     go = home.parent / "go"
     monkeypatch.setattr(process, "python", lambda *_: [sys.executable, "-c", code, str(saved.root), str(go)])
-    monkeypatch.setattr(commands, "overrides", lambda *_: {})
+    monkeypatch.setattr("bitnet_tui.services.commands.overrides", lambda *_: {})
     async with BitnetApp(home, saved.root, launch=RecordingLaunch(warning="")).run_test(size=(80, 24)) as pilot:
         await begin_export(pilot)
         await until(pilot, lambda: export_run.latest(saved.root) is not None)
@@ -284,11 +282,11 @@ async def test_what_was_exported_comes_first_and_enter_shows_it(home: Path, save
 @given(st.integers(24, 90), st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=12))
 def test_a_command_is_shown_whole(cells: int, folders: list[str]):
     one = Exported(Path("/", *folders), HF, 200, "a" * 64, 53_000_000, NOON)
-    for what, command in typed_there(one):
+    for what, command in commands(one):
         lines = [unstyled(line) for line in command_lines(what, command, cells)]
         assert max(map(width, lines)) <= cells
         assert "".join(lines).replace(" ", "") == f"{what}{command}".replace(" ", "")
-    assert f"{one.path} ." in typed_there(one)[0][1]
+    assert f"{one.path} ." in commands(one)[0][1]
 
 
 @pytest.mark.parametrize("kind", [GGUF, HF])
@@ -301,12 +299,12 @@ def test_how_an_export_is_doing_stays_on_one_line_of_a_narrow_window(kind: str, 
 
 def test_a_command_names_the_file_as_it_is_called():
     one = Exported(Path("/my  lab/a  b.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    copied, other, asked, _, served = (command for _, command in typed_there(one))
+    copied, other, asked, _, served = (command for _, command in commands(one))
     assert copied.endswith(f"'{one.path}' .")
     assert served == f"bitnet serve '{one.path.name}'"
     assert other == f"llama-server -m '{one.path.name}'"
     assert asked.startswith("curl http://127.0.0.1:8080/v1/chat/completions ")
-    _, install, asked, served = (command for _, command in typed_there(replace(one, kind=HF)))
+    _, install, asked, served = (command for _, command in commands(replace(one, kind=HF)))
     assert install == "pip install 'transformers[serving]'", "before what needs it"
     assert f'"{one.path.name}"' in asked
     assert served == f"transformers serve '{one.path.name}'"
@@ -326,13 +324,13 @@ def test_the_line_that_installs_this_program_elsewhere_sends_it_without_experime
     monkeypatch.setattr(bitnet_tui, "__file__", str(program / "bitnet_tui" / "__init__.py"))
     monkeypatch.setenv("PATH", f"{there}:{os.environ['PATH']}")
     one = Exported(Path("/a.gguf"), GGUF, 200, "a" * 64, 1000, NOON)
-    install = next(command for _, command in typed_there(one) if "pip" in command)
+    install = next(command for _, command in commands(one) if "pip" in command)
     subprocess.run(["sh", "-c", install], check=True, cwd=there)
     assert (there / "installed").read_text() == "install ./bitnet-tui\n"
     assert (there / "bitnet-tui" / "bitnet_core" / "x").is_file()
     assert not (there / "bitnet-tui" / "experiments").exists()
     monkeypatch.setattr(bitnet_tui, "__file__", "/usr/lib/python3/site-packages/bitnet_tui/__init__.py")
-    assert "pip install bitnet-tui" in [command for _, command in typed_there(one)]
+    assert "pip install bitnet-tui" in [command for _, command in commands(one)]
 
 
 async def test_the_export_is_laid_out_for_the_window_that_it_is_in(home: Path, saved: Experiment):

@@ -133,9 +133,8 @@ async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):
             await pilot.press("enter", "7")
             await settled(pilot)
             assert "found 1 of 2" in words(pilot), "it opens where it was left"
-            assert not pilot.app.screen.query_one(
-                LogPane
-            )._place.wrap  # a notice with a long path may be above its button
+            # Not asked of its button, which a notice with a long path may cover.
+            assert not pilot.app.screen.query_one(LogPane)._place.wrap
     finally:
         live.end_process()
 

@@ -118,16 +118,13 @@ def test_paths_in_settings_follow_or_are_told(home: Path, monkeypatch: pytest.Mo
 def test_a_rename_that_is_killed_leaves_paths_that_lead_to_the_files(home: Path, monkeypatch: pytest.MonkeyPatch):
     root = _experiment(home, "one", f"KD_DATA_PATH={home}/one/data\n")
 
-    def killed(_: Path) -> None:
+    def killed(*_: Path) -> None:
         raise KeyboardInterrupt
 
-    for before in (True, False):
+    for place, step, at in ((Path, "rename", root), (changes.files, "fsync_folder", home / "two")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(
-                *((Path, "rename", lambda *_: killed(root)) if before else (changes.files, "fsync_folder", killed))
-            )
+            patch.setattr(place, step, killed)
             rename(root, "two")
-        at = root if before else home / "two"
         assert Experiment.from_settings(resolve({}, root=at).settings).data == at / "data"
 
 
