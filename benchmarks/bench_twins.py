@@ -21,6 +21,7 @@ from typing import Any
 from bitnet_core.prompts.drawing import write
 from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, Prompt, load_prompts
 from bitnet_core.prompts.templates import load_topics
+from bitnet_core.tables import render_table
 from bitnet_core.traces.split import is_heldout
 
 _WORDS, _NEAR = 5, 0.5
@@ -83,15 +84,9 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(rows))
         return 0
-    print(
-        f"{'prompts':>8} {'divided by':<11} {'held out':>8} {'with a near twin':>17} {'templates':>10} {'topics':>7}"
-    )
-    for row in rows:
-        print(
-            "{prompts:>8} {by:<11} {held_out:>8} {with_twin:>9} ({share:5.1%}) {templates:>10} {topics:>7}".format(
-                **row
-            )
-        )
+    columns = ["prompts", "divided by", "held out", "with a near twin", "share", "templates", "topics"]
+    cells = [list((row | {"share": f"{row['share']:.1%}"}).values()) for row in rows]
+    print(render_table("near twins of held-out prompts", columns, cells))
     return 0
 
 
