@@ -8,7 +8,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --no-compile -c constraints.txt
-# pip would compile on one processor, also what is never imported: half a minute. What is left out is compiled when used.
+# pip compiles on one processor, and also what is never imported, for half a minute. What is left out here is compiled
+# when it is first imported.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing/_internal|transformers/models)/' \
 	"$(CURDIR)/$(VENV)/lib" || true
 STAGES := teacher collect train eval dryrun pipeline

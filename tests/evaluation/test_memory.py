@@ -12,7 +12,7 @@ BLOCK = 192 << 20
 
 
 def touch(seconds: float = 0.0) -> int:
-    """Use new memory for so long: what was freed before may be given again, and adds nothing."""
+    """Hold new memory for so many seconds. Memory that was freed before could be used again, which adds nothing."""
     with mmap.mmap(-1, BLOCK) as block:
         for at in range(0, BLOCK, mmap.PAGESIZE):
             block[at] = 1

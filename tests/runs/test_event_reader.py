@@ -206,7 +206,7 @@ def _lines(numbers: Iterable[int], word: str = "one") -> bytes:
 def test_a_file_that_is_changed_in_its_place_begins_again_whatever_its_first_number(
     tmp_path: Path, now: bytes, told: list[int], remark: bool
 ) -> None:
-    """Who folds events would count those again that it has seen, if none had the number 0."""
+    """A fold begins again at the number 0; without it, it would count again the events that it has seen."""
     path = tmp_path / "events.jsonl"
     path.write_bytes(_lines(range(70, 100)))
     reader = EventReader(path, remark=remark)

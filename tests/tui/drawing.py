@@ -16,7 +16,7 @@ from bitnet_tui.widgets.chart import Plot
 
 _DISPLAYS = (App._display, BitnetApp._display)
 _changed: WeakSet[Compositor] = WeakSet()
-"""Those of which a frame was left out and none drawn since."""
+"""Those that have left out a frame and drawn none since."""
 
 
 @contextmanager
