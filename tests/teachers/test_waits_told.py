@@ -26,7 +26,7 @@ from tests.teachers.virtual_time import run
 def test_a_server_that_can_not_be_reached_is_to_be_looked_after(error: FailedAttempt, advice: str) -> None:
     told: list[str] = []
     host = Reporter(lambda event: told.append(event.advice) if isinstance(event, Alert) else None)
-    opening._alert_of_retries(host, PROVIDERS["custom"], Pace())(error)  # type: ignore[arg-type]
+    opening._alert_of_retries(host, PROVIDERS["custom"], Pace())(error)
     assert told == [advice]
 
 
@@ -35,7 +35,7 @@ def test_a_provider_that_names_no_time_is_waited_for_as_long_as_is_told(monkeypa
     monkeypatch.setattr(opening.time, "monotonic", lambda: now)
     host = Reporter(lambda event: told.append(event.message) if isinstance(event, Alert) else None)
     pace = Pace(clock=lambda: now)
-    tell = opening._alert_of_retries(host, PROVIDERS["custom"], pace)  # type: ignore[arg-type]
+    tell = opening._alert_of_retries(host, PROVIDERS["custom"], pace)
 
     async def refused(wait: float | None = None) -> None:
         nonlocal now
