@@ -165,10 +165,7 @@ class TargetForm(Guide):
     async def action_enter(self) -> None:
         """Press the button that has the focus; from the targets to the first empty field; anywhere else, go on."""
         step, focused = self._step, self.focused
-        if isinstance(focused, Cards):
-            step.choose(focused.chosen)
-        step.complete()
-        await step.built()
+        await step.settle(focused)
         missing = step.missing() if isinstance(focused, Cards) else None
         if isinstance(focused, Button):
             focused.press()

@@ -6,7 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Button, Input, OptionList
+from textual.widgets import Button, Input
 
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
@@ -164,10 +164,6 @@ class ReviewStep(Step):
         """The same for the hint, where what is wrong has taken its place."""
         hidden = self.has_class("-wrong") and self.screen.has_class("-short")
         return f"Enter does it. {self._about}" if hidden and not self.guide.asks_first else ""
-
-    @on(OptionList.OptionHighlighted, "#starts")
-    def _highlighted(self, _: OptionList.OptionHighlighted) -> None:
-        self.choose(self.query_one("#starts", Cards).chosen)  # the message may be about one before it
 
     def choose(self, value: str) -> None:
         self.start = value

@@ -235,10 +235,7 @@ class NewExperimentScreen(HintedGuide):
         if step is None:
             await self.action_next()
             return
-        if isinstance(focused, Cards):
-            step.choose(focused.chosen)
-        step.complete()
-        await step.built()
+        await step.settle(focused)
         following: Widget | None = None
         if isinstance(focused, Input):
             if step.passed:

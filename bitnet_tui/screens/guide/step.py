@@ -8,7 +8,7 @@ from textual import on
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.widget import Widget
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, OptionList
 
 from bitnet_core.text import crop, flat
 from bitnet_tui import key_names
@@ -17,6 +17,7 @@ from bitnet_tui.view.guide import addresses, teachers
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.view.offered import linked
+from bitnet_tui.widgets.guide import Cards
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -83,11 +84,23 @@ class Step(Container):
         """That this field has to be filled, and with what."""
         raise NotImplementedError
 
+    @on(OptionList.OptionHighlighted)
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        if isinstance(event.option_list, Cards):
+            self.choose(event.option_list.chosen)  # another line may be highlighted since this message was sent
+
     def choose(self, value: str) -> None:
-        """Take what is highlighted in the cards. Enter may come before the message that says so."""
+        """Take what is highlighted in the cards."""
 
     async def built(self) -> None:
         """Wait until all fields of what is chosen are there."""
+
+    async def settle(self, focused: Widget | None) -> None:
+        """Take what was chosen and typed: Enter may come before the message that a card is highlighted."""
+        if isinstance(focused, Cards):
+            self.choose(focused.chosen)
+        self.complete()
+        await self.built()
 
     def after_cards(self) -> Widget | None:
         """Where Enter leads from the cards; None = to the next step."""

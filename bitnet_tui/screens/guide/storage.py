@@ -8,7 +8,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
-from textual.widgets import Button, Input, OptionList
+from textual.widgets import Button, Input
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
@@ -148,10 +148,6 @@ class StorageStep(TestedStep):
         for entry in self.query(SecretInput):
             entry.placeholder = self._key_place((entry.id or "").removeprefix("field-"))
         self._offer_used()
-
-    @on(OptionList.OptionHighlighted, "#cards")
-    def _chosen(self, _: OptionList.OptionHighlighted) -> None:
-        self.choose(self.query_one("#cards", Cards).chosen)  # the message may be about one before it
 
     def choose(self, value: str) -> None:
         if not value or value == self.draft.get(BACKEND):

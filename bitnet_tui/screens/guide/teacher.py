@@ -211,10 +211,6 @@ class TeacherStep(TestedStep):
 
     # -- choosing ------------------------------------------------------------------------------------------------
 
-    @on(OptionList.OptionHighlighted, "#cards")
-    def _chosen(self, _: OptionList.OptionHighlighted) -> None:
-        self.choose(self.query_one("#cards", Cards).chosen)  # the message may be about one before it
-
     def choose(self, value: str) -> None:
         if not value or value == self.draft.teacher.name:
             return
