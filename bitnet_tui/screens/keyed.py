@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bitnet_core.secrets.addresses import NotAllowed
     from bitnet_core.secrets.places import VaultLocked
 
-LONG_SECONDS = 3
+_LONG_SECONDS = 3
 """From when on it is said how long something takes."""
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
@@ -187,15 +187,16 @@ class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Res
         super()._begin(job)
         if job.doing:
             self.say(job.doing, "label")
-            self._tick_for(job, time.monotonic())
+            self.tell_seconds(lambda: self._job is job, lambda taken: self.say(f"{job.doing} {taken} s", "label"))
 
-    def _tick_for(self, job: _Job, begun: float) -> None:
-        """Say each second how long it has taken, once that is longer than one expects."""
+    def tell_seconds(self, runs: Callable[[], bool], tell: Callable[[int], object]) -> None:
+        """`tell` each second how long something has taken, once that is longer than one expects, while it `runs`."""
+        begun = time.monotonic()
 
         def tick() -> None:
-            if self._job is not job or not self.on_stack:
+            if not runs() or not self.on_stack:
                 timer.stop()
-            elif (seconds := int(time.monotonic() - begun)) >= LONG_SECONDS:
-                self.say(f"{job.doing} {seconds} s", "label")
+            elif (taken := int(time.monotonic() - begun)) >= _LONG_SECONDS:
+                tell(taken)
 
         timer = self.set_interval(1.0, tick)

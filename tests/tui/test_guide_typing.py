@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from bitnet_tui.screens.guide import base
+from bitnet_tui.screens import keyed
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.services.storing import Check, Login
@@ -100,7 +100,7 @@ async def test_a_test_ends_with_a_change_of_what_it_is_about_and_that_is_said(
         guide = await _asking(pilot, probes, "#key")
         asking = "Asking the server for its models; esc stops it."
         assert said(pilot, "#found") == asking
-        monkeypatch.setattr(base, "LONG_SECONDS", 0)
+        monkeypatch.setattr(keyed, "_LONG_SECONDS", 0)
         await until(pilot, lambda: said(pilot, "#found") in (f"{asking} {seconds} s so far" for seconds in range(60)))
         await press(pilot, "s")
         assert said(pilot, "#found") == "stopped: “Key” was changed meanwhile"

@@ -137,7 +137,7 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         return key_places.unlock_vault(path, passphrase)
 
     monkeypatch.setattr(vault_screen, "unlock_vault", unlocks)
-    monkeypatch.setattr(keyed, "LONG_SECONDS", 1)
+    monkeypatch.setattr(keyed, "_LONG_SECONDS", 1)
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)

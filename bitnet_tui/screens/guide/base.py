@@ -1,7 +1,6 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +15,6 @@ from textual.widgets import Input
 from bitnet_core.secrets.known import redactor, remember
 from bitnet_core.text import width
 from bitnet_tui.screens.guide.looking import LookupScreen
-from bitnet_tui.screens.keyed import LONG_SECONDS
 from bitnet_tui.services.commands import Command
 from bitnet_tui.view.guide import keylike, labelled, pasted, storing, teachers
 from bitnet_tui.view.guide.carrying import Carried
@@ -329,25 +327,17 @@ class Guide(LookupScreen[Made | None]):
         self._testing, self._on_declining = trial, None
         self._on_refusal = lambda problem: self._tried(trial, trial.failed(problem))
         self.show_running(trial, trial.shown)
-        self._tick_for_test(trial)
+        self.tell_seconds(lambda: self._testing is trial, partial(self._show_seconds, trial))
         self.attempt(
             trial.command.run, lambda report: self._tried(trial, trial.read(report)), without="Nothing was tested"
         )
 
-    def _tick_for_test(self, trial: Trial) -> None:
-        """Say each second how long a test has taken, once that is longer than one expects."""
-        begun = time.monotonic()
-
-        def tick() -> None:
-            if self._testing is not trial or not self.on_stack:
-                timer.stop()
-                return
-            seconds, step = int(time.monotonic() - begun), self.step_shown(trial.step)
-            if step is not None and trial.counts and seconds >= LONG_SECONDS:
-                so_far = line(Span(f"{seconds} s so far", "label"))
-                step.show_running(replace(trial.shown, lines=(*trial.shown.lines, so_far)))
-
-        timer = self.set_interval(1.0, tick)
+    def _show_seconds(self, trial: Trial, taken: int) -> None:
+        """Show how long a test has taken."""
+        step = self.step_shown(trial.step)
+        if step is not None and trial.counts:
+            so_far = line(Span(f"{taken} s so far", "label"))
+            step.show_running(replace(trial.shown, lines=(*trial.shown.lines, so_far)))
 
     def show_running(self, trial: Trial, words: Found) -> bool:
         """Show how far the test is at its step, also if one comes back to that. Whether it still runs."""
