@@ -41,7 +41,7 @@ class ExportingScreen(ShellScreen[None]):
         pane = self.query_one(CheckpointsPane)
         here = {one.kind: one for one in reversed(row.exported)}
         forms = sorted(FORMATS, key=lambda form: form not in here)
-        running = pane.export if pane.export and pane.export.active else None
+        running = pane.running_export
 
         def answered(place: int | None) -> None:
             if place is None:
@@ -73,9 +73,9 @@ class ExportingScreen(ShellScreen[None]):
         self.app.push_screen(ExportedScreen(exported), answered)
 
     def _begin_export(self, row: Saved, form: str, *, again: bool = False) -> None:
-        shell, running = self.shell, self.query_one(CheckpointsPane).export
+        shell, running = self.shell, self.query_one(CheckpointsPane).running_export
         begin = partial(Begun, shell.home, self.root, form, row.step, row.path, again=again)
-        if running is not None and running.active:
+        if running is not None:
             own = shell.exports.get(self.root)
             if own is None or own.pid != running.pid or (own.form, own.step) == (form, row.step):
                 shell.notify(exports.still_words(running), severity="warning")
@@ -105,7 +105,7 @@ class ExportingScreen(ShellScreen[None]):
     def exports_now(self) -> bool:
         """Whether an export is seen to run."""
         pane = self.query_one_optional(CheckpointsPane)
-        return pane is not None and pane.export is not None and pane.export.active
+        return pane is not None and pane.running_export is not None
 
 
 def _begin(shell: Shell, begun: Begun) -> None:

@@ -47,6 +47,17 @@ def choice(kind: str, what: str, here: Exported | None, *, compared: bool = Fals
 
 def told(run: ExportRun) -> tuple[str, str]:
     """How an export is doing or how it ended: in which style to say what. While it runs, one line of 76 cells."""
+    style, words = _said(run)
+    return style, f"{words} {key('checkpoints.export')} shows how to run it." if run.state == "succeeded" else words
+
+
+def notice(run: ExportRun) -> tuple[str, str]:
+    """The same as a notice: without how to run it, whose key works in the tab alone, and without a full stop."""
+    style, words = _said(run)
+    return style, words.removesuffix(".")
+
+
+def _said(run: ExportRun) -> tuple[str, str]:
     what = f"The export of {_student(run)}"
     programs = f" for {listed([_RUNTIME.get(one, one) for one in run.formats])}" if run.formats else ""
     if run.active:
@@ -65,14 +76,7 @@ def told(run: ExportRun) -> tuple[str, str]:
     if run.state == "failed":
         return "bad", f"{what} failed: {by_keys(run.why)}"
     style, how = _outcome(run)
-    shows = f"{key('checkpoints.export')} shows how to run it"
-    return style, f"Exported {_student(run)}, {how}: {', '.join(map(flat, run.written))}. {shows}."
-
-
-def notice(run: ExportRun) -> tuple[str, str]:
-    """The same as a notice, where the key of the tab does nothing."""
-    style, words = told(run)
-    return style, words.removesuffix(f" {key('checkpoints.export')} shows how to run it.").removesuffix(".")
+    return style, f"Exported {_student(run)}, {how}: {', '.join(map(flat, run.written))}."
 
 
 def _student(run: ExportRun) -> str:

@@ -83,8 +83,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     def compared(self, row: Saved | None) -> tuple[Exported, ...]:
         """Of the exports of a checkpoint, what is written and not verified yet."""
-        export = self.export
-        if row is None or export is None or not export.active or row.step != export.step:
+        export = self.running_export
+        if row is None or export is None or row.step != export.step:
             return ()
         return tuple(one for one in row.exported if export.has_written(one.path))
 
@@ -92,8 +92,13 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
     def export(self) -> ExportRun | None:
         """The export that runs or was the last: what its record tells; of one that has none, what this app knows."""
         told, begun = self.view.export, self.begun
-        recorded = told is not None and (told.active or begun is None or told.pid == begun.pid)
-        return told if recorded or begun is None else begun.run
+        if begun is None or (told is not None and (told.active or told.pid == begun.pid)):
+            return told
+        return begun.run
+
+    @property
+    def running_export(self) -> ExportRun | None:
+        return self.export if self.export is not None and self.export.active else None
 
     @property
     def chosen(self) -> Saved | None:
@@ -123,7 +128,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
             one.disabled = not self.view.rows
         exported = self.chosen is not None and self.chosen.exported
         words: tuple[str, ...] = _EXPORTED if exported else ("Export",)
-        if self.export is not None and self.export.active:
+        if self.running_export is not None:
             words = _WHILE_IT_RUNS if exported else ("Export, or stop", "Export")
         self.query_one("#checkpoints-export", KeyButton).say(*words)
         compared = self.compared(self.chosen)
