@@ -1,6 +1,6 @@
 """The table of experiments as lines: which columns fit, and how wide each is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from bitnet_core.text import crop, width
@@ -12,10 +12,12 @@ from bitnet_tui.view.workspace import ExperimentRow
 
 _USUAL_NAME = 20
 """How much of the names is shown before the other texts get what they need."""
-_FOR_NAMES, _FOR_USUAL_NAMES = ("student",), ("teacher", "stored", "bits")
-"""These columns leave where names would be cut, and where usual ones would be; the first also where it would be."""
 _FOR_TEXTS = "size"
-"""This one leaves where any text would be cut, and so does one of texts that has none."""
+"""Left out where any text would be cut, as is a column of texts that has none."""
+_FOR_NAMES = "student"
+"""Left out where names would be cut, or its own texts."""
+_FOR_USUAL_NAMES = ("teacher", "stored", "bits")
+"""Left out where names of a usual length would be cut."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 """How much of each text is shown before any of them gets more."""
 
@@ -28,12 +30,7 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed[Column], .
     wanted = {column.id: _wanted(column, rows) for column in kept}
     idle = {column.id for column in kept if column.widest is None and _is_idle(column, rows)}
     kept.sort(key=lambda column: (column.id in idle, column.rank))
-    while kept[-1].id in (_FOR_TEXTS, *_FOR_NAMES, *_FOR_USUAL_NAMES):
-        widths, last = _widths(kept, wanted, cells), kept[-1].id
-        cut = [name for name in _MOST if name in widths and widths[name] < min(wanted[name], _MOST[name])]
-        usual_cut = widths["name"] < min(wanted["name"], _USUAL_NAME)
-        if not (cut if last in (_FOR_TEXTS, *idle) else {"name", last} & {*cut} if last in _FOR_NAMES else usual_cut):
-            break
+    while _is_left_out(kept[-1].id, _widths(kept, wanted, cells), wanted, idle):
         kept.pop()
     widths = _widths(kept, wanted, cells)
     placed, left = [], 0
@@ -41,6 +38,18 @@ def layout(rows: Sequence[ExperimentRow], cells: int) -> tuple[Placed[Column], .
         placed.append(Placed(column, left, widths[column.id]))
         left += widths[column.id] + GAP
     return tuple(placed)
+
+
+def _is_left_out(last: str, widths: Mapping[str, int], wanted: Mapping[str, int], idle: Set[str]) -> bool:
+    """Whether the column that matters least makes room for texts that would be cut beside it."""
+    if last not in (_FOR_TEXTS, _FOR_NAMES, *_FOR_USUAL_NAMES):
+        return False
+    cut = {name for name, most in _MOST.items() if name in widths and widths[name] < min(wanted[name], most)}
+    if last == _FOR_TEXTS or last in idle:
+        return bool(cut)
+    if last == _FOR_NAMES:
+        return "name" in cut or last in cut
+    return widths["name"] < min(wanted["name"], _USUAL_NAME)
 
 
 def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> dict[str, int]:
@@ -61,7 +70,7 @@ def _widths(kept: Sequence[Column], wanted: Mapping[str, int], cells: int) -> di
 
 
 def _widen(widths: dict[str, int], column: str, limit: int, free: int) -> int:
-    """Give a column what it lacks, as far as there is room; how much that was."""
+    """Widen a column up to a limit, as far as there is room. Returns by how much."""
     more = min(free, max(0, limit - widths[column]))
     widths[column] += more
     return more
