@@ -212,7 +212,7 @@ def find_keys(
 
 
 def _report(
-    answer: dict[str, Any] | None, complaint: str, exit_code: int, worded: Callable[[str], str] = by_keys
+    answer: dict[str, Any] | None, complaint: str, exit_code: int, worded: Callable[[str], str]
 ) -> dict[str, Any]:
     """The answer with its warnings; if there is none, BitnetError with the command's own sentence."""
     if answer is None:

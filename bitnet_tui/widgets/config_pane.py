@@ -203,10 +203,10 @@ class ConfigPane(Vertical, Looking[ConfigView]):
             self._submit()
         elif what == "unset" and self._row is not None and not self._row.fixed:
             self._write_soon(Mend(self._row.name))
-        elif what == "mend" and (wrong := self._found.conflict if self.editing or self._saved else None):
-            self._mend(wrong)
-        elif what == "mend" and self._config.conflict is not None:
-            self._mend(self._config.conflict)
+        elif what == "mend":
+            told = self._found.conflict if self.editing or self._saved else None
+            if wrong := told or self._config.conflict:
+                self._mend(wrong)
         elif what == "leave":
             self._end_edit()
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from bitnet_core.settings import rates
 from bitnet_core.settings.kinds import as_written
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.labels import label
+from bitnet_tui.labels import label, within
 from bitnet_tui.services.starts import Start
 from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import (
@@ -52,8 +52,7 @@ def doubts(
 def unset(draft: Draft, tested: Found) -> tuple[Fault, ...]:
     """What a test of the teacher asked to change, and has not been changed; its step has the button that does it."""
     again = teachers.answer(tested.report, draft) if tested.report is not None else tested
-    words = f"{again.offer[:1].lower()}{again.offer[1:]}"
-    return (Fault("teacher", "", words, subject="the test says"),) if again.values else ()
+    return (Fault("teacher", "", within(again.offer), subject="the test says"),) if again.values else ()
 
 
 def untested(why: Mapping[str, str]) -> tuple[Fault, ...]:
