@@ -119,8 +119,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "guide",
-        ("next", "ctrl+n,alt+right", "skip", "Next step", "Go to the next step, whatever is missing in this one"),
-        ("mend", "ctrl+o", "offered", "Do what is offered", "Mend what is named, or do what the button offers"),
+        ("next", "ctrl+n,alt+right", "skip", "Next step", "Go to the next step, even if something is missing here"),
+        ("mend", "ctrl+o", "offered", "Do what is offered", "Fix what is wrong, or do what the button offers"),
         ("back", "alt+left,ctrl+b", "back", "Previous step", "Go back a step; nothing that was typed is lost"),
         ("test", "ctrl+t", "test", "Test", "Ask the teacher for a few tokens, or try the storage target"),
         ("afresh", "ctrl+r", "afresh", "Start afresh", "Drop the draft and begin again; asks first"),

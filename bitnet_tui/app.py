@@ -47,7 +47,7 @@ _MOST_COPIED = 70_000
 """Bytes of UTF-8. Terminals pass over what is longer."""
 _COPIED_CELLS = 40
 _SLOW_CALLS = 64
-"""Calls in threads at once: of disks, keyrings, commands and servers, each of which may hang."""
+"""How many threads may wait at once for disks, keyrings, commands and servers, any of which may hang."""
 _HERE = Path(__file__).parent
 _PALETTE = "--command-palette"
 _DIALOGS = frozenset({"themes", "keys", "keymap", "app_settings"})

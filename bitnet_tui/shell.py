@@ -48,7 +48,7 @@ class Shell(App[None]):
     """What would end with the app, from its start to its end. Threads add to it, too."""
     exports: "dict[Path, Begun]"
     exports_waiting: "dict[Path, dict[tuple[str, int], Callable[[], Begun]]]"
-    """What begins the exports that were asked for while another one of the experiment runs, by format and step."""
+    """What begins each export that was asked for while another one of the experiment runs, by format and step."""
     scorings: "dict[Path, Scoring]"
     getting: "GetBenchmarks | None" = None
     """The benchmarks that are being fetched."""
@@ -76,7 +76,7 @@ class Shell(App[None]):
             self.works.remove(work)
 
     def place(self, root: Path, kind: type[_Place]) -> _Place:
-        """Where the user was in a tab of an experiment: its first place when it was not open before. Tabs keep it."""
+        """Where the user was in a tab of an experiment; its defaults if it was never open. The tab updates it."""
         place: _Place = self.places.setdefault((root, kind), kind())
         return place
 

@@ -1,6 +1,6 @@
 """Exporting a checkpoint from its tab: what for, how far it is, and how to use what was exported.
 
-An export goes on when its screen or the app is closed; the next one says what came of it.
+An export goes on when its screen or the app is closed. The screen that is opened next says what came of it.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ class ExportingScreen(ShellScreen[None]):
     def ask_format(self, row: Saved) -> None:
         """Ask for what to export it; what is there already comes first, and is shown with how to use it.
 
-        While an export runs, whoever began it, it can be stopped here.
+        A running export can be stopped here, whoever began it.
         """
         from bitnet_tui.screens.picking import PickScreen
 
@@ -92,7 +92,7 @@ class ExportingScreen(ShellScreen[None]):
         self.shell.run_worker(work, thread=True, group="export", description="stop an export")
 
     def draw_export(self) -> None:
-        """Say how the export is doing that was begun here and has no record yet."""
+        """Say how an export is doing that was begun here and has no record yet."""
         if (pane := self.query_one_optional(CheckpointsPane)) is not None:
             pane.tell_begun(self.shell.exports.get(self.root))
 
@@ -103,7 +103,7 @@ class ExportingScreen(ShellScreen[None]):
 
     @property
     def exports_now(self) -> bool:
-        """Whether an export is seen to run."""
+        """Whether an export is known to be running."""
         pane = self.query_one_optional(CheckpointsPane)
         return pane is not None and pane.running_export is not None
 
@@ -132,7 +132,7 @@ def _stop(shell: Shell, root: Path) -> None:
 
 
 def _look_again(shell: Shell, root: Path) -> list["ExportingScreen"]:
-    """Have the screens of an experiment say how its export is doing; those screens."""
+    """Have the screens of an experiment say how its export is doing. Returns those screens."""
     screens = [one for one in shell.screen_stack if isinstance(one, ExportingScreen) and one.root == root]
     for one in screens:
         if one.complete:
@@ -141,7 +141,10 @@ def _look_again(shell: Shell, root: Path) -> list["ExportingScreen"]:
 
 
 def _ended(shell: Shell, root: Path, run: ExportRun) -> None:
-    """What came of it is told where the tab can't be seen, or tells of the export that has waited for its end."""
+    """Tell what came of an export, unless its tab is in sight and says so, and begin the one that waited for its end.
+
+    When another one begins it is told in any case, as the tab is about that one then.
+    """
     screens, waiting = _look_again(shell, root), shell.exports_waiting.get(root)
     if waiting:
         _begin(shell, waiting.pop(next(iter(waiting)))())

@@ -22,7 +22,7 @@ class MessageScreen(DialogScreen[None]):
     ]
 
     def __init__(self, what: str, why: str, *, config: bool = False) -> None:
-        """With `config` it is about a setting, at which the screen below opens its tab."""
+        """With `config` it is about a setting, and offers to open the Config tab of the screen below."""
         super().__init__()
         self._config = config
         self._what = what

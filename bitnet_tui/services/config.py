@@ -41,7 +41,7 @@ class Preview:
     hidden_by: str = ""
     """The origin of a value that takes precedence over what is saved, or instead of what is unset."""
     conflict: Contradiction | None = None
-    """With which other settings the value contradicts itself."""
+    """Why the value does not fit together with other settings."""
     same: bool = False
     """Whether it is what counts now; for an empty text, whether the `.env` does not set it."""
 
@@ -84,7 +84,7 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
 
 
 def _missing(name: str, settings: Settings) -> tuple[str, ...]:
-    """That the file is not here which a setting names to be read; it may come before a stage reads it."""
+    """A warning that a file which a setting names is not here; it may still arrive before a stage reads it."""
     value = settings.values[name]
     path = value if isinstance(value, Path) else expanded(str(value or ""))
     reads = (

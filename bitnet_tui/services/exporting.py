@@ -46,7 +46,7 @@ class Begun:
         return ExportRun(state, self.pid, self.step, (self.form,), time.monotonic() - self._since, **more)
 
     def made(self, leaves: Callable[[], bool]) -> ExportRun | None:
-        """Run it, and what came of it. None if the app `leaves` before: it goes on."""
+        """Run it. Returns what came of it, or None if the app `leaves` before its end: it goes on then."""
         with tempfile.TemporaryFile() as said:
             code = self._waited(said, leaves)
             if code is None:
@@ -67,7 +67,7 @@ class Begun:
         )
 
     def failed(self, why: str) -> ExportRun:
-        """It could not be started, or has ended without a record."""
+        """Note that it could not be started, or has ended without a record."""
         self._ended = self._told("failed", why=why)
         return self._ended
 

@@ -54,8 +54,8 @@ def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None 
 class Foreseen:
     """What starting a stage would do: the stages whose files it lacks, and what becomes of the checkpoints.
 
-    It is `in_vain` if the stage is done and would make nothing new. `stale` is what has changed since the traces were
-    collected that a training would read; empty if they are current.
+    It is `in_vain` if the stage is done and would make nothing new. `stale` is what has changed since the traces that
+    a training would read were collected; empty if they are current.
     """
 
     stage: str

@@ -19,7 +19,7 @@ from bitnet_tui.services.settings import resolved
 
 _LONGEST_TOKEN = 1 << 16
 _NOTHING = "${BITNET_NOTHING:-}"
-"""A setting's text that makes it unset, whatever other places say."""
+"""The text that leaves a setting unset, whatever other sources say."""
 Keep = Callable[[str, str], str]
 """Keeps a key, and returns a sentence that says where."""
 
@@ -58,9 +58,9 @@ class _OfTarget(Command):
             yield child
 
     def _emptied(self) -> dict[str, str]:
-        """What counts for the settings of a target that an experiment's own `.env` has and `values` have not.
+        """The target's settings that the experiment's `.env` has and `values` lacks, as they are without that `.env`.
 
-        The command reads that `.env`, and an empty `--set` sets nothing: a reference to nothing does.
+        The command reads that file, and an empty `--set` would change nothing; a reference to nothing unsets.
         """
         own, without = resolved(self.home, self._root).settings, resolved(self.home).settings
         return {

@@ -184,7 +184,7 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
 
 
 def _flips(seen: Overlay, room: int) -> list[Line]:
-    """What the lines of the flips mark, with the letters that stand beside them where there is room."""
+    """The legend of the lines that mark flips, with the letters of their experiments where there is room."""
     if not seen.flips:
         return []
     signs = [(Span(FLIP, "flip"), *(Span(one, f"curve-{one}") for one in names)) for names in seen.flip_names]

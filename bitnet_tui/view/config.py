@@ -286,7 +286,7 @@ def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, s
     elif preview.same and not saved:
         return [("○", "This is its value now.", "label")]
     found += [("▲", in_app(one), "warn") for one in preview.warnings]
-    if preview.conflict is not None:  # nothing is trained so, which says more than what will be outdated
+    if preview.conflict is not None:  # training refuses it, which matters more than what it makes outdated
         return [*found, ("▲", conflict_words(preview.conflict), "warn")]
     return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
 

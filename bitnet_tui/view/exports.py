@@ -90,12 +90,12 @@ def _outcome(run: ExportRun) -> tuple[str, str]:
 
 
 def still_words(run: ExportRun) -> str:
-    """Why no other one begins now."""
+    """Why no other export begins now."""
     return f"The export of {_student(run)} is still running."
 
 
 def waits_words(run: ExportRun, form: str, step: int) -> str:
-    """When another one begins that was chosen meanwhile."""
+    """When an export begins that was chosen while another one runs."""
     return f"{form} of step {step} is exported when the export of {_student(run)} has ended, if the app is open then."
 
 

@@ -304,7 +304,7 @@ def what_next(view: ExperimentView, cells: int, launching: str | None = None) ->
 
 
 def _gives_none(view: ExperimentView) -> bool:
-    """Whether there are no traces, and none can be made: the teacher's provider never gives logprobs."""
+    """Whether there are no traces and none can be collected, because the teacher's provider never gives logprobs."""
     train, provider = view.row("train"), PROVIDERS.get(view.teacher)
     return train is not None and _COLLECT in train.lacking and provider is not None and provider.logprobs == "no"
 

@@ -25,12 +25,12 @@ class TracesPlace:
     order: Order = field(default_factory=Order)
     at: tuple[int, int] = (-1, -1)
     order_before_scores: Order | None = None
-    """That when the first scoring was begun: its end sorts by the errors unless another one was chosen meanwhile."""
+    """The order when the first scoring began: its end sorts by errors, unless another order was chosen meanwhile."""
 
 
 @dataclass
 class Agreed:
-    """With which changes since the traces were collected the user has agreed to train: it is asked once."""
+    """The changes since the traces were collected that the user has agreed to, so that they are asked about once."""
 
     stale: str = ""
 

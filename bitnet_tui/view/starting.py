@@ -14,7 +14,7 @@ from bitnet_tui.view.stage_rows import StageRow
 
 _MOST_STEPS = 5
 UNCHANGED = "Nothing was started; everything is as it was."
-"""Said after a question that was answered no."""
+"""Said after a question was answered with no."""
 
 
 def refusal(found: Foreseen, key: Callable[[str], str], rows: Sequence[StageRow] = ()) -> str:
@@ -49,7 +49,7 @@ def asks(found: Foreseen) -> bool:
 
 
 def question_before(found: Foreseen) -> tuple[str, str, str, str]:
-    """As `question`, also of traces that are outdated."""
+    """As `question`, and about outdated traces."""
     if not found.stale:
         return question(found.training)
     stale = stale_words(found.stale)
@@ -67,7 +67,7 @@ def stale_words(changed: str) -> str:
 
 
 def question(found: Outlook) -> tuple[str, str, str, str]:
-    """Whether training may begin anew beside checkpoints, or with what it diverged, as the texts of a question."""
+    """Whether to train again beside checkpoints, or with settings that have diverged, as the texts of a question."""
     failed = failed_words(found)
     if not found.starts_again:
         return "Train again with the same settings?", failed, "Train anyway", UNCHANGED

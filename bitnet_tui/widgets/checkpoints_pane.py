@@ -24,7 +24,7 @@ _ABOUT_LINES, _SAID_LINES = 3, 3
 _EXPORTED = "How to run it", "Run it"
 """What the button to export offers of a checkpoint that is exported; second, where there is little room."""
 _WHILE_IT_RUNS = ("How to run it, or stop", "Run, stop")
-"""The same while an export runs, which it leads to as well."""
+"""The same while an export runs, which can be stopped there as well."""
 
 
 class CheckpointsPane(Vertical, Looking[CheckpointsView]):
@@ -77,7 +77,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._draw()
 
     def tell_begun(self, begun: Begun | None) -> None:
-        """What this app has begun to export. What was said before has been read."""
+        """Note what this app has begun to export. What was said before is no longer shown."""
         if begun is not self.begun:
             self.begun, self._said = begun, None
 
@@ -98,6 +98,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
 
     @property
     def running_export(self) -> ExportRun | None:
+        """That export while it runs."""
         return self.export if self.export is not None and self.export.active else None
 
     @property

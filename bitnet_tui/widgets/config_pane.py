@@ -360,7 +360,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
         self.post_message(Previewed(found, saved=saved, alone=alone))
 
     def _written(self, found: Preview) -> None:
-        """Tell what that did, or why it was refused, unless another setting is changed meanwhile."""
+        """Tell what writing a setting did, or why it was refused, unless another one is being changed."""
         if self._row is not None and self._row.name == found.name and not self.editing:
             self._found, self._saved = found, True
         elif found.errors:

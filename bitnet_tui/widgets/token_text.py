@@ -33,7 +33,7 @@ class TokenText(Widget, can_focus=True):
         """The cursor is on another token."""
 
     class Entered(Message, bubble=True):
-        """Keys have led here."""
+        """A key has moved the focus here."""
 
     def __init__(self) -> None:
         super().__init__(id="trace-text")

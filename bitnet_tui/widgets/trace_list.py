@@ -68,7 +68,7 @@ class TraceList(Widget, can_focus=True):
         self._top = 0
         self._told: int | None = None
         self._chosen = False
-        """Whether the user went to the place that is highlighted, and that was not told yet."""
+        """Whether the user went to the highlighted place, and no message has said so yet."""
         self._pressed_folded = False
         """Whether the press of the mouse only unfolds the list, which moves what is under it."""
         self._sought: int | None = None

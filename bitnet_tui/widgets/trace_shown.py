@@ -74,9 +74,9 @@ class TraceShown(Vertical):
         return max(20, self.text.content_size.width)
 
     def draw(self, scored: Scored | None, *, by_error: bool, folded: bool) -> None:
-        """Everything but the text; `scored` is what is known of the student, `by_error` what ranks all tokens.
+        """Everything but the text. `scored` is what is known of the student, `by_error` whether its errors rank all.
 
-        If the list is `folded` it says the prompt.
+        The head leaves the prompt out if the list is `folded`, which shows it.
         """
         self.query_one("#trace-worst", KeyButton).say(*_WORST[self.shading == "other"])
         self.query_one("#trace-worst-of-all", KeyButton).say(*_WORST_OF_ALL[not by_error])

@@ -46,7 +46,7 @@ class TracesPane(WorstTokens):
         super().__init__(home, root)
         self._begun = False
         self._reads = False
-        """Whether keys have led to the tokens: in a low window they then have the list's room."""
+        """Whether a key has moved the focus to the tokens: in a low window they then take the list's room."""
 
     def compose(self) -> ComposeResult:
         self._place = cast("Shell", self.app).place(self._root, TracesPlace)

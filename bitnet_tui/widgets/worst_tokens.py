@@ -38,7 +38,7 @@ class WorstTokens(Vertical):
         self._goes_to_worst = False
         """Whether to go to the worst of all tokens as soon as they are known, unless one goes elsewhere before."""
         self._rescored = False
-        """Whether a scoring has ended whose scores are not read yet: the worst token is that by them."""
+        """Whether a scoring has ended whose scores are not read yet: they decide which token is the worst."""
         self._stays = False
         """Whether what is said at the foot stays until one goes on, or only until the list is read."""
 
@@ -159,7 +159,7 @@ class WorstTokens(Vertical):
         self._worst = []
         self._goto = None
         self._traces.forget()
-        # At the worst token, unless one searches, or has chosen another order for what has errors by now.
+        # Begin at the worst token, unless one searches or has chosen another order meanwhile.
         sorts = self._place.order in (Order(), self._place.order_before_scores)
         begins = not ended.problem and sorts and not self.leaves
         if begins:

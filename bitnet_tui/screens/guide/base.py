@@ -78,7 +78,7 @@ class Guide(LookupScreen[Made | None]):
     GOES_ON: ClassVar[str] = "#next"
     """The button that goes on."""
     ACT: ClassVar[str] = "Create"
-    """The word on the button that does what it is all for."""
+    """The word on the button that ends the guide or form by doing what it is for."""
     TAKES: ClassVar[str] = ""
     """How the sections begin whose settings can be pasted."""
     draft: Draft
@@ -107,7 +107,7 @@ class Guide(LookupScreen[Made | None]):
         self.say_hint(event.widget)
 
     def on_input_changed(self) -> None:
-        """Also another field may have been filled: where Enter leads depends on all of them."""
+        """Say the hint again, whichever field was changed: where Enter leads depends on all of them."""
         if isinstance(self.focused, Input):
             self.say_hint(self.focused)
 
@@ -196,7 +196,7 @@ class Guide(LookupScreen[Made | None]):
 
     @property
     def offers_by_key(self) -> bool:
-        """Whether it is, and a key presses it."""
+        """Whether it is shown, and a key presses it."""
         return self.offers
 
     def with_key(self, words: str, cells: int = 0, of: str = "guide.mend") -> str:
@@ -209,7 +209,7 @@ class Guide(LookupScreen[Made | None]):
         raise NotImplementedError
 
     def choose_start(self, value: str) -> None:
-        """Note what is to be started once the experiment is made; empty = what is usual."""
+        """Note what to start once the experiment is made; empty = the default."""
         raise NotImplementedError
 
     def bring_traces(self, wanted: bool) -> None:

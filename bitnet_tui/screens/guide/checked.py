@@ -28,7 +28,7 @@ class CheckedGuide(KeptGuide):
     _keyed = True
     """Whether the key for what is offered presses that button."""
     _greets = False
-    """Whether it says that this is a draft that was left before."""
+    """Whether the sentence shown is that this draft was left before."""
 
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)
@@ -128,7 +128,7 @@ class CheckedGuide(KeptGuide):
         self.offer(offer, act, keyed=keyed)
 
     def offer(self, words: str, act: Callable[[], object], *, keyed: bool = True) -> None:
-        """As in `Guide`. Without `keyed` no key presses the button, nor where the review has one that mends."""
+        """As in `Guide`. No key presses the button without `keyed`, or where the review has one that mends."""
         button = self.query_one("#offer", Button)
         if words and self._greets:  # those words are about another button
             super().say("", "")
@@ -153,7 +153,7 @@ class CheckedGuide(KeptGuide):
         return self.offers and self._keyed
 
     async def on_button_pressed(self, event: Button.Pressed) -> None:
-        """A button that has no key has no action either: it is pressed itself."""
+        """Without a key the offer has no action to run, so a press of its button does it here."""
         if event.button.id == "offer" and not self._keyed:
             event.prevent_default()
             await self._press_offer()

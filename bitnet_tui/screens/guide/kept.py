@@ -194,7 +194,7 @@ class KeptGuide(Guide):
         from bitnet_tui.screens.confirm import ConfirmScreen
 
         if self.draft.empty:
-            self.say("There is no draft to drop: nothing was chosen yet.", "label")
+            self.say("There is no draft to drop: nothing has been chosen yet.", "label")
             return
         if self.busy and self._testing is None:
             return

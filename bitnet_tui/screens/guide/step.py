@@ -230,12 +230,12 @@ class TestedStep(Step):
 
     @property
     def typing(self) -> bool:
-        """Whether somebody has gone to a field since the test began, or typed in one: the focus stays there."""
+        """Whether the user has gone to a field or typed in one since the test began: then the focus stays there."""
         focused = self.screen.focused
         return isinstance(focused, Input) and self._tested_from != (focused, focused.value)
 
     def retyped(self, field: str) -> bool:
-        """A test is about what was there before: end it and say so. Whether one was running."""
+        """End a test of what was there before this change, and say so. Returns whether one was running."""
         stopped = self.guide.stop_test(self.step)
         if stopped:
             self._show(teachers.stopped(field))
@@ -289,7 +289,7 @@ class TestedStep(Step):
     def holds(self, focused: Widget, *, last: bool) -> bool:
         """A test that failed: once its field has changed, Enter tests again; before, it offers what mends it.
 
-        It stays where it is: what is typed next must not replace another field's text.
+        The focus stays where it is: what is typed next must not replace another field's text.
         """
         failed = self._failed
         if failed is None:

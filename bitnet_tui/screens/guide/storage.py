@@ -40,7 +40,7 @@ class StorageStep(TestedStep):
     SYNCS = True
     """Whether it is asked when results are kept there."""
     _building: tuple[Awaitable[None], ...] = ()
-    """The form before going, and the one of the target coming."""
+    """The removal of the form before, and the mounting of the target's form, until both are awaited."""
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)

@@ -68,7 +68,7 @@ class Draft:
     traces: bool | None = None
     """Whether it begins with those of its source; None = not said."""
     start: str = ""
-    """What is to be started once it is made, if that is not what is usual."""
+    """What to start once it is made; empty = the default."""
     had_keys: frozenset[str] = frozenset()
     """The settings whose keys were typed, which the draft did not keep."""
 

@@ -81,7 +81,7 @@ def fields(backend: str) -> tuple[str, ...]:
     ]
 
     def order(name: str) -> tuple[bool, bool, bool]:
-        """After what is needed comes the address of the server, which says where that is."""
+        """What is needed comes first, then the address of the server."""
         server = is_address(name) and REGISTRY[name].section == sections[0]
         return name not in kind.needs, not server, _may_stay(name, backend)
 

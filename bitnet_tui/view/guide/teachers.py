@@ -161,7 +161,7 @@ def not_tested(why: str, models: tuple[str, ...] = ()) -> Found | None:
 
 
 def stopped(field: str) -> Found:
-    """A test or a login that ended because this field has another text now."""
+    """What is shown of a test or a login that ended because this field was changed."""
     return Found((line(Span(f"stopped: “{field}” was changed meanwhile", "label")),))
 
 
