@@ -25,7 +25,7 @@ from bitnet_tui.view.places import ConfigPlace
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.view.typed import plain_value
 from bitnet_tui.widgets.buttons import KeyBar, KeyButton, box_of, key_of
-from bitnet_tui.widgets.config_parts import Previewed, ValueInput
+from bitnet_tui.widgets.config_parts import Previewed, SettingList, ValueInput
 from bitnet_tui.widgets.inputs import FilterInput, SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
@@ -70,7 +70,7 @@ class ConfigPane(Vertical, Looking[ConfigView]):
             yield FilterInput(self._place.filter, compact=True, id="config-filter")
             yield KeyButton("", "config.only", id="config-only")
             yield KeyButton("", "config.against", id="config-against")
-        yield Entries(id="config-list", markup=False, classes="pages")
+        yield SettingList(id="config-list", markup=False, classes="pages")
         yield Painted(id="config-about")
         with KeyBar(field=width(_CLOSED) + 3):
             yield ValueInput(placeholder=_CLOSED, compact=True, id="config-value")

@@ -1,4 +1,4 @@
-"""The field of the Config tab in which a value is typed, and what a thread tells the tab of a value."""
+"""Parts of the Config tab: the list, the field in which a value is typed, and what a thread tells of a value."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -10,6 +10,7 @@ from textual.message import Message
 from bitnet_tui import bindings
 from bitnet_tui.services.config import Preview
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.lists import Entries
 
 
 class Previewed(Message, bubble=False):
@@ -20,6 +21,13 @@ class Previewed(Message, bubble=False):
         self.found = found
         self.saved = saved
         self.alone = alone
+
+
+class SettingList(Entries):
+    """It shrinks when something is first said below it, and keeps the highlighted setting in sight then."""
+
+    def on_resize(self) -> None:
+        self.scroll_to_highlight()
 
 
 class ValueInput(SteadyInput):
